@@ -1,0 +1,209 @@
+"""Every setting, once: its name, kind, limits, default and meaning. Help, tables and checks are derived from here."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Size = tuple[Annotated[int, Field(ge=16, le=2048)], Annotated[int, Field(ge=16, le=2048)]]
+
+
+class Section(BaseModel):
+    """A part of the YAML file. Unknown keys are refused; values do not change once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class Data(Section):
+    """Where the pictures are and how they are batched."""
+
+    directory: str = Field(min_length=1, description="folder with train/ and test/, or with one folder a class")
+    labels: Literal["inferred"] = Field("inferred", description="classes are the folders' names")
+    label_mode: Literal["categorical"] = Field("categorical", description="one-hot labels")
+    validation_split: float = Field(0.2, gt=0, lt=1, description="share of train kept for validation, by class")
+    image_size: Size = Field((224, 224), description="height and width the network sees")
+    batch_size: int = Field(32, ge=1, description="pictures a step")
+    cache_size: Size | None = Field(None, description="height and width in the decoded cache (default: largest used)")
+    balanced: bool = Field(False, description="draw every class equally often")
+
+
+class Model(Section):
+    """The network; passed to `create_model`."""
+
+    weights: str | None = Field("imagenet", description="imagenet, null (random), a trained model, or backbone weights")
+    input_shape: tuple[int | None, int | None, Literal[3]] = Field((224, 224, 3), description="height, width, colours")
+    classes: int | None = Field(None, ge=2, description="number of classes (default: as many as folders)")
+    dropout_rate: float = Field(0.0, ge=0, lt=1, description="share of features dropped while training")
+    l1_factor: float = Field(0.0, ge=0, description="L1 penalty on the head's weights")
+    l2_factor: float = Field(0.0, ge=0, description="L2 penalty on the head's weights")
+    data_aug_layer: dict[str, dict[str, Any]] | None = Field(None, description="Keras augmentation layers by name")
+
+
+class Adam(Section):
+    """Adam, as in Keras."""
+
+    learning_rate: float = Field(0.001, gt=0, description="step size")
+    beta_1: float = Field(0.9, ge=0, lt=1, description="decay of the first moment")
+    beta_2: float = Field(0.999, ge=0, lt=1, description="decay of the second moment")
+    epsilon: float = Field(1e-7, gt=0, description="added to the denominator")
+    amsgrad: bool = Field(False, description="keep the largest second moment")
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay."""
+
+    weight_decay: float = Field(0.05, ge=0, description="decay a step, times the rate; not on norms and biases")
+
+
+class Sgd(Section):
+    """Stochastic gradient descent."""
+
+    learning_rate: float = Field(0.01, gt=0, description="step size")
+    momentum: float = Field(0.0, ge=0, lt=1, description="share of the last step kept")
+    nesterov: bool = Field(False, description="look ahead by the momentum")
+    weight_decay: float = Field(0.0, ge=0, description="decoupled decay a step, times the rate; not on norms and biases")
+
+
+class Optimizer(Section):
+    """Exactly one of the optimizers."""
+
+    adam: Adam | None = Field(None, description="Adam")
+    adamw: AdamW | None = Field(None, description="AdamW")
+    sgd: Sgd | None = Field(None, description="SGD")
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Optimizer:
+        if len(self.model_fields_set) != 1:
+            raise ValueError(f"name exactly one of adam, adamw, sgd; got {sorted(self.model_fields_set) or 'none'}")
+        return self
+
+
+class Compile(Section):
+    """Optimizer, loss and metrics."""
+
+    optimizer: Optimizer = Field(description="how weights are changed")
+    loss: Literal["categorical_crossentropy"] = Field("categorical_crossentropy", description="what is minimised")
+    metrics: list[Literal["accuracy"]] = Field(["accuracy"], description="what is shown beside the loss")
+
+
+class ModelCheckpoint(Section):
+    """When and under which name the model is written."""
+
+    filepath: str = Field("model.{epoch:02d}-{val_loss:.4f}.keras", description="name pattern, .h5 or .keras")
+    monitor: str = Field("val_loss", description="what decides which is best")
+    mode: Literal["auto", "min", "max"] = Field("auto", description="whether less or more is better")
+    save_best_only: bool = Field(False, description="write only when the monitored value improved")
+    keep: int | None = Field(None, ge=1, description="how many to keep, best first (default: all)")
+
+
+class TensorBoard(Section):
+    """Event files for TensorBoard."""
+
+    log_dir: str = Field("logs", description="folder, seen from the experiment's")
+    histogram_freq: int = Field(0, ge=0, description="write weight histograms every so many epochs (0: never)")
+
+
+class EarlyStopping(Section):
+    """End training when nothing improves."""
+
+    monitor: str = Field("val_loss", description="the watched value")
+    patience: int = Field(0, ge=0, description="epochs without improvement before the end")
+    min_delta: float = Field(0.0, ge=0, description="smallest change that counts")
+    mode: Literal["auto", "min", "max"] = Field("auto", description="whether less or more is better")
+    restore_best_weights: bool = Field(False, description="end with the best epoch's weights, not the last's")
+
+
+class ReduceOnPlateau(Section):
+    """Lower the learning rate when nothing improves."""
+
+    monitor: str = Field("val_loss", description="the watched value")
+    factor: float = Field(0.1, gt=0, lt=1, description="new rate = factor x rate")
+    patience: int = Field(10, ge=0, description="epochs without improvement before lowering")
+    mode: Literal["auto", "min", "max"] = Field("auto", description="whether less or more is better")
+    min_delta: float = Field(1e-4, ge=0, description="smallest change that counts")
+    cooldown: int = Field(0, ge=0, description="epochs to wait after lowering")
+    min_lr: float = Field(0.0, ge=0, description="lowest rate")
+
+
+class Callbacks(Section):
+    """What happens between epochs."""
+
+    model_checkpoint: ModelCheckpoint = Field(ModelCheckpoint(), description="writing the model")
+    tensor_board: TensorBoard = Field(TensorBoard(), description="event files")
+    early_stopping: EarlyStopping | None = Field(None, description="end early")
+    reduce_on_plateau: ReduceOnPlateau | None = Field(None, description="lower the rate")
+
+
+class Fit(Section):
+    """How long to train, and what happens between epochs."""
+
+    epochs: int = Field(10, ge=1, description="passes over the training pictures")
+    callbacks: Callbacks = Field(Callbacks(), description="what happens between epochs")
+
+
+class RandomResizedCrop(Section):
+    """Cut a random box and squeeze it to the training size (Szegedy et al. 2015, in the form of torchvision)."""
+
+    side: tuple[float, float] = Field((0.8, 1.0), description="smallest and largest share of each side kept")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> RandomResizedCrop:
+        low, high = self.side
+        if not 0 < low <= high <= 1:
+            raise ValueError(f"side must be two shares with 0 < low <= high <= 1; got {list(self.side)}")
+        return self
+
+
+class RandAugment(Section):
+    """Random colour and shape changes (Cubuk et al. 2020)."""
+
+    num_ops: int = Field(2, ge=1, le=10, description="changes a picture")
+    factor: float = Field(0.3, ge=0, le=1, description="strength")
+
+
+class Stage(Section):
+    """Some epochs at one image size."""
+
+    epochs: int = Field(ge=1, description="epochs at this size")
+    image_size: Size = Field(description="height and width while training")
+
+
+class Recipe(Section):
+    """What the original lacked. Everything is off unless set."""
+
+    schedule: Literal["constant", "cosine"] = Field("constant", description="learning rate over the steps")
+    warmup_steps: int = Field(0, ge=0, description="steps of linear growth from zero to the full rate")
+    head_rate: float = Field(1.0, gt=0, description="the head's learning rate, as a multiple of the backbone's")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the label spread over all classes")
+    random_resized_crop: RandomResizedCrop | None = Field(None, description="random box, squeezed to the size")
+    mixup: float = Field(0.0, ge=0, description="alpha of mixup (Zhang et al. 2018); 0: off")
+    cutmix: float = Field(0.0, ge=0, description="alpha of CutMix (Yun et al. 2019); 0: off")
+    mix_share: float = Field(1.0, ge=0, le=1, description="share of batches that mixup or CutMix changes")
+    rand_augment: RandAugment | None = Field(None, description="random colour and shape changes")
+    plain_epochs: int = Field(0, ge=0, description="last epochs without mixup, CutMix and RandAugment")
+    ema: float = Field(0.0, ge=0, lt=1, description="momentum of the running mean of the weights; 0: off")
+    batch_norm_momentum: float | None = Field(None, ge=0, lt=1, description="of batch-norm (default: Keras' 0.99)")
+    stages: tuple[Stage, ...] = Field((), description="growing image sizes; their epochs add up to fit.epochs")
+    gradient_accumulation: int = Field(1, ge=1, description="batches a change of weights")
+    freeze: int = Field(0, ge=0, le=5, description="stages of the backbone kept fixed: 1 the stem ... 5 all of it")
+    test_sizes: tuple[Size, ...] = Field((), description="sizes tried on validation at the end; the best is kept")
+
+
+class Hardware(Section):
+    """Precision and saving."""
+
+    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 where it is fast")
+    save_minutes: float = Field(5.0, gt=0, description="minutes between two saves of the training state")
+
+
+class Experiment(Section):
+    """A whole YAML file."""
+
+    seed: int = Field(ge=0, description="of every random choice")
+    data: Data = Field(description="pictures")
+    model: Model = Field(Model(), description="network")
+    compile: Compile = Field(Compile(optimizer=Optimizer(adam=Adam())), description="optimizer, loss, metrics")
+    fit: Fit = Field(Fit(), description="epochs and callbacks")
+    recipe: Recipe = Field(Recipe(), description="what the original lacked")
+    hardware: Hardware = Field(Hardware(), description="precision and saving")

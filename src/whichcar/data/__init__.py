@@ -1,0 +1,1 @@
+"""The first room: pictures and labels, from files to arrays."""

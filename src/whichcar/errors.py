@@ -1,0 +1,36 @@
+"""What whichcar raises when the input, not the program, is at fault.
+
+The command prints such an error as it is, without a traceback, and exits with status 2.
+A message is one line (a config's lists one problem a line) and says where, what was found and what would do.
+"""
+
+
+class WhichcarError(Exception):
+    """Base of all errors that a user can mend."""
+
+
+class ConfigError(WhichcarError, ValueError):
+    """A setting is missing, unknown or out of its limits."""
+
+
+class DataError(WhichcarError, ValueError):
+    """A data folder, a label file or a tree is not what the stage needs."""
+
+
+class ImageError(DataError):
+    """One file cannot be read as a picture."""
+
+
+class TrainingError(WhichcarError, RuntimeError):
+    """Training cannot start or go on: foreign folder, NaN loss, memory or disk used up."""
+
+
+class CheckpointError(WhichcarError, ValueError):
+    """A checkpoint is missing, broken, or does not fit what is asked of it."""
+
+
+class MissingExtraError(WhichcarError, ImportError):
+    """An optional package is not installed; the message holds the line that installs it."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} is not installed; install it with: pip install 'whichcar[{extra}]'")

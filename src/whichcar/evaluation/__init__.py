@@ -1,0 +1,1 @@
+"""The fourth room: what a checkpoint says of pictures, and how often it is right."""

@@ -1,0 +1,1 @@
+"""The third room: from pictures to a trained checkpoint."""
