@@ -1,0 +1,58 @@
+"""Tells make, model and year from a picture of a car.
+
+The names below are loaded when they are first used, so that `import whichcar` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from whichcar.config_file import load_config
+    from whichcar.data.split import split
+    from whichcar.evaluation.classifier import Classifier
+    from whichcar.evaluation.evaluate import evaluate
+    from whichcar.evaluation.predict import predict_from_folder
+    from whichcar.training.data_aug import create_data_aug_layer
+    from whichcar.training.resnet50 import create_model
+    from whichcar.training.train import train
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Classifier",
+    "create_data_aug_layer",
+    "create_model",
+    "evaluate",
+    "load_config",
+    "predict_from_folder",
+    "split",
+    "train",
+]
+
+_HOMES = {
+    "Classifier": "whichcar.evaluation.classifier",
+    "create_data_aug_layer": "whichcar.training.data_aug",
+    "create_model": "whichcar.training.resnet50",
+    "evaluate": "whichcar.evaluation.evaluate",
+    "load_config": "whichcar.config_file",
+    "predict_from_folder": "whichcar.evaluation.predict",
+    "split": "whichcar.data.split",
+    "train": "whichcar.training.train",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name from its home and keep it (PEP 562)."""
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'whichcar' has no attribute {name!r}; it has {', '.join(__all__)}")
+    found: object = getattr(importlib.import_module(home), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    """List the public names, loaded or not."""
+    return sorted([*globals(), *__all__])
