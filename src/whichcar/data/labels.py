@@ -1,0 +1,177 @@
+"""The label file (`img_name,class,subset`), class names as folder names, and labels taken from folders."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from whichcar import files
+from whichcar.errors import DataError
+from whichcar.records import Label
+
+COLUMNS = ("img_name", "class", "subset")
+SUBSETS = ("train", "test")
+_LONGEST_FOLDER = 200  # bytes; file systems stop at 255, and a number may have to be added
+
+
+def read_labels(path: Path) -> list[Label]:
+    """Read the label file; every row becomes a label, also one with empty fields.
+
+    The file is comma-separated UTF-8 with a header; columns may stand in any order and others are ignored.
+
+    Raises:
+        DataError: the file cannot be read, lacks a column, has no row, or has a row with too many fields.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = _rows(path, csv.reader(file, strict=True))
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text (byte {error.start}); save it as CSV in UTF-8") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); give the label file's path") from error
+    if not rows:
+        raise DataError(f"{path}: no row below the header; add one row a picture")
+    return rows
+
+
+def write_labels(path: Path, rows: Iterable[Label]) -> None:
+    """Write a label file that `read_labels` reads back, whole or not at all."""
+    with files.replaced(path) as beside, beside.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows((row.img_name, row.class_name, row.subset) for row in rows)
+
+
+def folder_name(class_name: str) -> str:
+    """Return the class name as one folder's name on any system: `Ram C/V Van` becomes `Ram C-V Van`.
+
+    Different names can give the same folder name; `split` tells those apart.
+    """
+    name = re.sub(r'[\x00-\x1f\x7f/\\:*?"<>|]', "-", unicodedata.normalize("NFC", class_name))
+    short = name.encode("utf-8", "replace")[:_LONGEST_FOLDER].decode("utf-8", "ignore")
+    return short.strip().lstrip(".").rstrip(". ").lstrip() or "-"
+
+
+def labels_from_folders(root: Path, test_share: float, seed: int) -> list[Label]:
+    """Make labels from a tree with one folder a class; `test_share` of every class goes to test.
+
+    A tree that has `train/` and `test/` already keeps that division. Every class keeps a picture in train. `img_name`
+    is the path seen from `root`, such as `BMW X3 2012/a b.jpg`.
+
+    Raises:
+        DataError: no class folder, a class without a picture, or a share outside 0..1.
+    """
+    check_share(test_share, "the test share")
+    top = [folder.name for folder in folders_of(root)]
+    if set(top) == set(SUBSETS):
+        return [
+            Label(f"{subset}/{name}", class_name, subset)
+            for subset in SUBSETS
+            for class_name, names in pictures_by_class(root / subset).items()
+            for name in names
+        ]
+    classes = pictures_by_class(root)
+    test = draw_share(classes, test_share, seed)
+    return [
+        Label(name, class_name, "test" if name in test else "train")
+        for class_name, names in classes.items()
+        for name in names
+    ]
+
+
+def pictures_by_class(root: Path) -> dict[str, list[str]]:
+    """Return for each class folder, sorted, its pictures as paths seen from `root`, sorted; hidden ones left out.
+
+    Raises:
+        DataError: no class folder, or class folders without a picture (all are named).
+    """
+    found = {
+        folder.name: [picture.relative_to(root).as_posix() for picture in files.images(folder)]
+        for folder in folders_of(root)
+    }
+    if not found:
+        raise DataError(f"{root}: no class folders in it; it must hold one folder a class")
+    if empty := [name for name, names in found.items() if not names]:
+        raise DataError(
+            f"{root}: no picture in class folder {', '.join(map(repr, empty))}; add pictures or remove the folder"
+        )
+    return found
+
+
+def folders_of(root: Path) -> list[Path]:
+    """Return the visible folders of `root`, sorted, or raise DataError when it cannot be listed."""
+    try:
+        return files.folders(root)
+    except OSError as error:
+        raise DataError(f"{root}: cannot be listed ({error.strerror}); give a folder of pictures") from error
+
+
+def draw_share(classes: Mapping[str, Sequence[str]], share: float, seed: int) -> set[str]:
+    """Draw `share` of all names, from each class in proportion, leaving every class at least one.
+
+    The share is kept over all classes together: what rounding down leaves goes to the classes with the largest
+    remainder. Which names are drawn depends on the seed and the names alone, not on their order or the machine:
+    they are ranked by a hash.
+    """
+    exact = {name: share * len(names) for name, names in classes.items()}
+    quota = {name: min(int(exact[name]), len(names) - 1) for name, names in classes.items()}
+    growing = [name for name, names in classes.items() if quota[name] < len(names) - 1]
+    growing.sort(key=lambda name: (quota[name] - exact[name], _rank(seed, name)))
+    wanted = max(1, round(sum(exact.values()))) - sum(quota.values())
+    for name in growing[: max(0, wanted)]:
+        quota[name] += 1
+    return {
+        name
+        for class_name, names in classes.items()
+        for name in sorted(names, key=lambda name: _rank(seed, name))[: quota[class_name]]
+    }
+
+
+def check_share(share: float, what: str) -> None:
+    """Raise DataError unless 0 < share < 1."""
+    if not 0 < share < 1:
+        raise DataError(f"{what} must lie between 0 and 1, both excluded; got {share}")
+
+
+def _rank(seed: int, name: str) -> bytes:
+    return hashlib.blake2b(f"{seed}/{name}".encode("utf-8", "surrogateescape"), digest_size=8).digest()
+
+
+def _rows(path: Path, lines: Iterable[list[str]]) -> list[Label]:
+    reader = iter(lines)
+    number = 1
+    rows: list[Label] = []
+    try:
+        places = _places(path, next(reader, []))
+        for number, fields in enumerate(reader, start=2):
+            if fields:
+                rows.append(_label(path, number, fields, places))
+    except csv.Error as error:
+        raise DataError(f"{path}: row {number + 1} is no CSV ({error}); quote fields with commas or quotes") from error
+    return rows
+
+
+def _places(path: Path, header: list[str]) -> tuple[int, list[int]]:
+    """Return the number of columns and where img_name, class and subset stand."""
+    names = [name.strip() for name in header]
+    if missing := [column for column in COLUMNS if column not in names]:
+        other = next((sign for sign in ";\t|" if any(sign in name for name in names)), None)
+        advice = f"separate the columns by commas, not {other!r}" if other else f"the header must name {', '.join(COLUMNS)}"
+        raise DataError(f"{path}: no column {', '.join(missing)}; found {', '.join(names) or 'nothing'}; {advice}")
+    if twice := [column for column in COLUMNS if names.count(column) > 1]:
+        raise DataError(f"{path}: column {', '.join(twice)} stands twice in the header; remove one")
+    return len(names), [names.index(column) for column in COLUMNS]
+
+
+def _label(path: Path, number: int, fields: list[str], places: tuple[int, list[int]]) -> Label:
+    columns, where = places
+    if any(fields[columns:]):
+        raise DataError(
+            f"{path}: row {number} has {len(fields)} fields, the header {columns}; put names with a comma in quotes"
+        )
+    img_name, class_name, subset = (fields[place] if place < len(fields) else "" for place in where)
+    return Label(img_name, class_name.strip(), subset.strip())

@@ -1,0 +1,192 @@
+"""Which labelled picture goes where in the split tree, and which row cannot be used, and why. Nothing is written."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from whichcar import files
+from whichcar.data.labels import SUBSETS, folder_name
+from whichcar.errors import DataError
+from whichcar.records import Label, Skipped
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every row of the labels, accounted for.
+
+    `targets` maps a place in the output, `<subset>/<folder>/<file>`, to the picture; `classes` maps folder to true
+    name; `problem_rows` are the rows' numbers (the first is 1) of `problems`; `renamed` maps an img_name to its target
+    where that does not have the picture's own file name; `unlabelled` counts pictures beside used ones without a row.
+    """
+
+    targets: dict[str, Path]
+    classes: dict[str, str]
+    problems: list[Skipped]
+    problem_rows: list[int]
+    renamed: dict[str, str]
+    unlabelled: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A row whose picture is there."""
+
+    row: int
+    label: Label
+    source: Path
+
+
+def make_plan(data: Path, labels: Sequence[Label]) -> Plan:
+    """Decide for every label where its picture goes, or why it cannot be used.
+
+    Raises:
+        DataError: no row can be used; the message has the commonest reason.
+    """
+    if not data.is_dir():
+        raise DataError(f"{data}: no such folder; give the folder with the pictures")
+    bases = [folder for folder in (data / "car_ims", data) if folder.is_dir()]
+    problems: dict[int, str] = {}
+    found: list[_Found] = []
+    for row, label in enumerate(labels, start=1):
+        source = _find(label, bases)
+        if isinstance(source, str):
+            problems[row] = source
+        else:
+            found.append(_Found(row, label, source))
+    used = _without_orphans(_without_repeats(found, problems), problems)
+    if not used:
+        raise DataError(_nothing_usable(data, problems))
+    folders = _folders({item.label.class_name for item in used})
+    targets, renamed = _targets(used, folders)
+    rows = sorted(problems)
+    return Plan(
+        targets=targets,
+        classes={folder: name for name, folder in sorted(folders.items(), key=lambda pair: pair[1])},
+        problems=[Skipped(Path(_text(labels[row - 1].img_name)), problems[row]) for row in rows],
+        problem_rows=rows,
+        renamed=renamed,
+        unlabelled=_unlabelled([item.source for item in found]),
+    )
+
+
+def _find(label: Label, bases: Sequence[Path]) -> Path | str:
+    """Return the label's picture, or why it cannot be used."""
+    if reason := _refused(label):
+        return reason
+    for base in bases:
+        for form in (label.img_name, *(unicodedata.normalize(f, label.img_name) for f in ("NFC", "NFD"))):
+            path = base / PurePosixPath(form)
+            if path.is_file():
+                return _unusable(path) or path
+    return f"no such file in {' or '.join(map(str, bases))}"
+
+
+def _refused(label: Label) -> str | None:
+    """Return what is wrong with a row by itself, if anything."""
+    name = PurePosixPath(label.img_name)
+    if not label.img_name.strip():
+        return "img_name is empty"
+    if name.is_absolute() or PureWindowsPath(label.img_name).drive or ".." in name.parts:
+        return "img_name leads out of the data folder"
+    if "\0" in label.img_name or label.img_name != _text(label.img_name):
+        return "img_name is not valid text; rename the file"
+    if name.name.startswith("."):
+        return "hidden file"
+    if name.suffix.lower() not in files.IMAGE_SUFFIXES:
+        return f"suffix {name.suffix!r} is none of {' '.join(sorted(files.IMAGE_SUFFIXES))}"
+    if not label.class_name:
+        return "class is empty"
+    if label.subset not in SUBSETS:
+        return f"subset {label.subset!r} is neither train nor test"
+    return None
+
+
+def _unusable(path: Path) -> str | None:
+    if path.stat().st_size == 0:
+        return "the file is empty"
+    return None if os.access(path, os.R_OK) else "the file may not be read; change its permissions"
+
+
+def _without_repeats(found: Iterable[_Found], problems: dict[int, str]) -> list[_Found]:
+    """Keep the first of equal rows, and none of rows that say different things about one picture."""
+    by_source: dict[Path, list[_Found]] = defaultdict(list)
+    for item in found:
+        by_source[item.source].append(item)
+    used = []
+    for items in by_source.values():
+        said = sorted({f"{item.label.subset} {item.label.class_name!r}" for item in items})
+        if len(said) == 1:
+            used.append(items[0])
+            problems.update({item.row: f"repeats row {items[0].row}" for item in items[1:]})
+        else:
+            problems.update({item.row: f"its rows disagree: {' against '.join(said)}; none is used" for item in items})
+    return used
+
+
+def _without_orphans(found: Sequence[_Found], problems: dict[int, str]) -> list[_Found]:
+    """Leave out test pictures of classes that have no picture to learn from."""
+    learned = {item.label.class_name for item in found if item.label.subset == "train"}
+    for item in found:
+        if item.label.class_name not in learned:
+            problems[item.row] = f"class {item.label.class_name!r} has no usable picture in train"
+    return [item for item in found if item.label.class_name in learned]
+
+
+def _nothing_usable(data: Path, problems: Mapping[int, str]) -> str:
+    if not problems:
+        return f"{data}: no labels given; add one row a picture"
+    reason, count = Counter(problems.values()).most_common(1)[0]
+    return f"{data}: none of the {len(problems)} rows can be used; {count} of them: {reason}"
+
+
+def _folders(names: Iterable[str]) -> dict[str, str]:
+    """Give every class name a folder of its own; names that would meet, also but for case, get a number."""
+    folders: dict[str, str] = {}
+    taken: set[str] = set()
+    for name in sorted(names):
+        folders[name] = _free(folder_name(name), "", taken)
+    return folders
+
+
+def _targets(found: Iterable[_Found], folders: Mapping[str, str]) -> tuple[dict[str, Path], dict[str, str]]:
+    """Return target to source, and img_name to target for pictures whose name was taken in their folder."""
+    targets: dict[str, Path] = {}
+    renamed: dict[str, str] = {}
+    taken: dict[str, set[str]] = defaultdict(set)
+    for item in sorted(found, key=lambda item: (len(item.source.parts), str(item.source))):
+        place = f"{item.label.subset}/{folders[item.label.class_name]}"
+        name = _free(item.source.stem, item.source.suffix, taken[place])
+        targets[f"{place}/{name}"] = item.source
+        if name != item.source.name:
+            renamed[item.label.img_name] = f"{place}/{name}"
+    return dict(sorted(targets.items())), renamed
+
+
+def _free(stem: str, suffix: str, taken: set[str]) -> str:
+    """Return stem + suffix, with ` (2)`, ` (3)` ... between them if taken, and take it."""
+    name = stem + suffix
+    number = 1
+    while (key := unicodedata.normalize("NFC", name).casefold()) in taken:
+        number += 1
+        name = f"{stem} ({number}){suffix}"
+    taken.add(key)
+    return name
+
+
+def _unlabelled(named: Sequence[Path]) -> int:
+    known = set(named)
+    return sum(
+        entry not in known and entry.suffix.lower() in files.IMAGE_SUFFIXES and not entry.name.startswith(".")
+        for folder in {path.parent for path in named}
+        for entry in folder.iterdir()
+    )
+
+
+def _text(name: str) -> str:
+    """Return a name that UTF-8 can hold: a file name's undecodable bytes become such as `\\udcff`."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,0 +1,120 @@
+"""One look for all progress bars: done, rate, time left and a few values, on stderr.
+
+On a terminal a bar moves; elsewhere (a log file, CI) one line appears about every ten seconds and one at the end.
+`WHICHCAR_QUIET=1` switches both off.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sized
+from typing import TYPE_CHECKING, Self, TypeVar
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from rich.progress import Progress, TaskID
+
+Item = TypeVar("Item")
+SECONDS_BETWEEN_LINES = 10.0
+
+
+def track(items: Iterable[Item], label: str, total: int | None = None, unit: str = "pictures") -> Iterator[Item]:
+    """Yield the items and show how far they are; `total` is their number where they cannot tell it themselves."""
+    if total is None and isinstance(items, Sized):
+        total = len(items)
+    with Bar(label, total, unit) as bar:
+        for item in items:
+            yield item
+            bar.update()
+
+
+class Bar:
+    """A bar for work that is counted by hand: `with Bar("training", total) as bar: bar.update(32, loss=0.5)`.
+
+    `update` may be called from several threads.
+    """
+
+    def __init__(self, label: str, total: int | None = None, unit: str = "pictures") -> None:
+        self.label = label
+        self.total = total
+        self.unit = unit
+        self.done = 0
+        self._shown: dict[str, float | str] = {}
+        self._lock = threading.Lock()
+        self._quiet = os.environ.get("WHICHCAR_QUIET", "") not in ("", "0")
+        self._rich: tuple[Progress, TaskID] | None = None
+
+    def __enter__(self) -> Self:
+        self._start = self._last_line = time.monotonic()
+        if not self._quiet and sys.stderr.isatty():
+            self._rich = _rich_bar(self.label, self.total)
+        return self
+
+    def update(self, n: int = 1, **shown: float | str) -> None:
+        """Count `n` more as done and show these values, such as `loss=0.5`, from now on."""
+        with self._lock:
+            self.done += n
+            self._shown.update(shown)
+            now = time.monotonic()
+            if self._rich is not None:
+                progress, task = self._rich
+                progress.update(task, completed=self.done, text=self._text(now))
+            elif not self._quiet and now - self._last_line >= SECONDS_BETWEEN_LINES:
+                self._last_line = now
+                sys.stderr.write(f"{self.label}: {self._text(now)}\n")
+                sys.stderr.flush()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        text = self._text(time.monotonic(), ended=True)
+        if self._rich is not None:
+            progress, task = self._rich
+            progress.update(task, completed=self.done, text=text)
+            progress.stop()
+        elif not self._quiet:
+            sys.stderr.write(f"{self.label}: {text}\n")
+            sys.stderr.flush()
+
+    def _text(self, now: float, ended: bool = False) -> str:
+        """Return such as `640/6515 pictures, 34 pictures/s, 2:53 left, loss 1.234`."""
+        seconds = now - self._start
+        count = f"{self.done}" if self.total is None else f"{self.done}/{self.total}"
+        parts = [f"{count} {self.unit}"]
+        if self.done and seconds > 0:
+            parts.append(f"{_number(self.done / seconds)} {self.unit}/s")
+        if ended:
+            parts.append(f"{_clock(seconds)} in all")
+        elif self.done and self.total is not None:
+            parts.append(f"{_clock(seconds * max(0, self.total - self.done) / self.done)} left")
+        parts += [f"{name} {value if isinstance(value, str) else _number(value)}" for name, value in self._shown.items()]
+        return ", ".join(parts)
+
+
+def _rich_bar(label: str, total: int | None) -> tuple[Progress, TaskID]:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    progress = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[text]}", markup=False),
+        console=Console(stderr=True),
+    )
+    progress.start()
+    return progress, progress.add_task(escape(label), total=total, text="")
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if abs(value) >= 1000 or float(value).is_integer() else f"{value:.4g}"
