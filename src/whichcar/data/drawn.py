@@ -11,8 +11,9 @@ from random import Random
 from PIL import Image, ImageEnhance
 
 from whichcar import files
-from whichcar.data.drawn_cars import VEHICLES, Vehicle, draw_vehicle
+from whichcar.data.drawn_brush import draw_vehicle
 from whichcar.data.drawn_scenes import draw_foreground, draw_scene
+from whichcar.data.drawn_vehicles import VEHICLES, Vehicle
 from whichcar.errors import DataError
 from whichcar.records import Label
 
@@ -88,7 +89,7 @@ def _same_as_before(output: Path, asked: dict[str, object]) -> None:
     if record.exists():
         before = json.loads(record.read_text(encoding="utf-8"))
         if before != asked:
-            raise DataError(f"{output}: drawn before with {before}, asked for {asked}; delete it or name another folder")
+            raise DataError(f"{output}: was drawn with {before}, not {asked}; delete it or name another folder")
     elif (output / "car_dataset_labels.csv").exists():
         raise DataError(f"{output}: holds other pictures; name an empty folder")
 

@@ -150,7 +150,8 @@ def _person(pen: ImageDraw.ImageDraw, width: int, horizon: int, height: int, rng
 
 
 def _fence(pen: ImageDraw.ImageDraw, width: int, horizon: int, height: int, rng: Random) -> None:
-    base, h, colour = horizon + height * 0.1, height * rng.uniform(0.06, 0.12), rng.choice(((150, 126, 96), (210, 210, 206)))
+    base, h = horizon + height * 0.1, height * rng.uniform(0.06, 0.12)
+    colour = rng.choice(((150, 126, 96), (210, 210, 206)))
     start, stop = sorted((rng.uniform(-0.2, 1.2) * width, rng.uniform(-0.2, 1.2) * width))
     for rail in (0.3, 0.75):
         pen.line((start, base - h * rail, stop, base - h * rail), fill=colour, width=3)
@@ -165,7 +166,8 @@ def _bush(pen: ImageDraw.ImageDraw, width: int, horizon: int, height: int, rng: 
 
 
 def _cone(pen: ImageDraw.ImageDraw, width: int, horizon: int, height: int, rng: Random) -> None:
-    _one_cone(pen, rng.randrange(width), horizon + height * rng.uniform(0.15, 0.3), height * rng.uniform(0.06, 0.1), rng)
+    base = horizon + height * rng.uniform(0.15, 0.3)
+    _one_cone(pen, rng.randrange(width), base, height * rng.uniform(0.06, 0.1), rng)
 
 
 def _one_bush(pen: ImageDraw.ImageDraw, x: float, base: float, h: float, rng: Random) -> None:
