@@ -34,3 +34,7 @@ class MissingExtraError(WhichcarError, ImportError):
 
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(f"{what} is not installed; install it with: pip install 'whichcar[{extra}]'")
+
+
+class Interrupted(WhichcarError):
+    """The user stopped a run; what was reached is saved. The command exits with status 130 and says how to go on."""
