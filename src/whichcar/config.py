@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-Size = tuple[Annotated[int, Field(ge=16, le=2048)], Annotated[int, Field(ge=16, le=2048)]]
+from whichcar.config_augmentations import checked
+from whichcar.config_section import Section, not_null, shown, suggestion
+
+Side = Annotated[int, Field(ge=16, le=2048)]
+Size = tuple[Side, Side]
 
 
-class Section(BaseModel):
-    """A part of the YAML file. Unknown keys are refused; values do not change once read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+Monitor = Literal["loss", "accuracy", "val_loss", "val_accuracy"]
+Mode = Literal["auto", "min", "max"]
+Augmentations = Annotated[dict[str, dict[str, Any]], BeforeValidator(checked)]
 
 
 class Data(Section):
@@ -31,13 +35,22 @@ class Data(Section):
 class Model(Section):
     """The network; passed to `create_model`."""
 
-    weights: str | None = Field("imagenet", description="imagenet, null (random), a trained model, or backbone weights")
-    input_shape: tuple[int | None, int | None, Literal[3]] = Field((224, 224, 3), description="height, width, colours")
+    weights: str | None = Field(
+        "imagenet", min_length=1, description="imagenet, null (random), a trained model, or backbone weights"
+    )
+    input_shape: tuple[Side | None, Side | None, Literal[3]] = Field((224, 224, 3), description="height, width, 3")
     classes: int | None = Field(None, ge=2, description="number of classes (default: as many as folders)")
     dropout_rate: float = Field(0.0, ge=0, lt=1, description="share of features dropped while training")
     l1_factor: float = Field(0.0, ge=0, description="L1 penalty on the head's weights")
     l2_factor: float = Field(0.0, ge=0, description="L2 penalty on the head's weights")
-    data_aug_layer: dict[str, dict[str, Any]] | None = Field(None, description="Keras augmentation layers by name")
+    data_aug_layer: Augmentations | None = Field(None, description="Keras augmentation layers by name")
+
+    @field_validator("weights")
+    @classmethod
+    def _not_python(cls, weights: str | None) -> str | None:
+        if weights is not None and weights.lower() == "none":
+            raise ValueError(f"YAML reads {weights} as a name; write null for random weights")
+        return weights
 
 
 class Adam(Section):
@@ -62,7 +75,7 @@ class Sgd(Section):
     learning_rate: float = Field(0.01, gt=0, description="step size")
     momentum: float = Field(0.0, ge=0, lt=1, description="share of the last step kept")
     nesterov: bool = Field(False, description="look ahead by the momentum")
-    weight_decay: float = Field(0.0, ge=0, description="decoupled decay a step, times the rate; not on norms and biases")
+    weight_decay: float = Field(0.0, ge=0, description="as in AdamW; not on norms and biases")
 
 
 class Optimizer(Section):
@@ -72,17 +85,20 @@ class Optimizer(Section):
     adamw: AdamW | None = Field(None, description="AdamW")
     sgd: Sgd | None = Field(None, description="SGD")
 
+    _filled = field_validator("*", mode="before")(not_null)
+
     @model_validator(mode="after")
     def _exactly_one(self) -> Optimizer:
-        if len(self.model_fields_set) != 1:
-            raise ValueError(f"name exactly one of adam, adamw, sgd; got {sorted(self.model_fields_set) or 'none'}")
+        named = [name for name in type(self).model_fields if name in self.model_fields_set]
+        if len(named) != 1:
+            raise ValueError(f"name exactly one of adam, adamw, sgd; got {' and '.join(named) or 'none'}")
         return self
 
 
 class Compile(Section):
     """Optimizer, loss and metrics."""
 
-    optimizer: Optimizer = Field(description="how weights are changed")
+    optimizer: Optimizer = Field(Optimizer(adam=Adam()), description="how weights are changed")
     loss: Literal["categorical_crossentropy"] = Field("categorical_crossentropy", description="what is minimised")
     metrics: list[Literal["accuracy"]] = Field(["accuracy"], description="what is shown beside the loss")
 
@@ -91,10 +107,27 @@ class ModelCheckpoint(Section):
     """When and under which name the model is written."""
 
     filepath: str = Field("model.{epoch:02d}-{val_loss:.4f}.keras", description="name pattern, .h5 or .keras")
-    monitor: str = Field("val_loss", description="what decides which is best")
-    mode: Literal["auto", "min", "max"] = Field("auto", description="whether less or more is better")
+    monitor: Monitor = Field("val_loss", description="what decides which is best")
+    mode: Mode = Field("auto", description="whether less or more is better")
     save_best_only: bool = Field(False, description="write only when the monitored value improved")
     keep: int | None = Field(None, ge=1, description="how many to keep, best first (default: all)")
+
+    @field_validator("filepath")
+    @classmethod
+    def _pattern(cls, filepath: str) -> str:
+        """Fill the pattern in once, so that a slip is found before the first epoch is over and not after it."""
+        if not filepath.endswith((".h5", ".keras")):
+            raise ValueError(f"must end in .h5 or .keras; got {shown(filepath)}")
+        values = {"epoch": 1, "learning_rate": 0.01} | dict.fromkeys(get_args(Monitor), 0.5)
+        try:
+            filepath.format(**values)
+        except KeyError as error:
+            name = error.args[0]
+            hint = suggestion(name, values) or f"known are {', '.join(values)}"
+            raise ValueError(f"{{{name}}} is no known value; {hint}") from None
+        except (ValueError, IndexError, AttributeError, TypeError) as error:
+            raise ValueError(f"cannot be filled in: {error}; e.g. model.{{epoch:02d}}-{{val_loss:.4f}}.h5") from None
+        return filepath
 
 
 class TensorBoard(Section):
@@ -107,20 +140,20 @@ class TensorBoard(Section):
 class EarlyStopping(Section):
     """End training when nothing improves."""
 
-    monitor: str = Field("val_loss", description="the watched value")
+    monitor: Monitor = Field("val_loss", description="the watched value")
     patience: int = Field(0, ge=0, description="epochs without improvement before the end")
     min_delta: float = Field(0.0, ge=0, description="smallest change that counts")
-    mode: Literal["auto", "min", "max"] = Field("auto", description="whether less or more is better")
+    mode: Mode = Field("auto", description="whether less or more is better")
     restore_best_weights: bool = Field(False, description="end with the best epoch's weights, not the last's")
 
 
 class ReduceOnPlateau(Section):
     """Lower the learning rate when nothing improves."""
 
-    monitor: str = Field("val_loss", description="the watched value")
+    monitor: Monitor = Field("val_loss", description="the watched value")
     factor: float = Field(0.1, gt=0, lt=1, description="new rate = factor x rate")
     patience: int = Field(10, ge=0, description="epochs without improvement before lowering")
-    mode: Literal["auto", "min", "max"] = Field("auto", description="whether less or more is better")
+    mode: Mode = Field("auto", description="whether less or more is better")
     min_delta: float = Field(1e-4, ge=0, description="smallest change that counts")
     cooldown: int = Field(0, ge=0, description="epochs to wait after lowering")
     min_lr: float = Field(0.0, ge=0, description="lowest rate")
@@ -133,6 +166,8 @@ class Callbacks(Section):
     tensor_board: TensorBoard = Field(TensorBoard(), description="event files")
     early_stopping: EarlyStopping | None = Field(None, description="end early")
     reduce_on_plateau: ReduceOnPlateau | None = Field(None, description="lower the rate")
+
+    _filled = field_validator("*", mode="before")(not_null)
 
 
 class Fit(Section):
@@ -200,10 +235,51 @@ class Hardware(Section):
 class Experiment(Section):
     """A whole YAML file."""
 
-    seed: int = Field(ge=0, description="of every random choice")
+    seed: int = Field(ge=0, le=2**32 - 1, description="of every random choice")
     data: Data = Field(description="pictures")
     model: Model = Field(Model(), description="network")
-    compile: Compile = Field(Compile(optimizer=Optimizer(adam=Adam())), description="optimizer, loss, metrics")
+    compile: Compile = Field(Compile(), description="optimizer, loss, metrics")
     fit: Fit = Field(Fit(), description="epochs and callbacks")
     recipe: Recipe = Field(Recipe(), description="what the original lacked")
     hardware: Hardware = Field(Hardware(), description="precision and saving")
+
+    @model_validator(mode="after")
+    def _follow(self) -> Experiment:
+        """Let what was left out follow what was written: either size the other, and the epochs their stages."""
+        size, shape = self.data.image_size, self.model.input_shape
+        if "input_shape" not in self.model.model_fields_set:
+            self._replace("model", "input_shape", (*size, 3))
+        elif "image_size" not in self.data.model_fields_set and None not in shape:
+            self._replace("data", "image_size", shape[:2])
+        if self.recipe.stages and "epochs" not in self.fit.model_fields_set:
+            self._replace("fit", "epochs", sum(stage.epochs for stage in self.recipe.stages))
+        return self
+
+    def _replace(self, section: str, key: str, value: Any) -> None:  # noqa: ANN401
+        """Put a changed copy in the place of a section; only while the experiment is being made."""
+        self.__dict__[section] = self.__dict__[section].model_copy(update={key: value})
+
+
+def contradictions(experiment: Experiment) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield what is right by itself and wrong together: the settings involved, first the one to blame, and why."""
+    epochs, recipe, callbacks = experiment.fit.epochs, experiment.recipe, experiment.fit.callbacks
+    total = sum(stage.epochs for stage in recipe.stages)
+    if recipe.stages and total != epochs:
+        why = f"their epochs add up to {total}, but fit.epochs is {epochs}; make them equal, or delete fit.epochs"
+        yield ("recipe.stages", "fit.epochs"), why
+    if recipe.plain_epochs > epochs:
+        why = f"must be at most fit.epochs, which is {epochs}; got {recipe.plain_epochs}"
+        yield ("recipe.plain_epochs", "fit.epochs"), why
+    if recipe.schedule == "cosine" and callbacks.reduce_on_plateau:
+        why = "both set the learning rate; delete reduce_on_plateau, or write schedule: constant"
+        yield ("recipe.schedule", "fit.callbacks.reduce_on_plateau"), why
+    size, shape = experiment.data.image_size, experiment.model.input_shape[:2]
+    if any(fixed not in (None, wanted) for fixed, wanted in zip(shape, size, strict=True)):
+        why = f"is {list(shape)} but data.image_size is {list(size)}; delete input_shape, and it follows image_size"
+        yield ("model.input_shape", "data.image_size"), why
+    for name in ("model_checkpoint", "early_stopping", "reduce_on_plateau"):
+        callback = getattr(callbacks, name)
+        if callback and callback.mode == ("max" if callback.monitor.endswith("loss") else "min"):
+            key = f"fit.callbacks.{name}"
+            why = f"{callback.mode} would take the worst {callback.monitor} for the best; write auto or delete the line"
+            yield (f"{key}.mode", f"{key}.monitor"), why

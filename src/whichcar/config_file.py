@@ -1,74 +1,176 @@
-"""Reading an experiment's YAML file: one read, every mistake reported at once, in plain words."""
+"""Reading an experiment's YAML file, with `--set` laid over it, and saying where each setting came from."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+import copy
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
-from pydantic import ValidationError
 
-from whichcar.config import Experiment
+from whichcar.config import Callbacks, Experiment, Optimizer
+from whichcar.config_problems import Problem, check, report
+from whichcar.config_section import Section
 from whichcar.errors import ConfigError
+
+Origin = Literal["default", "file", "--set"]
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML's safe loader that refuses a key written twice instead of keeping the last."""
+    """YAML's safe loader that refuses a key written twice, where YAML would silently keep the last."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: dict[Any, int] = {}
-        for key_node, _ in node.value:
-            key, line = key_node.value, key_node.start_mark.line + 1
-            if key in seen and key != "<<":
-                raise ConfigError(f"line {line}: `{key}` is written twice, first in line {seen[key]}; keep one")
-            seen[key] = line
-        return super().construct_mapping(node, deep)
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:  # noqa: ANN401
+        node = super().compose_mapping_node(anchor)
+        first: dict[str, int] = {}
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+                line = key.start_mark.line + 1
+                if key.value in first:
+                    problem = f"`{key.value}` is written twice, first in line {first[key.value]}; keep one"
+                    raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
+                first[key.value] = line
+        return node
 
 
 def load_config(path: str | Path) -> dict[str, Any]:
     """Return a YAML file as a dict, as it is written, once `seed`, `data` and `data.directory` are known to be there.
 
     Raises:
-        ConfigError: (a ValueError) the file cannot be read, is no mapping, or lacks one of the three.
+        ConfigError: (a ValueError) the file cannot be read, holds no settings, or lacks one of the three.
     """
     raw = _read(Path(path))
-    data = raw.get("data")
     missing = [key for key in ("seed", "data") if raw.get(key) is None]
-    if data is not None and (not isinstance(data, dict) or data.get("directory") is None):
+    data = raw.get("data")
+    if data is not None and (not isinstance(data, dict) or data.get("directory") in (None, "")):
         missing.append("data.directory")
     if missing:
-        raise _problems(Path(path), [f"{key}: missing; add it" for key in missing])
+        raise report(path, [Problem(key, "is missing; every experiment needs it") for key in missing])
     return raw
 
 
 def read_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
-    """Return the checked settings of a YAML file, with `overrides` such as `fit.epochs=3` laid over it."""
+    """Return the checked settings of a YAML file.
+
+    Args:
+        path: the YAML file.
+        overrides: settings laid over the file in turn, such as `fit.epochs=3`; the values are read as YAML.
+
+    Raises:
+        ConfigError: (a ValueError) naming every mistake in the file and in the overrides.
+    """
+    return _resolve(path, overrides)[0]
+
+
+def settings_with_origin(path: str | Path, overrides: Sequence[str] = ()) -> list[tuple[str, Any, Origin]]:
+    """Return (dotted name, value, origin) of every setting that is in force, in the order of the README's table.
+
+    A value that follows another (`model.input_shape` follows `data.image_size`) counts as a default.
+
+    Raises:
+        ConfigError: as `read_experiment`.
+    """
+    experiment, origins = _resolve(path, overrides)
+    return [(name, value, origins.get(name, "default")) for name, value in _leaves(experiment)]
+
+
+def _resolve(path: str | Path, overrides: Sequence[str]) -> tuple[Experiment, dict[str, Origin]]:
+    """Read, lay over, check."""
     raw = _read(Path(path))
+    origins: dict[str, Origin] = dict.fromkeys((name for name, _ in _leaves(raw)), "file")
+    problems = []
     for override in overrides:
-        name, _, text = override.partition("=")
-        *sections, last = name.strip().split(".")
-        here = raw
-        for section in sections:
-            here = here.setdefault(section, {})
-        here[last] = yaml.safe_load(text)
+        try:
+            name, value = _parse(override)
+            raw = _lay_over(raw, name, value)
+        except ValueError as error:
+            problems.append(Problem(f"--set {override}", str(error)))
+            continue
+        kept = {key: origin for key, origin in origins.items() if not f"{key}.".startswith(f"{name}.")}
+        added = {name: value} if not isinstance(value, dict) or not value else dict(_leaves(value, f"{name}."))
+        origins = kept | dict.fromkeys(added, "--set")
+    experiment, more = check(raw)
+    problems += [_with_origin(problem, origins) for problem in more]
+    if experiment is None or problems:
+        raise report(path, problems)
+    return experiment, origins
+
+
+def _with_origin(problem: Problem, origins: dict[str, Origin]) -> Problem:
+    """Say so when a mistake was made on the command line, so that nobody looks for it in the file."""
+    inside = [key for key, origin in origins.items() if origin == "--set" and f"{key}.".startswith(f"{problem.name}.")]
+    if not inside:
+        return problem
+    how = ""
+    if problem.name == "compile.optimizer" and problem.name not in inside:
+        how = "; to change the optimizer, give all of it: --set 'compile.optimizer={sgd: {learning_rate: 0.1}}'"
+    return Problem(problem.name, f"{problem.message} (from --set){how}")
+
+
+def _parse(override: str) -> tuple[str, Any]:
+    """Split `fit.epochs=3` into the name and the value, which is read as YAML."""
+    name, equals, text = override.partition("=")
+    name = name.strip()
+    if not equals or not all(part.strip() for part in name.split(".")):
+        raise ValueError("must be written as section.setting=value, for example fit.epochs=3")
     try:
-        return Experiment.model_validate(raw)
-    except ValidationError as error:
-        lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}; got {e['input']}" for e in error.errors()]
-        raise _problems(Path(path), lines) from None
+        return name, yaml.load(text, _Loader)
+    except (yaml.YAMLError, ValueError) as error:
+        raise ValueError(f"the value is not YAML: {_reason(error)}") from None
 
 
-def _problems(path: Path, lines: Sequence[str]) -> ConfigError:
-    count = f"{len(lines)} problem{'s' if len(lines) > 1 else ''}"
-    return ConfigError("\n".join([f"{path}: {count}", *(f"  {line}" for line in lines)]))
+def _lay_over(raw: dict[str, Any], name: str, value: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Return the settings with one changed. Null takes a callback away, since no line can be deleted from here."""
+    changed = copy.deepcopy(raw)
+    *sections, last = name.split(".")
+    here = changed
+    for number, section in enumerate(sections, start=1):
+        if here.get(section) is None:
+            here[section] = {}
+        here = here[section]
+        if not isinstance(here, dict):
+            raise ValueError(f"{'.'.join(sections[:number])} has no settings inside; set it whole")
+    if value is None and sections == ["fit", "callbacks"] and last in Callbacks.model_fields:
+        here.pop(last, None)
+    else:
+        here[last] = value
+    return changed
+
+
+def _leaves(section: Section | dict[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the dotted name and value of everything that holds no further settings."""
+    for key, value in section if isinstance(section, Section) else section.items():
+        if isinstance(value, Section) or (isinstance(value, dict) and value):
+            yield from _leaves(value, f"{before}{key}.")
+        elif value is not None or not isinstance(section, Optimizer):
+            yield f"{before}{key}", value
 
 
 def _read(path: Path) -> dict[str, Any]:
+    """Return what the file holds, if it holds settings."""
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8-sig"), _Loader)  # noqa: S506  (a SafeLoader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: cannot be read as YAML: {error}") from None
+        raw = yaml.load(path.read_text(encoding="utf-8-sig"), _Loader)
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file; name a YAML file such as experiments/exp_001/config.yml") from None
+    except IsADirectoryError:
+        raise ConfigError(f"{path}: is a folder; name the YAML file in it, usually {path / 'config.yml'}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not text in UTF-8 (byte {error.start}); save it as UTF-8") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: {_reason(error)}") from None
+    if raw is None:
+        raise ConfigError(f"{path}: is empty; write at least seed and data.directory")
     if not isinstance(raw, dict):
-        raise ConfigError(f"{path}: must hold settings such as `seed: 123`; got {type(raw).__name__}")
+        raise ConfigError(f"{path}: must hold settings such as `seed: 123`, one a line; got a {type(raw).__name__}")
     return raw
+
+
+def _reason(error: Exception) -> str:
+    """Return the place and the reason of a YAML error in one line."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        mark, problem = error.problem_mark, error.problem or error.context
+        advice = "; indent with spaces" if "\\t" in str(problem) else ""
+        return f"line {mark.line + 1}, column {mark.column + 1}: {problem}{advice}"
+    return str(error).splitlines()[0] if str(error) else "not YAML"

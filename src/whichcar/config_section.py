@@ -1,0 +1,75 @@
+"""What a part of the YAML file is: strict, unchangeable, and forgiving only about numbers written as text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Any, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+
+
+class Section(BaseModel):
+    """A part of the YAML file. Unknown keys are refused; values do not change once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _numbers(cls, value: Any, info: ValidationInfo) -> Any:  # noqa: ANN401  (whatever YAML can hold)
+        """Read text as a number where one is wanted, and refuse true and false, which Python takes for 1 and 0."""
+        kinds = scalars(cls.model_fields[str(info.field_name)].annotation)
+        if not kinds & {int, float} or kinds & {str, bool}:
+            return value
+        return _each(value)
+
+
+def _each(value: Any) -> Any:  # noqa: ANN401
+    if isinstance(value, bool):
+        raise ValueError(f"must be a number; got {shown(value)}")
+    return [_each(part) for part in value] if isinstance(value, list | tuple) else as_number(value)
+
+
+def as_number(value: Any) -> Any:  # noqa: ANN401
+    """Return the number that a text spells ("1e-4" is text to PyYAML); anything else comes back as it is."""
+    if isinstance(value, str):
+        for kind in (int, float):
+            try:
+                return kind(value)
+            except ValueError:
+                continue
+    return value
+
+
+def scalars(annotation: Any) -> set[type]:  # noqa: ANN401
+    """Return the simple types inside an annotation: `tuple[int, int] | None` has int and NoneType."""
+    inner = get_args(annotation)
+    if not inner:
+        return {annotation if isinstance(annotation, type) else type(annotation)}
+    return set().union(*(scalars(part) for part in inner if part is not Ellipsis))
+
+
+def section_of(annotation: Any) -> type[Section] | None:  # noqa: ANN401
+    """Return the section inside an annotation such as `Adam | None` or `tuple[Stage, ...]`, if there is one."""
+    inside = (annotation, *get_args(annotation))
+    return next((part for part in inside if isinstance(part, type) and issubclass(part, Section)), None)
+
+
+def shown(value: Any) -> str:  # noqa: ANN401
+    """Return a value in the way YAML writes it, on one line, cut where it gets long."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else f"{text[:56]} ..."
+
+
+def not_null(value: Any) -> Any:  # noqa: ANN401
+    """Refuse null: in YAML a name with nothing behind it, which means neither "off" nor "as usual" to every reader."""
+    if value is None:
+        raise ValueError("is empty; write {} for its defaults, or delete the line")
+    return value
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Return "did you mean `...`?" when one of the known names is close, else nothing."""
+    close = get_close_matches(name.lower(), list(known), n=1)
+    return f"did you mean `{close[0]}`?" if close else ""
