@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from pathlib import Path
 from random import Random
@@ -14,6 +12,7 @@ from whichcar import files
 from whichcar.data.drawn_brush import draw_vehicle
 from whichcar.data.drawn_scenes import draw_foreground, draw_scene
 from whichcar.data.drawn_vehicles import VEHICLES, Vehicle
+from whichcar.data.labels import write_labels
 from whichcar.errors import DataError
 from whichcar.records import Label
 
@@ -54,7 +53,7 @@ def draw(
             beside = path.with_suffix(".part")
             picture.save(beside, "JPEG", quality=90)
             beside.replace(path)
-    _write_labels(output / "car_dataset_labels.csv", [label for label, _ in rows])
+    write_labels(output / "car_dataset_labels.csv", [label for label, _ in rows])
     files.write_json(output / "drawn.json", asked)
 
 
@@ -92,11 +91,3 @@ def _same_as_before(output: Path, asked: dict[str, object]) -> None:
             raise DataError(f"{output}: was drawn with {before}, not {asked}; delete it or name another folder")
     elif (output / "car_dataset_labels.csv").exists():
         raise DataError(f"{output}: holds other pictures; name an empty folder")
-
-
-def _write_labels(path: Path, labels: list[Label]) -> None:
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(("img_name", "class", "subset"))
-    rows.writerows((label.img_name, label.class_name, label.subset) for label in labels)
-    files.write_text(path, text.getvalue())

@@ -1,0 +1,39 @@
+# Nothing to install by hand: every target sets up .venv first, and again only when the pinned versions change.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+
+demo: $(STAMP) ## draw cars, split, train, evaluate: the whole way in a few minutes
+	@$(BIN)/whichcar demo $(if $(REAL),--real '$(REAL)' --into demo_real)
+
+test: $(STAMP) ## run the tests
+	@$(BIN)/pytest -q
+
+check: $(STAMP) ## ruff and mypy --strict
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+bench: $(STAMP) ## measure speed and memory; each script prints a Markdown table
+	@set -e; for script in benchmarks/*.py; do echo "## $$script"; $(BIN)/python "$$script"; done
+
+clean: ## remove the environment and the demo
+	rm -rf $(VENV) demo demo_real .mypy_cache .ruff_cache .pytest_cache
+
+$(STAMP): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "error: no $(PYTHON) here; install Python 3.11, 3.12 or 3.13"; exit 1; }
+	@$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info < (3, 14); \
+	  ok or sys.exit("error: whichcar needs Python 3.11, 3.12 or 3.13 (TensorFlow has no build for others); $(PYTHON) is " \
+	  + sys.version.split()[0] + ". Name another one: make PYTHON=python3.12 ...")'
+	@echo "setting up $(VENV) (about 600 MB, once) ..."
+	@$(PYTHON) -m venv $(VENV) || { echo "error: cannot make $(VENV); on Debian or Ubuntu: apt install python3-venv"; exit 1; }
+	@$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[cpu,test,dev]'
+	@touch $@
