@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Sized
 from typing import TYPE_CHECKING, Self, TypeVar
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 SECONDS_BETWEEN_LINES = 10.0
+SECONDS_OF_RATE = 30.0  # the rate shown is that of the last half minute: a slow start is soon forgotten
 
 
 def track(items: Iterable[Item], label: str, total: int | None = None, unit: str = "pictures") -> Iterator[Item]:
@@ -39,17 +41,21 @@ class Bar:
     """
 
     def __init__(self, label: str, total: int | None = None, unit: str = "pictures") -> None:
+        """Name the work; `total` is None where the end is not known."""
         self.label = label
         self.total = total
         self.unit = unit
         self.done = 0
+        self._marks: deque[tuple[float, int]] = deque()  # (time, done), at most one a second
         self._shown: dict[str, float | str] = {}
         self._lock = threading.Lock()
         self._quiet = os.environ.get("WHICHCAR_QUIET", "") not in ("", "0")
         self._rich: tuple[Progress, TaskID] | None = None
 
     def __enter__(self) -> Self:
+        """Start the clock and show the bar."""
         self._start = self._last_line = time.monotonic()
+        self._marks.append((self._start, 0))
         if not self._quiet and sys.stderr.isatty():
             self._rich = _rich_bar(self.label, self.total)
         return self
@@ -60,6 +66,7 @@ class Bar:
             self.done += n
             self._shown.update(shown)
             now = time.monotonic()
+            self._mark(now)
             if self._rich is not None:
                 progress, task = self._rich
                 progress.update(task, completed=self.done, text=self._text(now))
@@ -71,6 +78,7 @@ class Bar:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        """Show what was done in all, also when an error ends it."""
         text = self._text(time.monotonic(), ended=True)
         if self._rich is not None:
             progress, task = self._rich
@@ -82,17 +90,26 @@ class Bar:
 
     def _text(self, now: float, ended: bool = False) -> str:
         """Return such as `640/6515 pictures, 34 pictures/s, 2:53 left, loss 1.234`."""
-        seconds = now - self._start
-        count = f"{self.done}" if self.total is None else f"{self.done}/{self.total}"
-        parts = [f"{count} {self.unit}"]
-        if self.done and seconds > 0:
-            parts.append(f"{_number(self.done / seconds)} {self.unit}/s")
+        since, before = (self._start, 0) if ended else self._marks[0]
+        rate = (self.done - before) / max(now - since, 1e-6)
+        parts = [f"{self.done}" if self.total is None else f"{self.done}/{self.total}"]
+        parts[0] += f" {self.unit}"
+        if rate > 0:
+            parts.append(f"{_number(rate)} {self.unit}/s")
         if ended:
-            parts.append(f"{_clock(seconds)} in all")
-        elif self.done and self.total is not None:
-            parts.append(f"{_clock(seconds * max(0, self.total - self.done) / self.done)} left")
-        parts += [f"{name} {value if isinstance(value, str) else _number(value)}" for name, value in self._shown.items()]
+            parts.append(f"{_clock(now - self._start)} in all")
+        elif rate > 0 and self.total is not None:
+            parts.append(f"{_clock(max(0, self.total - self.done) / rate)} left")
+        parts += [
+            f"{name} {shown if isinstance(shown, str) else _number(shown)}" for name, shown in self._shown.items()
+        ]
         return ", ".join(parts)
+
+    def _mark(self, now: float) -> None:
+        if now - self._marks[-1][0] >= 1:
+            self._marks.append((now, self.done))
+        while len(self._marks) > 1 and now - self._marks[1][0] >= SECONDS_OF_RATE:
+            self._marks.popleft()
 
 
 def _rich_bar(label: str, total: int | None) -> tuple[Progress, TaskID]:

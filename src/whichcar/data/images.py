@@ -12,8 +12,10 @@ from PIL import Image, UnidentifiedImageError
 from whichcar.errors import ImageError
 
 LARGEST_PIXELS = 100_000_000
-# Pillow warns from 89 million pixels on; here the limit is an error of our own, and a warning would only add noise.
+# Pillow warns from 89 million pixels on, and of damaged EXIF parts, without naming the file. The first is an error of
+# our own here, the second does no harm. Switched off once: `catch_warnings` around a call does not work in threads.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.\w+ImagePlugin")
 
 _ORIENTATION = 0x0112
 _UPRIGHT = {
@@ -70,7 +72,8 @@ def squeeze(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     if image.shape[:2] == tuple(size):
         return image
     height, width = size
-    return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+    squeezed: np.ndarray = np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+    return squeezed
 
 
 def _check_file(path: Path) -> None:
@@ -142,8 +145,9 @@ def _to_eight_bits(grey: np.ndarray, mode: str) -> np.ndarray:
 
     `I;16` runs to 65535. The range of `I` and `F` is not stored: the smallest usual one that holds the values is taken.
     """
-    values = np.nan_to_num(grey.astype(np.float64))
+    values = np.nan_to_num(grey.astype(np.float64), posinf=0, neginf=0)
     top = values.max(initial=0)
     usual = (65535.0,) if mode.startswith("I;16") else (1.0, 255.0, 65535.0) if mode == "F" else (255.0, 65535.0)
     full = next((limit for limit in usual if top <= limit), top)
-    return np.clip(np.rint(values / full * 255), 0, 255).astype(np.uint8)
+    eight: np.ndarray = np.clip(np.rint(values / full * 255), 0, 255).astype(np.uint8)
+    return eight

@@ -28,9 +28,9 @@ def read_labels(path: Path) -> list[Label]:
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = _rows(path, csv.reader(file, strict=True))
+            rows = _rows(path, file)
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text (byte {error.start}); save it as CSV in UTF-8") from error
+        raise DataError(f"{path}: not UTF-8 text; save it as CSV in UTF-8") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); give the label file's path") from error
     if not rows:
@@ -87,7 +87,7 @@ def pictures_by_class(root: Path) -> dict[str, list[str]]:
     """Return for each class folder, sorted, its pictures as paths seen from `root`, sorted; hidden ones left out.
 
     Raises:
-        DataError: no class folder, or class folders without a picture (all are named).
+        DataError: no class folder, or class folders without a picture.
     """
     found = {
         folder.name: [picture.relative_to(root).as_posix() for picture in files.images(folder)]
@@ -96,9 +96,7 @@ def pictures_by_class(root: Path) -> dict[str, list[str]]:
     if not found:
         raise DataError(f"{root}: no class folders in it; it must hold one folder a class")
     if empty := [name for name, names in found.items() if not names]:
-        raise DataError(
-            f"{root}: no picture in class folder {', '.join(map(repr, empty))}; add pictures or remove the folder"
-        )
+        raise DataError(f"{root}: no picture in class folder {named(empty)}; add pictures or remove the folder")
     return found
 
 
@@ -131,6 +129,11 @@ def draw_share(classes: Mapping[str, Sequence[str]], share: float, seed: int) ->
     }
 
 
+def named(names: Sequence[str]) -> str:
+    """Return the names for a message: the first five, and how many more there are."""
+    return ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
 def check_share(share: float, what: str) -> None:
     """Raise DataError unless 0 < share < 1."""
     if not 0 < share < 1:
@@ -141,17 +144,21 @@ def _rank(seed: int, name: str) -> bytes:
     return hashlib.blake2b(f"{seed}/{name}".encode("utf-8", "surrogateescape"), digest_size=8).digest()
 
 
-def _rows(path: Path, lines: Iterable[list[str]]) -> list[Label]:
-    reader = iter(lines)
-    number = 1
-    rows: list[Label] = []
+def _rows(path: Path, file: Iterable[str]) -> list[Label]:
+    reader = csv.reader(file, strict=True)  # else an unclosed quote would swallow the rest of the file as one field
     try:
-        places = _places(path, next(reader, []))
-        for number, fields in enumerate(reader, start=2):
-            if fields:
-                rows.append(_label(path, number, fields, places))
+        columns, where = _places(path, next(reader, []))
+        rows: list[Label] = []
+        for fields in filter(None, reader):
+            if any(fields[columns:]):
+                raise DataError(
+                    f"{path}: line {reader.line_num} has {len(fields)} fields, the header {columns}; "
+                    "put names with a comma in quotes"
+                )
+            img_name, class_name, subset = (fields[place] if place < len(fields) else "" for place in where)
+            rows.append(Label(img_name, unicodedata.normalize("NFC", class_name.strip()), subset.strip()))
     except csv.Error as error:
-        raise DataError(f"{path}: row {number + 1} is no CSV ({error}); quote fields with commas or quotes") from error
+        raise DataError(f"{path}: line {reader.line_num} is no CSV ({error}); mend its quotes") from error
     return rows
 
 
@@ -160,18 +167,8 @@ def _places(path: Path, header: list[str]) -> tuple[int, list[int]]:
     names = [name.strip() for name in header]
     if missing := [column for column in COLUMNS if column not in names]:
         other = next((sign for sign in ";\t|" if any(sign in name for name in names)), None)
-        advice = f"separate the columns by commas, not {other!r}" if other else f"the header must name {', '.join(COLUMNS)}"
+        advice = f"separate columns by commas, not {other!r}" if other else f"the header must name {', '.join(COLUMNS)}"
         raise DataError(f"{path}: no column {', '.join(missing)}; found {', '.join(names) or 'nothing'}; {advice}")
     if twice := [column for column in COLUMNS if names.count(column) > 1]:
         raise DataError(f"{path}: column {', '.join(twice)} stands twice in the header; remove one")
     return len(names), [names.index(column) for column in COLUMNS]
-
-
-def _label(path: Path, number: int, fields: list[str], places: tuple[int, list[int]]) -> Label:
-    columns, where = places
-    if any(fields[columns:]):
-        raise DataError(
-            f"{path}: row {number} has {len(fields)} fields, the header {columns}; put names with a comma in quotes"
-        )
-    img_name, class_name, subset = (fields[place] if place < len(fields) else "" for place in where)
-    return Label(img_name, class_name.strip(), subset.strip())

@@ -7,12 +7,12 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePath, PurePosixPath
 
 from whichcar import files
 from whichcar.data.labels import SUBSETS, folder_name
 from whichcar.errors import DataError
-from whichcar.records import Label, Skipped
+from whichcar.records import Label
 
 
 @dataclass(frozen=True)
@@ -20,14 +20,14 @@ class Plan:
     """Every row of the labels, accounted for.
 
     `targets` maps a place in the output, `<subset>/<folder>/<file>`, to the picture; `classes` maps folder to true
-    name; `problem_rows` are the rows' numbers (the first is 1) of `problems`; `renamed` maps an img_name to its target
-    where that does not have the picture's own file name; `unlabelled` counts pictures beside used ones without a row.
+    name; `problems` maps the number of a row (the first is 1) to why it cannot be used; `renamed` maps an img_name to
+    its target where that does not have the picture's own file name; `unlabelled` counts pictures that lie beside
+    usable ones and have no row.
     """
 
     targets: dict[str, Path]
     classes: dict[str, str]
-    problems: list[Skipped]
-    problem_rows: list[int]
+    problems: dict[int, str]
     renamed: dict[str, str]
     unlabelled: int
 
@@ -63,14 +63,12 @@ def make_plan(data: Path, labels: Sequence[Label]) -> Plan:
         raise DataError(_nothing_usable(data, problems))
     folders = _folders({item.label.class_name for item in used})
     targets, renamed = _targets(used, folders)
-    rows = sorted(problems)
     return Plan(
         targets=targets,
         classes={folder: name for name, folder in sorted(folders.items(), key=lambda pair: pair[1])},
-        problems=[Skipped(Path(_text(labels[row - 1].img_name)), problems[row]) for row in rows],
-        problem_rows=rows,
+        problems=dict(sorted(problems.items())),
         renamed=renamed,
-        unlabelled=_unlabelled([item.source for item in found]),
+        unlabelled=_unlabelled(bases, labels, found),
     )
 
 
@@ -81,8 +79,11 @@ def _find(label: Label, bases: Sequence[Path]) -> Path | str:
     for base in bases:
         for form in (label.img_name, *(unicodedata.normalize(f, label.img_name) for f in ("NFC", "NFD"))):
             path = base / PurePosixPath(form)
-            if path.is_file():
-                return _unusable(path) or path
+            try:
+                if path.is_file():
+                    return _unusable(path) or path
+            except OSError as error:
+                return f"cannot be reached ({error.strerror})"
     return f"no such file in {' or '.join(map(str, bases))}"
 
 
@@ -91,10 +92,10 @@ def _refused(label: Label) -> str | None:
     name = PurePosixPath(label.img_name)
     if not label.img_name.strip():
         return "img_name is empty"
-    if name.is_absolute() or PureWindowsPath(label.img_name).drive or ".." in name.parts:
+    if any(path.anchor or ".." in path.parts for path in (name, PurePath(label.img_name))):
         return "img_name leads out of the data folder"
-    if "\0" in label.img_name or label.img_name != _text(label.img_name):
-        return "img_name is not valid text; rename the file"
+    if "\0" in label.img_name or any(text != readable(text) for text in (label.img_name, label.class_name)):
+        return "img_name or class holds bytes that are no text; rename it"
     if name.name.startswith("."):
         return "hidden file"
     if name.suffix.lower() not in files.IMAGE_SUFFIXES:
@@ -178,15 +179,16 @@ def _free(stem: str, suffix: str, taken: set[str]) -> str:
     return name
 
 
-def _unlabelled(named: Sequence[Path]) -> int:
-    known = set(named)
+def _unlabelled(bases: Sequence[Path], labels: Iterable[Label], found: Sequence[_Found]) -> int:
+    known = {base / PurePosixPath(label.img_name) for label in labels for base in bases}
+    known.update(item.source for item in found)
     return sum(
         entry not in known and entry.suffix.lower() in files.IMAGE_SUFFIXES and not entry.name.startswith(".")
-        for folder in {path.parent for path in named}
+        for folder in {item.source.parent for item in found}
         for entry in folder.iterdir()
     )
 
 
-def _text(name: str) -> str:
-    """Return a name that UTF-8 can hold: a file name's undecodable bytes become such as `\\udcff`."""
+def readable(name: str) -> str:
+    """Return a name that UTF-8 can hold: bytes of a file name that are no text are written as escapes."""
     return name.encode("utf-8", "backslashreplace").decode("utf-8")

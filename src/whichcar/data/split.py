@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from whichcar import files, progress
-from whichcar.data.labels import SUBSETS, check_share, draw_share, folders_of, pictures_by_class, read_labels
-from whichcar.data.plan import Plan, make_plan
+from whichcar.data.labels import check_share, draw_share, folders_of, named, pictures_by_class, read_labels
+from whichcar.data.plan import Plan, make_plan, readable
 from whichcar.errors import DataError
 from whichcar.records import Label, Sample, Skipped
 
@@ -52,9 +52,7 @@ class Tree:
     test: list[Sample]
 
 
-def split(
-    data: Path, labels: Path | list[Label], output: Path, validation: float = 0.2, seed: int = 123
-) -> Split:
+def split(data: Path, labels: Path | list[Label], output: Path, validation: float = 0.2, seed: int = 123) -> Split:
     """Build `output/{train,test}/<class>/<picture>` from hard links, or copies where links are not possible.
 
     Every row is used or listed in `problems`. Running it again adds what is missing and changes nothing else.
@@ -72,14 +70,18 @@ def split(
     check_share(validation, "the validation share")
     rows = read_labels(labels) if isinstance(labels, Path) else labels
     plan = make_plan(data, rows)
-    record = _record(plan, validation, seed)
-    record["sources"] = {"data": str(data), "labels": str(labels) if isinstance(labels, Path) else f"{len(rows)} rows"}
-    _check_output(output, record)
+    names = {row: readable(rows[row - 1].img_name) for row in plan.problems}
+    record = _record(plan, names, validation, seed)
+    source = readable(str(labels)) if isinstance(labels, Path) else f"{len(rows)} rows"
+    record["sources"] = {"data": readable(str(data)), "labels": source}
     try:
+        _check_output(output, record)
         _fill(output, plan, record)
     except OSError as error:
-        raise DataError(f"{error.filename2 or error.filename or output}: cannot be written ({error.strerror})") from error
-    return Split(output, record["counts"], plan.classes, plan.problems, plan.renamed, plan.unlabelled)
+        where = error.filename2 or error.filename or output
+        raise DataError(f"{where}: {error.strerror}; mend that and run it again, what is there is kept") from error
+    problems = [Skipped(Path(names[row]), reason) for row, reason in plan.problems.items()]
+    return Split(output, record["counts"], plan.classes, problems, plan.renamed, plan.unlabelled)
 
 
 def read_tree(directory: Path, validation: float, seed: int) -> Tree:
@@ -108,7 +110,7 @@ def read_tree(directory: Path, validation: float, seed: int) -> Tree:
     return Tree(root, tuple(classes), names, train, held, test)
 
 
-def _record(plan: Plan, validation: float, seed: int) -> dict[str, Any]:
+def _record(plan: Plan, names: Mapping[int, str], validation: float, seed: int) -> dict[str, Any]:
     """Return the content of split.json, without its sources."""
     train: dict[str, list[str]] = {}
     for target in plan.targets:
@@ -125,10 +127,7 @@ def _record(plan: Plan, validation: float, seed: int) -> dict[str, Any]:
         "classes": plan.classes,
         "unlabelled": plan.unlabelled,
         "fingerprint": _fingerprint(plan),
-        "problems": [
-            {"row": row, "img_name": str(problem.path), "reason": problem.reason}
-            for row, problem in zip(plan.problem_rows, plan.problems, strict=True)
-        ],
+        "problems": [{"row": row, "img_name": names[row], "reason": reason} for row, reason in plan.problems.items()],
         "renamed": plan.renamed,
         "validation": chosen,
     }
@@ -153,7 +152,8 @@ def _check_output(output: Path, record: Mapping[str, Any]) -> None:
     for key, name in (("seed", "seed"), ("validation_share", "validation share")):
         if known.get(key) != record[key]:
             raise DataError(f"{output}: made with {name} {known.get(key)}, not {record[key]}; {ways_out}")
-    if any(known.get(key) != record[key] for key in ("fingerprint", "classes", "validation")):
+    free = {"finished", "sources", "unlabelled"}  # the same pictures may be named by another path
+    if any(known.get(key) != value for key, value in record.items() if key not in free):
         raise DataError(f"{output}: made from other labels or pictures; {ways_out}")
 
 
@@ -166,7 +166,8 @@ def _fill(output: Path, plan: Plan, record: dict[str, Any]) -> None:
     for target in sorted({str(Path(target).parent) for target, _ in missing}):
         (output / target).mkdir(parents=True, exist_ok=True)
     for target, source in progress.track(missing, "linking"):
-        files.link_or_copy(source, output / target)
+        with contextlib.suppress(FileExistsError):  # another run of the same split came first
+            files.link_or_copy(source.resolve() if source.is_symlink() else source, output / target)
     files.write_json(output / RECORD, record)
 
 
@@ -225,15 +226,17 @@ def _locate(directory: Path) -> tuple[Path, Path]:
         raise DataError(f"{directory}: no such folder; make it with `whichcar split DATA LABELS OUTPUT`")
     if (directory / "train").is_dir():
         return directory, directory / "train"
+    if (directory / "car_ims").is_dir():
+        raise DataError(
+            f"{directory}: pictures not yet split; run `whichcar split {directory} LABELS OUTPUT`, use OUTPUT"
+        )
     parent = directory.absolute().parent
     if directory.absolute().name == "train" and ((parent / RECORD).is_file() or (parent / "test").is_dir()):
         return parent, directory
     return directory, directory
 
 
-def _divide(
-    folder: Path, classes: Mapping[str, Sequence[str]], chosen: set[str]
-) -> tuple[list[Sample], list[Sample]]:
+def _divide(folder: Path, classes: Mapping[str, Sequence[str]], chosen: set[str]) -> tuple[list[Sample], list[Sample]]:
     """Return the samples to learn from and those held out, each in the order of classes and names."""
     train: list[Sample] = []
     held: list[Sample] = []
@@ -254,5 +257,5 @@ def _test_part(folder: Path, numbers: Mapping[str, int]) -> list[Sample]:
         return []
     classes = pictures_by_class(folder)
     if unknown := [name for name in classes if name not in numbers]:
-        raise DataError(f"{folder}: class {', '.join(map(repr, unknown))} is not in train; add it there or remove it here")
-    return [Sample(folder / name, numbers[folder_]) for folder_, names in classes.items() for name in names]
+        raise DataError(f"{folder}: class {named(unknown)} is not in train; add it there or remove it")
+    return [Sample(folder / name, numbers[of]) for of, names in classes.items() for name in names]

@@ -1,0 +1,333 @@
+import os
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from whichcar.data.images import read_image, squeeze
+from whichcar.errors import ImageError
+
+RED, GREEN, BLUE, YELLOW = (220, 30, 20), (20, 200, 40), (10, 40, 210), (230, 220, 30)
+
+
+def quarters(height: int = 48, width: int = 80) -> Image.Image:
+    """Draw red, green / blue, yellow: every turn, flip and swap of colours shows."""
+    array = np.empty((height, width, 3), np.uint8)
+    array[: height // 2, : width // 2], array[: height // 2, width // 2 :] = RED, GREEN
+    array[height // 2 :, : width // 2], array[height // 2 :, width // 2 :] = BLUE, YELLOW
+    return Image.fromarray(array)
+
+
+def corners(image: np.ndarray) -> list[tuple[int, ...]]:
+    height, width = image.shape[:2]
+    places = [(y, x) for y in (height // 4, 3 * height // 4) for x in (width // 4, 3 * width // 4)]
+    return [tuple(image[place].tolist()) for place in places]
+
+
+def assert_quarters(image: np.ndarray, tolerance: int = 8) -> None:
+    assert image.dtype == np.uint8
+    assert image.shape[2] == 3
+    np.testing.assert_allclose(corners(image), [RED, GREEN, BLUE, YELLOW], atol=tolerance)
+
+
+def png(path: Path, array: np.ndarray, colour_type: int) -> Path:
+    """Write a 16-bit PNG, which Pillow itself cannot for colours; array is (height, width, channels) uint16."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    height, width = array.shape[:2]
+    lines = b"".join(b"\0" + line.astype(">u2").tobytes() for line in array)
+    header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+    )
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "bmp", "gif", "tif"])
+def test_colours_are_rgb_not_bgr_in_every_format(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    quarters().save(path)
+    image = read_image(path)
+    assert image.shape == (48, 80, 3)
+    assert image.flags.writeable
+    assert_quarters(image)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+def test_exif_rotation_is_applied_once(tmp_path: Path, suffix: str, orientation: int) -> None:
+    # How a camera stores what is seen as `quarters()`, by the definition of each orientation.
+    seen = np.asarray(quarters())
+    turned = seen.transpose(1, 0, 2)
+    stored = {
+        1: seen,
+        2: seen[:, ::-1],
+        3: seen[::-1, ::-1],
+        4: seen[::-1],
+        5: turned,
+        6: turned[::-1],
+        7: turned[::-1, ::-1],
+        8: turned[:, ::-1],
+    }[orientation]
+    path = tmp_path / f"a.{suffix}"
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(np.ascontiguousarray(stored)).save(path, exif=exif)
+    image = read_image(path)
+    assert image.shape == seen.shape
+    assert_quarters(image)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_a_broken_exif_part_does_not_lose_the_picture(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    quarters().save(path, exif=b"Exif\0\0II*\0\xff\xff\xff\xff" + b"\xff" * 20)
+    assert_quarters(read_image(path))
+    code = "import sys, pathlib, whichcar.data.images as i; i.read_image(pathlib.Path(sys.argv[1]))"
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+
+
+def test_an_orientation_out_of_range_is_ignored(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 77
+    quarters().save(tmp_path / "a.jpg", exif=exif)
+    assert_quarters(read_image(tmp_path / "a.jpg"))
+
+
+def test_cmyk_keeps_its_colours(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    quarters().convert("CMYK").save(path)
+    with Image.open(path) as stored:
+        assert stored.mode == "CMYK"
+    assert_quarters(read_image(path), tolerance=20)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA"])
+def test_grey_gets_three_equal_channels(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / "a.png"
+    quarters().convert(mode).save(path)
+    image = read_image(path)
+    assert image.shape == (48, 80, 3)
+    assert (image == image[:, :, :1]).all()
+
+
+def test_a_palette_picture_keeps_its_colours(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    quarters().quantize(8).save(path)
+    assert_quarters(read_image(path))
+
+
+def test_what_is_transparent_becomes_white(tmp_path: Path) -> None:
+    seen = np.dstack([np.asarray(quarters()), np.full((48, 80), 255, np.uint8)])
+    seen[:, :40, 3] = 0
+    seen[0, 79, 3] = 128
+    Image.fromarray(seen).save(tmp_path / "a.png")
+    image = read_image(tmp_path / "a.png")
+    assert (image[:, :40] == 255).all()
+    assert tuple(image[40, 79]) == YELLOW
+    np.testing.assert_allclose(image[0, 79], (np.array(GREEN) + 255) / 2, atol=2)
+
+
+def test_a_transparent_palette_colour_becomes_white(tmp_path: Path) -> None:
+    palette = quarters().quantize(4)
+    palette.save(tmp_path / "a.png", transparency=palette.getpixel((0, 0)))
+    found = corners(read_image(tmp_path / "a.png"))
+    assert found[0] == (255, 255, 255)
+    np.testing.assert_allclose(found[1:], [GREEN, BLUE, YELLOW], atol=8)
+
+
+def test_sixteen_bits_grey_is_scaled_not_clipped(tmp_path: Path) -> None:
+    ramp = np.linspace(0, 65535, 256).round().astype(np.uint16)[None, :, None].repeat(4, 0)
+    image = read_image(png(tmp_path / "a.png", ramp, colour_type=0))
+    np.testing.assert_array_equal(image[0, :, 0], np.arange(256))
+
+
+@pytest.mark.parametrize("colour_type", [2, 4, 6])
+def test_sixteen_bits_in_colour_or_with_alpha_are_read(tmp_path: Path, colour_type: int) -> None:
+    channels = {2: 3, 4: 2, 6: 4}[colour_type]
+    array = np.full((4, 4, channels), 65535, np.uint16)
+    array[:, :, 0] = 200 * 257
+    image = read_image(png(tmp_path / "a.png", array, colour_type))
+    expected = (200, 200, 200) if colour_type == 4 else (200, 255, 255)
+    np.testing.assert_allclose(image[0, 0], expected, atol=1)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (np.float32([[0, 0.5, 1]]), [0, 128, 255]),
+        (np.float32([[0, 100, 200]]), [0, 100, 200]),
+        (np.float32([[-5, np.nan, 255]]), [0, 0, 255]),
+        (np.int32([[0, 32768, 65535]]), [0, 128, 255]),
+        (np.int32([[0, 100000, 200000]]), [0, 128, 255]),
+        (np.float32([[0, 0, 0]]), [0, 0, 0]),
+    ],
+)
+def test_numbers_of_32_bits_are_scaled(tmp_path: Path, values: np.ndarray, expected: list[int]) -> None:
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    assert read_image(tmp_path / "a.tif")[0, :, 0].tolist() == expected
+
+
+@pytest.mark.parametrize("suffix", ["gif", "png", "webp", "tif"])
+def test_of_an_animation_the_first_frame_is_taken(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    quarters().save(path, save_all=True, append_images=[Image.new("RGB", (80, 48), "black")] * 2)
+    assert_quarters(read_image(path))
+
+
+def test_the_content_decides_not_the_suffix(tmp_path: Path) -> None:
+    quarters().save(tmp_path / "a.png")
+    (tmp_path / "a.png").rename(tmp_path / "a.jpg")
+    assert_quarters(read_image(tmp_path / "a.jpg"), tolerance=0)
+
+
+@pytest.mark.parametrize(
+    "name", ["a b.jpg", 'it\'s "new".jpg', "Škoda – 車.jpg", "a%20b;c&d#.jpg", "-x.jpg", "a\nb.jpg"]
+)
+def test_odd_names_are_no_hindrance(tmp_path: Path, name: str) -> None:
+    quarters().save(tmp_path / name)
+    assert_quarters(read_image(tmp_path / name))
+
+
+def test_a_large_jpeg_is_decoded_small_but_not_below_what_is_needed(tmp_path: Path) -> None:
+    quarters(1200, 2000).save(tmp_path / "a.jpg")
+    assert read_image(tmp_path / "a.jpg").shape == (1200, 2000, 3)
+    assert read_image(tmp_path / "a.jpg", at_least=(600, 600)).shape == (600, 1000, 3)
+    small = read_image(tmp_path / "a.jpg", at_least=(128, 128))
+    assert small.shape == (150, 250, 3)
+    assert_quarters(small)
+    assert read_image(tmp_path / "a.jpg", at_least=(1201, 10)).shape == (1200, 2000, 3)
+
+
+def test_what_is_needed_counts_after_the_rotation(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    quarters(400, 1600).save(tmp_path / "a.jpg", exif=exif)
+    assert read_image(tmp_path / "a.jpg", at_least=(400, 100)).shape == (400, 100, 3)
+    assert read_image(tmp_path / "a.jpg", at_least=(200, 101)).shape == (800, 200, 3)
+
+
+def message(path: Path) -> str:
+    with pytest.raises(ImageError) as raised:
+        read_image(path)
+    text = str(raised.value)
+    assert "\n" not in text
+    assert text.startswith(f"{path}: ")
+    assert ";" in text  # what would do
+    return text.removeprefix(f"{path}: ")
+
+
+def test_an_empty_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").touch()
+    assert "empty" in message(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "bmp", "tif"])
+def test_a_truncated_picture_is_named_at_any_length(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(np.random.default_rng(1).integers(0, 256, (40, 60, 3), np.uint8)).save(path)
+    whole = path.read_bytes()
+    for length in sorted({1, 3, 10, 30, 100, 200, *range(1, len(whole) // 2, max(1, len(whole) // 20))}):
+        path.write_bytes(whole[:length])
+        message(path)
+
+
+def test_half_a_jpeg_says_truncated(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    quarters(480, 800).save(path)
+    path.write_bytes(path.read_bytes()[:-2000])
+    assert "truncated" in message(path)
+
+
+@pytest.mark.parametrize("content", [b"<html>Not found</html>", b"\0" * 1000, b"GIF89a", "Škoda".encode()])
+def test_what_is_no_picture_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.jpg").write_bytes(content)
+    message(tmp_path / "a.jpg")
+
+
+def test_a_web_page_saved_as_a_picture_shows_its_beginning(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"<!DOCTYPE html><html>")
+    assert "b'<!DOCTYP'" in message(tmp_path / "a.jpg")
+
+
+def test_damaged_bytes_never_raise_anything_but_an_image_error(tmp_path: Path) -> None:
+    chance = np.random.default_rng(7)
+    for suffix in ("jpg", "png", "gif", "tif", "webp", "bmp"):
+        path = tmp_path / f"a.{suffix}"
+        quarters(24, 24).save(path)
+        whole = np.frombuffer(path.read_bytes(), np.uint8)
+        for _ in range(60):
+            damaged = whole.copy()
+            damaged[chance.integers(0, len(whole), 6)] = chance.integers(0, 256, 6)
+            path.write_bytes(damaged.tobytes())
+            try:
+                assert read_image(path).shape[2] == 3
+            except ImageError as error:
+                assert str(path) in str(error)
+
+
+def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
+    assert "no such file" in message(tmp_path / "a.jpg")
+    assert "not a file" in message(tmp_path)
+    with pytest.raises(ImageError, match="cannot be reached"):
+        read_image(tmp_path / "a\0b.jpg")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes")
+def test_a_pipe_does_not_block(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.jpg")
+    assert "not a file" in message(tmp_path / "a.jpg")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_may_not_be_read_is_named(tmp_path: Path) -> None:
+    quarters().save(tmp_path / "a.jpg")
+    (tmp_path / "a.jpg").chmod(0)
+    assert "permissions" in message(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("side", [10_001, 14_000, 60_000])
+def test_above_a_hundred_megapixels_is_refused_before_decoding(tmp_path: Path, side: int) -> None:
+    path = png(tmp_path / "a.png", np.zeros((1, 1, 1), np.uint16), colour_type=0)
+    content = bytearray(path.read_bytes())
+    content[16:24] = struct.pack(">II", side, side)
+    content[29:33] = struct.pack(">I", zlib.crc32(bytes(content[12:29])))
+    path.write_bytes(content)
+    assert "100 million pixels" in message(path)
+
+
+def test_just_below_a_hundred_megapixels_is_read_without_a_warning(tmp_path: Path) -> None:
+    quarters(9_000, 11_000).save(tmp_path / "a.jpg")
+    code = (
+        "import sys, pathlib, whichcar.data.images as i; print(i.read_image(pathlib.Path(sys.argv[1]), (99, 99)).shape)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "a.jpg")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "(1125, 1375, 3)\n"
+    assert done.stderr == ""
+
+
+def test_squeezing_fills_the_size_whatever_the_aspect() -> None:
+    image = squeeze(np.asarray(quarters(480, 800)), (32, 24))
+    assert image.shape == (32, 24, 3)
+    assert_quarters(image, tolerance=0)
+
+
+def test_squeezing_is_anti_aliased() -> None:
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, ::2] = 254
+    assert np.ptp(squeeze(stripes, (16, 16))[:, 1:-1]) <= 6
+    np.testing.assert_allclose(squeeze(stripes, (16, 16))[:, 1:-1], 127, atol=3)
+
+
+def test_squeezing_to_the_same_size_changes_nothing() -> None:
+    image = np.asarray(quarters())
+    assert squeeze(image, (48, 80)) is image

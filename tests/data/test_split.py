@@ -1,0 +1,513 @@
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from whichcar.data.labels import write_labels
+from whichcar.data.split import Split, read_tree, split
+from whichcar.errors import DataError
+from whichcar.records import Label
+
+CLASSES = ("AM General Hummer SUV 2000", "BMW X3 SUV 2012", "Ram C/V Cargo Van Minivan 2012")
+
+
+def picture(path: Path, shade: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 6), (shade % 256, shade // 256, 90)).save(path, format="PNG")
+
+
+def dataset(root: Path, per_class: int = 10, folder: str = "car_ims") -> list[Label]:
+    """Draw `per_class` pictures of each of the three classes, the last fifth of each for test."""
+    rows = []
+    for index, class_name in enumerate(CLASSES):
+        for number in range(per_class):
+            name = f"{index * per_class + number + 1:06d}.jpg"
+            picture(root / folder / name, index * per_class + number)
+            rows.append(Label(name, class_name, "test" if number >= 0.8 * per_class else "train"))
+    return rows
+
+
+def snapshot(root: Path) -> dict[str, tuple[int, int]]:
+    """Return inode and time of change of everything below `root`, and of itself."""
+    paths = [root, *root.rglob("*")]
+    return {str(path): (path.stat().st_ino, path.stat().st_mtime_ns) for path in paths}
+
+
+def record(output: Path) -> dict[str, object]:
+    content = json.loads((output / "split.json").read_text(encoding="utf-8"))
+    assert isinstance(content, dict)
+    return content
+
+
+def reasons(result: Split) -> dict[str, str]:
+    return {str(problem.path): problem.reason for problem in result.problems}
+
+
+def test_a_split_makes_subset_and_class_folders_of_hard_links(tmp_path: Path) -> None:
+    rows = dataset(tmp_path / "data")
+    write_labels(tmp_path / "labels.csv", rows)
+    output = tmp_path / "deep" / "er" / "v1"
+    result = split(tmp_path / "data", tmp_path / "labels.csv", output)
+    assert result.counts == {"train": 24, "validation": 5, "test": 6}
+    assert result.problems == []
+    assert result.unlabelled == 0
+    assert result.classes == {name.replace("/", "-"): name for name in CLASSES}
+    for row in rows:
+        target = output / row.subset / row.class_name.replace("/", "-") / row.img_name
+        assert target.samefile(tmp_path / "data" / "car_ims" / row.img_name)
+    assert len([path for path in output.rglob("*") if path.is_file()]) == len(rows) + 1
+
+
+def test_the_record_holds_seed_share_counts_classes_sources_and_validation(tmp_path: Path) -> None:
+    rows = dataset(tmp_path / "data")
+    split(tmp_path / "data", rows, tmp_path / "v1", validation=0.25, seed=9)
+    content = record(tmp_path / "v1")
+    assert content["finished"] is True
+    assert content["seed"] == 9
+    assert content["validation_share"] == 0.25
+    assert content["counts"] == {"train": 24, "validation": 6, "test": 6}
+    assert content["classes"] == {name.replace("/", "-"): name for name in CLASSES}
+    assert content["sources"] == {"data": str(tmp_path / "data"), "labels": "30 rows"}
+    chosen = content["validation"]
+    assert isinstance(chosen, list)
+    assert chosen == sorted(chosen)
+    assert all((tmp_path / "v1" / "train" / name).is_file() for name in chosen)
+
+
+def test_pictures_may_lie_in_the_data_folder_itself(tmp_path: Path) -> None:
+    rows = dataset(tmp_path / "data", folder="")
+    assert split(tmp_path / "data", rows, tmp_path / "v1").counts["train"] == 24
+
+
+def test_the_output_may_lie_in_the_data_folder(tmp_path: Path) -> None:
+    rows = dataset(tmp_path / "data", folder="")
+    for _ in range(2):
+        result = split(tmp_path / "data", rows, tmp_path / "data" / "car_ims_v1")
+        assert result.counts == {"train": 24, "validation": 5, "test": 6}
+        assert result.unlabelled == 0
+
+
+def test_across_file_systems_pictures_are_copied(tmp_path: Path) -> None:
+    shared = Path("/dev/shm")
+    if not os.access(shared, os.W_OK) or shared.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("no second file system here to copy to")
+    rows = dataset(tmp_path / "data")
+    with tempfile.TemporaryDirectory(dir=shared) as elsewhere:
+        output = Path(elsewhere) / "v1"
+        assert split(tmp_path / "data", rows, output).counts["train"] == 24
+        source = tmp_path / "data" / "car_ims" / "000001.jpg"
+        copy = output / "train" / CLASSES[0] / "000001.jpg"
+        assert copy.read_bytes() == source.read_bytes()
+        assert not copy.samefile(source)
+        before = snapshot(output)
+        split(tmp_path / "data", rows, output)
+        assert snapshot(output) == before
+
+
+def test_a_link_among_the_pictures_is_followed(tmp_path: Path) -> None:
+    rows = dataset(tmp_path / "data")
+    first = tmp_path / "data" / "car_ims" / "000001.jpg"
+    first.rename(tmp_path / "elsewhere.jpg")
+    first.symlink_to(Path("..") / ".." / "elsewhere.jpg")
+    split(tmp_path / "data", rows, tmp_path / "v1")
+    target = tmp_path / "v1" / "train" / CLASSES[0] / "000001.jpg"
+    assert not target.is_symlink()
+    assert target.samefile(tmp_path / "elsewhere.jpg")
+
+
+def test_running_twice_changes_nothing(tmp_path: Path) -> None:
+    rows = [*dataset(tmp_path / "data"), Label("gone.jpg", CLASSES[0], "train")]
+    first = split(tmp_path / "data", rows, tmp_path / "v1")
+    before = snapshot(tmp_path)
+    assert split(tmp_path / "data", rows, tmp_path / "v1") == first
+    assert snapshot(tmp_path) == before
+
+
+def test_the_order_of_the_rows_changes_nothing(tmp_path: Path) -> None:
+    rows = dataset(tmp_path / "data")
+    split(tmp_path / "data", rows, tmp_path / "v1")
+    before = snapshot(tmp_path)
+    split(tmp_path / "data", rows[::-1], tmp_path / "v1")
+    assert snapshot(tmp_path) == before
+
+
+def test_a_second_run_adds_what_is_missing(tmp_path: Path) -> None:
+    rows = dataset(tmp_path / "data")
+    split(tmp_path / "data", rows, tmp_path / "v1")
+    lost = tmp_path / "v1" / "train" / CLASSES[1]
+    shutil.rmtree(lost)
+    split(tmp_path / "data", rows, tmp_path / "v1")
+    assert len(list(lost.iterdir())) == 8
+
+
+def test_an_interrupted_split_is_refused_by_training_and_finished_by_a_second_run(tmp_path: Path) -> None:
+    rows = dataset(tmp_path / "data")
+    blocked = tmp_path / "v1" / "train" / CLASSES[1]
+    split(tmp_path / "data", rows, tmp_path / "v1")
+    whole = record(tmp_path / "v1")
+    shutil.rmtree(blocked)
+    blocked.write_text("a file where a folder has to be")
+    with pytest.raises(DataError, match="run it again"):
+        split(tmp_path / "data", rows, tmp_path / "v1")
+    with pytest.raises(DataError, match="interrupted; run `whichcar split` again"):
+        read_tree(tmp_path / "v1", 0.2, 123)
+    blocked.unlink()
+    split(tmp_path / "data", rows, tmp_path / "v1")
+    assert record(tmp_path / "v1") == whole
+    assert len(read_tree(tmp_path / "v1", 0.2, 123).test) == 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"seed": 124}, "made with seed 123, not 124"),
+        ({"validation": 0.3}, "made with validation share 0.2, not 0.3"),
+        ({"labels": "fewer"}, "other labels or pictures"),
+        ({"labels": "moved"}, "other labels or pictures"),
+        ({"labels": "one more problem"}, "other labels or pictures"),
+        ({"data": "changed"}, "other labels or pictures"),
+    ],
+)
+def test_other_labels_data_or_settings_over_an_output_are_refused(
+    tmp_path: Path, arguments: dict[str, str | float], said: str
+) -> None:
+    rows = dataset(tmp_path / "data")
+    split(tmp_path / "data", rows, tmp_path / "v1")
+    other = {
+        "fewer": rows[:-1],
+        "moved": [Label(rows[0].img_name, CLASSES[1], "train"), *rows[1:]],
+        "one more problem": [*rows, Label("gone.jpg", CLASSES[0], "train")],
+    }.get(str(arguments.get("labels")), rows)
+    if "data" in arguments:
+        changed = tmp_path / "data" / "car_ims" / "000001.jpg"
+        changed.unlink()
+        Image.new("RGB", (200, 200)).save(changed)
+    before = snapshot(tmp_path / "v1")
+    with pytest.raises(DataError, match=said) as raised:
+        split(
+            tmp_path / "data",
+            other,
+            tmp_path / "v1",
+            float(arguments.get("validation", 0.2)),
+            int(arguments.get("seed", 123)),
+        )
+    assert "choose another output folder, or delete this one" in str(raised.value)
+    assert snapshot(tmp_path / "v1") == before
+
+
+def test_a_folder_with_other_things_or_a_file_is_no_output(tmp_path: Path) -> None:
+    rows = dataset(tmp_path / "data")
+    with pytest.raises(DataError, match="not empty"):
+        split(tmp_path / "data", rows, tmp_path / "data")
+    (tmp_path / "v1").write_text("")
+    with pytest.raises(DataError, match="is a file"):
+        split(tmp_path / "data", rows, tmp_path / "v1")
+    (tmp_path / "v2").mkdir()
+    (tmp_path / "v2" / ".DS_Store").touch()
+    assert split(tmp_path / "data", rows, tmp_path / "v2").counts["test"] == 6
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_may_not_be_written_is_named(tmp_path: Path) -> None:
+    rows = dataset(tmp_path / "data")
+    (tmp_path / "locked").mkdir(mode=0o500)
+    with pytest.raises(DataError, match=r"locked.*Permission denied"):
+        split(tmp_path / "data", rows, tmp_path / "locked" / "v1")
+
+
+def test_every_row_is_used_or_explained(tmp_path: Path) -> None:
+    good = dataset(tmp_path / "data")
+    ims = tmp_path / "data" / "car_ims"
+    for name in ("twice.jpg", "quarrel.jpg", "leak.jpg", "val.jpg", "noclass.jpg", "lonely.jpg", ".hidden.jpg"):
+        picture(ims / name)
+    (ims / "empty.jpg").touch()
+    (ims / "notes.txt").write_text("x")
+    (ims / "folder.jpg").mkdir()
+    picture(tmp_path / "outside.jpg")
+    bmw, hummer = CLASSES[1], CLASSES[0]
+    bad = [
+        (Label("gone.jpg", bmw, "train"), "no such file in"),
+        (Label("folder.jpg", bmw, "train"), "no such file in"),
+        (Label("x" * 400 + ".jpg", bmw, "train"), "cannot be reached (File name too long)"),
+        (Label("val.jpg", bmw, "val"), "subset 'val' is neither train nor test"),
+        (Label("val.jpg", bmw, ""), "subset '' is neither train nor test"),
+        (Label("noclass.jpg", "", "train"), "class is empty"),
+        (Label("", bmw, "train"), "img_name is empty"),
+        (Label("empty.jpg", bmw, "train"), "the file is empty"),
+        (Label("notes.txt", bmw, "train"), "suffix '.txt' is none of"),
+        (Label("000001", bmw, "train"), "suffix '' is none of"),
+        (Label(".hidden.jpg", bmw, "train"), "hidden file"),
+        (Label("../../outside.jpg", bmw, "train"), "img_name leads out of the data folder"),
+        (Label("a/../000001.jpg", bmw, "train"), "img_name leads out of the data folder"),
+        (Label(str(tmp_path / "outside.jpg"), bmw, "train"), "img_name leads out of the data folder"),
+        (Label("a\0b.jpg", bmw, "train"), "holds bytes that are no text"),
+        (Label("a\udcff.jpg", bmw, "train"), "holds bytes that are no text"),
+        (Label("lonely.jpg", "Only In Test 2012", "test"), "has no usable picture in train"),
+        (Label("quarrel.jpg", bmw, "train"), "its rows disagree"),
+        (Label("quarrel.jpg", hummer, "train"), "its rows disagree"),
+        (Label("leak.jpg", bmw, "train"), "its rows disagree"),
+        (Label("car_ims/leak.jpg", bmw, "test"), "its rows disagree"),
+    ]
+    twice = [Label("twice.jpg", bmw, "train"), Label("./twice.jpg", bmw, "train")]
+    rows = [*good, *(row for row, _ in bad), *twice]
+    result = split(tmp_path / "data", rows, tmp_path / "v1")
+
+    assert result.counts["train"] + result.counts["test"] + len(result.problems) == len(rows)
+    for problem, (_, reason) in zip(result.problems, [*bad, (twice[1], "repeats row 52")], strict=True):
+        assert reason in problem.reason
+    written = record(tmp_path / "v1")["problems"]
+    assert isinstance(written, list)
+    assert [entry["row"] for entry in written] == [*range(31, 31 + len(bad)), len(rows)]
+    assert written[6]["img_name"] == ""
+    names = {path.name for path in (tmp_path / "v1").rglob("*") if path.is_file()}
+    assert names == {row.img_name for row in good} | {"twice.jpg", "split.json"}
+    before = snapshot(tmp_path / "v1")
+    assert split(tmp_path / "data", rows, tmp_path / "v1") == result
+    assert snapshot(tmp_path / "v1") == before
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
+def test_a_picture_that_may_not_be_read_is_reported(tmp_path: Path) -> None:
+    rows = dataset(tmp_path / "data")
+    (tmp_path / "data" / "car_ims" / "000001.jpg").chmod(0)
+    assert "permissions" in reasons(split(tmp_path / "data", rows, tmp_path / "v1"))["000001.jpg"]
+
+
+def test_pictures_without_a_row_are_counted(tmp_path: Path) -> None:
+    rows = dataset(tmp_path / "data")
+    picture(tmp_path / "data" / "car_ims" / "new.jpg")
+    (tmp_path / "data" / "car_ims" / ".DS_Store").touch()
+    wrong = Label(rows[1].img_name, rows[1].class_name, "val")
+    result = split(tmp_path / "data", [rows[0], wrong, *rows[2:]], tmp_path / "v1")
+    assert result.unlabelled == 1
+
+
+def test_when_no_row_can_be_used_the_commonest_reason_is_given(tmp_path: Path) -> None:
+    rows = dataset(tmp_path / "data")
+    (tmp_path / "other").mkdir()
+    with pytest.raises(DataError, match=r"none of the 30 rows can be used; 30 of them: no such file in .*other"):
+        split(tmp_path / "other", rows, tmp_path / "v1")
+    with pytest.raises(DataError, match="no such folder"):
+        split(tmp_path / "gone", rows, tmp_path / "v1")
+    with pytest.raises(DataError, match="no labels given"):
+        split(tmp_path / "data", [], tmp_path / "v1")
+    with pytest.raises(DataError, match="cannot be read"):
+        split(tmp_path / "data", tmp_path / "gone.csv", tmp_path / "v1")
+    with pytest.raises(DataError, match="between 0 and 1"):
+        split(tmp_path / "data", rows, tmp_path / "v1", validation=0)
+    assert not (tmp_path / "v1").exists()
+
+
+def test_names_with_spaces_quotes_unicode_and_folders_arrive(tmp_path: Path) -> None:
+    names = ["a b.jpg", "it's.jpg", 'say "x".jpg', "Škoda 車.jpg", "BMW X3/c d.jpg", "x%20;&$(y).PNG", "a\nb.jpg"]
+    for shade, name in enumerate(names):
+        picture(tmp_path / "data" / name, shade)
+    rows = [Label(name, class_name, "train") for name, class_name in zip(names, CLASSES * 3, strict=False)]
+    write_labels(tmp_path / "labels.csv", rows)
+    result = split(tmp_path / "data", tmp_path / "labels.csv", tmp_path / "v1")
+    assert result.problems == []
+    assert result.counts["train"] == len(names)
+    assert (tmp_path / "v1" / "train" / CLASSES[1] / "c d.jpg").is_file()
+    tree = read_tree(tmp_path / "v1", 0.2, 1)
+    assert len(tree.train) + len(tree.validation) == len(names)
+
+
+def test_a_name_written_in_another_unicode_form_is_found(tmp_path: Path) -> None:
+    rows = dataset(tmp_path / "data")
+    picture(tmp_path / "data" / "car_ims" / "Citroe\u0308n.jpg")
+    result = split(tmp_path / "data", [*rows, Label("Citroën.jpg", CLASSES[0], "train")], tmp_path / "v1")
+    assert result.problems == []
+
+
+def test_pictures_that_would_meet_are_told_apart(tmp_path: Path) -> None:
+    names = ["a.jpg", "x/a.jpg", "y/a.jpg", "y/A.JPG", "z/a (2).jpg"]
+    for shade, name in enumerate(names):
+        picture(tmp_path / "data" / name, 1000 * shade)
+    rows = [Label(name, "BMW", "train") for name in names] + [Label("x/b.jpg", "Audi", "train")]
+    picture(tmp_path / "data" / "x" / "b.jpg")
+    result = split(tmp_path / "data", rows, tmp_path / "v1")
+    placed = {path.name: path for path in (tmp_path / "v1" / "train" / "BMW").iterdir()}
+    assert len(placed) == 5
+    assert len({name.casefold() for name in placed}) == 5
+    assert placed["a.jpg"].samefile(tmp_path / "data" / "a.jpg")
+    for name, target in result.renamed.items():
+        assert (tmp_path / "v1" / target).samefile(tmp_path / "data" / name)
+    assert len(result.renamed) == 4
+    before = snapshot(tmp_path)
+    split(tmp_path / "data", rows[::-1], tmp_path / "v1")
+    assert snapshot(tmp_path) == before
+
+
+def test_classes_that_would_share_a_folder_are_told_apart(tmp_path: Path) -> None:
+    names = ["Ram C/V", "Ram C-V", "Ram C:V", "RAM C-V", "..", "."]
+    for shade, _ in enumerate(names):
+        picture(tmp_path / "data" / f"{shade}.jpg", shade)
+    rows = [Label(f"{number}.jpg", name, "train") for number, name in enumerate(names)]
+    result = split(tmp_path / "data", rows, tmp_path / "v1")
+    assert sorted(result.classes.values()) == sorted(names)
+    assert len({folder.casefold() for folder in result.classes}) == len(names)
+    tree = read_tree(tmp_path / "v1", 0.2, 123)
+    assert sorted(tree.class_names) == sorted(names)
+    for sample in tree.train:
+        assert tree.class_names[sample.class_index] == names[int(sample.path.stem)]
+
+
+def test_training_reads_the_tree_with_true_names_and_the_recorded_validation(tmp_path: Path) -> None:
+    split(tmp_path / "data", dataset(tmp_path / "data"), tmp_path / "v1")
+    tree = read_tree(tmp_path / "v1", 0.2, seed=77)
+    assert tree.root == tmp_path / "v1"
+    assert tree.class_names == CLASSES
+    assert tree.class_folders == (*CLASSES[:2], "Ram C-V Cargo Van Minivan 2012")
+    assert (len(tree.train), len(tree.validation), len(tree.test)) == (19, 5, 6)
+    held = [sample.path.relative_to(tmp_path / "v1" / "train").as_posix() for sample in tree.validation]
+    assert held == record(tmp_path / "v1")["validation"]
+    for sample in [*tree.train, *tree.validation, *tree.test]:
+        assert sample.path.parent.name == tree.class_folders[sample.class_index]
+    assert len({sample.path for sample in [*tree.train, *tree.validation]}) == 24
+    assert read_tree(tmp_path / "v1" / "train", 0.2, seed=78) == tree
+
+
+def test_validation_is_stratified_and_seeded(tmp_path: Path) -> None:
+    rows = dataset(tmp_path / "data", per_class=25)
+    chosen = {}
+    for seed in (1, 2):
+        split(tmp_path / "data", rows, tmp_path / f"v{seed}", seed=seed)
+        tree = read_tree(tmp_path / f"v{seed}", 0.2, seed)
+        assert [[s.class_index for s in tree.validation].count(number) for number in range(3)] == [4, 4, 4]
+        chosen[seed] = {sample.path.name for sample in tree.validation}
+    assert chosen[1] != chosen[2]
+
+
+def test_another_share_than_the_recorded_one_says_both_ways_out(tmp_path: Path) -> None:
+    split(tmp_path / "data", dataset(tmp_path / "data"), tmp_path / "v1")
+    with pytest.raises(DataError, match=r"set data.validation_split to 0.2, or split into another folder with 0.1"):
+        read_tree(tmp_path / "v1", 0.1, 123)
+
+
+def test_the_working_folder_does_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    split(tmp_path / "data", dataset(tmp_path / "data"), tmp_path / "v1")
+    monkeypatch.chdir(tmp_path / "v1")
+    assert len(read_tree(Path("train"), 0.2, 123).test) == 6
+    monkeypatch.chdir(tmp_path / "v1" / "train")
+    assert len(read_tree(Path(), 0.2, 123).test) == 6
+    assert len(read_tree(Path(".."), 0.2, 123).test) == 6
+
+
+def flat(root: Path, counts: dict[str, int]) -> Path:
+    for class_name, count in counts.items():
+        (root / class_name).mkdir(parents=True)
+        for number in range(count):
+            picture(root / class_name / f"{number:02d}.jpg")
+    return root
+
+
+def test_a_flat_tree_is_divided_once_and_for_all(tmp_path: Path) -> None:
+    root = flat(tmp_path / "tree", {"b": 10, "a": 10, "one": 1})
+    first = read_tree(root, 0.2, seed=5)
+    assert first.class_names == ("a", "b", "one")
+    assert (len(first.train), len(first.validation), first.test) == (17, 4, [])
+    assert read_tree(root, 0.2, seed=6) == first
+    assert record(root)["seed"] == 5
+    picture(root / "a" / "99.jpg")
+    later = read_tree(root, 0.2, seed=5)
+    assert later.validation == first.validation
+    assert len(later.train) == 18
+
+
+def test_a_split_tree_without_its_record_gives_the_same_validation(tmp_path: Path) -> None:
+    split(tmp_path / "data", dataset(tmp_path / "data"), tmp_path / "v1")
+    before = read_tree(tmp_path / "v1", 0.2, 123)
+    (tmp_path / "v1" / "split.json").unlink()
+    after = read_tree(tmp_path / "v1" / "train", 0.2, 123)
+    assert after.validation == before.validation
+    assert after.test == before.test
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_tree_that_may_not_be_written_is_divided_in_memory(tmp_path: Path) -> None:
+    root = flat(tmp_path / "tree", {"a": 10, "b": 10})
+    root.chmod(0o500)
+    first = read_tree(root, 0.2, seed=5)
+    assert not (root / "split.json").exists()
+    assert read_tree(root, 0.2, seed=5) == first
+
+
+def test_class_order_is_sorted_whatever_order_the_folders_were_made_in(tmp_path: Path) -> None:
+    root = flat(tmp_path / "tree", {"c": 2, "B": 2, "a": 2, "10": 2, "2": 2})
+    assert read_tree(root, 0.2, 1).class_folders == ("10", "2", "B", "a", "c")
+
+
+def test_ds_store_stray_files_and_hidden_folders_are_no_classes(tmp_path: Path) -> None:
+    root = flat(tmp_path / "tree", {"a": 3, "b": 3})
+    for name in (".DS_Store", "Thumbs.db", "stray.jpg", "a/.DS_Store", "b/._00.jpg", ".ipynb_checkpoints/x.jpg"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).touch()
+    tree = read_tree(root, 0.2, 1)
+    assert tree.class_names == ("a", "b")
+    assert len(tree.train) + len(tree.validation) == 6
+
+
+def test_one_picture_a_class_stays_in_train(tmp_path: Path) -> None:
+    tree = read_tree(flat(tmp_path / "tree", {"a": 1, "b": 1}), 0.5, 1)
+    assert len(tree.train) == 2
+    assert tree.validation == []
+
+
+def test_trees_that_cannot_be_trained_on_are_named(tmp_path: Path) -> None:
+    def refused(root: Path) -> str:
+        with pytest.raises(DataError) as raised:
+            read_tree(root, 0.2, 1)
+        assert str(tmp_path) in str(raised.value)
+        return str(raised.value)
+
+    assert "no such folder" in refused(tmp_path / "gone")
+    (tmp_path / "empty").mkdir()
+    assert "no class folders" in refused(tmp_path / "empty")
+    assert "no picture in class folder 'b'" in refused(flat(tmp_path / "hollow", {"a": 2, "b": 0}))
+    assert "one class only, 'a'" in refused(flat(tmp_path / "single", {"a": 2}))
+    dataset(tmp_path / "raw")
+    flat(tmp_path / "raw", {"crops": 2})
+    assert "not yet split" in refused(tmp_path / "raw")
+    flat(tmp_path / "both" / "train", {"a": 2, "b": 2})
+    flat(tmp_path / "both" / "test", {"a": 2, "c": 1, "d": 1})
+    assert "class 'c', 'd' is not in train" in refused(tmp_path / "both")
+    (tmp_path / "both" / "split.json").write_text("{")
+    assert "cannot be read" in refused(tmp_path / "both")
+    (tmp_path / "both" / "split.json").write_text('{"seed": 1}')
+    assert "not as `whichcar split` writes it" in refused(tmp_path / "both")
+
+
+def test_validation_pictures_that_were_deleted_are_left_out_but_not_all(tmp_path: Path) -> None:
+    split(tmp_path / "data", dataset(tmp_path / "data"), tmp_path / "v1")
+    held = read_tree(tmp_path / "v1", 0.2, 123).validation
+    held[0].path.unlink()
+    assert read_tree(tmp_path / "v1", 0.2, 123).validation == held[1:]
+    for sample in held[1:]:
+        sample.path.unlink()
+    with pytest.raises(DataError, match="none of the 5 validation pictures"):
+        read_tree(tmp_path / "v1", 0.2, 123)
+
+
+def test_a_class_whose_learning_pictures_were_deleted_is_named(tmp_path: Path) -> None:
+    split(tmp_path / "data", dataset(tmp_path / "data"), tmp_path / "v1")
+    for sample in read_tree(tmp_path / "v1", 0.2, 123).train:
+        if sample.class_index == 1:
+            sample.path.unlink()
+    with pytest.raises(DataError, match="BMW X3 SUV 2012: all its pictures are set aside for validation"):
+        read_tree(tmp_path / "v1", 0.2, 123)
+
+
+@pytest.mark.skipif("WHICHCAR_DATA" not in os.environ, reason="real pictures: set WHICHCAR_DATA to their folder")
+def test_the_real_cars_are_split_without_a_problem(tmp_path: Path) -> None:
+    data = Path(os.environ["WHICHCAR_DATA"])
+    result = split(data, data / "car_dataset_labels.csv", tmp_path / "v1")
+    assert result.problems == []
+    assert len(result.classes) == 196
+    assert result.classes["Ram C-V Cargo Van Minivan 2012"].replace("/", "-") == "Ram C-V Cargo Van Minivan 2012"
+    tree = read_tree(tmp_path / "v1", 0.2, 123)
+    assert len(tree.validation) == round(0.2 * result.counts["train"])
+    assert len(tree.train) + len(tree.validation) == result.counts["train"]

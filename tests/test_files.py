@@ -1,0 +1,106 @@
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from whichcar import files
+
+
+def other_file_system(path: Path) -> Path | None:
+    """Return a writable folder on another file system than `path`, or None."""
+    shared = Path("/dev/shm")
+    there = shared.is_dir() and os.access(shared, os.W_OK) and shared.stat().st_dev != path.stat().st_dev
+    return Path(tempfile.mkdtemp(dir=shared)) if there else None
+
+
+def test_a_file_appears_whole(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "deep" / "a.txt"
+    with files.replaced(target) as beside:
+        assert beside.suffix == ".txt"
+        beside.write_text("new")
+        assert not target.exists()
+    assert target.read_text() == "new"
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_an_error_leaves_the_old_file_and_no_rest(tmp_path: Path) -> None:
+    target = tmp_path / "a.txt"
+    files.write_text(target, "old")
+    with pytest.raises(KeyboardInterrupt), files.replaced(target) as beside:
+        beside.write_text("half")
+        raise KeyboardInterrupt
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_json_keeps_unicode(tmp_path: Path) -> None:
+    files.write_json(tmp_path / "a.json", {"class": "Škoda"})
+    assert (tmp_path / "a.json").read_text(encoding="utf-8") == '{\n "class": "Škoda"\n}\n'
+
+
+def test_a_link_shares_the_bytes_on_one_file_system(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"car")
+    files.link_or_copy(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "a").samefile(tmp_path / "b")
+
+
+def test_across_file_systems_it_is_a_copy(tmp_path: Path) -> None:
+    elsewhere = other_file_system(tmp_path)
+    if elsewhere is None:
+        pytest.skip("no second file system here to copy to")
+    (tmp_path / "a").write_bytes(b"car")
+    try:
+        files.link_or_copy(tmp_path / "a", elsewhere / "b")
+        assert (elsewhere / "b").read_bytes() == b"car"
+        assert (elsewhere / "b").stat().st_nlink == 1
+        assert [entry.name for entry in elsewhere.iterdir()] == ["b"]
+    finally:
+        for entry in elsewhere.iterdir():
+            entry.unlink()
+        elsewhere.rmdir()
+
+
+def test_linking_what_is_missing_or_onto_what_is_there_raises(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        files.link_or_copy(tmp_path / "a", tmp_path / "b")
+    (tmp_path / "a").write_bytes(b"new")
+    (tmp_path / "b").write_bytes(b"old")
+    with pytest.raises(FileExistsError):
+        files.link_or_copy(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "b").read_bytes() == b"old"
+
+
+def test_another_error_is_not_taken_for_another_file_system(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"car")
+    with pytest.raises(OSError, match="File name too long"):
+        files.link_or_copy(tmp_path / "a", tmp_path / ("b" * 300))
+
+
+def test_a_checksum_depends_on_the_bytes_alone(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"car")
+    (tmp_path / "b").write_bytes(b"car")
+    (tmp_path / "c").write_bytes(b"cat")
+    first, second, third = (files.checksum(tmp_path / name) for name in "abc")
+    assert first == second != third
+    assert len(first) == 32
+
+
+def test_folders_are_sorted_and_visible(tmp_path: Path) -> None:
+    for name in ("b", "a", "C", ".git"):
+        (tmp_path / name).mkdir()
+    (tmp_path / ".DS_Store").touch()
+    (tmp_path / "file.jpg").touch()
+    assert [folder.name for folder in files.folders(tmp_path)] == ["C", "a", "b"]
+
+
+def test_pictures_are_found_at_any_depth_sorted_and_visible(tmp_path: Path) -> None:
+    (tmp_path / "b" / "deep").mkdir(parents=True)
+    (tmp_path / ".cache").mkdir()
+    for name in ("b/deep/2.JPG", "b/1.jpeg", "a.png", ".cache/3.jpg", "b/.4.jpg", "b/notes.txt", "b/Thumbs.db"):
+        (tmp_path / name).touch()
+    assert [path.relative_to(tmp_path).as_posix() for path in files.images(tmp_path)] == [
+        "a.png",
+        "b/1.jpeg",
+        "b/deep/2.JPG",
+    ]

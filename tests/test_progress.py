@@ -1,0 +1,92 @@
+import io
+import os
+import re
+import select
+import subprocess
+import sys
+
+import pytest
+
+from whichcar import progress
+from whichcar.progress import Bar, track
+
+
+def test_track_yields_the_items_and_writes_one_line_at_the_end(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("WHICHCAR_QUIET", raising=False)
+    assert list(track(["a", "b", "c"], "reading")) == ["a", "b", "c"]
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert re.fullmatch(r"reading: 3/3 pictures, \d+ pictures/s, 0:00 in all\n", err)
+
+
+def test_a_generator_is_counted_without_a_total(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("WHICHCAR_QUIET", raising=False)
+    assert sum(track((n for n in range(4)), "adding", unit="numbers")) == 6
+    assert capsys.readouterr().err.startswith("adding: 4 numbers, ")
+
+
+def test_quiet_writes_nothing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WHICHCAR_QUIET", "1")
+    assert list(track([1, 2], "reading")) == [1, 2]
+    assert capsys.readouterr().err == ""
+
+
+def test_a_line_says_rate_time_left_and_values(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("WHICHCAR_QUIET", raising=False)
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    with Bar("epoch 1", 100) as bar:
+        now[0] += 5
+        bar.update(20, loss=1.23456, state="warm-up")
+        assert capsys.readouterr().err == ""
+        now[0] += 5
+        bar.update(20, loss=0.98765)
+        line = capsys.readouterr().err
+        assert line == "epoch 1: 40/100 pictures, 4 pictures/s, 0:15 left, loss 0.9877, state warm-up\n"
+
+
+def test_a_slow_start_is_forgotten_after_half_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress.sys, "stderr", io.StringIO())
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    with Bar("epoch 1", 1000) as bar:
+        now[0] = 120.0  # compiling
+        for _ in range(40):
+            now[0] += 1
+            bar.update(10)
+        assert "400/1000 pictures, 10 pictures/s, 1:00 left" in bar._text(now[0])
+
+
+def test_an_error_still_ends_the_bar(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WHICHCAR_QUIET", raising=False)
+    with pytest.raises(KeyboardInterrupt), Bar("training", 10) as bar:
+        bar.update(3)
+        raise KeyboardInterrupt
+    assert capsys.readouterr().err.startswith("training: 3/10 pictures")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")
+def test_a_terminal_shows_a_moving_bar() -> None:
+    leader, follower = os.openpty()
+    code = "from whichcar.progress import track; list(track(range(50), 'cut [1/2]', unit='boxes'))"
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100", "WHICHCAR_QUIET": ""}
+    done = subprocess.run([sys.executable, "-c", code], stderr=follower, env=environment, timeout=60, check=False)
+    shown = b""
+    while select.select([leader], [], [], 0.2)[0]:
+        shown += os.read(leader, 65536)
+    os.close(leader)
+    os.close(follower)
+    assert done.returncode == 0
+    assert "cut [1/2]" in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
+    assert "50/50 boxes" in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
+
+
+def test_importing_progress_does_not_load_rich() -> None:
+    code = "import sys, whichcar.progress; sys.exit('rich' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
