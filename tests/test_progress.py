@@ -7,7 +7,6 @@ import sys
 
 import pytest
 
-from whichcar import progress
 from whichcar.progress import Bar, track
 
 
@@ -40,7 +39,7 @@ def test_a_line_says_rate_time_left_and_values(
 ) -> None:
     monkeypatch.delenv("WHICHCAR_QUIET", raising=False)
     now = [100.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
     with Bar("epoch 1", 100) as bar:
         now[0] += 5
         bar.update(20, loss=1.23456, state="warm-up")
@@ -52,9 +51,9 @@ def test_a_line_says_rate_time_left_and_values(
 
 
 def test_a_slow_start_is_forgotten_after_half_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress.sys, "stderr", io.StringIO())
+    monkeypatch.setattr("sys.stderr", io.StringIO())
     now = [0.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
     with Bar("epoch 1", 1000) as bar:
         now[0] = 120.0  # compiling
         for _ in range(40):

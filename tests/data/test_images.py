@@ -163,12 +163,12 @@ def test_sixteen_bits_in_colour_or_with_alpha_are_read(tmp_path: Path, colour_ty
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        (np.float32([[0, 0.5, 1]]), [0, 128, 255]),
-        (np.float32([[0, 100, 200]]), [0, 100, 200]),
-        (np.float32([[-5, np.nan, 255]]), [0, 0, 255]),
-        (np.int32([[0, 32768, 65535]]), [0, 128, 255]),
-        (np.int32([[0, 100000, 200000]]), [0, 128, 255]),
-        (np.float32([[0, 0, 0]]), [0, 0, 0]),
+        (np.array([[0, 0.5, 1]], np.float32), [0, 128, 255]),
+        (np.array([[0, 100, 200]], np.float32), [0, 100, 200]),
+        (np.array([[-5, np.nan, 255]], np.float32), [0, 0, 255]),
+        (np.array([[0, 32768, 65535]], np.int32), [0, 128, 255]),
+        (np.array([[0, 100000, 200000]], np.int32), [0, 128, 255]),
+        (np.array([[0, 0, 0]], np.float32), [0, 0, 0]),
     ],
 )
 def test_numbers_of_32_bits_are_scaled(tmp_path: Path, values: np.ndarray, expected: list[int]) -> None:
@@ -287,10 +287,11 @@ def test_a_pipe_does_not_block(tmp_path: Path) -> None:
     assert "not a file" in message(tmp_path / "a.jpg")
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
 def test_a_file_that_may_not_be_read_is_named(tmp_path: Path) -> None:
     quarters().save(tmp_path / "a.jpg")
     (tmp_path / "a.jpg").chmod(0)
+    if os.access(tmp_path / "a.jpg", os.R_OK):
+        pytest.skip("this user may read everything")
     assert "permissions" in message(tmp_path / "a.jpg")
 
 
