@@ -1,0 +1,168 @@
+"""The one way from pictures to classes: decoded and squeezed in threads while the network works on the batch before."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from whichcar.data.images import read_image, squeeze
+from whichcar.errors import CheckpointError, ImageError
+from whichcar.records import Prediction, Skipped
+from whichcar.training.checkpoint import find_checkpoint, load_model, read_metadata
+from whichcar.training.hardware import prepare
+
+Image = npt.NDArray[np.uint8]
+Probabilities = npt.NDArray[np.float32]
+Network = Callable[[Image], Probabilities]
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """One picture and the probability of every class, (classes,) float32, in the order of the class names."""
+
+    path: Path
+    probabilities: Probabilities
+
+
+class Classifier:
+    """A trained checkpoint, ready to be asked.
+
+    Args:
+        path: an experiment's folder (its best checkpoint by validation is taken) or a checkpoint file.
+
+    Raises:
+        CheckpointError: there is no such checkpoint, or it is broken.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Load the checkpoint in the form that predicts fastest here."""
+        self.checkpoint: Path = find_checkpoint(path)
+        self.metadata = read_metadata(self.checkpoint)
+        self.class_names: tuple[str, ...] = self.metadata.class_names
+        self.image_size: tuple[int, int] = self.metadata.image_size
+        self.hardware = prepare()
+        self._infer = checked(load_model(self.checkpoint), len(self.class_names), np.uint8)
+
+    def predict(self, paths: Iterable[Path], top: int = 5, batch_size: int = 32) -> Iterator[Prediction | Skipped]:
+        """Yield the `top` best classes of each picture, in the order of `paths`; an unreadable one is a `Skipped`."""
+        for item in self.scored(paths, batch_size):
+            yield item if isinstance(item, Skipped) else best_of(item, self.class_names, top)
+
+    def scored(self, paths: Iterable[Path], batch_size: int = 32) -> Iterator[Scored | Skipped]:
+        """Yield the probabilities of all classes for each picture, in the order of `paths`."""
+        return stream(self._infer, paths, self.image_size, batch_size)
+
+    def probabilities(self, images: Image) -> Probabilities:
+        """Return (pictures, classes) float32 probabilities.
+
+        Args:
+            images: (pictures, height, width, 3) uint8 RGB of any one size; squeezed to `image_size` where it differs.
+        """
+        if images.shape[1:3] != self.image_size:
+            images = np.stack([squeeze(image, self.image_size) for image in images])
+        return self._infer(images)
+
+
+def best_of(scored: Scored, class_names: tuple[str, ...], top: int) -> Prediction:
+    """Return the `top` most probable classes, best first; equal ones in the order of the class names."""
+    order = np.argsort(-scored.probabilities, kind="stable")[:top]
+    return Prediction(
+        scored.path,
+        tuple(class_names[number] for number in order),
+        tuple(float(scored.probabilities[number]) for number in order),
+    )
+
+
+def checked(model: Any, classes: int, dtype: type[np.generic] = np.float32) -> Network:  # noqa: ANN401  (any Keras model)
+    """Wrap a Keras model's prediction so that few batch shapes are ever compiled, and its answer is checked.
+
+    A batch is filled up to 1, 2, 4, 8, 16, 24 … pictures.
+
+    Raises (when called):
+        CheckpointError: the model does not return one finite number a class.
+    """
+
+    def infer(images: Image) -> Probabilities:
+        count = len(images)
+        room = -8 * (-count // 8) if count > 8 else 1 << (count - 1).bit_length()
+        answer = np.asarray(model.predict_on_batch(filled(images, room).astype(dtype, copy=False)), np.float32)
+        if answer.shape != (room, classes):
+            raise CheckpointError(
+                f"model {model.name!r}: {answer.shape[-1]} values a picture, but {classes} class names; "
+                "pass the names the model was trained with, in that order"
+            )
+        if not np.isfinite(answer).all():
+            raise CheckpointError(f"model {model.name!r}: answers with NaN or infinity; take an earlier checkpoint")
+        return answer[:count]
+
+    return infer
+
+
+def filled(images: Image, room: int) -> Image:
+    """Return `images` and, up to `room` in all, copies of the last one (a black one may be a division by zero)."""
+    missing = room - len(images)
+    return np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0)), mode="edge") if missing > 0 else images
+
+
+def stream(
+    infer: Network, paths: Iterable[Path], size: tuple[int, int], batch_size: int = 32
+) -> Iterator[Scored | Skipped]:
+    """Yield each picture's probabilities, in the order of `paths`.
+
+    Pictures are squeezed to `size` (height, width), never cropped: what stands at the edge counts. While the network
+    works on one batch, the next ones are being decoded; at most four batches are held, however many paths there are.
+    A shorter last batch is filled up to `batch_size`, so it costs no second compilation.
+    """
+    batch: list[tuple[Path, Image | Skipped]] = []
+    room = 0
+    for item in decoded(paths, size, ahead=2 * batch_size):
+        batch.append(item)
+        if len(batch) == batch_size:
+            room = batch_size
+            yield from _answers(infer, batch, room)
+            batch = []
+    if batch:
+        yield from _answers(infer, batch, room)
+
+
+def _answers(infer: Network, batch: list[tuple[Path, Image | Skipped]], room: int) -> list[Scored | Skipped]:
+    images = [image for _, image in batch if not isinstance(image, Skipped)]
+    rows = iter(infer(filled(np.stack(images), room)) if images else ())
+    return [image if isinstance(image, Skipped) else Scored(path, next(rows)) for path, image in batch]
+
+
+def decoded(paths: Iterable[Path], size: tuple[int, int], ahead: int) -> Iterator[tuple[Path, Image | Skipped]]:
+    """Yield every picture squeezed to `size`, in order, while threads decode up to `ahead` more."""
+    pool = ThreadPoolExecutor(_cores() + 1, thread_name_prefix="decode")
+    waiting: deque[tuple[Path, Future[Image | Skipped]]] = deque()
+    try:
+        for path in paths:
+            waiting.append((path, pool.submit(_open, path, size)))
+            if len(waiting) > ahead:
+                first, future = waiting.popleft()
+                yield first, future.result()
+        while waiting:
+            first, future = waiting.popleft()
+            yield first, future.result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _cores() -> int:
+    # Not every system tells which processors this process may use (macOS, Windows).
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _open(path: Path, size: tuple[int, int]) -> Image | Skipped:
+    try:
+        return squeeze(read_image(path, at_least=size), size)
+    except ImageError as error:
+        return Skipped(path, str(error).removeprefix(f"{path}: "))

@@ -1,0 +1,150 @@
+"""Experiments side by side: the results table of experiments/README.md, made from the files they left."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from whichcar import files
+from whichcar.errors import DataError
+from whichcar.evaluation.result import FILE, read_json
+
+BEGIN, END = "<!-- results -->", "<!-- /results -->"
+HEAD = ("experiment", "top-1", "95 % interval", "top-5", "pictures", "epochs", "training", "images/s", "size", "seed")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One experiment as its files tell it; what a missing file would hold is empty."""
+
+    name: str
+    result: dict[str, Any]
+    history: list[dict[str, str]]
+    settings: dict[str, Any]
+    environment: dict[str, Any]
+    best: dict[str, Any]
+
+
+def experiments_table(folders: Sequence[Path]) -> str:
+    """Return a Markdown table of the experiments among `folders`, in their order, and below it the commands.
+
+    An experiment is a folder with a config.yml or a result.json; anything else is passed over, so that
+    `experiments/*` can be given. What an experiment has not got yet is a dash.
+
+    Raises:
+        DataError: there is no experiment among them.
+    """
+    rows = [_read(folder) for folder in folders if any((folder / name).is_file() for name in ("config.yml", FILE))]
+    if not rows:
+        raise DataError(
+            f"{', '.join(map(str, folders)) or 'compare'}: no experiment there; give folders of `whichcar train`"
+        )
+    lines = [_line(HEAD), _line(["---"] * 2 + ["---:"] * (len(HEAD) - 2))]
+    lines += [_line(_cells(row)) for row in rows]
+    lines += ["", *(line for row in rows for line in _evidence(row))]
+    return "\n".join(lines)
+
+
+def write_table(readme: Path, folders: Sequence[Path]) -> str:
+    """Put the table between the markers of a Markdown file, leaving the rest as it is, and return it.
+
+    A file without markers gets them at its end; a missing one is made.
+
+    Raises:
+        DataError: no experiment, or a table without an end.
+    """
+    table = experiments_table(folders)
+    text = readme.read_text(encoding="utf-8") if readme.exists() else "# Experiments\n"
+    if BEGIN not in text:
+        text = f"{text.rstrip()}\n\n{BEGIN}\n{END}\n"
+    before, _, rest = text.partition(BEGIN)
+    _, ended, after = rest.partition(END if END in rest else BEGIN)
+    if not ended:
+        raise DataError(f"{readme}: {BEGIN} is there but not {END} below it; add that line where the table ends")
+    files.write_text(readme, f"{before}{BEGIN}\n{table}\n{ended}{after}")
+    return table
+
+
+def _read(folder: Path) -> Row:
+    def content(name: str) -> dict[str, Any]:
+        return read_json(folder / name) if (folder / name).is_file() else {}
+
+    history: list[dict[str, str]] = []
+    if (folder / "history.csv").is_file():
+        with (folder / "history.csv").open(encoding="utf-8", newline="") as file:
+            history = list(csv.DictReader(file))
+    resolved = content("resolved.json")
+    return Row(
+        name=folder.resolve().name,
+        result=content(FILE),
+        history=history,
+        settings=resolved.get("settings", resolved),
+        environment=content("environment.json"),
+        best=content("best.json"),
+    )
+
+
+def _cells(row: Row) -> list[str]:
+    top_1, top_5 = row.result.get("top_1", {}), row.result.get("top_5", {})
+    low_high = top_1.get("interval_95")
+    size = row.result.get("image_size") or row.best.get("image_size")
+    seconds, rate = _training(row.history)
+    return [
+        row.name,
+        f"**{top_1['value']:.3f}**" if top_1 else "not evaluated",
+        f"{low_high[0]:.3f}–{low_high[1]:.3f}" if low_high else "–",
+        f"{top_5['value']:.3f}" if top_5 else "–",
+        f"{top_1['of']} {row.result['data']['part']}" if top_1 else "–",
+        _epochs(row),
+        _duration(seconds) if seconds else "–",
+        f"{rate:.1f}" if rate else "–",
+        f"{size[0]} x {size[1]}" if size else "–",
+        str(row.settings.get("seed", "–")),
+    ]
+
+
+def _epochs(row: Row) -> str:
+    if not row.history:
+        return "–"
+    total = int(row.history[-1]["epoch"])
+    best = row.best.get("epoch")
+    return f"{best} of {total}" if best and best != total else str(total)
+
+
+def _training(history: Sequence[dict[str, str]]) -> tuple[float, float]:
+    """Return the seconds of all epochs, and pictures a second over all of them."""
+    seconds = [float(epoch["seconds"]) for epoch in history]
+    pictures = [float(epoch["images_per_second"]) * s for epoch, s in zip(history, seconds, strict=True)]
+    return sum(seconds), sum(pictures) / sum(seconds) if sum(seconds) else 0.0
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if minutes < 2:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _evidence(row: Row) -> list[str]:
+    """Return one list item: the commands, the hardware, and how often the pictures have been used."""
+    parts = []
+    if command := row.environment.get("command"):
+        device = ", ".join(str(row.environment[k]) for k in ("backend", "precision", "device") if k in row.environment)
+        parts.append(f"`{command}`" + (f" on {device}, {row.environment.get('cores', '?')} cores" if device else ""))
+    if row.result:
+        times = row.result["data"]["evaluations"]
+        often = "once" if times == 1 else f"{times} times"
+        day = str(row.result["time"])[:10]
+        part = row.result["data"]["part"]
+        parts.append(
+            f"`{row.result['command']}` ({day}, checkpoint `{row.result['checkpoint']['file']}`; "
+            f"the {part} pictures were used {often})"
+        )
+    return [f"- {row.name}: {'; '.join(parts)}"] if parts else []
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -1,0 +1,146 @@
+"""The evaluation's pictures: drawn without a display and without matplotlib's global state."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from whichcar.evaluation.metrics import ClassScore
+from whichcar.files import replaced
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK = "#1f2933"
+FAINT = "#e4e7eb"
+RIGHT = "#1b7f5c"
+WRONG = "#c8452b"
+FEW, NAMED = 30, 250
+
+
+def plot_confusion(path: Path, matrix: npt.NDArray[np.int64], names: Sequence[str]) -> None:
+    """Write the confusion matrix as PNG: rows are true classes, columns answers, colour the share of the row.
+
+    Every filled cell holds its count, and every row and column its name; the picture grows with the classes up to 250,
+    beyond which names and counts would be too many and only the colours are drawn. Right answers are green, wrong ones
+    red, on a square-root scale, so that one mistake in forty shows.
+    """
+    from matplotlib.figure import Figure
+
+    count = len(names)
+    cell, font = _cell_and_font(count)
+    margin = 0.4 + max(map(len, names)) * font * 0.6 / 72 if count <= NAMED else 0.5
+    far = margin if count > FEW else 0.4
+    side = count * cell
+    width, height = margin + side + far, 0.5 + margin + side + far
+    figure = Figure(figsize=(width, height), facecolor="white")
+    axes = figure.add_axes((margin / width, far / height, side / width, side / height))
+    _cells(axes, matrix, font)
+    if count <= NAMED:
+        _named_sides(axes, names, font)
+    else:
+        axes.set_axis_off()
+    figure.text(0.2 / width, 1 - 0.2 / height, "rows: true class, columns: answer", va="top", color=INK, fontsize=11)
+    _save(figure, path, dpi=110)
+
+
+def _cell_and_font(count: int) -> tuple[float, float]:
+    # Inches a cell, points a letter: chosen by eye at 12, 50 and 196 classes.
+    if count <= FEW:
+        return 0.42, 9.0
+    if count <= 100:
+        return 0.2, 7.5
+    return (0.15, 6.5) if count <= NAMED else (36 / count, 0.0)
+
+
+def _cells(axes: Axes, matrix: npt.NDArray[np.int64], font: float) -> None:
+    from matplotlib.colors import LinearSegmentedColormap, PowerNorm
+
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    diagonal = np.eye(len(matrix), dtype=bool)
+    for colour, hidden in ((RIGHT, ~diagonal), (WRONG, diagonal)):
+        shades = LinearSegmentedColormap.from_list("shares", ["#ffffff", colour])
+        axes.imshow(np.ma.array(shares, mask=hidden), cmap=shades, norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
+    for row, column in zip(*np.nonzero(matrix), strict=True) if font else ():
+        axes.text(
+            column,
+            row,
+            str(matrix[row, column]),
+            ha="center",
+            va="center",
+            fontsize=font * 0.85,
+            color="white" if shares[row, column] > 0.35 else INK,
+        )
+
+
+def _named_sides(axes: Axes, names: Sequence[str], font: float) -> None:
+    places = np.arange(len(names))
+    far = len(names) > FEW  # names on all four sides: the eye loses a row over so long a way
+    axes.set_xticks(places, names, rotation=90, fontsize=font, color=INK)
+    axes.set_yticks(places, names, fontsize=font, color=INK)
+    axes.tick_params(length=0, labeltop=True, labelbottom=far, labelright=far, pad=3)
+    for place in places[1:]:
+        colour = "#9aa5b1" if far and place % 10 == 0 else FAINT
+        axes.axhline(place - 0.5, color=colour, linewidth=0.4)
+        axes.axvline(place - 0.5, color=colour, linewidth=0.4)
+    axes.spines[:].set_color(FAINT)
+
+
+def plot_classes(path: Path, scores: Sequence[ClassScore], mean: float) -> None:
+    """Write the share told rightly of each class as PNG, worst class on top, and the mean over classes as a line."""
+    from matplotlib.figure import Figure
+
+    shown = sorted((s for s in scores if s.pictures), key=lambda s: (s.recall, -s.pictures, s.name))
+    row = 0.24 if len(shown) <= 60 else 0.17
+    font = 8.5 if len(shown) <= 60 else 7.5
+    margin = 0.3 + max((len(s.name) for s in shown), default=0) * font * 0.6 / 72
+    figure = Figure(figsize=(margin + 5.2, len(shown) * row + 0.9), facecolor="white")
+    width, height = figure.get_size_inches()
+    axes = figure.add_axes((margin / width, 0.3 / height, 4.4 / width, len(shown) * row / height))
+    places = np.arange(len(shown))
+    axes.barh(places, [s.recall for s in shown], color=RIGHT, height=0.72)
+    axes.barh(places, [1 - s.recall for s in shown], left=[s.recall for s in shown], color="#f3d5ce", height=0.72)
+    for place, score in enumerate(shown):
+        axes.text(1.015, place, f"{score.right}/{score.pictures}", va="center", fontsize=font - 1, color=INK)
+    axes.axvline(mean, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
+    axes.set_yticks(places, [s.name for s in shown], fontsize=font, color=INK)
+    axes.set(xlim=(0, 1), ylim=(len(shown) - 0.4, -0.6))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    axes.tick_params(length=0, labeltop=True, labelsize=font, colors=INK)
+    axes.spines[:].set_visible(False)
+    title = f"share told rightly, by class (dashed: mean {mean:.1%})"
+    figure.text(0.1 / width, 1 - 0.12 / height, title, va="top", fontsize=10, color=INK)
+    _save(figure, path, dpi=110)
+
+
+def plot_reliability(path: Path, rows: Sequence[tuple[float, float, int]]) -> None:
+    """Write, as PNG, how often the answer is right at each level of its probability; the diagonal is honest."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.2, 4.4), facecolor="white", layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot([0, 1], [0, 1], color="#9aa5b1", linewidth=1, linestyle=(0, (4, 3)))
+    largest = max((count for _, _, count in rows), default=1)
+    said, right, counts = [r[0] for r in rows], [r[1] for r in rows], [r[2] for r in rows]
+    axes.plot(said, right, color=RIGHT, linewidth=1.5)
+    axes.scatter(said, right, s=[20 + 220 * count / largest for count in counts], color=RIGHT, zorder=3, alpha=0.85)
+    for x, y, count in rows:
+        axes.annotate(f"{count}", (x, y), xytext=(9, -11), textcoords="offset points", fontsize=8, color=INK)
+    axes.set(xlim=(0, 1.05), ylim=(0, 1.05), xlabel="probability of the answer", ylabel="share of these that are right")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    axes.grid(color=FAINT, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0, labelsize=9, colors=INK)
+    axes.spines[:].set_visible(False)
+    _save(figure, path, dpi=110)
+
+
+def _save(figure: Figure, path: Path, dpi: int) -> None:
+    with replaced(path) as beside:
+        figure.savefig(beside, dpi=dpi)

@@ -1,0 +1,199 @@
+"""The evaluation as one page: report.html needs no other file and no network, and fits a telephone."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+
+from PIL import Image
+
+from whichcar import files
+from whichcar.data.images import read_image
+from whichcar.errors import ImageError
+from whichcar.evaluation.metrics import ClassScore, Confusion, Share
+from whichcar.evaluation.result import Mistake, Result
+
+FILE = "report.html"
+THUMBNAIL = 320  # the longer side in pixels: twice what a column is wide, for sharp screens
+
+STYLE = Path(__file__).with_name("report.css")
+
+
+def write_report(result: Result) -> Path:
+    """Write report.html into the result's folder, its plots from `plots/` inside it, and return its path."""
+    name = escape(result.origin.experiment)
+    style = STYLE.read_text(encoding="utf-8")
+    sections = [
+        _head(result),
+        _curves(result.folder / "curves.png"),
+        _mistakes(result.mistakes, len(result.mistakes) < result.top_1.of - result.top_1.right),
+        _confused(result.confused),
+        _plots(result.folder / "plots"),
+        _classes(result.classes),
+        _unreadable(result),
+        _origin(result),
+    ]
+    page = (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>{name} {_percent(result.top_1.value)} – whichcar</title><style>\n{style}</style></head>\n"
+        f"<body><main>\n{chr(10).join(filter(None, sections))}\n</main></body></html>\n"
+    )
+    path = result.folder / FILE
+    files.write_text(path, page)
+    return path
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}".replace("%", " %")
+
+
+def _interval(share: Share) -> str:
+    low, high = share.interval
+    return f"{100 * low:.1f}–{100 * high:.1f} %"
+
+
+def _head(result: Result) -> str:
+    origin, top = result.origin, result.top_1
+    facts = [
+        ("95 % interval", _interval(top)),
+        ("top-5", _percent(result.top_5.value)),
+        ("mean over classes", _percent(result.mean_recall)),
+        ("log loss", f"{result.log_loss:.3f}"),
+        ("classes", str(len(result.classes))),
+        ("pictures a second", f"{top.of / result.seconds:.1f}"),
+    ]
+    shown = "".join(f"<div><b>{escape(value)}</b><span class=soft>{escape(name)}</span></div>" for name, value in facts)
+    times = "once" if origin.evaluations == 1 else f"{origin.evaluations} times"
+    skipped = f" {len(result.unreadable)} more could not be read and are not counted." if result.unreadable else ""
+    absent = f" {len(result.absent)} classes have no picture here." if result.absent else ""
+    return (
+        f"<h1>{escape(origin.experiment)}</h1><div class=head>{_percent(top.value)}</div>"
+        f"<p>of {top.of} {escape(_what(origin.part))} told rightly ({top.right}).{skipped}{absent} "
+        f"This experiment has been evaluated on them {times}.</p><div class=facts>{shown}</div>"
+    )
+
+
+def _what(part: str) -> str:
+    return "pictures" if part == "pictures" else f"{part} pictures"
+
+
+def _mistakes(mistakes: Sequence[Mistake], more: bool) -> str:
+    if not mistakes:
+        return ""
+    shown = "".join(f for f in map(_mistake, mistakes) if f)
+    note = " Every mistake is in predictions.csv." if more else ""
+    text = f"<p class=soft>Wrong with the highest probability.{note}</p>"
+    return f"<h2>Surest mistakes</h2>{text}<div class=grid>{shown}</div>"
+
+
+def _mistake(mistake: Mistake) -> str:
+    try:
+        source = _thumbnail(mistake.path)
+    except ImageError:  # gone since it was classified
+        return ""
+    return (
+        f'<figure><img alt="{escape(mistake.truth)}" loading=lazy src="{source}"><figcaption>'
+        f"<span class=said>{escape(mistake.said)}</span> {_percent(mistake.probability)}<br>"
+        f"<span class=truth>{escape(mistake.truth)}</span> {_percent(mistake.truth_probability)}<br>"
+        f"<small>{escape(mistake.path.name)}</small></figcaption></figure>"
+    )
+
+
+def _thumbnail(path: Path) -> str:
+    image = Image.fromarray(read_image(path, at_least=(THUMBNAIL, THUMBNAIL)))
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=80)
+    return _data_uri(buffer.getvalue(), "image/jpeg")
+
+
+def _data_uri(content: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table; a heading that begins with `#` is of a column of numbers, with `-` of one for wide screens."""
+    kinds = [{"#": "n", "-": "n wide", "=": "bar wide"}.get(name[:1], "") for name in head]
+    titles = "".join(
+        f'<th class="{kind}">{escape(name.lstrip("#-="))}</th>' for name, kind in zip(head, kinds, strict=True)
+    )
+    body = "".join(
+        "<tr>" + "".join(f'<td class="{kind}">{cell}</td>' for cell, kind in zip(row, kinds, strict=True)) + "</tr>"
+        for row in rows
+    )
+    return f"<div class=scroll><table><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table></div>"
+
+
+def _confused(pairs: Sequence[Confusion]) -> str:
+    if not pairs:
+        return ""
+    rows = [(escape(pair.truth), escape(pair.said), str(pair.count), _percent(pair.count / pair.of)) for pair in pairs]
+    head = ("true class", "taken for", "#pictures", "-of the class")
+    return f"<h2>Most confused</h2>{_table(head, rows)}"
+
+
+def _plots(folder: Path) -> str:
+    return (
+        "<h2>Confusion matrix</h2><p class=soft>Rows are true classes, columns answers. Press it for full size.</p>"
+        f"{_plot(folder / 'confusion.png', 'confusion matrix', zoom=True)}"
+        "<h2>How far to trust the probability</h2>"
+        "<p class=soft>On the dashed line, answers given with 80 % are right 8 times in 10; above it the classifier "
+        "is surer than it says, below it less. Numbers count pictures.</p>"
+        f"{_plot(folder / 'reliability.png', 'share right by probability')}"
+    )
+
+
+def _curves(path: Path) -> str:
+    return f"<h2>Training</h2>{_plot(path, 'loss and accuracy by epoch')}" if path.is_file() else ""
+
+
+def _plot(path: Path, text: str, zoom: bool = False) -> str:
+    image = f'<img alt="{text}" src="{_data_uri(path.read_bytes(), "image/png")}">'
+    if not zoom:
+        return f"<div class=plot>{image}</div>"
+    return f'<div class=plot><input type=checkbox id=z aria-label="full size"><label for=z>{image}</label></div>'
+
+
+def _classes(scores: Sequence[ClassScore]) -> str:
+    ordered = sorted((s for s in scores if s.pictures), key=lambda s: (s.recall, s.f1, s.name))
+    rows = [
+        (
+            escape(s.name),
+            f'<i style="--share:{s.recall:.1%}"></i>',
+            _percent(s.recall),
+            f"{s.right} of {s.pictures}",
+            _percent(s.precision),
+            f"{s.f1:.2f}",
+        )
+        for s in ordered
+    ]
+    head = ("class", "=", "#recall", "#right", "-precision", "-F1")
+    return f"<h2>By class, worst first</h2>{_table(head, rows)}"
+
+
+def _unreadable(result: Result) -> str:
+    if not result.unreadable:
+        return ""
+    rows = [(escape(row.path.name), escape(row.reason)) for row in result.unreadable[:50]]
+    more = "<p class=soft>All are in predictions.csv.</p>" if len(result.unreadable) > 50 else ""
+    return f"<h2>Not readable, not counted: {len(result.unreadable)}</h2>{_table(('picture', 'reason'), rows)}{more}"
+
+
+def _origin(result: Result) -> str:
+    origin = result.origin
+    rows = {
+        "command": f"<code>{escape(origin.command)}</code>",
+        "made": escape(origin.time),
+        "checkpoint": f"{escape(origin.checkpoint)} <span class=soft>BLAKE2b {origin.checkpoint_checksum}</span>",
+        "image size": f"{origin.image_size[0]} x {origin.image_size[1]}, squeezed, not cropped",
+        "pictures": f"{escape(_what(origin.part))} of {escape(origin.data_root)}",
+        "their digest": f"<span class=soft>{origin.fingerprint}</span>",
+        "hardware": escape(", ".join(f"{name} {value}" for name, value in origin.hardware.items())),
+        "versions": escape(", ".join(f"{name} {value}" for name, value in origin.versions.items())),
+    }
+    shown = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in rows.items())
+    return f"<h2>Where these numbers come from</h2><dl>{shown}</dl>"

@@ -1,0 +1,151 @@
+"""What an evaluation found, as a record and as result.json."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from whichcar.errors import DataError
+from whichcar.evaluation.metrics import ClassScore, Confusion, Share
+from whichcar.files import write_json
+from whichcar.records import Skipped
+
+FILE = "result.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """A picture told wrongly: what it is, what was said and with which probabilities."""
+
+    path: Path
+    truth: str
+    said: str
+    probability: float
+    truth_probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where the numbers come from; enough to make them again."""
+
+    command: str
+    time: str
+    versions: dict[str, str]
+    hardware: dict[str, str]
+    experiment: str
+    checkpoint: str
+    checkpoint_checksum: str
+    image_size: tuple[int, int]
+    data_root: str
+    part: str
+    fingerprint: str
+    evaluations: int
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One evaluation. Pictures that could not be read count neither as right nor as wrong; they are listed.
+
+    `absent` are the classes without a picture; `mistakes` the surest first; `reliability` rows are
+    (mean probability, share right, pictures).
+    """
+
+    origin: Origin
+    top_1: Share
+    top_5: Share
+    log_loss: float
+    classes: tuple[ClassScore, ...]
+    confused: tuple[Confusion, ...]
+    mistakes: tuple[Mistake, ...]
+    unreadable: tuple[Skipped, ...]
+    reliability: tuple[tuple[float, float, int], ...]
+    seconds: float
+    folder: Path
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """Names of the classes that have no picture here."""
+        return tuple(score.name for score in self.classes if not score.pictures)
+
+    @property
+    def mean_recall(self) -> float:
+        """Mean over the classes that have pictures: every class counts the same."""
+        present = [score.recall for score in self.classes if score.pictures]
+        return sum(present) / len(present) if present else 0.0
+
+    def write(self) -> Path:
+        """Write result.json into the result's folder and return its path."""
+        path = self.folder / FILE
+        write_json(path, self.as_json())
+        return path
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything but the list of mistakes, which predictions.csv holds."""
+        origin = self.origin
+        return {
+            "command": origin.command,
+            "time": origin.time,
+            "experiment": origin.experiment,
+            "checkpoint": {"file": origin.checkpoint, "blake2b": origin.checkpoint_checksum},
+            "image_size": list(origin.image_size),
+            "data": {
+                "root": origin.data_root,
+                "part": origin.part,
+                "fingerprint": origin.fingerprint,
+                "pictures": self.top_1.of,
+                "unreadable": len(self.unreadable),
+                "evaluations": origin.evaluations,
+            },
+            "top_1": _share(self.top_1),
+            "top_5": _share(self.top_5),
+            "mean_recall": round(self.mean_recall, 6),
+            "log_loss": round(self.log_loss, 6),
+            "seconds": round(self.seconds, 2),
+            "pictures_per_second": round(self.top_1.of / self.seconds, 2) if self.seconds else None,
+            "versions": origin.versions,
+            "hardware": origin.hardware,
+            "most_confused": [
+                {"truth": pair.truth, "said": pair.said, "count": pair.count, "of": pair.of} for pair in self.confused
+            ],
+            "classes": [_class(score) for score in self.classes],
+            "unreadable": [{"path": str(row.path), "reason": row.reason} for row in self.unreadable],
+        }
+
+
+def _share(share: Share) -> dict[str, Any]:
+    low, high = share.interval
+    return {
+        "value": round(share.value, 6),
+        "right": share.right,
+        "of": share.of,
+        "interval_95": [round(low, 6), round(high, 6)],
+    }
+
+
+def _class(score: ClassScore) -> dict[str, Any]:
+    return {
+        "name": score.name,
+        "pictures": score.pictures,
+        "right": score.right,
+        "said": score.said,
+        "recall": round(score.recall, 6),
+        "precision": round(score.precision, 6),
+        "f1": round(score.f1, 6),
+    }
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object that the program wrote.
+
+    Raises:
+        DataError: the file is no JSON object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DataError(f"{path}: not readable as JSON ({error}); delete it and make it again") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: expected a JSON object; delete it and make it again")
+    return content

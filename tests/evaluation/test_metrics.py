@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from whichcar.evaluation import metrics
+
+SCORES = np.array([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.5, 0.4, 0.1], [0.2, 0.3, 0.5]])
+TRUTH = np.array([0, 1, 1, 0])
+
+
+def test_top_k_accuracy_counts_the_true_class_among_the_k_best() -> None:
+    assert metrics.top_k_accuracy(SCORES, TRUTH, 1) == 0.5
+    assert metrics.top_k_accuracy(SCORES, TRUTH, 2) == 0.75
+    assert metrics.top_k_accuracy(SCORES, TRUTH, 3) == 1.0
+
+
+def test_a_constant_model_is_never_right() -> None:
+    assert metrics.top_k_accuracy(np.ones((10, 4)), np.arange(10) % 4, 1) == 0.0
+    assert metrics.top_k_accuracy(np.ones((10, 4)), np.arange(10) % 4, 3) == 0.0
+
+
+def test_no_pictures_give_zero_and_not_an_error() -> None:
+    assert metrics.top_k_accuracy(np.zeros((0, 3)), np.zeros(0, int)) == 0.0
+    assert metrics.log_loss(np.zeros(0)) == 0.0
+    assert metrics.Share(0, 0).value == 0.0
+    assert metrics.Share(0, 0).interval == (0.0, 1.0)
+    assert metrics.reliability(np.zeros(0), np.zeros(0, bool)) == []
+
+
+def test_the_wilson_interval_has_the_published_values() -> None:
+    # Newcombe 1998, table I: 81 of 263, 15 of 148, 0 of 20, 1 of 29.
+    published = {(81, 263): (0.2553, 0.3662), (15, 148): (0.0624, 0.1605), (0, 20): (0, 0.1611), (1, 29): (0.0061, 0.1718)}
+    for counts, (low, high) in published.items():
+        assert metrics.wilson(*counts) == pytest.approx((low, high), abs=5e-5)
+    assert metrics.wilson(20, 20)[1] == pytest.approx(1.0)
+
+
+def test_confusion_has_true_classes_in_rows_and_answers_in_columns() -> None:
+    matrix = metrics.confusion(np.array([0, 0, 1, 2]), np.array([0, 1, 1, 0]), 3)
+    assert matrix.tolist() == [[1, 1, 0], [0, 1, 0], [1, 0, 0]]
+
+
+def test_recall_precision_and_f1_of_each_class() -> None:
+    matrix = np.array([[8, 2, 0], [1, 3, 0], [0, 0, 0]])
+    first, second, absent = metrics.per_class(matrix, ["a", "b", "c"])
+    assert (first.recall, first.precision) == (0.8, pytest.approx(8 / 9))
+    assert first.f1 == pytest.approx(2 * 0.8 * (8 / 9) / (0.8 + 8 / 9))
+    assert (second.pictures, second.right, second.said) == (4, 3, 5)
+    assert (absent.recall, absent.precision, absent.f1) == (0.0, 0.0, 0.0)
+
+
+def test_most_confused_pairs_come_most_first_and_without_right_answers() -> None:
+    matrix = np.array([[50, 3, 0], [0, 9, 3], [1, 0, 9]])
+    pairs = metrics.most_confused(matrix, ["a", "b", "c"])
+    assert [(p.truth, p.said, p.count, p.of) for p in pairs] == [("b", "c", 3, 12), ("a", "b", 3, 53), ("c", "a", 1, 10)]
+    assert len(metrics.most_confused(matrix, ["a", "b", "c"], limit=1)) == 1
+
+
+def test_reliability_compares_claimed_with_true_shares() -> None:
+    rows = metrics.reliability(np.array([0.55, 0.59, 0.95, 1.0]), np.array([True, False, True, True]))
+    assert [(round(p, 3), share, count) for p, share, count in rows] == [(0.57, 0.5, 2), (0.975, 1.0, 2)]
+
+
+def test_log_loss_is_the_mean_surprise_at_the_truth() -> None:
+    assert metrics.log_loss(np.array([0.5, 0.25])) == pytest.approx((np.log(2) + np.log(4)) / 2)
+    assert metrics.log_loss(np.array([0.0])) == pytest.approx(-np.log(1e-7))
