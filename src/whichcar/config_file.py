@@ -160,11 +160,19 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: {_reason(error)}") from None
+    if _holds_itself(raw, ()):
+        raise ConfigError(f"{path}: holds itself through an alias (*name); write the settings out")
     if raw is None:
         raise ConfigError(f"{path}: is empty; write at least seed and data.directory")
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: must hold settings such as `seed: 123`, one a line; got a {type(raw).__name__}")
     return raw
+
+
+def _holds_itself(value: Any, around: tuple[int, ...]) -> bool:  # noqa: ANN401
+    """True when an alias stands inside what it names, so that there would be no end to the settings."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return id(value) in around or any(_holds_itself(one, (*around, id(value))) for one in inner)
 
 
 def _reason(error: Exception) -> str:

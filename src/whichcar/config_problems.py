@@ -52,7 +52,10 @@ def check(raw: dict[str, Any]) -> tuple[Experiment | None, list[Problem]]:
             found: dict[str, ErrorDetails] = {}
             for one in error.errors(include_url=False):
                 found.setdefault(_name(_place(one)), one)
-            problems += [Problem(name, _plain(one)) for name, one in found.items() if not _inside(name, removed)]
+            # A section that something was taken out of is not judged as a whole.
+            incomplete = {name.rpartition(".")[0] for name in removed}
+            passed = {name for name in found if _inside(name, removed) or name in incomplete}
+            problems += [Problem(name, _plain(one)) for name, one in found.items() if name not in passed]
             removed |= {_take_out(rest, one) for one in found.values()}
         else:
             break
@@ -159,10 +162,10 @@ def _unknown(place: Place) -> str:
     """Say what was probably meant: a near name in the same section, the same name in another one, or any of these."""
     name, section = str(place[-1]), _section(place[:-1])
     known = list(section.model_fields) if section else []
-    hint = suggestion(name, known)
+    bare = name.replace("_", "").lower()
+    others = [one.name for one in describe_settings() if one.name.rpartition(".")[2].replace("_", "") == bare]
+    hint = suggestion(name, known, parts=not others)
     if not hint:
-        bare = name.replace("_", "").lower()
-        others = [one.name for one in describe_settings() if one.name.rpartition(".")[2].replace("_", "") == bare]
         hint = f"did you mean `{others[0]}`?" if others else f"known are {', '.join(known)}"
     return f"no such setting; {hint}"
 

@@ -69,7 +69,9 @@ def not_null(value: Any) -> Any:  # noqa: ANN401
     return value
 
 
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """Return "did you mean `...`?" when one of the known names is close, else nothing."""
-    close = get_close_matches(name.lower(), list(known), n=1)
+def suggestion(name: str, known: Iterable[str], *, parts: bool = True) -> str:
+    """Return "did you mean `...`?" when a known name is close, or (with `parts`) holds the name, else nothing."""
+    names = list(known)
+    holding = [one for one in names if parts and len(name) >= 3 and name.lower() in one]
+    close = get_close_matches(name.lower(), names, n=1) or holding
     return f"did you mean `{close[0]}`?" if close else ""
