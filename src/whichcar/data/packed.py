@@ -1,0 +1,230 @@
+"""The decoded cache: every picture decoded once, squeezed to one size, as rows of one file that epochs and trials share.
+
+The file is an ordinary `.npy` of uint8 (pictures, height, width, 3). Batches are read with `pread` instead of being
+mapped: mapped pages count as the process's memory and grow with the number of pictures, read ones do not, and both come
+from the operating system's page cache.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.lib import format as npy
+
+from whichcar.data.images import read_image, squeeze
+from whichcar.errors import DataError, ImageError
+from whichcar.files import checksum, write_json
+from whichcar.progress import track
+from whichcar.records import Skipped
+
+FORMAT = 1
+PICTURES = "pictures.npy"
+INDEX = "index.json"
+
+
+@dataclass(frozen=True, slots=True)
+class CacheInfo:
+    """One cache on disk. `bytes` is its size; `created` is in seconds since 1970."""
+
+    key: str
+    path: Path
+    images: int
+    size: tuple[int, int]
+    bytes: int
+    created: float
+
+
+class PackedImages:
+    """Pictures of one cache by row number; safe to read from several threads."""
+
+    def __init__(self, folder: Path) -> None:
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        self.skipped = [Skipped(Path(path), reason) for path, reason in index["skipped"]]
+        path = folder / PICTURES
+        with path.open("rb") as file:
+            npy.read_magic(file)
+            self.shape, _, _ = npy.read_array_header_1_0(file)
+            self._offset = file.tell()
+        self._file = os.open(path, os.O_RDONLY)
+        self._row = int(np.prod(self.shape[1:]))
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the pictures."""
+        return int(self.shape[1]), int(self.shape[2])
+
+    def take(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Return the pictures of these rows: (len(rows), height, width, 3) uint8."""
+        out = np.empty((len(rows), *self.shape[1:]), np.uint8)
+        for place, row in zip(out, rows, strict=True):
+            if os.preadv(self._file, [place.data], self._offset + int(row) * self._row) != self._row:
+                raise DataError(f"the decoded cache ends before row {row}; remove it with: whichcar cache clear")
+        return out
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def __del__(self) -> None:
+        with contextlib.suppress(OSError, AttributeError):
+            self.close()
+
+
+def cache_root() -> Path:
+    """`WHICHCAR_CACHE`, else `whichcar` in the user's cache folder."""
+    if named := os.environ.get("WHICHCAR_CACHE"):
+        return Path(named).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "whichcar"
+
+
+def pack(paths: Sequence[Path], size: tuple[int, int], root: Path | None = None, workers: int | None = None) -> PackedImages:
+    """Return the decoded pictures, building the cache unless one of just these contents and this size is there.
+
+    Row i is `paths[i]`. A picture that cannot be read is a black row and stands in `.skipped` with the reason.
+
+    Args:
+        paths: pictures; their names and contents and `size` make the cache's key, so any change makes a new cache.
+        size: (height, width); pictures are squeezed to it, bilinear with anti-aliasing.
+        root: folder of the caches (default: `cache_root()`).
+        workers: decoding threads (default: the processors this process may use).
+
+    Raises:
+        DataError: not one picture can be read, or the disk is full.
+    """
+    root = root or cache_root()
+    workers = workers or len(os.sched_getaffinity(0))
+    with ThreadPoolExecutor(workers) as pool:
+        sums = list(track(pool.map(_checksum, paths, chunksize=16), "checking the decoded cache", len(paths)))
+    key = _key(paths, sums, size)
+    folder = root / key
+    if not (folder / INDEX).exists():
+        _build(folder, paths, size, workers)
+    return PackedImages(folder)
+
+
+def list_caches(root: Path | None = None) -> list[CacheInfo]:
+    """Return the caches, oldest first."""
+    found = []
+    for index in (root or cache_root()).glob(f"*/{INDEX}"):
+        content = json.loads(index.read_text(encoding="utf-8"))
+        folder = index.parent
+        size = sum(file.stat().st_size for file in folder.iterdir())
+        height, width = content["size"]
+        found.append(CacheInfo(folder.name, folder, content["images"], (height, width), size, content["created"]))
+    return sorted(found, key=lambda info: info.created)
+
+
+def clear_caches(key: str | None = None, root: Path | None = None) -> int:
+    """Delete the cache `key`, or all of them and what unfinished builds left; return how many.
+
+    Raises:
+        DataError: there is no cache `key`.
+    """
+    root = root or cache_root()
+    folders = sorted(root.iterdir()) if root.is_dir() else []
+    if key is not None:
+        folders = [folder for folder in folders if folder.name == key]
+        if not folders:
+            raise DataError(f"{root}: no cache {key}; `whichcar cache` lists them")
+    for folder in folders:
+        shutil.rmtree(folder)
+    return len(folders)
+
+
+def _checksum(path: Path) -> str:
+    try:
+        return checksum(path)
+    except OSError as error:
+        return f"unreadable: {error.strerror}"
+
+
+def _key(paths: Sequence[Path], sums: Sequence[str], size: tuple[int, int]) -> str:
+    whole = hashlib.blake2b(json.dumps([FORMAT, size]).encode(), digest_size=10)
+    for path, content in zip(paths, sums, strict=True):
+        whole.update(f"{path.parent.name}/{path.name}\0{content}\n".encode(errors="surrogateescape"))
+    return whole.hexdigest()
+
+
+def _build(folder: Path, paths: Sequence[Path], size: tuple[int, int], workers: int) -> None:
+    beside = folder.with_name(f".{folder.name}-{uuid.uuid4().hex[:8]}")
+    try:
+        beside.mkdir(parents=True)
+        skipped = _write_pictures(beside / PICTURES, paths, size, workers)
+        if len(skipped) == len(paths):
+            raise DataError(f"not one of {len(paths)} pictures can be read; the first: {skipped[0].reason}")
+        index = {
+            "images": len(paths),
+            "size": size,
+            "created": time.time(),
+            "skipped": [(str(row.path), row.reason) for row in skipped],
+        }
+        write_json(beside / INDEX, index)
+        # Another process may have built the same cache meanwhile: then its copy is as good.
+        with contextlib.suppress(FileExistsError, NotADirectoryError):
+            try:
+                beside.rename(folder)
+            except OSError:
+                if not (folder / INDEX).exists():
+                    raise
+    except OSError as error:
+        raise DataError(
+            f"{folder.parent}: {error.strerror or error}; the decoded cache needs "
+            f"{len(paths) * size[0] * size[1] * 3 / 1e9:.1f} GB (set WHICHCAR_CACHE to a larger disk)"
+        ) from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _write_pictures(target: Path, paths: Sequence[Path], size: tuple[int, int], workers: int) -> list[Skipped]:
+    skipped = []
+    with target.open("wb") as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": (len(paths), *size, 3)}
+        npy.write_array_header_1_0(file, header)
+        for path, decoded in zip(paths, _decoded(paths, size, workers), strict=True):
+            if isinstance(decoded, Skipped):
+                skipped.append(decoded)
+                decoded = np.zeros((*size, 3), np.uint8)
+            elif decoded.shape != (*size, 3):
+                raise AssertionError(f"{path}: {decoded.shape}")
+            file.write(decoded.data)
+    return skipped
+
+
+def _decoded(paths: Sequence[Path], size: tuple[int, int], workers: int) -> Iterator[np.ndarray | Skipped]:
+    """Decode in order, with no more than a few pictures a thread in memory at once."""
+
+    def one(path: Path) -> np.ndarray | Skipped:
+        try:
+            return squeeze(read_image(path, at_least=size), size)
+        except ImageError as error:
+            return Skipped(path, str(error))
+
+    bar = track(range(len(paths)), "decoding pictures", len(paths))
+    with ThreadPoolExecutor(workers) as pool:
+        waiting = []
+        for path in paths:
+            waiting.append(pool.submit(one, path))
+            if len(waiting) >= 8 * workers:
+                next(bar)
+                yield waiting.pop(0).result()
+        for future in waiting:
+            next(bar)
+            yield future.result()
+        next(bar, None)

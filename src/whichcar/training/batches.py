@@ -1,0 +1,110 @@
+"""Batches of decoded pictures: what is drawn depends only on seed, epoch and place, so training resumes anywhere."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+import numpy as np
+
+from whichcar.config import Recipe
+from whichcar.data.packed import PackedImages
+from whichcar.training.mixing import cutmix, mixup
+from whichcar.training.rand_augment import rand_augment
+
+T = TypeVar("T")
+Batch = tuple[np.ndarray, np.ndarray]
+
+
+class TrainingBatches:
+    """The batches of each epoch, in an order of its own, with the recipe's mixing and changes.
+
+    Args:
+        rows: rows of `images` to train on.
+        classes: (len(rows),) class numbers.
+        balanced: draw every class equally often, with replacement within small classes.
+    """
+
+    def __init__(
+        self,
+        images: PackedImages,
+        rows: np.ndarray,
+        classes: np.ndarray,
+        class_count: int,
+        batch_size: int,
+        seed: int,
+        recipe: Recipe,
+        balanced: bool = False,
+    ) -> None:
+        self._images, self._rows, self._classes = images, rows, classes
+        self._eye = np.eye(class_count, dtype=np.float32)
+        self._batch_size, self._seed, self._recipe, self._balanced = batch_size, seed, recipe, balanced
+
+    def __len__(self) -> int:
+        """Batches an epoch; a last smaller batch is left out unless it is the only one."""
+        return max(1, len(self._rows) // self._batch_size)
+
+    def epoch(self, number: int, start: int = 0, plain: bool = False) -> Iterator[Batch]:
+        """Yield (images, labels) from batch `start` on: (n, h, w, 3) uint8 and (n, classes) float32.
+
+        Args:
+            number: of the epoch, from 0.
+            plain: without mixup, CutMix and RandAugment.
+        """
+        order = self._order(np.random.default_rng([self._seed, number]))
+
+        def make(place: int) -> Batch:
+            chosen = order[place * self._batch_size : (place + 1) * self._batch_size]
+            images, labels = self._images.take(self._rows[chosen]), self._eye[self._classes[chosen]]
+            if plain:
+                return images, labels
+            return self._changed(images, labels, np.random.default_rng([self._seed, number, place]))
+
+        return ahead(make, range(start, len(self)))
+
+    def _order(self, rng: np.random.Generator) -> np.ndarray:
+        if not self._balanced:
+            return rng.permutation(len(self._rows))
+        wanted = len(self) * self._batch_size
+        present = np.unique(self._classes)
+        share = -(-wanted // len(present))
+        drawn = [np.resize(rng.permutation(np.flatnonzero(self._classes == number)), share) for number in present]
+        return rng.permutation(np.concatenate(drawn))[:wanted]
+
+    def _changed(self, images: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Batch:
+        recipe = self._recipe
+        if recipe.rand_augment is not None:
+            images = rand_augment(images, recipe.rand_augment.num_ops, recipe.rand_augment.factor, rng)
+        ways = [(mix, alpha) for mix, alpha in ((mixup, recipe.mixup), (cutmix, recipe.cutmix)) if alpha]
+        if ways and rng.uniform() < recipe.mix_share:
+            mix, alpha = ways[rng.integers(len(ways))]
+            return mix(images, labels, alpha, rng)
+        return images, labels
+
+
+def plain_batches(images: PackedImages, rows: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
+    """Yield (batch_size, h, w, 3) uint8 over all rows in order; the last is filled up by repeating its last picture."""
+
+    def make(start: int) -> np.ndarray:
+        chosen = rows[start : start + batch_size]
+        return images.take(np.concatenate([chosen, np.repeat(chosen[-1:], batch_size - len(chosen))]))
+
+    return ahead(make, range(0, len(rows), batch_size))
+
+
+def ahead(make: Callable[[int], T], places: Sequence[int], depth: int = 3) -> Iterator[T]:
+    """Yield `make(place)` for each place in order, made by threads up to `depth` ahead."""
+    waiting: deque[Future[T]] = deque()
+    pool = ThreadPoolExecutor(min(4, len(os.sched_getaffinity(0))), "batches")
+    try:
+        for place in places:
+            waiting.append(pool.submit(make, place))
+            if len(waiting) > depth:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)

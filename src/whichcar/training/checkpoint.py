@@ -1,0 +1,139 @@
+"""A checkpoint: an ordinary Keras file (`.keras` or `.h5`) that also holds its class names, image size and settings.
+
+The model in it is the plain float32 one without augmentation, so that Keras alone can load it. What whichcar adds is an
+attribute `whichcar` in HDF5, or a file `whichcar.json` in the archive, which Keras passes over.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+import zipfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from whichcar.errors import CheckpointError
+from whichcar.files import replaced
+from whichcar.training.hardware import fused_batch_norm_is_faster, prepare
+from whichcar.training.resnet50 import computing_form, load_saved_model
+
+if TYPE_CHECKING:
+    import keras
+
+NAME = "whichcar"
+BEST = "best.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """What a checkpoint knows of itself. `image_size` is (height, width); class i of the output is `class_names[i]`."""
+
+    class_names: tuple[str, ...]
+    class_folders: tuple[str, ...]
+    image_size: tuple[int, int]
+    created_with: dict[str, str]
+    settings: dict[str, Any]
+    data_root: str
+
+
+def save_checkpoint(model: keras.Model, metadata: Metadata, path: Path) -> None:
+    """Write model and metadata to `path` (.keras or .h5), whole or not at all."""
+    with replaced(path) as beside:
+        with warnings.catch_warnings():
+            # The specification names `.h5`; Keras calls it legacy at every save.
+            warnings.simplefilter("ignore")
+            _save_quietly(model, beside)
+        write_metadata(beside, metadata)
+
+
+def write_metadata(path: Path, metadata: Metadata) -> None:
+    """Put metadata into a model file that has none yet."""
+    text = json.dumps(asdict(metadata), ensure_ascii=False)
+    if path.suffix == ".keras":
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr(f"{NAME}.json", text)
+    else:
+        import h5py
+
+        with h5py.File(path, "r+") as file:
+            # A dataset, not an attribute: those end at 64 kB.
+            file.create_dataset(NAME, data=text.encode())
+
+
+def read_metadata(path: Path) -> Metadata:
+    """Return what the checkpoint knows of itself.
+
+    Raises:
+        CheckpointError: no such file, a broken one, or a model that whichcar did not write.
+    """
+    try:
+        content = json.loads(_read_text(path))
+        return Metadata(
+            tuple(content["class_names"]),
+            tuple(content["class_folders"]),
+            (int(content["image_size"][0]), int(content["image_size"][1])),
+            dict(content["created_with"]),
+            dict(content["settings"]),
+            str(content["data_root"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: holds no class names; give a checkpoint that `whichcar train` wrote") from error
+    except (OSError, zipfile.BadZipFile) as error:
+        raise CheckpointError(f"{path}: cannot be read as a checkpoint ({error}); choose another or train anew") from error
+
+
+def find_checkpoint(path: Path) -> Path:
+    """Return the file for a checkpoint or an experiment's folder (there: the one that `best.json` names).
+
+    Raises:
+        CheckpointError: nothing there.
+    """
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise CheckpointError(f"{path}: no such experiment or checkpoint")
+    record = path / BEST
+    if not record.is_file():
+        raise CheckpointError(f"{path}: holds no finished epoch yet; run: whichcar train {path / 'config.yml'}")
+    found = path / str(json.loads(record.read_text(encoding="utf-8"))["checkpoint"])
+    if not found.is_file():
+        raise CheckpointError(f"{found}: named by {record} but missing; train again or give another checkpoint")
+    return found
+
+
+def load_model(path: Path) -> keras.Model:
+    """Load a checkpoint in the form that predicts fastest here.
+
+    Returns:
+        A model from (n, h, w, 3) RGB in 0..255 to (n, classes) float32 probabilities.
+
+    Raises:
+        CheckpointError: the file is missing, broken or no model.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint")
+    hardware = prepare()
+    return computing_form(load_saved_model(path), hardware.policy, fused_batch_norm_is_faster(hardware.backend))
+
+
+def _save_quietly(model: keras.Model, path: Path) -> None:
+    import logging
+
+    absl = logging.getLogger("absl")
+    level = absl.level
+    absl.setLevel(logging.ERROR)
+    try:
+        model.save(path)
+    finally:
+        absl.setLevel(level)
+
+
+def _read_text(path: Path) -> str | bytes:
+    if path.suffix == ".keras":
+        with zipfile.ZipFile(path) as archive:
+            return archive.read(f"{NAME}.json")
+    import h5py
+
+    with h5py.File(path) as file:
+        return bytes(file[NAME][()])

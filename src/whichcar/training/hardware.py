@@ -1,0 +1,140 @@
+"""Which backend Keras runs on and in which precision: the only module that knows one backend from another."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from whichcar.errors import MissingExtraError, TrainingError
+
+log = logging.getLogger(__name__)
+
+# bfloat16 products run at twice the float32 rate only where the processor has these instructions.
+BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
+PACKAGES = {"tensorflow": "tensorflow", "jax": "jax", "torch": "torch"}
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """What training runs on. `precision` is `float32` or `bfloat16`."""
+
+    backend: str
+    precision: str
+    device: str
+    cores: int
+
+    @property
+    def policy(self) -> str:
+        """The Keras dtype policy of the network's layers; variables are always float32."""
+        return "mixed_bfloat16" if self.precision == "bfloat16" else "float32"
+
+
+def choose_backend() -> str:
+    """Return `KERAS_BACKEND` if set, else JAX where it sees a GPU, else TensorFlow, else what is installed.
+
+    Raises:
+        MissingExtraError: no backend is installed.
+        TrainingError: `KERAS_BACKEND` names an unknown backend or one that is not installed.
+    """
+    installed = [name for name, package in PACKAGES.items() if importlib.util.find_spec(package)]
+    if named := os.environ.get("KERAS_BACKEND"):
+        if named not in installed:
+            raise TrainingError(f"KERAS_BACKEND={named}: not installed; here are: {', '.join(installed) or 'none'}")
+        return named
+    if not installed:
+        raise MissingExtraError("a Keras backend (TensorFlow or JAX)", "cpu")
+    if "jax" in installed and Path("/dev/nvidiactl").exists() and _jax_sees_a_gpu():
+        return "jax"
+    return installed[0]
+
+
+def prepare(precision: str = "auto") -> Hardware:
+    """Choose the backend before Keras is imported, and say what training runs on.
+
+    Args:
+        precision: `auto` takes bfloat16 on a GPU and on processors with bfloat16 products, else float32.
+
+    Raises:
+        MissingExtraError: Keras or a backend is not installed.
+    """
+    if importlib.util.find_spec("keras") is None:
+        raise MissingExtraError("Keras", "cpu")
+    os.environ["KERAS_BACKEND"] = choose_backend()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("ABSL_MIN_LOG_LEVEL", "2")
+    import keras
+
+    backend = keras.backend.backend()
+    device, on_gpu = _device(backend)
+    if precision == "auto":
+        precision = "bfloat16" if on_gpu or BFLOAT16_FLAGS & _processor_flags() else "float32"
+    hardware = Hardware(backend, precision, device, len(os.sched_getaffinity(0)))
+    log.info("Keras %s on %s, %s, %s", keras.__version__, backend, device, precision)
+    return hardware
+
+
+def fused_batch_norm_is_faster(backend: str) -> bool:
+    """True where TensorFlow's fused op beats Keras' element-wise form: TensorFlow (see benchmarks/training_step.py)."""
+    return backend == "tensorflow"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """True when a backend's error says that the device's or the machine's memory was used up."""
+    text = f"{type(error).__name__}: {error}"
+    return isinstance(error, MemoryError) or any(
+        sign in text for sign in ("ResourceExhausted", "RESOURCE_EXHAUSTED", "OutOfMemory", "out of memory", "OOM when")
+    )
+
+
+def make_deterministic() -> None:
+    """Ask the backend for operations that give the same bits every time (JAX on a CPU does so by itself)."""
+    if os.environ.get("KERAS_BACKEND") == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+
+
+def _jax_sees_a_gpu() -> bool:
+    import jax
+
+    return any(device.platform == "gpu" for device in jax.devices())
+
+
+def _device(backend: str) -> tuple[str, bool]:
+    found: Any
+    if backend == "jax":
+        import jax
+
+        found = jax.devices()[0]
+        return (found.device_kind, True) if found.platform == "gpu" else (_processor_name(), False)
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        gpus = tf.config.list_physical_devices("GPU")
+        return (gpus[0].name, True) if gpus else (_processor_name(), False)
+    import torch
+
+    return (torch.cuda.get_device_name(0), True) if torch.cuda.is_available() else (_processor_name(), False)
+
+
+def _cpuinfo(key: str) -> str:
+    path = Path("/proc/cpuinfo")
+    if path.exists():
+        for line in path.read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == key:
+                return value.strip()
+    return ""
+
+
+def _processor_flags() -> frozenset[str]:
+    return frozenset(_cpuinfo("flags").split())
+
+
+def _processor_name() -> str:
+    return _cpuinfo("model name") or platform.processor() or platform.machine()

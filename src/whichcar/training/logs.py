@@ -1,0 +1,108 @@
+"""What a run leaves to look at: history.csv, curves.png and TensorBoard's event files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from whichcar.errors import MissingExtraError
+from whichcar.files import replaced, write_text
+
+if TYPE_CHECKING:
+    import keras
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One row of history.csv. `epoch` counts from 1; `val_loss` is plain cross-entropy, without smoothing or penalties."""
+
+    epoch: int
+    loss: float
+    accuracy: float
+    val_loss: float
+    val_accuracy: float
+    learning_rate: float
+    image_size: str
+    images_per_second: float
+    seconds: float
+    checkpoint: str
+
+
+def write_history(path: Path, history: Sequence[Epoch]) -> None:
+    """Write the epochs as CSV."""
+    text = io.StringIO()
+    table = csv.DictWriter(text, [field.name for field in fields(Epoch)], lineterminator="\n")
+    table.writeheader()
+    for epoch in history:
+        table.writerow({key: _short(value) for key, value in asdict(epoch).items()})
+    write_text(path, text.getvalue())
+
+
+def draw_curves(path: Path, history: Sequence[Epoch], title: str) -> None:
+    """Draw loss, accuracy and learning rate over the epochs as PNG."""
+    try:
+        from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator
+    except ImportError as error:
+        raise MissingExtraError("matplotlib", "cpu") from error
+
+    epochs = [epoch.epoch for epoch in history]
+    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    figure.suptitle(title)
+    panels = (("loss", ("loss", "val_loss")), ("accuracy", ("accuracy", "val_accuracy")), ("learning rate", ("learning_rate",)))
+    for axes, (name, keys) in zip(figure.subplots(1, 3), panels, strict=True):
+        for key in keys:
+            label = "validation" if key.startswith("val_") else "training"
+            axes.plot(epochs, [getattr(epoch, key) for epoch in history], marker="o", markersize=3, label=label)
+        axes.set(xlabel="epoch", title=name)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+        for before, after in zip(history, history[1:], strict=False):
+            if before.image_size != after.image_size:
+                axes.axvline(before.epoch + 0.5, color="grey", linestyle=":", linewidth=1)
+        if len(keys) > 1:
+            axes.legend()
+    with replaced(path) as beside:
+        figure.savefig(beside, dpi=110)
+
+
+class EventLog:
+    """TensorBoard events under `folder`: scalars under Keras' names in train/ and validation/, histograms of weights."""
+
+    def __init__(self, folder: Path, histogram_freq: int, start: int) -> None:
+        try:
+            from tensorboardX import SummaryWriter
+        except ImportError as error:
+            raise MissingExtraError("tensorboardX", "cpu") from error
+
+        self._every = histogram_freq
+        # purge_step hides what a killed run wrote after its last saved state.
+        self._train = SummaryWriter(str(folder / "train"), purge_step=start)
+        self._validation = SummaryWriter(str(folder / "validation"), purge_step=start)
+
+    def add(self, epoch: Epoch, model: keras.Model) -> None:
+        """Write one epoch."""
+        step = epoch.epoch - 1
+        for key in ("loss", "accuracy", "learning_rate", "images_per_second"):
+            self._train.add_scalar(f"epoch_{key}", getattr(epoch, key), step)
+        self._validation.add_scalar("epoch_loss", epoch.val_loss, step)
+        self._validation.add_scalar("epoch_accuracy", epoch.val_accuracy, step)
+        if self._every and epoch.epoch % self._every == 0:
+            for variable in model.weights:
+                self._train.add_histogram(variable.path, variable.numpy(), step)
+        self._train.flush()
+        self._validation.flush()
+
+    def close(self) -> None:
+        """Close the files."""
+        self._train.close()
+        self._validation.close()
+
+
+def _short(value: Any) -> Any:  # noqa: ANN401
+    return f"{value:.6g}" if isinstance(value, float) and math.isfinite(value) else value

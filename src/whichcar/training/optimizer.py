@@ -1,0 +1,74 @@
+"""Keras optimizers with a learning rate of its own for the head, and the rate over the steps."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from whichcar.training.resnet50 import HEAD
+
+if TYPE_CHECKING:
+    import keras
+
+    from whichcar.config import Experiment, Recipe
+
+
+def create_optimizer(experiment: Experiment, model: keras.Model) -> keras.optimizers.Optimizer:
+    """Build the optimizer of `compile.optimizer` with the recipe's decay, head rate, EMA and accumulation.
+
+    Weight decay is decoupled (Loshchilov and Hutter 2019) and leaves out norms and biases.
+    """
+    import keras
+
+    settings, recipe = experiment.compile.optimizer, experiment.recipe
+    known = {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW, "sgd": keras.optimizers.SGD}
+    name = next(iter(settings.model_fields_set))
+    keys = getattr(settings, name).model_dump()
+    if keys.get("weight_decay") == 0:
+        keys["weight_decay"] = None
+    if recipe.ema:
+        keys |= {"use_ema": True, "ema_momentum": recipe.ema}
+    if recipe.gradient_accumulation > 1:
+        keys["gradient_accumulation_steps"] = recipe.gradient_accumulation
+    head = {variable.path for variable in model.get_layer(HEAD).trainable_variables}
+    rates = [recipe.head_rate if variable.path in head else 1.0 for variable in model.trainable_variables]
+    optimizer = _with_rates(known[name], rates)(**keys)
+    optimizer.build(model.trainable_variables)
+    if keys.get("weight_decay"):
+        optimizer.exclude_from_weight_decay(var_list=[v for v in model.trainable_variables if len(v.shape) == 1])
+    return optimizer
+
+
+def rate_share(step: int, steps: int, recipe: Recipe) -> float:
+    """Share of the full learning rate at a step: linear warm-up, then constant or half a cosine to zero.
+
+    Args:
+        step: 0 … steps - 1, counted over the whole training.
+    """
+    if step < recipe.warmup_steps:
+        return (step + 1) / recipe.warmup_steps
+    if recipe.schedule == "constant":
+        return 1.0
+    done = (step - recipe.warmup_steps) / max(1, steps - recipe.warmup_steps)
+    return 0.5 * (1.0 + math.cos(math.pi * done))
+
+
+def averaged_weights(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> list[Any]:
+    """The model's weights in order, the trained ones replaced by their running mean where the recipe keeps one."""
+    if not optimizer.use_ema:
+        return list(model.get_weights())
+    means = {
+        variable.path: mean
+        for variable, mean in zip(model.trainable_variables, optimizer._model_variables_moving_average, strict=True)
+    }
+    return [means.get(variable.path, variable).numpy() for variable in model.weights]
+
+
+def _with_rates(kind: Any, rates: list[float]) -> Any:  # noqa: ANN401
+    """Subclass an optimizer so that its i-th variable moves at `rates[i]` times the learning rate."""
+
+    class Scaled(kind):  # type: ignore[misc]
+        def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:  # noqa: ANN401
+            super().update_step(gradient, variable, learning_rate * rates[self._get_variable_index(variable)])
+
+    return Scaled

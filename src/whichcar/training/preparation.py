@@ -1,0 +1,168 @@
+"""From settings to what the training loop needs: pictures, the network in its two forms, optimizer, batches."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from whichcar.config import Experiment
+from whichcar.data.packed import PackedImages, pack
+from whichcar.data.split import Tree, read_tree
+from whichcar.errors import CheckpointError, ConfigError
+from whichcar.training.batches import TrainingBatches
+from whichcar.training.hardware import Hardware, fused_batch_norm_is_faster
+from whichcar.training.optimizer import create_optimizer
+from whichcar.training.resnet50 import HEAD, PREPROCESSING, computing_form, create_model, freeze, is_whole_model
+
+if TYPE_CHECKING:
+    import keras
+
+    from whichcar.training.random_crop import RandomResizedCrop
+
+log = logging.getLogger(__name__)
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The decoded pictures: rows of the training and the validation part, and their class numbers."""
+
+    tree: Tree
+    images: PackedImages
+    train_rows: np.ndarray
+    train_classes: np.ndarray
+    validation_rows: np.ndarray
+    validation_classes: np.ndarray
+
+
+@dataclass(frozen=True)
+class Network:
+    """`saved` is the plain model that checkpoints hold, `computing` the one that trains; `crop` is its first layer."""
+
+    saved: keras.Model
+    computing: keras.Model
+    crop: RandomResizedCrop
+    optimizer: keras.optimizers.Optimizer
+
+    def set_sizes(self, train_size: Size, size: Size) -> None:
+        """Train at `train_size` and predict at `size` from now on."""
+        if (self.crop.train_size, self.crop.size) != (train_size, size):
+            self.crop.train_size, self.crop.size = train_size, size
+            # The compiled steps hold the old sizes.
+            self.computing.make_train_function(force=True)
+            self.computing.make_predict_function(force=True)
+
+    def state_variables(self) -> list[Any]:
+        """Everything that changes while training: weights, the layers' random states, the optimizer's variables."""
+        seeds = [v for v in self.computing.variables if "seed_generator_state" in v.path]
+        return [*self.computing.weights, *seeds, *self.optimizer.variables]
+
+
+def sizes_of(experiment: Experiment) -> list[Size]:
+    """The training size of each epoch."""
+    stages = experiment.recipe.stages
+    if not stages:
+        return [experiment.data.image_size] * experiment.fit.epochs
+    return [stage.image_size for stage in stages for _ in range(stage.epochs)]
+
+
+def load_pictures(experiment: Experiment) -> Pictures:
+    """Read the tree, check it against the settings, and decode its training and validation pictures.
+
+    Raises:
+        ConfigError: `model.classes` disagrees with the folders.
+        DataError: the tree is not usable.
+    """
+    data = experiment.data
+    tree = read_tree(Path(data.directory).expanduser(), data.validation_split, experiment.seed)
+    given, found = experiment.model.classes, len(tree.class_folders)
+    if given not in (None, found):
+        raise ConfigError(
+            f"model.classes: {given}, but {data.directory} has {found} class folders; set model.classes: {found} or leave it out"
+        )
+    everything = [*tree.train, *tree.validation]
+    used = [*sizes_of(experiment), *experiment.recipe.test_sizes, data.image_size]
+    size = data.cache_size or (max(s[0] for s in used), max(s[1] for s in used))
+    images = pack([sample.path for sample in everything], size)
+    bad = {skipped.path for skipped in images.skipped}
+    for skipped in images.skipped:
+        log.warning("left out: %s", skipped.reason)
+    readable = np.array([sample.path not in bad for sample in everything])
+    classes = np.array([sample.class_index for sample in everything])
+    rows, in_train = np.arange(len(everything)), np.arange(len(everything)) < len(tree.train)
+    train, validation = rows[in_train & readable], rows[~in_train & readable]
+    return Pictures(tree, images, train, classes[train], validation, classes[validation])
+
+
+def build_network(experiment: Experiment, hardware: Hardware, class_count: int) -> Network:
+    """Build the network in its two forms, freeze what is to be frozen, and make it ready to train.
+
+    Raises:
+        CheckpointError: `model.weights` is a trained model of another network.
+        ConfigError: no weights could be had.
+    """
+    import keras
+
+    from whichcar.training.data_aug import create_data_aug_layer
+    from whichcar.training.random_crop import RandomResizedCrop
+
+    recipe, size = experiment.recipe, experiment.data.image_size
+    saved = _plain_model(experiment, class_count)
+    side = recipe.random_resized_crop.side if recipe.random_resized_crop else (1.0, 1.0)
+    crop = RandomResizedCrop(size, side, seed=experiment.seed, dtype=hardware.policy, name="random_resized_crop")
+    changes = create_data_aug_layer(experiment.model.data_aug_layer or {})
+    front = keras.Sequential([crop, *changes.layers], name="squeeze")
+    computing = computing_form(
+        saved, hardware.policy, fused_batch_norm_is_faster(hardware.backend), front, recipe.batch_norm_momentum
+    )
+    freeze(computing, recipe.freeze)
+    optimizer = create_optimizer(experiment, computing)
+    loss = keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing)
+    # jit_compile: XLA has no fast bfloat16 convolution on a CPU; JAX always compiles.
+    computing.compile(optimizer, loss, metrics=["accuracy"], jit_compile=hardware.backend == "jax")
+    return Network(saved, computing, crop, optimizer)
+
+
+def make_batches(experiment: Experiment, pictures: Pictures) -> TrainingBatches:
+    """The training batches of these pictures."""
+    data = experiment.data
+    return TrainingBatches(
+        pictures.images,
+        pictures.train_rows,
+        pictures.train_classes,
+        len(pictures.tree.class_folders),
+        data.batch_size,
+        experiment.seed,
+        experiment.recipe,
+        data.balanced,
+    )
+
+
+def _plain_model(experiment: Experiment, class_count: int) -> keras.Model:
+    section = experiment.model.model_dump()
+    weights = section.pop("weights")
+    section |= {"classes": class_count, "data_aug_layer": None, "input_shape": (None, None, 3)}
+    build: Callable[..., keras.Model] = lambda given: create_model(given, **section, image_size=experiment.data.image_size)  # noqa: E731
+    model = build(weights)
+    if weights in (None, "imagenet") or not is_whole_model(Path(weights).expanduser()):
+        return model
+    # A trained model was loaded: take its weights, and its head where the classes are as many.
+    if not any(layer.name == PREPROCESSING for layer in model.layers):
+        raise CheckpointError(f"{weights}: is not a ResNet-50 as whichcar builds it; give one that `whichcar train` wrote")
+    fresh = build(None)
+    for layer in fresh.layers:
+        if not layer.weights or (layer.name == HEAD and model.output_shape[-1] != class_count):
+            continue
+        try:
+            layer.set_weights(model.get_layer(layer.name).get_weights())
+        except ValueError as error:
+            raise CheckpointError(f"{weights}: is not a ResNet-50 as whichcar builds it; layer {layer.name} differs") from error
+    if model.output_shape[-1] != class_count:
+        log.warning("%s has %d classes, the data %d: its head is not used", weights, model.output_shape[-1], class_count)
+    return fresh
+

@@ -1,0 +1,68 @@
+"""RandAugment (Cubuk et al. 2020): a few random changes of colour and shape, drawn anew for every picture.
+
+Keras' layer draws one change for the whole batch and computes all eleven to choose it; here each picture draws its own,
+and Pillow, which lets other threads run meanwhile, does only those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image, ImageEnhance, ImageOps
+
+Change = Callable[[Image.Image, float], Image.Image]
+GREY = (124, 116, 104)  # the mean of ImageNet, for what a shifted picture uncovers
+
+
+def _enhance(kind: Callable[[Image.Image], ImageEnhance._Enhance]) -> Change:
+    return lambda image, strength: kind(image).enhance(1.0 + 0.9 * strength)
+
+
+def _affine(a: float, b: float, c: float, d: float, e: float, f: float) -> Change:
+    """A change by the map (1 + a s, b s, c s w; d s, 1 + e s, f s h) of strength s."""
+
+    def change(image: Image.Image, strength: float) -> Image.Image:
+        s, (width, height) = strength, image.size
+        matrix = (1 + a * s, b * s, c * s * width, d * s, 1 + e * s, f * s * height)
+        return image.transform(image.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR, fillcolor=GREY)
+
+    return change
+
+
+# Strength is -1 … 1; where a change knows no direction its size counts.
+CHANGES: tuple[Change, ...] = (
+    lambda image, strength: image,
+    lambda image, strength: ImageOps.autocontrast(image),
+    lambda image, strength: ImageOps.equalize(image),
+    lambda image, strength: ImageOps.posterize(image, 8 - round(4 * abs(strength))),
+    lambda image, strength: ImageOps.solarize(image, round(255 * (1 - abs(strength)))),
+    lambda image, strength: image.rotate(30 * strength, Image.Resampling.BILINEAR, fillcolor=GREY),
+    _enhance(ImageEnhance.Color),
+    _enhance(ImageEnhance.Contrast),
+    _enhance(ImageEnhance.Brightness),
+    _enhance(ImageEnhance.Sharpness),
+    _affine(0, 0.3, -0.15, 0, 0, 0),
+    _affine(0, 0, 0, 0.3, 0, -0.15),
+    _affine(0, 0, 0.3, 0, 0, 0),
+    _affine(0, 0, 0, 0, 0, 0.3),
+)
+
+
+def rand_augment(images: np.ndarray, num_ops: int, factor: float, rng: np.random.Generator) -> np.ndarray:
+    """Change every picture by `num_ops` changes of strength up to `factor`.
+
+    Args:
+        images: (n, h, w, 3) uint8.
+        factor: 0 … 1, the largest strength.
+
+    Returns:
+        A new array of the same shape and type.
+    """
+    out = np.empty_like(images)
+    for place, image in zip(out, images, strict=True):
+        changed = Image.fromarray(image)
+        for which in rng.integers(len(CHANGES), size=num_ops):
+            changed = CHANGES[which](changed, float(rng.uniform(-factor, factor)))
+        place[:] = np.asarray(changed)
+    return out
