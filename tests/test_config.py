@@ -196,7 +196,7 @@ def test_the_example_of_the_design_reads_as_promised(tmp_path: Path) -> None:
 
 
 MISTAKES = [
-    ("data: {directory: x}\nmodel: {}", ["seed: is missing: of every random choice"]),
+    ("data: {directory: x}\nmodel: {}", ["seed: is missing: number that fixes every random choice"]),
     ("seed: 1\ndata: 3", ["data: must hold settings, one a line; got 3"]),
     (
         "seed: 1\ndata: {batch_size: 1}",

@@ -94,6 +94,13 @@ class Optimizer(Section):
             raise ValueError(f"name exactly one of adam, adamw, sgd; got {' and '.join(named) or 'none'}")
         return self
 
+    @property
+    def chosen(self) -> Adam | AdamW | Sgd:
+        """The settings of the one that is named."""
+        found = self.adam or self.adamw or self.sgd
+        assert found is not None  # noqa: S101  (see _exactly_one)
+        return found
+
 
 class Compile(Section):
     """Optimizer, loss and metrics."""
@@ -226,17 +233,18 @@ class Recipe(Section):
 
 
 class Hardware(Section):
-    """Precision and saving."""
+    """Precision, repeatability and saving."""
 
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 where it is fast")
+    exact: bool = Field(False, description="the same bits on every run of the same machine, where that costs time")
     save_minutes: float = Field(5.0, gt=0, description="minutes between two saves of the training state")
 
 
 class Experiment(Section):
     """A whole YAML file."""
 
-    seed: int = Field(ge=0, le=2**32 - 1, description="of every random choice")
-    data: Data = Field(description="pictures")
+    seed: int = Field(ge=0, le=2**32 - 1, description="number that fixes every random choice")
+    data: Data = Field(description="where the pictures are and how they are batched")
     model: Model = Field(Model(), description="network")
     compile: Compile = Field(Compile(), description="optimizer, loss, metrics")
     fit: Fit = Field(Fit(), description="epochs and callbacks")
