@@ -1,4 +1,4 @@
-"""The decoded cache: every picture decoded once, squeezed to one size, as rows of one file that epochs and trials share.
+"""The decoded cache: pictures decoded once, squeezed to one size, as rows of a file that epochs and trials share.
 
 The file is an ordinary `.npy` of uint8 (pictures, height, width, 3). Batches are read with `pread` instead of being
 mapped: mapped pages count as the process's memory and grow with the number of pictures, read ones do not, and both come
@@ -94,7 +94,9 @@ def cache_root() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "whichcar"
 
 
-def pack(paths: Sequence[Path], size: tuple[int, int], root: Path | None = None, workers: int | None = None) -> PackedImages:
+def pack(
+    paths: Sequence[Path], size: tuple[int, int], root: Path | None = None, workers: int | None = None
+) -> PackedImages:
     """Return the decoded pictures, building the cache unless one of just these contents and this size is there.
 
     Row i is `paths[i]`. A picture that cannot be read is a black row and stands in `.skipped` with the reason.

@@ -80,7 +80,9 @@ def read_metadata(path: Path) -> Metadata:
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: holds no class names; give a checkpoint that `whichcar train` wrote") from error
     except (OSError, zipfile.BadZipFile) as error:
-        raise CheckpointError(f"{path}: cannot be read as a checkpoint ({error}); choose another or train anew") from error
+        raise CheckpointError(
+            f"{path}: cannot be read as a checkpoint ({error}); choose another or train anew"
+        ) from error
 
 
 def find_checkpoint(path: Path) -> Path:

@@ -50,9 +50,10 @@ class ExperimentFolder:
         elif record.exists():
             known = json.loads(record.read_text(encoding="utf-8"))
             if known["settings"] != self._settings:
+                difference = _first_difference(known["settings"], self._settings)
                 raise TrainingError(
-                    f"{self.path}: holds a run with other settings ({_first_difference(known['settings'], self._settings)}); "
-                    "use a folder of its own for each experiment, or --overwrite to start anew"
+                    f"{self.path}: holds a run with other settings ({difference}); use a folder of its own "
+                    "for each experiment, or --overwrite to start anew"
                 )
             if not resume and not known["finished"]:
                 raise TrainingError(f"{self.path}: holds an unfinished run; go on with --resume, or --overwrite it")

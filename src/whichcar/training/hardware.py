@@ -117,7 +117,7 @@ def _device(backend: str) -> tuple[str, bool]:
 
         gpus = tf.config.list_physical_devices("GPU")
         return (gpus[0].name, True) if gpus else (_processor_name(), False)
-    import torch
+    import torch  # type: ignore[import-not-found, unused-ignore]
 
     return (torch.cuda.get_device_name(0), True) if torch.cuda.is_available() else (_processor_name(), False)
 

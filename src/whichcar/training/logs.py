@@ -7,6 +7,7 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """One row of history.csv. `epoch` counts from 1; `val_loss` is plain cross-entropy, without smoothing or penalties."""
+    """One row of history.csv. `epoch` counts from 1; `val_loss` is cross-entropy without smoothing or penalties."""
 
     epoch: int
     loss: float
@@ -54,7 +55,11 @@ def draw_curves(path: Path, history: Sequence[Epoch], title: str) -> None:
     epochs = [epoch.epoch for epoch in history]
     figure = Figure(figsize=(12, 3.6), layout="constrained")
     figure.suptitle(title)
-    panels = (("loss", ("loss", "val_loss")), ("accuracy", ("accuracy", "val_accuracy")), ("learning rate", ("learning_rate",)))
+    panels = (
+        ("loss", ("loss", "val_loss")),
+        ("accuracy", ("accuracy", "val_accuracy")),
+        ("learning rate", ("learning_rate",)),
+    )
     for axes, (name, keys) in zip(figure.subplots(1, 3), panels, strict=True):
         for key in keys:
             label = "validation" if key.startswith("val_") else "training"
@@ -62,7 +67,7 @@ def draw_curves(path: Path, history: Sequence[Epoch], title: str) -> None:
         axes.set(xlabel="epoch", title=name)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
-        for before, after in zip(history, history[1:], strict=False):
+        for before, after in pairwise(history):
             if before.image_size != after.image_size:
                 axes.axvline(before.epoch + 0.5, color="grey", linestyle=":", linewidth=1)
         if len(keys) > 1:
@@ -72,7 +77,7 @@ def draw_curves(path: Path, history: Sequence[Epoch], title: str) -> None:
 
 
 class EventLog:
-    """TensorBoard events under `folder`: scalars under Keras' names in train/ and validation/, histograms of weights."""
+    """TensorBoard events under `folder`: scalars under Keras' names, and histograms of weights."""
 
     def __init__(self, folder: Path, histogram_freq: int, start: int) -> None:
         try:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 
-def mixup(images: np.ndarray, labels: np.ndarray, alpha: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def mixup(
+    images: np.ndarray, labels: np.ndarray, alpha: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """Blend each picture with another of the batch (Zhang et al. 2018).
 
     Args:
@@ -23,7 +25,9 @@ def mixup(images: np.ndarray, labels: np.ndarray, alpha: float, rng: np.random.G
     return (mixed + 0.5).astype(np.uint8), labels * share + labels[order] * (1 - share)
 
 
-def cutmix(images: np.ndarray, labels: np.ndarray, alpha: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def cutmix(
+    images: np.ndarray, labels: np.ndarray, alpha: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """Paste a box of another picture of the batch into each (Yun et al. 2019); labels mix by area.
 
     Arguments and results as for `mixup`.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from whichcar.config import Adam, AdamW, Sgd
 from whichcar.training.resnet50 import HEAD
 
 if TYPE_CHECKING:
@@ -20,10 +21,9 @@ def create_optimizer(experiment: Experiment, model: keras.Model) -> keras.optimi
     """
     import keras
 
-    settings, recipe = experiment.compile.optimizer, experiment.recipe
-    known = {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW, "sgd": keras.optimizers.SGD}
-    name = next(iter(settings.model_fields_set))
-    keys = getattr(settings, name).model_dump()
+    settings, recipe = experiment.compile.optimizer.chosen, experiment.recipe
+    known = {Adam: keras.optimizers.Adam, AdamW: keras.optimizers.AdamW, Sgd: keras.optimizers.SGD}
+    keys = settings.model_dump()
     if keys.get("weight_decay") == 0:
         keys["weight_decay"] = None
     if recipe.ema:
@@ -32,7 +32,7 @@ def create_optimizer(experiment: Experiment, model: keras.Model) -> keras.optimi
         keys["gradient_accumulation_steps"] = recipe.gradient_accumulation
     head = {variable.path for variable in model.get_layer(HEAD).trainable_variables}
     rates = [recipe.head_rate if variable.path in head else 1.0 for variable in model.trainable_variables]
-    optimizer = _with_rates(known[name], rates)(**keys)
+    optimizer = _with_rates(known[type(settings)], rates)(**keys)
     optimizer.build(model.trainable_variables)
     if keys.get("weight_decay"):
         optimizer.exclude_from_weight_decay(var_list=[v for v in model.trainable_variables if len(v.shape) == 1])
@@ -67,7 +67,7 @@ def averaged_weights(model: keras.Model, optimizer: keras.optimizers.Optimizer) 
 def _with_rates(kind: Any, rates: list[float]) -> Any:  # noqa: ANN401
     """Subclass an optimizer so that its i-th variable moves at `rates[i]` times the learning rate."""
 
-    class Scaled(kind):  # type: ignore[misc]
+    class Scaled(kind):
         def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:  # noqa: ANN401
             super().update_step(gradient, variable, learning_rate * rates[self._get_variable_index(variable)])
 

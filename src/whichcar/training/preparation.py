@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,7 +82,8 @@ def load_pictures(experiment: Experiment) -> Pictures:
     given, found = experiment.model.classes, len(tree.class_folders)
     if given not in (None, found):
         raise ConfigError(
-            f"model.classes: {given}, but {data.directory} has {found} class folders; set model.classes: {found} or leave it out"
+            f"model.classes: {given}, but {data.directory} has {found} class folders; "
+            f"set model.classes: {found} or leave it out"
         )
     everything = [*tree.train, *tree.validation]
     used = [*sizes_of(experiment), *experiment.recipe.test_sizes, data.image_size]
@@ -147,22 +147,27 @@ def _plain_model(experiment: Experiment, class_count: int) -> keras.Model:
     section = experiment.model.model_dump()
     weights = section.pop("weights")
     section |= {"classes": class_count, "data_aug_layer": None, "input_shape": (None, None, 3)}
-    build: Callable[..., keras.Model] = lambda given: create_model(given, **section, image_size=experiment.data.image_size)  # noqa: E731
-    model = build(weights)
+    section["image_size"] = experiment.data.image_size
+    model = create_model(weights, **section)
     if weights in (None, "imagenet") or not is_whole_model(Path(weights).expanduser()):
         return model
     # A trained model was loaded: take its weights, and its head where the classes are as many.
     if not any(layer.name == PREPROCESSING for layer in model.layers):
-        raise CheckpointError(f"{weights}: is not a ResNet-50 as whichcar builds it; give one that `whichcar train` wrote")
-    fresh = build(None)
+        raise CheckpointError(
+            f"{weights}: is not a ResNet-50 as whichcar builds it; give one that `whichcar train` wrote"
+        )
+    fresh = create_model(None, **section)
     for layer in fresh.layers:
         if not layer.weights or (layer.name == HEAD and model.output_shape[-1] != class_count):
             continue
         try:
             layer.set_weights(model.get_layer(layer.name).get_weights())
         except ValueError as error:
-            raise CheckpointError(f"{weights}: is not a ResNet-50 as whichcar builds it; layer {layer.name} differs") from error
+            raise CheckpointError(
+                f"{weights}: is not a ResNet-50 as whichcar builds it; layer {layer.name} differs"
+            ) from error
     if model.output_shape[-1] != class_count:
-        log.warning("%s has %d classes, the data %d: its head is not used", weights, model.output_shape[-1], class_count)
+        log.warning(
+            "%s has %d classes, the data %d: its head is not used", weights, model.output_shape[-1], class_count
+        )
     return fresh
-

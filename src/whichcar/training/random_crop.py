@@ -1,9 +1,9 @@
 """Random resized crop on the device, as two matrix products.
 
 Bilinear sampling with anti-aliasing is separable: each output row is a weighted sum of input rows, each output column
-one of input columns. With the triangle filter of Pillow's and TensorFlow's anti-aliased resize, cutting a box, squeezing
-it and scaling it down are the two products rows @ image @ columns: exact, the same on every backend, and cheap beside
-the network (1 % of a ResNet-50 step).
+one of input columns. With the triangle filter of Pillow's and TensorFlow's anti-aliased resize, cutting a box and
+squeezing it are the two products rows @ image @ columns: exact, the same on every backend, and cheap beside the
+network (1 % of a ResNet-50 step).
 """
 
 from __future__ import annotations
@@ -43,7 +43,13 @@ class RandomResizedCrop(keras.layers.Layer):
     `train_size` starts as `size` and may be changed between epochs; compiled steps must then be made anew.
     """
 
-    def __init__(self, size: tuple[int, int], side: tuple[float, float] = (1.0, 1.0), seed: int = 0, **keys: Any) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        size: tuple[int, int],
+        side: tuple[float, float] = (1.0, 1.0),
+        seed: int = 0,
+        **keys: Any,  # noqa: ANN401
+    ) -> None:
         super().__init__(**keys)
         self.size = tuple(size)
         self.train_size = tuple(size)

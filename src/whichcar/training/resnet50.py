@@ -141,7 +141,9 @@ def load_saved_model(path: Path) -> keras.Model:
 def _existing(path: Path) -> Path:
     path = path.expanduser()
     if not path.is_file():
-        raise CheckpointError(f"model.weights: no file {path}; give imagenet, null, or the path of a .keras or .h5 file")
+        raise CheckpointError(
+            f"model.weights: no file {path}; give imagenet, null, or the path of a .keras or .h5 file"
+        )
     return path
 
 

@@ -28,11 +28,11 @@ def save_state(path: Path, variables: Sequence[keras.Variable], progress: dict[s
     text = np.frombuffer(json.dumps(progress).encode(), np.uint8)
     try:
         with replaced(path) as beside:
-            np.savez(beside, progress=text, **arrays)
+            np.savez(beside, allow_pickle=False, progress=text, **arrays)
     except OSError as error:
         raise TrainingError(
-            f"{path}: cannot be written ({error.strerror or error}); what was saved before is untouched: make room and go on "
-            "with --resume"
+            f"{path}: cannot be written ({error.strerror or error}); what was saved before is untouched: make room and "
+            "go on with --resume"
         ) from error
 
 

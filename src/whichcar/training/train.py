@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
-import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -20,14 +17,24 @@ from whichcar.config import Experiment
 from whichcar.config_file import read_experiment
 from whichcar.errors import Interrupted, TrainingError
 from whichcar.progress import Bar
-from whichcar.training.batches import plain_batches
-from whichcar.training.checkpoint import Metadata, save_checkpoint
+from whichcar.training.checkpoint import Metadata
 from whichcar.training.experiment import ExperimentFolder, versions
 from whichcar.training.hardware import Hardware, is_out_of_memory, make_deterministic, prepare
+from whichcar.training.keeping import Keeper
 from whichcar.training.logs import Epoch, EventLog, draw_curves, write_history
 from whichcar.training.optimizer import averaged_weights, rate_share
-from whichcar.training.preparation import Network, Pictures, build_network, load_pictures, make_batches, sizes_of
+from whichcar.training.preparation import (
+    Network,
+    Pictures,
+    Size,
+    build_network,
+    load_pictures,
+    make_batches,
+    sizes_of,
+)
 from whichcar.training.state import load_state, save_state
+from whichcar.training.stopping import stop_asked
+from whichcar.training.validation import Score, score_sizes, validate
 from whichcar.training.watch import Watch
 
 log = logging.getLogger(__name__)
@@ -45,7 +52,7 @@ class Trained:
 
 @dataclass
 class Progress:
-    """How far a run is. Sums are over the pictures of the current epoch."""
+    """How far a run is. Sums and `seen`, `timed` (pictures) are of the current epoch; `seconds` of the whole run."""
 
     epoch: int = 0
     step: int = 0
@@ -59,7 +66,7 @@ class Progress:
 
 
 def train(
-    config_path: Path, overrides: Sequence[str] = (), resume: bool = False, overwrite: bool = False, exact: bool = False
+    config_path: str | Path, overrides: Sequence[str] = (), resume: bool = False, overwrite: bool = False
 ) -> Trained:
     """Train as a config says, into its experiment's folder; a finished run is left as it is.
 
@@ -68,7 +75,6 @@ def train(
         overrides: one-off settings such as `fit.epochs=3`.
         resume: go on from the last saved state, if there is one.
         overwrite: start anew in a folder that holds a run.
-        exact: ask the backend for the same bits on every run; slower.
 
     Raises:
         ConfigError, DataError, CheckpointError: a setting, the pictures or the given weights are not usable.
@@ -83,14 +89,14 @@ def train(
         import keras
 
         keras.utils.set_random_seed(experiment.seed)
-        if exact:
+        if experiment.hardware.exact:
             make_deterministic()
         pictures = load_pictures(experiment)
         network = build_network(experiment, hardware, len(pictures.tree.class_folders))
         run = Run(experiment, folder, hardware, pictures, network)
         if going_on:
             run.restore()
-        return run.finish() if folder.finished else run.train()
+        return run.result() if folder.finished else run.train()
     finally:
         folder.close()
 
@@ -105,45 +111,44 @@ class Run:
         self.pictures, self.network = pictures, network
         self.sizes = sizes_of(experiment)
         self.batches = make_batches(experiment, pictures)
-        self.progress, self.history, self.best = Progress(), list[Epoch](), dict[str, Any]()
+        self.progress = Progress()
+        self.history: list[Epoch] = []
         callbacks = experiment.fit.callbacks
-        saving, stopping, plateau = callbacks.model_checkpoint, callbacks.early_stopping, callbacks.reduce_on_plateau
-        self.saving = Watch(saving.monitor, saving.mode)
+        self.keeper = Keeper(folder, callbacks.model_checkpoint, network, self._about())
+        stopping, plateau = callbacks.early_stopping, callbacks.reduce_on_plateau
         self.stopping = Watch(stopping.monitor, stopping.mode, stopping.min_delta) if stopping else None
         self.plateau = Watch(plateau.monitor, plateau.mode, plateau.min_delta) if plateau else None
-        optimizer = experiment.compile.optimizer
-        self.rate = float(getattr(optimizer, next(iter(optimizer.model_fields_set))).learning_rate)
-        self._stop = threading.Event()
+        self.rate = experiment.compile.optimizer.chosen.learning_rate
 
     def train(self) -> Trained:
         """Train to the end, or until a signal asks to stop."""
         self._describe(finished=False)
-        events = EventLog(
-            self.folder.logs, self.experiment.fit.callbacks.tensor_board.histogram_freq, self.progress.epoch
-        )
-        with _stopping(self._stop):
-            try:
+        histograms = self.experiment.fit.callbacks.tensor_board.histogram_freq
+        events = EventLog(self.folder.logs, histograms, self.progress.epoch)
+        try:
+            with stop_asked() as stop:
                 while self.progress.epoch < len(self.sizes) and not self._stopped_early():
-                    self._one_epoch(events)
-            finally:
-                events.close()
-        self._choose_test_size()
+                    self._one_epoch(stop, events)
+                self._settle_size()
+        finally:
+            events.close()
+        self.save()
         self._describe(finished=True)
-        return self.finish()
+        return self.result()
 
-    def finish(self) -> Trained:
+    def result(self) -> Trained:
         """Say what lies in the folder."""
-        path = self.folder.path
-        return Trained(path, path / self.best["checkpoint"], self.best, tuple(self.history))
+        path, best = self.folder.path, self.keeper.best
+        return Trained(path, path / best["checkpoint"], best, tuple(self.history))
 
     def save(self) -> None:
         """Write the state."""
-        watches = {name: watch.state() for name, watch in self._watches().items()}
         record = {
             "progress": asdict(self.progress),
             "history": [asdict(epoch) for epoch in self.history],
-            "best": self.best,
-            "watches": watches,
+            "keeper": self.keeper.state(),
+            "stopping": self.stopping.state() if self.stopping else None,
+            "plateau": self.plateau.state() if self.plateau else None,
         }
         save_state(self.folder.state, self.network.state_variables(), record)
 
@@ -152,202 +157,139 @@ class Run:
         record = load_state(self.folder.state, self.network.state_variables())
         self.progress = Progress(**record["progress"])
         self.history = [Epoch(**row) for row in record["history"]]
-        self.best = record["best"]
-        for name, watch in self._watches().items():
-            watch.restore(record["watches"][name])
+        self.keeper.restore(record["keeper"])
+        for watch, saved in ((self.stopping, record["stopping"]), (self.plateau, record["plateau"])):
+            if watch and saved:
+                watch.restore(saved)
 
-    def _watches(self) -> dict[str, Watch]:
-        named = {"saving": self.saving, "stopping": self.stopping, "plateau": self.plateau}
-        return {name: watch for name, watch in named.items() if watch is not None}
-
-    def _stopped_early(self) -> bool:
-        stopping = self.experiment.fit.callbacks.early_stopping
-        # Keras' rule: training ends after `patience` epochs without improvement, after one where patience is 0.
-        return bool(self.stopping and stopping and self.history and self.stopping.waited >= max(1, stopping.patience))
-
-    def _one_epoch(self, events: EventLog) -> None:
-        progress, recipe = self.progress, self.experiment.recipe
-        size = self.sizes[progress.epoch]
-        evaluation_size = size if recipe.stages else self.experiment.data.image_size
-        self.network.set_sizes(size, evaluation_size)
-        plain = progress.epoch >= len(self.sizes) - recipe.plain_epochs
-        label = f"epoch {progress.epoch + 1}/{len(self.sizes)} at {size[0]}x{size[1]}"
-        batch_size = min(self.experiment.data.batch_size, len(self.pictures.train_rows))
-        started = last_save = time.monotonic()
-        began = progress.seconds
+    def _one_epoch(self, stop: threading.Event, events: EventLog) -> None:
+        progress, batch_size = self.progress, min(self.experiment.data.batch_size, len(self.pictures.train_rows))
+        train_size = self.sizes[progress.epoch]
+        size = train_size if self.experiment.recipe.stages else self.experiment.data.image_size
+        self.network.set_sizes(train_size, size)
+        plain = progress.epoch >= len(self.sizes) - self.experiment.recipe.plain_epochs
+        began, last_save = time.monotonic() - progress.seconds, time.monotonic()
+        label = f"epoch {progress.epoch + 1}/{len(self.sizes)} at {train_size[0]}x{train_size[1]}"
         with Bar(label, len(self.batches) * batch_size) as bar:
             bar.update(progress.step * batch_size)
             for images, labels in self.batches.epoch(progress.epoch, progress.step, plain):
                 self._step(images, labels)
-                bar.update(len(images), loss=self._mean_loss(), accuracy=progress.correct / progress.seen)
-                progress.seconds = began + time.monotonic() - started
-                if self._stop.is_set():
+                bar.update(
+                    len(images), loss=progress.loss_sum / progress.seen, accuracy=progress.correct / progress.seen
+                )
+                progress.seconds = time.monotonic() - began
+                if stop.is_set():
                     self.save()
                     raise Interrupted(f"{self.folder.path}: stopped in epoch {progress.epoch + 1}; everything is saved")
                 if time.monotonic() - last_save > 60 * self.experiment.hardware.save_minutes:
                     self.save()
                     last_save = time.monotonic()
-        self._end_epoch(events, evaluation_size, began, started)
+        score = self._validate()
+        progress.seconds = time.monotonic() - began
+        self._end_epoch(score, size, events)
 
     def _step(self, images: np.ndarray, labels: np.ndarray) -> None:
-        progress = self.progress
+        progress, recipe = self.progress, self.experiment.recipe
         step = progress.epoch * len(self.batches) + progress.step
-        share = rate_share(step, len(self.sizes) * len(self.batches), self.experiment.recipe)
+        share = rate_share(step, len(self.sizes) * len(self.batches), recipe)
         self.network.optimizer.learning_rate = self.rate * share * progress.rate_factor
         start = time.monotonic()
         try:
-            loss, accuracy = self.network.computing.train_on_batch(images, labels)
+            loss, accuracy = map(float, self.network.computing.train_on_batch(images, labels))
         except Exception as error:
             if is_out_of_memory(error):
                 raise self._out_of_memory(len(images)) from error
             raise
         if not math.isfinite(loss):
             raise TrainingError(
-                f"{self.folder.path}: the loss became {loss} in epoch {progress.epoch + 1}, batch {progress.step + 1}; lower "
-                f"the learning rate ({self.rate:g}), or lengthen recipe.warmup_steps, and start anew with --overwrite"
+                f"{self.folder.path}: the loss became {loss} in epoch {progress.epoch + 1}, batch {progress.step + 1}; "
+                f"lower the learning rate ({self.rate:g}) or lengthen recipe.warmup_steps, and start anew with --overwrite"
             )
-        if progress.seen:  # an epoch's first step may compile
+        if progress.seen:  # the first step may compile
             progress.timed += len(images)
             progress.timed_seconds += time.monotonic() - start
-        progress.loss_sum += float(loss) * len(images)
-        progress.correct += float(accuracy) * len(images)
+        progress.loss_sum += loss * len(images)
+        progress.correct += accuracy * len(images)
         progress.seen += len(images)
         progress.step += 1
 
     def _out_of_memory(self, batch_size: int) -> TrainingError:
-        smaller = max(1, batch_size // 2)
+        halves = 2 * self.experiment.recipe.gradient_accumulation
         return TrainingError(
-            f"{self.folder.path}: out of memory with batches of {batch_size}; try --set data.batch_size={smaller} --set "
-            f"recipe.gradient_accumulation={2 * self.experiment.recipe.gradient_accumulation} (the same step in two halves)"
+            f"{self.folder.path}: out of memory with batches of {batch_size}; for the same step in two halves try "
+            f"--set data.batch_size={max(1, batch_size // 2)} --set recipe.gradient_accumulation={halves}"
         )
 
-    def _mean_loss(self) -> float:
-        return self.progress.loss_sum / self.progress.seen
-
-    def _end_epoch(self, events: EventLog, size: tuple[int, int], began: float, started: float) -> None:
-        progress, network = self.progress, self.network
-        trained = time.monotonic() - started
-        before = network.computing.get_weights() if network.optimizer.use_ema else None
+    def _validate(self) -> Score:
+        """Score the weights that would be saved: the running mean where the recipe keeps one. They stay in `saved`."""
+        network = self.network
         network.saved.set_weights(averaged_weights(network.computing, network.optimizer))
-        if before is not None:
-            network.computing.set_weights(network.saved.get_weights())
-        val_loss, val_accuracy = self._validate()
-        if before is not None:
-            network.computing.set_weights(before)
-        progress.seconds = began + time.monotonic() - started
+        if not network.optimizer.use_ema:
+            return validate(network, self.pictures, self.experiment.data.batch_size)
+        trained = network.computing.get_weights()
+        network.computing.set_weights(network.saved.get_weights())
+        score = validate(network, self.pictures, self.experiment.data.batch_size)
+        network.computing.set_weights(trained)
+        return score
+
+    def _end_epoch(self, score: Score, size: Size, events: EventLog) -> None:
+        progress = self.progress
         epoch = Epoch(
             epoch=progress.epoch + 1,
-            loss=self._mean_loss(),
+            loss=progress.loss_sum / progress.seen,
             accuracy=progress.correct / progress.seen,
-            val_loss=val_loss,
-            val_accuracy=val_accuracy,
-            learning_rate=float(network.optimizer.learning_rate),
+            val_loss=score.loss,
+            val_accuracy=score.accuracy,
+            learning_rate=float(self.network.optimizer.learning_rate),
             image_size="x".join(map(str, self.sizes[progress.epoch])),
-            images_per_second=progress.timed / progress.timed_seconds if progress.timed else progress.seen / trained,
+            images_per_second=progress.timed / progress.timed_seconds if progress.timed else math.nan,
             seconds=progress.seconds,
             checkpoint="",
         )
-        epoch = self._checkpoint(epoch, size)
+        epoch = self.keeper.keep(epoch, size)
         self.history.append(epoch)
-        log.info("epoch %d: %s", epoch.epoch, _line(epoch))
-        self._after_epoch(epoch)
+        log.info(
+            "epoch %d: loss %.4f, accuracy %.4f, validation loss %.4f, accuracy %.4f, %.1f pictures/s, %.0f s",
+            *(epoch.epoch, epoch.loss, epoch.accuracy, epoch.val_loss, epoch.val_accuracy),
+            *(epoch.images_per_second, epoch.seconds),
+        )
+        self._look(epoch)
         self.progress = Progress(epoch.epoch, seconds=progress.seconds, rate_factor=progress.rate_factor)
         self.save()
         write_history(self.folder.path / "history.csv", self.history)
         draw_curves(self.folder.path / "curves.png", self.history, self.folder.path.name)
-        events.add(epoch, network.computing)
+        events.add(epoch, self.network.computing)
 
-    def _after_epoch(self, epoch: Epoch) -> None:
+    def _look(self, epoch: Epoch) -> None:
+        """Count epochs without improvement and lower the rate where that is asked for."""
         if self.stopping:
             self.stopping.improved(asdict(epoch))
         settings = self.experiment.fit.callbacks.reduce_on_plateau
-        if self.plateau and settings:
-            self.plateau.improved(asdict(epoch))
-            if self.plateau.waited >= max(1, settings.patience):
-                lowest = settings.min_lr / self.rate
-                self.progress.rate_factor = max(self.progress.rate_factor * settings.factor, lowest)
-                self.plateau.waited, self.plateau.cooldown = 0, settings.cooldown
-
-    def _validate(self) -> tuple[float, float]:
-        """Cross-entropy and accuracy on the validation part; NaN where there is none."""
-        pictures = self.pictures
-        rows, truth = pictures.validation_rows, pictures.validation_classes
-        if not len(rows):
-            return math.nan, math.nan
-        batches = plain_batches(pictures.images, rows, self.experiment.data.batch_size)
-        scores = np.concatenate([self.network.computing.predict_on_batch(images) for images in batches])[: len(rows)]
-        chosen = scores[np.arange(len(rows)), truth]
-        return float(-np.log(np.maximum(chosen, 1e-7)).mean()), float((scores.argmax(1) == truth).mean())
-
-    def _checkpoint(self, epoch: Epoch, size: tuple[int, int]) -> Epoch:
-        """Write the model if it is to be written, and note the best; gives the epoch with its file's name."""
-        settings = self.experiment.fit.callbacks.model_checkpoint
-        values = asdict(epoch)
-        improved = self.saving.improved(values)
-        if settings.save_best_only and not improved:
-            return epoch
-        name = self.folder.pattern.format(**values)
-        squeeze = self.network.saved.get_layer("squeeze")
-        squeeze.height, squeeze.width = size
-        save_checkpoint(self.network.saved, self._metadata(size), self.folder.path / name)
-        epoch = replace(epoch, checkpoint=name)
-        if improved:
-            self._note_best(epoch, size)
-        self._forget_worse(settings.keep)
-        return epoch
-
-    def _note_best(self, epoch: Epoch, size: tuple[int, int]) -> None:
-        self.best = {
-            "checkpoint": epoch.checkpoint,
-            "epoch": epoch.epoch,
-            "val_loss": epoch.val_loss,
-            "val_accuracy": epoch.val_accuracy,
-            "image_size": list(size),
-        }
-        self.folder.write_best(self.best)
-
-    def _forget_worse(self, keep: int | None) -> None:
-        """Delete the checkpoints written before the last `keep`, except the best."""
-        if keep is None:
+        if not (self.plateau and settings):
             return
-        written = [epoch.checkpoint for epoch in self.history if epoch.checkpoint]
-        for name in written[: max(0, len(written) + 1 - keep)]:
-            if name != self.best.get("checkpoint"):
-                (self.folder.path / name).unlink(missing_ok=True)
+        self.plateau.improved(asdict(epoch))
+        if self.plateau.waited >= max(1, settings.patience):
+            self.progress.rate_factor = max(self.progress.rate_factor * settings.factor, settings.min_lr / self.rate)
+            self.plateau.waited, self.plateau.cooldown = 0, settings.cooldown
 
-    def _choose_test_size(self) -> None:
-        """Try the recipe's test sizes on validation with the best checkpoint, and write the best size into it."""
-        import keras
+    def _stopped_early(self) -> bool:
+        settings = self.experiment.fit.callbacks.early_stopping
+        # Keras' rule: training ends after `patience` epochs without improvement, after one where patience is 0.
+        return bool(self.stopping and settings and self.history and self.stopping.waited >= max(1, settings.patience))
 
+    def _settle_size(self) -> None:
         sizes = self.experiment.recipe.test_sizes
         if not sizes or not len(self.pictures.validation_rows):
             return
-        path = self.folder.path / self.best["checkpoint"]
-        model = keras.models.load_model(path, compile=False)
-        self.network.saved.set_weights(model.get_weights())
-        self.network.computing.set_weights(model.get_weights())
-        tried = {}
-        for size in dict.fromkeys((tuple(self.best["image_size"]), *sizes)):
-            self.network.set_sizes(self.network.crop.train_size, size)
-            tried[size] = self._validate()
-            log.info("test size %dx%d: validation accuracy %.4f, loss %.4f", *size, tried[size][1], tried[size][0])
-        # Accuracy on a validation part moves in steps; the loss, which does not, chooses.
-        size = min(tried, key=lambda s: tried[s][0])
-        squeeze = self.network.saved.get_layer("squeeze")
-        squeeze.height, squeeze.width = size
-        save_checkpoint(self.network.saved, self._metadata(size), path)
-        val_loss, val_accuracy = tried[size]
-        self.best |= {"image_size": list(size), "val_loss": val_loss, "val_accuracy": val_accuracy}
-        self.best["test_sizes"] = {f"{s[0]}x{s[1]}": {"val_loss": v[0], "val_accuracy": v[1]} for s, v in tried.items()}
-        self.folder.write_best(self.best)
-        self.save()
+        self.keeper.load_best()
+        height, width = self.keeper.best["image_size"]
+        batch_size = self.experiment.data.batch_size
+        self.keeper.settle_size(score_sizes(self.network, self.pictures, batch_size, [(height, width), *sizes]))
 
-    def _metadata(self, size: tuple[int, int]) -> Metadata:
-        tree = self.pictures.tree
-        settings = self.experiment.model_dump(mode="json")
-        return Metadata(
-            tree.class_names, tree.class_folders, size, versions(), settings, str(tree.root.resolve())
-        )
+    def _about(self) -> Metadata:
+        tree, settings = self.pictures.tree, self.experiment.model_dump(mode="json")
+        size = self.experiment.data.image_size
+        return Metadata(tree.class_names, tree.class_folders, size, versions(), settings, str(tree.root.resolve()))
 
     def _describe(self, finished: bool) -> None:
         tree, pictures = self.pictures.tree, self.pictures
@@ -360,30 +302,3 @@ class Run:
             "left_out": [skipped.reason for skipped in pictures.images.skipped],
         }
         self.folder.describe(self.hardware, about, finished)
-
-
-def _line(epoch: Epoch) -> str:
-    return (
-        f"loss {epoch.loss:.4f}, accuracy {epoch.accuracy:.4f}, validation loss {epoch.val_loss:.4f}, "
-        f"validation accuracy {epoch.val_accuracy:.4f}, {epoch.images_per_second:.1f} pictures/s, {epoch.seconds:.0f} s"
-    )
-
-
-@contextmanager
-def _stopping(event: threading.Event) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM set `event` instead of breaking a step; a second Ctrl-C breaks it."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def note(number: int, frame: FrameType | None) -> None:
-        if event.is_set():
-            raise KeyboardInterrupt
-        event.set()
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
