@@ -30,9 +30,14 @@ def test_no_pictures_give_zero_and_not_an_error() -> None:
 
 def test_the_wilson_interval_has_the_published_values() -> None:
     # Newcombe 1998, table I: 81 of 263, 15 of 148, 0 of 20, 1 of 29.
-    published = {(81, 263): (0.2553, 0.3662), (15, 148): (0.0624, 0.1605), (0, 20): (0, 0.1611), (1, 29): (0.0061, 0.1718)}
+    published = {
+        (81, 263): (0.2553, 0.3662),
+        (15, 148): (0.0624, 0.1605),
+        (0, 20): (0, 0.1611),
+        (1, 29): (0.0061, 0.1718),
+    }
     for counts, (low, high) in published.items():
-        assert metrics.wilson(*counts) == pytest.approx((low, high), abs=5e-5)
+        assert metrics.wilson(right, of) == pytest.approx((low, high), abs=5e-5)
     assert metrics.wilson(20, 20)[1] == pytest.approx(1.0)
 
 
@@ -53,7 +58,11 @@ def test_recall_precision_and_f1_of_each_class() -> None:
 def test_most_confused_pairs_come_most_first_and_without_right_answers() -> None:
     matrix = np.array([[50, 3, 0], [0, 9, 3], [1, 0, 9]])
     pairs = metrics.most_confused(matrix, ["a", "b", "c"])
-    assert [(p.truth, p.said, p.count, p.of) for p in pairs] == [("b", "c", 3, 12), ("a", "b", 3, 53), ("c", "a", 1, 10)]
+    assert [(p.truth, p.said, p.count, p.of) for p in pairs] == [
+        ("b", "c", 3, 12),
+        ("a", "b", 3, 53),
+        ("c", "a", 1, 10),
+    ]
     assert len(metrics.most_confused(matrix, ["a", "b", "c"], limit=1)) == 1
 
 

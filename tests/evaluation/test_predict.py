@@ -147,7 +147,11 @@ def test_json_has_one_object_a_line() -> None:
 def test_csv_has_a_header_and_as_many_cells_in_every_row() -> None:
     rows = list(csv.DictReader(lines(ROWS, "csv", top=3), strict=True))
     assert rows[0]["path"] == "a, b.jpg"
-    assert (rows[0]["prediction"], rows[0]["class_2"], rows[0]["probability_3"]) == ("Acura TL 2012", "Audi S4 2007", "")
+    assert (rows[0]["prediction"], rows[0]["class_2"], rows[0]["probability_3"]) == (
+        "Acura TL 2012",
+        "Audi S4 2007",
+        "",
+    )
     assert (rows[1]["prediction"], rows[1]["problem"]) == ("", "the file is empty")
 
 

@@ -25,7 +25,8 @@ class Part:
     @property
     def fingerprint(self) -> str:
         """32 hexadecimal digits that are the same for the same files (by class folder, name and size) elsewhere."""
-        lines = sorted(f"{s.path.parent.name}/{s.path.name}\t{s.path.stat().st_size}" for s in self.samples)
+        files = [(sample.path, sample.path.stat().st_size) for sample in self.samples if sample.path.is_file()]
+        lines = sorted(f"{path.parent.name}/{path.name}\t{size}" for path, size in files)
         return hashlib.blake2b("\n".join(lines).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
 
 

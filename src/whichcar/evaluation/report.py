@@ -28,11 +28,12 @@ def write_report(result: Result) -> Path:
     style = STYLE.read_text(encoding="utf-8")
     sections = [
         _head(result),
-        _curves(result.folder / "curves.png"),
         _mistakes(result.mistakes, len(result.mistakes) < result.top_1.of - result.top_1.right),
         _confused(result.confused),
-        _plots(result.folder / "plots"),
+        _matrix(result.folder / "plots" / "confusion.png"),
         _classes(result.classes),
+        _reliability(result.folder / "plots" / "reliability.png"),
+        _curves(result.folder / "curves.png"),
         _unreadable(result),
         _origin(result),
     ]
@@ -48,12 +49,12 @@ def write_report(result: Result) -> Path:
 
 
 def _percent(share: float) -> str:
-    return f"{share:.1%}".replace("%", " %")
+    return f"{100 * share:.1f}\u00a0%"
 
 
 def _interval(share: Share) -> str:
     low, high = share.interval
-    return f"{100 * low:.1f}–{100 * high:.1f} %"
+    return f"{100 * low:.1f}–{100 * high:.1f}\u00a0%"
 
 
 def _head(result: Result) -> str:
@@ -97,8 +98,8 @@ def _mistake(mistake: Mistake) -> str:
         return ""
     return (
         f'<figure><img alt="{escape(mistake.truth)}" loading=lazy src="{source}"><figcaption>'
-        f"<span class=said>{escape(mistake.said)}</span> {_percent(mistake.probability)}<br>"
-        f"<span class=truth>{escape(mistake.truth)}</span> {_percent(mistake.truth_probability)}<br>"
+        f"<small>said</small> <span class=said>{escape(mistake.said)}</span> {_percent(mistake.probability)}<br>"
+        f"<small>is</small> <span class=truth>{escape(mistake.truth)}</span> {_percent(mistake.truth_probability)}<br>"
         f"<small>{escape(mistake.path.name)}</small></figcaption></figure>"
     )
 
@@ -136,14 +137,17 @@ def _confused(pairs: Sequence[Confusion]) -> str:
     return f"<h2>Most confused</h2>{_table(head, rows)}"
 
 
-def _plots(folder: Path) -> str:
+def _matrix(path: Path) -> str:
+    text = "<p class=soft>Rows are true classes, columns answers. Press it for full size.</p>"
+    return f"<h2>Confusion matrix</h2>{text}{_plot(path, 'confusion matrix', zoom=True)}"
+
+
+def _reliability(path: Path) -> str:
     return (
-        "<h2>Confusion matrix</h2><p class=soft>Rows are true classes, columns answers. Press it for full size.</p>"
-        f"{_plot(folder / 'confusion.png', 'confusion matrix', zoom=True)}"
         "<h2>How far to trust the probability</h2>"
-        "<p class=soft>On the dashed line, answers given with 80 % are right 8 times in 10; above it the classifier "
-        "is surer than it says, below it less. Numbers count pictures.</p>"
-        f"{_plot(folder / 'reliability.png', 'share right by probability')}"
+        "<p class=soft>On the dashed line, answers given with 80\u00a0% are right 8 times in 10; above it the "
+        "classifier is better than it says, below it worse. Numbers count pictures.</p>"
+        f"{_plot(path, 'share right by probability')}"
     )
 
 

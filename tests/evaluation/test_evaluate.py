@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from whichcar.errors import CheckpointError, DataError
+from whichcar.evaluation.evaluate import evaluate
+from whichcar.evaluation.part import held_out
+from whichcar.training.checkpoint import read_metadata
+
+Painter = Callable[..., Path]
+RED, GREEN, BLUE = (210, 40, 30), (30, 190, 40), (30, 40, 200)
+
+
+def result_of(folder: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    return content
+
+
+def test_the_result_counts_right_answers_and_leaves_unreadable_pictures_out(experiment: Path) -> None:
+    result = evaluate(experiment)
+    assert (result.top_1.right, result.top_1.of) == (4, 5)  # six pictures: one wrong, one unreadable
+    assert (result.top_5.right, result.top_5.of) == (5, 5)
+    assert [row.path.name for row in result.unreadable] == ["01.jpg"]
+    assert [(pair.truth, pair.said, pair.count) for pair in result.confused] == [
+        ("Red Sedan 2011", "Green Coupe 2010", 1)
+    ]
+    assert [(score.name, score.right, score.pictures, score.said) for score in result.classes] == [
+        ("Blue C/V Van 2012", 1, 1, 1),
+        ("Green Coupe 2010", 2, 2, 3),
+        ("Red Sedan 2011", 1, 2, 1),
+    ]
+    assert result.mean_recall == pytest.approx((1 + 1 + 0.5) / 3)
+
+
+def test_result_json_holds_every_number_with_what_made_it(experiment: Path, tree: Path) -> None:
+    evaluate(experiment)
+    result = result_of(experiment)
+    assert result["top_1"] == {"value": 0.8, "right": 4, "of": 5, "interval_95": [0.375535, 0.963776]}
+    assert result["command"] == f"whichcar evaluate {experiment}"
+    assert result["checkpoint"]["file"] == "model.02-0.1234.keras"
+    assert len(result["checkpoint"]["blake2b"]) == 32
+    assert result["data"]["root"] == str(tree)
+    assert (result["data"]["part"], result["data"]["pictures"], result["data"]["unreadable"]) == ("test", 5, 1)
+    assert result["image_size"] == [24, 32]
+    assert {"python", "keras", "numpy", "pillow"} <= result["versions"].keys()
+    assert {"backend", "device", "cores", "precision"} <= result["hardware"].keys()
+    assert [row["name"] for row in result["classes"]] == ["Blue C/V Van 2012", "Green Coupe 2010", "Red Sedan 2011"]
+    assert result["time"].endswith("+00:00")
+    assert result["pictures_per_second"] > 0
+
+
+def test_every_evaluation_of_the_same_pictures_is_counted(experiment: Path, tree: Path) -> None:
+    assert [evaluate(experiment).origin.evaluations for _ in range(2)] == [1, 2]
+    assert evaluate(experiment, data=tree).origin.evaluations == 3
+    assert evaluate(experiment / "model.02-0.1234.keras").origin.evaluations == 4
+    assert "evaluated on them 2 times" not in (experiment / "report.html").read_text()
+    assert "evaluated on them 3 times" in (experiment / "report.html").read_text()
+
+
+def test_predictions_csv_has_a_row_for_every_picture(experiment: Path) -> None:
+    evaluate(experiment)
+    with (experiment / "predictions.csv").open(encoding="utf-8", newline="") as file:
+        rows = {row["path"]: row for row in csv.DictReader(file, strict=True)}
+    assert len(rows) == 6
+    wrong = rows["test/Red Sedan 2011/20.jpg"]
+    assert (wrong["truth"], wrong["prediction"], wrong["right"]) == ("Red Sedan 2011", "Green Coupe 2010", "0")
+    assert (wrong["class_1"], wrong["class_4"]) == ("Green Coupe 2010", "")
+    assert 0 < float(wrong["truth_probability"]) < float(wrong["probability"]) < 1
+    broken = rows["test/Blue C-V Van 2012/01.jpg"]
+    assert (broken["truth"], broken["prediction"], broken["right"]) == ("Blue C/V Van 2012", "", "")
+    assert "not a picture" in broken["problem"]
+    assert {row["rank"] for row in rows.values()} <= {"1", "2", "3", ""}
+
+
+def test_plots_and_report_lie_beside_the_result(experiment: Path) -> None:
+    evaluate(experiment)
+    for name in ("confusion", "classes", "reliability"):
+        with Image.open(experiment / "plots" / f"{name}.png") as image:
+            assert min(image.size) > 100
+    assert (experiment / "report.html").stat().st_size > 10_000
+
+
+def test_other_pictures_get_a_result_of_their_own(experiment: Path, tmp_path: Path, painter: Painter) -> None:
+    evaluate(experiment)
+    before = (experiment / "result.json").read_bytes()
+    painter(tmp_path / "mine" / "Blue C-V Van 2012" / "a.jpg", BLUE)
+    painter(tmp_path / "mine" / "Red Sedan 2011" / "b.jpg", RED)
+    result = evaluate(experiment, data=tmp_path / "mine")
+    assert (result.top_1.right, result.top_1.of, result.origin.part) == (2, 2, "pictures")
+    assert result.absent == ("Green Coupe 2010",)
+    assert result.origin.evaluations == 1
+    assert (experiment / "result.json").read_bytes() == before
+    assert result_of(experiment / "evaluations" / "mine")["data"]["pictures"] == 2
+
+
+def test_classes_the_checkpoint_does_not_know_are_named(experiment: Path, tmp_path: Path, painter: Painter) -> None:
+    painter(tmp_path / "mine" / "Pink Roadster 2013" / "a.jpg", RED)
+    painter(tmp_path / "mine" / "Red Sedan 2011" / "b.jpg", RED)
+    with pytest.raises(DataError, match="disagree about class 'Pink Roadster 2013';"):
+        evaluate(experiment, data=tmp_path / "mine")
+
+
+def test_a_tree_that_has_moved_is_asked_for(experiment: Path, tree: Path) -> None:
+    moved = tree.rename(tree.with_name("moved"))
+    with pytest.raises(DataError, match="--data DIR"):
+        evaluate(experiment)
+    assert evaluate(experiment, data=moved).top_1.of == 5
+
+
+def test_a_tree_without_test_is_evaluated_on_its_validation_part(experiment: Path, tree: Path) -> None:
+    shutil.rmtree(tree / "test")
+    result = evaluate(experiment)
+    validation = json.loads((tree / "split.json").read_text())["validation"]
+    assert (result.origin.part, result.top_1.of) == ("validation", len(validation))
+    assert "validation pictures" in (experiment / "report.html").read_text()
+
+
+def test_an_experiment_trained_on_the_train_folder_is_evaluated_on_the_test_folder_beside_it(
+    experiment: Path, tree: Path
+) -> None:
+    metadata = read_metadata(experiment / "model.02-0.1234.keras")
+    part = held_out(tree / "train", metadata)
+    assert (part.name, len(part.samples)) == ("test", 6)
+
+
+def test_nothing_readable_is_an_error_that_names_the_table(experiment: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "mine" / "Red Sedan 2011" / "b.jpg"
+    broken.parent.mkdir(parents=True)
+    broken.write_bytes(b"nothing")
+    with pytest.raises(DataError, match=r"not one of its 1 pictures can be read; see .*predictions.csv"):
+        evaluate(experiment, data=tmp_path / "mine")
+
+
+def test_a_folder_that_is_no_experiment_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no such experiment"):
+        evaluate(tmp_path / "nowhere")
+
+
+def test_a_result_that_is_no_json_is_an_error_that_says_what_to_do(experiment: Path) -> None:
+    (experiment / "result.json").write_text("{")
+    with pytest.raises(DataError, match="delete it"):
+        evaluate(experiment)

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from whichcar.evaluation import metrics, plots
+
+
+def matrix_of(classes: int) -> tuple[np.ndarray, list[str]]:
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, classes, classes * 8)
+    said = np.where(rng.random(len(truth)) < 0.2, rng.integers(0, classes, len(truth)), truth)
+    return metrics.confusion(truth, said, classes), [f"Make Model Number {n:03d} Sedan 2012" for n in range(classes)]
+
+
+@pytest.mark.parametrize(("classes", "pixels_a_class"), [(2, 40), (12, 40), (196, 15)])
+def test_the_confusion_matrix_has_room_for_a_name_and_a_number_in_each_row(
+    tmp_path: Path, classes: int, pixels_a_class: int
+) -> None:
+    plots.plot_confusion(tmp_path / "plots" / "confusion.png", *matrix_of(classes))
+    with Image.open(tmp_path / "plots" / "confusion.png") as image:
+        assert image.width >= classes * pixels_a_class
+        assert image.width < 6000
+
+
+def test_right_answers_are_green_and_wrong_ones_red(tmp_path: Path) -> None:
+    plots.plot_confusion(tmp_path / "confusion.png", np.array([[9, 9], [0, 9]]), ["a", "b"])
+    with Image.open(tmp_path / "confusion.png") as image:
+        pixels = np.asarray(image.convert("RGB")).reshape(-1, 3).astype(int)
+    green = (pixels[:, 1] > pixels[:, 0] + 40).mean()
+    red = (pixels[:, 0] > pixels[:, 1] + 40).mean()
+    assert green > red > 0.02
+
+
+def test_more_classes_than_names_can_be_read_are_drawn_as_colours(tmp_path: Path) -> None:
+    plots.plot_confusion(tmp_path / "confusion.png", *matrix_of(300))
+    with Image.open(tmp_path / "confusion.png") as image:
+        assert image.width < 6000
+
+
+def test_plots_leave_no_global_state_of_matplotlib(tmp_path: Path) -> None:
+    matrix, names = matrix_of(5)
+    loaded = "matplotlib.pyplot" in sys.modules
+    plots.plot_classes(tmp_path / "classes.png", metrics.per_class(matrix, names), 0.8)
+    plots.plot_reliability(tmp_path / "reliability.png", [(0.5, 0.4, 10), (0.9, 0.95, 90)])
+    assert ("matplotlib.pyplot" in sys.modules) == loaded
+    for name in ("classes", "reliability"):
+        with Image.open(tmp_path / f"{name}.png") as image:
+            assert min(image.size) > 100
