@@ -61,6 +61,13 @@ def checksum(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
+def is_disk_full(error: OSError) -> bool:
+    """True when the system refused to write because the disk, a quota or a size limit is used up."""
+    # HDF5 passes the system's number on in its text only.
+    numbers = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return error.errno in numbers or any(f"errno = {number}," in str(error) for number in numbers)
+
+
 def folders(root: Path) -> list[Path]:
     """Return the visible folders directly under `root`, sorted by name."""
     return sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))

@@ -100,11 +100,20 @@ def load_pictures(experiment: Experiment) -> Pictures:
 
 
 def build_network(experiment: Experiment, hardware: Hardware, class_count: int) -> Network:
-    """Build the network in its two forms, freeze what is to be frozen, and make it ready to train.
+    """Build the ResNet-50 of these settings, ready to train.
 
     Raises:
         CheckpointError: `model.weights` is a trained model of another network.
         ConfigError: no weights could be had.
+    """
+    return network_from(_plain_model(experiment, class_count), experiment, hardware)
+
+
+def network_from(saved: keras.Model, experiment: Experiment, hardware: Hardware) -> Network:
+    """Give a plain model its computing form, freeze what is to be frozen, and compile it.
+
+    Args:
+        saved: a model with a `squeeze` layer at its front and the head named `predictions`.
     """
     import keras
 
@@ -112,7 +121,6 @@ def build_network(experiment: Experiment, hardware: Hardware, class_count: int) 
     from whichcar.training.random_crop import RandomResizedCrop
 
     recipe, size = experiment.recipe, experiment.data.image_size
-    saved = _plain_model(experiment, class_count)
     side = recipe.random_resized_crop.side if recipe.random_resized_crop else (1.0, 1.0)
     crop = RandomResizedCrop(size, side, seed=experiment.seed, dtype=hardware.policy, name="random_resized_crop")
     changes = create_data_aug_layer(experiment.model.data_aug_layer or {})

@@ -19,21 +19,11 @@ NAME = "state.npz"
 
 
 def save_state(path: Path, variables: Sequence[keras.Variable], progress: dict[str, Any]) -> None:
-    """Write variables and progress (what JSON can hold) as one file, whole or not at all.
-
-    Raises:
-        TrainingError: the disk is full or not writable; what was saved before is still there.
-    """
+    """Write variables and progress (what JSON can hold) as one file, whole or not at all."""
     arrays = {f"v{number}": np.asarray(variable.numpy()) for number, variable in enumerate(variables)}
     text = np.frombuffer(json.dumps(progress).encode(), np.uint8)
-    try:
-        with replaced(path) as beside:
-            np.savez(beside, allow_pickle=False, progress=text, **arrays)
-    except OSError as error:
-        raise TrainingError(
-            f"{path}: cannot be written ({error.strerror or error}); what was saved before is untouched: make room and "
-            "go on with --resume"
-        ) from error
+    with replaced(path) as beside:
+        np.savez(beside, allow_pickle=False, progress=text, **arrays)
 
 
 def load_state(path: Path, variables: Sequence[keras.Variable]) -> dict[str, Any]:

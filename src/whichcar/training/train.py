@@ -16,6 +16,7 @@ import numpy as np
 from whichcar.config import Experiment
 from whichcar.config_file import read_experiment
 from whichcar.errors import Interrupted, TrainingError
+from whichcar.files import is_disk_full
 from whichcar.progress import Bar
 from whichcar.training.checkpoint import Metadata
 from whichcar.training.experiment import ExperimentFolder, versions
@@ -97,6 +98,12 @@ def train(
         if going_on:
             run.restore()
         return run.result() if folder.finished else run.train()
+    except OSError as error:
+        if is_disk_full(error):
+            raise TrainingError(
+                f"{folder.path}: the disk is full; what was saved before is untouched: make room and go on with --resume"
+            ) from error
+        raise
     finally:
         folder.close()
 
@@ -174,9 +181,8 @@ class Run:
             bar.update(progress.step * batch_size)
             for images, labels in self.batches.epoch(progress.epoch, progress.step, plain):
                 self._step(images, labels)
-                bar.update(
-                    len(images), loss=progress.loss_sum / progress.seen, accuracy=progress.correct / progress.seen
-                )
+                loss, accuracy = progress.loss_sum / progress.seen, progress.correct / progress.seen
+                bar.update(len(images), loss=loss, accuracy=accuracy)
                 progress.seconds = time.monotonic() - began
                 if stop.is_set():
                     self.save()

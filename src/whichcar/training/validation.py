@@ -36,8 +36,8 @@ def validate(network: Network, pictures: Pictures, batch_size: int) -> Score:
 
 def score_sizes(network: Network, pictures: Pictures, batch_size: int, sizes: Sequence[Size]) -> dict[Size, Score]:
     """Score the network at each size; networks do best somewhat above their training size (Touvron et al. 2019)."""
-    scores = {}
-    for size in dict.fromkeys(sizes):
+    scores: dict[Size, Score] = {}
+    for size in sorted(set(sizes)):
         network.set_sizes(network.crop.train_size, size)
         scores[size] = validate(network, pictures, batch_size)
         log.info(
