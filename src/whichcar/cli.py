@@ -231,9 +231,10 @@ def compare(experiments: tuple[Path, ...], write: Path | None) -> None:
       whichcar compare experiments/exp_002 experiments/exp_003
       whichcar compare --write experiments/README.md
     """
-    from whichcar.evaluation.compare import experiments_table
+    from whichcar.evaluation.compare import experiments_table, write_table
 
-    click.echo(experiments_table(experiments))
+    folders = experiments or sorted(Path("experiments").glob("*"))
+    click.echo(write_table(write, folders) if write else experiments_table(folders))
 
 
 @whichcar.command()
@@ -252,7 +253,11 @@ def demo(into: Path, real: Path | None, quick: bool) -> None:
     """
     from whichcar import demo as whole_way
 
-    whole_way.run(into, real=real, quick=quick, say=click.echo)
+    logging.getLogger("whichcar").setLevel(logging.INFO)
+    try:
+        whole_way.run(into, real=real, quick=quick, say=click.echo)
+    except Interrupted as error:
+        raise Interrupted(f"{error}\ngo on with the same command") from None
 
 
 def _say(lines: Iterable[str]) -> None:

@@ -38,7 +38,7 @@ class Camera:
 
     def __init__(self, vehicle: Vehicle, size: tuple[int, int], rng: Random) -> None:
         """Choose a pose (turn, tilt, distance, place, side) that stays inside `size`: (width, height)."""
-        self._yaw, self._pitch = rng.uniform(0.14, 0.72), rng.uniform(0.05, 0.24)
+        self._yaw, self._pitch = rng.uniform(0.16, 0.56), rng.uniform(0.06, 0.2)
         self._roll, self._distance = rng.uniform(-0.05, 0.05), rng.uniform(8.0, 14.0)
         self._middle = sum(vehicle.ends) / 2
         self._mirror, self._scale, self._shift = 1.0, 1.0, (0.0, 0.0)
@@ -47,7 +47,7 @@ class Camera:
         left, right = min(c for c, _ in corners), max(c for c, _ in corners)
         top, bottom = min(r for _, r in corners), max(r for _, r in corners)
         width, height = size
-        self._scale = rng.uniform(0.66, 0.94) * min(width / (right - left), 0.86 * height / (bottom - top))
+        self._scale = rng.uniform(0.74, 0.96) * min(width / (right - left), 0.86 * height / (bottom - top))
         free = width - self._scale * (right - left)
         self._mirror = rng.choice((-1.0, 1.0))
         self._shift = (
