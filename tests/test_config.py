@@ -154,9 +154,17 @@ def test_both_endings_of_a_checkpoint_are_accepted(tmp_path: Path, suffix: str) 
     assert read(tmp_path, text).fit.callbacks.model_checkpoint.filepath == "model.{epoch:02d}-{val_loss:.4f}." + suffix
 
 
+EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+
+
+@pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("**/config.yml")), ids=lambda path: path.parent.name)
+def test_every_experiment_that_is_kept_here_can_be_read(path: Path) -> None:
+    read_experiment(path)
+
+
 @pytest.mark.parametrize("name", ["exp_001", "exp_002"])
-def test_the_experiments_with_the_originals_best_settings_can_be_read(name: str) -> None:
-    experiment = read_experiment(Path(__file__).parents[1] / "experiments" / name / "config.yml")
+def test_two_experiments_have_the_originals_best_settings(name: str) -> None:
+    experiment = read_experiment(EXPERIMENTS / name / "config.yml")
     adam = experiment.compile.optimizer.adam
     assert adam is not None
     assert (adam.learning_rate, adam.epsilon) == (0.025, 0.1)

@@ -148,8 +148,10 @@ def _plain(error: ErrorDetails) -> str:
         return f"must be a list ({meaning}); got {shown(value)}"
     if kind == "literal_error":
         return _not_among(value, str(context["expected"]).replace("'", "").replace(" or ", ", "))
+    if kind not in _WORDS:
+        return f"{error['msg'][0].lower()}{error['msg'][1:]}; got {shown(value)}"
     limits = {key: int(limit) if limit == int(limit) else limit for key, limit in context.items() if key in _LIMITS}
-    return f"{_WORDS.get(kind, error['msg']).format(**limits)}; got {shown(value)}"
+    return f"{_WORDS[kind].format(**limits)}; got {shown(value)}"
 
 
 def _not_among(value: object, expected: str) -> str:

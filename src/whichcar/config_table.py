@@ -6,13 +6,11 @@ from collections.abc import Iterable, Iterator
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
-from annotated_types import Ge, Gt, Le, Lt
-
 from whichcar.config import Experiment
 from whichcar.config_section import Section, section_of, shown
 
 _KINDS = {int: "whole number", float: "number", str: "text", bool: "true or false", NoneType: "null"}
-_LIMITS = ((Ge, "ge", "at least"), (Gt, "gt", "more than"), (Le, "le", "at most"), (Lt, "lt", "less than"))
+_LIMITS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
 
 
 class Setting(NamedTuple):
@@ -65,7 +63,7 @@ def _kind(annotation: Any) -> str:  # noqa: ANN401
 
 def _limits(metadata: Iterable[Any]) -> list[str]:
     """Return limits in words, such as `at least 0` and `less than 1`."""
-    return [f"{word} {getattr(one, key)}" for one in metadata for kind, key, word in _LIMITS if isinstance(one, kind)]
+    return [f"{word} {getattr(one, key)}" for one in metadata for key, word in _LIMITS.items() if hasattr(one, key)]
 
 
 def _nested(annotation: Any) -> Iterator[str]:  # noqa: ANN401
