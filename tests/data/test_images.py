@@ -86,12 +86,21 @@ def test_exif_rotation_is_applied_once(tmp_path: Path, suffix: str, orientation:
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
-def test_a_broken_exif_part_does_not_lose_the_picture(tmp_path: Path) -> None:
-    path = tmp_path / "a.jpg"
-    quarters().save(path, exif=b"Exif\0\0II*\0\xff\xff\xff\xff" + b"\xff" * 20)
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+@pytest.mark.parametrize(
+    "exif", [b"II*\0\xff\xff\xff\xff", b"XX*\0\xff\xff\xff\xff", b"II*\0\x08\0\0\0\x01\0\x12\x01\x03", b"II*"]
+)
+def test_a_broken_exif_part_does_not_lose_the_picture(tmp_path: Path, suffix: str, exif: bytes) -> None:
+    path = tmp_path / f"a.{suffix}"
+    quarters().save(path, exif=b"Exif\0\0" + exif)
     assert_quarters(read_image(path))
+
+
+def test_a_broken_exif_part_makes_no_noise(tmp_path: Path) -> None:
+    quarters().save(tmp_path / "a.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
     code = "import sys, pathlib, whichcar.data.images as i; i.read_image(pathlib.Path(sys.argv[1]))"
-    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", code, str(tmp_path / "a.jpg")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stderr == ""
 
 
@@ -148,6 +157,8 @@ def test_sixteen_bits_grey_is_scaled_not_clipped(tmp_path: Path) -> None:
     ramp = np.linspace(0, 65535, 256).round().astype(np.uint16)[None, :, None].repeat(4, 0)
     image = read_image(png(tmp_path / "a.png", ramp, colour_type=0))
     np.testing.assert_array_equal(image[0, :, 0], np.arange(256))
+    dark = png(tmp_path / "b.png", ramp // 256, colour_type=0)
+    assert read_image(dark).max() == 1
 
 
 @pytest.mark.parametrize("colour_type", [2, 4, 6])
@@ -295,6 +306,7 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path: Path) -> None:
     assert "permissions" in message(tmp_path / "a.jpg")
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")  # the limit is ours, not the warning's
 @pytest.mark.parametrize("side", [10_001, 14_000, 60_000])
 def test_above_a_hundred_megapixels_is_refused_before_decoding(tmp_path: Path, side: int) -> None:
     path = png(tmp_path / "a.png", np.zeros((1, 1, 1), np.uint16), colour_type=0)

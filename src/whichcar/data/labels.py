@@ -116,7 +116,7 @@ def draw_share(classes: Mapping[str, Sequence[str]], share: float, seed: int) ->
     they are ranked by a hash.
     """
     exact = {name: share * len(names) for name, names in classes.items()}
-    quota = {name: min(int(exact[name]), len(names) - 1) for name, names in classes.items()}
+    quota = {name: int(exact[name]) for name in classes}
     growing = [name for name, names in classes.items() if quota[name] < len(names) - 1]
     growing.sort(key=lambda name: (quota[name] - exact[name], _rank(seed, name)))
     wanted = max(1, round(sum(exact.values()))) - sum(quota.values())
