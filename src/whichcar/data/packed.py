@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 import uuid
@@ -28,9 +29,11 @@ from whichcar.files import checksum, write_json
 from whichcar.progress import track
 from whichcar.records import Skipped
 
-FORMAT = 1
+FORMAT = 2
 PICTURES = "pictures.npy"
 INDEX = "index.json"
+_KEY = re.compile(r"[0-9a-f]{20}")
+_UNFINISHED = re.compile(rf"\.{_KEY.pattern}-[0-9a-f]{{8}}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +49,16 @@ class CacheInfo:
 
 
 class PackedImages:
-    """Pictures of one cache by row number; safe to read from several threads."""
+    """Pictures of one cache by row number; safe to read from several threads.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: of the cache.
+        paths: the pictures as they are called now; the cache may have been built from copies elsewhere.
+    """
+
+    def __init__(self, folder: Path, paths: Sequence[Path]) -> None:
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        self.skipped = [Skipped(Path(path), reason) for path, reason in index["skipped"]]
+        self.skipped = [Skipped(paths[row], f"{paths[row]}: {reason}") for row, reason in index["skipped"]]
         path = folder / PICTURES
         with path.open("rb") as file:
             npy.read_magic(file)
@@ -108,8 +116,10 @@ def pack(
         workers: decoding threads (default: the processors this process may use).
 
     Raises:
-        DataError: not one picture can be read, or the disk is full.
+        DataError: there are no pictures, not one of them can be read, or the disk is full.
     """
+    if not paths:
+        raise DataError("there is no picture to decode; give a folder with pictures")
     root = root or cache_root()
     workers = workers or len(os.sched_getaffinity(0))
     with ThreadPoolExecutor(workers) as pool:
@@ -118,13 +128,15 @@ def pack(
     folder = root / key
     if not (folder / INDEX).exists():
         _build(folder, paths, size, workers)
-    return PackedImages(folder)
+    return PackedImages(folder, paths)
 
 
 def list_caches(root: Path | None = None) -> list[CacheInfo]:
     """Return the caches, oldest first."""
     found = []
     for index in (root or cache_root()).glob(f"*/{INDEX}"):
+        if not _KEY.fullmatch(index.parent.name):
+            continue
         content = json.loads(index.read_text(encoding="utf-8"))
         folder = index.parent
         size = sum(file.stat().st_size for file in folder.iterdir())
@@ -134,20 +146,31 @@ def list_caches(root: Path | None = None) -> list[CacheInfo]:
 
 
 def clear_caches(key: str | None = None, root: Path | None = None) -> int:
-    """Delete the cache `key`, or all of them and what unfinished builds left; return how many.
+    """Delete the cache `key`, or all of them and what unfinished builds left, and nothing else; return how many.
 
     Raises:
         DataError: there is no cache `key`.
     """
     root = root or cache_root()
-    folders = sorted(root.iterdir()) if root.is_dir() else []
-    if key is not None:
-        folders = [folder for folder in folders if folder.name == key]
-        if not folders:
-            raise DataError(f"{root}: no cache {key}; `whichcar cache` lists them")
-    for folder in folders:
-        shutil.rmtree(folder)
-    return len(folders)
+    names = [folder.name for folder in root.iterdir()] if root.is_dir() else []
+    ours = [name for name in names if _KEY.fullmatch(name) or (_UNFINISHED.fullmatch(name) and key is None)]
+    chosen = [name for name in ours if key in (None, name)]
+    if key is not None and not chosen:
+        raise DataError(f"{root}: no cache {key}; `whichcar cache` lists them")
+    for name in chosen:
+        _remove(root / name)
+    return len(chosen)
+
+
+def _remove(folder: Path) -> None:
+    """Delete a cache; cut short, it leaves an unfinished one and not half of one."""
+    if _KEY.fullmatch(folder.name):
+        folder = folder.rename(_beside(folder))
+    shutil.rmtree(folder)
+
+
+def _beside(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}-{uuid.uuid4().hex[:8]}")
 
 
 def _checksum(path: Path) -> str:
@@ -165,26 +188,27 @@ def _key(paths: Sequence[Path], sums: Sequence[str], size: tuple[int, int]) -> s
 
 
 def _build(folder: Path, paths: Sequence[Path], size: tuple[int, int], workers: int) -> None:
-    beside = folder.with_name(f".{folder.name}-{uuid.uuid4().hex[:8]}")
+    beside = _beside(folder)
     try:
         beside.mkdir(parents=True)
         skipped = _write_pictures(beside / PICTURES, paths, size, workers)
         if len(skipped) == len(paths):
-            raise DataError(f"not one of {len(paths)} pictures can be read; the first: {skipped[0].reason}")
+            raise DataError(f"not one of {len(paths)} pictures can be read; the first: {paths[0]}: {skipped[0][1]}")
         index = {
             "images": len(paths),
             "size": size,
             "created": time.time(),
-            "skipped": [(str(row.path), row.reason) for row in skipped],
+            "skipped": skipped,
         }
         write_json(beside / INDEX, index)
-        # Another process may have built the same cache meanwhile: then its copy is as good.
-        with contextlib.suppress(FileExistsError, NotADirectoryError):
-            try:
-                beside.rename(folder)
-            except OSError:
-                if not (folder / INDEX).exists():
-                    raise
+        if folder.exists() and not (folder / INDEX).exists():
+            _remove(folder)
+        try:
+            beside.rename(folder)
+        except OSError:
+            # Another process may have built the same cache meanwhile: then its copy is as good.
+            if not (folder / INDEX).exists():
+                raise
     except OSError as error:
         raise DataError(
             f"{folder.parent}: {error.strerror or error}; the decoded cache needs "
@@ -194,29 +218,32 @@ def _build(folder: Path, paths: Sequence[Path], size: tuple[int, int], workers: 
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def _write_pictures(target: Path, paths: Sequence[Path], size: tuple[int, int], workers: int) -> list[Skipped]:
+def _write_pictures(
+    target: Path, paths: Sequence[Path], size: tuple[int, int], workers: int
+) -> list[tuple[int, str]]:
+    """Write the rows; return the numbers of those that cannot be read, with the reason."""
     skipped = []
     with target.open("wb") as file:
         header = {"descr": "|u1", "fortran_order": False, "shape": (len(paths), *size, 3)}
         npy.write_array_header_1_0(file, header)
-        for path, decoded in zip(paths, _decoded(paths, size, workers), strict=True):
-            if isinstance(decoded, Skipped):
-                skipped.append(decoded)
+        for row, decoded in enumerate(_decoded(paths, size, workers)):
+            if isinstance(decoded, str):
+                skipped.append((row, decoded))
                 decoded = np.zeros((*size, 3), np.uint8)
-            elif decoded.shape != (*size, 3):
-                raise AssertionError(f"{path}: {decoded.shape}")
             file.write(decoded.data)
+        file.flush()
+        os.fsync(file.fileno())
     return skipped
 
 
-def _decoded(paths: Sequence[Path], size: tuple[int, int], workers: int) -> Iterator[np.ndarray | Skipped]:
-    """Decode in order, with no more than a few pictures a thread in memory at once."""
+def _decoded(paths: Sequence[Path], size: tuple[int, int], workers: int) -> Iterator[np.ndarray | str]:
+    """Decode in order, with no more than a few pictures a thread in memory at once; else say why not."""
 
-    def one(path: Path) -> np.ndarray | Skipped:
+    def one(path: Path) -> np.ndarray | str:
         try:
             return squeeze(read_image(path, at_least=size), size)
         except ImageError as error:
-            return Skipped(path, str(error))
+            return str(error).removeprefix(f"{path}: ")
 
     bar = track(range(len(paths)), "decoding pictures", len(paths))
     with ThreadPoolExecutor(workers) as pool:

@@ -69,10 +69,11 @@ class TrainingBatches:
         if not self._balanced:
             return rng.permutation(len(self._rows))
         wanted = len(self) * self._batch_size
-        present = np.unique(self._classes)
+        present = rng.permutation(np.unique(self._classes))
         share = -(-wanted // len(present))
         drawn = [np.resize(rng.permutation(np.flatnonzero(self._classes == number)), share) for number in present]
-        return rng.permutation(np.concatenate(drawn))[:wanted]
+        # In rounds of one picture a class, so that what is cut off at the end is at most one picture a class.
+        return rng.permutation(np.stack(drawn, axis=1).ravel()[:wanted])
 
     def _changed(self, images: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Batch:
         recipe = self._recipe

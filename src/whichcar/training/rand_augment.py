@@ -36,7 +36,7 @@ CHANGES: tuple[Change, ...] = (
     lambda image, strength: ImageOps.autocontrast(image),
     lambda image, strength: ImageOps.equalize(image),
     lambda image, strength: ImageOps.posterize(image, 8 - round(4 * abs(strength))),
-    lambda image, strength: ImageOps.solarize(image, round(255 * (1 - abs(strength)))),
+    lambda image, strength: ImageOps.solarize(image, round(256 * (1 - abs(strength)))),
     lambda image, strength: image.rotate(30 * strength, Image.Resampling.BILINEAR, fillcolor=GREY),
     _enhance(ImageEnhance.Color),
     _enhance(ImageEnhance.Contrast),

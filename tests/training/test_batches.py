@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from whichcar.config import RandAugment, Recipe
+from whichcar.data.packed import PackedImages, pack
+from whichcar.training.batches import Batch, TrainingBatches, ahead, plain_batches
+
+MIXED = Recipe(mixup=0.2, cutmix=1.0, mix_share=0.7, rand_augment=RandAugment(num_ops=2, factor=0.5))
+PLAIN = Recipe()
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> PackedImages:
+    """Forty pictures; the first pixel of picture i is (i, i, i)."""
+    folder = tmp_path_factory.mktemp("batches")
+    noise = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), np.uint8)
+    for number, picture in enumerate(noise):
+        picture[0, 0] = number
+        Image.fromarray(picture).save(folder / f"{number:02d}.png")
+    return pack(sorted(folder.glob("*.png")), (8, 8), folder / "cache")
+
+
+def numbers(batches: Iterable[Batch]) -> list[list[int]]:
+    return [shown[:, 0, 0, 0].tolist() for shown, _ in batches]
+
+
+def made(images: PackedImages, recipe: Recipe = PLAIN, balanced: bool = False, seed: int = 7) -> TrainingBatches:
+    """Batches of eight over all pictures but the first; class 0 has three pictures, classes 1 and 2 the others."""
+    rows = np.arange(1, 40)
+    classes = np.where(rows < 4, 0, 1 + rows % 2)
+    return TrainingBatches(images, rows, classes, 4, 8, seed, recipe, balanced)
+
+
+def test_every_picture_comes_once_an_epoch_with_its_class(images: PackedImages) -> None:
+    batches = made(images)
+    assert len(batches) == 4
+    for shown, labels in batches.epoch(0):
+        assert (shown.shape, shown.dtype, labels.shape, labels.dtype) == ((8, 8, 8, 3), np.uint8, (8, 4), np.float32)
+        rows = shown[:, 0, 0, 0]
+        np.testing.assert_array_equal(labels.argmax(1), np.where(rows < 4, 0, 1 + rows % 2))
+        np.testing.assert_array_equal(shown, images.take(rows))
+    drawn = list(itertools.chain(*numbers(batches.epoch(0))))
+    assert len(set(drawn)) == 32
+    assert set(drawn) <= set(range(1, 40))
+
+
+def test_over_the_epochs_no_picture_is_left_out(images: PackedImages) -> None:
+    seen = {n for epoch in range(6) for n in itertools.chain(*numbers(made(images).epoch(epoch)))}
+    assert seen == set(range(1, 40))
+
+
+def test_order_depends_on_seed_and_epoch_alone(images: PackedImages) -> None:
+    assert numbers(made(images).epoch(3)) == numbers(made(images).epoch(3))
+    assert numbers(made(images).epoch(3)) != numbers(made(images).epoch(4))
+    assert numbers(made(images, seed=7).epoch(3)) != numbers(made(images, seed=8).epoch(3))
+
+
+@pytest.mark.parametrize("recipe", [PLAIN, MIXED])
+@pytest.mark.parametrize("balanced", [False, True])
+def test_taking_up_at_a_place_gives_what_would_have_come(images: PackedImages, recipe: Recipe, balanced: bool) -> None:
+    whole = list(made(images, recipe, balanced).epoch(2))
+    for start in range(5):
+        rest = list(made(images, recipe, balanced).epoch(2, start))
+        assert len(rest) == 4 - start
+        for (shown, labels), (wanted, truth) in zip(rest, whole[start:], strict=True):
+            np.testing.assert_array_equal(shown, wanted)
+            np.testing.assert_array_equal(labels, truth)
+
+
+def test_balanced_draws_each_class_equally(images: PackedImages) -> None:
+    totals = np.zeros(40)
+    for epoch in range(30):
+        drawn = np.array(list(itertools.chain(*numbers(made(images, balanced=True).epoch(epoch)))))
+        counts = np.bincount(np.where(drawn < 4, 0, 1 + drawn % 2), minlength=3)
+        assert counts.sum() == 32
+        assert counts.max() - counts.min() <= 1
+        of_small = np.bincount(drawn[drawn < 4], minlength=4)[1:]
+        assert of_small.max() - of_small.min() <= 1
+        assert np.bincount(drawn[drawn >= 4]).max() == 1
+        totals += np.bincount(drawn, minlength=40)
+    assert (totals[1:] > 0).all()
+    assert totals[0] == 0
+
+
+def test_fewer_pictures_than_a_batch_make_one_batch(images: PackedImages) -> None:
+    few = TrainingBatches(images, np.array([4, 9, 2]), np.array([0, 1, 1]), 2, 8, 1, PLAIN)
+    assert len(few) == 1
+    assert [sorted(batch) for batch in numbers(few.epoch(0))] == [[2, 4, 9]]
+
+
+def test_mixing_and_changes_follow_the_recipe(images: PackedImages) -> None:
+    def mixed_batches(recipe: Recipe, plain: bool = False) -> int:
+        batches = made(images, recipe)
+        found = [labels for epoch in range(25) for _, labels in batches.epoch(epoch, plain=plain)]
+        assert all(np.allclose(labels.sum(1), 1) for labels in found)
+        return sum(bool((labels.max(1) < 0.999).any()) for labels in found)
+
+    assert mixed_batches(PLAIN) == 0
+    assert mixed_batches(MIXED, plain=True) == 0
+    assert mixed_batches(Recipe(rand_augment=RandAugment())) == 0
+    # Of 100 batches 70 are mixed on average; a few of those by a share so near to 0 or 1 that it does not show.
+    assert 40 < mixed_batches(MIXED) < 85
+    assert mixed_batches(Recipe(mixup=1.0)) > 90
+
+
+def test_plain_batches_are_full_and_in_order(images: PackedImages) -> None:
+    found = list(plain_batches(images, np.arange(5, 24), 8))
+    assert [batch[:, 0, 0, 0].tolist() for batch in found] == [
+        list(range(5, 13)),
+        list(range(13, 21)),
+        [21, 22, 23, 23, 23, 23, 23, 23],
+    ]
+    assert list(plain_batches(images, np.arange(0), 8)) == []
+
+
+def test_ahead_keeps_the_order_and_a_few_things_only() -> None:
+    begun: list[int] = []
+
+    def make(place: int) -> int:
+        begun.append(place)
+        time.sleep(0.001 * (place % 3))
+        return place * place
+
+    found: Iterator[int] = ahead(make, range(20), depth=3)
+    assert next(found) == 0
+    assert len(begun) <= 5
+    assert list(found) == [n * n for n in range(1, 20)]
+
+
+def test_ahead_passes_an_error_on_and_ends_its_threads() -> None:
+    def make(place: int) -> int:
+        if place == 3:
+            raise ValueError("broken")
+        return place
+
+    found = ahead(make, range(10))
+    with pytest.raises(ValueError, match="broken"):
+        list(found)
+    deadline = time.monotonic() + 10
+    while any(thread.name.startswith("batches") for thread in threading.enumerate()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_an_epoch_left_early_ends_its_threads(images: PackedImages) -> None:
+    epoch = made(images).epoch(0)
+    next(epoch)
+    epoch.close()  # type: ignore[attr-defined]
+    deadline = time.monotonic() + 10
+    while any(thread.name.startswith("batches") for thread in threading.enumerate()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
