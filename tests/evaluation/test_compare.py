@@ -11,8 +11,8 @@ from whichcar.files import write_json, write_text
 
 HISTORY = """epoch,loss,accuracy,val_loss,val_accuracy,learning_rate,image_size,images_per_second,seconds,checkpoint
 1,2.0,0.3,1.9,0.4,0.02,128x128,30.0,600,model.01-1.9000.keras
-2,1.0,0.7,0.9,0.8,0.02,128x128,20.0,900,model.02-0.1234.keras
-3,0.9,0.8,1.0,0.8,0.01,128x128,30.0,600,model.03-1.0000.keras
+2,1.0,0.7,0.9,0.8,0.02,128x128,20.0,1500,model.02-0.1234.keras
+3,0.9,0.8,1.0,0.8,0.01,128x128,30.0,2100,model.03-1.0000.keras
 """
 
 

@@ -36,7 +36,7 @@ def test_the_wilson_interval_has_the_published_values() -> None:
         (0, 20): (0, 0.1611),
         (1, 29): (0.0061, 0.1718),
     }
-    for counts, (low, high) in published.items():
+    for (right, of), (low, high) in published.items():
         assert metrics.wilson(right, of) == pytest.approx((low, high), abs=5e-5)
     assert metrics.wilson(20, 20)[1] == pytest.approx(1.0)
 

@@ -8,7 +8,6 @@ import datetime
 import platform
 import shlex
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +17,7 @@ import numpy.typing as npt
 from whichcar import files, progress
 from whichcar.errors import DataError
 from whichcar.evaluation import metrics, plots
-from whichcar.evaluation.classifier import Classifier, Scored, best_of
+from whichcar.evaluation.classifier import Classifier, Probabilities, best_of
 from whichcar.evaluation.part import Part, held_out, labelled
 from whichcar.evaluation.report import write_report
 from whichcar.evaluation.result import FILE, Mistake, Origin, Result, read_json
@@ -38,7 +37,6 @@ class Answer:
     rank: int
     probability: float
     truth_probability: float
-    best: Prediction
 
 
 def evaluate(experiment: Path, data: Path | None = None, batch_size: int = 32) -> Result:
@@ -87,35 +85,34 @@ def _ask(classifier: Classifier, part: Part, table: Path, batch_size: int) -> tu
     """Classify every picture of the part and write predictions.csv as the answers come."""
     answers: list[Answer] = []
     unreadable: list[Skipped] = []
+    scored = classifier.scored((sample.path for sample in part.samples), batch_size)
+    told = zip(part.samples, scored, strict=True)
     with files.replaced(table) as beside, beside.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(_columns())
-        for answer in progress.track(_answers(classifier, part, batch_size), "evaluating", len(part.samples)):
-            if isinstance(answer, Answer):
-                answers.append(answer)
-            else:
-                unreadable.append(answer[1])
-            writer.writerow(_row(classifier, part, answer))
+        for sample, item in progress.track(told, "evaluating", len(part.samples)):
+            start = [sample.path.relative_to(part.root).as_posix(), classifier.class_names[sample.class_index]]
+            if isinstance(item, Skipped):
+                unreadable.append(item)
+                writer.writerow([*start, *[""] * (5 + 2 * TOP), item.reason])
+                continue
+            answers.append(_answer(sample, item.probabilities))
+            writer.writerow(
+                [*start, *_cells(answers[-1], best_of(item, classifier.class_names, TOP), classifier.class_names)]
+            )
     if not answers:
         raise DataError(f"{part.root}: not one of its {len(unreadable)} pictures can be read; see {table}")
     return answers, tuple(unreadable)
 
 
-def _answers(classifier: Classifier, part: Part, batch_size: int) -> Iterator[Answer | tuple[Sample, Skipped]]:
-    scored = classifier.scored((sample.path for sample in part.samples), batch_size)
-    for sample, item in zip(part.samples, scored, strict=True):
-        yield (sample, item) if isinstance(item, Skipped) else _answer(classifier, sample, item)
-
-
-def _answer(classifier: Classifier, sample: Sample, item: Scored) -> Answer:
+def _answer(sample: Sample, probabilities: Probabilities) -> Answer:
     truth = sample.class_index
-    rank = int(metrics.ranks(item.probabilities[None], np.array([truth]))[0])
+    rank = int(metrics.ranks(probabilities[None], np.array([truth]))[0])
     # Among equal probabilities the true class counts as said last, as in top_k_accuracy.
-    lowered = item.probabilities.copy()
+    lowered = probabilities.copy()
     lowered[truth] = np.nextafter(lowered[truth], np.float32(-1))
     said = int(lowered.argmax())
-    best = best_of(item, classifier.class_names, TOP)
-    return Answer(sample, said, rank, float(item.probabilities[said]), float(item.probabilities[truth]), best)
+    return Answer(sample, said, rank, float(probabilities[said]), float(probabilities[truth]))
 
 
 def _columns() -> list[str]:
@@ -123,17 +120,11 @@ def _columns() -> list[str]:
     return ["path", "truth", "prediction", "probability", "right", "rank", "truth_probability", *more, "problem"]
 
 
-def _row(classifier: Classifier, part: Part, answer: Answer | tuple[Sample, Skipped]) -> list[str]:
-    sample = answer.sample if isinstance(answer, Answer) else answer[0]
-    names = classifier.class_names
-    start = [sample.path.relative_to(part.root).as_posix(), names[sample.class_index]]
-    if not isinstance(answer, Answer):
-        return [*start, *[""] * (5 + 2 * TOP), answer[1].reason]
-    right = str(int(answer.rank == 1))
-    told = [names[answer.said], f"{answer.probability:.6f}", right, str(answer.rank), f"{answer.truth_probability:.6f}"]
-    pairs = zip(answer.best.classes, answer.best.probabilities, strict=True)
+def _cells(answer: Answer, best: Prediction, names: tuple[str, ...]) -> list[str]:
+    pairs = list(zip(best.classes, best.probabilities, strict=True))
     top = [text for name, probability in pairs for text in (name, f"{probability:.6f}")]
-    return [*start, *told, *top, *[""] * (2 * TOP - len(top)), ""]
+    told = [names[answer.said], f"{answer.probability:.6f}", str(int(answer.rank == 1)), str(answer.rank)]
+    return [*told, f"{answer.truth_probability:.6f}", *top, *[""] * (2 * TOP - len(top)), ""]
 
 
 def _result(
