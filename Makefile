@@ -23,7 +23,7 @@ check: $(STAMP) ## ruff and mypy --strict
 	@$(BIN)/mypy
 
 bench: $(STAMP) ## measure speed and memory; each script prints a Markdown table
-	@set -e; for script in benchmarks/*.py; do echo "## $$script"; $(BIN)/python "$$script"; done
+	@set -e; for script in benchmarks/[a-z]*.py; do echo "## $$script"; $(BIN)/python "$$script"; done
 
 clean: ## remove the environment and the demo
 	rm -rf $(VENV) demo demo_real .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,67 @@
+"""Does reading real pictures slow training down?
+
+Command:  python benchmarks/input_pipeline.py           (about 4 minutes on 2 cores)
+Expected: at least 0.97 times the speed of one synthetic batch repeated.
+
+Both sides train the same network in the same process, in turns; the real side draws shuffled batches from the decoded
+cache, with mixup and CutMix. WHICHCAR_DATA names a folder with car_ims/ and car_dataset_labels.csv; else cars are drawn.
+"""
+
+import itertools
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from _measure import print_rates
+
+STEPS, ROUNDS = 4, 6
+SETTINGS = {
+    "seed": 1,
+    "model": {"weights": None, "data_aug_layer": {"random_flip": {"mode": "horizontal"}}},
+    "compile": {"optimizer": {"sgd": {"learning_rate": 0.01, "momentum": 0.9}}},
+    "recipe": {"mixup": 0.2, "cutmix": 1.0, "random_resized_crop": {"side": [0.8, 1.0]}},
+}
+
+
+def main() -> None:
+    from whichcar.config import Experiment
+    from whichcar.data.drawn import draw
+    from whichcar.data.split import split
+    from whichcar.training.hardware import prepare
+    from whichcar.training.preparation import build_network, load_pictures, make_batches
+
+    with tempfile.TemporaryDirectory() as scratch:
+        data = Path(os.environ.get("WHICHCAR_DATA") or scratch)
+        if data == Path(scratch):
+            draw(data)
+        os.environ["WHICHCAR_CACHE"] = f"{scratch}/cache"
+        split(data, data / "car_dataset_labels.csv", Path(scratch) / "v1")
+        for size in (128, 224):
+            section = {"data": {"directory": f"{scratch}/v1", "image_size": [size, size], "cache_size": [224, 224]}}
+            experiment = Experiment.model_validate(SETTINGS | section)
+            pictures = load_pictures(experiment)
+            network = build_network(experiment, prepare(), len(pictures.tree.class_folders))
+            batches = make_batches(experiment, pictures)
+            real = itertools.chain.from_iterable(batches.epoch(number) for number in itertools.count())
+            same = itertools.repeat(next(real))
+            sides = {"one batch repeated": same, "real pictures": real}
+            rates = {name: [] for name in sides}
+            for turn in range(ROUNDS + 1):
+                for name, source in sides.items():
+                    for images, labels in itertools.islice(source, STEPS):
+                        start = time.perf_counter()
+                        network.computing.train_on_batch(images, labels)
+                        rates[name].append((turn, start, time.perf_counter()))
+            print_rates(f"Training at {size} pixels, batch 32", {n: _rate(r) for n, r in rates.items()}, next(iter(sides)))
+
+
+def _rate(steps: list[tuple[int, float, float]]) -> float:
+    """Median pictures/s of the rounds, the waiting for batches counted in; the first round warms up."""
+    rounds = [[step for step in steps if step[0] == turn] for turn in range(1, ROUNDS + 1)]
+    return statistics.median(32 * (len(r) - 1) / (r[-1][2] - r[0][2]) for r in rounds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""Does memory grow with the number of pictures?
+
+Command:  python benchmarks/memory.py                   (about 6 minutes on 2 cores, 4 GB of disk)
+Expected: the peak with 80,000 pictures within 10 % of that with 8,000.
+
+Each run is a process of its own: it reads the tree, decodes every picture into the cache, builds the network, trains 20
+steps and draws every batch of the epoch. The pictures are 480 drawn cars, linked under as many names as are needed.
+"""
+
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+COUNTS = (8_000, 80_000)
+
+
+def one_run(tree: str) -> None:
+    from whichcar.config import Experiment
+    from whichcar.training.hardware import prepare
+    from whichcar.training.preparation import build_network, load_pictures, make_batches
+
+    settings = {
+        "seed": 1,
+        "data": {"directory": tree, "image_size": [96, 96], "batch_size": 32},
+        "model": {"weights": None},
+    }
+    experiment = Experiment.model_validate(settings)
+    pictures = load_pictures(experiment)
+    network = build_network(experiment, prepare(), len(pictures.tree.class_folders))
+    for number, (images, labels) in enumerate(make_batches(experiment, pictures).epoch(0)):
+        if number < 20:
+            network.computing.train_on_batch(images, labels)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+
+
+def main() -> None:
+    if len(sys.argv) > 1:
+        one_run(sys.argv[1])
+        return
+    from whichcar.data.drawn import draw
+
+    peaks = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        drawn = Path(scratch) / "drawn"
+        draw(drawn)
+        originals = sorted((drawn / "car_ims").iterdir())
+        for count in COUNTS:
+            tree = Path(scratch) / str(count)
+            for number in range(count):
+                target = tree / "train" / f"class {number % 12}" / f"{number:06d}.jpg"
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.link(originals[number % len(originals)], target)
+            environment = os.environ | {"WHICHCAR_CACHE": f"{scratch}/cache", "WHICHCAR_QUIET": "1"}
+            command = [sys.executable, __file__, str(tree)]
+            done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+            peaks[count] = int(done.stdout.split()[-1])
+    print("\nPeak memory of training\n\n| pictures | peak, MB | times the first |\n|---:|---:|---:|")
+    for count, peak in peaks.items():
+        print(f"| {count} | {peak / 1e6:.0f} | {peak / peaks[COUNTS[0]]:.2f} |")
+
+
+if __name__ == "__main__":
+    main()

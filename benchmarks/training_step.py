@@ -1,0 +1,133 @@
+"""How fast is one training step of ResNet-50 (224 pixels, batch 32) against stock Keras and against PyTorch?
+
+Command:  python benchmarks/training_step.py            (about 6 minutes on 2 cores; PyTorch joins in if it is installed)
+Expected: at least 1.4 times stock Keras (`model.fit`, mixed_bfloat16, TensorFlow) and 1.0 times PyTorch (bfloat16,
+          channels last) on a processor with avx512_bf16.
+
+The three train the same network with the same optimizer on the same synthetic batch.
+"""
+
+import importlib.util
+import os
+import sys
+from collections.abc import Callable
+
+import numpy as np
+from _measure import print_rates, serve, take_turns
+
+BATCH, SIZE, CLASSES = 32, 224, 196
+STEPS, ROUNDS = 4, 5
+
+
+def batch() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (BATCH, SIZE, SIZE, 3), dtype=np.uint8)
+    return images, np.eye(CLASSES, dtype=np.float32)[rng.integers(CLASSES, size=BATCH)]
+
+
+def whichcar_step() -> Callable[[], int]:
+    from whichcar.config import Experiment
+    from whichcar.training.hardware import prepare
+    from whichcar.training.preparation import build_network
+
+    settings = {
+        "seed": 1,
+        "data": {"directory": "unused", "image_size": [SIZE, SIZE]},
+        "model": {"weights": None},
+        "compile": {"optimizer": {"sgd": {"learning_rate": 0.01, "momentum": 0.9, "nesterov": True}}},
+    }
+    network = build_network(Experiment.model_validate(settings), prepare(), CLASSES)
+    images, labels = batch()
+
+    def step() -> int:
+        network.computing.train_on_batch(images, labels)
+        return BATCH
+
+    return step
+
+
+def keras_step() -> Callable[[], int]:
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    import keras
+    import tensorflow as tf
+
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    inputs = keras.Input((SIZE, SIZE, 3))
+    x = keras.applications.resnet50.preprocess_input(inputs)
+    features = keras.applications.ResNet50(include_top=False, weights=None, input_tensor=x, pooling="avg").output
+    model = keras.Model(inputs, keras.layers.Dense(CLASSES, "softmax", dtype="float32")(features))
+    optimizer = keras.optimizers.SGD(0.01, momentum=0.9, nesterov=True)
+    model.compile(optimizer, "categorical_crossentropy", metrics=["accuracy"])
+    # One step an epoch of a repeated batch: what `fit` costs beyond its steps is paid once a call, so take four a call.
+    data = tf.data.Dataset.from_tensors(batch()).repeat()
+
+    def step() -> int:
+        model.fit(data, steps_per_epoch=STEPS, epochs=1, verbose=0)
+        return BATCH * STEPS
+
+    return step
+
+
+def torch_step() -> Callable[[], int]:
+    import torch
+    from torch import nn
+
+    class Block(nn.Module):
+        """Keras' ResNet-50 v1 block: the stride is in the first convolution."""
+
+        def __init__(self, before: int, width: int, stride: int, project: bool) -> None:
+            super().__init__()
+            self.body = nn.Sequential(
+                *unit(before, width, 1, stride), nn.ReLU(), *unit(width, width, 3), nn.ReLU(), *unit(width, 4 * width, 1)
+            )
+            self.side = nn.Sequential(*unit(before, 4 * width, 1, stride)) if project else nn.Identity()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.relu(self.body(x) + self.side(x))
+
+    def unit(before: int, after: int, size: int, stride: int = 1) -> tuple[nn.Module, nn.Module]:
+        return nn.Conv2d(before, after, size, stride, size // 2), nn.BatchNorm2d(after, eps=1.001e-5)
+
+    blocks, before = [], 64
+    for width, count, stride in ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2)):
+        for number in range(count):
+            blocks.append(Block(before, width, stride if number == 0 else 1, project=number == 0))
+            before = 4 * width
+    stem = (*unit(3, 64, 7, 2), nn.ReLU(), nn.MaxPool2d(3, 2, 1))
+    model = nn.Sequential(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, CLASSES))
+    model = model.to(memory_format=torch.channels_last).train()
+    optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, nesterov=True)
+    images, labels = (torch.from_numpy(array) for array in batch())
+    mean = torch.tensor([123.68, 116.779, 103.939]).view(1, 3, 1, 1)
+
+    def step() -> int:
+        x = (images.permute(0, 3, 1, 2).float() - mean).contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = nn.functional.cross_entropy(model(x).float(), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        loss.item()
+        return BATCH
+
+    return step
+
+
+CONTENDERS = {"Keras": keras_step, "PyTorch": torch_step, "whichcar": whichcar_step}
+
+
+def main() -> None:
+    if len(sys.argv) > 1:
+        serve(CONTENDERS[sys.argv[1]](), warm_up=2)
+        return
+    present = {name: name != "PyTorch" or importlib.util.find_spec("torch") for name in CONTENDERS}
+    commands = {name: [sys.executable, __file__, name] for name, found in present.items() if found}
+    # Keras' step is four steps in one call of `fit`; the others' rates are medians over single steps.
+    rates = take_turns(commands, ROUNDS, STEPS, os.environ)
+    for reference in ("Keras", "PyTorch"):
+        if reference in rates:
+            print_rates(f"Training step, ResNet-50, {SIZE} pixels, batch {BATCH}", rates, reference)
+
+
+if __name__ == "__main__":
+    main()
