@@ -101,17 +101,26 @@ def split(data: Path, labels: Path, output: Path, validation: float, seed: int) 
 
 
 @whichcar.command()
-@click.argument("file", type=FILE)
+@click.argument("file", type=FILE, required=False)
 @overrides_option
-def config(file: Path, overrides: tuple[str, ...]) -> None:
+def config(file: Path | None, overrides: tuple[str, ...]) -> None:
     """Check a settings file and print every setting with where it comes from.
+
+    Without FILE: all settings there are, with kind, default, limits and meaning, as a Markdown table.
 
     \b
     Examples:
+      whichcar config
       whichcar config experiments/exp_003/config.yml
       whichcar config experiments/exp_003/config.yml --set fit.epochs=3 --set data.batch_size=16
     """
     from whichcar import summary
+
+    if file is None:
+        from whichcar.config_table import describe_settings
+
+        _say(summary.of_setting_table(describe_settings()))
+        return
     from whichcar.config_file import settings_with_origin
 
     _say(summary.of_settings(settings_with_origin(file, overrides)))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from whichcar.config_table import Setting
     from whichcar.data.packed import CacheInfo
     from whichcar.data.split import Split
 
@@ -35,6 +36,15 @@ def of_settings(settings: Iterable[tuple[str, object, str]]) -> Iterator[str]:
     """List every setting with its value and where it comes from."""
     rows = [(key, json.dumps(value, ensure_ascii=False, default=str), origin) for key, value, origin in settings]
     yield from columns(rows)
+
+
+def of_setting_table(settings: Iterable[Setting]) -> Iterator[str]:
+    """List all settings there are as a Markdown table."""
+    yield "| setting | kind | default | limits | meaning |"
+    yield "|---|---|---|---|---|"
+    for setting in settings:
+        name = f"`{setting.name}`"
+        yield f"| {' | '.join([name, *(cell.replace('|', chr(92) + '|') for cell in setting[1:])])} |"
 
 
 def of_caches(root: Path, caches: Sequence[CacheInfo]) -> Iterator[str]:
