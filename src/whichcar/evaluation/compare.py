@@ -117,11 +117,12 @@ def _epochs(row: Row) -> str:
 def _training(history: Sequence[dict[str, str]]) -> tuple[float, float]:
     """Return the seconds of the whole training, and pictures a second over all its steps.
 
-    history.csv counts seconds from the beginning, so the last epoch has them all. Every epoch has the same number of pictures, so the rate over all is the harmonic mean of the epochs' rates.
+    history.csv counts seconds from the beginning, so the last epoch has them all. Every epoch has the same number of
+    pictures, so the rate over all is the harmonic mean of the epochs' rates.
     """
     rates = [float(epoch["images_per_second"]) for epoch in history]
-    slowness = sum(1 / rate for rate in rates if rate > 0)
-    return float(history[-1]["seconds"]) if history else 0.0, len(rates) / slowness if slowness else 0.0
+    slowness = [1 / rate for rate in rates if rate > 0]  # it is NaN where nothing was timed
+    return float(history[-1]["seconds"]) if history else 0.0, len(slowness) / sum(slowness) if slowness else 0.0
 
 
 def _duration(seconds: float) -> str:
