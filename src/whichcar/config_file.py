@@ -24,7 +24,7 @@ class _Loader(yaml.SafeLoader):
         node = super().compose_mapping_node(anchor)
         first: dict[str, int] = {}
         for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+            if isinstance(key, yaml.ScalarNode):
                 line = key.start_mark.line + 1
                 if key.value in first:
                     problem = f"`{key.value}` is written twice, first in line {first[key.value]}; keep one"
@@ -149,7 +149,7 @@ def _leaves(section: Section | dict[str, Any], before: str = "") -> Iterator[tup
 def _read(path: Path) -> dict[str, Any]:
     """Return what the file holds, if it holds settings."""
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8-sig"), _Loader)
+        raw = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; name a YAML file such as experiments/exp_001/config.yml") from None
     except IsADirectoryError:

@@ -49,9 +49,7 @@ def check(raw: dict[str, Any]) -> tuple[Experiment | None, list[Problem]]:
         try:
             experiment = Experiment.model_validate(rest)
         except ValidationError as error:
-            found: dict[str, ErrorDetails] = {}
-            for one in error.errors(include_url=False):
-                found.setdefault(_name(_place(one)), one)
+            found = {_name(_place(one)): one for one in error.errors(include_url=False)}
             # A section that something was taken out of is not judged as a whole.
             incomplete = {name.rpartition(".")[0] for name in removed}
             passed = {name for name in found if _inside(name, removed) or name in incomplete}
