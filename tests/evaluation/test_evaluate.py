@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -112,7 +113,19 @@ def test_a_tree_that_has_moved_is_asked_for(experiment: Path, tree: Path) -> Non
     moved = tree.rename(tree.with_name("moved"))
     with pytest.raises(DataError, match="--data DIR"):
         evaluate(experiment)
-    assert evaluate(experiment, data=moved).top_1.of == 5
+    result = evaluate(experiment, data=moved)
+    assert (result.top_1.of, result.folder) == (5, experiment)
+
+
+def test_a_file_name_that_is_no_text_is_written_with_escapes(
+    experiment: Path, tmp_path: Path, painter: Painter
+) -> None:
+    painter(tmp_path / "mine" / "Red Sedan 2011" / os.fsdecode(b"a\xff.jpg"), GREEN)
+    (tmp_path / "mine" / "Red Sedan 2011" / os.fsdecode(b"b\xff.jpg")).write_bytes(b"nothing")
+    result = evaluate(experiment, data=tmp_path / "mine")
+    assert result_of(result.folder)["unreadable"][0]["path"] == "Red Sedan 2011/b\\udcff.jpg"
+    assert "a\\udcff.jpg" in (result.folder / "report.html").read_text(encoding="utf-8")
+    assert "a\\udcff.jpg" in (result.folder / "predictions.csv").read_text(encoding="utf-8")
 
 
 def test_a_tree_without_test_is_evaluated_on_its_validation_part(experiment: Path, tree: Path) -> None:

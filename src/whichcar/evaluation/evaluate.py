@@ -18,9 +18,9 @@ from whichcar import files, progress
 from whichcar.errors import DataError
 from whichcar.evaluation import metrics, plots
 from whichcar.evaluation.classifier import Classifier, Probabilities, best_of
-from whichcar.evaluation.part import Part, held_out, labelled
+from whichcar.evaluation.part import Part, held_out, is_same_tree, labelled
 from whichcar.evaluation.report import write_report
-from whichcar.evaluation.result import FILE, Mistake, Origin, Result, read_json
+from whichcar.evaluation.result import FILE, Mistake, Origin, Result, as_text, read_json
 from whichcar.records import Prediction, Sample, Skipped
 from whichcar.training.experiment import versions
 
@@ -47,8 +47,8 @@ def evaluate(experiment: Path, data: Path | None = None, batch_size: int = 32) -
         data: a tree with `test/`, or a folder with one folder a class; by default the tree it was trained on.
         batch_size: pictures the network sees at once.
 
-    The files go into the experiment's folder. Another `data`, or a checkpoint file, gets a folder of its own under
-    `evaluations/`, so that the experiment's own result stays.
+    The files go into the experiment's folder. Other `data` than it was trained beside, or a checkpoint file, gets a
+    folder of its own under `evaluations/`, so that the experiment's own result stays.
 
     Raises:
         CheckpointError: there is no usable checkpoint.
@@ -56,9 +56,9 @@ def evaluate(experiment: Path, data: Path | None = None, batch_size: int = 32) -
     """
     classifier = Classifier(experiment)
     recorded = Path(classifier.metadata.data_root)
-    foreign = None if data is None or data.resolve() == recorded.resolve() else data
-    part = labelled(foreign, classifier.metadata) if foreign else held_out(recorded, classifier.metadata)
-    folder = _folder(experiment, foreign)
+    own = data is None or is_same_tree(data, recorded)
+    part = held_out(data or recorded, classifier.metadata) if own else labelled(data or recorded, classifier.metadata)
+    folder = _folder(experiment, None if own else data)
     start = time.perf_counter()
     answers, unreadable = _ask(classifier, part, folder / "predictions.csv", batch_size)
     seconds = time.perf_counter() - start
@@ -91,9 +91,10 @@ def _ask(classifier: Classifier, part: Part, table: Path, batch_size: int) -> tu
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(_columns())
         for sample, item in progress.track(told, "evaluating", len(part.samples)):
-            start = [sample.path.relative_to(part.root).as_posix(), classifier.class_names[sample.class_index]]
+            inside = sample.path.relative_to(part.root)
+            start = [as_text(inside), classifier.class_names[sample.class_index]]
             if isinstance(item, Skipped):
-                unreadable.append(item)
+                unreadable.append(Skipped(inside, item.reason))
                 writer.writerow([*start, *[""] * (5 + 2 * TOP), item.reason])
                 continue
             answers.append(_answer(sample, item.probabilities))
@@ -165,6 +166,8 @@ def _mistake(answer: Answer, names: tuple[str, ...]) -> Mistake:
 
 def _origin(classifier: Classifier, part: Part, experiment: Path, data: Path | None) -> Origin:
     fingerprint = part.fingerprint
+    # As the user wrote it: the checkpoint's data_root is absolute, and says nothing elsewhere.
+    root = str(data or classifier.metadata.settings["data"]["directory"])
     home = _home(experiment)
     command = ["whichcar", "evaluate", str(experiment), *([] if data is None else ["--data", str(data)])]
     hardware = classifier.hardware
@@ -177,7 +180,7 @@ def _origin(classifier: Classifier, part: Part, experiment: Path, data: Path | N
         checkpoint=classifier.checkpoint.name,
         checkpoint_checksum=files.checksum(classifier.checkpoint),
         image_size=classifier.image_size,
-        data_root=str(part.root),
+        data_root=root,
         part=part.name,
         fingerprint=fingerprint,
         evaluations=1 + _evaluated_before(home, fingerprint),

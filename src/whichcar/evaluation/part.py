@@ -30,6 +30,11 @@ class Part:
         return hashlib.blake2b("\n".join(lines).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
 
 
+def is_same_tree(data: Path, recorded: Path) -> bool:
+    """True when `data` is the tree an experiment was trained on, or, where that is gone, a tree that can be it."""
+    return data.resolve() == recorded.resolve() or (not recorded.is_dir() and (data / "test").is_dir())
+
+
 def held_out(root: Path, metadata: Metadata) -> Part:
     """Return what the experiment did not learn from: `test/` of its tree, or the validation part where there is none.
 

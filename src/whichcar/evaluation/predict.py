@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from whichcar.errors import DataError
 from whichcar.evaluation.classifier import Classifier, checked, stream
+from whichcar.evaluation.result import as_text
 from whichcar.files import images
 from whichcar.records import Prediction, Skipped
 
@@ -134,25 +135,25 @@ def lines(rows: Iterable[Prediction | Skipped], form: Form, top: int, width: int
 
 def _as_json(row: Prediction | Skipped) -> dict[str, object]:
     if isinstance(row, Skipped):
-        return {"path": str(row.path), "problem": row.reason}
+        return {"path": as_text(row.path), "problem": row.reason}
     pairs = zip(row.classes, row.probabilities, strict=True)
     best = {"prediction": row.best, "probability": round(row.probabilities[0], 6)}
-    return {"path": str(row.path)} | best | {"top": [{"class": c, "probability": round(p, 6)} for c, p in pairs]}
+    return {"path": as_text(row.path)} | best | {"top": [{"class": c, "probability": round(p, 6)} for c, p in pairs]}
 
 
 def _as_csv(row: Prediction | Skipped, top: int) -> list[str]:
     if isinstance(row, Skipped):
-        return [str(row.path), *[""] * (2 * top), row.reason]
+        return [as_text(row.path), *[""] * (2 * top), row.reason]
     cells = [text for c, p in zip(row.classes, row.probabilities, strict=True) for text in (c, f"{p:.6f}")]
-    return [str(row.path), *cells, *[""] * (2 * top - len(cells)), ""]
+    return [as_text(row.path), *cells, *[""] * (2 * top - len(cells)), ""]
 
 
 def _as_table(row: Prediction | Skipped, width: int) -> Iterator[str]:
     if isinstance(row, Skipped):
-        yield f"       -  {'not readable':<{width}}  {row.path}: {row.reason}"
+        yield f"       -  {'not readable':<{width}}  {as_text(row.path)}: {row.reason}"
         return
     for place, (name, probability) in enumerate(zip(row.classes, row.probabilities, strict=True)):
-        yield f"{probability:8.1%}  {name:<{width}}  {row.path if place == 0 else ''}".rstrip()
+        yield f"{probability:8.1%}  {name:<{width}}  {as_text(row.path) if place == 0 else ''}".rstrip()
 
 
 def _csv_line(cells: list[str]) -> str:

@@ -14,7 +14,7 @@ from whichcar import files
 from whichcar.data.images import read_image
 from whichcar.errors import ImageError
 from whichcar.evaluation.metrics import ClassScore, Confusion, Share
-from whichcar.evaluation.result import Mistake, Result
+from whichcar.evaluation.result import Mistake, Result, as_text
 
 FILE = "report.html"
 THUMBNAIL = 320  # the longer side in pixels: twice what a column is wide, for sharp screens
@@ -100,7 +100,7 @@ def _mistake(mistake: Mistake) -> str:
         f'<figure><img alt="{escape(mistake.truth)}" loading=lazy src="{source}"><figcaption>'
         f"<small>said</small> <span class=said>{escape(mistake.said)}</span> {_percent(mistake.probability)}<br>"
         f"<small>is</small> <span class=truth>{escape(mistake.truth)}</span> {_percent(mistake.truth_probability)}<br>"
-        f"<small>{escape(mistake.path.name)}</small></figcaption></figure>"
+        f"<small>{escape(as_text(Path(mistake.path.name)))}</small></figcaption></figure>"
     )
 
 
@@ -182,7 +182,7 @@ def _classes(scores: Sequence[ClassScore]) -> str:
 def _unreadable(result: Result) -> str:
     if not result.unreadable:
         return ""
-    rows = [(escape(row.path.name), escape(row.reason)) for row in result.unreadable[:50]]
+    rows = [(escape(as_text(row.path)), escape(row.reason)) for row in result.unreadable[:50]]
     more = "<p class=soft>All are in predictions.csv.</p>" if len(result.unreadable) > 50 else ""
     return f"<h2>Not readable, not counted: {len(result.unreadable)}</h2>{_table(('picture', 'reason'), rows)}{more}"
 

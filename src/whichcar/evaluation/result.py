@@ -48,8 +48,8 @@ class Origin:
 class Result:
     """One evaluation. Pictures that could not be read count neither as right nor as wrong; they are listed.
 
-    `absent` are the classes without a picture; `mistakes` the surest first; `reliability` rows are
-    (mean probability, share right, pictures).
+    `unreadable` paths are seen from the data's root; `mistakes` are the surest wrong answers, surest first;
+    `reliability` rows are (mean probability, share right, pictures).
     """
 
     origin: Origin
@@ -110,7 +110,7 @@ class Result:
                 {"truth": pair.truth, "said": pair.said, "count": pair.count, "of": pair.of} for pair in self.confused
             ],
             "classes": [_class(score) for score in self.classes],
-            "unreadable": [{"path": str(row.path), "reason": row.reason} for row in self.unreadable],
+            "unreadable": [{"path": as_text(row.path), "reason": row.reason} for row in self.unreadable],
         }
 
 
@@ -134,6 +134,11 @@ def _class(score: ClassScore) -> dict[str, Any]:
         "precision": round(score.precision, 6),
         "f1": round(score.f1, 6),
     }
+
+
+def as_text(path: Path) -> str:
+    """Return a path as text that can be written: bytes in it that are no UTF-8 become escapes such as `udcff`."""
+    return path.as_posix().encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def read_json(path: Path) -> dict[str, Any]:
