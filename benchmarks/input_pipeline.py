@@ -54,7 +54,9 @@ def main() -> None:
                         start = time.perf_counter()
                         network.computing.train_on_batch(images, labels)
                         rates[name].append((turn, start, time.perf_counter()))
-            print_rates(f"Training at {size} pixels, batch 32", {n: _rate(r) for n, r in rates.items()}, next(iter(sides)))
+            print_rates(
+                f"Training at {size} pixels, batch 32", {n: _rate(r) for n, r in rates.items()}, next(iter(sides))
+            )
 
 
 def _rate(steps: list[tuple[int, float, float]]) -> float:

@@ -78,7 +78,11 @@ def torch_step() -> Callable[[], int]:
         def __init__(self, before: int, width: int, stride: int, project: bool) -> None:
             super().__init__()
             self.body = nn.Sequential(
-                *unit(before, width, 1, stride), nn.ReLU(), *unit(width, width, 3), nn.ReLU(), *unit(width, 4 * width, 1)
+                *unit(before, width, 1, stride),
+                nn.ReLU(),
+                *unit(width, width, 3),
+                nn.ReLU(),
+                *unit(width, 4 * width, 1),
             )
             self.side = nn.Sequential(*unit(before, 4 * width, 1, stride)) if project else nn.Identity()
 

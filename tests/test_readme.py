@@ -24,7 +24,10 @@ def test_every_command_is_in_the_table_of_commands() -> None:
 
 def test_every_dependency_has_its_reason() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = [*project["dependencies"], *(line for extra in project["optional-dependencies"].values() for line in extra)]
+    wanted = [
+        *project["dependencies"],
+        *(line for extra in project["optional-dependencies"].values() for line in extra),
+    ]
     names = {re.split(r"[\s\[<>=;]", line)[0].lower() for line in wanted}
     table = README.split("## Dependencies, and why")[1].split("\n## ")[0].lower()
     assert {name for name in names if name not in table} == set()

@@ -1,0 +1,91 @@
+"""A real ResNet-50, trained by the command, stopped by Ctrl-C and killed by `kill -9`, ends as if nothing had been."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import yaml
+
+from whichcar.data.split import split
+
+
+@pytest.fixture(scope="module")
+def content(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
+    tree = tmp_path_factory.mktemp("resume") / "v1"
+    split(drawn, drawn / "car_dataset_labels.csv", tree)
+    return {
+        "seed": 11,
+        "data": {"directory": str(tree), "image_size": [32, 32], "batch_size": 4},
+        "model": {"weights": None, "dropout_rate": 0.2, "data_aug_layer": {"random_flip": {"mode": "horizontal"}}},
+        "compile": {"optimizer": {"sgd": {"learning_rate": 0.01, "momentum": 0.9, "nesterov": True}}},
+        "fit": {"epochs": 2, "callbacks": {"model_checkpoint": {"keep": 1}}},
+        "recipe": {"schedule": "cosine", "mixup": 0.2, "random_resized_crop": {}, "plain_epochs": 1},
+        # Saved at every step, so that the kill falls between two saves wherever it comes.
+        "hardware": {"precision": "float32", "exact": True, "save_minutes": 1e-6},
+    }
+
+
+def start(folder: Path, content: dict, *options: str) -> subprocess.Popen[str]:
+    folder.mkdir(exist_ok=True)
+    (folder / "config.yml").write_text(yaml.safe_dump(content))
+    command = [sys.executable, "-m", "whichcar", "train", str(folder / "config.yml"), *options]
+    return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def steps_saved(folder: Path) -> int:
+    """Steps in the state on disk; the file is always whole."""
+    try:
+        with zipfile.ZipFile(folder / "state" / "state.npz") as archive:
+            text = np.load(io.BytesIO(archive.read("progress.npy"))).tobytes()
+    except FileNotFoundError:
+        return 0
+    progress = json.loads(text)["progress"]
+    return int(progress["epoch"]) * 4 + int(progress["step"])
+
+
+def wait_for(process: subprocess.Popen[str], folder: Path, steps: int) -> None:
+    while steps_saved(folder) < steps:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+
+
+def weights(folder: Path) -> dict[str, np.ndarray]:
+    best = json.loads((folder / "best.json").read_text())["checkpoint"]
+    found: dict[str, np.ndarray] = {}
+    with zipfile.ZipFile(folder / best) as archive, h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as file:
+        file.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+    return found
+
+
+def test_a_run_that_was_stopped_and_killed_gives_the_same_weights(content: dict, tmp_path: Path) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert start(whole, content).wait() == 0
+
+    stopped = start(broken, content)
+    wait_for(stopped, broken, 1)
+    stopped.send_signal(signal.SIGINT)
+    _, said = stopped.communicate()
+    assert stopped.returncode == 130
+    assert "--resume" in said
+
+    killed = start(broken, content, "--resume")
+    wait_for(killed, broken, steps_saved(broken) + 2)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.communicate()
+    assert killed.returncode == -signal.SIGKILL
+
+    last = start(broken, content, "--resume")
+    assert last.wait() == 0, last.communicate()
+    expected, found = weights(whole), weights(broken)
+    assert len(expected) == len(found) > 300
+    for name, values in expected.items():
+        np.testing.assert_array_equal(values, found[name], err_msg=name)

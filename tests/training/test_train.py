@@ -1,0 +1,321 @@
+"""The loop, run whole with a tiny network on drawn cars: what it writes, when it stops, and how it goes on."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from whichcar.config_file import read_experiment
+from whichcar.data.split import split
+from whichcar.errors import ConfigError, DataError, Interrupted, TrainingError
+from whichcar.training.experiment import ExperimentFolder
+from whichcar.training.hardware import prepare
+from whichcar.training.preparation import Network, load_pictures, network_from
+from whichcar.training.train import Run, Trained, train
+
+
+@pytest.fixture(scope="module")
+def tree(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The drawn cars, split."""
+    output = tmp_path_factory.mktemp("tree") / "v1"
+    split(drawn, drawn / "car_dataset_labels.csv", output)
+    return output
+
+
+def settings(tree: Path, **sections: dict) -> dict:
+    """Settings of a run of seconds; sections are laid over them."""
+    base: dict = {
+        "seed": 5,
+        "data": {"directory": str(tree), "image_size": [32, 32], "batch_size": 8},
+        "model": {"weights": None},
+        "compile": {"optimizer": {"sgd": {"learning_rate": 0.05, "momentum": 0.9}}},
+        "fit": {"epochs": 2, "callbacks": {}},
+        "hardware": {"precision": "float32"},
+    }
+    for name, section in sections.items():
+        base.setdefault(name, {}).update(section)
+    return base
+
+
+def write(folder: Path, content: dict) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "config.yml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def tiny_network(path: Path, classes: int) -> Network:
+    """A network of two layers in the place of ResNet-50, so that a step takes milliseconds."""
+    import keras
+
+    experiment = read_experiment(path)
+    keras.utils.set_random_seed(experiment.seed)
+    layers = keras.layers
+    inputs = keras.Input((None, None, 3))
+    x = layers.Resizing(*experiment.data.image_size, antialias=True, name="squeeze")(inputs)
+    x = layers.Rescaling(1 / 127.5, -1.0, name="preprocessing")(x)
+    x = layers.Conv2D(8, 5, strides=3, name="conv1_conv")(x)
+    x = layers.BatchNormalization(name="conv1_bn")(x)
+    x = layers.GlobalAveragePooling2D()(layers.ReLU()(x))
+    x = layers.Dropout(0.1)(x)
+    saved = keras.Model(inputs, layers.Dense(classes, "softmax", name="predictions")(x))
+    return network_from(saved, experiment, prepare("float32"))
+
+
+def run(path: Path, resume: bool = False) -> Run:
+    """A run of the config with the tiny network; the caller closes `run.folder`."""
+    experiment = read_experiment(path)
+    folder = ExperimentFolder(path, experiment)
+    going_on = folder.open(resume, overwrite=False)
+    pictures = load_pictures(experiment)
+    made = Run(experiment, folder, prepare("float32"), pictures, tiny_network(path, len(pictures.tree.class_folders)))
+    if going_on:
+        made.restore()
+    return made
+
+
+def trained(path: Path, resume: bool = False) -> Trained:
+    made = run(path, resume)
+    try:
+        return made.train()
+    finally:
+        made.folder.close()
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "history.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_leaves_what_the_design_names(tree: Path, tmp_path: Path) -> None:
+    done = trained(write(tmp_path / "exp", settings(tree)))
+    assert {entry.name for entry in done.folder.iterdir()} >= {
+        *("config.yml", "resolved.json", "environment.json", "history.csv", "curves.png", "best.json", "state", "logs"),
+        done.checkpoint.name,
+    }
+    assert [row["epoch"] for row in rows(done.folder)] == ["1", "2"]
+    resolved = json.loads((done.folder / "resolved.json").read_text())
+    assert resolved["finished"] and len(resolved["class_names"]) == 4
+    assert list((done.folder / "logs" / "validation").iterdir())
+
+
+def test_checkpoints_carry_the_names_of_the_specification(tree: Path, tmp_path: Path) -> None:
+    pattern = {"model_checkpoint": {"filepath": "model.{epoch:02d}-{val_loss:.4f}.h5"}}
+    done = trained(write(tmp_path / "exp", settings(tree, fit={"callbacks": pattern})))
+    expected = [f"model.{e.epoch:02d}-{e.val_loss:.4f}.h5" for e in done.history]
+    assert sorted(entry.name for entry in done.folder.glob("*.h5")) == expected
+
+
+def test_training_learns(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name, colour in (("red", (200, 40, 40)), ("green", (40, 200, 40)), ("blue", (40, 40, 200))):
+        folder = tmp_path / "colours" / name
+        folder.mkdir(parents=True)
+        for number in range(10):
+            noise = rng.integers(-40, 40, (32, 32, 3))
+            Image.fromarray((np.array(colour) + noise).astype(np.uint8)).save(folder / f"{number}.png")
+    content = settings(tmp_path / "colours", fit={"epochs": 12}, data={"batch_size": 4})
+    done = trained(write(tmp_path / "exp", content))
+    assert done.history[-1].val_accuracy == 1.0
+    assert done.history[-1].loss < 0.5 * done.history[0].loss
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tree: Path, tmp_path: Path) -> None:
+    first, again, other = (
+        trained(write(tmp_path / name, settings(tree) | {"seed": seed}))
+        for name, seed in (("a", 5), ("b", 5), ("c", 6))
+    )
+    assert [e.loss for e in first.history] == [e.loss for e in again.history]
+    assert [e.loss for e in first.history] != [e.loss for e in other.history]
+
+
+FULL_RECIPE = {
+    "schedule": "cosine",
+    "warmup_steps": 2,
+    "head_rate": 3,
+    "label_smoothing": 0.1,
+    "random_resized_crop": {"side": [0.7, 1.0]},
+    "mixup": 0.2,
+    "cutmix": 1.0,
+    "rand_augment": {},
+    "plain_epochs": 1,
+    "ema": 0.9,
+    "batch_norm_momentum": 0.9,
+    "gradient_accumulation": 2,
+    "stages": [{"epochs": 1, "image_size": [24, 24]}, {"epochs": 2, "image_size": [32, 32]}],
+    "test_sizes": [[40, 40]],
+}
+
+
+@pytest.mark.parametrize("stop_at", [1, 3, 4])
+def test_a_stopped_run_goes_on_to_the_same_weights(tree: Path, tmp_path: Path, stop_at: int) -> None:
+    """With everything random switched on, stopped inside an epoch and at its edge."""
+    content = settings(
+        tree,
+        fit={"epochs": 3},
+        recipe=FULL_RECIPE,
+        model={"data_aug_layer": {"random_flip": {"mode": "horizontal"}, "random_contrast": {"factor": 0.2}}},
+    )
+    whole = run(write(tmp_path / "whole", content))
+    whole.train()
+    whole.folder.close()
+
+    broken = run(write(tmp_path / "broken", content))
+    step, done = broken._step, 0
+
+    def stop_after(*batch: np.ndarray) -> None:
+        nonlocal done
+        step(*batch)
+        done += 1
+        if done == stop_at:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    broken._step = stop_after  # type: ignore[method-assign]
+    with pytest.raises(Interrupted, match="everything is saved"):
+        broken.train()
+    broken.folder.close()
+    resumed = run(write(tmp_path / "broken", content), resume=True)
+    resumed.train()
+    resumed.folder.close()
+
+    for expected, found in zip(whole.network.state_variables(), resumed.network.state_variables(), strict=True):
+        np.testing.assert_array_equal(expected.numpy(), found.numpy(), err_msg=expected.path)
+    assert [e.loss for e in whole.history] == [e.loss for e in resumed.history]
+
+
+def test_a_finished_run_is_left_as_it_is(tree: Path, tmp_path: Path) -> None:
+    path = write(tmp_path / "exp", settings(tree))
+    first = trained(path)
+    before = first.checkpoint.stat().st_mtime_ns
+    again = run(path)
+    assert again.folder.finished
+    assert again.result().history == first.history
+    again.folder.close()
+    assert first.checkpoint.stat().st_mtime_ns == before
+
+
+def test_an_unfinished_run_is_not_overwritten_by_accident(tree: Path, tmp_path: Path) -> None:
+    path = write(tmp_path / "exp", settings(tree))
+    stopped = run(path)
+    stopped._describe(finished=False)
+    stopped.folder.close()
+    with pytest.raises(TrainingError, match=r"unfinished run; go on with --resume"):
+        train(path)
+
+
+def test_another_experiments_folder_is_refused(tree: Path, tmp_path: Path) -> None:
+    trained(write(tmp_path / "exp", settings(tree)))
+    other = write(tmp_path / "exp", settings(tree, fit={"epochs": 3}))
+    with pytest.raises(TrainingError, match=r"fit\.epochs: 2 there, 3 here"):
+        train(other)
+
+
+def test_a_checkpoint_path_in_another_experiments_folder_is_refused(tree: Path, tmp_path: Path) -> None:
+    elsewhere = {"model_checkpoint": {"filepath": str(tmp_path / "other" / "model.{epoch:02d}.keras")}}
+    with pytest.raises(ConfigError, match="not in this experiment's folder"):
+        train(write(tmp_path / "exp", settings(tree, fit={"callbacks": elsewhere})))
+
+
+def test_a_loss_that_is_not_a_number_stops_with_advice(tree: Path, tmp_path: Path) -> None:
+    content = settings(tree, compile={"optimizer": {"sgd": {"learning_rate": 1e30}}}, fit={"epochs": 9})
+    with pytest.raises(TrainingError, match=r"loss became (nan|inf).*lower the learning rate \(1e\+30\)"):
+        trained(write(tmp_path / "exp", content))
+
+
+def test_out_of_memory_names_a_batch_size_to_try(tree: Path, tmp_path: Path) -> None:
+    made = run(write(tmp_path / "exp", settings(tree)))
+    # A real refusal by the allocator: one picture of 4 TB.
+    huge = np.broadcast_to(np.zeros((1, 1, 1, 3), np.uint8), (8, 600_000, 600_000, 3))
+    try:
+        with pytest.raises(TrainingError, match=r"out of memory with batches of 8.*data\.batch_size=4"):
+            made._step(huge, np.eye(4, dtype=np.float32)[[0] * 8])
+    finally:
+        made.folder.close()
+
+
+def test_early_stopping_ends_after_its_patience(tree: Path, tmp_path: Path) -> None:
+    stopping = {"early_stopping": {"monitor": "val_loss", "patience": 2, "min_delta": 100.0}}
+    done = trained(write(tmp_path / "exp", settings(tree, fit={"epochs": 9, "callbacks": stopping})))
+    assert len(done.history) == 3
+
+
+def test_the_rate_is_lowered_on_a_plateau_down_to_its_floor(tree: Path, tmp_path: Path) -> None:
+    plateau = {
+        "reduce_on_plateau": {"monitor": "val_loss", "factor": 0.1, "patience": 1, "min_delta": 100.0, "min_lr": 0.001}
+    }
+    done = trained(write(tmp_path / "exp", settings(tree, fit={"epochs": 5, "callbacks": plateau})))
+    rates = [epoch.learning_rate for epoch in done.history]
+    assert rates == pytest.approx([0.05, 0.05, 0.005, 0.001, 0.001])
+
+
+def test_only_the_best_and_the_last_are_kept(tree: Path, tmp_path: Path) -> None:
+    saving = {"model_checkpoint": {"monitor": "val_loss", "keep": 1}}
+    done = trained(write(tmp_path / "exp", settings(tree, fit={"epochs": 4, "callbacks": saving})))
+    left = {path.name for path in done.folder.glob("*.keras")}
+    assert left == {done.checkpoint.name, done.history[-1].checkpoint}
+
+
+def test_sizes_grow_as_the_stages_say_and_the_test_size_is_chosen_on_validation(tree: Path, tmp_path: Path) -> None:
+    done = trained(write(tmp_path / "exp", settings(tree, fit={"epochs": 3}, recipe=FULL_RECIPE)))
+    assert [epoch.image_size for epoch in done.history] == ["24x24", "32x32", "32x32"]
+    tried = done.best["test_sizes"]
+    assert min(tried, key=lambda size: tried[size]["loss"]) == "x".join(map(str, done.best["image_size"]))
+    assert "40x40" in tried
+
+
+def test_a_class_count_that_disagrees_with_the_folders_says_what_to_do(tree: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"model\.classes: 7, but .* has 4 class folders; set model\.classes: 4"):
+        train(write(tmp_path / "exp", settings(tree, model={"weights": None, "classes": 7})))
+
+
+def test_a_missing_data_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nowhere"):
+        train(write(tmp_path / "exp", settings(tmp_path / "nowhere")))
+
+
+def test_a_broken_picture_is_named_and_left_out(drawn: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    split(drawn, drawn / "car_dataset_labels.csv", tmp_path / "v1")
+    victim = sorted((tmp_path / "v1" / "train").glob("*/*.jpg"))[0]
+    broken = victim.read_bytes()[:200]
+    victim.unlink()  # a hard link: the drawn picture itself stays whole
+    victim.write_bytes(broken)
+    pictures = load_pictures(read_experiment(write(tmp_path / "exp", settings(tmp_path / "v1"))))
+    everything = len(pictures.tree.train) + len(pictures.tree.validation)
+    assert len(pictures.train_rows) + len(pictures.validation_rows) == everything - 1
+    assert victim.name in caplog.text
+
+
+def test_training_in_a_thread_works_without_signals(tree: Path, tmp_path: Path) -> None:
+    path, found = write(tmp_path / "exp", settings(tree)), []
+    thread = threading.Thread(target=lambda: found.append(trained(path)))
+    thread.start()
+    thread.join()
+    assert len(found[0].history) == 2
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(tree: Path, tmp_path: Path) -> None:
+    """A file-size limit of the kernel stands in for the full disk: no file may pass one megabyte."""
+    path = write(tmp_path / "exp", settings(tree, fit={"epochs": 1}, hardware={"precision": "float32"}))
+    code = (
+        "import resource, sys; from pathlib import Path; from whichcar.training.train import train\n"
+        "from whichcar.errors import TrainingError\n"
+        "from whichcar.training import preparation\n"
+        "from whichcar.data.packed import pack\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))\n"
+        "try: train(Path(sys.argv[1]))\n"
+        "except TrainingError as error: print(error); sys.exit(2)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False)
+    assert ended.returncode == 2, ended.stderr
+    assert "the disk is full; what was saved is untouched: make room and go on with --resume" in ended.stdout
+    assert not list(path.parent.glob("*.keras"))
+    assert not [entry for entry in path.parent.rglob(".*") if entry.is_file()]
