@@ -117,6 +117,8 @@ def config(file: Path | None, overrides: tuple[str, ...]) -> None:
     from whichcar import summary
 
     if file is None:
+        if overrides:
+            raise click.UsageError("--set needs the FILE it is laid over")
         from whichcar.config_table import describe_settings
 
         _say(summary.of_setting_table(describe_settings()))
