@@ -1,6 +1,6 @@
 """How fast is one training step of ResNet-50 (224 pixels, batch 32) against stock Keras and against PyTorch?
 
-Command:  python benchmarks/training_step.py            (about 6 minutes on 2 cores; PyTorch joins in if it is installed)
+Command:  python benchmarks/training_step.py            (6 minutes on 2 cores; PyTorch joins in if installed)
 Expected: at least 1.4 times stock Keras (`model.fit`, mixed_bfloat16, TensorFlow) and 1.0 times PyTorch (bfloat16,
           channels last) on a processor with avx512_bf16.
 
