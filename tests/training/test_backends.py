@@ -41,7 +41,8 @@ losses = []
 for step in range(20):
     images = rng.integers(0, 256, (6, 40, 32, 3), dtype=np.uint8)
     network.optimizer.learning_rate = 0.01 * rate_share(step, 20, experiment.recipe)
-    losses.append(float(network.computing.train_on_batch(images, np.eye(5, dtype=np.float32)[images[:, 0, 0, 0] % 5])[0]))
+    labels = np.eye(5, dtype=np.float32)[images[:, 0, 0, 0] % 5]
+    losses.append(float(network.computing.train_on_batch(images, labels)[0]))
 score = network.computing.predict_on_batch(images)
 print(json.dumps([keras.backend.backend(), losses, score.tolist()]))
 """

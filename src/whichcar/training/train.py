@@ -101,7 +101,7 @@ def train(
     except OSError as error:
         if is_disk_full(error):
             raise TrainingError(
-                f"{folder.path}: the disk is full; what was saved before is untouched: make room and go on with --resume"
+                f"{folder.path}: the disk is full; what was saved is untouched: make room and go on with --resume"
             ) from error
         raise
     finally:
@@ -209,7 +209,7 @@ class Run:
         if not math.isfinite(loss):
             raise TrainingError(
                 f"{self.folder.path}: the loss became {loss} in epoch {progress.epoch + 1}, batch {progress.step + 1}; "
-                f"lower the learning rate ({self.rate:g}) or lengthen recipe.warmup_steps, and start anew with --overwrite"
+                f"lower the learning rate ({self.rate:g}) or warm up for longer, and start anew with --overwrite"
             )
         if progress.seen:  # the first step may compile
             progress.timed += len(images)
