@@ -4,7 +4,7 @@ Command:  python benchmarks/input_pipeline.py           (about 4 minutes on 2 co
 Expected: at least 0.97 times the speed of one synthetic batch repeated.
 
 Both sides train the same network in the same process, in turns; the real one draws shuffled batches from the decoded
-cache, with mixup and CutMix. WHICHCAR_DATA names a folder with car_ims/ and car_dataset_labels.csv; else cars are drawn.
+cache, with mixup and CutMix. WHICHCAR_DATA names a folder with car_ims/ and car_dataset_labels.csv; else drawn cars.
 """
 
 import itertools

@@ -39,6 +39,8 @@ from whichcar.training.validation import Score, score_sizes, validate
 from whichcar.training.watch import Watch
 
 log = logging.getLogger(__name__)
+# An epoch's end is a good place to go on from, but a state is 300 MB: short epochs share one.
+EPOCH_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,7 @@ class Run:
         self.batches = make_batches(experiment, pictures)
         self.progress = Progress()
         self.history: list[Epoch] = []
+        self._saved = time.monotonic()
         callbacks = experiment.fit.callbacks
         self.keeper = Keeper(folder, callbacks.model_checkpoint, network, self._about())
         stopping, plateau = callbacks.early_stopping, callbacks.reduce_on_plateau
@@ -158,6 +161,12 @@ class Run:
             "plateau": self.plateau.state() if self.plateau else None,
         }
         save_state(self.folder.state, self.network.state_variables(), record)
+        self._saved = time.monotonic()
+
+    def _save_after(self, seconds: float) -> None:
+        """Write the state if the last one is older than this."""
+        if time.monotonic() - self._saved > seconds:
+            self.save()
 
     def restore(self) -> None:
         """Go on from the saved state."""
@@ -175,7 +184,7 @@ class Run:
         size = train_size if self.experiment.recipe.stages else self.experiment.data.image_size
         self.network.set_sizes(train_size, size)
         plain = progress.epoch >= len(self.sizes) - self.experiment.recipe.plain_epochs
-        began, last_save = time.monotonic() - progress.seconds, time.monotonic()
+        began = time.monotonic() - progress.seconds
         label = f"epoch {progress.epoch + 1}/{len(self.sizes)} at {train_size[0]}x{train_size[1]}"
         with Bar(label, len(self.batches) * batch_size) as bar:
             bar.update(progress.step * batch_size)
@@ -187,9 +196,7 @@ class Run:
                 if stop.is_set():
                     self.save()
                     raise Interrupted(f"{self.folder.path}: stopped in epoch {progress.epoch + 1}; everything is saved")
-                if time.monotonic() - last_save > 60 * self.experiment.hardware.save_minutes:
-                    self.save()
-                    last_save = time.monotonic()
+                self._save_after(60 * self.experiment.hardware.save_minutes)
         score = self._validate()
         progress.seconds = time.monotonic() - began
         self._end_epoch(score, size, events)
@@ -261,7 +268,7 @@ class Run:
         )
         self._look(epoch)
         self.progress = Progress(epoch.epoch, seconds=progress.seconds, rate_factor=progress.rate_factor)
-        self.save()
+        self._save_after(min(EPOCH_SECONDS, 60 * self.experiment.hardware.save_minutes))
         write_history(self.folder.path / "history.csv", self.history)
         draw_curves(self.folder.path / "curves.png", self.history, self.folder.path.name)
         events.add(epoch, self.network.computing)
