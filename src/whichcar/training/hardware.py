@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import logging
 import os
 import platform
+import sys
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,7 +71,10 @@ def prepare(precision: str = "auto") -> Hardware:
     os.environ["KERAS_BACKEND"] = choose_backend()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("ABSL_MIN_LOG_LEVEL", "2")
-    import keras
+    with _native_messages_hidden():
+        import keras
+    # It warns when steps are compiled anew, which growing pictures mean to do.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
     backend = keras.backend.backend()
     device, on_gpu = _device(backend)
@@ -76,6 +83,27 @@ def prepare(precision: str = "auto") -> Hardware:
     hardware = Hardware(backend, precision, device, len(os.sched_getaffinity(0)))
     log.info("Keras %s on %s, %s, %s", keras.__version__, backend, device, precision)
     return hardware
+
+
+@contextlib.contextmanager
+def _native_messages_hidden() -> Iterator[None]:
+    """Keep what C++ writes to standard error off the screen: TensorFlow greets there before its log level counts.
+
+    When the block raises, what was written is shown after all.
+    """
+    sys.stderr.flush()
+    shown = os.dup(2)
+    with tempfile.TemporaryFile() as hidden:
+        os.dup2(hidden.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            hidden.seek(0)
+            os.write(shown, hidden.read())
+            raise
+        finally:
+            os.dup2(shown, 2)
+            os.close(shown)
 
 
 def fused_batch_norm_is_faster(backend: str) -> bool:
@@ -93,7 +121,9 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def make_deterministic() -> None:
     """Ask the backend for operations that give the same bits every time (JAX on a CPU does so by itself)."""
-    if os.environ.get("KERAS_BACKEND") == "tensorflow":
+    import keras
+
+    if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
         tf.config.experimental.enable_op_determinism()
