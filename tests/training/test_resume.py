@@ -68,7 +68,9 @@ def weights(folder: Path) -> dict[str, np.ndarray]:
 
 def test_a_run_that_was_stopped_and_killed_gives_the_same_weights(content: dict, tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    assert start(whole, content).wait() == 0
+    uninterrupted = start(whole, content)
+    _, said = uninterrupted.communicate()
+    assert uninterrupted.returncode == 0, said
 
     stopped = start(broken, content)
     wait_for(stopped, broken, 1)
@@ -84,7 +86,8 @@ def test_a_run_that_was_stopped_and_killed_gives_the_same_weights(content: dict,
     assert killed.returncode == -signal.SIGKILL
 
     last = start(broken, content, "--resume")
-    assert last.wait() == 0, last.communicate()
+    _, said = last.communicate()
+    assert last.returncode == 0, said
     expected, found = weights(whole), weights(broken)
     assert len(expected) == len(found) > 300
     for name, values in expected.items():

@@ -76,10 +76,15 @@ def run(path: Path, resume: bool = False) -> Run:
     experiment = read_experiment(path)
     folder = ExperimentFolder(path, experiment)
     going_on = folder.open(resume, overwrite=False)
-    pictures = load_pictures(experiment)
-    made = Run(experiment, folder, prepare("float32"), pictures, tiny_network(path, len(pictures.tree.class_folders)))
-    if going_on:
-        made.restore()
+    try:
+        pictures = load_pictures(experiment)
+        network = tiny_network(path, len(pictures.tree.class_folders))
+        made = Run(experiment, folder, prepare("float32"), pictures, network)
+        if going_on:
+            made.restore()
+    except TrainingError:
+        folder.close()
+        raise
     return made
 
 
@@ -195,12 +200,21 @@ def test_a_stopped_run_goes_on_to_the_same_weights(tree: Path, tmp_path: Path, s
 def test_a_finished_run_is_left_as_it_is(tree: Path, tmp_path: Path) -> None:
     path = write(tmp_path / "exp", settings(tree))
     first = trained(path)
-    before = first.checkpoint.stat().st_mtime_ns
-    again = run(path)
-    assert again.folder.finished
-    assert again.result().history == first.history
-    again.folder.close()
-    assert first.checkpoint.stat().st_mtime_ns == before
+    before = {entry: entry.stat().st_mtime_ns for entry in first.folder.rglob("*") if entry.name != "lock"}
+    assert train(path) == train(path, resume=True) == first
+    assert before == {entry: entry.stat().st_mtime_ns for entry in first.folder.rglob("*") if entry.name != "lock"}
+
+
+def test_a_stopped_run_is_not_taken_up_with_other_pictures(drawn: Path, tmp_path: Path) -> None:
+    split(drawn, drawn / "car_dataset_labels.csv", tmp_path / "v1")
+    path = write(tmp_path / "exp", settings(tmp_path / "v1"))
+    stopped = run(path)
+    stopped._describe(finished=False)
+    stopped.save()
+    stopped.folder.close()
+    sorted((tmp_path / "v1" / "train").glob("*/*.jpg"))[0].unlink()
+    with pytest.raises(TrainingError, match="changed since this run was stopped"):
+        run(path, resume=True)
 
 
 def test_an_unfinished_run_is_not_overwritten_by_accident(tree: Path, tmp_path: Path) -> None:

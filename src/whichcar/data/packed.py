@@ -58,6 +58,7 @@ class PackedImages:
 
     def __init__(self, folder: Path, paths: Sequence[Path]) -> None:
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        self.key = folder.name
         self.skipped = [Skipped(paths[row], f"{paths[row]}: {reason}") for row, reason in index["skipped"]]
         path = folder / PICTURES
         with path.open("rb") as file:
@@ -218,9 +219,7 @@ def _build(folder: Path, paths: Sequence[Path], size: tuple[int, int], workers: 
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def _write_pictures(
-    target: Path, paths: Sequence[Path], size: tuple[int, int], workers: int
-) -> list[tuple[int, str]]:
+def _write_pictures(target: Path, paths: Sequence[Path], size: tuple[int, int], workers: int) -> list[tuple[int, str]]:
     """Write the rows; return the numbers of those that cannot be read, with the reason."""
     skipped = []
     with target.open("wb") as file:

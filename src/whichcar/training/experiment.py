@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import glob
 import json
 import os
 import platform
+import re
+import shlex
 import shutil
 import sys
 import time
@@ -21,6 +24,8 @@ from whichcar.training.hardware import Hardware
 from whichcar.training.state import NAME as STATE
 
 RESOLVED = "resolved.json"
+# What a run and its evaluation leave besides checkpoints, and `--overwrite` takes away.
+LEFT = ("history.csv", "curves.png", "environment.json", "result.json", "predictions.csv", "report.html")
 PACKAGES = ("whichcar", "keras", "tensorflow-cpu", "tensorflow", "jax", "numpy", "pillow")
 
 
@@ -35,6 +40,7 @@ class ExperimentFolder:
         self.logs = self.path / self._own(callbacks.tensor_board.log_dir, "tensor_board.log_dir")
         self.state = self.path / "state" / STATE
         self._settings = experiment.model_dump(mode="json", exclude={"hardware"})
+        self._weights = Path(experiment.model.weights or "").expanduser().resolve()
         self._lock: IO[str] | None = None
 
     def open(self, resume: bool, overwrite: bool) -> bool:
@@ -68,7 +74,7 @@ class ExperimentFolder:
     def describe(self, hardware: Hardware, about: dict[str, Any], finished: bool) -> None:
         """Write resolved.json, environment.json and, where the config came from elsewhere, config.yml."""
         kept = self.path / "config.yml"
-        if not kept.exists():
+        if not finished and kept.resolve() != self.config_path.resolve():
             shutil.copyfile(self.config_path, kept)
         write_json(self.path / RESOLVED, {"finished": finished, "settings": self._settings, **about})
         if not finished:
@@ -77,6 +83,11 @@ class ExperimentFolder:
     def write_best(self, record: dict[str, Any]) -> None:
         """Name the checkpoint that evaluation uses."""
         write_json(self.path / BEST, record)
+
+    def read_best(self) -> dict[str, Any]:
+        """Return what best.json holds."""
+        best: dict[str, Any] = json.loads((self.path / BEST).read_text(encoding="utf-8"))
+        return best
 
     def close(self) -> None:
         """Give the folder back."""
@@ -97,13 +108,24 @@ class ExperimentFolder:
             raise TrainingError(f"{self.path}: cannot be written ({error.strerror})") from error
 
     def _clear(self) -> None:
-        for name in (RESOLVED, BEST, "history.csv", "curves.png", "environment.json"):
+        """Delete the run that is here, but neither the weights that the new one starts from nor what is not ours."""
+        for checkpoint in self._checkpoints():
+            if checkpoint.resolve() != self._weights:
+                checkpoint.unlink()
+        for name in (RESOLVED, BEST, *LEFT):
             (self.path / name).unlink(missing_ok=True)
         self.state.unlink(missing_ok=True)
-        shutil.rmtree(self.logs, ignore_errors=True)
-        for suffix in (".h5", ".keras"):
-            for checkpoint in self.path.glob(f"*{suffix}"):
-                checkpoint.unlink()
+        for folder in (self.logs, self.path / "plots"):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _checkpoints(self) -> list[Path]:
+        """The checkpoints of the run that is here, by the pattern it was given."""
+        record = self.path / RESOLVED
+        pattern = self.pattern
+        if record.exists():
+            settings = json.loads(record.read_text(encoding="utf-8"))["settings"]
+            pattern = Path(settings["fit"]["callbacks"]["model_checkpoint"]["filepath"]).name
+        return list(self.path.glob("*".join(map(glob.escape, re.split(r"{.*?}", pattern)))))
 
     def _own(self, name: str, key: str) -> str:
         given = Path(name).expanduser()
@@ -125,7 +147,7 @@ def folder_of(config_path: Path) -> Path:
 def environment(hardware: Hardware) -> dict[str, Any]:
     """What a run ran on and how it was called."""
     return {
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "backend": hardware.backend,
         "precision": hardware.precision,

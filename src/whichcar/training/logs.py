@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     import keras
 
 
+HISTORY = "history.csv"
+
+
 @dataclass(frozen=True, slots=True)
 class Epoch:
     """One row of history.csv. `epoch` counts from 1; `val_loss` is cross-entropy without smoothing or penalties."""
@@ -42,6 +45,13 @@ def write_history(path: Path, history: Sequence[Epoch]) -> None:
     for epoch in history:
         table.writerow({key: _short(value) for key, value in asdict(epoch).items()})
     write_text(path, text.getvalue())
+
+
+def read_history(path: Path) -> tuple[Epoch, ...]:
+    """Read the epochs of a CSV that `write_history` wrote."""
+    kinds = {field.name: {"int": int, "float": float, "str": str}[str(field.type)] for field in fields(Epoch)}
+    with path.open(encoding="utf-8", newline="") as file:
+        return tuple(Epoch(**{key: kinds[key](value) for key, value in row.items()}) for row in csv.DictReader(file))
 
 
 def draw_curves(path: Path, history: Sequence[Epoch], title: str) -> None:

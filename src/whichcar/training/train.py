@@ -22,7 +22,7 @@ from whichcar.training.checkpoint import Metadata
 from whichcar.training.experiment import ExperimentFolder, versions
 from whichcar.training.hardware import Hardware, is_out_of_memory, make_deterministic, prepare
 from whichcar.training.keeping import Keeper
-from whichcar.training.logs import Epoch, EventLog, draw_curves, write_history
+from whichcar.training.logs import HISTORY, Epoch, EventLog, draw_curves, read_history, write_history
 from whichcar.training.optimizer import averaged_weights, rate_share
 from whichcar.training.preparation import (
     Network,
@@ -88,6 +88,8 @@ def train(
     folder = ExperimentFolder(Path(config_path), experiment)
     try:
         going_on = folder.open(resume, overwrite)
+        if folder.finished:
+            return _trained(folder)
         hardware = prepare(experiment.hardware.precision)
         import keras
 
@@ -99,7 +101,7 @@ def train(
         run = Run(experiment, folder, hardware, pictures, network)
         if going_on:
             run.restore()
-        return run.result() if folder.finished else run.train()
+        return run.train()
     except OSError as error:
         if is_disk_full(error):
             raise TrainingError(
@@ -144,16 +146,12 @@ class Run:
             events.close()
         self.save()
         self._describe(finished=True)
-        return self.result()
-
-    def result(self) -> Trained:
-        """Say what lies in the folder."""
-        path, best = self.folder.path, self.keeper.best
-        return Trained(path, path / best["checkpoint"], best, tuple(self.history))
+        return _trained(self.folder)
 
     def save(self) -> None:
         """Write the state."""
         record = {
+            "pictures": self.pictures.images.key,
             "progress": asdict(self.progress),
             "history": [asdict(epoch) for epoch in self.history],
             "keeper": self.keeper.state(),
@@ -171,6 +169,11 @@ class Run:
     def restore(self) -> None:
         """Go on from the saved state."""
         record = load_state(self.folder.state, self.network.state_variables())
+        if record["pictures"] != self.pictures.images.key:
+            raise TrainingError(
+                f"{self.folder.path}: the pictures of {self.experiment.data.directory} changed since this run was "
+                "stopped; put them back, or start anew with --overwrite"
+            )
         self.progress = Progress(**record["progress"])
         self.history = [Epoch(**row) for row in record["history"]]
         self.keeper.restore(record["keeper"])
@@ -269,7 +272,7 @@ class Run:
         self._look(epoch)
         self.progress = Progress(epoch.epoch, seconds=progress.seconds, rate_factor=progress.rate_factor)
         self._save_after(min(EPOCH_SECONDS, 60 * self.experiment.hardware.save_minutes))
-        write_history(self.folder.path / "history.csv", self.history)
+        write_history(self.folder.path / HISTORY, self.history)
         draw_curves(self.folder.path / "curves.png", self.history, self.folder.path.name)
         events.add(epoch, self.network.computing)
 
@@ -315,3 +318,8 @@ class Run:
             "left_out": [skipped.reason for skipped in pictures.images.skipped],
         }
         self.folder.describe(self.hardware, about, finished)
+
+
+def _trained(folder: ExperimentFolder) -> Trained:
+    best = folder.read_best()
+    return Trained(folder.path, folder.path / best["checkpoint"], best, read_history(folder.path / HISTORY))
