@@ -136,6 +136,15 @@ def test_without_data_the_section_is_asked_for(path: Path) -> None:
         read_experiment(path)
 
 
+def test_what_an_alias_shares_is_changed_only_where_it_was_set(path: Path) -> None:
+    text = "early_stopping: &patient {patience: 3}\n    reduce_on_plateau: *patient"
+    path.write_text(f"seed: 1\ndata: {{directory: x}}\nfit:\n  callbacks:\n    {text}\n", encoding="utf-8")
+    callbacks = read_experiment(path, ["fit.callbacks.early_stopping.patience=5"]).fit.callbacks
+    assert callbacks.early_stopping is not None
+    assert callbacks.reduce_on_plateau is not None
+    assert (callbacks.early_stopping.patience, callbacks.reduce_on_plateau.patience) == (5, 3)
+
+
 def test_null_takes_a_callback_away(path: Path) -> None:
     assert read_experiment(path).fit.callbacks.early_stopping is not None
     assert read_experiment(path, ["fit.callbacks.early_stopping=null"]).fit.callbacks.early_stopping is None

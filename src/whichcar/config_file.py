@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -82,7 +81,7 @@ def _resolve(path: str | Path, overrides: Sequence[str]) -> tuple[Experiment, di
     for override in overrides:
         try:
             name, value = _parse(override)
-            raw = _lay_over(raw, name, value)
+            raw = _lay_over(raw, name.split("."), value)
         except ValueError as error:
             problems.append(Problem(f"--set {override}", str(error)))
             continue
@@ -119,22 +118,21 @@ def _parse(override: str) -> tuple[str, Any]:
         raise ValueError(f"the value is not YAML: {_reason(error)}") from None
 
 
-def _lay_over(raw: dict[str, Any], name: str, value: Any) -> dict[str, Any]:  # noqa: ANN401
-    """Return the settings with one changed. Null takes a callback away, since no line can be deleted from here."""
-    changed = copy.deepcopy(raw)
-    *sections, last = name.split(".")
-    here = changed
-    for number, section in enumerate(sections, start=1):
-        if here.get(section) is None:
-            here[section] = {}
-        here = here[section]
-        if not isinstance(here, dict):
-            raise ValueError(f"{'.'.join(sections[:number])} has no settings inside; set it whole")
-    if value is None and sections == ["fit", "callbacks"] and last in Callbacks.model_fields:
-        here.pop(last, None)
-    else:
-        here[last] = value
-    return changed
+def _lay_over(raw: dict[str, Any], keys: Sequence[str], value: Any, before: tuple[str, ...] = ()) -> dict[str, Any]:  # noqa: ANN401
+    """Return the settings with one changed, copied along the way: what an alias shares stays as it was elsewhere.
+
+    Null takes a callback away, since no line can be deleted from here.
+    """
+    key, *rest = keys
+    if not rest:
+        if value is None and before == ("fit", "callbacks") and key in Callbacks.model_fields:
+            return {other: kept for other, kept in raw.items() if other != key}
+        return raw | {key: value}
+    inner = {} if raw.get(key) is None else raw[key]
+    here = (*before, key)
+    if not isinstance(inner, dict):
+        raise ValueError(f"{'.'.join(here)} has no settings inside; set it whole")
+    return raw | {key: _lay_over(inner, rest, value, here)}
 
 
 def _leaves(section: Section | dict[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
