@@ -51,7 +51,7 @@ def test_result_json_holds_every_number_with_what_made_it(experiment: Path, tree
     assert result["data"]["root"] == str(tree)
     assert (result["data"]["part"], result["data"]["pictures"], result["data"]["unreadable"]) == ("test", 5, 1)
     assert result["image_size"] == [24, 32]
-    assert {"python", "keras", "numpy", "pillow"} <= result["versions"].keys()
+    assert {"python", "whichcar", "keras", "numpy", "pillow"} <= result["versions"].keys()
     assert {"backend", "device", "cores", "precision"} <= result["hardware"].keys()
     assert [row["name"] for row in result["classes"]] == ["Blue C/V Van 2012", "Green Coupe 2010", "Red Sedan 2011"]
     assert result["time"].endswith("+00:00")

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from whichcar import files, progress
+from whichcar import __version__, files, progress
 from whichcar.errors import DataError
 from whichcar.evaluation import metrics, plots
 from whichcar.evaluation.classifier import Classifier, Probabilities, best_of
@@ -174,7 +174,7 @@ def _origin(classifier: Classifier, part: Part, experiment: Path, data: Path | N
     return Origin(
         command=shlex.join(command),
         time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        versions={"python": platform.python_version(), **versions()},
+        versions={"python": platform.python_version(), "whichcar": __version__, **versions()},
         hardware={name: str(value) for name, value in dataclasses.asdict(hardware).items()},
         experiment=home.resolve().name,
         checkpoint=classifier.checkpoint.name,
