@@ -55,7 +55,7 @@ def _cell_and_font(count: int) -> tuple[float, float]:
         return 0.42, 9.0
     if count <= 100:
         return 0.2, 7.5
-    return (0.15, 6.5) if count <= NAMED else (36 / count, 0.0)
+    return (0.15, 6.5) if count <= NAMED else (24 / count, 0.0)
 
 
 def _cells(axes: Axes, matrix: npt.NDArray[np.int64], font: float) -> None:
