@@ -4,7 +4,6 @@ import itertools
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest

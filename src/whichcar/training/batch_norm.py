@@ -16,8 +16,8 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     """`keras.layers.BatchNormalization` over the last axis of (n, h, w, c) by `fused_batch_norm`. TensorFlow only.
 
     Input and output are in the compute dtype (bfloat16 or float32); scale, offset and moments are float32, as in Keras'
-    layer. Weights have the same names, shapes and order, so files fit either layer. Moving moments use the biased
-    variance, as Keras does: the fused op returns the unbiased one, which is scaled back.
+    layer. Weights have the same names, shapes and order, so files of weights fit either layer. Moving moments use the
+    biased variance, as Keras does: the fused op returns the unbiased one, which is scaled back.
     """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:  # noqa: ANN401
@@ -45,3 +45,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
             self.moving_mean.assign(self.moving_mean * keep + mean * (1.0 - keep))
             self.moving_variance.assign(self.moving_variance * keep + variance * (1.0 - keep))
         return outputs
+
+
+# Keras names a layer's place in a file of weights after its class.
+FusedBatchNormalization.__name__ = keras.layers.BatchNormalization.__name__

@@ -38,13 +38,22 @@ class Metadata:
 
 
 def save_checkpoint(model: keras.Model, metadata: Metadata, path: Path) -> None:
-    """Write model and metadata to `path` (.keras or .h5), whole or not at all."""
-    with replaced(path) as beside:
-        with warnings.catch_warnings():
-            # The specification names `.h5`; Keras calls it legacy at every save.
-            warnings.simplefilter("ignore")
+    """Write model and metadata to `path` (.keras or .h5), whole or not at all.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written.
+    """
+    with replaced(path) as beside, warnings.catch_warnings():
+        # The specification names `.h5`; Keras calls it legacy at every save.
+        warnings.simplefilter("ignore")
+        try:
             _save_quietly(model, beside)
-        write_metadata(beside, metadata)
+            write_metadata(beside, metadata)
+        except RuntimeError as error:
+            # What HDF5 makes of a disk that is full when it closes a file.
+            if "errno = " not in str(error):
+                raise
+            raise OSError(str(error)) from error
 
 
 def write_metadata(path: Path, metadata: Metadata) -> None:

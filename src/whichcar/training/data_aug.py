@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
+from whichcar.config_augmentations import AUGMENTATIONS
 from whichcar.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -47,11 +50,14 @@ def create_data_aug_layer(data_aug_layer: Mapping[str, Mapping[str, Any]]) -> ke
     for name, parameters in data_aug_layer.items():
         if name not in LAYERS:
             raise ConfigError(f"data_aug_layer.{name}: no such layer; known are {', '.join(LAYERS)}")
-        keys = dict(parameters)
-        if isinstance(keys.get("factor"), list):
-            keys["factor"] = tuple(keys["factor"])
         try:
+            keys = AUGMENTATIONS[name].model_validate(parameters).model_dump(exclude_unset=True)
             made.add(getattr(keras.layers, LAYERS[name])(**keys))
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            place = ".".join(map(str, (name, *first["loc"])))
+            message = first["msg"].removeprefix("Value error, ")
+            raise ConfigError(f"data_aug_layer.{place}: {message}") from error
         except (TypeError, ValueError) as error:
             raise ConfigError(f"data_aug_layer.{name}: {str(error).splitlines()[0]}") from error
     return made

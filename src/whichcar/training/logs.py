@@ -96,9 +96,10 @@ class EventLog:
             raise MissingExtraError("tensorboardX", "cpu") from error
 
         self._every = histogram_freq
-        # purge_step hides what a killed run wrote after its last saved state.
-        self._train = SummaryWriter(str(folder / "train"), purge_step=start)
-        self._validation = SummaryWriter(str(folder / "validation"), purge_step=start)
+        # purge_step hides what a killed run wrote after its last saved state. A thread writes what is added; its own
+        # flush() does not wait for it, so it is told to do so every other second.
+        self._train = SummaryWriter(str(folder / "train"), purge_step=start, flush_secs=2)
+        self._validation = SummaryWriter(str(folder / "validation"), purge_step=start, flush_secs=2)
 
     def add(self, epoch: Epoch, model: keras.Model) -> None:
         """Write one epoch."""
@@ -110,8 +111,6 @@ class EventLog:
         if self._every and epoch.epoch % self._every == 0:
             for variable in model.weights:
                 self._train.add_histogram(variable.path, variable.numpy(), step)
-        self._train.flush()
-        self._validation.flush()
 
     def close(self) -> None:
         """Close the files."""

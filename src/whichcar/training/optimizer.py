@@ -24,15 +24,19 @@ def create_optimizer(experiment: Experiment, model: keras.Model) -> keras.optimi
     settings, recipe = experiment.compile.optimizer.chosen, experiment.recipe
     known = {Adam: keras.optimizers.Adam, AdamW: keras.optimizers.AdamW, Sgd: keras.optimizers.SGD}
     keys = settings.model_dump()
+    kind = known[type(settings)]
     if keys.get("weight_decay") == 0:
-        keys["weight_decay"] = None
+        # Keras' AdamW refuses to go without.
+        del keys["weight_decay"]
+        kind = keras.optimizers.Adam if kind is keras.optimizers.AdamW else kind
     if recipe.ema:
-        keys |= {"use_ema": True, "ema_momentum": recipe.ema}
+        # Keras takes the mean after every batch, also after those that only add to the gradient.
+        keys |= {"use_ema": True, "ema_momentum": recipe.ema ** (1 / recipe.gradient_accumulation)}
     if recipe.gradient_accumulation > 1:
         keys["gradient_accumulation_steps"] = recipe.gradient_accumulation
     head = {variable.path for variable in model.get_layer(HEAD).trainable_variables}
     rates = [recipe.head_rate if variable.path in head else 1.0 for variable in model.trainable_variables]
-    optimizer = _with_rates(known[type(settings)], rates)(**keys)
+    optimizer = _with_rates(kind, rates)(**keys)
     optimizer.build(model.trainable_variables)
     if keys.get("weight_decay"):
         optimizer.exclude_from_weight_decay(var_list=[v for v in model.trainable_variables if len(v.shape) == 1])

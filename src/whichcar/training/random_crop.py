@@ -31,7 +31,6 @@ def sampling_weights(start: Any, length: Any, source: int, target: int) -> Any: 
     return weights / ops.maximum(ops.sum(weights, axis=-1, keepdims=True), 1e-6)
 
 
-@keras.saving.register_keras_serializable("whichcar")
 class RandomResizedCrop(keras.layers.Layer):
     """While training: a random box of each picture, squeezed to `train_size`. Else: the whole, squeezed to `size`.
 
@@ -51,8 +50,8 @@ class RandomResizedCrop(keras.layers.Layer):
         **keys: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(**keys)
-        self.size = tuple(size)
-        self.train_size = tuple(size)
+        self.size: tuple[int, int] = (size[0], size[1])
+        self.train_size = self.size
         self.side = tuple(side)
         self.generator = keras.random.SeedGenerator(seed)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,10 +66,13 @@ def create_model(
         raise ConfigError("model.classes: missing; give the number of classes")
     inputs = keras.Input(tuple(input_shape), name="image")
     x = inputs
+    # Left to themselves these layers take a plain `model(images)` for training, and so do all that follow them,
+    # batch-norm among them (`training=True` is the default of their `call`).
     if image_size is not None:
-        x = keras.layers.Resizing(*image_size, interpolation="bilinear", antialias=True, name="squeeze")(x)
+        squeeze = keras.layers.Resizing(*image_size, interpolation="bilinear", antialias=True, name="squeeze")
+        x = squeeze(x, training=False)
     if data_aug_layer:
-        x = create_data_aug_layer(data_aug_layer)(x)
+        x = create_data_aug_layer(data_aug_layer)(x, training=False)
     x = keras.layers.Rescaling(1.0, [-channel for channel in MEAN], name=PREPROCESSING)(x)
     x = _backbone(weights, x).output
     x = keras.layers.Dropout(dropout_rate, name="dropout")(x)
@@ -133,7 +138,7 @@ def load_saved_model(path: Path) -> keras.Model:
 
     try:
         return keras.models.load_model(path, compile=False)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"{path}: not a model that Keras can load ({reason}); train it anew") from error
 
@@ -163,10 +168,9 @@ def is_whole_model(path: Path) -> bool:
 def _backbone(weights: str | Path | None, x: Any) -> keras.Model:  # noqa: ANN401
     import keras
 
+    source = [] if weights is None else _pretrained(weights).layers
     model = keras.applications.ResNet50(include_top=False, weights=None, input_tensor=x, pooling="avg")
-    if weights is None:
-        return model
-    for layer in _pretrained(weights).layers:
+    for layer in source:
         values = layer.get_weights()
         if not values:
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,10 +21,10 @@ NAME = "state.npz"
 
 def save_state(path: Path, variables: Sequence[keras.Variable], progress: dict[str, Any]) -> None:
     """Write variables and progress (what JSON can hold) as one file, whole or not at all."""
-    arrays = {f"v{number}": np.asarray(variable.numpy()) for number, variable in enumerate(variables)}
+    arrays: dict[str, Any] = {f"v{number}": np.asarray(v.numpy()) for number, v in enumerate(variables)}
     text = np.frombuffer(json.dumps(progress).encode(), np.uint8)
     with replaced(path) as beside:
-        np.savez(beside, allow_pickle=False, progress=text, **arrays)
+        np.savez(beside, progress=text, **arrays)
 
 
 def load_state(path: Path, variables: Sequence[keras.Variable]) -> dict[str, Any]:
@@ -33,10 +34,10 @@ def load_state(path: Path, variables: Sequence[keras.Variable]) -> dict[str, Any
         TrainingError: the file is broken or belongs to another network.
     """
     try:
-        with np.load(path) as saved:
+        with path.open("rb") as file, np.load(file) as saved:
             progress: dict[str, Any] = json.loads(saved["progress"].tobytes())
             arrays = [saved[f"v{number}"] for number in range(len(saved.files) - 1)]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise TrainingError(f"{path}: cannot be read ({error}); start anew with --overwrite") from error
     if [a.shape for a in arrays] != [tuple(variable.shape) for variable in variables]:
         raise TrainingError(f"{path}: belongs to another network or optimizer; start anew with --overwrite")

@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from whichcar.config_file import read_experiment
+from whichcar.errors import ConfigError, TrainingError
+from whichcar.training.experiment import ExperimentFolder, environment, folder_of, versions
+from whichcar.training.hardware import Hardware
+
+HARDWARE = Hardware("tensorflow", "float32", "a processor", 2)
+SETTINGS: dict[str, Any] = {"seed": 1, "data": {"directory": "cars"}, "model": {"weights": None}}
+
+
+def write(path: Path, **sections: Any) -> Path:  # noqa: ANN401
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(SETTINGS | sections))
+    return path
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    return write(tmp_path / "exp_1" / "config.yml")
+
+
+def opened(config: Path, resume: bool = False, overwrite: bool = False) -> ExperimentFolder:
+    folder = ExperimentFolder(config, read_experiment(config))
+    try:
+        folder.open(resume, overwrite)
+    except TrainingError:
+        folder.close()
+        raise
+    return folder
+
+
+def ran(config: Path, finished: bool) -> None:
+    """Leave what a run leaves."""
+    folder = opened(config)
+    folder.describe(HARDWARE, {"class_names": ["a", "b"]}, finished=False)
+    if finished:
+        folder.describe(HARDWARE, {"class_names": ["a", "b"]}, finished=True)
+    folder.write_best({"checkpoint": "model.01-0.5000.keras"})
+    folder.state.write_bytes(b"state")
+    folder.logs.mkdir()
+    for name in ("model.01-0.5000.keras", "history.csv", "curves.png", "result.json", "report.html", "logs/events"):
+        (folder.path / name).write_text(name)
+    (folder.path / "plots").mkdir()
+    (folder.path / "plots" / "classes.png").write_text("plot")
+    folder.close()
+
+
+def test_a_config_belongs_to_its_folder_or_to_one_of_its_name(tmp_path: Path) -> None:
+    assert folder_of(write(tmp_path / "exp_1" / "config.yml")) == tmp_path / "exp_1"
+    assert folder_of(write(tmp_path / "exp_1" / "config.yaml")) == tmp_path / "exp_1"
+    assert folder_of(write(tmp_path / "small.yml")) == tmp_path / "small"
+    with pytest.raises(ConfigError, match=r"no such file; give an experiment's config\.yml"):
+        folder_of(tmp_path / "nothing.yml")
+
+
+def test_a_new_folder_has_nothing_to_go_on_from(config: Path) -> None:
+    folder = ExperimentFolder(config, read_experiment(config))
+    assert folder.open(resume=False, overwrite=False) is False
+    assert not folder.finished
+    folder.close()
+
+
+def test_what_a_run_is_gets_written_down(config: Path) -> None:
+    ran(config, finished=True)
+    resolved = json.loads((config.parent / "resolved.json").read_text())
+    assert resolved["finished"] is True
+    assert resolved["settings"]["data"]["batch_size"] == 32
+    assert resolved["class_names"] == ["a", "b"]
+    assert "hardware" not in resolved["settings"], "another machine may go on"
+    about = json.loads((config.parent / "environment.json").read_text())
+    assert (about["backend"], about["precision"], about["device"], about["cores"]) == (
+        *("tensorflow", "float32", "a processor"),
+        2,
+    )
+    assert about["versions"]["numpy"]
+    assert json.loads((config.parent / "best.json").read_text()) == {"checkpoint": "model.01-0.5000.keras"}
+
+
+def test_a_config_from_elsewhere_is_kept_as_given_and_stays_as_it_was(tmp_path: Path) -> None:
+    config = write(tmp_path / "small.yml")
+    ran(config, finished=True)
+    assert (tmp_path / "small" / "config.yml").read_text() == config.read_text()
+    write(config, seed=2)
+    folder = opened(config, overwrite=True)
+    folder.describe(HARDWARE, {}, finished=False)
+    kept = (tmp_path / "small" / "config.yml").read_text()
+    assert kept == config.read_text(), "the run anew brings its own config"
+    config.write_text("changed while it trains")
+    folder.describe(HARDWARE, {}, finished=True)
+    assert (tmp_path / "small" / "config.yml").read_text() == kept
+    folder.close()
+
+
+def test_a_run_with_other_settings_is_refused_with_the_difference(config: Path) -> None:
+    ran(config, finished=True)
+    write(config, model={"weights": None, "dropout_rate": 0.5})
+    for resume in (False, True):
+        with pytest.raises(TrainingError, match=r"other settings \(model.dropout_rate: 0.0 there, 0.5 here\)"):
+            opened(config, resume=resume)
+
+
+def test_where_it_runs_may_change_between_two_calls(config: Path) -> None:
+    ran(config, finished=True)
+    write(config, hardware={"precision": "bfloat16"})
+    folder = opened(config)
+    assert folder.finished
+    folder.close()
+
+
+def test_an_unfinished_run_wants_to_be_gone_on_with_or_overwritten(config: Path) -> None:
+    ran(config, finished=False)
+    with pytest.raises(TrainingError, match="unfinished run; go on with --resume, or --overwrite it"):
+        opened(config)
+    folder = ExperimentFolder(config, read_experiment(config))
+    assert folder.open(resume=True, overwrite=False) is True
+    folder.close()
+
+
+def test_overwriting_takes_away_the_run_and_nothing_else(config: Path) -> None:
+    ran(config, finished=True)
+    mine = [config.parent / name for name in ("notes.md", "resnet50_notop.h5", "state/lock", "config.yml")]
+    for path in mine[:2]:
+        path.write_text("mine")
+    folder = ExperimentFolder(config, read_experiment(config))
+    assert folder.open(resume=False, overwrite=True) is False
+    folder.close()
+    assert sorted(path for path in config.parent.rglob("*") if path.is_file()) == sorted(mine)
+
+
+def test_overwriting_knows_the_checkpoints_of_the_run_that_is_there(config: Path) -> None:
+    ran(config, finished=True)
+    write(config, fit={"callbacks": {"model_checkpoint": {"filepath": "weights-{epoch}.h5"}}})
+    opened(config, overwrite=True).close()
+    assert not list(config.parent.glob("*.keras"))
+
+
+def test_overwriting_spares_the_weights_that_the_new_run_starts_from(config: Path) -> None:
+    ran(config, finished=True)
+    start = config.parent / "model.01-0.5000.keras"
+    (config.parent / "model.02-0.4000.keras").write_text("another")
+    write(config, model={"weights": str(start)})
+    opened(config, overwrite=True).close()
+    assert [path.name for path in config.parent.glob("*.keras")] == [start.name]
+
+
+def test_a_checkpoint_or_log_path_in_another_folder_is_refused(tmp_path: Path, config: Path) -> None:
+    foreign = {"model_checkpoint": {"filepath": "experiments/exp_7/model.{epoch:02d}.h5"}}
+    write(config, fit={"callbacks": foreign})
+    with pytest.raises(ConfigError, match=r"model_checkpoint.filepath: lies in experiments/exp_7, .*model.{epoch:02d}"):
+        opened(config)
+    write(config, fit={"callbacks": {"tensor_board": {"log_dir": "/somewhere/logs"}}})
+    with pytest.raises(ConfigError, match=r"tensor_board.log_dir: lies in /somewhere, not in this experiment's folder"):
+        opened(config)
+
+
+def test_a_path_into_the_own_folder_is_taken(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = {
+        "model_checkpoint": {"filepath": "exp_1/model.{epoch:02d}-{val_loss:.4f}.h5"},
+        "tensor_board": {"log_dir": str(config.parent / "events")},
+    }
+    write(config, fit={"callbacks": own})
+    monkeypatch.chdir(config.parents[1])
+    folder = opened(config)
+    assert folder.pattern == "model.{epoch:02d}-{val_loss:.4f}.h5"
+    assert folder.logs == config.parent / "events"
+    folder.close()
+
+
+HOLDING = """
+import sys
+from pathlib import Path
+from whichcar.config_file import read_experiment
+from whichcar.training.experiment import ExperimentFolder
+
+config = Path(sys.argv[1])
+folder = ExperimentFolder(config, read_experiment(config))
+folder.open(False, False)
+print("open", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_second_process_is_kept_out_until_the_first_is_gone(config: Path) -> None:
+    other = subprocess.Popen(
+        [sys.executable, "-c", HOLDING, str(config)], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "open\n"
+        for overwrite in (False, True):
+            with pytest.raises(TrainingError, match="another process trains here; wait for it or stop it"):
+                opened(config, overwrite=overwrite)
+    finally:
+        other.kill()
+        other.communicate()
+    opened(config).close()
+
+
+def test_a_folder_given_back_can_be_taken_again(config: Path) -> None:
+    first = opened(config)
+    with pytest.raises(TrainingError, match="another process"):
+        opened(config)
+    first.close()
+    opened(config).close()
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    config = write(tmp_path / "small.yml")
+    (tmp_path / "small").write_text("a file in the way")
+    with pytest.raises(TrainingError, match=r"small: cannot be written"):
+        opened(config)
+
+
+def test_the_command_is_written_so_that_it_can_be_typed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/whichcar", "train", "my cars/config.yml"])
+    assert environment(HARDWARE)["command"] == "whichcar train 'my cars/config.yml'"
+    assert {"numpy", "pillow"} <= versions().keys()

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+
+import pytest
+
+from whichcar.errors import MissingExtraError, TrainingError
+from whichcar.training import hardware
+from whichcar.training.hardware import Hardware, choose_backend, fused_batch_norm_is_faster, is_out_of_memory, prepare
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """The packages that seem to be installed; a test puts its own in."""
+    names: set[str] = set()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if name in names else None)
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    monkeypatch.setattr(hardware, "_jax_sees_a_gpu", lambda: False)
+    return names
+
+
+def test_the_environment_wins(installed: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    installed |= {"tensorflow", "jax", "torch"}
+    for name in ("jax", "torch", "tensorflow"):
+        monkeypatch.setenv("KERAS_BACKEND", name)
+        assert choose_backend() == name
+
+
+def test_a_backend_that_is_not_there_is_an_error_that_lists_those_that_are(
+    installed: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed |= {"tensorflow", "jax"}
+    for name in ("torch", "tensorflwo"):
+        monkeypatch.setenv("KERAS_BACKEND", name)
+        with pytest.raises(TrainingError, match=f"KERAS_BACKEND={name}: not installed; here are: tensorflow, jax"):
+            choose_backend()
+
+
+def test_without_a_wish_the_processor_gets_tensorflow(installed: set[str]) -> None:
+    installed |= {"jax", "tensorflow"}
+    assert choose_backend() == "tensorflow"
+    installed -= {"tensorflow"}
+    assert choose_backend() == "jax"
+
+
+def test_a_gpu_that_jax_sees_gets_jax(installed: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    installed |= {"jax", "tensorflow"}
+    monkeypatch.setattr(hardware.Path, "exists", lambda path: str(path) == "/dev/nvidiactl")
+    assert choose_backend() == "tensorflow"
+    monkeypatch.setattr(hardware, "_jax_sees_a_gpu", lambda: True)
+    assert choose_backend() == "jax"
+    installed -= {"jax"}
+    assert choose_backend() == "tensorflow"
+
+
+def test_nothing_installed_says_what_installs_it(installed: set[str]) -> None:
+    with pytest.raises(MissingExtraError, match=r"pip install 'whichcar\[cpu\]'"):
+        choose_backend()
+    with pytest.raises(MissingExtraError, match=r"Keras is not installed; .* 'whichcar\[cpu\]'"):
+        prepare()
+
+
+def test_prepare_says_what_training_runs_on() -> None:
+    found = prepare("float32")
+    import keras
+
+    assert found.backend == os.environ["KERAS_BACKEND"] == keras.backend.backend()
+    assert (found.precision, found.policy) == ("float32", "float32")
+    assert found.device
+    assert found.cores == len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize(
+    ("flags", "precision"),
+    [({"avx2", "avx512f"}, "float32"), ({"avx512_bf16"}, "bfloat16"), ({"amx_bf16", "avx2"}, "bfloat16")],
+)
+def test_a_processor_gets_bfloat16_only_where_it_is_fast(
+    monkeypatch: pytest.MonkeyPatch, flags: set[str], precision: str
+) -> None:
+    monkeypatch.setattr(hardware, "_processor_flags", lambda: frozenset(flags))
+    monkeypatch.setattr(hardware, "_device", lambda backend: ("a processor", False))
+    assert prepare().precision == precision
+    assert prepare("float32").precision == "float32"
+    assert prepare("bfloat16").policy == "mixed_bfloat16"
+    monkeypatch.setattr(hardware, "_device", lambda backend: ("a GPU", True))
+    assert prepare().precision == "bfloat16"
+
+
+def test_the_other_backend_can_be_chosen_before_keras_is_loaded() -> None:
+    pytest.importorskip("jax")
+    code = (
+        "from whichcar.training.hardware import prepare; import sys; assert 'keras' not in sys.modules\n"
+        "found = prepare('float32'); import keras; print(found.backend, keras.backend.backend())\n"
+        "assert 'tensorflow' not in sys.modules"
+    )
+    environment = os.environ | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+    ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert (ended.stdout, ended.returncode) == ("jax jax\n", 0), ended.stderr
+
+
+def test_the_fused_norm_is_for_tensorflow_alone() -> None:
+    assert [fused_batch_norm_is_faster(name) for name in ("tensorflow", "jax", "torch")] == [True, False, False]
+
+
+class ResourceExhaustedError(Exception):
+    """Named as TensorFlow's."""
+
+
+class XlaRuntimeError(Exception):
+    """Named as JAX's."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        ResourceExhaustedError("Graph execution error"),
+        XlaRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes"),
+        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("OOM when allocating tensor with shape[512,1024]"),
+    ],
+)
+def test_memory_used_up_is_told_from_its_error(error: Exception) -> None:
+    assert is_out_of_memory(error)
+
+
+def test_the_error_of_numpy_for_memory_used_up_is_known() -> None:
+    import numpy as np
+
+    with pytest.raises(MemoryError) as caught:
+        np.empty((1 << 50,), np.uint8)
+    assert is_out_of_memory(caught.value)
+
+
+@pytest.mark.parametrize("error", [ValueError("shapes differ"), OSError(28, "No space left on device")])
+def test_other_errors_are_not_taken_for_it(error: Exception) -> None:
+    assert not is_out_of_memory(error)
+
+
+def test_policies_follow_precision() -> None:
+    assert Hardware("jax", "bfloat16", "a GPU", 8).policy == "mixed_bfloat16"
+    assert Hardware("jax", "float32", "a GPU", 8).policy == "float32"

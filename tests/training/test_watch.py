@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+from typing import Literal
+
+import numpy as np
+import pytest
+
+from whichcar.training.hardware import prepare
+from whichcar.training.watch import Watch
+
+Direction = Literal["min", "max"]
+# Eighths, so that float32 (Keras) and float64 (here) see the same steps.
+VALUES = np.random.default_rng(0).integers(0, 9, (25, 14)) / 8
+
+
+def ended(watch: Watch, values: list[float], patience: int) -> int:
+    """The epoch, from 0, after which training ends, by the rule of the loop."""
+    for epoch, value in enumerate(values):
+        watch.improved({watch.monitor: value})
+        if watch.waited >= max(1, patience):
+            return epoch
+    return len(values)
+
+
+def ended_by_keras(values: list[float], patience: int, mode: Direction, min_delta: float) -> int:
+    prepare("float32")
+    import keras
+
+    callback = keras.callbacks.EarlyStopping("value", patience=patience, mode=mode, min_delta=min_delta)
+    model = SimpleNamespace(stop_training=False)
+    callback.set_model(model)
+    callback.on_train_begin()
+    for epoch, value in enumerate(values):
+        callback.on_epoch_end(epoch, {"value": value})
+        if model.stop_training:
+            return epoch
+    return len(values)
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+@pytest.mark.parametrize("min_delta", [0.0, 0.25])
+@pytest.mark.parametrize("patience", [0, 1, 3])
+def test_it_ends_when_early_stopping_of_keras_does(patience: int, min_delta: float, mode: Direction) -> None:
+    for values in VALUES.tolist():
+        watch = Watch("value", mode, min_delta)
+        assert ended(watch, values, patience) == ended_by_keras(values, patience, mode, min_delta)
+
+
+@pytest.mark.parametrize("patience", [1, 2])
+@pytest.mark.parametrize("cooldown", [0, 1, 3])
+def test_it_lowers_the_rate_when_the_plateau_callback_of_keras_does(patience: int, cooldown: int) -> None:
+    prepare("float32")
+    import keras
+
+    for values in VALUES.tolist():
+        keys = {"patience": patience, "cooldown": cooldown, "mode": "min", "min_delta": 0.0}
+        callback = keras.callbacks.ReduceLROnPlateau("value", factor=0.5, **keys)
+        optimizer = SimpleNamespace(learning_rate=1.0)
+        callback.set_model(SimpleNamespace(optimizer=optimizer))
+        callback.on_train_begin()
+        watch, rate = Watch("value", "min"), 1.0
+        for epoch, value in enumerate(values):
+            callback.on_epoch_end(epoch, {"value": value})
+            watch.improved({"value": value})
+            if watch.waited >= patience:
+                rate *= 0.5
+                watch.waited, watch.cooldown = 0, cooldown
+            assert rate == optimizer.learning_rate
+
+
+def test_auto_takes_less_loss_and_more_accuracy() -> None:
+    for monitor, better in (("val_loss", 0.5), ("loss", 0.5), ("val_accuracy", 1.5), ("accuracy", 1.5)):
+        watch = Watch(monitor)
+        assert watch.improved({monitor: 1.0})
+        assert not watch.improved({monitor: 2.0 - better})
+        assert watch.improved({monitor: better})
+        assert watch.best == better
+
+
+def test_an_equal_value_is_no_improvement() -> None:
+    watch = Watch("val_loss")
+    assert [watch.improved({"val_loss": value}) for value in (1.0, 1.0, 0.9, 0.9)] == [True, False, True, False]
+    assert watch.waited == 1
+
+
+def test_a_value_that_is_no_number_is_never_the_best() -> None:
+    watch = Watch("val_loss")
+    assert watch.improved({"val_loss": math.nan})  # the first is kept, since there is nothing better
+    assert watch.improved({"val_loss": 3.0})
+    assert not watch.improved({"val_loss": math.nan})
+    assert not watch.improved({"val_loss": 4.0})
+    assert (watch.best, watch.waited) == (3.0, 2)
+
+
+def test_counting_goes_on_from_a_saved_state() -> None:
+    for values in VALUES.tolist():
+        whole, first, second = Watch("value", "min"), Watch("value", "min"), Watch("value", "min")
+        whole.cooldown = first.cooldown = 2
+        answers = [whole.improved({"value": value}) for value in values]
+        begun = [first.improved({"value": value}) for value in values[:6]]
+        second.restore(first.state())
+        assert begun + [second.improved({"value": value}) for value in values[6:]] == answers
+        assert second.state() == whole.state()
