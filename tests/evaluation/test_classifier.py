@@ -70,6 +70,19 @@ def test_a_shorter_last_batch_is_filled_up_so_that_one_shape_is_compiled(picture
     assert shapes == [(3, 8, 8, 3)] * 3
 
 
+def test_an_unreadable_picture_leaves_the_shape_of_its_batch(pictures: list[Path], tmp_path: Path) -> None:
+    shapes: list[tuple[int, ...]] = []
+
+    def network(images: np.ndarray) -> np.ndarray:
+        shapes.append(images.shape)
+        return brightness(images)
+
+    asked = [*pictures[:4], tmp_path / "missing.jpg", pictures[4], tmp_path / "missing.jpg"]
+    answers = list(stream(network, asked, (8, 8), batch_size=3))
+    assert [type(answer) for answer in answers] == [*[Scored] * 4, Skipped, Scored, Skipped]
+    assert shapes == [(3, 8, 8, 3)] * 2
+
+
 def test_one_picture_does_not_cost_a_whole_batch(pictures: list[Path]) -> None:
     shapes: list[tuple[int, ...]] = []
 

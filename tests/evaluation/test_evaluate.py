@@ -102,6 +102,15 @@ def test_other_pictures_get_a_result_of_their_own(experiment: Path, tmp_path: Pa
     assert result_of(experiment / "evaluations" / "mine")["data"]["pictures"] == 2
 
 
+def test_the_surest_mistake_comes_first(experiment: Path, tmp_path: Path, painter: Painter) -> None:
+    painter(tmp_path / "mine" / "Red Sedan 2011" / "a.jpg", (90, 140, 90))
+    painter(tmp_path / "mine" / "Red Sedan 2011" / "b.jpg", (30, 240, 30))
+    painter(tmp_path / "mine" / "Red Sedan 2011" / "c.jpg", (90, 160, 90))
+    result = evaluate(experiment, data=tmp_path / "mine")
+    assert [mistake.path.name for mistake in result.mistakes] == ["b.jpg", "c.jpg", "a.jpg"]
+    assert result.mistakes[0].probability > result.mistakes[0].truth_probability
+
+
 def test_classes_the_checkpoint_does_not_know_are_named(experiment: Path, tmp_path: Path, painter: Painter) -> None:
     painter(tmp_path / "mine" / "Pink Roadster 2013" / "a.jpg", RED)
     painter(tmp_path / "mine" / "Red Sedan 2011" / "b.jpg", RED)
