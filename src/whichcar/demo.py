@@ -57,11 +57,9 @@ model:
 
 compile:
   optimizer:
-    sgd:
-      learning_rate: 0.05
-      momentum: 0.9
-      nesterov: true
-      weight_decay: 0.0005
+    adamw:
+      learning_rate: 0.001
+      weight_decay: 0.02
 
 fit:
   epochs: {epochs}
@@ -72,7 +70,7 @@ fit:
 
 recipe:
   schedule: cosine
-  warmup_steps: 100
+  warmup_steps: 60
   label_smoothing: 0.1
   batch_norm_momentum: 0.9
   random_resized_crop:
