@@ -90,6 +90,17 @@ def test_balanced_draws_each_class_equally(images: PackedImages) -> None:
     assert totals[0] == 0
 
 
+def test_balanced_is_equal_also_where_classes_do_not_fill_the_epoch(images: PackedImages) -> None:
+    batches = TrainingBatches(images, np.arange(40), np.arange(40) % 7, 7, 24, 1, PLAIN, balanced=True)
+    extra = set()
+    for epoch in range(30):
+        drawn = np.array(list(itertools.chain(*numbers(batches.epoch(epoch)))))
+        counts = np.bincount(drawn % 7)
+        assert sorted(counts) == [3, 3, 3, 3, 4, 4, 4]
+        extra |= set(np.flatnonzero(counts == 4).tolist())
+    assert extra == set(range(7))
+
+
 def test_fewer_pictures_than_a_batch_make_one_batch(images: PackedImages) -> None:
     few = TrainingBatches(images, np.array([4, 9, 2]), np.array([0, 1, 1]), 2, 8, 1, PLAIN)
     assert len(few) == 1
@@ -109,6 +120,11 @@ def test_mixing_and_changes_follow_the_recipe(images: PackedImages) -> None:
     # Of 100 batches 70 are mixed on average; a few of those by a share so near to 0 or 1 that it does not show.
     assert 40 < mixed_batches(MIXED) < 85
     assert mixed_batches(Recipe(mixup=1.0)) > 90
+
+
+def test_every_batch_draws_its_own_mixture(images: PackedImages) -> None:
+    shares = [np.unique(labels)[1] for _, labels in made(images, Recipe(mixup=1.0)).epoch(0)]
+    assert len(np.unique(np.round(shares, 4))) == 4
 
 
 def test_plain_batches_are_full_and_in_order(images: PackedImages) -> None:

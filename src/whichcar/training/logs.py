@@ -55,7 +55,7 @@ def read_history(path: Path) -> tuple[Epoch, ...]:
 
 
 def draw_curves(path: Path, history: Sequence[Epoch], title: str) -> None:
-    """Draw loss, accuracy and learning rate over the epochs as PNG."""
+    """Draw loss, accuracy and learning rate over the epochs as PNG; dotted lines show where the image size changes."""
     try:
         from matplotlib.figure import Figure
         from matplotlib.ticker import MaxNLocator
@@ -74,12 +74,14 @@ def draw_curves(path: Path, history: Sequence[Epoch], title: str) -> None:
         for key in keys:
             label = "validation" if key.startswith("val_") else "training"
             axes.plot(epochs, [getattr(epoch, key) for epoch in history], marker="o", markersize=3, label=label)
-        axes.set(xlabel="epoch", title=name)
+        axes.set(xlabel="epoch", title=name, xlim=(epochs[0] - 0.5, epochs[-1] + 0.5))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         for before, after in pairwise(history):
             if before.image_size != after.image_size:
                 axes.axvline(before.epoch + 0.5, color="grey", linestyle=":", linewidth=1)
+                place = {"rotation": "vertical", "transform": axes.get_xaxis_transform()}
+                axes.text(before.epoch + 0.6, 0.03, after.image_size, color="grey", fontsize=7, **place)
         if len(keys) > 1:
             axes.legend()
     with replaced(path) as beside:
