@@ -20,8 +20,6 @@ import tensorflow as tf  # noqa: E402
 
 from whichcar.training.batch_norm import FusedBatchNormalization  # noqa: E402
 
-# TensorFlow's variables do not yet know the `copy` of NumPy 2; Keras meets that at every save.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 Pair = tuple[keras.layers.BatchNormalization, FusedBatchNormalization]
 SHAPE = (6, 5, 4, 8)
 # Both sum 120 float32 numbers a channel, in different orders.

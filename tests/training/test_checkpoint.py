@@ -23,8 +23,6 @@ from whichcar.training.hardware import prepare
 prepare("float32")
 import keras  # noqa: E402
 
-# TensorFlow's variables do not yet know the `copy` of NumPy 2; Keras meets that at every save.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 METADATA = Metadata(
     class_names=("Ram C/V Cargo Van Minivan 2012", "Škoda Octavia 2011", "BMW X3 2012", "VW Golf 1991", "MINI 2009"),
     class_folders=("Ram C-V Cargo Van Minivan 2012", "Škoda Octavia 2011", "BMW X3 2012", "VW Golf 1991", "MINI 2009"),

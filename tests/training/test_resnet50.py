@@ -18,8 +18,6 @@ from whichcar.training.batch_norm import FusedBatchNormalization  # noqa: E402
 from whichcar.training.random_crop import RandomResizedCrop  # noqa: E402
 from whichcar.training.resnet50 import computing_form, create_model, freeze, load_saved_model  # noqa: E402
 
-# TensorFlow's variables do not yet know the `copy` of NumPy 2; Keras meets that at every save.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 FLIP = {"random_flip": {"mode": "horizontal"}}
 FUSED = keras.backend.backend() == "tensorflow"
 
