@@ -15,7 +15,7 @@ demo: $(STAMP) ## draw cars, split, train, evaluate: the whole way in a few minu
 	@$(BIN)/whichcar demo $(if $(REAL),--real '$(REAL)' --into demo_real)
 
 test: $(STAMP) ## run the tests
-	@$(BIN)/pytest -q
+	@$(BIN)/pytest -q -n auto --dist loadfile
 
 check: $(STAMP) ## ruff and mypy --strict
 	@$(BIN)/ruff check .
