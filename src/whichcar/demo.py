@@ -32,7 +32,7 @@ class Plan:
     batch_size: int
 
 
-FULL = Plan(classes=12, per_class=40, size=64, epochs=40, batch_size=16)
+FULL = Plan(classes=12, per_class=40, size=64, epochs=32, batch_size=16)
 QUICK = Plan(classes=3, per_class=8, size=32, epochs=1, batch_size=4)
 
 _CONFIG = """\
