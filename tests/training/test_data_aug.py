@@ -66,6 +66,7 @@ def test_the_mapping_is_not_changed() -> None:
 
 
 def test_every_layer_works_in_training_and_rests_at_prediction(noise: np.ndarray) -> None:
+    keras.utils.set_random_seed(0)
     assert EVERY.keys() == LAYERS.keys()
     assert checked(EVERY) == EVERY
     assert AllAugmentations.model_fields.keys() == EVERY.keys()
@@ -80,6 +81,7 @@ def test_every_layer_works_in_training_and_rests_at_prediction(noise: np.ndarray
 
 
 def test_a_horizontal_flip_mirrors_some_pictures_and_leaves_the_others(noise: np.ndarray) -> None:
+    keras.utils.set_random_seed(0)
     images = noise.astype(np.float32)
     changed = np.asarray(create_data_aug_layer({"random_flip": {"mode": "horizontal"}})(images, training=True))
     left = (changed == images).all((1, 2, 3))

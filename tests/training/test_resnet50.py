@@ -25,12 +25,14 @@ FUSED = keras.backend.backend() == "tensorflow"
 @pytest.fixture(scope="module")
 def penalised() -> keras.Model:
     """The network of the specification with everything on, and the original's L1 of 0.01."""
+    keras.utils.set_random_seed(0)
     return create_model(None, (32, 32, 3), 0.4, FLIP, classes=196, l1_factor=0.01, l2_factor=0.001)
 
 
 @pytest.fixture(scope="module")
 def backbone() -> keras.Model:
     """Keras' own ResNet-50 without its top, all weights random, also those of the norms."""
+    keras.utils.set_random_seed(0)
     model = keras.applications.ResNet50(include_top=False, weights=None, pooling="avg")
     rng = np.random.default_rng(0)
     for layer in model.layers:
@@ -100,7 +102,7 @@ def test_one_picture_and_sixty_four_get_the_same_answers(resnet: keras.Model, no
     """With batch-norm in training mode the original fell from .82 to .018."""
     together = resnet.predict(noise, batch_size=64, verbose=0)
     apart = resnet.predict(noise[:6], batch_size=1, verbose=0)
-    np.testing.assert_allclose(apart, together[:6], atol=1e-5)
+    np.testing.assert_allclose(apart, together[:6], rtol=1e-4, atol=1e-5)
     before = resnet.get_weights()
     # A plain call is a prediction too, though Keras' preprocessing layers take it for training.
     np.testing.assert_allclose(np.asarray(resnet(noise[:1])), together[:1], atol=5e-4)
