@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from whichcar.config_file import load_config
     from whichcar.data.split import split
+    from whichcar.detection.crop import crop
+    from whichcar.detection.detection import get_vehicle_coordinates
     from whichcar.evaluation.classifier import Classifier
     from whichcar.evaluation.evaluate import evaluate
     from whichcar.evaluation.predict import predict_from_folder
@@ -24,7 +26,9 @@ __all__ = [
     "Classifier",
     "create_data_aug_layer",
     "create_model",
+    "crop",
     "evaluate",
+    "get_vehicle_coordinates",
     "load_config",
     "predict_from_folder",
     "split",
@@ -35,7 +39,9 @@ _HOMES = {
     "Classifier": "whichcar.evaluation.classifier",
     "create_data_aug_layer": "whichcar.training.data_aug",
     "create_model": "whichcar.training.resnet50",
+    "crop": "whichcar.detection.crop",
     "evaluate": "whichcar.evaluation.evaluate",
+    "get_vehicle_coordinates": "whichcar.detection.detection",
     "load_config": "whichcar.config_file",
     "predict_from_folder": "whichcar.evaluation.predict",
     "split": "whichcar.data.split",

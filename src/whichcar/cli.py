@@ -5,12 +5,13 @@ What a stage needs is imported inside its handler, so that `whichcar --help` loa
 
 from __future__ import annotations
 
+import functools
 import logging
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
@@ -62,6 +63,40 @@ class _Group(click.Group):
         return list(self.commands)
 
 
+class _CropCommand(click.Command):
+    """Has an option for each setting of the crop stage, made when the options are first asked for."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        return [*super().get_params(ctx)[:2], *_crop_options(), *super().get_params(ctx)[2:]]
+
+
+@functools.cache
+def _crop_options() -> list[click.Parameter]:
+    from whichcar.config_crop import CropSettings
+
+    def listed(_: click.Context, __: click.Parameter, value: str) -> tuple[str, ...]:
+        return tuple(filter(None, map(str.strip, value.split(","))))
+
+    options: list[click.Parameter] = []
+    for name, field in CropSettings.model_fields.items():
+        default = field.default
+        shown: dict[str, Any] = {"help": _sentence(field.description or ""), "show_default": default is not None}
+        if isinstance(default, tuple):
+            shown |= {"default": ",".join(default), "callback": listed}
+        else:
+            words = [word for word in get_args(field.annotation) if isinstance(word, str)]
+            shown |= {
+                "default": default,
+                "type": click.Choice(words) if words else str if default is None else type(default),
+            }
+        options.append(click.Option([f"--{name.replace('_', '-')}"], **shown))
+    return options
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
+
+
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="whichcar")
 def whichcar() -> None:
@@ -72,6 +107,7 @@ def whichcar() -> None:
       whichcar demo
     With your own pictures, one stage after the other:
       whichcar split raw/car_ims raw/car_dataset_labels.csv data/car_ims_v1
+      whichcar crop data/car_ims_v1 data/car_ims_v2
       whichcar train experiments/exp_003/config.yml
       whichcar evaluate experiments/exp_003
       whichcar predict experiments/exp_003 picture.jpg
@@ -98,6 +134,64 @@ def split(data: Path, labels: Path, output: Path, validation: float, seed: int) 
     from whichcar.data.split import split as split_pictures
 
     _say(summary.of_split(split_pictures(data, labels, output, validation, seed)))
+
+
+@whichcar.command(cls=_CropCommand)
+@click.argument("source", type=FOLDER, metavar="INPUT")
+@click.argument("output", type=FOLDER)
+@click.option("--batch-size", default=1, show_default=True, type=click.IntRange(1), help="Pictures the detector takes.")
+@click.option("--workers", type=click.IntRange(1), help="Threads (default: the processors there are).")
+@click.option("--redo", is_flag=True, help="Cut everything anew, also with other settings than before.")
+@click.option("--contact-sheet", is_flag=True, help="Also write a page of pictures with boxes drawn, least sure first.")
+def crop(
+    source: Path,
+    output: Path,
+    batch_size: int,
+    workers: int | None,
+    redo: bool,
+    contact_sheet: bool,
+    **settings: Any,  # noqa: ANN401  (of CropSettings)
+) -> None:
+    """Cut every picture under INPUT to its vehicle, under the same path in OUTPUT.
+
+    What was found and done stands in OUTPUT/boxes.csv, a row a picture. Stopped at any moment, the same command does
+    the rest.
+
+    \b
+    Examples:
+      whichcar crop data/car_ims_v1 data/car_ims_v2
+      whichcar crop data/car_ims_v1 data/car_ims_v2 --detector yolox_nano.onnx --contact-sheet
+      whichcar crop photos cut --choice central --margin 0.05 --missing skip
+    """
+    from whichcar import summary
+    from whichcar.detection.contact_sheet import write_contact_sheet
+    from whichcar.detection.crop import count_pictures
+    from whichcar.detection.crop import crop as crop_pictures
+    from whichcar.progress import track
+
+    told = summary.Cropped(output)
+    rows = crop_pictures(source, output, redo=redo, batch_size=batch_size, workers=workers, **settings)
+    try:
+        for row in track(rows, "cropping", count_pictures(source)):
+            told.add(row)
+    except KeyboardInterrupt:
+        raise Interrupted(f"{output}: stopped after {told.count} pictures\ngo on with the same command") from None
+    _say(told.lines())
+    if contact_sheet:
+        click.echo(f"page   {write_contact_sheet(source, output)}")
+
+
+@whichcar.command()
+def detectors() -> None:
+    """List the detectors that have a name; `whichcar crop --detector NAME` fetches one the first time.
+
+    \b
+    Example:
+      whichcar detectors
+    """
+    from whichcar import summary
+
+    _say(summary.of_detectors())
 
 
 @whichcar.command()

@@ -21,6 +21,10 @@ class ImageError(DataError):
     """One file cannot be read as a picture."""
 
 
+class DetectorError(WhichcarError, ValueError):
+    """A detector is unknown, cannot be fetched, or is not of a family that can be decoded."""
+
+
 class TrainingError(WhichcarError, RuntimeError):
     """Training cannot start or go on: foreign folder, NaN loss, memory or disk used up."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -61,6 +62,19 @@ def checksum(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold `path` as a lock while the block runs; the operating system drops it with the process.
+
+    Raises:
+        BlockingIOError: another process holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+
+
 def is_disk_full(error: OSError) -> bool:
     """True when the system refused to write because the disk, a quota or a size limit is used up."""
     # HDF5 passes the system's number on in its text only.
@@ -75,9 +89,16 @@ def folders(root: Path) -> list[Path]:
 
 def images(root: Path) -> list[Path]:
     """Return the pictures (by suffix) at any depth under `root`, sorted; hidden files and folders are left out."""
-    found: list[Path] = []
-    for folder, inner, names in os.walk(root):
-        inner[:] = sorted(name for name in inner if not name.startswith("."))
-        here = Path(folder)
-        found += [here / n for n in names if not n.startswith(".") and Path(n).suffix.lower() in IMAGE_SUFFIXES]
-    return sorted(found)
+    return [root / inside for inside in walk_images(root)]
+
+
+def walk_images(root: Path) -> Iterator[str]:
+    """Yield what `images` returns, as paths seen from `root` with `/`, without ever holding all of them."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError), os.scandir(root) as found:
+        for entry in sorted(found, key=lambda one: one.name):
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                yield from (f"{entry.name}/{inside}" for inside in walk_images(Path(entry.path)))
+            elif Path(entry.name).suffix.lower() in IMAGE_SUFFIXES:
+                yield entry.name

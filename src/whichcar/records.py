@@ -43,3 +43,60 @@ class Prediction:
     def best(self) -> str:
         """The most probable class."""
         return self.classes[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A rectangle in pixels; right and bottom are exclusive, as in `array[top:bottom, left:right]`."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @property
+    def width(self) -> int:
+        """Pixels from left to right."""
+        return self.right - self.left
+
+    @property
+    def height(self) -> int:
+        """Pixels from top to bottom."""
+        return self.bottom - self.top
+
+    @property
+    def area(self) -> int:
+        """Pixels inside."""
+        return self.width * self.height
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """One object a detector saw: its COCO class name, how sure that is (0..1), and where in the upright picture."""
+
+    label: str
+    score: float
+    box: Box
+
+
+@dataclass(frozen=True, slots=True)
+class Crop:
+    """What became of one picture in the crop stage: a row of boxes.csv.
+
+    `path` is seen from the input folder, with `/`, and is the same in the output folder. `box`, `label` and `score` are
+    the chosen vehicle's; where none was found `box` is the whole picture and the others are empty. `candidates` counts
+    the vehicles to choose from. `outcome` is `cropped`, `whole: …` or `skipped: …`; a skipped picture has no box and
+    no output.
+    """
+
+    path: str
+    box: Box | None
+    label: str
+    score: float | None
+    candidates: int
+    outcome: str
+
+    @property
+    def kind(self) -> str:
+        """`cropped`, `whole` or `skipped`."""
+        return self.outcome.partition(":")[0]

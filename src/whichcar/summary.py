@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import statistics
+from array import array
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from whichcar.config_table import Setting
     from whichcar.data.packed import CacheInfo
     from whichcar.data.split import Split
+    from whichcar.records import Crop
 
 _SHOWN = 10
 _CLASSES_SHOWN = 20
+_WORST_SHOWN = 5
 
 
 def of_split(split: Split) -> Iterator[str]:
@@ -30,6 +35,67 @@ def of_split(split: Split) -> Iterator[str]:
             yield f"    {problem.path}: {problem.reason}"
         if len(split.problems) > _SHOWN:
             yield f"    ... all of them in {split.output / 'split.json'}"
+
+
+class Cropped:
+    """Counts what the crop stage did, row by row, and tells it."""
+
+    def __init__(self, output: Path) -> None:
+        self.output = output
+        self.outcomes: Counter[str] = Counter()
+        self.labels: Counter[str] = Counter()
+        self.scores = array("f")  # a list would take eight times the memory
+        self.folders: dict[str, Counter[str]] = {}
+
+    @property
+    def count(self) -> int:
+        """How many pictures there were so far."""
+        return self.outcomes.total()
+
+    def add(self, row: Crop) -> None:
+        """Count one more picture."""
+        self.outcomes[row.outcome] += 1
+        if row.score is not None:
+            self.labels[row.label] += 1
+            self.scores.append(row.score)
+        self.folders.setdefault(PurePath(row.path).parent.name, Counter())[row.kind] += 1
+
+    def lines(self) -> Iterator[str]:
+        """Tell how many were cropped, left whole and skipped, and in which classes most were not cropped."""
+        cropped = len(self.scores)
+        yield f"{self.output}: {self.count} pictures"
+        if cropped:
+            found = ", ".join(f"{label} {count}" for label, count in self.labels.most_common())
+            middle = statistics.median(self.scores)
+            yield f"  {cropped:6d}  {cropped / self.count:6.1%}  cropped ({found}; middle score {middle:.2f})"
+        others = [(outcome, count) for outcome, count in self.outcomes.most_common() if outcome != "cropped"]
+        for outcome, count in others[:_SHOWN]:
+            yield f"  {count:6d}  {count / self.count:6.1%}  {outcome}"
+        if len(others) > _SHOWN:
+            yield f"  ... {len(others) - _SHOWN} more reasons in {self.output / 'boxes.csv'}"
+        shares = {name: 1 - counts["cropped"] / counts.total() for name, counts in self.folders.items()}
+        worst = sorted((-share, name) for name, share in shares.items() if share)[:_WORST_SHOWN]
+        if worst and len(self.folders) > 1:
+            yield "  least often cropped:"
+            for share, name in worst:
+                counts = self.folders[name]
+                yield f"    {-share:4.0%} not ({counts.total() - counts['cropped']} of {counts.total()})  {_text(name)}"
+        yield f"table  {self.output / 'boxes.csv'}"
+
+
+def of_detectors() -> Iterator[str]:
+    """List the detectors that have a name."""
+    from whichcar.detection import zoo
+
+    rows = [("name", "family", "input", "COCO AP", "licence", "checksum")]
+    for entry in zoo.ENTRIES:
+        known = "known" if entry.sha256 else "of the first download"
+        numbers = (f"{entry.side}", f"{entry.average_precision}")
+        rows.append((entry.name, entry.family, *numbers, entry.licence, known))
+    yield from columns(rows)
+    yield ""
+    yield f"{zoo.DEFAULT} is taken where none is named and {zoo.FILE_VARIABLE} names no file."
+    yield "detectron2 (Faster R-CNN R101-FPN, AP 42.0) too where it is installed; any file of these families: PATH.onnx"
 
 
 def of_settings(settings: Iterable[tuple[str, object, str]]) -> Iterator[str]:
@@ -112,6 +178,11 @@ def columns(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
             for cell, width, number in zip(row, widths, numeric, strict=True)
         )
         yield "  ".join(cells).rstrip()
+
+
+def _text(name: str) -> str:
+    """Return a name that a terminal takes: bytes in it that are no text become escapes."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _is_number(cell: str) -> bool:

@@ -1,0 +1,12 @@
+#!/usr/bin/env python3
+"""Cut every picture of a tree to its vehicle: the same as `whichcar crop`.
+
+python scripts/remove_background.py DATA_FOLDER OUTPUT
+"""
+
+import sys
+
+from whichcar.cli import run
+
+if __name__ == "__main__":
+    sys.exit(run(["crop", *sys.argv[1:]]))

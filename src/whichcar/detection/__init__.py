@@ -1,0 +1,1 @@
+"""Finding the vehicle in a picture and cutting the picture to it."""

@@ -1,0 +1,134 @@
+"""boxes.csv: one row a picture of the crop stage, whatever became of it."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import logging
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Literal, Self, TextIO
+
+from whichcar.errors import DataError
+from whichcar.files import replaced
+from whichcar.records import Box, Crop
+
+log = logging.getLogger(__name__)
+
+FILE = "boxes.csv"
+COLUMNS = ("path", "left", "top", "right", "bottom", "label", "score", "candidates", "outcome")
+_HEADER = ",".join(COLUMNS) + "\n"
+
+
+def read_boxes(path: Path) -> Iterator[Crop]:
+    """Yield the rows of a boxes.csv; one that a stopped process has not finished writing is left out.
+
+    Raises:
+        DataError: it cannot be read or is another table.
+    """
+    try:
+        with _open(path) as file:
+            if file.readline() != _HEADER:
+                raise DataError(f"{path}: its header is not {_HEADER.strip()}; give a table that `whichcar crop` wrote")
+            yield from _rows(file)
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be read ({error.strerror}); give a table that `whichcar crop` wrote"
+        ) from error
+
+
+class BoxTable:
+    """A boxes.csv that grows.
+
+    Rows are appended to a second file as they come, so that a stopped run keeps them; `finish` puts them in order.
+
+    Args:
+        path: of boxes.csv.
+        growing: of the second file.
+    """
+
+    def __init__(self, path: Path, growing: Path) -> None:
+        """Read what earlier runs left."""
+        self._path, self._growing = path, growing
+        # Lines, since the records of all pictures would take several times the memory.
+        self._known: dict[str, str] = {}
+        self._read_at = 0.0
+        for table in (path, growing):
+            if table.is_file():
+                self._known |= {row.path: _line(row) for row in read_boxes(table)}
+                self._read_at = max(self._read_at, table.stat().st_mtime)
+
+    def __enter__(self) -> Self:
+        """Begin the second file anew, with all that is known."""
+        _write(self._growing, self._known.values())
+        self._file = _open(self._growing, "a")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the second file."""
+        self._file.close()
+
+    def done(self, path: str, source: Path, output: Path) -> Crop | None:
+        """Return a picture's row if nothing is left to do: its output is there, and not older than its source."""
+        line = self._known.get(path)
+        if line is None:
+            return None
+        row = next(_rows([line]))
+        with contextlib.suppress(FileNotFoundError):
+            changed = source.stat().st_mtime
+            if row.kind == "skipped":
+                return row if changed <= self._read_at else None
+            written = output.stat()
+            if written.st_size and changed <= written.st_mtime:
+                return row
+        return None
+
+    def add(self, rows: Iterable[Crop]) -> Iterator[Crop]:
+        """Write rows down, then yield them."""
+        for row in rows:
+            self._file.write(_line(row))
+            self._file.flush()
+            yield row
+
+    def finish(self, order: Iterable[str]) -> None:
+        """Write boxes.csv with the rows of these paths, in this order; warn of rows that have lost their picture."""
+        if not self._known:  # then the rows have come in order
+            self._growing.replace(self._path)
+            return
+        lines = {row.path: _line(row) for row in read_boxes(self._growing)}
+        _write(self._path, (lines.pop(path) for path in order))
+        if lines:
+            gone = f"{len(lines)} pictures, such as {next(iter(lines))!r}"
+            log.warning("%s: %s, are no longer in the input; what they left can be removed", self._path.parent, gone)
+
+
+def _open(path: Path, mode: Literal["r", "a", "w"] = "r") -> TextIO:
+    # Names of files need not be UTF-8.
+    return path.open(mode, encoding="utf-8", errors="surrogateescape", newline="")
+
+
+def _write(path: Path, lines: Iterable[str]) -> None:
+    with replaced(path) as beside, _open(beside, "w") as file:
+        file.write(_HEADER)
+        file.writelines(lines)
+
+
+def _line(crop: Crop) -> str:
+    """Return one row with its line's end."""
+    box = crop.box
+    sides = ("", "", "", "") if box is None else (box.left, box.top, box.right, box.bottom)
+    score = "" if crop.score is None else f"{crop.score:.4f}"
+    text = io.StringIO()
+    row = (crop.path, *sides, crop.label, score, crop.candidates, crop.outcome)
+    csv.writer(text, lineterminator="\n").writerow(row)
+    return text.getvalue()
+
+
+def _rows(lines: Iterable[str]) -> Iterator[Crop]:
+    for fields in csv.reader(lines):
+        if len(fields) != len(COLUMNS) or fields[-1].partition(":")[0] not in ("cropped", "whole", "skipped"):
+            continue
+        path, *sides, label, score, candidates, outcome = fields
+        box = Box(*map(int, sides)) if all(sides) else None
+        yield Crop(path, box, label, float(score) if score else None, int(candidates), outcome)

@@ -1,0 +1,31 @@
+"""The classes of COCO, in the two ways detectors number them."""
+
+from __future__ import annotations
+
+# In the order of the 80 classes that were annotated (Lin et al. 2014).
+NAMES = (
+    *("person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light"),
+    *("fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow"),
+    *("elephant", "bear", "zebra", "giraffe", "backpack", "umbrella", "handbag", "tie", "suitcase", "frisbee"),
+    *("skis", "snowboard", "sports ball", "kite", "baseball bat", "baseball glove", "skateboard", "surfboard"),
+    *("tennis racket", "bottle", "wine glass", "cup", "fork", "knife", "spoon", "bowl", "banana", "apple"),
+    *("sandwich", "orange", "broccoli", "carrot", "hot dog", "pizza", "donut", "cake", "chair", "couch"),
+    *("potted plant", "bed", "dining table", "toilet", "tv", "laptop", "mouse", "remote", "keyboard"),
+    *("cell phone", "microwave", "oven", "toaster", "sink", "refrigerator", "book", "clock", "vase", "scissors"),
+    *("teddy bear", "hair drier", "toothbrush"),
+)
+# COCO's own category numbers run to 90; these eleven, and 0, name nothing.
+_UNUSED = frozenset({0, 12, 26, 29, 30, 45, 66, 68, 69, 71, 83})
+
+
+def names_of(count: int) -> tuple[str, ...] | None:
+    """Return the class names of a detector with `count` classes; None where that is not a numbering of COCO.
+
+    80: the annotated classes in order. 91: COCO's category numbers, with `""` for those that name nothing.
+    """
+    if count == len(NAMES):
+        return NAMES
+    if count == 91:
+        in_order = iter(NAMES)
+        return tuple("" if number in _UNUSED else next(in_order) for number in range(91))
+    return None

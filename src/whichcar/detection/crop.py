@@ -1,0 +1,254 @@
+"""The crop stage: every picture of a tree cut to its vehicle, under the same path in another tree.
+
+Each worker takes a picture through all steps (read, find, cut, encode, write), so that decoding, detecting and encoding
+overlap on all processors, and no more than a few pictures are held however many there are.
+
+OUTPUT/crop.json holds the settings and the detector; it is written first, with `"finished": false`. OUTPUT/.crop/ holds
+what is under way: rows of boxes.csv as they come, and pictures half written. It is gone when the stage has ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+import json
+import os
+import shutil
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from whichcar import files
+from whichcar.config_crop import CropSettings, crop_settings
+from whichcar.data.images import read_image
+from whichcar.data.split import RECORD as SPLIT
+from whichcar.detection import boxes
+from whichcar.detection.boxes import BoxTable
+from whichcar.detection.cutter import Cutter
+from whichcar.detection.detection import Detector, find_detector
+from whichcar.errors import DataError, ImageError
+from whichcar.records import Box, Crop
+
+RECORD = "crop.json"
+_WORK = ".crop"
+_AHEAD = 4  # batches waiting for each worker
+_LOSSY = frozenset({".jpg", ".jpeg", ".webp"})
+
+
+def crop(
+    source: str | Path,
+    output: str | Path,
+    *,
+    redo: bool = False,
+    batch_size: int = 1,
+    workers: int | None = None,
+    detector: Detector | None = None,
+    **settings: Any,  # noqa: ANN401  (checked by crop_settings)
+) -> Iterator[Crop]:
+    """Cut every picture under `source` to its vehicle and write it under the same path in `output`.
+
+    Pictures are handled as the rows are taken: `for row in crop("v1", "v2"): ...`, or `list(crop("v1", "v2"))`.
+    Stopped anywhere, the next call does the rest and ends in the same files; pictures already done are told again.
+
+    Args:
+        source: any tree of pictures, such as `train/CLASS/a.jpg`; hidden files are left out.
+        output: an empty or new folder, or one that an earlier call wrote with the same settings.
+        redo: do everything anew, also with other settings than before.
+        batch_size: pictures the detector sees at once; more than 1 pays on a GPU.
+        workers: threads (default: the processors this process may use).
+        detector: to use instead of the one that the settings name.
+        **settings: of `CropSettings`, such as `detector="yolox-s"`, `margin=0.05`.
+
+    Yields:
+        One record a picture, also for those left whole or skipped, and why.
+
+    Raises:
+        ConfigError: a setting is unknown or outside its limits.
+        DataError: no pictures, a foreign output folder, other settings than before, a picture without a vehicle where
+            `missing="fail"`, or the disk is full.
+        DetectorError: the detector cannot be had.
+    """
+    stage = _Stage(Path(source), Path(output), crop_settings(**settings), workers, detector)
+    return stage.run(redo, max(1, batch_size))
+
+
+def count_pictures(source: Path) -> int:
+    """Return how many pictures `crop` will find.
+
+    Raises:
+        DataError: no folder, or no picture in it.
+    """
+    if not source.is_dir():
+        raise DataError(f"{source}: no such folder; give a folder of pictures")
+    count = sum(1 for _ in files.walk_images(source))
+    if not count:
+        raise DataError(
+            f"{source}: no pictures in it; a picture's name ends in {', '.join(sorted(files.IMAGE_SUFFIXES))}"
+        )
+    return count
+
+
+def read_record(folder: Path) -> CropSettings | None:
+    """Return the settings that the pictures of a tree were cut with; None where `whichcar crop` did not write it.
+
+    Raises:
+        DataError: the crop stage has not ended there.
+    """
+    path = folder / RECORD
+    if not path.is_file():
+        return None
+    record = json.loads(path.read_text(encoding="utf-8"))
+    if not record["finished"]:
+        raise DataError(f"{folder}: the crop stage has not ended here; run the same `whichcar crop` again")
+    return CropSettings.model_validate(record["settings"])
+
+
+class _Stage:
+    """One run of the stage."""
+
+    def __init__(
+        self, source: Path, output: Path, settings: CropSettings, workers: int | None, detector: Detector | None
+    ) -> None:
+        count_pictures(source)
+        inner, outer = output.resolve(), source.resolve()
+        if inner == outer or inner.is_relative_to(outer) or outer.is_relative_to(inner):
+            raise DataError(f"{output}: lies in {source}, or the other way round; give a folder beside it")
+        self.source, self.output, self.settings = source, output, settings
+        self.workers = workers or len(os.sched_getaffinity(0))
+        self.cutter = Cutter(settings, threads=1 if self.workers > 1 else None, detector=detector)
+        self.given = detector
+
+    def run(self, redo: bool, batch_size: int) -> Iterator[Crop]:
+        try:
+            with self._only_here():
+                self._open(redo)
+                with BoxTable(self.output / boxes.FILE, self.output / _WORK / boxes.FILE) as table:
+                    yield from self._rows(table, batch_size)
+                    table.finish(files.walk_images(self.source))
+                self._describe(finished=True)
+            shutil.rmtree(self.output / _WORK)
+        except OSError as error:
+            if files.is_disk_full(error):
+                raise DataError(
+                    f"{self.output}: the disk is full; what was written is whole: make room and run it again"
+                ) from error
+            raise DataError(
+                f"{error.filename or self.output}: {error.strerror or error}; mend that and run it again"
+            ) from error
+
+    @contextlib.contextmanager
+    def _only_here(self) -> Iterator[None]:
+        there = {entry.name for entry in self.output.iterdir()} if self.output.is_dir() else set()
+        if there and not there & {RECORD, _WORK}:
+            raise DataError(f"{self.output}: holds files that `whichcar crop` did not write; give an empty folder")
+        try:
+            with files.locked(self.output / _WORK / "lock"):
+                yield
+        except BlockingIOError as error:
+            raise DataError(f"{self.output}: another process crops into it; wait for it or stop it") from error
+
+    def _open(self, redo: bool) -> None:
+        """Compare with what an earlier run left, and write down what this one does."""
+        path = self.output / RECORD
+        if redo:
+            for table in (self.output / boxes.FILE, self.output / _WORK / boxes.FILE):
+                table.unlink(missing_ok=True)
+        elif path.is_file():
+            before = json.loads(path.read_text(encoding="utf-8"))
+            now = self._record(finished=False)
+            for key in now["settings"].keys() - {"detector"}:
+                if before["settings"].get(key) != now["settings"][key]:
+                    raise self._changed(key, before["settings"].get(key), now["settings"][key])
+            if before["detector"]["sha256"] != now["detector"]["sha256"]:
+                raise self._changed("detector", before["detector"]["name"], now["detector"]["name"])
+        self._describe(finished=False)
+        split = self.source / SPLIT
+        if split.is_file():  # the same pictures are the validation part
+            files.write_text(self.output / SPLIT, split.read_text(encoding="utf-8"))
+
+    def _changed(self, key: str, before: object, now: object) -> DataError:
+        return DataError(
+            f"{self.output}: was cut with {key} {before}, now it is {now}; give another folder, or --redo to cut anew"
+        )
+
+    def _describe(self, finished: bool) -> None:
+        files.write_json(self.output / RECORD, self._record(finished))
+
+    def _record(self, finished: bool) -> dict[str, Any]:
+        if self.given is None:
+            found = find_detector(self.settings.detector)
+            named = {"name": found.name, "sha256": found.sha256}
+        else:
+            named = {"name": self.given.name, "sha256": None}
+        return {"finished": finished, "settings": self.settings.model_dump(mode="json"), "detector": named}
+
+    def _rows(self, table: BoxTable, batch_size: int) -> Iterator[Crop]:
+        """Yield the rows already known and, as they come, those of the other pictures."""
+        pool = ThreadPoolExecutor(self.workers, thread_name_prefix="crop")
+        waiting: deque[Future[list[Crop]]] = deque()
+        batch: list[str] = []
+        try:
+            for path in itertools.chain(files.walk_images(self.source), [None]):
+                if path is not None:
+                    if done := table.done(path, self.source / path, self.output / path):
+                        yield done
+                        continue
+                    batch.append(path)
+                if batch and (path is None or len(batch) == batch_size):
+                    waiting.append(pool.submit(self._work, batch))
+                    batch = []
+                while waiting and (path is None or len(waiting) > _AHEAD * self.workers):
+                    yield from table.add(waiting.popleft().result())
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _work(self, paths: Sequence[str]) -> list[Crop]:
+        """Take some pictures through all steps."""
+        rows: dict[str, Crop] = {}
+        images: dict[str, npt.NDArray[np.uint8]] = {}
+        for path in paths:
+            try:
+                images[path] = read_image(self.source / path)
+            except ImageError as error:
+                reason = str(error).removeprefix(f"{self.source / path}: ")
+                rows[path] = Crop(path, None, "", None, 0, f"skipped: {reason}")
+        choices = self.cutter.choose(list(images.values())) if images else []
+        for (path, image), (vehicle, candidates) in zip(images.items(), choices, strict=True):
+            if vehicle:
+                self._write(path, self.cutter.cut(image, vehicle.box))
+                rows[path] = Crop(path, vehicle.box, vehicle.label, round(vehicle.score, 4), candidates, "cropped")
+            else:
+                rows[path] = self._without(path, image)
+        return [rows[path] for path in paths]
+
+    def _without(self, path: str, image: npt.NDArray[np.uint8]) -> Crop:
+        """Do with a picture that shows no vehicle what the settings say."""
+        if self.settings.missing == "fail":
+            raise DataError(
+                f"{self.source / path}: no {' or '.join(self.settings.classes)} surer than {self.settings.score}; "
+                "lower --score, or say --missing whole or skip"
+            )
+        if self.settings.missing == "skip":
+            return Crop(path, None, "", None, 0, "skipped: no vehicle")
+        self._write(path, image)
+        return Crop(path, Box(0, 0, image.shape[1], image.shape[0]), "", None, 0, "whole: no vehicle")
+
+    def _write(self, path: str, image: npt.NDArray[np.uint8]) -> None:
+        """Write a picture in the format its name says, whole or not at all; it carries no metadata of its source."""
+        target = self.output / path
+        kind = target.suffix.lower()
+        encoded = io.BytesIO()
+        options = {"quality": self.settings.quality} if kind in _LOSSY else {}
+        Image.fromarray(image).save(encoded, Image.registered_extensions()[kind], **options)
+        beside = self.output / _WORK / f"{threading.get_ident()}{kind}"
+        beside.write_bytes(encoded.getbuffer())
+        target.parent.mkdir(parents=True, exist_ok=True)
+        beside.replace(target)

@@ -1,0 +1,116 @@
+"""From a detector's raw output to boxes: one function for each of the three families of today's detectors.
+
+All of them take the arrays of one picture and return `Decoded`; boxes are in pixels of the network's input.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float32]
+OVERLAP = 0.45  # of YOLOX's own ONNX demo
+
+
+class Decoded(NamedTuple):
+    """Objects above a score: `boxes` (n, 4) left, top, right, bottom; `scores` (n,) 0..1; `classes` (n,) numbers."""
+
+    boxes: npt.NDArray[Any]
+    scores: npt.NDArray[Any]
+    classes: npt.NDArray[Any]
+
+
+def decode_grid(raw: Array, size: tuple[int, int], threshold: float) -> Decoded:
+    """Decode the raw grid of YOLOX (Ge et al. 2021): centres are offsets from a cell, sides are logarithms, in strides.
+
+    Args:
+        raw: (cells, 5 + classes): x, y, log width, log height, objectness, class scores; the cells of stride 8 first,
+            then 16, then 32 (and 64 where there are as many), each row by row.
+        size: (height, width) of the network's input.
+        threshold: objects with objectness x class score at or below it are left out.
+
+    Overlapping boxes of one class are thinned out (`keep_best`).
+
+    Raises:
+        ValueError: the number of cells does not fit `size`.
+    """
+    corners, strides = _cells(size, len(raw))
+    scores = raw[:, 4:5] * raw[:, 5:]
+    cells, classes = np.nonzero(scores > threshold)
+    centre = (raw[cells, :2] + corners[cells]) * strides[cells]
+    half = np.exp(raw[cells, 2:4]) * strides[cells] / 2
+    found = Decoded(np.concatenate([centre - half, centre + half], axis=1), scores[cells, classes], classes)
+    kept = keep_best(found, OVERLAP)
+    return Decoded(found.boxes[kept], found.scores[kept], found.classes[kept])
+
+
+def decode_queries(logits: Array, boxes: Array, size: tuple[int, int], threshold: float) -> Decoded:
+    """Decode what RT-DETR, D-FINE and RF-DETR give: one box a query, and a logit for every class of it.
+
+    Args:
+        logits: (queries, classes); a sigmoid makes scores of them.
+        boxes: (queries, 4): centre x, centre y, width, height, as shares of the input's sides.
+        size: (height, width) of the network's input.
+        threshold: pairs of query and class scored at or below it are left out.
+
+    Of all pairs the best are taken, at most as many as there are queries. The boxes do not repeat themselves.
+    """
+    scores = 1 / (1 + np.exp(-logits.astype(np.float32)))
+    queries, classes = np.nonzero(scores > threshold)
+    best = np.argsort(-scores[queries, classes], kind="stable")[: len(logits)]
+    queries, classes = queries[best], classes[best]
+    sides = np.array([size[1], size[0]], np.float32)
+    centre, half = boxes[queries, :2] * sides, boxes[queries, 2:4] * sides / 2
+    return Decoded(np.concatenate([centre - half, centre + half], axis=1), scores[queries, classes], classes)
+
+
+def decode_end_to_end(boxes: Array, scores: Array, classes: npt.NDArray[np.int64], threshold: float) -> Decoded:
+    """Decode a network that does everything itself.
+
+    Args:
+        boxes: (n, 4): left, top, right, bottom in pixels of the network's input.
+        scores: (n,) 0..1.
+        classes: (n,) numbers; rows with a negative one are padding.
+        threshold: objects scored at or below it are left out.
+    """
+    kept = (scores > threshold) & (classes >= 0)
+    return Decoded(boxes[kept].astype(np.float32), scores[kept].astype(np.float32), classes[kept].astype(np.int64))
+
+
+def keep_best(found: Decoded, overlap: float) -> npt.NDArray[np.int64]:
+    """Return the rows to keep, best first: greedy non-maximum suppression within each class.
+
+    Args:
+        found: boxes, scores and classes.
+        overlap: a box whose intersection over union with a better one of its class is above this is dropped.
+    """
+    rest = np.argsort(-found.scores, kind="stable")
+    kept = []
+    while len(rest):
+        first, rest = rest[0], rest[1:]
+        kept.append(first)
+        same = found.classes[rest] == found.classes[first]
+        rest = rest[~(same & (_overlaps(found.boxes[first], found.boxes[rest]) > overlap))]
+    return np.array(kept, np.int64)
+
+
+def _overlaps(box: Array, others: Array) -> Array:
+    """Intersection over union of one box with each of the others: (4,) and (n, 4) to (n,)."""
+    sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
+    shared = np.clip(sides, 0, None).prod(axis=1)
+    areas = (others[:, 2:] - others[:, :2]).prod(axis=1) + (box[2:] - box[:2]).prod()
+    overlaps: Array = shared / np.maximum(areas - shared, 1e-9)
+    return overlaps
+
+
+def _cells(size: tuple[int, int], count: int) -> tuple[Array, Array]:
+    """Return each cell's column and row (count, 2) and its stride (count, 1)."""
+    for strides in ((8, 16, 32), (8, 16, 32, 64)):
+        shapes = [(size[0] // stride, size[1] // stride) for stride in strides]
+        if sum(rows * columns for rows, columns in shapes) == count:
+            corners = [np.stack(np.meshgrid(np.arange(c), np.arange(r)), -1).reshape(-1, 2) for r, c in shapes]
+            widths = [np.full((r * c, 1), stride) for (r, c), stride in zip(shapes, strides, strict=True)]
+            return np.concatenate(corners).astype(np.float32), np.concatenate(widths).astype(np.float32)
+    raise ValueError(f"{count} cells do not fit an input of {size[0]} x {size[1]} with strides 8, 16 and 32")

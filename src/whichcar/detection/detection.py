@@ -1,0 +1,179 @@
+"""What a detector is, which of the vehicles it sees is the one meant, and the rectangle to cut the picture to."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from whichcar.config_section import suggestion
+from whichcar.detection import zoo
+from whichcar.errors import DetectorError
+from whichcar.records import Box, Detection
+
+Picture = npt.NDArray[np.uint8]
+Choice = Literal["largest", "central"]
+VEHICLES = ("car", "truck")
+SCORE = 0.5
+DETECTRON = "detectron2"
+
+
+class Detector(Protocol):
+    """Anything that finds the objects of COCO in pictures; `name` is what to call it."""
+
+    name: str
+
+    def detect(self, images: Sequence[Picture], score: float = SCORE) -> list[list[Detection]]:
+        """Return what is seen in each picture above `score`, surest first.
+
+        Args:
+            images: each (height, width, 3) uint8, RGB, upright; sizes may differ.
+            score: 0..1; objects at or below it are left out.
+        """
+
+
+class Source(NamedTuple):
+    """A detector's name and the ONNX file it is in; detectron2 has none."""
+
+    name: str
+    file: Path | None
+
+    @property
+    def sha256(self) -> str | None:
+        """The file's checksum: two detectors are the same where this is."""
+        if self.file is None:
+            return None
+        with self.file.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def find_detector(name: str | None = None) -> Source:
+    """Find a detector's file, fetching one with a name the first time.
+
+    Args:
+        name: of `zoo.ENTRIES`, `detectron2`, or an ONNX file's path; by default the file that the environment variable
+            `WHICHCAR_DETECTOR` names, else `zoo.DEFAULT`.
+
+    Raises:
+        DetectorError: no such name or file, or it cannot be fetched.
+    """
+    name = name or os.environ.get(zoo.FILE_VARIABLE) or zoo.DEFAULT
+    if name == DETECTRON:
+        return Source(name, None)
+    if entry := zoo.entry_of(name):
+        return Source(name, zoo.file_of(entry))
+    path = Path(name).expanduser()
+    if path.is_file():
+        return Source(path.name, path)
+    if path.suffix.lower() == ".onnx":
+        raise DetectorError(
+            f"detector {name}: no such file; give an .onnx file, or a name that `whichcar detectors` lists"
+        )
+    known = [entry.name for entry in zoo.ENTRIES] + [DETECTRON]
+    advice = suggestion(name, known) or f"known are {', '.join(known)}"
+    raise DetectorError(f"detector {name!r}: no such name; {advice}; or give a file, PATH.onnx")
+
+
+def load_detector(name: str | None = None, threads: int | None = None) -> Detector:
+    """Return a detector, ready to be asked.
+
+    Args:
+        name: as for `find_detector`.
+        threads: processors one call may use (default: all).
+
+    Raises:
+        DetectorError: unknown, not to be fetched, no detector, or detectron2 is not installed.
+    """
+    source = find_detector(name)
+    if source.file is None:
+        from whichcar.detection.detectron import DetectronDetector
+
+        return DetectronDetector()
+    from whichcar.detection.onnx import OnnxDetector
+
+    return OnnxDetector(source.file, source.name, threads)
+
+
+def main_vehicle(
+    candidates: Sequence[Detection], size: tuple[int, int], choice: Choice = "largest"
+) -> Detection | None:
+    """Return the vehicle that the picture shows; None where there is no candidate.
+
+    Args:
+        candidates: vehicles.
+        size: (height, width) of the picture.
+        choice: `largest` by area; `central` by area times nearness to the centre, which falls from 1 in the middle of
+            the picture to 0 in its corners.
+
+    Of equals the surest wins, then the one that stands first.
+    """
+    weigh: dict[Choice, Callable[[Box], float]] = {
+        "largest": lambda box: float(box.area),
+        "central": lambda box: box.area * _nearness(box, size),
+    }
+    return max(candidates, key=lambda one: (weigh[choice](one.box), one.score), default=None)
+
+
+def vehicles_among(
+    detections: Iterable[Detection], classes: Sequence[str] = VEHICLES, min_size: int = 1
+) -> list[Detection]:
+    """Return the detections of these classes whose shorter side is at least `min_size` pixels."""
+    return [one for one in detections if one.label in classes and min(one.box.width, one.box.height) >= min_size]
+
+
+def get_vehicle_coordinates(
+    image: Picture, *, bgr: bool = False, detector: Detector | None = None, score: float = SCORE
+) -> tuple[int, int, int, int]:
+    """Find the vehicle in a picture: the largest car or truck, by its box, that is seen with more than `score`.
+
+    Args:
+        image: (height, width, 3) uint8, RGB, as `read_image` or Pillow give it.
+        bgr: the channels run from blue to red, as OpenCV's `imread` gives them.
+        detector: default: `load_detector()`, loaded at the first call and kept.
+        score: 0..1.
+
+    Returns:
+        (left, top, right, bottom) in whole pixels, right and bottom exclusive: `image[top:bottom, left:right]` is the
+        vehicle. The whole picture where no car or truck is seen.
+
+    Raises:
+        DetectorError: no detector can be had, or `image` is no picture.
+    """
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+        raise DetectorError(
+            f"a picture is (height, width, 3) uint8; got {image.shape} {image.dtype}; read files with read_image"
+        )
+    rgb = image[:, :, ::-1] if bgr else image
+    seen = (detector or _default()).detect([np.ascontiguousarray(rgb)], score)[0]
+    found = main_vehicle(vehicles_among(seen), image.shape[:2])
+    if found is None:
+        return 0, 0, image.shape[1], image.shape[0]
+    return found.box.left, found.box.top, found.box.right, found.box.bottom
+
+
+def with_margin(box: Box, share: float, size: tuple[int, int]) -> Box:
+    """Return the box widened on every side by `share` of its width or height, inside a picture of (height, width)."""
+    across, down = round(box.width * share), round(box.height * share)
+    return Box(
+        max(0, box.left - across),
+        max(0, box.top - down),
+        min(size[1], box.right + across),
+        min(size[0], box.bottom + down),
+    )
+
+
+def _nearness(box: Box, size: tuple[int, int]) -> float:
+    away = math.hypot((box.left + box.right - size[1]) / 2, (box.top + box.bottom - size[0]) / 2)
+    return 1 - away / (math.hypot(*size) / 2)
+
+
+@lru_cache(maxsize=1)
+def _default() -> Detector:
+    return load_detector()
