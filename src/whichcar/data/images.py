@@ -45,7 +45,7 @@ def read_image(path: Path, at_least: tuple[int, int] | None = None) -> np.ndarra
         (height, width, 3) uint8, RGB, writable.
 
     Raises:
-        ImageError: the file is missing, unreadable, empty, truncated, no picture, or above 100 million pixels.
+        ImageError: the file is missing, unreadable, empty, truncated, no picture, or has 100 million pixels or more.
     """
     _check_file(path)
     try:
@@ -91,21 +91,20 @@ def _check_file(path: Path) -> None:
 
 def _check_size(path: Path, image: Image.Image) -> None:
     width, height = image.size
-    if width * height > LARGEST_PIXELS:
-        raise ImageError(
-            f"{_shown(path)}: {width} x {height} is above {LARGEST_PIXELS // 1_000_000} million pixels; make it smaller"
-        )
+    if width * height >= LARGEST_PIXELS:
+        millions = LARGEST_PIXELS // 1_000_000
+        raise ImageError(f"{_shown(path)}: {width} x {height} has {millions} million pixels or more; make it smaller")
 
 
 def _reason(path: Path, error: Exception) -> str:
     if isinstance(error, PermissionError):
         return "may not be read; change its permissions"
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
-        return f"above {LARGEST_PIXELS // 1_000_000} million pixels; make it smaller"
+        return f"{LARGEST_PIXELS // 1_000_000} million pixels or more; make it smaller"
     if isinstance(error, UnidentifiedImageError):
         with path.open("rb") as file:
             return f"not a picture of a known format, it begins with {file.read(8)!r}; {_COPY_AGAIN}"
-    if "truncated" in str(error):
+    if "truncated" in str(error).lower():
         return f"the picture is truncated; {_COPY_AGAIN}"
     return f"the picture is broken ({' '.join(str(error).split()) or type(error).__name__}); {_COPY_AGAIN}"
 

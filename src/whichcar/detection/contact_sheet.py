@@ -54,8 +54,8 @@ def write_contact_sheet(source: Path, output: Path) -> Path:
         raise DataError(f"{output / FILE}: no row in it; run `whichcar crop` first")
     # heapq keeps only as many rows as are shown.
     unsure = heapq.nsmallest(SHOWN, _of_kind(output, "cropped"), key=lambda row: (row.score or 0, row.path))
-    whole = heapq.nsmallest(SHOWN, _of_kind(output, "whole"), key=lambda row: row.path)
-    skipped = heapq.nsmallest(SHOWN, _of_kind(output, "skipped"), key=lambda row: row.path)
+    whole = _spread(_of_kind(output, "whole"), counts["whole"])
+    skipped = _spread(_of_kind(output, "skipped"), counts["skipped"])
     sections = [
         _pictures("Left whole", "no vehicle was found", whole, counts["whole"], source),
         _pictures("Cropped", "the least sure first", unsure, counts["cropped"], source),
@@ -76,6 +76,11 @@ def write_contact_sheet(source: Path, output: Path) -> Path:
 
 def _of_kind(output: Path, kind: str) -> Iterator[Crop]:
     return (row for row in read_boxes(output / FILE) if row.kind == kind)
+
+
+def _spread(rows: Iterator[Crop], count: int) -> list[Crop]:
+    """Take as many as are shown, evenly from all of them, so from all classes."""
+    return [row for place, row in enumerate(rows) if count <= SHOWN or place * SHOWN % count < SHOWN]
 
 
 def _pictures(title: str, what: str, rows: Sequence[Crop], count: int, source: Path) -> str:

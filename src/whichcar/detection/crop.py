@@ -50,7 +50,7 @@ def crop(
     redo: bool = False,
     batch_size: int = 1,
     workers: int | None = None,
-    detector: Detector | None = None,
+    detector: str | Path | Detector | None = None,
     **settings: Any,  # noqa: ANN401  (checked by crop_settings)
 ) -> Iterator[Crop]:
     """Cut every picture under `source` to its vehicle and write it under the same path in `output`.
@@ -64,8 +64,8 @@ def crop(
         redo: do everything anew, also with other settings than before.
         batch_size: pictures the detector sees at once; more than 1 pays on a GPU.
         workers: threads (default: the processors this process may use).
-        detector: to use instead of the one that the settings name.
-        **settings: of `CropSettings`, such as `detector="yolox-s"`, `margin=0.05`.
+        detector: a name or a file as for `find_detector`, or any object that keeps the protocol `Detector`.
+        **settings: the others of `CropSettings`, such as `margin=0.05`.
 
     Yields:
         One record a picture, also for those left whole or skipped, and why.
@@ -76,7 +76,13 @@ def crop(
             `missing="fail"`, or the disk is full.
         DetectorError: the detector cannot be had.
     """
-    stage = _Stage(Path(source), Path(output), crop_settings(**settings), workers, detector)
+    given = None
+    if detector is None or isinstance(detector, str | Path):
+        settings["detector"] = None if detector is None else str(detector)
+    else:
+        given = detector
+    stage = _Stage(Path(source), Path(output), crop_settings(**settings), workers, given)
+    stage.check(redo)
     return stage.run(redo, max(1, batch_size))
 
 
@@ -125,6 +131,22 @@ class _Stage:
         self.workers = workers or len(os.sched_getaffinity(0))
         self.cutter = Cutter(settings, threads=1 if self.workers > 1 else None, detector=detector)
         self.given = detector
+        self.record = self._record()
+
+    def check(self, redo: bool) -> None:
+        """Compare with what an earlier run left in the output folder; nothing is written yet."""
+        there = {entry.name for entry in self.output.iterdir()} if self.output.is_dir() else set()
+        if there and not there & {RECORD, _WORK}:
+            raise DataError(f"{self.output}: holds files that `whichcar crop` did not write; give an empty folder")
+        if redo or RECORD not in there:
+            return
+        before = json.loads((self.output / RECORD).read_text(encoding="utf-8"))
+        for key in self.record["settings"].keys() - {"detector"}:
+            if before["settings"].get(key) != self.record["settings"][key]:
+                raise self._changed(key, before["settings"].get(key), self.record["settings"][key])
+        one, other = before["detector"], self.record["detector"]
+        if (one["sha256"] or one["name"]) != (other["sha256"] or other["name"]):
+            raise self._changed("detector", one["name"], other["name"])
 
     def run(self, redo: bool, batch_size: int) -> Iterator[Crop]:
         try:
@@ -146,9 +168,6 @@ class _Stage:
 
     @contextlib.contextmanager
     def _only_here(self) -> Iterator[None]:
-        there = {entry.name for entry in self.output.iterdir()} if self.output.is_dir() else set()
-        if there and not there & {RECORD, _WORK}:
-            raise DataError(f"{self.output}: holds files that `whichcar crop` did not write; give an empty folder")
         try:
             with files.locked(self.output / _WORK / "lock"):
                 yield
@@ -156,19 +175,10 @@ class _Stage:
             raise DataError(f"{self.output}: another process crops into it; wait for it or stop it") from error
 
     def _open(self, redo: bool) -> None:
-        """Compare with what an earlier run left, and write down what this one does."""
-        path = self.output / RECORD
+        """Write down what this run does."""
         if redo:
             for table in (self.output / boxes.FILE, self.output / _WORK / boxes.FILE):
                 table.unlink(missing_ok=True)
-        elif path.is_file():
-            before = json.loads(path.read_text(encoding="utf-8"))
-            now = self._record(finished=False)
-            for key in now["settings"].keys() - {"detector"}:
-                if before["settings"].get(key) != now["settings"][key]:
-                    raise self._changed(key, before["settings"].get(key), now["settings"][key])
-            if before["detector"]["sha256"] != now["detector"]["sha256"]:
-                raise self._changed("detector", before["detector"]["name"], now["detector"]["name"])
         self._describe(finished=False)
         split = self.source / SPLIT
         if split.is_file():  # the same pictures are the validation part
@@ -180,15 +190,16 @@ class _Stage:
         )
 
     def _describe(self, finished: bool) -> None:
-        files.write_json(self.output / RECORD, self._record(finished))
+        files.write_json(self.output / RECORD, {"finished": finished, **self.record})
 
-    def _record(self, finished: bool) -> dict[str, Any]:
+    def _record(self) -> dict[str, Any]:
+        named: dict[str, str | None]
         if self.given is None:
             found = find_detector(self.settings.detector)
             named = {"name": found.name, "sha256": found.sha256}
         else:
             named = {"name": self.given.name, "sha256": None}
-        return {"finished": finished, "settings": self.settings.model_dump(mode="json"), "detector": named}
+        return {"settings": self.settings.model_dump(mode="json"), "detector": named}
 
     def _rows(self, table: BoxTable, batch_size: int) -> Iterator[Crop]:
         """Yield the rows already known and, as they come, those of the other pictures."""

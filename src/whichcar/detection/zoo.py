@@ -130,6 +130,7 @@ def _check(entry: Entry, digest: str, folder: Path) -> None:
 
 def _reason(error: OSError) -> str:
     if isinstance(error, urllib.error.HTTPError):
+        error.close()  # it holds the connection
         return f"HTTP {error.code} {error.reason}"
     if isinstance(error, urllib.error.URLError):
         return str(error.reason)

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from whichcar.detection import contact_sheet
+from whichcar.detection.contact_sheet import write_contact_sheet
+from whichcar.detection.crop import crop
+from whichcar.detection.onnx import OnnxDetector
+from whichcar.errors import DataError
+
+Paint = Callable[..., Path]
+
+
+@pytest.fixture
+def cropped(tmp_path: Path, paint: Paint, red_cars: OnnxDetector) -> Path:
+    for number in range(3):
+        paint(tmp_path / "in" / "A & B" / f"{number}.png", car=(32, 24, 96, 72))
+    for number in range(8):
+        paint(tmp_path / "in" / f"C{number}" / "grey.png", car=None)
+    (tmp_path / "in" / "<b>.jpg").write_bytes(b"no picture")
+    list(crop(tmp_path / "in", tmp_path / "out", detector=red_cars))
+    return tmp_path / "out"
+
+
+def pictures(page: str) -> list[np.ndarray]:
+    coded = re.findall(r"data:image/jpeg;base64,([^\"]+)", page)
+    return [np.asarray(Image.open(io.BytesIO(base64.b64decode(one)))) for one in coded]
+
+
+def test_the_page_shows_boxes_counts_and_reasons(cropped: Path, tmp_path: Path) -> None:
+    page = write_contact_sheet(tmp_path / "in", cropped).read_text(encoding="utf-8")
+    assert "3 cropped, 8 left whole, 1 skipped" in page
+    assert "<b>car 0.90</b>" in page
+    assert "A &amp; B/0.png" in page
+    assert "<li>&lt;b&gt;.jpg: not a picture of a known format" in page
+    shown = pictures(page)
+    assert len(shown) == 11
+    boxed = shown[8]  # left whole come first
+    grey_around, edge = boxed[10, 10].astype(int), boxed[48, 33].astype(int)
+    assert np.ptp(grey_around) < 10
+    assert edge[0] > edge[1] + 100
+
+
+def test_it_is_one_file_without_links_to_others(cropped: Path, tmp_path: Path) -> None:
+    page = write_contact_sheet(tmp_path / "in", cropped).read_text(encoding="utf-8")
+    assert not re.search(r"(src|href)=\"?(?!data:)", page)
+    assert "http" not in page
+
+
+def test_of_many_left_whole_some_of_all_classes_are_shown(
+    cropped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contact_sheet, "SHOWN", 4)
+    page = write_contact_sheet(tmp_path / "in", cropped).read_text(encoding="utf-8")
+    assert "no vehicle was found; 4 of 8 shown" in page
+    assert re.findall(r">(C\d)/grey\.png<", page) == ["C0", "C2", "C4", "C6"]
+
+
+def test_the_least_sure_come_first(cropped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = (cropped / "boxes.csv").read_text()
+    for number, score in enumerate(("0.8000", "0.6000", "0.7000")):
+        table = table.replace(f"{number}.png,32,24,96,72,car,0.9000", f"{number}.png,32,24,96,72,car,{score}")
+    (cropped / "boxes.csv").write_text(table)
+    page = write_contact_sheet(tmp_path / "in", cropped).read_text(encoding="utf-8")
+    assert re.findall(r"<b>car (0\.\d\d)</b>", page) == ["0.60", "0.70", "0.80"]
+
+
+def test_a_picture_gone_since_is_told_in_its_place(cropped: Path, tmp_path: Path) -> None:
+    (tmp_path / "in" / "A & B" / "0.png").unlink()
+    assert "no such file" in write_contact_sheet(tmp_path / "in", cropped).read_text(encoding="utf-8")
+
+
+def test_without_a_table_it_says_so(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"boxes\.csv: cannot be read"):
+        write_contact_sheet(tmp_path, tmp_path)
+    (tmp_path / "boxes.csv").write_text("a,b\n")
+    with pytest.raises(DataError, match="its header is not path,left"):
+        write_contact_sheet(tmp_path, tmp_path)

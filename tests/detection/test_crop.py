@@ -1,0 +1,436 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from whichcar import cli
+from whichcar.data.images import read_image
+from whichcar.data.split import read_tree, split
+from whichcar.detection.boxes import FILE, read_boxes
+from whichcar.detection.crop import RECORD, count_pictures, crop, read_record
+from whichcar.detection.onnx import OnnxDetector
+from whichcar.errors import ConfigError, DataError
+from whichcar.records import Box, Crop
+
+from .conftest import GREY, RED, scene
+
+Paint = Callable[..., Path]
+CAR = (32, 24, 96, 72)
+ODD_NAMES = ("a b.jpg", 'it\'s "quoted".png', "größe 車.jpg", "line\nbreak.jpg", "comma, and.JPG", "-dash.jpeg")
+
+
+@pytest.fixture
+def tree(tmp_path: Path, paint: Paint) -> Path:
+    """Pictures with a car, without one, and one that cannot be read, in train/ and test/."""
+    for number in range(4):
+        paint(tmp_path / "in" / "train" / "Red" / f"{number}.jpg", car=(32 + number, 24, 96, 72))
+        paint(tmp_path / "in" / "train" / "Grey" / f"{number}.png", car=None)
+    paint(tmp_path / "in" / "test" / "Red" / "9.jpg", car=CAR)
+    (tmp_path / "in" / "test" / "Red" / "broken.jpg").write_bytes(b"no picture")
+    (tmp_path / "in" / ".hidden").mkdir()
+    paint(tmp_path / "in" / ".hidden" / "a.jpg")
+    (tmp_path / "in" / "notes.txt").write_text("not a picture")
+    return tmp_path / "in"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_every_picture_is_cut_to_its_vehicle_under_the_same_path(
+    tree: Path, tmp_path: Path, red_car_file: Path
+) -> None:
+    rows = {row.path: row for row in crop(tree, tmp_path / "out", detector=OnnxDetector(red_car_file))}
+    assert sorted(rows) == list(rows) == sorted(
+        [f"train/Red/{n}.jpg" for n in range(4)] + [f"train/Grey/{n}.png" for n in range(4)]
+        + ["test/Red/9.jpg", "test/Red/broken.jpg"]
+    )  # fmt: skip
+    found = rows["test/Red/9.jpg"]
+    assert (found.label, found.candidates, found.outcome, found.kind) == ("car", 1, "cropped", "cropped")
+    assert found.box is not None
+    cut = read_image(tmp_path / "out" / "test" / "Red" / "9.jpg")
+    assert cut.shape == (found.box.height, found.box.width, 3)
+    np.testing.assert_allclose(cut.mean(axis=(0, 1)), RED, atol=12)
+
+
+def test_a_picture_without_a_vehicle_stays_whole_and_one_unreadable_is_a_row(
+    tree: Path, tmp_path: Path, red_cars: OnnxDetector
+) -> None:
+    rows = {row.path: row for row in crop(tree, tmp_path / "out", detector=red_cars)}
+    assert rows["train/Grey/0.png"] == Crop("train/Grey/0.png", Box(0, 0, 128, 96), "", None, 0, "whole: no vehicle")
+    np.testing.assert_array_equal(read_image(tmp_path / "out/train/Grey/0.png"), scene((96, 128), car=None))
+    broken = rows["test/Red/broken.jpg"]
+    assert (broken.box, broken.kind) == (None, "skipped")
+    assert "not a picture of a known format" in broken.outcome
+    assert str(tmp_path) not in broken.outcome
+    assert not (tmp_path / "out/test/Red/broken.jpg").exists()
+
+
+def test_the_table_holds_a_row_a_picture_in_the_order_of_their_paths(
+    tree: Path, tmp_path: Path, red_cars: OnnxDetector
+) -> None:
+    rows = list(crop(tree, tmp_path / "out", detector=red_cars))
+    assert list(read_boxes(tmp_path / "out" / FILE)) == rows
+    lines = (tmp_path / "out" / FILE).read_text().splitlines()
+    assert lines[0] == "path,left,top,right,bottom,label,score,candidates,outcome"
+    assert lines[1].startswith("test/Red/9.jpg,32,24,96,72,car,0.9000,1,cropped")
+    assert set(contents(tmp_path / "out")) >= {FILE, RECORD}
+    assert not (tmp_path / "out" / ".crop").exists()
+
+
+def test_the_margin_is_kept_around_the_box(tree: Path, tmp_path: Path, red_cars: OnnxDetector) -> None:
+    list(crop(tree, tmp_path / "out", detector=red_cars, margin=0.25))
+    cut = read_image(tmp_path / "out/test/Red/9.jpg")
+    assert cut.shape == (72, 96, 3)
+    np.testing.assert_allclose(cut[2, 2], GREY, atol=12)
+
+
+@pytest.mark.parametrize(("missing", "there"), [("whole", True), ("skip", False)])
+def test_what_happens_without_a_vehicle_is_a_choice(
+    tree: Path, tmp_path: Path, red_cars: OnnxDetector, missing: str, there: bool
+) -> None:
+    rows = {row.path: row for row in crop(tree, tmp_path / "out", detector=red_cars, missing=missing)}
+    assert (tmp_path / "out/train/Grey/0.png").exists() is there
+    assert rows["train/Grey/0.png"].outcome == ("whole: no vehicle" if there else "skipped: no vehicle")
+
+
+def test_it_can_stop_at_a_picture_without_a_vehicle(tree: Path, tmp_path: Path, red_cars: OnnxDetector) -> None:
+    with pytest.raises(
+        DataError, match=r"Grey/0\.png: no car or truck surer than 0\.5; lower --score, or say --missing"
+    ):
+        list(crop(tree, tmp_path / "out", detector=red_cars, missing="fail"))
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "bmp", "gif", "tif"])
+def test_a_red_car_stays_red_in_every_format(tmp_path: Path, paint: Paint, red_cars: OnnxDetector, suffix: str) -> None:
+    paint(tmp_path / "in" / f"a.{suffix}", car=CAR)
+    (row,) = crop(tmp_path / "in", tmp_path / "out", detector=red_cars)
+    assert row.kind == "cropped"
+    with Image.open(tmp_path / "out" / f"a.{suffix}") as written:
+        assert written.format == Image.registered_extensions()[f".{suffix}"]
+    np.testing.assert_allclose(read_image(tmp_path / "out" / f"a.{suffix}").mean(axis=(0, 1)), RED, atol=12)
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_odd_names_are_kept(tmp_path: Path, paint: Paint, red_cars: OnnxDetector, name: str) -> None:
+    paint(tmp_path / "in" / "Ram C-V Van" / name, car=CAR)
+    assert [row.path for row in crop(tmp_path / "in", tmp_path / "out", detector=red_cars)] == [f"Ram C-V Van/{name}"]
+    assert [row.path for row in crop(tmp_path / "in", tmp_path / "out", detector=red_cars)] == [f"Ram C-V Van/{name}"]
+    assert (tmp_path / "out" / "Ram C-V Van" / name).is_file()
+
+
+def test_a_name_that_is_no_text_is_kept(tmp_path: Path, paint: Paint, red_car_file: Path) -> None:
+    picture = paint(tmp_path / "in" / "a.jpg", car=CAR)
+    picture.rename(picture.with_name(os.fsdecode(b"\xff\xfe.jpg")))
+    for _ in range(2):
+        rows = list(crop(tmp_path / "in", tmp_path / "out", detector=OnnxDetector(red_car_file)))
+        assert [os.fsencode(row.path) for row in rows] == [b"\xff\xfe.jpg"]
+    arguments = ["crop", str(tmp_path / "in"), str(tmp_path / "out2"), "--detector", str(red_car_file)]
+    assert cli.run([*arguments, "--contact-sheet"]) == 0
+
+
+def test_orientation_is_applied_and_metadata_left_behind(tmp_path: Path, red_cars: OnnxDetector) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned
+    exif.get_ifd(0x8825)[2] = (52.0, 31.0, 0.0)  # where it was
+    (tmp_path / "in").mkdir()
+    upright = Image.fromarray(scene((96, 128), car=CAR))
+    upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "in/a.jpg", exif=exif, comment=b"secret")
+    (row,) = crop(tmp_path / "in", tmp_path / "out", detector=red_cars)
+    assert row.box == Box(*CAR)
+    with Image.open(tmp_path / "out/a.jpg") as written:
+        assert written.size == (64, 48)
+        assert not dict(written.getexif())
+        assert "comment" not in written.info
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "L", "P", "I;16", "RGBA"])
+def test_every_mode_is_cut(tmp_path: Path, red_cars: OnnxDetector, mode: str) -> None:
+    drawn = Image.fromarray(scene((96, 128), car=CAR))
+    (tmp_path / "in").mkdir()
+    if mode == "I;16":
+        Image.fromarray(np.asarray(drawn.convert("L")).astype(np.uint16) * 257).save(tmp_path / "in/a.png")
+    else:
+        drawn.convert(mode).save(tmp_path / "in" / ("a.jpg" if mode == "CMYK" else "a.png"))
+    (row,) = crop(tmp_path / "in", tmp_path / "out", detector=red_cars)
+    assert row.kind == ("whole" if mode in ("L", "I;16") else "cropped")  # a grey car is not red
+    with Image.open(tmp_path / "out" / row.path) as written:
+        assert written.mode == "RGB"
+
+
+def test_nasty_pictures_are_rows_with_a_reason(tmp_path: Path, paint: Paint, red_cars: OnnxDetector) -> None:
+    whole = paint(tmp_path / "in/good.jpg", car=CAR).read_bytes()
+    (tmp_path / "in/empty.jpg").write_bytes(b"")
+    (tmp_path / "in/truncated.jpg").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "in/page.jpg").write_text("<html>")
+    Image.new("L", (10_000, 10_000)).save(tmp_path / "in/huge.png")
+    frames = [Image.fromarray(scene((96, 128), car=CAR)), Image.fromarray(scene((96, 128), car=None))]
+    frames[0].save(tmp_path / "in/animated.gif", save_all=True, append_images=frames[1:])
+    (tmp_path / "in/png in truth.jpg").write_bytes(paint(tmp_path / "other.png", car=CAR).read_bytes())
+    (tmp_path / "in/gone.jpg").symlink_to("nowhere.jpg")
+    rows = {row.path: row.outcome for row in crop(tmp_path / "in", tmp_path / "out", detector=red_cars)}
+    assert [path for path, outcome in rows.items() if outcome == "cropped"] == [
+        "animated.gif", "good.jpg", "png in truth.jpg",
+    ]  # fmt: skip
+    assert "the file is empty" in rows["empty.jpg"]
+    assert "truncated" in rows["truncated.jpg"]
+    assert "not a picture" in rows["page.jpg"]
+    assert "100 million pixels" in rows["huge.png"]
+    assert "no such file" in rows["gone.jpg"]
+
+
+def test_a_second_run_does_nothing_and_tells_the_same(tree: Path, tmp_path: Path, red_car_file: Path) -> None:
+    first = list(crop(tree, tmp_path / "out", detector=OnnxDetector(red_car_file)))
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.jpg")}
+
+    class Never:
+        name = "red cars.onnx"
+
+        def detect(self, images: object, score: float = 0.5) -> list[list[object]]:
+            raise AssertionError("asked again")
+
+    assert list(crop(tree, tmp_path / "out", detector=Never())) == first  # type: ignore[arg-type]
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.jpg")} == before
+
+
+def test_only_what_is_new_or_changed_is_done(tree: Path, tmp_path: Path, paint: Paint, red_cars: OnnxDetector) -> None:
+    list(crop(tree, tmp_path / "out", detector=red_cars))
+    long_ago = time.time() - 1000
+    for path in [*tree.rglob("*"), *(tmp_path / "out").rglob("*.jpg")]:
+        os.utime(path, (long_ago, long_ago))
+    paint(tree / "test/Red/new.jpg", car=CAR)
+    paint(tree / "test/Red/broken.jpg", car=CAR)  # mended
+    paint(tree / "train/Red/0.jpg", car=None)
+    (tmp_path / "out/train/Red/1.jpg").unlink()
+    rows = {row.path: row.kind for row in crop(tree, tmp_path / "out", detector=red_cars)}
+    assert rows["test/Red/new.jpg"] == rows["test/Red/broken.jpg"] == "cropped"
+    assert rows["train/Red/0.jpg"] == "whole"
+    assert (tmp_path / "out/train/Red/1.jpg").exists()
+    fresh = [path.name for path in (tmp_path / "out").rglob("*.jpg") if path.stat().st_mtime > long_ago + 1]
+    assert sorted(fresh) == ["0.jpg", "1.jpg", "broken.jpg", "new.jpg"]
+    assert [row.path for row in read_boxes(tmp_path / "out" / FILE)] == sorted(rows)
+
+
+def test_a_row_whose_picture_is_gone_is_dropped_with_a_warning(
+    tree: Path, tmp_path: Path, red_cars: OnnxDetector, caplog: pytest.LogCaptureFixture
+) -> None:
+    list(crop(tree, tmp_path / "out", detector=red_cars))
+    (tree / "train/Red/0.jpg").unlink()
+    list(crop(tree, tmp_path / "out", detector=red_cars))
+    assert "train/Red/0.jpg" not in {row.path for row in read_boxes(tmp_path / "out" / FILE)}
+    assert "1 pictures, such as 'train/Red/0.jpg', are no longer in the input" in caplog.text
+
+
+def test_other_settings_are_refused_without_redo(
+    tree: Path, tmp_path: Path, red_car_file: Path, blue_spot_file: Path
+) -> None:
+    first, other = str(red_car_file), str(blue_spot_file)
+    base = ["crop", str(tree), str(tmp_path / "out"), "--detector"]
+    assert cli.run([*base, first]) == 0
+    kept = contents(tmp_path / "out")
+    assert cli.run([*base, first, "--margin", "0.1"]) == 2
+    assert cli.run([*base, other]) == 2
+    assert contents(tmp_path / "out") == kept
+    assert cli.run([*base, first, "--margin", "0.1", "--redo"]) == 0
+    assert read_image(tmp_path / "out/test/Red/9.jpg").shape == (58, 76, 3)
+    assert cli.run([*base, first, "--margin", "0.1"]) == 0
+
+
+def test_what_has_changed_is_named(tree: Path, tmp_path: Path, red_cars: OnnxDetector) -> None:
+    list(crop(tree, tmp_path / "out", detector=red_cars))
+    with pytest.raises(DataError, match=r"was cut with margin 0\.0, now it is 0\.1; give another folder, or --redo"):
+        list(crop(tree, tmp_path / "out", detector=red_cars, margin=0.1))
+
+
+@pytest.mark.parametrize("redo", [False, True])
+def test_a_folder_with_other_files_is_left_alone(
+    tree: Path, tmp_path: Path, red_cars: OnnxDetector, redo: bool
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.jpg").write_bytes(b"precious")
+    with pytest.raises(DataError, match="holds files that `whichcar crop` did not write"):
+        list(crop(tree, tmp_path / "out", detector=red_cars, redo=redo))
+    assert contents(tmp_path / "out") == {"mine.jpg": b"precious"}
+
+
+@pytest.mark.parametrize("output", [".", "inside", ".."])
+def test_input_and_output_may_not_lie_in_each_other(tree: Path, red_cars: OnnxDetector, output: str) -> None:
+    with pytest.raises(DataError, match="give a folder beside it"):
+        crop(tree, tree / output, detector=red_cars)
+
+
+def test_no_folder_and_no_pictures_are_told(tmp_path: Path, red_cars: OnnxDetector) -> None:
+    with pytest.raises(DataError, match="no such folder"):
+        crop(tmp_path / "none", tmp_path / "out", detector=red_cars)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no pictures in it"):
+        count_pictures(tmp_path / "empty")
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"margins": 0.1}, "crop: margins: no such setting; did you mean `margin`"),
+        ({"score": 1.5}, r"crop: score: .*less than 1; got 1\.5"),
+        ({"missing": "ignore"}, "crop: missing: .*'whole'"),
+        ({"classes": ("car", "lorry")}, "crop: classes: 'lorry' is no class of COCO; known are person"),
+    ],
+)
+def test_a_wrong_setting_is_told_before_anything_is_done(
+    tree: Path, tmp_path: Path, red_cars: OnnxDetector, settings: dict[str, object], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        crop(tree, tmp_path / "out", detector=red_cars, **settings)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_detector_that_cannot_be_had_is_told_before_anything_is_written(
+    tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["crop", str(tree), str(tmp_path / "out"), "--detector", "lost.onnx"]) == cli.MISTAKE
+    assert "detector lost.onnx: no such file" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_processes_do_not_crop_into_one_folder(tree: Path, tmp_path: Path, red_cars: OnnxDetector) -> None:
+    rows = crop(tree, tmp_path / "out", detector=red_cars)
+    next(rows)
+    with pytest.raises(DataError, match="another process crops into it"):
+        list(crop(tree, tmp_path / "out", detector=red_cars))
+    assert len(list(rows)) == 9
+
+
+def test_the_validation_part_stays_the_same_and_the_settings_are_known(
+    drawn: Path, tmp_path: Path, red_cars: OnnxDetector
+) -> None:
+    split(drawn, drawn / "car_dataset_labels.csv", tmp_path / "v1", 0.25, seed=7)
+    list(crop(tmp_path / "v1", tmp_path / "v2", detector=red_cars, margin=0.125))
+    one, two = (read_tree(tmp_path / name, 0.25, 7) for name in ("v1", "v2"))
+    assert [sample.path.name for sample in one.validation] == [sample.path.name for sample in two.validation]
+    assert one.class_names == two.class_names
+    record = read_record(tmp_path / "v2")
+    assert record is not None
+    assert record.margin == 0.125
+    assert read_record(tmp_path / "v1") is None
+
+
+def test_a_tree_half_cropped_is_not_taken_for_a_whole_one(tree: Path, tmp_path: Path, red_cars: OnnxDetector) -> None:
+    rows = crop(tree, tmp_path / "out", detector=red_cars)
+    next(rows)
+    rows.close()
+    with pytest.raises(DataError, match="the crop stage has not ended here"):
+        read_record(tmp_path / "out")
+
+
+# --- stopped at any moment -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def many(tmp_path: Path, paint: Paint) -> Path:
+    for number in range(150):
+        car = None if number % 10 == 0 else (20 + number % 30, 24, 96, 72)
+        paint(tmp_path / "many" / f"{number % 5}" / f"{number:03d}.jpg", car=car, size=(240, 320))
+    return tmp_path / "many"
+
+
+def start(source: Path, output: Path, detector: Path, before: str = "") -> subprocess.Popen[str]:
+    code = (
+        f"{before}\nimport sys\nfrom whichcar.cli import run\n"
+        f"sys.exit(run(['crop', {str(source)!r}, {str(output)!r}, '--detector', {str(detector)!r}]))"
+    )
+    return subprocess.Popen([sys.executable, "-c", code], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Wait for the end; return the status and what was said on stderr."""
+    _, error = process.communicate(timeout=120)
+    return process.returncode, error
+
+
+def wait_for(output: Path, pictures: int) -> None:
+    deadline = time.monotonic() + 60
+    while len(list(output.glob("[0-9]/*.jpg"))) < pictures:
+        assert time.monotonic() < deadline, "no progress"
+        time.sleep(0.005)
+
+
+def test_killed_again_and_again_it_ends_in_the_same_bytes(many: Path, tmp_path: Path, red_car_file: Path) -> None:
+    assert ended(start(many, tmp_path / "once", red_car_file))[0] == 0
+    for reached in (10, 60, 110):
+        process = start(many, tmp_path / "killed", red_car_file)
+        wait_for(tmp_path / "killed", reached)
+        process.kill()
+        ended(process)
+        for path in (tmp_path / "killed").glob("[0-9]/*.jpg"):
+            assert path.read_bytes() == (tmp_path / "once" / path.relative_to(tmp_path / "killed")).read_bytes()
+    assert not (tmp_path / "killed" / FILE).exists()
+    assert ended(start(many, tmp_path / "killed", red_car_file))[0] == 0
+    assert contents(tmp_path / "killed") == contents(tmp_path / "once")
+
+
+def test_after_a_kill_only_the_rest_is_done(many: Path, tmp_path: Path, red_car_file: Path) -> None:
+    process = start(many, tmp_path / "out", red_car_file)
+    wait_for(tmp_path / "out", 60)
+    process.kill()
+    ended(process)
+    written = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("[0-9]/*.jpg")}
+    assert ended(start(many, tmp_path / "out", red_car_file))[0] == 0
+    kept = [path for path, at in written.items() if path.stat().st_mtime_ns == at]
+    assert len(kept) >= 40  # all but those whose row was not yet written
+
+
+def test_ctrl_c_says_how_to_go_on(many: Path, tmp_path: Path, red_car_file: Path) -> None:
+    process = start(many, tmp_path / "out", red_car_file)
+    wait_for(tmp_path / "out", 20)
+    process.send_signal(signal.SIGINT)
+    status, error = ended(process)
+    assert status == cli.INTERRUPTED
+    assert "stopped after" in error
+    assert "go on with the same command" in error
+    assert "Traceback" not in error
+    assert ended(start(many, tmp_path / "out", red_car_file))[0] == 0
+    assert len(list(read_boxes(tmp_path / "out" / FILE))) == 150
+
+
+def test_a_full_disk_is_one_line_and_what_is_written_is_whole(many: Path, tmp_path: Path, red_car_file: Path) -> None:
+    """A limit of the kernel stands in for the full disk: no file may pass three kilobytes."""
+    limit = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))"
+    shutil.copy(red_car_file, tmp_path / "detector.onnx")
+    process = start(many, tmp_path / "out", tmp_path / "detector.onnx", limit)
+    status, error = ended(process)
+    assert status == cli.MISTAKE
+    assert "the disk is full; what was written is whole: make room and run it again" in error
+    for path in (tmp_path / "out").glob("[0-9]/*.jpg"):
+        read_image(path)
+    assert ended(start(many, tmp_path / "out", tmp_path / "detector.onnx"))[0] == 0
+    assert len(list((tmp_path / "out").glob("[0-9]/*.jpg"))) == 150
+
+
+def test_stopped_while_redoing_nothing_old_is_taken_for_new(tree: Path, tmp_path: Path, red_cars: OnnxDetector) -> None:
+    list(crop(tree, tmp_path / "out", detector=red_cars))
+    rows = crop(tree, tmp_path / "out", detector=red_cars, margin=0.25, redo=True)
+    next(rows)
+    rows.close()
+    list(crop(tree, tmp_path / "out", detector=red_cars, margin=0.25))
+    assert {read_image(path).shape for path in (tmp_path / "out/test/Red").glob("*.jpg")} == {(72, 96, 3)}
+    assert json.loads((tmp_path / "out" / RECORD).read_text())["settings"]["margin"] == 0.25
+
+
+@pytest.mark.parametrize(("batch_size", "workers"), [(1, 1), (4, 2), (100, 3)])
+def test_batches_and_workers_change_nothing_that_is_written(
+    tree: Path, tmp_path: Path, red_cars: OnnxDetector, batch_size: int, workers: int
+) -> None:
+    list(crop(tree, tmp_path / "one", detector=red_cars))
+    list(crop(tree, tmp_path / "other", detector=red_cars, batch_size=batch_size, workers=workers))
+    assert contents(tmp_path / "one") == contents(tmp_path / "other")

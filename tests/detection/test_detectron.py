@@ -1,0 +1,83 @@
+"""The adapter to Detectron2, tested with a stand-in of the same call shape: Detectron2 has no wheel to install."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+
+from whichcar.detection.detection import load_detector
+from whichcar.errors import DetectorError
+from whichcar.records import Box, Detection
+
+from .conftest import scene
+
+
+class Instances:
+    """Boxes (n, 4), scores (n,) and classes (n,), as `DefaultPredictor` answers."""
+
+    def __init__(self) -> None:
+        boxes = np.array([[4.4, 5.6, 60.2, 40.0], [-3.0, 0.0, 200.0, 50.0], [1.0, 1.0, 9.0, 9.0], [7.0, 7.0, 7.2, 9.0]])
+        self.pred_boxes = SimpleNamespace(tensor=boxes)
+        self.scores = np.array([0.7, 0.95, 0.3, 0.9])
+        self.pred_classes = np.array([7, 2, 0, 2])
+
+    def to(self, device: str) -> Instances:
+        assert device == "cpu"
+        return self
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    seen = SimpleNamespace(pictures=[], config=None)
+    config = SimpleNamespace(
+        MODEL=SimpleNamespace(ROI_HEADS=SimpleNamespace(), WEIGHTS="", DEVICE=""), merge_from_file=lambda path: None
+    )
+
+    def predictor(given: object) -> object:
+        seen.config = given
+
+        def predict(picture: np.ndarray) -> dict[str, Instances]:
+            seen.pictures.append(picture)
+            return {"instances": Instances()}
+
+        return predict
+
+    parts = {
+        "detectron2": {
+            "model_zoo": SimpleNamespace(
+                get_config_file=lambda name: name, get_checkpoint_url=lambda name: f"https://weights/{name}"
+            )
+        },
+        "detectron2.config": {"get_cfg": lambda: config},
+        "detectron2.engine": {"DefaultPredictor": predictor},
+        "torch": {"cuda": SimpleNamespace(is_available=lambda: False)},
+    }
+    for name, content in parts.items():
+        module = ModuleType(name)
+        vars(module).update(content)
+        monkeypatch.setitem(sys.modules, name, module)
+    return seen
+
+
+def test_it_answers_as_other_detectors_do(stand_in: SimpleNamespace) -> None:
+    found = load_detector("detectron2").detect([scene((50, 100))], 0.5)
+    assert found == [[Detection("car", 0.95, Box(0, 0, 100, 50)), Detection("truck", 0.7, Box(4, 6, 60, 40))]]
+
+
+def test_it_is_given_what_opencv_reads_and_the_configuration_of_the_original(stand_in: SimpleNamespace) -> None:
+    image = scene((50, 100))
+    load_detector("detectron2").detect([image, image])
+    assert len(stand_in.pictures) == 2
+    np.testing.assert_array_equal(stand_in.pictures[0], image[:, :, ::-1])
+    assert "faster_rcnn_R_101_FPN_3x" in stand_in.config.MODEL.WEIGHTS
+    assert stand_in.config.MODEL.DEVICE == "cpu"
+    assert stand_in.config.MODEL.ROI_HEADS.SCORE_THRESH_TEST <= 0.05
+
+
+def test_without_it_the_line_that_installs_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "detectron2", None)
+    with pytest.raises(DetectorError, match=r"detectron2 is not installed .*; install it with: pip install torch"):
+        load_detector("detectron2")
