@@ -16,9 +16,10 @@ SIGNATURES = {
         "weights", "input_shape", "dropout_rate", "data_aug_layer", "classes", "l1_factor", "l2_factor",
     ],
     "create_data_aug_layer": ["data_aug_layer"],
+    "get_vehicle_coordinates": ["image"],
     "predict_from_folder": ["folder", "model", "input_size", "class_names"],
 }  # fmt: skip
-HOMES = {"create_model": "resnet50", "create_data_aug_layer": "data_aug"}
+HOMES = {"create_model": "resnet50", "create_data_aug_layer": "data_aug", "get_vehicle_coordinates": "detection"}
 
 
 @pytest.mark.parametrize("name", SIGNATURES)
@@ -55,6 +56,7 @@ def test_an_unknown_name_says_which_there_are() -> None:
     ("script", "usage"),
     [
         ("prepare_train_test_dataset.py", "whichcar split [OPTIONS] DATA LABELS OUTPUT"),
+        ("remove_background.py", "whichcar crop [OPTIONS] INPUT OUTPUT"),
         ("train.py", "whichcar train [OPTIONS] CONFIG"),
     ],
 )

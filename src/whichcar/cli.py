@@ -29,6 +29,9 @@ MISTAKE = 2
 overrides_option = click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Lay one setting over the file's; may be repeated."
 )
+crop_option = click.option(
+    "--crop", is_flag=True, help="Cut every picture to its vehicle first, as those trained on were."
+)
 
 
 def main() -> None:
@@ -281,18 +284,19 @@ def train(config: Path, overrides: tuple[str, ...], resume: bool, overwrite: boo
 @whichcar.command()
 @click.argument("experiment", type=FILE)
 @click.option("--data", type=FOLDER, help="Other pictures, one folder a class (default: the test part trained beside).")
-def evaluate(experiment: Path, data: Path | None) -> None:
+@crop_option
+def evaluate(experiment: Path, data: Path | None, crop: bool) -> None:
     """Measure EXPERIMENT on the test pictures: result.json, predictions.csv, report.html and plots beside it.
 
     \b
     Examples:
       whichcar evaluate experiments/exp_003
-      whichcar evaluate experiments/exp_003 --data other_pictures
+      whichcar evaluate experiments/exp_003 --data other_pictures --crop
     """
     from whichcar import summary
     from whichcar.evaluation.evaluate import evaluate as evaluate_experiment
 
-    result = evaluate_experiment(experiment, data)
+    result = evaluate_experiment(experiment, data, crop=crop)
     _say(summary.of_result(result.as_json(), result.folder))
 
 
@@ -303,7 +307,8 @@ def evaluate(experiment: Path, data: Path | None) -> None:
 @click.option("--csv", "form", flag_value="csv", help="CSV with a header.")
 @click.option("--top", default=3, show_default=True, type=click.IntRange(1), help="How many classes a picture.")
 @click.option("--batch-size", default=32, show_default=True, type=click.IntRange(1), help="Pictures at once.")
-def predict(experiment: Path, paths: tuple[str, ...], form: Form | None, top: int, batch_size: int) -> None:
+@crop_option
+def predict(experiment: Path, paths: tuple[str, ...], form: Form | None, top: int, batch_size: int, crop: bool) -> None:
     """Tell the classes of pictures: PATH is a file, a folder, or - for a list of paths on standard input.
 
     EXPERIMENT is an experiment's folder or a checkpoint file. A picture that cannot be read becomes a row that says so.
@@ -311,6 +316,7 @@ def predict(experiment: Path, paths: tuple[str, ...], form: Form | None, top: in
     \b
     Examples:
       whichcar predict experiments/exp_003 car.jpg
+      whichcar predict experiments/exp_003 street.jpg --crop
       whichcar predict experiments/exp_003 pictures/ --csv --top 1 > answers.csv
       find . -name '*.jpg' | whichcar predict experiments/exp_003 - --json
     """
@@ -318,7 +324,7 @@ def predict(experiment: Path, paths: tuple[str, ...], form: Form | None, top: in
     from whichcar.evaluation.predict import lines, pictures_named
     from whichcar.evaluation.predict import predict as predict_pictures
 
-    classifier = Classifier(experiment)
+    classifier = Classifier(experiment, crop)
     top = min(top, len(classifier.class_names))
     rows = predict_pictures(classifier, pictures_named(paths, sys.stdin), top, batch_size)
     _say(lines(rows, form or "table", top, max(map(len, classifier.class_names))))

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from whichcar.data.images import read_image, squeeze
 from whichcar.errors import CheckpointError, ImageError
+from whichcar.evaluation.framing import Framing
 from whichcar.records import Prediction, Skipped
 from whichcar.training.checkpoint import find_checkpoint, load_model, read_metadata
 from whichcar.training.hardware import prepare
@@ -22,6 +23,7 @@ from whichcar.training.hardware import prepare
 Image = npt.NDArray[np.uint8]
 Probabilities = npt.NDArray[np.float32]
 Network = Callable[[Image], Probabilities]
+Cut = Callable[[Image], Image]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +39,21 @@ class Classifier:
 
     Args:
         path: an experiment's folder (its best checkpoint by validation is taken) or a checkpoint file.
+        crop: cut every picture file to its vehicle first, as the pictures it was trained on were, else as
+            `whichcar crop` does by default.
 
     Raises:
         CheckpointError: there is no such checkpoint, or it is broken.
+        DetectorError: `crop`, and the detector cannot be had.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, crop: bool = False) -> None:
         """Load the checkpoint in the form that predicts fastest here."""
         self.checkpoint: Path = find_checkpoint(path)
         self.metadata = read_metadata(self.checkpoint)
         self.class_names: tuple[str, ...] = self.metadata.class_names
         self.image_size: tuple[int, int] = self.metadata.image_size
+        self.framing = Framing(self.checkpoint, self.metadata.crop, crop)
         self.hardware = prepare()
         self._infer = checked(load_model(self.checkpoint), len(self.class_names), np.uint8)
 
@@ -57,8 +63,11 @@ class Classifier:
             yield item if isinstance(item, Skipped) else best_of(item, self.class_names, top)
 
     def scored(self, paths: Iterable[Path], batch_size: int = 32) -> Iterator[Scored | Skipped]:
-        """Yield the probabilities of all classes for each picture, in the order of `paths`."""
-        return stream(self._infer, paths, self.image_size, batch_size)
+        """Yield the probabilities of all classes for each picture, in the order of `paths`.
+
+        Warns once where they seem to be framed in another way than those it was trained on.
+        """
+        return stream(self._infer, self.framing.watched(paths), self.image_size, batch_size, self.framing.cut)
 
     def probabilities(self, images: Image) -> Probabilities:
         """Return (pictures, classes) float32 probabilities.
@@ -113,17 +122,18 @@ def filled(images: Image, room: int) -> Image:
 
 
 def stream(
-    infer: Network, paths: Iterable[Path], size: tuple[int, int], batch_size: int = 32
+    infer: Network, paths: Iterable[Path], size: tuple[int, int], batch_size: int = 32, cut: Cut | None = None
 ) -> Iterator[Scored | Skipped]:
     """Yield each picture's probabilities, in the order of `paths`.
 
-    Pictures are squeezed to `size` (height, width), never cropped: what stands at the edge counts. While the network
+    Pictures are squeezed to `size` (height, width), after `cut` where it is given and never cropped otherwise: what
+    stands at the edge counts. While the network
     works on one batch, the next ones are being decoded; at most four batches are held, however many paths there are.
     A shorter last batch is filled up to `batch_size`, so it costs no second compilation.
     """
     batch: list[tuple[Path, Image | Skipped]] = []
     room = 0
-    for item in decoded(paths, size, ahead=2 * batch_size):
+    for item in decoded(paths, size, 2 * batch_size, cut):
         batch.append(item)
         if len(batch) == batch_size:
             room = batch_size
@@ -139,13 +149,15 @@ def _answers(infer: Network, batch: list[tuple[Path, Image | Skipped]], room: in
     return [image if isinstance(image, Skipped) else Scored(path, next(rows)) for path, image in batch]
 
 
-def decoded(paths: Iterable[Path], size: tuple[int, int], ahead: int) -> Iterator[tuple[Path, Image | Skipped]]:
-    """Yield every picture squeezed to `size`, in order, while threads decode up to `ahead` more."""
+def decoded(
+    paths: Iterable[Path], size: tuple[int, int], ahead: int, cut: Cut | None = None
+) -> Iterator[tuple[Path, Image | Skipped]]:
+    """Yield every picture, cut where asked for and squeezed to `size`, in order; threads prepare up to `ahead` more."""
     pool = ThreadPoolExecutor(_cores() + 1, thread_name_prefix="decode")
     waiting: deque[tuple[Path, Future[Image | Skipped]]] = deque()
     try:
         for path in paths:
-            waiting.append((path, pool.submit(_open, path, size)))
+            waiting.append((path, pool.submit(_open, path, size, cut)))
             if len(waiting) > ahead:
                 first, future = waiting.popleft()
                 yield first, future.result()
@@ -161,8 +173,10 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _open(path: Path, size: tuple[int, int]) -> Image | Skipped:
+def _open(path: Path, size: tuple[int, int], cut: Cut | None) -> Image | Skipped:
     try:
-        return squeeze(read_image(path, at_least=size), size)
+        # What is cut out must be sharp too, so the picture is not decoded smaller.
+        image = read_image(path, at_least=size) if cut is None else cut(read_image(path))
+        return squeeze(image, size)
     except ImageError as error:
         return Skipped(path, str(error).removeprefix(f"{path}: "))

@@ -39,30 +39,31 @@ class Answer:
     truth_probability: float
 
 
-def evaluate(experiment: Path, data: Path | None = None, batch_size: int = 32) -> Result:
+def evaluate(experiment: Path, data: Path | None = None, batch_size: int = 32, crop: bool = False) -> Result:
     """Ask an experiment's checkpoint about pictures it has not learnt from, and write down what it says.
 
     Args:
         experiment: an experiment's folder (its best checkpoint by validation is taken) or a checkpoint file.
         data: a tree with `test/`, or a folder with one folder a class; by default the tree it was trained on.
         batch_size: pictures the network sees at once.
+        crop: cut every picture to its vehicle first.
 
-    The files go into the experiment's folder. Other `data` than it was trained beside, or a checkpoint file, gets a
-    folder of its own under `evaluations/`, so that the experiment's own result stays.
+    The files go into the experiment's folder. Other `data` than it was trained beside, a checkpoint file, or `crop` get
+    a folder of their own under `evaluations/`, so that the experiment's own result stays.
 
     Raises:
         CheckpointError: there is no usable checkpoint.
         DataError: the pictures are missing, none can be read, or their classes are not the checkpoint's.
     """
-    classifier = Classifier(experiment)
+    classifier = Classifier(experiment, crop)
     recorded = Path(classifier.metadata.data_root)
     own = data is None or is_same_tree(data, recorded)
     part = held_out(data or recorded, classifier.metadata) if own else labelled(data or recorded, classifier.metadata)
-    folder = _folder(experiment, None if own else data)
+    folder = _folder(experiment, None if own else data, crop)
     start = time.perf_counter()
     answers, unreadable = _ask(classifier, part, folder / "predictions.csv", batch_size)
     seconds = time.perf_counter() - start
-    origin = _origin(classifier, part, experiment, data)
+    origin = _origin(classifier, part, experiment, data, crop)
     result, matrix = _result(classifier, origin, answers, unreadable, seconds, folder)
     plots.plot_confusion(folder / "plots" / "confusion.png", matrix, classifier.class_names)
     plots.plot_classes(folder / "plots" / "classes.png", result.classes, result.mean_recall)
@@ -76,8 +77,9 @@ def _home(experiment: Path) -> Path:
     return experiment if experiment.is_dir() else experiment.parent
 
 
-def _folder(experiment: Path, data: Path | None) -> Path:
-    names = ([] if experiment.is_dir() else [experiment.stem]) + ([] if data is None else [data.resolve().name])
+def _folder(experiment: Path, data: Path | None, crop: bool) -> Path:
+    names = [] if experiment.is_dir() else [experiment.stem]
+    names += ([] if data is None else [data.resolve().name]) + (["crop"] if crop else [])
     return _home(experiment) / "evaluations" / "-".join(names) if names else experiment
 
 
@@ -164,12 +166,13 @@ def _mistake(answer: Answer, names: tuple[str, ...]) -> Mistake:
     )
 
 
-def _origin(classifier: Classifier, part: Part, experiment: Path, data: Path | None) -> Origin:
+def _origin(classifier: Classifier, part: Part, experiment: Path, data: Path | None, crop: bool) -> Origin:
     fingerprint = part.fingerprint
     # As the user wrote it: the checkpoint's data_root is absolute, and says nothing elsewhere.
     root = str(data or classifier.metadata.settings["data"]["directory"])
     home = _home(experiment)
     command = ["whichcar", "evaluate", str(experiment), *([] if data is None else ["--data", str(data)])]
+    command += ["--crop"] if crop else []
     hardware = classifier.hardware
     return Origin(
         command=shlex.join(command),

@@ -27,7 +27,10 @@ BEST = "best.json"
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """What a checkpoint knows of itself. `image_size` is (height, width); class i of the output is `class_names[i]`."""
+    """What a checkpoint knows of itself. `image_size` is (height, width); class i of the output is `class_names[i]`.
+
+    `crop` holds the settings of the crop stage where it was trained on pictures cut by it, else None.
+    """
 
     class_names: tuple[str, ...]
     class_folders: tuple[str, ...]
@@ -35,6 +38,7 @@ class Metadata:
     created_with: dict[str, str]
     settings: dict[str, Any]
     data_root: str
+    crop: dict[str, Any] | None = None
 
 
 def save_checkpoint(model: keras.Model, metadata: Metadata, path: Path) -> None:
@@ -85,6 +89,7 @@ def read_metadata(path: Path) -> Metadata:
             dict(content["created_with"]),
             dict(content["settings"]),
             str(content["data_root"]),
+            content.get("crop"),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: holds no class names; give a checkpoint that `whichcar train` wrote") from error

@@ -15,6 +15,7 @@ import numpy as np
 
 from whichcar.config import Experiment
 from whichcar.config_file import read_experiment
+from whichcar.detection.crop import read_record
 from whichcar.errors import Interrupted, TrainingError
 from whichcar.files import is_disk_full
 from whichcar.progress import Bar
@@ -304,8 +305,16 @@ class Run:
 
     def _about(self) -> Metadata:
         tree, settings = self.pictures.tree, self.experiment.model_dump(mode="json")
-        size = self.experiment.data.image_size
-        return Metadata(tree.class_names, tree.class_folders, size, versions(), settings, str(tree.root.resolve()))
+        size, cut = self.experiment.data.image_size, read_record(tree.root)
+        return Metadata(
+            tree.class_names,
+            tree.class_folders,
+            size,
+            versions(),
+            settings,
+            str(tree.root.resolve()),
+            cut.model_dump(mode="json") if cut else None,
+        )
 
     def _describe(self, finished: bool) -> None:
         tree, pictures = self.pictures.tree, self.pictures

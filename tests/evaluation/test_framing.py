@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from whichcar import cli
+from whichcar.detection import zoo
+from whichcar.detection.crop import crop
+from whichcar.detection.onnx import OnnxDetector
+from whichcar.errors import DetectorError
+from whichcar.evaluation.classifier import Classifier
+from whichcar.evaluation.evaluate import evaluate
+from whichcar.evaluation.framing import is_cut
+from whichcar.files import write_json
+from whichcar.records import Prediction
+from whichcar.training.checkpoint import Metadata, save_checkpoint
+
+CLASSES = ("Blue C/V Van 2012", "Green Coupe 2010", "Red Sedan 2011")
+FOLDERS = ("Blue C-V Van 2012", "Green Coupe 2010", "Red Sedan 2011")
+CUT = {"margin": 0.0, "score": 0.5}
+
+
+@pytest.fixture(autouse=True)
+def _detector(red_car_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(zoo.FILE_VARIABLE, str(red_car_file))
+    is_cut.cache_clear()
+
+
+@pytest.fixture
+def make(tmp_path: Path, tree: Path, colour_model: object) -> Callable[..., Path]:
+    def experiment(trained_on_crops: bool) -> Path:
+        folder = tmp_path / "experiments" / f"crops {trained_on_crops}"
+        folder.mkdir(parents=True)
+        settings = {"seed": 1, "data": {"directory": str(tree), "validation_split": 0.25}}
+        metadata = Metadata(CLASSES, FOLDERS, (24, 32), {}, settings, str(tree), CUT if trained_on_crops else None)
+        save_checkpoint(colour_model, metadata, folder / "model.keras")  # type: ignore[arg-type]
+        write_json(folder / "best.json", {"checkpoint": "model.keras", "epoch": 1, "image_size": [24, 32]})
+        return folder
+
+    return experiment
+
+
+@pytest.fixture
+def street(tmp_path: Path) -> Path:
+    """A small red car in a green street: whole it is told green, cut to the car red."""
+    image = np.full((120, 160, 3), (30, 190, 40), np.uint8)
+    image[60:84, 40:80] = (230, 20, 20)
+    (tmp_path / "street").mkdir()
+    Image.fromarray(image).save(tmp_path / "street" / "a.png")
+    return tmp_path / "street" / "a.png"
+
+
+def told(experiment: Path, picture: Path, crop: bool) -> str:
+    (answer,) = Classifier(experiment, crop).predict([picture])
+    assert isinstance(answer, Prediction)
+    return answer.best
+
+
+def test_with_crop_the_car_counts_and_not_the_street(make: Callable[..., Path], street: Path) -> None:
+    experiment = make(trained_on_crops=True)
+    assert told(experiment, street, crop=False) == "Green Coupe 2010"
+    assert told(experiment, street, crop=True) == "Red Sedan 2011"
+
+
+@pytest.mark.parametrize(
+    ("trained_on_crops", "crop", "said"),
+    [
+        (True, False, "was trained on pictures cut to the vehicle, and these seem to be whole: add --crop"),
+        (False, True, "was not trained on pictures that `whichcar crop` cut"),
+        (True, True, ""),
+        (False, False, ""),
+    ],
+)
+def test_a_warning_tells_when_training_and_asking_disagree(
+    make: Callable[..., Path],
+    street: Path,
+    caplog: pytest.LogCaptureFixture,
+    trained_on_crops: bool,
+    crop: bool,
+    said: str,
+) -> None:
+    list(Classifier(make(trained_on_crops), crop).predict([street] * 5))
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(warnings) == (1 if said else 0)
+    assert all(said in warning for warning in warnings)
+
+
+def test_pictures_that_the_crop_stage_wrote_are_known_to_be_cut(
+    make: Callable[..., Path], street: Path, tmp_path: Path, red_car_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    list(crop(street.parent, tmp_path / "cut", detector=OnnxDetector(red_car_file)))
+    assert told(make(trained_on_crops=True), tmp_path / "cut" / "a.png", crop=False) == "Red Sedan 2011"
+    assert not caplog.records
+    told(tmp_path / "experiments" / "crops True", tmp_path / "cut" / "a.png", crop=True)
+    assert "are cut to the vehicle already, and --crop cuts them again" in caplog.text
+
+
+def test_evaluate_with_crop_keeps_the_result_without_it(make: Callable[..., Path]) -> None:
+    experiment = make(trained_on_crops=True)
+    evaluate(experiment)
+    before = (experiment / "result.json").read_bytes()
+    result = evaluate(experiment, crop=True)
+    assert result.folder == experiment / "evaluations" / "crop"
+    assert json.loads((result.folder / "result.json").read_text())["command"].endswith("--crop")
+    assert (experiment / "result.json").read_bytes() == before
+
+
+def test_the_command_crops(make: Callable[..., Path], street: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["predict", str(make(trained_on_crops=True)), str(street), "--crop", "--csv", "--top", "1"]) == 0
+    assert "Red Sedan 2011" in capsys.readouterr().out
+
+
+def test_a_detector_that_is_missing_is_told_at_once(make: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(zoo.FILE_VARIABLE, "lost.onnx")
+    with pytest.raises(DetectorError, match=r"lost\.onnx: no such file"):
+        Classifier(make(trained_on_crops=True), crop=True)
