@@ -5,6 +5,7 @@ All of them take the arrays of one picture and return `Decoded`; boxes are in pi
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,11 +38,13 @@ def decode_grid(raw: Array, size: tuple[int, int], threshold: float) -> Decoded:
         ValueError: the number of cells does not fit `size`.
     """
     corners, strides = _cells(size, len(raw))
-    scores = raw[:, 4:5] * raw[:, 5:]
-    cells, classes = np.nonzero(scores > threshold)
+    likely = np.flatnonzero(raw[:, 4] > threshold)  # no class scores more than 1, so the others cannot reach it
+    scores = raw[likely, 4:5] * raw[likely, 5:]
+    rows, classes = np.nonzero(scores > threshold)
+    cells = likely[rows]
     centre = (raw[cells, :2] + corners[cells]) * strides[cells]
     half = np.exp(raw[cells, 2:4]) * strides[cells] / 2
-    found = Decoded(np.concatenate([centre - half, centre + half], axis=1), scores[cells, classes], classes)
+    found = Decoded(np.concatenate([centre - half, centre + half], axis=1), scores[rows, classes], classes)
     kept = keep_best(found, OVERLAP)
     return Decoded(found.boxes[kept], found.scores[kept], found.classes[kept])
 
@@ -105,6 +108,7 @@ def _overlaps(box: Array, others: Array) -> Array:
     return overlaps
 
 
+@lru_cache(maxsize=8)
 def _cells(size: tuple[int, int], count: int) -> tuple[Array, Array]:
     """Return each cell's column and row (count, 2) and its stride (count, 1)."""
     for strides in ((8, 16, 32), (8, 16, 32, 64)):

@@ -1,0 +1,150 @@
+"""How fast are pictures cut to the vehicle, against the detector alone, and does memory grow with their number?
+
+Command:  WHICHCAR_DETECTOR=yolox_nano.onnx python benchmarks/crop.py                    (about 8 minutes on 2 cores)
+Expected: at least 30 pictures/s and 0.9 times the detector alone; the peak with 20,000 pictures within 10 % of 1,000.
+
+Cars are drawn at 640 x 480. The detector alone answers the same pictures, read before, on the same processors, one
+thread each. Both take turns; medians are printed. The steps are timed on one processor.
+"""
+
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+ROUNDS, COUNT = 5, 240
+SMALL = (120, 160)  # of the pictures for memory: what a tree costs is a matter of their number
+COUNTS = (1_000, 20_000)
+
+
+def steps(pictures: list[Path], target: Path) -> dict[str, float]:
+    """Return the seconds a picture of each step, on one thread."""
+    import io
+
+    from PIL import Image
+
+    from whichcar.data.images import read_image
+    from whichcar.detection.detection import load_detector, main_vehicle, vehicles_among
+
+    detector = load_detector(threads=1)
+    spent = dict.fromkeys(("read", "detect", "encode", "write"), 0.0)
+    for path in pictures:
+        marks = [time.perf_counter()]
+        image = read_image(path)
+        marks.append(time.perf_counter())
+        vehicle = main_vehicle(vehicles_among(detector.detect([image])[0]), image.shape[:2])
+        marks.append(time.perf_counter())
+        box = vehicle.box if vehicle else None
+        encoded = io.BytesIO()
+        cut = image if box is None else image[box.top : box.bottom, box.left : box.right]
+        Image.fromarray(cut).save(encoded, "JPEG", quality=95)
+        marks.append(time.perf_counter())
+        target.write_bytes(encoded.getbuffer())
+        marks.append(time.perf_counter())
+        for name, start, end in zip(spent, marks, marks[1:], strict=False):
+            spent[name] += (end - start) / len(pictures)
+    return spent
+
+
+def detector_alone(pictures: list[Path], cores: int) -> Callable[[], None]:
+    """Return a function that asks the detector about every picture, on all processors."""
+    from whichcar.data.images import read_image
+    from whichcar.detection.detection import load_detector
+
+    detector = load_detector(threads=1)
+    images = [read_image(path) for path in pictures]
+
+    def run() -> None:
+        with ThreadPoolExecutor(cores) as pool:
+            list(pool.map(lambda image: detector.detect([image]), images))
+
+    return run
+
+
+def speed(scratch: Path) -> None:
+    from whichcar.data.drawn import draw
+    from whichcar.detection.crop import crop
+
+    cores = len(os.sched_getaffinity(0))
+    draw(scratch / "drawn", per_class=COUNT // 12, size=(480, 640))
+    source = scratch / "drawn" / "car_ims"
+    pictures = sorted(source.iterdir())
+
+    def stage() -> None:
+        shutil.rmtree(scratch / "cut", ignore_errors=True)
+        outcomes.extend(row.kind for row in crop(source, scratch / "cut"))
+
+    outcomes: list[str] = []
+    sides = {"the detector alone": detector_alone(pictures, cores), "whichcar crop": stage}
+    rates: dict[str, list[float]] = {name: [] for name in sides}
+    busy = []
+    for turn in range(ROUNDS + 1):
+        for name, run in sides.items():
+            used, start = time.process_time(), time.perf_counter()
+            run()
+            seconds = time.perf_counter() - start
+            if turn:
+                rates[name].append(COUNT / seconds)
+                if run is stage:
+                    busy.append((time.process_time() - used) / seconds / cores)
+    middle = {name: statistics.median(values) for name, values in rates.items()}
+    spent = steps(pictures, scratch / "a.jpg")
+    total = sum(spent.values())
+    print(
+        f"\nCutting {COUNT} pictures of 640 x 480, {outcomes.count('cropped') / len(outcomes):.0%} cropped, {cores} cores\n"
+    )
+    print("| | pictures/s | times the detector alone |\n|---|---:|---:|")
+    for name, rate in middle.items():
+        print(f"| {name} | {rate:.1f} | {rate / middle['the detector alone']:.2f} |")
+    print("\n| step | ms a picture | share |\n|---|---:|---:|")
+    for name, seconds in spent.items():
+        print(f"| {name} | {1000 * seconds:.1f} | {seconds / total:.0%} |")
+    fair = cores / total
+    print(f"| all | {1000 * total:.1f} | {cores} cores could do {fair:.1f} pictures/s |")
+    print(
+        f"\nThe stage reaches {middle['whichcar crop'] / fair:.0%} of what the processors can do in all steps; "
+        f"they are busy {statistics.median(busy):.0%} of the time."
+    )
+
+
+def memory(scratch: Path) -> None:
+    from whichcar.data.drawn import draw
+
+    draw(scratch / "small", per_class=10, size=SMALL)
+    originals = sorted((scratch / "small" / "car_ims").iterdir())
+    print("\nPeak memory of cutting\n\n| pictures | peak, MB | times the first |\n|---:|---:|---:|")
+    first = 0
+    for count in COUNTS:
+        tree = scratch / str(count)
+        for number in range(count):
+            target = tree / f"class {number % 12}" / f"{number:06d}.jpg"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.link(originals[number % len(originals)], target)
+        command = [sys.executable, __file__, str(tree), str(scratch / f"cut {count}")]
+        peak = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+        first = first or peak
+        print(f"| {count} | {peak / 1e6:.0f} | {peak / first:.2f} |")
+
+
+def main() -> None:
+    os.environ["WHICHCAR_QUIET"] = "1"
+    if len(sys.argv) > 1:
+        from whichcar.cli import run
+
+        run(["crop", *sys.argv[1:]])
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        speed(Path(scratch))
+        memory(Path(scratch))
+
+
+if __name__ == "__main__":
+    main()
