@@ -97,9 +97,8 @@ def speed(scratch: Path) -> None:
     middle = {name: statistics.median(values) for name, values in rates.items()}
     spent = steps(pictures, scratch / "a.jpg")
     total = sum(spent.values())
-    print(
-        f"\nCutting {COUNT} pictures of 640 x 480, {outcomes.count('cropped') / len(outcomes):.0%} cropped, {cores} cores\n"
-    )
+    share = outcomes.count("cropped") / len(outcomes)
+    print(f"\nCutting {COUNT} pictures of 640 x 480, {share:.0%} of them cropped, {cores} cores\n")
     print("| | pictures/s | times the detector alone |\n|---|---:|---:|")
     for name, rate in middle.items():
         print(f"| {name} | {rate:.1f} | {rate / middle['the detector alone']:.2f} |")

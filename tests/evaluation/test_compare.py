@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -60,6 +62,27 @@ def test_the_commands_stand_below_the_table(trained: Path) -> None:
     evidence = experiments_table([trained]).splitlines()[-1]
     assert evidence.startswith("- exp_9: `whichcar train c.yml` on jax, float32, CPU, 2 cores; `whichcar evaluate ")
     assert "checkpoint `model.02-0.1234.keras`; the test pictures were used 2 times" in evidence
+
+
+def test_experiments_that_differ_in_their_seed_only_get_mean_and_spread(trained: Path, tmp_path: Path) -> None:
+    evaluate(trained)
+    folders = []
+    for seed, right in enumerate((0.6, 0.7, 0.8)):
+        folder = tmp_path / "seeds" / f"run_{seed}"
+        shutil.copytree(trained, folder)
+        result = json.loads((folder / "result.json").read_text())
+        result["top_1"]["value"] = right
+        write_json(folder / "result.json", result)
+        write_json(folder / "resolved.json", {"settings": {"seed": seed, "data": {"directory": "a"}}})
+        folders.append(folder)
+    other = tmp_path / "seeds" / "other"
+    shutil.copytree(folders[0], other)
+    write_json(other / "resolved.json", {"settings": {"seed": 9, "data": {"directory": "b"}}})
+    table = experiments_table([*folders, other]).splitlines()
+    where = table.index("| same settings | mean top-1 | standard deviation | range | seeds |")
+    assert table[where + 2] == "| run_0, run_1, run_2 | **0.700** | 0.100 | 0.600–0.800 | 0, 1, 2 |"
+    assert table[where + 3] == ""
+    assert "same settings" not in experiments_table([folders[0], other])
 
 
 def test_an_experiment_that_is_not_evaluated_yet_has_dashes(trained: Path) -> None:

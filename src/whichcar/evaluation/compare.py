@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +34,8 @@ def experiments_table(folders: Sequence[Path]) -> str:
     """Return a Markdown table of the experiments among `folders`, in their order, and below it the commands.
 
     An experiment is a folder with a config.yml or a result.json; anything else is passed over, so that
-    `experiments/*` can be given. What an experiment has not got yet is a dash.
+    `experiments/*` can be given. What an experiment has not got yet is a dash. Where some differ in nothing but their
+    seed, a second table has the mean and the spread of each such group.
 
     Raises:
         DataError: there is no experiment among them.
@@ -44,6 +47,7 @@ def experiments_table(folders: Sequence[Path]) -> str:
         )
     lines = [_line(HEAD), _line(["---"] * 2 + ["---:"] * (len(HEAD) - 2))]
     lines += [_line(_cells(row)) for row in rows]
+    lines += _means(rows)
     lines += ["", *(line for row in rows for line in _evidence(row))]
     return "\n".join(lines)
 
@@ -104,6 +108,25 @@ def _cells(row: Row) -> list[str]:
         f"{size[0]} x {size[1]}" if size else "–",
         str(row.settings.get("seed", "–")),
     ]
+
+
+def _means(rows: Sequence[Row]) -> list[str]:
+    """Return a table of the groups of experiments that differ in nothing but their seed, if there are any."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.result and row.settings:
+            same = {"settings": row.settings | {"seed": None}, "part": row.result["data"]["part"]}
+            groups.setdefault(json.dumps(same, sort_keys=True), []).append(row)
+    lines = []
+    for group in groups.values():
+        if len(group) > 1:
+            shares = [row.result["top_1"]["value"] for row in group]
+            mean, spread = f"**{statistics.mean(shares):.3f}**", f"{statistics.stdev(shares):.3f}"
+            span = f"{min(shares):.3f}–{max(shares):.3f}"
+            seeds = ", ".join(str(row.settings["seed"]) for row in group)
+            lines.append(_line([", ".join(row.name for row in group), mean, spread, span, seeds]))
+    head = ("same settings", "mean top-1", "standard deviation", "range", "seeds")
+    return ["", _line(head), _line(["---"] + ["---:"] * (len(head) - 1)), *lines] if lines else []
 
 
 def _epochs(row: Row) -> str:
