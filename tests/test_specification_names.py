@@ -55,6 +55,7 @@ def test_an_unknown_name_says_which_there_are() -> None:
 @pytest.mark.parametrize(
     ("script", "usage"),
     [
+        ("get_dataset.py", "whichcar fetch [OPTIONS] [SOURCE]..."),
         ("prepare_train_test_dataset.py", "whichcar split [OPTIONS] DATA LABELS OUTPUT"),
         ("remove_background.py", "whichcar crop [OPTIONS] INPUT OUTPUT"),
         ("train.py", "whichcar train [OPTIONS] CONFIG"),

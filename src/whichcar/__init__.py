@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from whichcar.config_file import load_config
+    from whichcar.data.fetch import fetch
     from whichcar.data.split import split
     from whichcar.detection.crop import crop
     from whichcar.detection.detection import get_vehicle_coordinates
@@ -28,6 +29,7 @@ __all__ = [
     "create_model",
     "crop",
     "evaluate",
+    "fetch",
     "get_vehicle_coordinates",
     "load_config",
     "predict_from_folder",
@@ -41,6 +43,7 @@ _HOMES = {
     "create_model": "whichcar.training.resnet50",
     "crop": "whichcar.detection.crop",
     "evaluate": "whichcar.evaluation.evaluate",
+    "fetch": "whichcar.data.fetch",
     "get_vehicle_coordinates": "whichcar.detection.detection",
     "load_config": "whichcar.config_file",
     "predict_from_folder": "whichcar.evaluation.predict",

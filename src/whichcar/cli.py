@@ -118,6 +118,35 @@ def whichcar() -> None:
 
 
 @whichcar.command()
+@click.argument("sources", nargs=-1, metavar="[SOURCE]...")
+@click.option("--into", type=FOLDER, default="data", show_default=True, help="Folder for pictures and labels.")
+@click.option("--sha256", help="Checksum that the first source must have.")
+@click.option("--redo", is_flag=True, help="Fetch and arrange anew, in place of what is there.")
+def fetch(sources: tuple[str, ...], into: Path, sha256: str | None, redo: bool) -> None:
+    """Get pictures and labels: INTO/car_ims/ and INTO/car_dataset_labels.csv, ready to be split.
+
+    SOURCE is an address (s3://, https://), an archive, a table, a folder, or stanford-cars; several make one set.
+    Without SOURCE it is what WHICHCAR_SOURCE lists. Credentials come from the environment, for S3 as usual with AWS
+    (AWS_ENDPOINT_URL for other servers, WHICHCAR_ANONYMOUS=1 for public buckets). A label file, the Stanford devkit and
+    a folder a class are understood. Stopped, the same command goes on; a second run downloads nothing.
+
+    \b
+    Examples:
+      whichcar fetch s3://my-bucket/car_ims.tgz s3://my-bucket/car_dataset_labels.csv
+      whichcar fetch https://example.org/cars.zip --into data
+      whichcar fetch stanford-cars
+      whichcar fetch my_pictures/ --into data
+    """
+    from whichcar import summary
+    from whichcar.data.fetch import fetch as fetch_set
+
+    try:
+        _say(summary.of_fetched(fetch_set(sources, into, sha256, redo)))
+    except KeyboardInterrupt:
+        raise Interrupted(f"{into}: stopped; what has come is kept\ngo on with the same command") from None
+
+
+@whichcar.command()
 @click.argument("data", type=FOLDER)
 @click.argument("labels", type=FILE)
 @click.argument("output", type=FOLDER)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import statistics
 from array import array
 from collections import Counter
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from whichcar.config_table import Setting
+    from whichcar.data.fetch import Fetched
     from whichcar.data.packed import CacheInfo
     from whichcar.data.split import Split
     from whichcar.records import Crop
@@ -20,6 +22,19 @@ if TYPE_CHECKING:
 _SHOWN = 10
 _CLASSES_SHOWN = 20
 _WORST_SHOWN = 5
+
+
+def of_fetched(fetched: Fetched) -> Iterator[str]:
+    """Tell what is there now and what to type next."""
+    into, labels = fetched.into, fetched.into / "car_dataset_labels.csv"
+    yield f"{into}: {fetched.pictures} pictures, {fetched.labels} labels ({fetched.kind})"
+    for one in fetched.files:
+        if one.sha256:
+            yield f"  {one.source}: {one.size / 1e6:.1f} MB, SHA-256 {one.sha256}"
+    if not fetched.fresh:
+        yield "  fetched before; nothing to do"
+    command = ["whichcar", "split", str(into), str(labels), str(into / "car_ims_v1")]
+    yield f"next: {shlex.join(command)}"
 
 
 def of_split(split: Split) -> Iterator[str]:

@@ -1,0 +1,124 @@
+"""Unpacking archives that others made: nothing may land outside the target, and nothing may fill the disk."""
+
+from __future__ import annotations
+
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import IO, NamedTuple
+
+from whichcar.errors import DataError
+from whichcar.progress import Bar
+
+SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
+MOST_BYTES = 200_000_000_000
+MOST_FILES = 5_000_000
+MOST_RATIO = 200  # of unpacked to packed bytes, above a hundred megabytes
+_SMALL = 100_000_000
+_CHUNK = 1 << 20
+
+
+class _Member(NamedTuple):
+    """One file of an archive: `problem` says why it is refused, if it is."""
+
+    name: str
+    size: int
+    problem: str
+    content: IO[bytes] | None
+
+
+def is_archive(path: Path) -> bool:
+    """True for a name that ends as archives do."""
+    return path.name.lower().endswith(SUFFIXES)
+
+
+def unpack(archive: Path, target: Path) -> int:
+    """Unpack a tar (also gz, bz2, xz) or zip into `target`; return how many files that were.
+
+    Hidden files and `__MACOSX` are passed over. What was written stays when it fails: give a folder that can be
+    thrown away.
+
+    Raises:
+        DataError: it cannot be read, or holds what no set of pictures needs: absolute paths, paths outside the target,
+            links, devices, a name twice, encrypted files, or more than the limits of this module.
+    """
+    packed = archive.stat().st_size
+    seen: set[str] = set()
+    written = 0
+    try:
+        members = _zip(archive) if zipfile.is_zipfile(archive) else _tar(archive)
+        with Bar(f"unpacking {archive.name}", None, "files") as bar:
+            for member in members:
+                place = _place(archive, member)
+                if place is None:
+                    continue
+                if place in seen:
+                    raise _hostile(archive, member.name, "stands in it twice")
+                if len(seen) >= MOST_FILES:
+                    raise _hostile(archive, member.name, f"is one of more than {MOST_FILES} files")
+                seen.add(place)
+                written = _write(archive, member, target / place, written, packed)
+                bar.update()
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error) as error:
+        raise DataError(f"{archive}: cannot be unpacked ({error}); fetch it again") from error
+    return len(seen)
+
+
+def _tar(archive: Path) -> Iterator[_Member]:
+    with tarfile.open(archive, "r|*") as tar:
+        for entry in tar:
+            if entry.isdir():
+                continue
+            problem = "" if entry.isreg() else "is a link" if entry.islnk() or entry.issym() else "is no ordinary file"
+            yield _Member(entry.name, entry.size, problem, tar.extractfile(entry) if not problem else None)
+
+
+def _zip(archive: Path) -> Iterator[_Member]:
+    with zipfile.ZipFile(archive) as found:
+        for entry in found.infolist():
+            if entry.is_dir():
+                continue
+            kind = stat.S_IFMT(entry.external_attr >> 16)
+            problem = "is a link" if kind == stat.S_IFLNK else "is encrypted" if entry.flag_bits & 1 else ""
+            if kind not in (0, stat.S_IFREG, stat.S_IFLNK):
+                problem = "is no ordinary file"
+            if problem:
+                yield _Member(entry.filename, entry.file_size, problem, None)
+                continue
+            with found.open(entry) as content:
+                yield _Member(entry.filename, entry.file_size, "", content)
+
+
+def _place(archive: Path, member: _Member) -> str | None:
+    """Return where a member goes, seen from the target; None for what is passed over."""
+    name = member.name.replace("\\", "/")
+    parts = [part for part in PurePosixPath(name).parts if part != "."]
+    if name.startswith("/") or (parts and parts[0].endswith(":")):
+        raise _hostile(archive, member.name, "has an absolute path")
+    if ".." in parts or "\0" in name:
+        raise _hostile(archive, member.name, "points outside the folder")
+    if member.problem:
+        raise _hostile(archive, member.name, member.problem)
+    if not parts or any(part.startswith(".") or part == "__MACOSX" for part in parts):
+        return None
+    return "/".join(parts)
+
+
+def _write(archive: Path, member: _Member, target: Path, written: int, packed: int) -> int:
+    """Write one file and return the bytes written of all; what it really holds counts, not what it says."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("xb") as file:
+        while member.content is not None and (block := member.content.read(_CHUNK)):
+            written += len(block)
+            if written > MOST_BYTES or (written > _SMALL and written > MOST_RATIO * packed):
+                raise _hostile(archive, member.name, f"makes it unpack to more than {written // 1_000_000} MB")
+            file.write(block)
+    return written
+
+
+def _hostile(archive: Path, name: str, why: str) -> DataError:
+    short = name if len(name) <= 80 else f"{name[:77]}..."
+    return DataError(f"{archive}: {short!r} {why}; it is not unpacked: get the archive from a source you trust")

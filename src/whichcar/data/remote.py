@@ -1,0 +1,214 @@
+"""One remote file to disk: resumed, retried, checked; whatever fsspec can open."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from whichcar.errors import DataError, MissingExtraError
+from whichcar.files import is_disk_full, write_json
+from whichcar.progress import Bar
+
+log = logging.getLogger(__name__)
+
+SCHEMES = ("s3", "https", "http")
+TRIES = 5
+BLOCK = 8_000_000  # bytes a request: what is lost when a connection breaks
+_MARKS = ("ETag", "Content-MD5", "Digest", "Last-Modified", "LastModified")
+
+
+@dataclass(frozen=True, slots=True)
+class Downloaded:
+    """A file on disk, where it came from (without secrets), its size in bytes and SHA-256."""
+
+    path: Path
+    source: str
+    size: int
+    sha256: str
+
+
+def is_remote(source: str) -> bool:
+    """True for `s3://…`, `https://…` and the like; a path is not."""
+    return "://" in source and not source.startswith("file://")
+
+
+def shown(url: str) -> str:
+    """Return the address without what may be secret: user, password and everything behind `?`."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def download(url: str, folder: Path, sha256: str | None = None, pause: float = 1.0) -> Downloaded:
+    """Fetch one file into `folder`, going on where an earlier call stopped.
+
+    Credentials come from the environment: for S3 the usual AWS chain with `AWS_ENDPOINT_URL`, none where
+    `WHICHCAR_ANONYMOUS=1`. Proxies are those of the environment.
+
+    Args:
+        url: of any scheme in `SCHEMES`.
+        folder: the file gets the last part of the address as its name; `NAME.part` beside it holds what has come.
+        sha256: what its bytes must give, if that is known.
+        pause: seconds before the first new try; each further one waits twice as long.
+
+    Raises:
+        DataError: not there, not allowed, changed while it came, not the expected bytes, the disk is full, or no
+            answer after several tries.
+        MissingExtraError: fsspec needs another package for this scheme.
+    """
+    name = unquote(Path(urlsplit(url).path).name)
+    if not name:
+        raise DataError(f"{shown(url)}: names no file; give the address of an archive or a table")
+    target, part = folder / name, folder / f"{name}.part"
+    folder.mkdir(parents=True, exist_ok=True)
+    remote = _Remote(url)
+    tries = 0
+    while True:
+        before = part.stat().st_size if part.is_file() else 0
+        try:
+            _append(remote, part, name)
+            break
+        except _transport_errors() as error:
+            if isinstance(error, OSError) and is_disk_full(error):
+                raise DataError(
+                    f"{folder}: the disk is full; make room and run it again, it goes on from there"
+                ) from error
+            got = (part.stat().st_size if part.is_file() else 0) - before
+            tries = 1 if got > 0 else tries + 1
+            if _final(error) or tries >= TRIES:
+                raise DataError(f"{shown(url)}: {_reason(error)}") from error
+            wait = pause * 2 ** (tries - 1)
+            log.warning("%s: %s; trying again in %.0f s", shown(url), _reason(error), wait)
+            time.sleep(wait)
+    with part.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    size = part.stat().st_size
+    if sha256 and digest != sha256.lower():
+        part.unlink()
+        raise DataError(
+            f"{shown(url)}: its SHA-256 is {digest}, not {sha256}; get the right checksum, or do not trust it"
+        )
+    part.replace(target)
+    _mark_of(part).unlink(missing_ok=True)
+    return Downloaded(target, shown(url), size, digest)
+
+
+class _Remote:
+    """A remote file: asked for its size and marks, and read in blocks."""
+
+    def __init__(self, url: str) -> None:
+        scheme = urlsplit(url).scheme
+        if scheme not in SCHEMES:
+            raise DataError(f"{shown(url)}: {scheme}:// is not known here; known are {', '.join(SCHEMES)} and paths")
+        self.url, self.scheme = url, scheme
+
+    @cached_property
+    def _system(self) -> Any:  # noqa: ANN401  (fsspec has no types)
+        options: dict[str, Any] = {"skip_instance_cache": True, "use_listings_cache": False}
+        if self.scheme == "s3":
+            options["anon"] = os.environ.get("WHICHCAR_ANONYMOUS", "") not in ("", "0")
+        else:
+            options["client_kwargs"] = {"trust_env": True}  # proxies
+        try:
+            import fsspec
+
+            return fsspec.filesystem(self.scheme, **options)
+        except ImportError as error:
+            raise MissingExtraError(f"what reads {self.scheme}:// ({error})", "fetch") from error
+
+    def marks(self) -> dict[str, Any]:
+        """What tells one version of the file from another: size, and the tags that the server gives."""
+        info = self._system.info(self.url)
+        found = {name: str(info[name]) for name in _MARKS if info.get(name)}
+        return {"size": info.get("size"), **found}
+
+    def blocks(self, start: int) -> Iterator[bytes]:
+        """Yield the bytes from `start` on."""
+        with self._system.open(self.url, "rb", block_size=BLOCK, cache_type="none") as file:
+            if start:
+                file.seek(start)
+            while block := file.read(BLOCK):
+                yield block
+
+
+def _append(remote: _Remote, part: Path, name: str) -> None:
+    """Write what is missing of a file to `part`; what belongs to another version of it is thrown away."""
+    marks, beside = remote.marks(), _mark_of(part)
+    if part.is_file() and (not beside.is_file() or json.loads(beside.read_text(encoding="utf-8")) != marks):
+        log.warning("%s: changed since its download began; beginning anew", shown(remote.url))
+        part.unlink()
+    write_json(beside, marks)
+    start = part.stat().st_size if part.is_file() else 0
+    size = marks["size"]
+    with Bar(f"fetching {name}", None if size is None else size // 1000, "kB") as bar, part.open("ab") as file:
+        bar.update(start // 1000)
+        if size is None or start < size:
+            for block in remote.blocks(start):
+                file.write(block)
+                file.flush()
+                bar.update(len(block) // 1000)
+    got = part.stat().st_size
+    if size is not None and got != size:
+        raise OSError(f"the connection ended after {got} of {size} bytes")
+    if remote.marks() != marks:
+        raise OSError("the file changed while it was fetched")
+
+
+def _mark_of(part: Path) -> Path:
+    return part.with_name(f"{part.name}.json")
+
+
+def _transport_errors() -> tuple[type[Exception], ...]:
+    """What can go wrong on the way: the libraries below fsspec have errors of their own, where they are installed."""
+    errors: list[type[Exception]] = [OSError]
+    with contextlib.suppress(ImportError):
+        from aiohttp import ClientError
+
+        errors.append(ClientError)
+    with contextlib.suppress(ImportError):
+        from botocore.exceptions import BotoCoreError
+
+        errors.append(BotoCoreError)
+    return tuple(errors)
+
+
+def _final(error: BaseException) -> bool:
+    """True when another try cannot help: not there, not allowed."""
+    return isinstance(error, FileNotFoundError) or _is_refused(error) or _status(error) in (404, 410)
+
+
+def _is_refused(error: BaseException) -> bool:
+    names = ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound")
+    return _status(error) in (401, 403) or isinstance(error, PermissionError) or type(error).__name__ in names
+
+
+def _status(error: BaseException | None) -> int | None:
+    """Return the HTTP status behind an error; fsspec makes one error of several."""
+    while error is not None:
+        if isinstance(status := getattr(error, "status", None), int):
+            return status
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _reason(error: BaseException) -> str:
+    """Say in one line what was wrong, without addresses, which may hold secrets."""
+    if _is_refused(error):
+        return (
+            "access is refused; check the credentials (for S3: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_PROFILE)"
+        )
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file; check bucket, key or address"
+    if (status := _status(error)) and status >= 400:
+        return f"the server answers {status}"
+    text = " ".join(str(error).split())
+    return text if text and "://" not in text else f"no connection ({type(error).__name__})"

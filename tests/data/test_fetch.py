@@ -1,0 +1,220 @@
+"""From archives, tables, folders and a bucket to car_ims/ and car_dataset_labels.csv."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import tarfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from whichcar import cli
+from whichcar.data.fetch import NAMED, SOURCE_VARIABLE, fetch
+from whichcar.data.labels import read_labels
+from whichcar.data.split import split
+from whichcar.errors import DataError
+
+
+def packed(folder: Path, archive: Path, inside: str = ".") -> Path:
+    if archive.suffix == ".zip":
+        with zipfile.ZipFile(archive, "w") as file:
+            for path in sorted(folder.rglob("*")):
+                file.write(path, f"{inside}/{path.relative_to(folder)}")
+    else:
+        with tarfile.open(archive, "w:gz") as file:
+            file.add(folder, inside)
+    return archive
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.fixture
+def by_class(drawn: Path, tmp_path: Path) -> Path:
+    for row in read_labels(drawn / "car_dataset_labels.csv"):
+        target = tmp_path / "by class" / row.class_name.replace("/", "-") / row.img_name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(drawn / "car_ims" / row.img_name, target)
+    return tmp_path / "by class"
+
+
+@pytest.mark.parametrize("archive", ["cars.tgz", "cars.zip"])
+@pytest.mark.parametrize("inside", [".", "stanford/cars"])
+def test_an_archive_with_its_label_file_is_ready_to_be_split(
+    drawn: Path, tmp_path: Path, archive: str, inside: str
+) -> None:
+    got = fetch([packed(drawn, tmp_path / archive, inside)], tmp_path / "data")
+    assert (got.kind, got.pictures, got.labels, got.fresh) == ("label file", 32, 32, True)
+    assert names(tmp_path / "data" / "car_ims") == names(drawn / "car_ims")
+    assert read_labels(tmp_path / "data/car_dataset_labels.csv") == read_labels(drawn / "car_dataset_labels.csv")
+    done = split(tmp_path / "data", tmp_path / "data/car_dataset_labels.csv", tmp_path / "v1", 0.25, 1)
+    assert done.problems == []
+    assert not (tmp_path / "data" / ".unpacked").exists()
+
+
+def test_archive_and_label_file_may_come_apart(drawn: Path, tmp_path: Path) -> None:
+    archive = packed(drawn / "car_ims", tmp_path / "car_ims.tgz", "car_ims")
+    got = fetch([archive, drawn / "car_dataset_labels.csv"], tmp_path / "data")
+    assert (got.pictures, got.labels) == (32, 32)
+    manifest = json.loads((tmp_path / "data/raw/manifest.json").read_text())
+    assert [len(one["sha256"]) for one in manifest["files"]] == [64, 64]
+
+
+def test_a_folder_is_linked_and_not_copied(drawn: Path, tmp_path: Path) -> None:
+    fetch([drawn], tmp_path / "data")
+    one = names(drawn / "car_ims")[0]
+    assert (tmp_path / "data/car_ims" / one).samefile(drawn / "car_ims" / one)
+
+
+@pytest.mark.parametrize("as_archive", [False, True])
+def test_a_folder_a_class_becomes_labels(by_class: Path, tmp_path: Path, as_archive: bool) -> None:
+    source = packed(by_class, tmp_path / "a.zip", "wrapped") if as_archive else by_class
+    got = fetch([source], tmp_path / "data")
+    assert (got.kind, got.pictures) == ("folder a class", 32)
+    rows = read_labels(tmp_path / "data/car_dataset_labels.csv")
+    assert {row.class_name for row in rows} == {path.name for path in by_class.iterdir()}
+    assert {row.subset for row in rows} == {"train", "test"}
+    assert split(tmp_path / "data", rows, tmp_path / "v1", 0.25, 1).problems == []
+
+
+ROW = [(name, "O") for name in ("relative_im_path", "bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2", "class", "test")]
+HALF = [*ROW[1:6], ("fname", "O")]
+CLASSES = np.array(["AM General Hummer SUV 2000", "Ram C/V Cargo Van Minivan 2012"], dtype=object)
+
+
+def test_the_devkit_of_one_table_becomes_labels_and_boxes(drawn: Path, tmp_path: Path) -> None:
+    savemat = pytest.importorskip("scipy.io").savemat
+    pictures = names(drawn / "car_ims")
+    rows = np.array(
+        [(f"car_ims/{name}", 31, 11, 90, 70, 1 + n % 2, n % 4 == 0) for n, name in enumerate(pictures)], dtype=ROW
+    )
+    savemat(tmp_path / "cars_annos.mat", {"annotations": rows.reshape(1, -1), "class_names": CLASSES.reshape(1, -1)})
+    archive = packed(drawn / "car_ims", tmp_path / "car_ims.tgz", "car_ims")
+    got = fetch([archive, tmp_path / "cars_annos.mat"], tmp_path / "data")
+    assert (got.kind, got.pictures, got.labels) == ("devkit", 32, 32)
+    labels = read_labels(tmp_path / "data/car_dataset_labels.csv")
+    assert [(row.img_name, row.class_name, row.subset) for row in labels[:2]] == [
+        (pictures[0], "AM General Hummer SUV 2000", "test"),
+        (pictures[1], "Ram C/V Cargo Van Minivan 2012", "train"),
+    ]
+    with (tmp_path / "data/boxes.csv").open(newline="") as file:
+        first = next(csv.DictReader(file))
+    assert first == {"img_name": pictures[0], "left": "30", "top": "10", "right": "90", "bottom": "70"}
+
+
+def test_the_devkit_of_two_halves_becomes_labels(drawn: Path, tmp_path: Path) -> None:
+    savemat = pytest.importorskip("scipy.io").savemat
+    kit = tmp_path / "kit"
+    pictures = [drawn / "car_ims" / name for name in names(drawn / "car_ims")]
+    for subset, some, table in (
+        ("train", pictures[:20], "cars_train_annos.mat"),
+        ("test", pictures[20:], "cars_test_annos_withlabels.mat"),
+    ):
+        rows = []
+        for number, picture in enumerate(some, start=1):
+            target = kit / f"cars_{subset}" / f"{number:05d}.jpg"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(picture, target)
+            rows.append((1, 1, 50, 40, 1 + number % 2, target.name))
+        (kit / "devkit").mkdir(exist_ok=True)
+        savemat(kit / "devkit" / table, {"annotations": np.array(rows, dtype=HALF).reshape(1, -1)})
+    with pytest.raises(DataError, match=r"without cars_meta\.mat, which names the classes"):
+        fetch([kit], tmp_path / "data")
+    savemat(kit / "devkit" / "cars_meta.mat", {"class_names": CLASSES.reshape(1, -1)})
+    got = fetch([kit], tmp_path / "data")
+    assert (got.pictures, got.labels) == (32, 32)
+    done = split(tmp_path / "data", tmp_path / "data/car_dataset_labels.csv", tmp_path / "v1", 0.25, 1)
+    assert (done.counts["train"], done.counts["test"], done.problems) == (20, 12, [])
+
+
+def test_a_second_run_does_nothing(drawn: Path, tmp_path: Path) -> None:
+    archive = packed(drawn, tmp_path / "a.tgz")
+    fetch([archive], tmp_path / "data")
+    archive.write_bytes(b"gone bad")  # it is not even looked at
+    again = fetch([archive], tmp_path / "data")
+    assert (again.fresh, again.pictures, again.kind) == (False, 32, "label file")
+
+
+def test_a_picture_that_went_missing_is_brought_back(drawn: Path, tmp_path: Path) -> None:
+    archive = packed(drawn, tmp_path / "a.tgz")
+    fetch([archive], tmp_path / "data")
+    (tmp_path / "data/car_ims" / names(drawn / "car_ims")[3]).unlink()
+    assert fetch([archive], tmp_path / "data").fresh
+    assert names(tmp_path / "data/car_ims") == names(drawn / "car_ims")
+
+
+def test_another_set_does_not_take_the_place_of_the_first(drawn: Path, by_class: Path, tmp_path: Path) -> None:
+    fetch([drawn], tmp_path / "data")
+    with pytest.raises(DataError, match="give another folder, or --redo"):
+        fetch([by_class], tmp_path / "data")
+    fetch([by_class], tmp_path / "data", redo=True)
+    assert names(tmp_path / "data/car_ims") == names(by_class)
+
+
+def test_pictures_that_were_there_before_are_left_alone(drawn: Path, by_class: Path, tmp_path: Path) -> None:
+    shutil.copytree(drawn / "car_ims", tmp_path / "data" / "car_ims")
+    with pytest.raises(DataError, match="has a car_ims/ that `whichcar fetch` did not write"):
+        fetch([by_class], tmp_path / "data", redo=True)
+    assert names(tmp_path / "data") == [f"car_ims/{name}" for name in names(drawn / "car_ims")]
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("no-such-set", r"no-such-set: no such file or folder, nor a data set with a name \(stanford-cars\)"),
+        ("empty", "no set of pictures; it must hold img_name,class,subset"),
+    ],
+)
+def test_what_cannot_be_fetched_is_told(
+    tmp_path: Path, source: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=said):
+        fetch([source], tmp_path / "data")
+
+
+def test_a_wrong_checksum_is_refused(drawn: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="its SHA-256 is"):
+        fetch([packed(drawn, tmp_path / "a.tgz")], tmp_path / "data", sha256="0" * 64)
+    assert not (tmp_path / "data" / "car_ims").exists()
+
+
+def test_a_hostile_archive_leaves_nothing(tmp_path: Path, drawn: Path) -> None:
+    with tarfile.open(tmp_path / "a.tgz", "w:gz") as file:
+        file.add(drawn / "car_ims", "car_ims")
+        link = tarfile.TarInfo("car_ims/evil.jpg")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        file.addfile(link)
+    with pytest.raises(DataError, match="is a link"):
+        fetch([tmp_path / "a.tgz"], tmp_path / "data")
+    assert names(tmp_path / "data") == []
+
+
+def test_of_a_named_set_every_home_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    homes = (("http://127.0.0.1:9/a.tgz",), ("gopher://second/a.tgz",))
+    monkeypatch.setitem(NAMED, "stanford-cars", homes)
+    monkeypatch.setattr("whichcar.data.remote.TRIES", 1)
+    with pytest.raises(
+        DataError, match=r"http://127\.0\.0\.1:9/a\.tgz: .*; gopher://second/a\.tgz: gopher:// is not known"
+    ):
+        fetch(["stanford-cars"], tmp_path / "data")
+
+
+def test_without_a_source_the_environment_is_asked(
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv(SOURCE_VARIABLE, raising=False)
+    assert cli.run(["fetch", "--into", str(tmp_path / "data")]) == cli.MISTAKE
+    assert SOURCE_VARIABLE in capsys.readouterr().err
+    archive = packed(drawn / "car_ims", tmp_path / "car_ims.tgz", "car_ims")
+    monkeypatch.setenv(SOURCE_VARIABLE, f"{archive} {drawn / 'car_dataset_labels.csv'}")
+    assert cli.run(["fetch", "--into", str(tmp_path / "data")]) == 0
+    said = capsys.readouterr().out
+    assert "32 pictures, 32 labels (label file)" in said
+    assert "next: whichcar split" in said
