@@ -1,4 +1,4 @@
-"""Downloads from real servers on loopback: an HTTP server that can be told to fail, and an S3 server of its own process."""
+"""Downloads from real servers on loopback: an HTTP server that can fail when told to, and an S3 server of its own."""
 
 from __future__ import annotations
 

@@ -7,9 +7,8 @@ The same models, exported, go through `OnnxDetector`. Nothing is downloaded.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,7 +33,7 @@ MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Object(NamedTuple):
-    """What the reference sees; `box`: left, top, right, bottom in pixels of the picture, cut at its rim, not rounded."""
+    """What the reference sees; `box`: left, top, right, bottom in whole and part pixels, cut at the rim."""
 
     label: str
     score: float
@@ -218,6 +217,15 @@ FAMILIES: dict[str, tuple[Callable[[], torch.nn.Module], tuple[int, int], int, s
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """For so small models, more threads only wait for one another."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module", params=FAMILIES)
 def reference(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Reference:
     make, size, classes, processor, read, pictures = FAMILIES[request.param]
@@ -237,7 +245,7 @@ def reference(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
             output_names=names[1:],
             dynamic_axes=None if pictures else {name: {0: "pictures"} for name in names},
         )
-    return Reference(model, getattr(transformers, processor)(), size, classes, read, OnnxDetector(path))
+    return Reference(model, getattr(transformers, processor)(), size, classes, read, OnnxDetector(path, threads=1))
 
 
 def clear_threshold(objects: list[Object]) -> float:
