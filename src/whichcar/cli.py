@@ -5,17 +5,17 @@ What a stage needs is imported inside its handler, so that `whichcar --help` loa
 
 from __future__ import annotations
 
-import functools
 import logging
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from whichcar import __version__
+from whichcar.cli_settings import CropCommand
 from whichcar.errors import Interrupted, WhichcarError
 
 if TYPE_CHECKING:
@@ -64,40 +64,6 @@ class _Group(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
-
-
-class _CropCommand(click.Command):
-    """Has an option for each setting of the crop stage, made when the options are first asked for."""
-
-    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        return [*super().get_params(ctx)[:2], *_crop_options(), *super().get_params(ctx)[2:]]
-
-
-@functools.cache
-def _crop_options() -> list[click.Parameter]:
-    from whichcar.config_crop import CropSettings
-
-    def listed(_: click.Context, __: click.Parameter, value: str) -> tuple[str, ...]:
-        return tuple(filter(None, map(str.strip, value.split(","))))
-
-    options: list[click.Parameter] = []
-    for name, field in CropSettings.model_fields.items():
-        default = field.default
-        shown: dict[str, Any] = {"help": _sentence(field.description or ""), "show_default": default is not None}
-        if isinstance(default, tuple):
-            shown |= {"default": ",".join(default), "callback": listed}
-        else:
-            words = [word for word in get_args(field.annotation) if isinstance(word, str)]
-            shown |= {
-                "default": default,
-                "type": click.Choice(words) if words else str if default is None else type(default),
-            }
-        options.append(click.Option([f"--{name.replace('_', '-')}"], **shown))
-    return options
-
-
-def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}."
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -168,7 +134,7 @@ def split(data: Path, labels: Path, output: Path, validation: float, seed: int) 
     _say(summary.of_split(split_pictures(data, labels, output, validation, seed)))
 
 
-@whichcar.command(cls=_CropCommand)
+@whichcar.command(cls=CropCommand)
 @click.argument("source", type=FOLDER, metavar="INPUT")
 @click.argument("output", type=FOLDER)
 @click.option("--batch-size", default=1, show_default=True, type=click.IntRange(1), help="Pictures the detector takes.")
