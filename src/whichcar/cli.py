@@ -91,7 +91,8 @@ def whichcar() -> None:
 def fetch(sources: tuple[str, ...], into: Path, sha256: str | None, redo: bool) -> None:
     """Get pictures and labels: INTO/car_ims/ and INTO/car_dataset_labels.csv, ready to be split.
 
-    SOURCE is an address (s3://, https://), an archive, a table, a folder, or stanford-cars; several make one set.
+    SOURCE is an address (s3://, https://, hf://datasets/OWNER/NAME), an archive, a table, a folder, or stanford-cars;
+    several make one set.
     Without SOURCE it is what WHICHCAR_SOURCE lists. Credentials come from the environment, for S3 as usual with AWS
     (AWS_ENDPOINT_URL for other servers, WHICHCAR_ANONYMOUS=1 for public buckets). A label file, the Stanford devkit and
     a folder a class are understood. Stopped, the same command goes on; a second run downloads nothing.
@@ -100,6 +101,7 @@ def fetch(sources: tuple[str, ...], into: Path, sha256: str | None, redo: bool) 
     Examples:
       whichcar fetch s3://my-bucket/car_ims.tgz s3://my-bucket/car_dataset_labels.csv
       whichcar fetch https://example.org/cars.zip --into data
+      whichcar fetch hf://datasets/someone/cars
       whichcar fetch stanford-cars
       whichcar fetch my_pictures/ --into data
     """

@@ -195,10 +195,11 @@ def randomise(model: torch.nn.Module, batch: torch.Tensor) -> None:
         norm.running_var.copy_(variance.clamp(min=0.1 * float(variance.mean())))  # rounding errors are not to grow
 
     with torch.no_grad():
-        for weights in model.parameters():
+        for name, weights in model.named_parameters():
             noise = torch.randn(weights.shape, generator=random)
             if weights.ndim > 1:
-                weights.copy_(noise / weights[0].numel() ** 0.5)
+                heads = "bbox" in name or "class" in name or "score" in name
+                weights.copy_(noise * (1.5 if heads else 1) / weights[0].numel() ** 0.5)
             else:
                 weights.add_(noise * 0.1)
         norms = [layer for layer in model.modules() if hasattr(layer, "running_mean")]

@@ -7,6 +7,7 @@ them there and downloads nothing.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -14,11 +15,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from whichcar import files
 from whichcar.data import layout
 from whichcar.data.archives import is_archive, unpack
-from whichcar.data.remote import Downloaded, download, is_remote, shown
+from whichcar.data.parquet import SUFFIX, unpack_parquet
+from whichcar.data.remote import Downloaded, download, is_remote, shown, tables_of
 from whichcar.errors import DataError
 
 SOURCE_VARIABLE = "WHICHCAR_SOURCE"
@@ -58,8 +61,9 @@ def fetch(
     """Get a set of pictures and put it where the other stages expect it.
 
     Args:
-        sources: addresses (`s3://bucket/key`, `https://…`), paths of archives, tables or folders, or one name of
-            `NAMED`; all of them together are one set. By default what `WHICHCAR_SOURCE` lists, divided by spaces.
+        sources: addresses (`s3://bucket/key`, `https://…`, `hf://datasets/OWNER/NAME`), paths of archives, tables or
+            folders, or one name of `NAMED`; all of them together are one set. By default what `WHICHCAR_SOURCE` lists,
+            divided by spaces.
         into: gets `car_ims/`, `car_dataset_labels.csv` and, where they are known, `boxes.csv`.
         sha256: of the first source, if it is known.
         redo: arrange anew, also in the place of another set that an earlier call brought; what was downloaded from the
@@ -85,8 +89,9 @@ def fetch(
         got, failures = None, []
         for home in _homes(wanted):
             try:
+                sums = itertools.chain([sha256], itertools.repeat(None))
                 got = [
-                    _bring(source, into / "raw", sha256 if place == 0 else None) for place, source in enumerate(home)
+                    _bring(source, into / "raw", known) for source, known in zip(_expanded(home), sums, strict=False)
                 ]
                 break
             except DataError as error:
@@ -109,10 +114,18 @@ def _homes(wanted: list[str]) -> Sequence[Sequence[str]]:
     return [wanted]
 
 
+def _expanded(home: Sequence[str]) -> list[str]:
+    """Return the sources with each data set of the hub as its tables."""
+    parts = [tables_of(one) if one.startswith("hf://") and not Path(one).suffix else [one] for one in home]
+    return [one for some in parts for one in some]
+
+
 def _bring(source: str, raw: Path, sha256: str | None) -> Downloaded:
     """Return a source as a file or folder on this disk."""
     if is_remote(source):
-        return download(source, raw, sha256)
+        # Tables of several folders may have one name, and the folder's says which half it is.
+        name = "-".join(urlsplit(source).path.strip("/").split("/")[1:]) if source.startswith("hf://") else None
+        return download(source, raw, sha256, name=name)
     path = Path(source.removeprefix("file://")).expanduser()
     if path.is_dir():
         return Downloaded(path, source, 0, "")
@@ -129,11 +142,13 @@ def _arrange(asked: list[str], got: list[Downloaded], into: Path, manifest: Path
     staging = into / _STAGING
     shutil.rmtree(staging, ignore_errors=True)
     try:
-        if len(got) == 1 and got[0].path.is_dir():
+        if len(got) == 1 and got[0].path.is_dir() and not any(got[0].path.rglob(f"*{SUFFIX}")):
             found = layout.find(got[0].path)
         else:
             for one in got:
                 _stage(one.path, staging)
+            if tables := sorted(staging.rglob(f"*{SUFFIX}")):
+                unpack_parquet(tables, staging, layout.PICTURES, layout.LABELS, layout.TEST_SHARE, layout.SEED)
             found = layout.find(staging)
         if manifest.is_file():
             shutil.rmtree(into / layout.PICTURES, ignore_errors=True)
@@ -154,7 +169,12 @@ def _arrange(asked: list[str], got: list[Downloaded], into: Path, manifest: Path
 
 def _stage(path: Path, staging: Path) -> None:
     if path.is_dir():
-        raise DataError(f"{path}: a folder goes alone; give archives and tables together, or one folder")
+        tables = sorted(path.rglob(f"*{SUFFIX}"))
+        if not tables:
+            raise DataError(f"{path}: a folder goes alone; give archives and tables together, or one folder")
+        for table in tables:
+            _stage(table, staging)
+        return
     if is_archive(path):
         unpack(path, staging)
         return

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import logging
 import os
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,10 +21,16 @@ from whichcar.progress import Bar
 
 log = logging.getLogger(__name__)
 
-SCHEMES = ("s3", "https", "http")
+SCHEMES = {"s3": "fetch", "https": "fetch", "http": "fetch", "hf": "hf"}  # scheme → extra that brings what it needs
 TRIES = 5
 BLOCK = 8_000_000  # bytes a request: what is lost when a connection breaks
-_MARKS = ("ETag", "Content-MD5", "Digest", "Last-Modified", "LastModified")
+_ERRORS = (
+    ("aiohttp", "ClientError"),
+    ("botocore.exceptions", "BotoCoreError"),
+    ("httpx", "HTTPError"),
+    ("httpx2", "HTTPError"),
+)
+_MARKS = ("ETag", "Content-MD5", "Digest", "Last-Modified", "LastModified", "blob_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +54,24 @@ def shown(url: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
-def download(url: str, folder: Path, sha256: str | None = None, pause: float = 1.0) -> Downloaded:
+def tables_of(url: str) -> list[str]:
+    """Return the Parquet files of a data set on the Hugging Face hub: `hf://datasets/OWNER/NAME`.
+
+    Raises:
+        DataError: there is no such data set, it may not be read, or it has none.
+    """
+    try:
+        found = _Remote(url).tables()
+    except _transport_errors() as error:
+        raise DataError(f"{shown(url)}: {_reason(error)}") from error
+    if not found:
+        raise DataError(f"{shown(url)}: no .parquet file in it; give the address of an archive in it instead")
+    return found
+
+
+def download(
+    url: str, folder: Path, sha256: str | None = None, pause: float = 1.0, name: str | None = None
+) -> Downloaded:
     """Fetch one file into `folder`, going on where an earlier call stopped.
 
     Credentials come from the environment: for S3 the usual AWS chain with `AWS_ENDPOINT_URL`, none where
@@ -56,16 +79,17 @@ def download(url: str, folder: Path, sha256: str | None = None, pause: float = 1
 
     Args:
         url: of any scheme in `SCHEMES`.
-        folder: the file gets the last part of the address as its name; `NAME.part` beside it holds what has come.
+        folder: where it goes; `NAME.part` beside it holds what has come.
         sha256: what its bytes must give, if that is known.
         pause: seconds before the first new try; each further one waits twice as long.
+        name: of the file (default: the last part of the address).
 
     Raises:
         DataError: not there, not allowed, changed while it came, not the expected bytes, the disk is full, or no
             answer after several tries.
         MissingExtraError: fsspec needs another package for this scheme.
     """
-    name = unquote(Path(urlsplit(url).path).name)
+    name = name or unquote(Path(urlsplit(url).path).name)
     if not name:
         raise DataError(f"{shown(url)}: names no file; give the address of an archive or a table")
     target, part = folder / name, folder / f"{name}.part"
@@ -116,20 +140,24 @@ class _Remote:
         options: dict[str, Any] = {"skip_instance_cache": True, "use_listings_cache": False}
         if self.scheme == "s3":
             options["anon"] = os.environ.get("WHICHCAR_ANONYMOUS", "") not in ("", "0")
-        else:
+        elif self.scheme != "hf":
             options["client_kwargs"] = {"trust_env": True}  # proxies
         try:
             import fsspec
 
             return fsspec.filesystem(self.scheme, **options)
         except ImportError as error:
-            raise MissingExtraError(f"what reads {self.scheme}:// ({error})", "fetch") from error
+            raise MissingExtraError(f"what reads {self.scheme}:// ({error})", SCHEMES[self.scheme]) from error
 
     def marks(self) -> dict[str, Any]:
         """What tells one version of the file from another: size, and the tags that the server gives."""
         info = self._system.info(self.url)
         found = {name: str(info[name]) for name in _MARKS if info.get(name)}
         return {"size": info.get("size"), **found}
+
+    def tables(self) -> list[str]:
+        """The addresses of all Parquet files below this one."""
+        return [f"{self.scheme}://{path}" for path in sorted(self._system.find(self.url)) if path.endswith(".parquet")]
 
     def blocks(self, start: int) -> Iterator[bytes]:
         """Yield the bytes from `start` on."""
@@ -168,17 +196,9 @@ def _mark_of(part: Path) -> Path:
 
 
 def _transport_errors() -> tuple[type[Exception], ...]:
-    """What can go wrong on the way: the libraries below fsspec have errors of their own, where they are installed."""
-    errors: list[type[Exception]] = [OSError]
-    with contextlib.suppress(ImportError):
-        from aiohttp import ClientError
-
-        errors.append(ClientError)
-    with contextlib.suppress(ImportError):
-        from botocore.exceptions import BotoCoreError
-
-        errors.append(BotoCoreError)
-    return tuple(errors)
+    """What can go wrong on the way: the libraries below fsspec have errors of their own. One not loaded raises none."""
+    loaded = [(sys.modules.get(module), name) for module, name in _ERRORS]
+    return (OSError, *(vars(module)[name] for module, name in loaded if module is not None and name in vars(module)))
 
 
 def _final(error: BaseException) -> bool:
@@ -207,7 +227,7 @@ def _reason(error: BaseException) -> str:
             "access is refused; check the credentials (for S3: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_PROFILE)"
         )
     if isinstance(error, FileNotFoundError):
-        return "there is no such file; check bucket, key or address"
+        return "there is no such file; check bucket, key or address, and whether it is private"
     if (status := _status(error)) and status >= 400:
         return f"the server answers {status}"
     text = " ".join(str(error).split())
