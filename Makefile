@@ -4,9 +4,10 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/installed
+REFERENCE := .venv_reference
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench clean
+.PHONY: help demo test check bench reference clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -17,6 +18,9 @@ demo: $(STAMP) ## draw cars, split, train, evaluate: the whole way in a few minu
 test: $(STAMP) ## run the tests
 	@$(BIN)/pytest -q -n auto --dist loadfile
 
+reference: $(REFERENCE)/installed ## compare the detectors' decoders with PyTorch models (an environment of its own)
+	@$(REFERENCE)/bin/pytest -q tests/detection/test_onnx_reference.py
+
 check: $(STAMP) ## ruff and mypy --strict
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -26,7 +30,7 @@ bench: $(STAMP) ## measure speed and memory; each script prints a Markdown table
 	@set -e; for script in benchmarks/[a-z]*.py; do echo "## $$script"; $(BIN)/python "$$script"; done
 
 clean: ## remove the environment and the demo
-	rm -rf $(VENV) demo demo_real .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(REFERENCE) demo demo_real .mypy_cache .ruff_cache .pytest_cache
 
 $(STAMP): pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "error: no $(PYTHON) here; install Python 3.11, 3.12 or 3.13"; exit 1; }
@@ -36,4 +40,10 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "setting up $(VENV) (2.5 GB on disk, once) ..."
 	@$(PYTHON) -m venv $(VENV) || { echo "error: cannot make $(VENV); on Debian or Ubuntu: apt install python3-venv"; exit 1; }
 	@$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[cpu,fetch,hf,test,dev]'
+	@touch $@
+
+$(REFERENCE)/installed: pyproject.toml constraints.txt
+	@echo "setting up $(REFERENCE) (torch and transformers, once) ..."
+	@$(PYTHON) -m venv $(REFERENCE)
+	@$(REFERENCE)/bin/pip install -q --disable-pip-version-check -c constraints.txt -e '.[reference]'
 	@touch $@
