@@ -29,6 +29,9 @@ MISTAKE = 2
 overrides_option = click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Lay one setting over the file's; may be repeated."
 )
+detector_option = click.option(
+    "--detector", help="For --crop: name or PATH.onnx (default: the one that cut those trained on)."
+)
 crop_option = click.option(
     "--crop", is_flag=True, help="Cut every picture to its vehicle first, as those trained on were."
 )
@@ -55,6 +58,9 @@ def run(arguments: Sequence[str]) -> int:
         return INTERRUPTED
     except WhichcarError as error:
         click.echo(f"error: {error}", err=True)
+        return MISTAKE
+    except PermissionError as error:
+        click.echo(f"error: {error.filename}: {error.strerror}; change its permissions", err=True)
         return MISTAKE
     return 0
 
@@ -282,7 +288,8 @@ def train(config: Path, overrides: tuple[str, ...], resume: bool, overwrite: boo
 @click.argument("experiment", type=FILE)
 @click.option("--data", type=FOLDER, help="Other pictures, one folder a class (default: the test part trained beside).")
 @crop_option
-def evaluate(experiment: Path, data: Path | None, crop: bool) -> None:
+@detector_option
+def evaluate(experiment: Path, data: Path | None, crop: bool, detector: str | None) -> None:
     """Measure EXPERIMENT on the test pictures: result.json, predictions.csv, report.html and plots beside it.
 
     \b
@@ -293,7 +300,7 @@ def evaluate(experiment: Path, data: Path | None, crop: bool) -> None:
     from whichcar import summary
     from whichcar.evaluation.evaluate import evaluate as evaluate_experiment
 
-    result = evaluate_experiment(experiment, data, crop=crop)
+    result = evaluate_experiment(experiment, data, crop=crop, detector=detector)
     _say(summary.of_result(result.as_json(), result.folder))
 
 
@@ -305,7 +312,16 @@ def evaluate(experiment: Path, data: Path | None, crop: bool) -> None:
 @click.option("--top", default=3, show_default=True, type=click.IntRange(1), help="How many classes a picture.")
 @click.option("--batch-size", default=32, show_default=True, type=click.IntRange(1), help="Pictures at once.")
 @crop_option
-def predict(experiment: Path, paths: tuple[str, ...], form: Form | None, top: int, batch_size: int, crop: bool) -> None:
+@detector_option
+def predict(
+    experiment: Path,
+    paths: tuple[str, ...],
+    form: Form | None,
+    top: int,
+    batch_size: int,
+    crop: bool,
+    detector: str | None,
+) -> None:
     """Tell the classes of pictures: PATH is a file, a folder, or - for a list of paths on standard input.
 
     EXPERIMENT is an experiment's folder or a checkpoint file. A picture that cannot be read becomes a row that says so.
@@ -321,7 +337,7 @@ def predict(experiment: Path, paths: tuple[str, ...], form: Form | None, top: in
     from whichcar.evaluation.predict import lines, pictures_named
     from whichcar.evaluation.predict import predict as predict_pictures
 
-    classifier = Classifier(experiment, crop)
+    classifier = Classifier(experiment, crop, detector)
     top = min(top, len(classifier.class_names))
     rows = predict_pictures(classifier, pictures_named(paths, sys.stdin), top, batch_size)
     _say(lines(rows, form or "table", top, max(map(len, classifier.class_names))))

@@ -48,7 +48,7 @@ def write_json(path: Path, content: Any) -> None:  # noqa: ANN401  (whatever JSO
 def link_or_copy(source: Path, target: Path) -> None:
     """Hard-link `source` as `target`, or copy it where the two lie on different file systems."""
     try:
-        os.link(source, target)
+        os.link(source.resolve(), target)  # not the link that a picture may be
     except OSError as error:
         if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP):
             raise
@@ -93,8 +93,12 @@ def images(root: Path) -> list[Path]:
 
 
 def walk_images(root: Path) -> Iterator[str]:
-    """Yield what `images` returns, as paths seen from `root` with `/`, without ever holding all of them."""
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError), os.scandir(root) as found:
+    """Yield what `images` returns, as paths seen from `root` with `/`, without ever holding all of them.
+
+    Raises:
+        PermissionError: a folder may not be listed; its pictures would vanish without a word.
+    """
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(root) as found:
         for entry in sorted(found, key=lambda one: one.name):
             if entry.name.startswith("."):
                 continue

@@ -11,7 +11,7 @@ from PIL import Image
 
 from whichcar import cli
 from whichcar.detection import zoo
-from whichcar.detection.crop import crop
+from whichcar.detection.crop import crop, read_record
 from whichcar.detection.onnx import OnnxDetector
 from whichcar.errors import DetectorError
 from whichcar.evaluation.classifier import Classifier
@@ -23,7 +23,10 @@ from whichcar.training.checkpoint import Metadata, save_checkpoint
 
 CLASSES = ("Blue C/V Van 2012", "Green Coupe 2010", "Red Sedan 2011")
 FOLDERS = ("Blue C-V Van 2012", "Green Coupe 2010", "Red Sedan 2011")
-CUT = {"margin": 0.0, "score": 0.5}
+CUT: dict[str, object] = {
+    "settings": {"margin": 0.0, "score": 0.5, "detector": None},
+    "detector": {"name": "old", "sha256": None},
+}
 
 
 @pytest.fixture(autouse=True)
@@ -106,9 +109,28 @@ def test_evaluate_with_crop_keeps_the_result_without_it(make: Callable[..., Path
     evaluate(experiment)
     before = (experiment / "result.json").read_bytes()
     result = evaluate(experiment, crop=True)
-    assert result.folder == experiment / "evaluations" / "crop"
+    assert result.folder == experiment / "evaluations" / "with-crop"
     assert json.loads((result.folder / "result.json").read_text())["command"].endswith("--crop")
     assert (experiment / "result.json").read_bytes() == before
+
+
+def test_the_detector_of_training_is_used_again_and_another_one_is_told(
+    make: Callable[..., Path], street: Path, tmp_path: Path, red_car_file: Path, blue_spot_file: Path,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    list(crop(street.parent, tmp_path / "cut", detector=red_car_file))
+    record = read_record(tmp_path / "cut")
+    assert record is not None
+    monkeypatch.setenv(zoo.FILE_VARIABLE, str(blue_spot_file))
+    monkeypatch.setitem(CUT, "settings", record["settings"])
+    monkeypatch.setitem(CUT, "detector", record["detector"])
+    experiment = make(trained_on_crops=True)
+    assert told(experiment, street, crop=True) == "Red Sedan 2011"
+    assert not caplog.records
+    (answer,) = Classifier(experiment, crop=True, detector=str(blue_spot_file)).predict([street])
+    assert isinstance(answer, Prediction)
+    assert answer.best == "Green Coupe 2010"
+    assert "was trained on pictures cut by red cars.onnx, now blue_spots.onnx cuts them" in caplog.text
 
 
 def test_the_command_crops(make: Callable[..., Path], street: Path, capsys: pytest.CaptureFixture[str]) -> None:

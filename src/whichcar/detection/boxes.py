@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
-import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal, Self, TextIO
@@ -13,8 +12,6 @@ from typing import Literal, Self, TextIO
 from whichcar.errors import DataError
 from whichcar.files import replaced
 from whichcar.records import Box, Crop
-
-log = logging.getLogger(__name__)
 
 FILE = "boxes.csv"
 COLUMNS = ("path", "left", "top", "right", "bottom", "label", "score", "candidates", "outcome")
@@ -53,11 +50,9 @@ class BoxTable:
         self._path, self._growing = path, growing
         # Lines, since the records of all pictures would take several times the memory.
         self._known: dict[str, str] = {}
-        self._read_at = 0.0
         for table in (path, growing):
             if table.is_file():
                 self._known |= {row.path: _line(row) for row in read_boxes(table)}
-                self._read_at = max(self._read_at, table.stat().st_mtime)
 
     def __enter__(self) -> Self:
         """Begin the second file anew, with all that is known."""
@@ -70,17 +65,17 @@ class BoxTable:
         self._file.close()
 
     def done(self, path: str, source: Path, output: Path) -> Crop | None:
-        """Return a picture's row if nothing is left to do: its output is there, and not older than its source."""
-        line = self._known.get(path)
-        if line is None:
+        """Return a picture's row if nothing is left to do: its output is there, and not older than its source.
+
+        A skipped picture is tried again: it may have been mended.
+        """
+        row = next(_rows([self._known[path]])) if path in self._known else None
+        if row is None or row.kind == "skipped":
             return None
-        row = next(_rows([line]))
-        with contextlib.suppress(FileNotFoundError):
-            changed = source.stat().st_mtime
-            if row.kind == "skipped":
-                return row if changed <= self._read_at else None
-            written = output.stat()
-            if written.st_size and changed <= written.st_mtime:
+        with contextlib.suppress(OSError):
+            given, written = source.stat(), output.stat()
+            # A file put in its place may be dated back (cp -p, tar, rsync), but when that was done is not.
+            if written.st_size and max(given.st_mtime_ns, given.st_ctime_ns) <= written.st_mtime_ns:
                 return row
         return None
 
@@ -91,16 +86,15 @@ class BoxTable:
             self._file.flush()
             yield row
 
-    def finish(self, order: Iterable[str]) -> None:
-        """Write boxes.csv with the rows of these paths, in this order; warn of rows that have lost their picture."""
+    def finish(self, order: Iterable[str]) -> list[str]:
+        """Write boxes.csv with the rows of these paths, in this order; return the paths whose picture is gone."""
         if not self._known:  # then the rows have come in order
             self._growing.replace(self._path)
-            return
+            return []
         lines = {row.path: _line(row) for row in read_boxes(self._growing)}
-        _write(self._path, (lines.pop(path) for path in order))
-        if lines:
-            gone = f"{len(lines)} pictures, such as {next(iter(lines))!r}"
-            log.warning("%s: %s, are no longer in the input; what they left can be removed", self._path.parent, gone)
+        # A picture that has come since has no row yet; the next run sees it.
+        _write(self._path, (lines.pop(path) for path in order if path in lines))
+        return list(lines)
 
 
 def _open(path: Path, mode: Literal["r", "a", "w"] = "r") -> TextIO:
@@ -121,7 +115,9 @@ def _line(crop: Crop) -> str:
     score = "" if crop.score is None else f"{crop.score:.4f}"
     text = io.StringIO()
     row = (crop.path, *sides, crop.label, score, crop.candidates, crop.outcome)
-    csv.writer(text, lineterminator="\n").writerow(row)
+    # Python before 3.13 does not quote a lone carriage return by itself.
+    quoting: Literal[0, 1] = csv.QUOTE_ALL if "\r" in crop.path else csv.QUOTE_MINIMAL
+    csv.writer(text, lineterminator="\n", quoting=quoting).writerow(row)
     return text.getvalue()
 
 
@@ -130,5 +126,6 @@ def _rows(lines: Iterable[str]) -> Iterator[Crop]:
         if len(fields) != len(COLUMNS) or fields[-1].partition(":")[0] not in ("cropped", "whole", "skipped"):
             continue
         path, *sides, label, score, candidates, outcome = fields
-        box = Box(*map(int, sides)) if all(sides) else None
-        yield Crop(path, box, label, float(score) if score else None, int(candidates), outcome)
+        with contextlib.suppress(ValueError):  # a row that was damaged is done again
+            box = Box(*map(int, sides)) if all(sides) else None
+            yield Crop(path, box, label, float(score) if score else None, int(candidates), outcome)

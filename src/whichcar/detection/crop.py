@@ -4,7 +4,7 @@ Each worker takes a picture through all steps (read, find, cut, encode, write), 
 overlap on all processors, and no more than a few pictures are held however many there are.
 
 OUTPUT/crop.json holds the settings and the detector; it is written first, with `"finished": false`. OUTPUT/.crop/ holds
-what is under way: rows of boxes.csv as they come, and pictures half written. It is gone when the stage has ended.
+what is under way: rows of boxes.csv as they come, and pictures half written; when the stage has ended, a lock only.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import contextlib
 import io
 import itertools
 import json
+import logging
 import os
-import shutil
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -30,12 +30,14 @@ from whichcar import files
 from whichcar.config_crop import CropSettings, crop_settings
 from whichcar.data.images import read_image
 from whichcar.data.split import RECORD as SPLIT
-from whichcar.detection import boxes
+from whichcar.detection import boxes, zoo
 from whichcar.detection.boxes import BoxTable
 from whichcar.detection.cutter import Cutter
 from whichcar.detection.detection import Detector, find_detector
 from whichcar.errors import DataError, ImageError
 from whichcar.records import Box, Crop
+
+log = logging.getLogger(__name__)
 
 RECORD = "crop.json"
 _WORK = ".crop"
@@ -68,7 +70,8 @@ def crop(
         **settings: the others of `CropSettings`, such as `margin=0.05`.
 
     Yields:
-        One record a picture, also for those left whole or skipped, and why.
+        One record a picture, also for those left whole or skipped, and why; what was done before comes early. boxes.csv
+        has them in the order of their paths.
 
     Raises:
         ConfigError: a setting is unknown or outside its limits.
@@ -102,19 +105,34 @@ def count_pictures(source: Path) -> int:
     return count
 
 
-def read_record(folder: Path) -> CropSettings | None:
-    """Return the settings that the pictures of a tree were cut with; None where `whichcar crop` did not write it.
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """Return how the pictures of a tree were cut; None where `whichcar crop` did not write it.
+
+    Returns:
+        `settings` (of `CropSettings`) and `detector` (`name` and `sha256` of its file, null where it has none).
 
     Raises:
-        DataError: the crop stage has not ended there.
+        DataError: the crop stage has not ended there, or its record is damaged.
     """
+    record = _content(folder)
+    if record is None:
+        return None
+    if not record["finished"]:
+        raise DataError(f"{folder}: the crop stage has not ended here; run the same `whichcar crop` again")
+    return {"settings": record["settings"], "detector": record["detector"]}
+
+
+def _content(folder: Path) -> dict[str, Any] | None:
     path = folder / RECORD
     if not path.is_file():
         return None
-    record = json.loads(path.read_text(encoding="utf-8"))
-    if not record["finished"]:
-        raise DataError(f"{folder}: the crop stage has not ended here; run the same `whichcar crop` again")
-    return CropSettings.model_validate(record["settings"])
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        CropSettings.model_validate(content["settings"])
+        _ = content["finished"], content["detector"]["name"], content["detector"]["sha256"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: is not what `whichcar crop` wrote; remove it, or cut anew with --redo") from error
+    return content
 
 
 class _Stage:
@@ -128,25 +146,26 @@ class _Stage:
         if inner == outer or inner.is_relative_to(outer) or outer.is_relative_to(inner):
             raise DataError(f"{output}: lies in {source}, or the other way round; give a folder beside it")
         self.source, self.output, self.settings = source, output, settings
-        self.workers = workers or len(os.sched_getaffinity(0))
+        self.workers = max(1, workers or len(os.sched_getaffinity(0)))
         self.cutter = Cutter(settings, threads=1 if self.workers > 1 else None, detector=detector)
         self.given = detector
-        self.record = self._record()
+        self.record: dict[str, Any] = {}
 
     def check(self, redo: bool) -> None:
-        """Compare with what an earlier run left in the output folder; nothing is written yet."""
+        """Look whether the output folder is free or holds the same, then load the detector; nothing is written yet."""
         there = {entry.name for entry in self.output.iterdir()} if self.output.is_dir() else set()
         if there and not there & {RECORD, _WORK}:
             raise DataError(f"{self.output}: holds files that `whichcar crop` did not write; give an empty folder")
-        if redo or RECORD not in there:
-            return
-        before = json.loads((self.output / RECORD).read_text(encoding="utf-8"))
-        for key in self.record["settings"].keys() - {"detector"}:
-            if before["settings"].get(key) != self.record["settings"][key]:
-                raise self._changed(key, before["settings"].get(key), self.record["settings"][key])
-        one, other = before["detector"], self.record["detector"]
-        if (one["sha256"] or one["name"]) != (other["sha256"] or other["name"]):
-            raise self._changed("detector", one["name"], other["name"])
+        self.record = self._record()
+        before = None if redo else _content(self.output)
+        if before is not None:
+            for key in self.record["settings"].keys() - {"detector"}:
+                if before["settings"].get(key) != self.record["settings"][key]:
+                    raise self._changed(key, before["settings"].get(key), self.record["settings"][key])
+            one, other = before["detector"], self.record["detector"]
+            if (one["sha256"] or one["name"]) != (other["sha256"] or other["name"]):
+                raise self._changed("detector", one["name"], other["name"])
+        _ = self.cutter.detector  # what is wrong with it shows now
 
     def run(self, redo: bool, batch_size: int) -> Iterator[Crop]:
         try:
@@ -154,17 +173,16 @@ class _Stage:
                 self._open(redo)
                 with BoxTable(self.output / boxes.FILE, self.output / _WORK / boxes.FILE) as table:
                     yield from self._rows(table, batch_size)
-                    table.finish(files.walk_images(self.source))
+                    self._remove(table.finish(files.walk_images(self.source)))
                 self._describe(finished=True)
-            shutil.rmtree(self.output / _WORK)
+                self._tidy()
         except OSError as error:
             if files.is_disk_full(error):
                 raise DataError(
                     f"{self.output}: the disk is full; what was written is whole: make room and run it again"
                 ) from error
-            raise DataError(
-                f"{error.filename or self.output}: {error.strerror or error}; mend that and run it again"
-            ) from error
+            where = self.output if _WORK in str(error.filename) else error.filename or self.output
+            raise DataError(f"{where}: {error.strerror or error}; mend that and run it again") from error
 
     @contextlib.contextmanager
     def _only_here(self) -> Iterator[None]:
@@ -175,14 +193,33 @@ class _Stage:
             raise DataError(f"{self.output}: another process crops into it; wait for it or stop it") from error
 
     def _open(self, redo: bool) -> None:
-        """Write down what this run does."""
+        """Write down what this run does; to cut anew, take away what earlier runs left."""
         if redo:
             for table in (self.output / boxes.FILE, self.output / _WORK / boxes.FILE):
-                table.unlink(missing_ok=True)
+                if table.is_file():
+                    with contextlib.suppress(DataError):  # damaged
+                        for row in boxes.read_boxes(table):
+                            (self.output / row.path).unlink(missing_ok=True)
+                    table.unlink()
         self._describe(finished=False)
         split = self.source / SPLIT
         if split.is_file():  # the same pictures are the validation part
             files.write_text(self.output / SPLIT, split.read_text(encoding="utf-8"))
+
+    def _remove(self, gone: Sequence[str]) -> None:
+        """Take away the outputs of pictures that are no longer in the input: a crop left behind would be trained on."""
+        for path in gone:
+            (self.output / path).unlink(missing_ok=True)
+        if gone:
+            log.warning(
+                "%s: %d pictures, such as %r, left the input; so did their crops", self.output, len(gone), gone[0]
+            )
+
+    def _tidy(self) -> None:
+        """Remove what was under way; the lock stays, since another process may be waiting for it."""
+        for entry in (self.output / _WORK).iterdir():
+            if entry.name != "lock":
+                entry.unlink()
 
     def _changed(self, key: str, before: object, now: object) -> DataError:
         return DataError(
@@ -193,13 +230,14 @@ class _Stage:
         files.write_json(self.output / RECORD, {"finished": finished, **self.record})
 
     def _record(self) -> dict[str, Any]:
-        named: dict[str, str | None]
-        if self.given is None:
-            found = find_detector(self.settings.detector)
-            named = {"name": found.name, "sha256": found.sha256}
-        else:
-            named = {"name": self.given.name, "sha256": None}
-        return {"settings": self.settings.model_dump(mode="json"), "detector": named}
+        """Return settings and detector; a detector's file is written down as found from anywhere."""
+        settings = self.settings.model_dump(mode="json")
+        if self.given is not None:
+            return {"settings": settings, "detector": {"name": self.given.name, "sha256": None}}
+        found = find_detector(self.settings.detector)
+        own = found.file is not None and zoo.entry_of(found.name) is None
+        settings["detector"] = str(found.file.resolve()) if own and found.file else found.name
+        return {"settings": settings, "detector": {"name": found.name, "sha256": found.sha256}}
 
     def _rows(self, table: BoxTable, batch_size: int) -> Iterator[Crop]:
         """Yield the rows already known and, as they come, those of the other pictures."""
@@ -230,15 +268,23 @@ class _Stage:
                 images[path] = read_image(self.source / path)
             except ImageError as error:
                 reason = str(error).removeprefix(f"{self.source / path}: ")
-                rows[path] = Crop(path, None, "", None, 0, f"skipped: {reason}")
+                rows[path] = self._skipped(path, reason)
         choices = self.cutter.choose(list(images.values())) if images else []
         for (path, image), (vehicle, candidates) in zip(images.items(), choices, strict=True):
-            if vehicle:
-                self._write(path, self.cutter.cut(image, vehicle.box))
-                rows[path] = Crop(path, vehicle.box, vehicle.label, round(vehicle.score, 4), candidates, "cropped")
-            else:
-                rows[path] = self._without(path, image)
+            try:
+                if vehicle:
+                    self._write(path, self.cutter.cut(image, vehicle.box))
+                    rows[path] = Crop(path, vehicle.box, vehicle.label, round(vehicle.score, 4), candidates, "cropped")
+                else:
+                    rows[path] = self._without(path, image)
+            except ImageError as error:
+                rows[path] = self._skipped(path, str(error))
         return [rows[path] for path in paths]
+
+    def _skipped(self, path: str, reason: str) -> Crop:
+        """Leave a picture out, and nothing behind of what an earlier run made of it."""
+        (self.output / path).unlink(missing_ok=True)
+        return Crop(path, None, "", None, 0, f"skipped: {reason}")
 
     def _without(self, path: str, image: npt.NDArray[np.uint8]) -> Crop:
         """Do with a picture that shows no vehicle what the settings say."""
@@ -248,7 +294,7 @@ class _Stage:
                 "lower --score, or say --missing whole or skip"
             )
         if self.settings.missing == "skip":
-            return Crop(path, None, "", None, 0, "skipped: no vehicle")
+            return self._skipped(path, "no vehicle")
         self._write(path, image)
         return Crop(path, Box(0, 0, image.shape[1], image.shape[0]), "", None, 0, "whole: no vehicle")
 
@@ -258,7 +304,11 @@ class _Stage:
         kind = target.suffix.lower()
         encoded = io.BytesIO()
         options = {"quality": self.settings.quality} if kind in _LOSSY else {}
-        Image.fromarray(image).save(encoded, Image.registered_extensions()[kind], **options)
+        form = Image.registered_extensions()[kind]
+        try:
+            Image.fromarray(image).save(encoded, form, **options)
+        except (OSError, ValueError) as error:  # nothing is written to a disk here
+            raise ImageError(f"{image.shape[1]} x {image.shape[0]} cannot be written as {form} ({error})") from error
         beside = self.output / _WORK / f"{threading.get_ident()}{kind}"
         beside.write_bytes(encoded.getbuffer())
         target.parent.mkdir(parents=True, exist_ok=True)

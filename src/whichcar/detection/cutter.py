@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from whichcar.config_crop import CropSettings
+from whichcar.config_section import suggestion
 from whichcar.detection.coco import NAMES
 from whichcar.detection.detection import Detector, load_detector, main_vehicle, vehicles_among, with_margin
 from whichcar.errors import ConfigError
@@ -18,7 +19,7 @@ from whichcar.records import Box, Detection
 Picture = npt.NDArray[np.uint8]
 
 
-class Choice(NamedTuple):
+class Chosen(NamedTuple):
     """The vehicle chosen in a picture (None: there is none) and how many there were to choose from."""
 
     vehicle: Detection | None
@@ -40,7 +41,8 @@ class Cutter:
     def __init__(self, settings: CropSettings, threads: int | None = None, detector: Detector | None = None) -> None:
         """Check the settings."""
         if unknown := [name for name in settings.classes if name not in NAMES]:
-            raise ConfigError(f"crop: classes: {unknown[0]!r} is no class of COCO; known are {', '.join(NAMES)}")
+            advice = suggestion(unknown[0], NAMES) or f"known are {', '.join(NAMES)}"
+            raise ConfigError(f"crop: classes: {unknown[0]!r} is no class of COCO; {advice}")
         self.settings = settings
         self._threads = threads
         self._detector = detector
@@ -54,13 +56,13 @@ class Cutter:
                 self._detector = load_detector(self.settings.detector, self._threads)
             return self._detector
 
-    def choose(self, images: Sequence[Picture]) -> list[Choice]:
+    def choose(self, images: Sequence[Picture]) -> list[Chosen]:
         """Return the vehicle of each picture; pictures are (height, width, 3) uint8, RGB, upright."""
         settings = self.settings
         found = []
         for image, seen in zip(images, self.detector.detect(images, settings.score), strict=True):
             candidates = vehicles_among(seen, settings.classes, settings.min_size)
-            found.append(Choice(main_vehicle(candidates, image.shape[:2], settings.choice), len(candidates)))
+            found.append(Chosen(main_vehicle(candidates, image.shape[:2], settings.choice), len(candidates)))
         return found
 
     def cut(self, image: Picture, box: Box) -> Picture:

@@ -13,6 +13,8 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float32]
 OVERLAP = 0.45  # of YOLOX's own ONNX demo
+_LARGEST = 80.0  # exponent that float32 holds
+_FARTHEST = 10.0  # cells: how far from its cell the middle of a box is at most, usually
 
 
 class Decoded(NamedTuple):
@@ -35,15 +37,17 @@ def decode_grid(raw: Array, size: tuple[int, int], threshold: float) -> Decoded:
     Overlapping boxes of one class are thinned out (`keep_best`).
 
     Raises:
-        ValueError: the number of cells does not fit `size`.
+        ValueError: the number of cells does not fit `size`, or the boxes are in pixels already.
     """
     corners, strides = _cells(size, len(raw))
+    if np.median(np.abs(raw[:, :2])) > _FARTHEST:
+        raise ValueError("its grid is in pixels already; export it without decoding (YOLOX: no --decode_in_inference)")
     likely = np.flatnonzero(raw[:, 4] > threshold)  # no class scores more than 1, so the others cannot reach it
     scores = raw[likely, 4:5] * raw[likely, 5:]
     rows, classes = np.nonzero(scores > threshold)
     cells = likely[rows]
     centre = (raw[cells, :2] + corners[cells]) * strides[cells]
-    half = np.exp(raw[cells, 2:4]) * strides[cells] / 2
+    half = np.exp(np.minimum(raw[cells, 2:4], _LARGEST)) * strides[cells] / 2
     found = Decoded(np.concatenate([centre - half, centre + half], axis=1), scores[rows, classes], classes)
     kept = keep_best(found, OVERLAP)
     return Decoded(found.boxes[kept], found.scores[kept], found.classes[kept])
@@ -60,7 +64,7 @@ def decode_queries(logits: Array, boxes: Array, size: tuple[int, int], threshold
 
     Of all pairs the best are taken, at most as many as there are queries. The boxes do not repeat themselves.
     """
-    scores = 1 / (1 + np.exp(-logits.astype(np.float32)))
+    scores = 1 / (1 + np.exp(-np.maximum(logits.astype(np.float32), -_LARGEST)))
     queries, classes = np.nonzero(scores > threshold)
     best = np.argsort(-scores[queries, classes], kind="stable")[: len(logits)]
     queries, classes = queries[best], classes[best]

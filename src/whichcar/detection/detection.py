@@ -146,10 +146,10 @@ def get_vehicle_coordinates(
     Raises:
         DetectorError: no detector can be had, or `image` is no picture.
     """
+    if not isinstance(image, np.ndarray):
+        raise DetectorError(f"a picture is an array (height, width, 3) uint8; got {type(image).__name__}")
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-        raise DetectorError(
-            f"a picture is (height, width, 3) uint8; got {image.shape} {image.dtype}; read files with read_image"
-        )
+        raise DetectorError(f"a picture is (height, width, 3) uint8; got {image.shape} {image.dtype}")
     rgb = image[:, :, ::-1] if bgr else image
     seen = (detector or _default()).detect([np.ascontiguousarray(rgb)], score)[0]
     found = main_vehicle(vehicles_among(seen), image.shape[:2])

@@ -134,6 +134,11 @@ class OnnxDetector:
         boxes = np.clip(np.rint(decoded.boxes * scales), 0, [width, height] * 2).astype(int)
         found = []
         for row in np.argsort(-decoded.scores, kind="stable"):
+            if decoded.classes[row] >= len(self.family.classes):
+                raise DetectorError(
+                    f"{self.path}: gave class {decoded.classes[row]}, but classes are counted 0 to "
+                    f"{len(self.family.classes) - 1} here; export it with the 80 classes of COCO in order"
+                )
             label, box = self.family.classes[decoded.classes[row]], Box(*(int(side) for side in boxes[row]))
             if label and box.width > 0 and box.height > 0:
                 found.append(Detection(label, float(decoded.scores[row]), box))
@@ -152,7 +157,13 @@ class OnnxDetector:
             raise DetectorError(
                 f"{self.path}: cannot be run on pictures of {self.size} ({_first_line(error)})"
             ) from error
-        return family_of({name: values[0] for name, values in outputs.items()}, self.path)
+        first = {name: values[0] for name, values in outputs.items()}
+        family = family_of(first, self.path)
+        try:
+            family.decode(first, self.size, 0.5)
+        except ValueError as error:
+            raise DetectorError(f"{self.path}: is no detector that is known here ({error})") from error
+        return family
 
 
 def family_of(outputs: Outputs, path: Path) -> Family:
@@ -161,7 +172,7 @@ def family_of(outputs: Outputs, path: Path) -> Family:
     - one output (cells, 85): a raw grid, as YOLOX gives it;
     - (queries, 4) and (queries, 80 or 91) of decimals: boxes and logits, as RT-DETR, D-FINE (80) and RF-DETR (91) give
       them; those with 91 classes are fed standardised pictures;
-    - (n, 4), scores (n,) and labels (n,), or (n, 5) and labels (n,): end to end.
+    - (n, 4), scores (n,) and labels (n,), or (n, 5) and labels (n,): end to end; labels count the 80 classes from 0.
 
     Raises:
         DetectorError: none of these, or not the classes of COCO.

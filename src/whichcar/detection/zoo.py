@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import json
 import urllib.error
 import urllib.request
@@ -87,7 +88,7 @@ def file_of(entry: Entry, folder: Path | None = None) -> Path:
         with replaced(path) as beside:
             digest = _download(entry, beside)
             _check(entry, digest, folder)
-    except OSError as error:  # urllib's errors are OSErrors too
+    except (OSError, http.client.HTTPException) as error:  # urllib's own errors are OSErrors
         raise DetectorError(
             f"detector {entry.name}: {entry.url} cannot be fetched ({_reason(error)}); fetch it elsewhere and give the "
             f"file with --detector PATH.onnx or {FILE_VARIABLE}=PATH.onnx"
@@ -128,10 +129,10 @@ def _check(entry: Entry, digest: str, folder: Path) -> None:
         write_json(record, seen | {entry.url: digest})
 
 
-def _reason(error: OSError) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, urllib.error.HTTPError):
         error.close()  # it holds the connection
         return f"HTTP {error.code} {error.reason}"
     if isinstance(error, urllib.error.URLError):
         return str(error.reason)
-    return error.strerror or str(error) or type(error).__name__
+    return str(error) or type(error).__name__

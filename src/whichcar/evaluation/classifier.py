@@ -41,19 +41,20 @@ class Classifier:
         path: an experiment's folder (its best checkpoint by validation is taken) or a checkpoint file.
         crop: cut every picture file to its vehicle first, as the pictures it was trained on were, else as
             `whichcar crop` does by default.
+        detector: the detector for that: a name or a file (default: the one that cut those trained on).
 
     Raises:
         CheckpointError: there is no such checkpoint, or it is broken.
         DetectorError: `crop`, and the detector cannot be had.
     """
 
-    def __init__(self, path: Path, crop: bool = False) -> None:
+    def __init__(self, path: Path, crop: bool = False, detector: str | None = None) -> None:
         """Load the checkpoint in the form that predicts fastest here."""
         self.checkpoint: Path = find_checkpoint(path)
         self.metadata = read_metadata(self.checkpoint)
         self.class_names: tuple[str, ...] = self.metadata.class_names
         self.image_size: tuple[int, int] = self.metadata.image_size
-        self.framing = Framing(self.checkpoint, self.metadata.crop, crop)
+        self.framing = Framing(self.checkpoint, self.metadata.crop, crop, detector)
         self.hardware = prepare()
         self._infer = checked(load_model(self.checkpoint), len(self.class_names), np.uint8)
 

@@ -119,7 +119,7 @@ def _means(rows: Sequence[Row]) -> list[str]:
             groups.setdefault(json.dumps(same, sort_keys=True), []).append(row)
     lines = []
     for group in groups.values():
-        if len(group) > 1:
+        if len({row.settings.get("seed") for row in group}) > 1:
             shares = [row.result["top_1"]["value"] for row in group]
             mean, spread = f"**{statistics.mean(shares):.3f}**", f"{statistics.stdev(shares):.3f}"
             span = f"{min(shares):.3f}–{max(shares):.3f}"

@@ -39,7 +39,13 @@ class Answer:
     truth_probability: float
 
 
-def evaluate(experiment: Path, data: Path | None = None, batch_size: int = 32, crop: bool = False) -> Result:
+def evaluate(
+    experiment: Path,
+    data: Path | None = None,
+    batch_size: int = 32,
+    crop: bool = False,
+    detector: str | None = None,
+) -> Result:
     """Ask an experiment's checkpoint about pictures it has not learnt from, and write down what it says.
 
     Args:
@@ -47,6 +53,7 @@ def evaluate(experiment: Path, data: Path | None = None, batch_size: int = 32, c
         data: a tree with `test/`, or a folder with one folder a class; by default the tree it was trained on.
         batch_size: pictures the network sees at once.
         crop: cut every picture to its vehicle first.
+        detector: the detector for that: a name or a file (default: the one that cut those trained on).
 
     The files go into the experiment's folder. Other `data` than it was trained beside, a checkpoint file, or `crop` get
     a folder of their own under `evaluations/`, so that the experiment's own result stays.
@@ -55,7 +62,7 @@ def evaluate(experiment: Path, data: Path | None = None, batch_size: int = 32, c
         CheckpointError: there is no usable checkpoint.
         DataError: the pictures are missing, none can be read, or their classes are not the checkpoint's.
     """
-    classifier = Classifier(experiment, crop)
+    classifier = Classifier(experiment, crop, detector)
     recorded = Path(classifier.metadata.data_root)
     own = data is None or is_same_tree(data, recorded)
     part = held_out(data or recorded, classifier.metadata) if own else labelled(data or recorded, classifier.metadata)
@@ -63,7 +70,7 @@ def evaluate(experiment: Path, data: Path | None = None, batch_size: int = 32, c
     start = time.perf_counter()
     answers, unreadable = _ask(classifier, part, folder / "predictions.csv", batch_size)
     seconds = time.perf_counter() - start
-    origin = _origin(classifier, part, experiment, data, crop)
+    origin = _origin(classifier, part, experiment, data, crop, detector)
     result, matrix = _result(classifier, origin, answers, unreadable, seconds, folder)
     plots.plot_confusion(folder / "plots" / "confusion.png", matrix, classifier.class_names)
     plots.plot_classes(folder / "plots" / "classes.png", result.classes, result.mean_recall)
@@ -79,7 +86,7 @@ def _home(experiment: Path) -> Path:
 
 def _folder(experiment: Path, data: Path | None, crop: bool) -> Path:
     names = [] if experiment.is_dir() else [experiment.stem]
-    names += ([] if data is None else [data.resolve().name]) + (["crop"] if crop else [])
+    names += ([] if data is None else [data.resolve().name]) + (["with-crop"] if crop else [])
     return _home(experiment) / "evaluations" / "-".join(names) if names else experiment
 
 
@@ -166,13 +173,15 @@ def _mistake(answer: Answer, names: tuple[str, ...]) -> Mistake:
     )
 
 
-def _origin(classifier: Classifier, part: Part, experiment: Path, data: Path | None, crop: bool) -> Origin:
+def _origin(
+    classifier: Classifier, part: Part, experiment: Path, data: Path | None, crop: bool, detector: str | None
+) -> Origin:
     fingerprint = part.fingerprint
     # As the user wrote it: the checkpoint's data_root is absolute, and says nothing elsewhere.
     root = str(data or classifier.metadata.settings["data"]["directory"])
     home = _home(experiment)
     command = ["whichcar", "evaluate", str(experiment), *([] if data is None else ["--data", str(data)])]
-    command += ["--crop"] if crop else []
+    command += (["--crop"] if crop else []) + (["--detector", detector] if detector else [])
     hardware = classifier.hardware
     return Origin(
         command=shlex.join(command),
@@ -187,6 +196,7 @@ def _origin(classifier: Classifier, part: Part, experiment: Path, data: Path | N
         part=part.name,
         fingerprint=fingerprint,
         evaluations=1 + _evaluated_before(home, fingerprint),
+        crop=classifier.framing.cut_as,
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy.typing as npt
 from whichcar.config_crop import crop_settings
 from whichcar.detection.crop import RECORD
 from whichcar.detection.cutter import Cutter
-from whichcar.detection.zoo import FILE_VARIABLE
+from whichcar.detection.detection import find_detector
 
 log = logging.getLogger(__name__)
 
@@ -25,22 +24,36 @@ class Framing:
 
     Args:
         checkpoint: named in warnings.
-        trained: settings of the crop stage that cut the pictures it was trained on; None: they were not cut by it.
-        crop: cut pictures now. The detector is the one trained with, or that of `WHICHCAR_DETECTOR`.
+        trained: how the pictures it was trained on were cut (`detection.crop.read_record`); None: not by whichcar.
+        crop: cut pictures now, with the settings of then.
+        detector: a name or file (default: the one of then; where its file is gone, or there is none, as for
+            `find_detector`). A warning tells where it is another than then.
 
     Raises:
         DetectorError: `crop`, and the detector cannot be had.
     """
 
-    def __init__(self, checkpoint: Path, trained: dict[str, Any] | None, crop: bool) -> None:
+    def __init__(
+        self, checkpoint: Path, trained: dict[str, Any] | None, crop: bool, detector: str | None = None
+    ) -> None:
         """Load the detector where pictures are to be cut."""
         self._checkpoint, self._trained, self._crop = checkpoint, trained, crop
         self.cut: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]] | None = None
+        self.cut_as: dict[str, Any] | None = None  # for the record of a result
         if crop:
-            other = {"detector": None} if os.environ.get(FILE_VARIABLE) else {}
-            cutter = Cutter(crop_settings(**(trained or {}) | other), threads=1)
+            before = trained or {"settings": {}, "detector": {"name": "", "sha256": None}}
+            found = find_detector(detector or _still_there(before["settings"].get("detector")))
+            settings = crop_settings(**before["settings"] | {"detector": str(found.file or found.name)})
+            cutter = Cutter(settings, threads=1)
             _ = cutter.detector  # what is wrong with it shows now, not in the middle of the work
             self.cut = cutter.cropped
+            now = {"name": found.name, "sha256": found.sha256}
+            self.cut_as = {"settings": settings.model_dump(mode="json", exclude={"detector"}), "detector": now}
+            if before["detector"]["sha256"] not in (None, now["sha256"]):
+                log.warning(
+                    "%s: was trained on pictures cut by %s, now %s cuts them; --detector names another",
+                    checkpoint, before["detector"]["name"], found.name,
+                )  # fmt: skip
 
     def watched(self, paths: Iterable[Path]) -> Iterator[Path]:
         """Yield the paths; warn at the first picture that is framed in another way than those trained on."""
@@ -56,9 +69,16 @@ class Framing:
             return "these pictures are cut to the vehicle already, and --crop cuts them again; leave it out"
         if self._trained and not self._crop and not already_cut:
             return "was trained on pictures cut to the vehicle, and these seem to be whole: add --crop"
+        if already_cut and not self._crop and not self._trained:
+            return "was not trained on pictures that `whichcar crop` cut, and these are"
         if self._crop and not self._trained:
             return "was not trained on pictures that `whichcar crop` cut; --crop may show it something else"
         return ""
+
+
+def _still_there(detector: str | None) -> str | None:
+    """Return the detector unless it is a file that is gone."""
+    return None if detector and Path(detector).is_absolute() and not Path(detector).is_file() else detector
 
 
 @lru_cache(maxsize=1024)

@@ -28,7 +28,7 @@ class Mistake:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where the numbers come from; enough to make them again."""
+    """Where the numbers come from; enough to make them again. `crop`: how pictures were cut first."""
 
     command: str
     time: str
@@ -42,6 +42,7 @@ class Origin:
     part: str
     fingerprint: str
     evaluations: int
+    crop: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,7 @@ class Result:
             "experiment": origin.experiment,
             "checkpoint": {"file": origin.checkpoint, "blake2b": origin.checkpoint_checksum},
             "image_size": list(origin.image_size),
+            "crop": origin.crop,
             "data": {
                 "root": origin.data_root,
                 "part": origin.part,

@@ -29,7 +29,7 @@ BEST = "best.json"
 class Metadata:
     """What a checkpoint knows of itself. `image_size` is (height, width); class i of the output is `class_names[i]`.
 
-    `crop` holds the settings of the crop stage where it was trained on pictures cut by it, else None.
+    `crop` tells how the pictures it was trained on were cut (`detection.crop.read_record`); None: not by whichcar.
     """
 
     class_names: tuple[str, ...]

@@ -26,7 +26,7 @@ from whichcar.training.state import NAME as STATE
 RESOLVED = "resolved.json"
 # What a run and its evaluation leave besides checkpoints, and `--overwrite` takes away.
 LEFT = ("history.csv", "curves.png", "environment.json", "result.json", "predictions.csv", "report.html")
-PACKAGES = ("whichcar", "keras", "tensorflow-cpu", "tensorflow", "jax", "numpy", "pillow")
+PACKAGES = ("whichcar", "keras", "tensorflow-cpu", "tensorflow", "jax", "numpy", "onnxruntime", "pillow")
 
 
 class ExperimentFolder:

@@ -313,7 +313,7 @@ class Run:
             versions(),
             settings,
             str(tree.root.resolve()),
-            cut.model_dump(mode="json") if cut else None,
+            cut,
         )
 
     def _describe(self, finished: bool) -> None:
