@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 import stat
 import tarfile
 import zipfile
@@ -132,10 +133,35 @@ def test_what_is_no_archive_is_told(tmp_path: Path, content: bytes) -> None:
         unpack(tmp_path / "a.tgz", tmp_path / "out")
 
 
+def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
+    whole = bytearray(tar(tmp_path / "a.tgz", ("a.jpg", os.urandom(100_000))).read_bytes())
+    whole[len(whole) // 2] ^= 4
+    (tmp_path / "a.tgz").write_bytes(whole)
+    with pytest.raises(DataError, match="cannot be unpacked"):
+        unpack(tmp_path / "a.tgz", tmp_path / "out")
+
+
+@pytest.mark.parametrize("cut", [512, 1024, 1536, 2048, 2560, 3000])
+def test_a_tar_that_ends_anywhere_too_early_is_noticed(tmp_path: Path, cut: int) -> None:
+    whole = tar(tmp_path / "a.tar", ("a.jpg", b"1"), ("b.jpg", b"2"), ("c.jpg", b"3")).read_bytes()
+    (tmp_path / "a.tar").write_bytes(whole[:cut])
+    with pytest.raises(DataError, match="cannot be unpacked"):
+        unpack(tmp_path / "a.tar", tmp_path / "out")
+
+
+def test_a_zip_inside_a_tar_is_not_taken_for_the_archive(tmp_path: Path) -> None:
+    inner = zipped(tmp_path / "inner.zip", ("x.jpg", b"x"))
+    archive = tar(tmp_path / "a.tar", ("a.jpg", b"1"), ("inner.zip", inner.read_bytes()))
+    unpack(archive, tmp_path / "out")
+    assert sorted(files(tmp_path / "out")) == ["a.jpg", "inner.zip"]
+
+
+def test_a_folder_with_a_colon_is_no_drive(tmp_path: Path) -> None:
+    assert unpack(tar(tmp_path / "a.tar", ("cars:/a.jpg", b"1")), tmp_path / "out") == 1
+
+
 @pytest.mark.parametrize("name", ["a.tgz", "a.zip"])
 def test_a_truncated_archive_is_told(tmp_path: Path, name: str) -> None:
-    import os
-
     make = zipped if name.endswith("zip") else tar
     whole = make(tmp_path / name, ("a.jpg", os.urandom(100_000))).read_bytes()
     (tmp_path / name).write_bytes(whole[: len(whole) // 2])

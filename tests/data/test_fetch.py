@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import functools
+import http.server
 import json
 import shutil
 import tarfile
+import threading
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +19,11 @@ import pytest
 
 from whichcar import cli
 from whichcar.data.fetch import NAMED, SOURCE_VARIABLE, fetch
+from whichcar.data.fetch import _put as put
 from whichcar.data.labels import read_labels
 from whichcar.data.split import split
 from whichcar.errors import DataError
+from whichcar.files import locked
 
 
 def packed(folder: Path, archive: Path, inside: str = ".") -> Path:
@@ -32,6 +39,21 @@ def packed(folder: Path, archive: Path, inside: str = ".") -> Path:
 
 def names(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+@contextlib.contextmanager
+def http_server(folder: Path) -> Iterator[str]:
+    """Serve a folder as `python -m http.server` does, which knows no parts of files."""
+    folder.mkdir(exist_ok=True)
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
 
 
 @pytest.fixture
@@ -109,7 +131,7 @@ def test_the_devkit_of_one_table_becomes_labels_and_boxes(drawn: Path, tmp_path:
 
 def test_the_devkit_of_two_halves_becomes_labels(drawn: Path, tmp_path: Path) -> None:
     savemat = pytest.importorskip("scipy.io").savemat
-    kit = tmp_path / "kit"
+    kit, nested = tmp_path / "kit", "cars_{0}/cars_{0}"  # as the copy on Kaggle has them
     pictures = [drawn / "car_ims" / name for name in names(drawn / "car_ims")]
     for subset, some, table in (
         ("train", pictures[:20], "cars_train_annos.mat"),
@@ -117,7 +139,7 @@ def test_the_devkit_of_two_halves_becomes_labels(drawn: Path, tmp_path: Path) ->
     ):
         rows = []
         for number, picture in enumerate(some, start=1):
-            target = kit / f"cars_{subset}" / f"{number:05d}.jpg"
+            target = kit / nested.format(subset) / f"{number:05d}.jpg"
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(picture, target)
             rows.append((1, 1, 50, 40, 1 + number % 2, target.name))
@@ -160,7 +182,7 @@ def test_pictures_that_were_there_before_are_left_alone(drawn: Path, by_class: P
     shutil.copytree(drawn / "car_ims", tmp_path / "data" / "car_ims")
     with pytest.raises(DataError, match="has a car_ims/ that `whichcar fetch` did not write"):
         fetch([by_class], tmp_path / "data", redo=True)
-    assert names(tmp_path / "data") == [f"car_ims/{name}" for name in names(drawn / "car_ims")]
+    assert names(tmp_path / "data/car_ims") == names(drawn / "car_ims")
 
 
 @pytest.mark.parametrize(
@@ -193,7 +215,91 @@ def test_a_hostile_archive_leaves_nothing(tmp_path: Path, drawn: Path) -> None:
         file.addfile(link)
     with pytest.raises(DataError, match="is a link"):
         fetch([tmp_path / "a.tgz"], tmp_path / "data")
-    assert names(tmp_path / "data") == []
+    assert names(tmp_path / "data") == ["raw/lock"]
+
+
+@pytest.mark.parametrize("bad", ["empty", "labels only"])
+def test_a_new_set_that_fails_leaves_the_old_one(drawn: Path, tmp_path: Path, bad: str) -> None:
+    fetch([drawn], tmp_path / "data")
+    (tmp_path / "empty").mkdir()
+    source = tmp_path / "empty" if bad == "empty" else drawn / "car_dataset_labels.csv"
+    with pytest.raises(DataError):
+        fetch([source], tmp_path / "data", redo=True)
+    assert names(tmp_path / "data/car_ims") == names(drawn / "car_ims")
+    assert not fetch([drawn], tmp_path / "data").fresh
+
+
+def test_a_source_in_what_is_to_be_replaced_is_refused(drawn: Path, tmp_path: Path) -> None:
+    fetch([drawn], tmp_path / "data")
+    for source, into in (
+        (tmp_path / "data" / "car_ims", tmp_path / "data"),
+        (tmp_path / "data", tmp_path / "data"),
+        (tmp_path / "data", tmp_path / "data" / "out"),
+    ):
+        with pytest.raises(DataError, match="lie in each other; give another folder with --into"):
+            fetch([source], into, redo=True)
+    assert names(tmp_path / "data/car_ims") == names(drawn / "car_ims")
+
+
+def test_two_processes_do_not_fetch_into_one_folder(drawn: Path, tmp_path: Path) -> None:
+    with locked(tmp_path / "data/raw/lock"), pytest.raises(DataError, match="another process fetches into it"):
+        fetch([drawn], tmp_path / "data")
+
+
+def test_stopped_while_arranging_the_same_command_goes_on(
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for stop_at in range(4):
+        calls = iter(range(100))
+
+        def stopping(new: Path, place: Path, stop_at: int = stop_at, calls: Iterator[int] = calls) -> None:
+            if next(calls) == stop_at:
+                raise KeyboardInterrupt
+            put(new, place)
+
+        monkeypatch.setattr("whichcar.data.fetch._put", stopping)
+        with contextlib.suppress(KeyboardInterrupt):
+            fetch([drawn], tmp_path / f"data {stop_at}")
+        monkeypatch.setattr("whichcar.data.fetch._put", put)
+        fetch([drawn], tmp_path / f"data {stop_at}")
+        assert names(tmp_path / f"data {stop_at}" / "car_ims") == names(drawn / "car_ims")
+
+
+def test_archives_of_one_name_do_not_overwrite_each_other(drawn: Path, tmp_path: Path) -> None:
+    pictures = sorted((drawn / "car_ims").iterdir())
+    with http_server(tmp_path / "web") as address:
+        for half, some in (("a", pictures[:16]), ("b", pictures[16:])):
+            (tmp_path / "web" / half).mkdir(parents=True)
+            with tarfile.open(tmp_path / "web" / half / "images.tgz", "w:gz") as file:
+                for picture in some:
+                    file.add(picture, f"car_ims/{picture.name}")
+        sources = [f"{address}/{half}/images.tgz" for half in "ab"]
+        got = fetch([*sources, str(drawn / "car_dataset_labels.csv")], tmp_path / "data")
+    assert got.pictures == 32
+
+
+def test_a_wrong_checksum_is_told_on_a_second_run_too(drawn: Path, tmp_path: Path) -> None:
+    archive = packed(drawn, tmp_path / "a.tgz")
+    fetch(str(archive), tmp_path / "data")
+    with pytest.raises(DataError, match="its SHA-256 is"):
+        fetch(archive, tmp_path / "data", sha256="0" * 64)
+
+
+def test_file_addresses_and_links_are_followed(drawn: Path, tmp_path: Path) -> None:
+    archive = packed(drawn, tmp_path / "a b.tgz")
+    assert fetch(f"file://{archive}", tmp_path / "one").pictures == 32
+    for picture in (drawn / "car_ims").iterdir():
+        target = tmp_path / "links" / "class" / picture.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.symlink_to(picture)
+    fetch([tmp_path / "links"], tmp_path / "two")
+    assert not any(path.is_symlink() for path in (tmp_path / "two/car_ims").rglob("*.jpg"))
+
+
+def test_a_file_that_is_none_of_the_kinds_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.7z").write_bytes(b"7z whatever")
+    with pytest.raises(DataError, match=r"a\.7z: is no archive \(\.tar, .*\), label file"):
+        fetch(tmp_path / "a.7z", tmp_path / "data")
 
 
 def test_of_a_named_set_every_home_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

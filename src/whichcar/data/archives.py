@@ -2,37 +2,48 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
+import re
 import stat
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple, cast
 
 from whichcar.errors import DataError
 from whichcar.progress import Bar
 
-SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
+KINDS = ".tar, .tar.gz, .tgz, .tar.bz2, .tar.xz and .zip"
 MOST_BYTES = 200_000_000_000
 MOST_FILES = 5_000_000
 MOST_RATIO = 200  # of unpacked to packed bytes, above a hundred megabytes
 _SMALL = 100_000_000
 _CHUNK = 1 << 20
+_ZIP = (b"PK\x03\x04", b"PK\x05\x06")
+_PACKED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
+_END_OF_TAR = 1024  # zero bytes
+_BROKEN = (
+    *(tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, lzma.LZMAError, zlib.error),
+    *(EOFError, NotImplementedError),
+)
 
 
 class _Member(NamedTuple):
     """One file of an archive: `problem` says why it is refused, if it is."""
 
     name: str
-    size: int
     problem: str
     content: IO[bytes] | None
 
 
 def is_archive(path: Path) -> bool:
-    """True for a name that ends as archives do."""
-    return path.name.lower().endswith(SUFFIXES)
+    """True for a zip or tar, packed or not, by what it begins with."""
+    start = _beginning(path)
+    return start.startswith((*_ZIP, *_PACKED)) or start[257:262] == b"ustar"
 
 
 def unpack(archive: Path, target: Path) -> int:
@@ -42,14 +53,14 @@ def unpack(archive: Path, target: Path) -> int:
     thrown away.
 
     Raises:
-        DataError: it cannot be read, or holds what no set of pictures needs: absolute paths, paths outside the target,
-            links, devices, a name twice, encrypted files, or more than the limits of this module.
+        DataError: it cannot be read to its end, or holds what no set of pictures needs: absolute paths, paths outside
+            the target, links, devices, a name twice, encrypted files, or more than the limits of this module.
     """
     packed = archive.stat().st_size
     seen: set[str] = set()
     written = 0
     try:
-        members = _zip(archive) if zipfile.is_zipfile(archive) else _tar(archive)
+        members = _zip(archive) if _beginning(archive).startswith(_ZIP) else _tar(archive)
         with Bar(f"unpacking {archive.name}", None, "files") as bar:
             for member in members:
                 place = _place(archive, member)
@@ -62,18 +73,45 @@ def unpack(archive: Path, target: Path) -> int:
                 seen.add(place)
                 written = _write(archive, member, target / place, written, packed)
                 bar.update()
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error) as error:
+    except _BROKEN as error:
         raise DataError(f"{archive}: cannot be unpacked ({error}); fetch it again") from error
     return len(seen)
 
 
+def _beginning(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(512)
+
+
 def _tar(archive: Path) -> Iterator[_Member]:
-    with tarfile.open(archive, "r|*") as tar:
-        for entry in tar:
-            if entry.isdir():
-                continue
-            problem = "" if entry.isreg() else "is a link" if entry.islnk() or entry.issym() else "is no ordinary file"
-            yield _Member(entry.name, entry.size, problem, tar.extractfile(entry) if not problem else None)
+    """Yield the files of a tar, then read on to its end: only there do checksums and missing parts show."""
+    start = _beginning(archive)
+    opened: Any = next((way for magic, way in _PACKED.items() if start.startswith(magic)), open)
+    with opened(archive, "rb") as plain:
+        whole = _Tail(plain)
+        with tarfile.open(fileobj=cast("IO[bytes]", whole), mode="r|") as tar:  # it only reads
+            for entry in tar:
+                if entry.isdir():
+                    continue
+                kind = "is a link" if entry.islnk() or entry.issym() else "is no ordinary file"
+                problem = "" if entry.isreg() else kind
+                yield _Member(entry.name, problem, tar.extractfile(entry) if not problem else None)
+        while whole.read(_CHUNK):
+            pass
+        if whole.last.strip(b"\0") or len(whole.last) < _END_OF_TAR:
+            raise tarfile.ReadError("it ends too early")
+
+
+class _Tail:
+    """A file that is read once and remembers its last bytes."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self.last = file, b""
+
+    def read(self, size: int) -> bytes:
+        block = self._file.read(size)
+        self.last = (self.last + block)[-_END_OF_TAR:]
+        return block
 
 
 def _zip(archive: Path) -> Iterator[_Member]:
@@ -86,17 +124,17 @@ def _zip(archive: Path) -> Iterator[_Member]:
             if kind not in (0, stat.S_IFREG, stat.S_IFLNK):
                 problem = "is no ordinary file"
             if problem:
-                yield _Member(entry.filename, entry.file_size, problem, None)
+                yield _Member(entry.filename, problem, None)
                 continue
             with found.open(entry) as content:
-                yield _Member(entry.filename, entry.file_size, "", content)
+                yield _Member(entry.filename, "", content)
 
 
 def _place(archive: Path, member: _Member) -> str | None:
     """Return where a member goes, seen from the target; None for what is passed over."""
     name = member.name.replace("\\", "/")
     parts = [part for part in PurePosixPath(name).parts if part != "."]
-    if name.startswith("/") or (parts and parts[0].endswith(":")):
+    if name.startswith("/") or (parts and re.fullmatch("[A-Za-z]:", parts[0])):
         raise _hostile(archive, member.name, "has an absolute path")
     if ".." in parts or "\0" in name:
         raise _hostile(archive, member.name, "points outside the folder")

@@ -10,6 +10,7 @@ import hashlib
 import itertools
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -19,14 +20,14 @@ from urllib.parse import urlsplit
 
 from whichcar import files
 from whichcar.data import layout
-from whichcar.data.archives import is_archive, unpack
+from whichcar.data.archives import KINDS, is_archive, unpack
 from whichcar.data.parquet import SUFFIX, unpack_parquet
-from whichcar.data.remote import Downloaded, download, is_remote, shown, tables_of
+from whichcar.data.remote import Downloaded, download, file_name, identity, is_remote, tables_of
 from whichcar.errors import DataError
 
 SOURCE_VARIABLE = "WHICHCAR_SOURCE"
 MANIFEST = "manifest.json"
-_STAGING = ".unpacked"
+_STAGING = ".fetching"
 
 # Data sets with a name: their known homes, tried in turn; each home is all the files it takes.
 NAMED: dict[str, tuple[tuple[str, ...], ...]] = {
@@ -56,53 +57,158 @@ class Fetched:
 
 
 def fetch(
-    sources: Sequence[str | Path] = (), into: str | Path = "data", sha256: str | None = None, redo: bool = False
+    sources: str | Path | Sequence[str | Path] = (),
+    into: str | Path = "data",
+    sha256: str | None = None,
+    redo: bool = False,
 ) -> Fetched:
     """Get a set of pictures and put it where the other stages expect it.
 
     Args:
         sources: addresses (`s3://bucket/key`, `https://…`, `hf://datasets/OWNER/NAME`), paths of archives, tables or
             folders, or one name of `NAMED`; all of them together are one set. By default what `WHICHCAR_SOURCE` lists,
-            divided by spaces.
+            divided as in a shell.
         into: gets `car_ims/`, `car_dataset_labels.csv` and, where they are known, `boxes.csv`.
         sha256: of the first source, if it is known.
-        redo: arrange anew, also in the place of another set that an earlier call brought; what was downloaded from the
-            same address is not downloaded again unless it changed.
+        redo: arrange anew, also in the place of another set that an earlier call brought; what was downloaded is not
+            downloaded again unless it changed.
 
     Raises:
-        DataError: nothing to fetch, not to be had, hostile, or not understood.
+        DataError: nothing to fetch, not to be had, hostile, or not understood; what was there before is untouched.
         MissingExtraError: another package is needed for this kind of source.
     """
     into = Path(into)
-    wanted = [str(source) for source in sources] or os.environ.get(SOURCE_VARIABLE, "").split()
+    given = [sources] if isinstance(sources, str | Path) else sources
+    wanted = [str(source) for source in given] or shlex.split(os.environ.get(SOURCE_VARIABLE, ""))
     if not wanted:
         raise DataError(
             f"fetch: no source; name one, such as s3://bucket/car_ims.tgz, or list them in {SOURCE_VARIABLE}"
         )
-    manifest = into / "raw" / MANIFEST
-    asked = [shown(source) if is_remote(source) else source for source in wanted]
-    if not redo and (known := _finished(manifest, asked, into)):
-        return known
-    if not manifest.is_file() and (into / layout.PICTURES).exists():
-        raise DataError(f"{into}: has a {layout.PICTURES}/ that `whichcar fetch` did not write; give another folder")
+    wanted = [one if is_remote(one) else str(Path(one.removeprefix("file://")).expanduser()) for one in wanted]
+    for source in wanted:
+        _check_apart(source, into)
     try:
-        got, failures = None, []
-        for home in _homes(wanted):
-            try:
-                sums = itertools.chain([sha256], itertools.repeat(None))
-                got = [
-                    _bring(source, into / "raw", known) for source, known in zip(_expanded(home), sums, strict=False)
-                ]
-                break
-            except DataError as error:
-                failures.append(str(error))
-        if got is None:
-            raise DataError("; ".join(failures))
-        return _arrange(asked, got, into, manifest)
+        with files.locked(into / "raw" / "lock"):
+            return _Stage(into, wanted, sha256).run(redo)
+    except BlockingIOError as error:
+        raise DataError(f"{into}: another process fetches into it; wait for it or stop it") from error
     except OSError as error:
         if files.is_disk_full(error):
             raise DataError(f"{into}: the disk is full; make room and run it again, what has come is kept") from error
         raise DataError(f"{error.filename or into}: {error.strerror or error}; mend that and run it again") from error
+
+
+def _check_apart(source: str, into: Path) -> None:
+    """Refuse a folder that holds, is, or lies in what is to be written."""
+    if is_remote(source) or not Path(source).is_dir():
+        return
+    here, there = Path(source).resolve(), into.resolve()
+    if there.is_relative_to(here) or here.is_relative_to(there / layout.PICTURES):
+        raise DataError(f"{into}: and {source} lie in each other; give another folder with --into")
+
+
+class _Stage:
+    """One run of the stage, alone in its folder."""
+
+    def __init__(self, into: Path, wanted: list[str], sha256: str | None) -> None:
+        self.into, self.wanted, self.sha256 = into, wanted, sha256
+        self.manifest, self.staging = into / "raw" / MANIFEST, into / _STAGING
+        self.asked = [identity(one) if is_remote(one) else one for one in wanted]
+
+    def run(self, redo: bool) -> Fetched:
+        known = self._known()
+        if known is not None and not redo:
+            if known["sources"] != self.asked:
+                there = " ".join(known["sources"])
+                raise DataError(f"{self.into}: holds {there}; give another folder, or --redo to put this in its place")
+            if known["finished"] and (done := self._finished(known)):
+                return done
+        if known is None and (self.into / layout.PICTURES).exists():
+            raise DataError(
+                f"{self.into}: has a {layout.PICTURES}/ that `whichcar fetch` did not write; give another folder"
+            )
+        got = self._bring()
+        try:
+            return self._arrange(got)
+        finally:
+            shutil.rmtree(self.staging, ignore_errors=True)
+
+    def _known(self) -> dict[str, Any] | None:
+        """Return what an earlier run wrote down."""
+        if not self.manifest.is_file():
+            return None
+        try:
+            known: dict[str, Any] = json.loads(self.manifest.read_text(encoding="utf-8"))
+            _ = known["sources"], known["finished"], known["files"], known["pictures"], known["labels"], known["kind"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"{self.manifest}: is not what `whichcar fetch` wrote; remove it and run it again"
+            ) from error
+        return known
+
+    def _finished(self, known: dict[str, Any]) -> Fetched | None:
+        """Return what is there, if nothing of it is gone."""
+        got = tuple(Downloaded(Path(one["path"]), one["source"], one["size"], one["sha256"]) for one in known["files"])
+        if self.sha256 and got and got[0].sha256 not in ("", self.sha256.lower()):
+            raise DataError(f"{got[0].source}: its SHA-256 is {got[0].sha256}, not {self.sha256}; fetch it with --redo")
+        pictures = sum(1 for _ in files.walk_images(self.into / layout.PICTURES))
+        if pictures < known["pictures"] or not (self.into / layout.LABELS).is_file():
+            return None
+        return Fetched(self.into, known["kind"], pictures, known["labels"], got, fresh=False)
+
+    def _bring(self) -> list[Downloaded]:
+        """Return the sources as files or folders on this disk, from the first home that has them."""
+        failures = []
+        for home in _homes(self.wanted):
+            try:
+                sums = itertools.chain([self.sha256], itertools.repeat(None))
+                expanded = _expanded(home)
+                names = _names(expanded)
+                return [
+                    _bring(source, self.into / "raw", name, known)
+                    for source, name, known in zip(expanded, names, sums, strict=False)
+                ]
+            except DataError as error:
+                failures.append(str(error))
+        raise DataError("; ".join(failures))
+
+    def _arrange(self, got: list[Downloaded]) -> Fetched:
+        """Make the new set beside the old one, then put it in its place."""
+        shutil.rmtree(self.staging, ignore_errors=True)
+        unpacked, new = self.staging / "unpacked", self.staging / "new"
+        called = " ".join(one.source for one in got)
+        if len(got) == 1 and got[0].path.is_dir() and not any(got[0].path.rglob(f"*{SUFFIX}")):
+            found = layout.find(got[0].path, called)
+        else:
+            for one in got:
+                _stage(one.path, unpacked)
+            if tables := sorted(unpacked.rglob(f"*{SUFFIX}")):
+                unpack_parquet(tables, unpacked, layout.PICTURES, layout.LABELS, layout.TEST_SHARE, layout.SEED)
+            found = layout.find(unpacked, called)
+        pictures = layout.arrange(found, new)
+        content = {
+            "finished": False,
+            "sources": self.asked,
+            "kind": found.kind,
+            "pictures": pictures,
+            "labels": len(found.labels),
+            "files": [asdict(one) | {"path": str(one.path)} for one in got],
+        }
+        files.write_json(self.manifest, content)  # from here on what is in the folder is ours
+        for name in (layout.PICTURES, layout.LABELS, layout.BOXES):
+            _put(new / name, self.into / name)
+        files.write_json(self.manifest, content | {"finished": True})
+        return Fetched(self.into, found.kind, pictures, len(found.labels), tuple(got), fresh=True)
+
+
+def _put(new: Path, place: Path) -> None:
+    """Put a file or folder in the place of an older one, or take that away where there is no new one."""
+    if place.is_dir():
+        shutil.rmtree(place)
+    else:
+        place.unlink(missing_ok=True)
+    if new.exists():
+        new.rename(place)
 
 
 def _homes(wanted: list[str]) -> Sequence[Sequence[str]]:
@@ -120,13 +226,24 @@ def _expanded(home: Sequence[str]) -> list[str]:
     return [one for some in parts for one in some]
 
 
-def _bring(source: str, raw: Path, sha256: str | None) -> Downloaded:
+def _names(sources: Sequence[str]) -> list[str]:
+    """Name the files to be downloaded, each differently.
+
+    Tables of several folders of the hub may have one name, and the folder's says which half it is.
+    """
+    names: list[str] = []
+    for source in sources:
+        name = "-".join(urlsplit(source).path.strip("/").split("/")[1:]) if source.startswith("hf://") else ""
+        name = name or file_name(source)
+        names.append(f"{len(names) + 1}-{name}" if name in names else name)
+    return names
+
+
+def _bring(source: str, raw: Path, name: str, sha256: str | None) -> Downloaded:
     """Return a source as a file or folder on this disk."""
     if is_remote(source):
-        # Tables of several folders may have one name, and the folder's says which half it is.
-        name = "-".join(urlsplit(source).path.strip("/").split("/")[1:]) if source.startswith("hf://") else None
         return download(source, raw, sha256, name=name)
-    path = Path(source.removeprefix("file://")).expanduser()
+    path = Path(source)
     if path.is_dir():
         return Downloaded(path, source, 0, "")
     if not path.is_file():
@@ -138,63 +255,23 @@ def _bring(source: str, raw: Path, sha256: str | None) -> Downloaded:
     return Downloaded(path, source, path.stat().st_size, digest)
 
 
-def _arrange(asked: list[str], got: list[Downloaded], into: Path, manifest: Path) -> Fetched:
-    staging = into / _STAGING
-    shutil.rmtree(staging, ignore_errors=True)
-    try:
-        if len(got) == 1 and got[0].path.is_dir() and not any(got[0].path.rglob(f"*{SUFFIX}")):
-            found = layout.find(got[0].path)
-        else:
-            for one in got:
-                _stage(one.path, staging)
-            if tables := sorted(staging.rglob(f"*{SUFFIX}")):
-                unpack_parquet(tables, staging, layout.PICTURES, layout.LABELS, layout.TEST_SHARE, layout.SEED)
-            found = layout.find(staging)
-        if manifest.is_file():
-            shutil.rmtree(into / layout.PICTURES, ignore_errors=True)
-            (into / layout.BOXES).unlink(missing_ok=True)
-        pictures = layout.arrange(found, into)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    content = {
-        "sources": asked,
-        "kind": found.kind,
-        "pictures": pictures,
-        "labels": len(found.labels),
-        "files": [asdict(one) | {"path": str(one.path)} for one in got],
-    }
-    files.write_json(manifest, content)
-    return Fetched(into, found.kind, pictures, len(found.labels), tuple(got), fresh=True)
-
-
-def _stage(path: Path, staging: Path) -> None:
+def _stage(path: Path, unpacked: Path) -> None:
+    """Unpack or copy a source to where all of them come together."""
     if path.is_dir():
         tables = sorted(path.rglob(f"*{SUFFIX}"))
         if not tables:
             raise DataError(f"{path}: a folder goes alone; give archives and tables together, or one folder")
         for table in tables:
-            _stage(table, staging)
+            _stage(table, unpacked)
         return
     if is_archive(path):
-        unpack(path, staging)
+        unpack(path, unpacked)
         return
-    staging.mkdir(parents=True, exist_ok=True)
-    if (staging / path.name).exists():
-        raise DataError(f"{path}: {path.name} stands in the archive too; keep one")
-    files.link_or_copy(path, staging / path.name)
-
-
-def _finished(manifest: Path, asked: list[str], into: Path) -> Fetched | None:
-    """Return what an earlier run left, if it fetched the same and nothing of it is gone."""
-    if not manifest.is_file():
-        return None
-    known: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
-    if known["sources"] != asked:
+    if path.suffix.lower() not in (".csv", ".mat", SUFFIX):
         raise DataError(
-            f"{into}: holds {' '.join(known['sources'])}; give another folder, or --redo to put this in its place"
+            f"{path}: is no archive ({KINDS}), label file (.csv, .mat) or table ({SUFFIX}); give one of these"
         )
-    pictures = sum(1 for _ in files.walk_images(into / layout.PICTURES))
-    if pictures < known["pictures"] or not (into / layout.LABELS).is_file():
-        return None
-    got = tuple(Downloaded(Path(one["path"]), one["source"], one["size"], one["sha256"]) for one in known["files"])
-    return Fetched(into, known["kind"], pictures, known["labels"], got, fresh=False)
+    unpacked.mkdir(parents=True, exist_ok=True)
+    if (unpacked / path.name).exists():
+        raise DataError(f"{path}: {path.name} stands in the archive too; keep one")
+    files.link_or_copy(path, unpacked / path.name)

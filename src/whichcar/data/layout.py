@@ -7,6 +7,7 @@ a class. Only the names of files are looked at, and nothing is decoded.
 from __future__ import annotations
 
 import csv
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,9 +15,12 @@ from typing import Any
 
 from whichcar import files
 from whichcar.data.labels import COLUMNS, folders_of, labels_from_folders, read_labels, write_labels
+from whichcar.data.plan import readable
 from whichcar.errors import DataError, MissingExtraError
 from whichcar.progress import track
 from whichcar.records import Box, Label
+
+log = logging.getLogger(__name__)
 
 PICTURES, LABELS, BOXES = "car_ims", "car_dataset_labels.csv", "boxes.csv"
 TEST_SHARE, SEED = 0.25, 123  # of a folder a class that is not divided yet
@@ -32,8 +36,8 @@ class Found:
     boxes: dict[str, Box] = field(default_factory=dict)
 
 
-def find(root: Path) -> Found:
-    """Tell what lies under `root`.
+def find(root: Path, called: str) -> Found:
+    """Tell what lies under `root`; messages call it `called`.
 
     Raises:
         DataError: nothing that is understood, or more than one label file.
@@ -41,16 +45,16 @@ def find(root: Path) -> Found:
     """
     tables = [path for path in sorted(root.rglob("*.csv")) if _is_label_file(path)]
     if len(tables) > 1:
-        raise DataError(f"{root}: {len(tables)} label files, {tables[0].name} and {tables[1].name}; keep one")
+        raise DataError(f"{called}: {len(tables)} label files, {tables[0].name} and {tables[1].name}; keep one")
     if tables:
         return Found("label file", _pictures(root), read_labels(tables[0]))
-    if annotations := _devkit(root):
+    if annotations := _devkit(root, called):
         return annotations
     inner = _without_wrapping(root)
     if folders_of(inner):
         return Found("folder a class", inner, labels_from_folders(inner, TEST_SHARE, SEED))
     raise DataError(
-        f"{root}: no set of pictures; it must hold {','.join(COLUMNS)} as a .csv, the devkit's .mat files, or one "
+        f"{called}: no set of pictures; it must hold {','.join(COLUMNS)} as a .csv, the devkit's .mat files, or one "
         "folder a class"
     )
 
@@ -69,7 +73,7 @@ def arrange(found: Found, into: Path) -> int:
         if not picture.exists():
             picture.parent.mkdir(parents=True, exist_ok=True)
             files.link_or_copy(found.pictures / name, picture)
-    write_labels(into / LABELS, found.labels)
+    _write_labels(into / LABELS, found.labels, set(names))
     if found.boxes:
         with files.replaced(into / BOXES) as beside, beside.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
@@ -77,6 +81,19 @@ def arrange(found: Found, into: Path) -> int:
             for name, box in found.boxes.items():
                 writer.writerow((name, box.left, box.top, box.right, box.bottom))
     return len(names)
+
+
+def _write_labels(path: Path, labels: list[Label], pictures: set[str]) -> None:
+    """Write the label file; a name that is no UTF-8 cannot stand in it. Warn of labels without a picture."""
+    rows = [label for label in labels if label.img_name == readable(label.img_name)]
+    if len(rows) < len(labels):
+        log.warning(
+            "%d pictures have names that are not UTF-8; rename them, they get no label", len(labels) - len(rows)
+        )
+    lost = [row.img_name for row in rows if row.img_name not in pictures]
+    if lost:
+        log.warning("%d labels have no picture, such as %r", len(lost), lost[0])
+    write_labels(path, rows)
 
 
 def _is_label_file(path: Path) -> bool:
@@ -103,7 +120,7 @@ def _without_wrapping(root: Path) -> Path:
     return root
 
 
-def _devkit(root: Path) -> Found | None:
+def _devkit(root: Path, called: str) -> Found | None:
     """Read the devkit of Stanford Cars (Krause et al. 2013): one table of all pictures, or one a half.
 
     `cars_annos.mat` has paths `car_ims/NNNNNN.jpg` and a mark for the test half. `cars_train_annos.mat` and
@@ -130,25 +147,25 @@ def _devkit(root: Path) -> Found | None:
         return None
     if "cars_meta.mat" not in tables:
         raise DataError(
-            f"{root}: {next(iter(there.values())).name} without cars_meta.mat, which names the classes; add it"
+            f"{called}: {next(iter(there.values())).name} without cars_meta.mat, which names the classes; add it"
         )
     names = _class_names(_read_mat(tables["cars_meta.mat"]))
-    found = Found("devkit", _common(root), [])
+    found = Found("devkit", root, [])
     for subset, path in there.items():
+        inside = _with_pictures(root, f"cars_{subset}")
         for row in _rows(_read_mat(path)):
-            name = f"cars_{subset}/{row['fname']}"
+            name = f"{inside}/{row['fname']}"
             found.labels.append(Label(name, names[int(row["class"]) - 1], subset))
             found.boxes[name] = _box(row, "bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2")
     return found
 
 
-def _common(root: Path) -> Path:
-    """Return the folder that holds cars_train/ and cars_test/."""
-    for name in ("cars_train", "cars_test"):
-        for path in sorted(root.rglob(name)):
-            if path.is_dir():
-                return path.parent
-    return root
+def _with_pictures(root: Path, name: str) -> str:
+    """Return where the folder of that name is that holds pictures itself: some copies nest it in another."""
+    for path in sorted(root.rglob(name)):
+        if path.is_dir() and any(one.suffix.lower() in files.IMAGE_SUFFIXES for one in path.iterdir()):
+            return path.relative_to(root).as_posix()
+    return name
 
 
 def _read_mat(path: Path) -> dict[str, Any]:

@@ -6,14 +6,15 @@ import hashlib
 import json
 import logging
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-from urllib.parse import unquote, urlsplit, urlunsplit
+from typing import IO, Any
+from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 from whichcar.errors import DataError, MissingExtraError
 from whichcar.files import is_disk_full, write_json
@@ -30,6 +31,7 @@ _ERRORS = (
     ("httpx", "HTTPError"),
     ("httpx2", "HTTPError"),
 )
+_SIGNING = re.compile("sig|token|expire|credential|key|date|x-amz|x-goog|policy")
 _MARKS = ("ETag", "Content-MD5", "Digest", "Last-Modified", "LastModified", "blob_id")
 
 
@@ -89,12 +91,14 @@ def download(
             answer after several tries.
         MissingExtraError: fsspec needs another package for this scheme.
     """
-    name = name or unquote(Path(urlsplit(url).path).name)
+    name = name or file_name(url)
     if not name:
         raise DataError(f"{shown(url)}: names no file; give the address of an archive or a table")
     target, part = folder / name, folder / f"{name}.part"
     folder.mkdir(parents=True, exist_ok=True)
     remote = _Remote(url)
+    if sha256 is None and (known := _there_already(remote, target)):
+        return known
     tries = 0
     while True:
         before = part.stat().st_size if part.is_file() else 0
@@ -122,8 +126,38 @@ def download(
             f"{shown(url)}: its SHA-256 is {digest}, not {sha256}; get the right checksum, or do not trust it"
         )
     part.replace(target)
-    _mark_of(part).unlink(missing_ok=True)
+    _mark_of(part).replace(_mark_of(target))
     return Downloaded(target, shown(url), size, digest)
+
+
+def file_name(url: str) -> str:
+    """Return the last part of an address as the name of a file; empty where it has none."""
+    last = urlsplit(url).path.rpartition("/")[2]
+    name = last if url.startswith("s3://") else unquote(last).replace("\\", "/").rpartition("/")[2]
+    return "" if name in (".", "..") or "\0" in name else name
+
+
+def identity(url: str) -> str:
+    """Return what tells one address from another without holding secrets: what signs a request is left out."""
+    query = [pair for pair in parse_qsl(urlsplit(url).query) if not _SIGNING.search(pair[0].lower())]
+    return shown(url) + (f"?{hashlib.sha256(repr(query).encode()).hexdigest()[:12]}" if query else "")
+
+
+def _there_already(remote: _Remote, target: Path) -> Downloaded | None:
+    """Return what an earlier call fetched, if the server still has the same."""
+    beside = _mark_of(target)
+    if not target.is_file() or not beside.is_file():
+        return None
+    try:
+        if json.loads(beside.read_text(encoding="utf-8")) != remote.marks():
+            return None
+    except ValueError:
+        return None
+    except _transport_errors():
+        return None  # the download itself will tell what is wrong
+    with target.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return Downloaded(target, shown(remote.url), target.stat().st_size, digest)
 
 
 class _Remote:
@@ -167,6 +201,12 @@ class _Remote:
             while block := file.read(BLOCK):
                 yield block
 
+    def stream(self) -> Iterator[bytes]:
+        """Yield all bytes in one go, from a server that gives no parts of a file."""
+        with self._system.open(self.url, "rb", block_size=0) as file:
+            while block := file.read(BLOCK):
+                yield block
+
 
 def _append(remote: _Remote, part: Path, name: str) -> None:
     """Write what is missing of a file to `part`; what belongs to another version of it is thrown away."""
@@ -175,12 +215,14 @@ def _append(remote: _Remote, part: Path, name: str) -> None:
         log.warning("%s: changed since its download began; beginning anew", shown(remote.url))
         part.unlink()
     write_json(beside, marks)
-    start = part.stat().st_size if part.is_file() else 0
     size = marks["size"]
+    if size is not None and part.is_file() and part.stat().st_size > size:
+        part.unlink()
+    start = part.stat().st_size if part.is_file() else 0
     with Bar(f"fetching {name}", None if size is None else size // 1000, "kB") as bar, part.open("ab") as file:
         bar.update(start // 1000)
         if size is None or start < size:
-            for block in remote.blocks(start):
+            for block in _blocks(remote, start, file):
                 file.write(block)
                 file.flush()
                 bar.update(len(block) // 1000)
@@ -191,8 +233,19 @@ def _append(remote: _Remote, part: Path, name: str) -> None:
         raise OSError("the file changed while it was fetched")
 
 
+def _blocks(remote: _Remote, start: int, file: IO[bytes]) -> Iterator[bytes]:
+    """Yield what is missing; all of it, into an emptied file, where the server gives no parts."""
+    try:
+        yield from remote.blocks(start)
+    except ValueError as error:  # what fsspec makes of it
+        if "range" not in str(error).lower():
+            raise
+        file.truncate(0)
+        yield from remote.stream()
+
+
 def _mark_of(part: Path) -> Path:
-    return part.with_name(f"{part.name}.json")
+    return part.with_name(f".{part.name}.json")
 
 
 def _transport_errors() -> tuple[type[Exception], ...]:
@@ -203,7 +256,15 @@ def _transport_errors() -> tuple[type[Exception], ...]:
 
 def _final(error: BaseException) -> bool:
     """True when another try cannot help: not there, not allowed."""
-    return isinstance(error, FileNotFoundError) or _is_refused(error) or _status(error) in (404, 410)
+    return _is_refused(error) or _is_missing(error)
+
+
+def _is_missing(error: BaseException) -> bool:
+    """True when the server says so; fsspec makes "not found" of every failure to ask for a file."""
+    if (status := _status(error)) is not None:
+        return status in (404, 410)
+    causes = _transport_errors()[1:]
+    return isinstance(error, FileNotFoundError) and not isinstance(error.__cause__ or error.__context__, causes)
 
 
 def _is_refused(error: BaseException) -> bool:
@@ -214,8 +275,9 @@ def _is_refused(error: BaseException) -> bool:
 def _status(error: BaseException | None) -> int | None:
     """Return the HTTP status behind an error; fsspec makes one error of several."""
     while error is not None:
-        if isinstance(status := getattr(error, "status", None), int):
-            return status
+        for status in (getattr(error, "status", None), getattr(getattr(error, "response", None), "status_code", None)):
+            if isinstance(status, int):
+                return status
         error = error.__cause__ or error.__context__
     return None
 
@@ -226,9 +288,10 @@ def _reason(error: BaseException) -> str:
         return (
             "access is refused; check the credentials (for S3: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_PROFILE)"
         )
-    if isinstance(error, FileNotFoundError):
+    if _is_missing(error):
         return "there is no such file; check bucket, key or address, and whether it is private"
     if (status := _status(error)) and status >= 400:
         return f"the server answers {status}"
-    text = " ".join(str(error).split())
-    return text if text and "://" not in text else f"no connection ({type(error).__name__})"
+    cause = error.__cause__ or error if isinstance(error, FileNotFoundError) else error
+    text = " ".join(str(cause).split())
+    return text if text and "://" not in text else f"no connection ({type(cause).__name__})"
