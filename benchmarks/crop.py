@@ -1,7 +1,8 @@
 """How fast are pictures cut to the vehicle, against the detector alone, and does memory grow with their number?
 
 Command:  WHICHCAR_DETECTOR=yolox_nano.onnx python benchmarks/crop.py                    (about 8 minutes on 2 cores)
-Expected: at least 30 pictures/s and 0.9 times the detector alone; the peak with 20,000 pictures within 10 % of 1,000.
+Expected: at least 30 pictures/s, 0.8 times the detector alone on all processors, and 0.9 of what they could do in all
+          steps; the peak with 20,000 pictures within 10 % of that with 1,000.
 
 Cars are drawn at 640 x 480. The detector alone answers the same pictures, read before, on the same processors, one
 thread each. Both take turns; medians are printed. The steps are timed on one processor.

@@ -49,6 +49,16 @@ def test_the_page_shows_boxes_counts_and_reasons(cropped: Path, tmp_path: Path) 
     assert edge[0] > edge[1] + 100
 
 
+def test_what_was_left_out_for_want_of_a_vehicle_is_shown(
+    tmp_path: Path, cropped: Path, red_cars: OnnxDetector
+) -> None:
+    list(crop(tmp_path / "in", tmp_path / "other", detector=red_cars, missing="skip"))
+    page = write_contact_sheet(tmp_path / "in", tmp_path / "other").read_text(encoding="utf-8")
+    assert "<h2>Left out</h2>" in page
+    assert len(pictures(page)) == 11
+    assert "<li>&lt;b&gt;.jpg: " in page
+
+
 def test_it_is_one_file_without_links_to_others(cropped: Path, tmp_path: Path) -> None:
     page = write_contact_sheet(tmp_path / "in", cropped).read_text(encoding="utf-8")
     assert not re.search(r"(src|href)=\"(?!data:)", page)

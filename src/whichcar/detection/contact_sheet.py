@@ -19,6 +19,7 @@ from whichcar.files import write_text
 from whichcar.records import Crop
 
 PAGE = "contact_sheet.html"
+NO_VEHICLE = "skipped: no vehicle"
 SHOWN = 120  # of each kind
 _SIDE = 240  # the longer one of a thumbnail, in pixels
 _RED = (230, 30, 40)
@@ -55,11 +56,13 @@ def write_contact_sheet(source: Path, output: Path) -> Path:
     # heapq keeps only as many rows as are shown.
     unsure = heapq.nsmallest(SHOWN, _of_kind(output, "cropped"), key=lambda row: (row.score or 0, row.path))
     whole = _spread(_of_kind(output, "whole"), counts["whole"])
-    skipped = _spread(_of_kind(output, "skipped"), counts["skipped"])
+    left_out = [row for row in _of_kind(output, "skipped") if row.outcome == NO_VEHICLE]
+    broken = [row for row in _of_kind(output, "skipped") if row.outcome != NO_VEHICLE]
     sections = [
         _pictures("Left whole", "no vehicle was found", whole, counts["whole"], source),
         _pictures("Cropped", "the least sure first", unsure, counts["cropped"], source),
-        _list(skipped, counts["skipped"]),
+        _pictures("Left out", "no vehicle was found", _spread(iter(left_out), len(left_out)), len(left_out), source),
+        _list(broken[:SHOWN], len(broken)),
     ]
     told = f"{counts['cropped']} cropped, {counts['whole']} left whole, {counts['skipped']} skipped"
     write_text(
