@@ -9,6 +9,9 @@ from pydantic import Field, ValidationError
 from whichcar.config_section import Section, shown, suggestion
 from whichcar.errors import ConfigError
 
+SCORE = 0.5
+VEHICLES = ("car", "truck")
+
 
 class CropSettings(Section):
     """How a picture is cut to its vehicle; recorded beside the crops and with a checkpoint trained on them."""
@@ -16,8 +19,8 @@ class CropSettings(Section):
     detector: str | None = Field(
         None, description="name (whichcar detectors), PATH.onnx or detectron2; default: WHICHCAR_DETECTOR, else dfine-n"
     )
-    score: float = Field(0.5, ge=0, lt=1, description="a vehicle counts when it is surer than this")
-    classes: tuple[str, ...] = Field(("car", "truck"), min_length=1, description="COCO classes that count as vehicles")
+    score: float = Field(SCORE, ge=0, lt=1, description="a vehicle counts when it is surer than this")
+    classes: tuple[str, ...] = Field(VEHICLES, min_length=1, description="COCO classes that count as vehicles")
     choice: Literal["largest", "central"] = Field(
         "largest", description="of several: the largest, or the largest weighted by nearness to the centre"
     )

@@ -62,6 +62,12 @@ def checksum(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, as publishers of files state it."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold `path` as a lock while the block runs; the operating system drops it with the process.

@@ -6,7 +6,6 @@ them there and downloads nothing.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import os
@@ -248,8 +247,7 @@ def _bring(source: str, raw: Path, name: str, sha256: str | None) -> Downloaded:
         return Downloaded(path, source, 0, "")
     if not path.is_file():
         raise DataError(f"{path}: no such file or folder; check the name")
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = files.sha256(path)
     if sha256 and digest != sha256.lower():
         raise DataError(f"{path}: its SHA-256 is {digest}, not {sha256}; get the right file or the right checksum")
     return Downloaded(path, source, path.stat().st_size, digest)

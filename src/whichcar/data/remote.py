@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
+from whichcar import files
 from whichcar.errors import DataError, MissingExtraError
 from whichcar.files import is_disk_full, write_json
 from whichcar.progress import Bar
@@ -117,8 +118,7 @@ def download(
             wait = pause * 2 ** (tries - 1)
             log.warning("%s: %s; trying again in %.0f s", shown(url), _reason(error), wait)
             time.sleep(wait)
-    with part.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = files.sha256(part)
     size = part.stat().st_size
     if sha256 and digest != sha256.lower():
         part.unlink()
@@ -155,9 +155,7 @@ def _there_already(remote: _Remote, target: Path) -> Downloaded | None:
         return None
     except _transport_errors():
         return None  # the download itself will tell what is wrong
-    with target.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Downloaded(target, shown(remote.url), target.stat().st_size, digest)
+    return Downloaded(target, shown(remote.url), target.stat().st_size, files.sha256(target))
 
 
 class _Remote:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -13,6 +12,8 @@ from typing import Literal, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from whichcar import files
+from whichcar.config_crop import SCORE, VEHICLES
 from whichcar.config_section import suggestion
 from whichcar.detection import zoo
 from whichcar.errors import DetectorError
@@ -20,8 +21,6 @@ from whichcar.records import Box, Detection
 
 Picture = npt.NDArray[np.uint8]
 Choice = Literal["largest", "central"]
-VEHICLES = ("car", "truck")
-SCORE = 0.5
 DETECTRON = "detectron2"
 
 
@@ -48,10 +47,7 @@ class Source(NamedTuple):
     @property
     def sha256(self) -> str | None:
         """The file's checksum: two detectors are the same where this is."""
-        if self.file is None:
-            return None
-        with self.file.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return None if self.file is None else files.sha256(self.file)
 
 
 def find_detector(name: str | None = None) -> Source:

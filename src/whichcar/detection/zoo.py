@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import json
 import urllib.error
@@ -13,7 +12,7 @@ from typing import IO
 
 from whichcar.data.packed import cache_root
 from whichcar.errors import DetectorError
-from whichcar.files import replaced, write_json
+from whichcar.files import replaced, sha256, write_json
 from whichcar.progress import Bar
 
 DEFAULT = "dfine-n"
@@ -104,8 +103,7 @@ def _download(entry: Entry, target: Path) -> str:
         _copy(answer, file, f"fetching {entry.name}", size)
     if size and target.stat().st_size != size:
         raise OSError(f"the connection ended after {target.stat().st_size} of {size} bytes")
-    with target.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256(target)
 
 
 def _copy(source: IO[bytes], target: IO[bytes], label: str, size: int) -> None:
