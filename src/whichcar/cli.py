@@ -346,7 +346,8 @@ def predict(
 @whichcar.command()
 @click.argument("experiments", nargs=-1, type=FOLDER)
 @click.option("--write", type=FILE, help="Put the table into this Markdown file, between its markers.")
-def compare(experiments: tuple[Path, ...], write: Path | None) -> None:
+@click.option("--block", default="", help="Name of the markers, for a file with several tables.")
+def compare(experiments: tuple[Path, ...], write: Path | None, block: str) -> None:
     """Print one line an evaluated experiment, as a Markdown table (default: all under experiments/).
 
     \b
@@ -354,11 +355,12 @@ def compare(experiments: tuple[Path, ...], write: Path | None) -> None:
       whichcar compare
       whichcar compare experiments/exp_002 experiments/exp_003
       whichcar compare --write experiments/README.md
+      whichcar compare --write experiments/README.md --block crops experiments/crops/*_?
     """
     from whichcar.evaluation.compare import experiments_table, write_table
 
     folders = experiments or sorted(Path("experiments").glob("*"))
-    click.echo(write_table(write, folders) if write else experiments_table(folders))
+    click.echo(write_table(write, folders, block) if write else experiments_table(folders))
 
 
 @whichcar.command()

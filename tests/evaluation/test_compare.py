@@ -113,6 +113,15 @@ def test_only_what_stands_between_the_markers_is_replaced(trained: Path, tmp_pat
     assert readme.read_bytes() == once
 
 
+def test_a_file_may_have_several_tables(trained: Path, tmp_path: Path) -> None:
+    evaluate(trained)
+    readme = tmp_path / "README.md"
+    readme.write_text(f"{BEGIN}\nfirst\n{END}\n<!-- results crops -->\nold\n<!-- /results crops -->\nAfter.\n")
+    table = write_table(readme, [trained], "crops")
+    expected = f"{BEGIN}\nfirst\n{END}\n<!-- results crops -->\n{table}\n<!-- /results crops -->\nAfter.\n"
+    assert readme.read_text(encoding="utf-8") == expected
+
+
 def test_a_second_opening_marker_ends_the_table_too(trained: Path, tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
     readme.write_text(f"{BEGIN}\nold\n{BEGIN}\nAfter.\n", encoding="utf-8")

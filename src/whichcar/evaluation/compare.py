@@ -52,23 +52,25 @@ def experiments_table(folders: Sequence[Path]) -> str:
     return "\n".join(lines)
 
 
-def write_table(readme: Path, folders: Sequence[Path]) -> str:
+def write_table(readme: Path, folders: Sequence[Path], block: str = "") -> str:
     """Put the table between the markers of a Markdown file, leaving the rest as it is, and return it.
 
-    A file without markers gets them at its end; a missing one is made.
+    A file without markers gets them at its end; a missing one is made. A file with several tables has markers with a
+    name: `<!-- results NAME -->` for the `block` of that name.
 
     Raises:
         DataError: no experiment, or a table without an end.
     """
     table = experiments_table(folders)
     text = readme.read_text(encoding="utf-8") if readme.exists() else "# Experiments\n"
-    if BEGIN not in text:
-        text = f"{text.rstrip()}\n\n{BEGIN}\n{END}\n"
-    before, _, rest = text.partition(BEGIN)
-    _, ended, after = rest.partition(END if END in rest else BEGIN)
+    begin, end = (mark.replace("results", f"results {block}".rstrip()) for mark in (BEGIN, END))
+    if begin not in text:
+        text = f"{text.rstrip()}\n\n{begin}\n{end}\n"
+    before, _, rest = text.partition(begin)
+    _, ended, after = rest.partition(end if end in rest else begin)
     if not ended:
-        raise DataError(f"{readme}: {BEGIN} is there but not {END} below it; add that line where the table ends")
-    files.write_text(readme, f"{before}{BEGIN}\n{table}\n{ended}{after}")
+        raise DataError(f"{readme}: {begin} is there but not {end} below it; add that line where the table ends")
+    files.write_text(readme, f"{before}{begin}\n{table}\n{ended}{after}")
     return table
 
 
