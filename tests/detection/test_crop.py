@@ -290,6 +290,19 @@ def test_a_damaged_table_or_record_is_told_or_done_again(tree: Path, tmp_path: P
         crop(tree, tmp_path / "out", detector=red_cars)
 
 
+def test_a_table_from_elsewhere_cannot_reach_outside_its_folder(
+    tree: Path, tmp_path: Path, red_cars: OnnxDetector
+) -> None:
+    list(crop(tree, tmp_path / "out", detector=red_cars))
+    (tmp_path / "precious.jpg").write_bytes(b"x")
+    with (tmp_path / "out" / FILE).open("a") as table:
+        for path in ("../precious.jpg", str(tmp_path / "precious.jpg"), "train/../../precious.jpg"):
+            table.write(f"{path},0,0,9,9,car,0.9000,1,cropped\n")
+    list(crop(tree, tmp_path / "out", detector=red_cars))
+    list(crop(tree, tmp_path / "out", detector=red_cars, redo=True))
+    assert (tmp_path / "precious.jpg").exists()
+
+
 def test_a_picture_too_long_for_its_format_is_a_row(tmp_path: Path, red_cars: OnnxDetector) -> None:
     (tmp_path / "in").mkdir()
     Image.new("RGB", (17_000, 4)).save(tmp_path / "in/a.png")

@@ -126,6 +126,8 @@ def _rows(lines: Iterable[str]) -> Iterator[Crop]:
         if len(fields) != len(COLUMNS) or fields[-1].partition(":")[0] not in ("cropped", "whole", "skipped"):
             continue
         path, *sides, label, score, candidates, outcome = fields
+        if path.startswith("/") or ".." in path.split("/"):  # a table from elsewhere must not reach outside its folder
+            continue
         with contextlib.suppress(ValueError):  # a row that was damaged is done again
             box = Box(*map(int, sides)) if all(sides) else None
             yield Crop(path, box, label, float(score) if score else None, int(candidates), outcome)
