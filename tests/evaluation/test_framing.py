@@ -59,6 +59,10 @@ def street(tmp_path: Path) -> Path:
     return tmp_path / "street" / "a.png"
 
 
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+
+
 def told(experiment: Path, picture: Path, crop: bool) -> str:
     (answer,) = Classifier(experiment, crop).predict([picture])
     assert isinstance(answer, Prediction)
@@ -89,9 +93,8 @@ def test_a_warning_tells_when_training_and_asking_disagree(
     said: str,
 ) -> None:
     list(Classifier(make(trained_on_crops), crop).predict([street] * 5))
-    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert len(warnings) == (1 if said else 0)
-    assert all(said in warning for warning in warnings)
+    assert len(warnings(caplog)) == (1 if said else 0)
+    assert all(said in warning for warning in warnings(caplog))
 
 
 def test_pictures_that_the_crop_stage_wrote_are_known_to_be_cut(
@@ -99,7 +102,7 @@ def test_pictures_that_the_crop_stage_wrote_are_known_to_be_cut(
 ) -> None:
     list(crop(street.parent, tmp_path / "cut", detector=OnnxDetector(red_car_file)))
     assert told(make(trained_on_crops=True), tmp_path / "cut" / "a.png", crop=False) == "Red Sedan 2011"
-    assert not caplog.records
+    assert warnings(caplog) == []
     told(tmp_path / "experiments" / "crops True", tmp_path / "cut" / "a.png", crop=True)
     assert "are cut to the vehicle already, and --crop cuts them again" in caplog.text
 
@@ -126,7 +129,7 @@ def test_the_detector_of_training_is_used_again_and_another_one_is_told(
     monkeypatch.setitem(CUT, "detector", record["detector"])
     experiment = make(trained_on_crops=True)
     assert told(experiment, street, crop=True) == "Red Sedan 2011"
-    assert not caplog.records
+    assert warnings(caplog) == []
     (answer,) = Classifier(experiment, crop=True, detector=str(blue_spot_file)).predict([street])
     assert isinstance(answer, Prediction)
     assert answer.best == "Green Coupe 2010"
