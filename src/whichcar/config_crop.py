@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from whichcar.config_section import Section, shown, suggestion
+from whichcar.config_section import Section, in_words, not_among, suggestion
 from whichcar.errors import ConfigError
 
 SCORE = 0.5
@@ -47,4 +47,7 @@ def crop_settings(**values: Any) -> CropSettings:  # noqa: ANN401  (checked here
             known = list(CropSettings.model_fields)
             advice = suggestion(name, known) or f"known are {', '.join(known)}"
             raise ConfigError(f"crop: {name}: no such setting; {advice}") from error
-        raise ConfigError(f"crop: {name}: {first['msg']}; got {shown(first['input'])}") from error
+        said = (
+            not_among(first["input"], first["ctx"]["expected"]) if first["type"] == "literal_error" else in_words(first)
+        )
+        raise ConfigError(f"crop: {name}: {said}") from error

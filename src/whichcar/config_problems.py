@@ -15,7 +15,7 @@ from pydantic_core import ErrorDetails
 
 from whichcar.config import Experiment, contradictions
 from whichcar.config_augmentations import AllAugmentations
-from whichcar.config_section import Section, section_of, shown, suggestion
+from whichcar.config_section import Section, in_words, not_among, section_of, shown, suggestion
 from whichcar.config_table import describe_settings
 from whichcar.errors import ConfigError
 
@@ -106,27 +106,6 @@ _STAND_INS: dict[str, dict[str, Any]] = {
     "data.directory": {"data": {"directory": "."}},
 }
 
-_LIMITS = ("gt", "ge", "lt", "le")
-_WORDS = {
-    "int_type": "must be a whole number",
-    "int_parsing": "must be a whole number",
-    "int_from_float": "must be a whole number",
-    "int_parsing_size": "must be a smaller number",
-    "float_type": "must be a number",
-    "float_parsing": "must be a number",
-    "finite_number": "must be a finite number",
-    "bool_type": "must be true or false",
-    "bool_parsing": "must be true or false",
-    "string_type": "must be text, if need be in quotes",
-    "string_too_short": "must not be empty",
-    "greater_than": "must be more than {gt}",
-    "greater_than_equal": "must be at least {ge}",
-    "less_than": "must be less than {lt}",
-    "less_than_equal": "must be at most {le}",
-    "model_type": "must hold settings, one a line",
-    "dict_type": "must hold settings, one a line",
-}
-
 
 def _plain(error: ErrorDetails) -> str:
     """Return pydantic's finding in plain words: what would do; what was found."""
@@ -145,17 +124,8 @@ def _plain(error: ErrorDetails) -> str:
     if kind in ("missing", "too_long", "too_short", "tuple_type", "list_type"):
         return f"must be a list ({meaning}); got {shown(value)}"
     if kind == "literal_error":
-        return _not_among(value, str(context["expected"]).replace("'", "").replace(" or ", ", "))
-    if kind not in _WORDS:
-        return f"{error['msg'][0].lower()}{error['msg'][1:]}; got {shown(value)}"
-    limits = {key: int(limit) if limit == int(limit) else limit for key, limit in context.items() if key in _LIMITS}
-    return f"{_WORDS[kind].format(**limits)}; got {shown(value)}"
-
-
-def _not_among(value: object, expected: str) -> str:
-    hint = suggestion(str(value), expected.split(", "))
-    several = "one of " if ", " in expected else ""
-    return f"must be {several}{expected}; got {shown(value)}{'; ' if hint else ''}{hint}"
+        return not_among(value, context["expected"])
+    return in_words(error)
 
 
 def _unknown(place: Place) -> str:

@@ -374,8 +374,8 @@ def test_no_folder_and_no_pictures_are_told(tmp_path: Path, red_cars: OnnxDetect
     ("settings", "said"),
     [
         ({"margins": 0.1}, "crop: margins: no such setting; did you mean `margin`"),
-        ({"score": 1.5}, r"crop: score: .*less than 1; got 1\.5"),
-        ({"missing": "ignore"}, "crop: missing: .*'whole'"),
+        ({"score": 1.5}, r"crop: score: must be less than 1; got 1\.5"),
+        ({"missing": "ignore"}, r"crop: missing: must be one of whole, skip, fail; got \"ignore\""),
         ({"classes": ("car", "lorry")}, "crop: classes: 'lorry' is no class of COCO; "),
     ],
 )
