@@ -159,7 +159,7 @@ EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 
 @pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("**/config.yml")), ids=lambda path: path.parent.name)
 def test_every_experiment_that_is_kept_here_can_be_read(path: Path) -> None:
-    read_experiment(path)
+    assert read_experiment(path).data.directory
 
 
 @pytest.mark.parametrize("name", ["exp_001", "exp_002"])
@@ -434,7 +434,7 @@ def test_settings_that_contradict_each_other_are_refused(tmp_path: Path, text: s
     ],
 )
 def test_settings_that_go_together_are_accepted(tmp_path: Path, text: str) -> None:
-    read(tmp_path, text)
+    assert isinstance(read(tmp_path, text), Experiment)
 
 
 def test_a_contradiction_is_told_together_with_wrong_values(tmp_path: Path) -> None:

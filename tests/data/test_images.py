@@ -248,7 +248,7 @@ def test_a_truncated_picture_is_named_at_any_length(tmp_path: Path, suffix: str)
     whole = path.read_bytes()
     for length in sorted({1, 3, 10, 30, 100, 200, *range(1, len(whole) // 2, max(1, len(whole) // 20))}):
         path.write_bytes(whole[:length])
-        message(path)
+        assert message(path)
 
 
 def test_half_a_jpeg_says_truncated(tmp_path: Path) -> None:
@@ -261,7 +261,7 @@ def test_half_a_jpeg_says_truncated(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"<html>Not found</html>", b"\0" * 1000, b"GIF89a", "Škoda".encode()])
 def test_what_is_no_picture_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.jpg").write_bytes(content)
-    message(tmp_path / "a.jpg")
+    assert "copy it again" in message(tmp_path / "a.jpg")
 
 
 def test_a_web_page_saved_as_a_picture_shows_its_beginning(tmp_path: Path) -> None:

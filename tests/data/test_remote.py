@@ -128,7 +128,7 @@ def test_what_has_come_is_kept_for_the_next_run(web: str, tmp_path: Path) -> Non
 def test_what_is_there_already_is_not_fetched_again_unless_it_changed(web: str, tmp_path: Path) -> None:
     first = download(f"{web}/a.tgz", tmp_path)
     Handler.asked.clear()
-    assert download(f"{web}/a.tgz", tmp_path) == first
+    assert download(f"{web}/a.tgz", tmp_path) == download(f"{web}/a.tgz", tmp_path, sha256=DIGEST) == first
     assert Handler.asked == []
     Handler.tag, Handler.content = '"two"', CONTENT[::-1]
     assert download(f"{web}/a.tgz", tmp_path).path.read_bytes() == CONTENT[::-1]

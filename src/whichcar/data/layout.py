@@ -60,19 +60,20 @@ def find(root: Path, called: str) -> Found:
 
 
 def arrange(found: Found, into: Path) -> int:
-    """Put pictures and labels where the other stages expect them; return how many pictures there are.
+    """Lay pictures and labels out in a new folder as the other stages expect them; return how many pictures there are.
 
-    Pictures are hard-linked into `into`/car_ims/, or copied across disks; what is there already stays.
+    Pictures are hard-linked into `into`/car_ims/, or copied across disks.
+
+    Raises:
+        DataError: there are labels but no pictures.
     """
-    target = into / PICTURES
-    names = [path for path in files.walk_images(found.pictures)]
+    names = list(files.walk_images(found.pictures))
     if not names:
-        raise DataError(f"{found.pictures}: no pictures in it; fetch the archive that holds them too")
+        raise DataError(f"fetch: no pictures, only a {found.kind}; name the archive that holds them too")
     for name in track(names, "arranging"):
-        picture = target / name
-        if not picture.exists():
-            picture.parent.mkdir(parents=True, exist_ok=True)
-            files.link_or_copy(found.pictures / name, picture)
+        picture = into / PICTURES / name
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        files.link_or_copy(found.pictures / name, picture)
     _write_labels(into / LABELS, found.labels, set(names))
     if found.boxes:
         with files.replaced(into / BOXES) as beside, beside.open("w", encoding="utf-8", newline="") as file:

@@ -98,7 +98,8 @@ def download(
     target, part = folder / name, folder / f"{name}.part"
     folder.mkdir(parents=True, exist_ok=True)
     remote = _Remote(url)
-    if sha256 is None and (known := _there_already(remote, target)):
+    known = _there_already(remote, target)
+    if known and (sha256 is None or known.sha256 == sha256.lower()):
         return known
     tries = 0
     while True:
