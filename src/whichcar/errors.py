@@ -21,6 +21,10 @@ class ImageError(DataError):
     """One file cannot be read as a picture."""
 
 
+class TruncatedImageError(ImageError):
+    """The end of a picture is missing, as after a broken copy."""
+
+
 class DetectorError(WhichcarError, ValueError):
     """A detector is unknown, cannot be fetched, or is not of a family that can be decoded."""
 

@@ -32,6 +32,36 @@ class Skipped:
 
 
 @dataclass(frozen=True, slots=True)
+class ImageHeader:
+    """What a picture file says of itself: Pillow's names of format (`JPEG`) and mode (`CMYK`), and the upright size.
+
+    `orientation` is EXIF's, 1 (upright) to 8.
+    """
+
+    format: str
+    mode: str
+    width: int
+    height: int
+    orientation: int
+    animated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that `check` found: a row of issues.csv.
+
+    `path` is the picture, seen from the data folder with `/`, or a row's `img_name`, or a class's name; `severity` is
+    `error`, `warning` or `note`. Findings of one `group` (0: none) belong together, as copies of a picture do.
+    """
+
+    path: str
+    issue: str
+    severity: str
+    detail: str
+    group: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Prediction:
     """The k best classes of one picture, best first; probabilities are 0..1 and belong to `classes` by place."""
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import stat
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from whichcar.errors import ImageError
+from whichcar.errors import ImageError, TruncatedImageError
+from whichcar.records import ImageHeader
 
 LARGEST_PIXELS = 100_000_000
 # Pillow warns from 89 million pixels on, and of damaged EXIF parts, without naming the file. The first is an error of
@@ -45,21 +48,45 @@ def read_image(path: Path, at_least: tuple[int, int] | None = None) -> np.ndarra
         (height, width, 3) uint8, RGB, writable.
 
     Raises:
-        ImageError: the file is missing, unreadable, empty, truncated, no picture, or has 100 million pixels or more.
+        TruncatedImageError: the end of the picture is missing.
+        ImageError: the file is missing, unreadable, empty, no picture, or has 100 million pixels or more.
     """
+    with _opened(path) as image:
+        if at_least is not None:
+            height, width = at_least if _orientation(image) < 5 else at_least[::-1]
+            image.draft(None, (width, height))
+        image.load()
+        return np.array(_upright(_to_rgb(image), _orientation(image)))
+
+
+def read_header(path: Path) -> ImageHeader:
+    """Read what a picture file says of itself, without decoding it.
+
+    Raises:
+        ImageError: as `read_image`, as far as the file's beginning shows it.
+    """
+    with _opened(path) as image:
+        orientation = _orientation(image)
+        width, height = image.size if orientation < 5 else image.size[::-1]
+        # A camera's JPEG with a preview behind it is an "MPO" of several frames to Pillow.
+        form = "JPEG" if image.format == "MPO" else image.format or ""
+        animated = form != "JPEG" and bool(getattr(image, "is_animated", False))
+        return ImageHeader(form, image.mode, width, height, orientation, animated)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """Open a picture; whatever goes wrong with it while the block runs becomes an ImageError."""
     _check_file(path)
     try:
         with Image.open(path) as image:
             _check_size(path, image)
-            if at_least is not None:
-                height, width = at_least if _orientation(image) < 5 else at_least[::-1]
-                image.draft(None, (width, height))
-            image.load()
-            return np.array(_upright(_to_rgb(image), _orientation(image)))
+            yield image
     except ImageError:
         raise
     except Exception as error:  # broken files raise nearly anything from inside Pillow's readers
-        raise ImageError(f"{_shown(path)}: {_reason(path, error)}") from error
+        kind = TruncatedImageError if "truncated" in str(error).lower() else ImageError
+        raise kind(f"{_shown(path)}: {_reason(path, error)}") from error
 
 
 def squeeze(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -8,11 +8,24 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
+from typing import Literal
 
 from whichcar import files
 from whichcar.data.labels import SUBSETS, folder_name
 from whichcar.errors import DataError
 from whichcar.records import Label
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a row cannot be used.
+
+    `kind` is `missing` (no such file), `unusable` (the file), `bad` (the row itself), `repeated`, `conflict` (its rows
+    disagree) or `orphan` (a test picture of a class without train pictures).
+    """
+
+    kind: Literal["missing", "unusable", "bad", "repeated", "conflict", "orphan"]
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -27,14 +40,14 @@ class Plan:
 
     targets: dict[str, Path]
     classes: dict[str, str]
-    problems: dict[int, str]
+    problems: dict[int, Problem]
     renamed: dict[str, str]
     unlabelled: int
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """A row whose picture is there."""
+class Found:
+    """A row whose picture is there; the first row is 1."""
 
     row: int
     label: Label
@@ -47,17 +60,7 @@ def make_plan(data: Path, labels: Sequence[Label]) -> Plan:
     Raises:
         DataError: no row can be used; the message has the commonest reason.
     """
-    if not data.is_dir():
-        raise DataError(f"{data}: no such folder; give the folder with the pictures")
-    bases = [folder for folder in (data / "car_ims", data) if folder.is_dir()]
-    problems: dict[int, str] = {}
-    found: list[_Found] = []
-    for row, label in enumerate(labels, start=1):
-        source = _find(label, bases)
-        if isinstance(source, str):
-            problems[row] = source
-        else:
-            found.append(_Found(row, label, source))
+    found, problems = match(data, labels)
     used = _without_orphans(_without_repeats(found, problems), problems)
     if not used:
         raise DataError(_nothing_usable(data, problems))
@@ -68,23 +71,60 @@ def make_plan(data: Path, labels: Sequence[Label]) -> Plan:
         classes={folder: name for name, folder in sorted(folders.items(), key=lambda pair: pair[1])},
         problems=dict(sorted(problems.items())),
         renamed=renamed,
-        unlabelled=_unlabelled(bases, labels, found),
+        unlabelled=len(unlabelled(data, labels, found)),
     )
 
 
-def _find(label: Label, bases: Sequence[Path]) -> Path | str:
+def match(data: Path, labels: Sequence[Label]) -> tuple[list[Found], dict[int, Problem]]:
+    """Find the picture of every row; rows without one that can be used are problems, by the number of the row.
+
+    Raises:
+        DataError: there is no such folder.
+    """
+    if not data.is_dir():
+        raise DataError(f"{data}: no such folder; give the folder with the pictures")
+    problems: dict[int, Problem] = {}
+    found: list[Found] = []
+    for row, label in enumerate(labels, start=1):
+        source = _find(label, _bases(data))
+        if isinstance(source, Problem):
+            problems[row] = source
+        else:
+            found.append(Found(row, label, source))
+    return found, problems
+
+
+def unlabelled(data: Path, labels: Iterable[Label], found: Sequence[Found]) -> list[Path]:
+    """Return the pictures that lie beside those found and that no row names, sorted."""
+    known = {base / PurePosixPath(label.img_name) for label in labels for base in _bases(data)}
+    known.update(item.source for item in found)
+    return sorted(
+        entry
+        for folder in {item.source.parent for item in found}
+        for entry in folder.iterdir()
+        if entry not in known and entry.suffix.lower() in files.IMAGE_SUFFIXES and not entry.name.startswith(".")
+    )
+
+
+def _bases(data: Path) -> list[Path]:
+    """Return the folders that an img_name may be seen from."""
+    return [folder for folder in (data / "car_ims", data) if folder.is_dir()]
+
+
+def _find(label: Label, bases: Sequence[Path]) -> Path | Problem:
     """Return the label's picture, or why it cannot be used."""
     if reason := _refused(label):
-        return reason
+        return Problem("bad", reason)
     for base in bases:
         for form in (label.img_name, *(unicodedata.normalize(f, label.img_name) for f in ("NFC", "NFD"))):
             path = base / PurePosixPath(form)
             try:
                 if path.is_file():
-                    return _unusable(path) or path
+                    reason = _unusable(path)
+                    return Problem("unusable", reason) if reason else path
             except OSError as error:
-                return f"cannot be reached ({error.strerror})"
-    return f"no such file in {' or '.join(map(str, bases))}"
+                return Problem("missing", f"cannot be reached ({error.strerror})")
+    return Problem("missing", f"no such file in {' or '.join(map(str, bases))}")
 
 
 def _refused(label: Label) -> str | None:
@@ -113,9 +153,9 @@ def _unusable(path: Path) -> str | None:
     return None if os.access(path, os.R_OK) else "the file may not be read; change its permissions"
 
 
-def _without_repeats(found: Iterable[_Found], problems: dict[int, str]) -> list[_Found]:
+def _without_repeats(found: Iterable[Found], problems: dict[int, Problem]) -> list[Found]:
     """Keep the first of equal rows, and none of rows that say different things about one picture."""
-    by_source: dict[Path, list[_Found]] = defaultdict(list)
+    by_source: dict[Path, list[Found]] = defaultdict(list)
     for item in found:
         by_source[item.source].append(item)
     used = []
@@ -123,25 +163,26 @@ def _without_repeats(found: Iterable[_Found], problems: dict[int, str]) -> list[
         said = sorted({f"{item.label.subset} {item.label.class_name!r}" for item in items})
         if len(said) == 1:
             used.append(items[0])
-            problems.update({item.row: f"repeats row {items[0].row}" for item in items[1:]})
+            problems.update({item.row: Problem("repeated", f"repeats row {items[0].row}") for item in items[1:]})
         else:
-            problems.update({item.row: f"its rows disagree: {' against '.join(said)}; none is used" for item in items})
+            told = Problem("conflict", f"its rows disagree: {' against '.join(said)}; none is used")
+            problems.update({item.row: told for item in items})
     return used
 
 
-def _without_orphans(found: Sequence[_Found], problems: dict[int, str]) -> list[_Found]:
+def _without_orphans(found: Sequence[Found], problems: dict[int, Problem]) -> list[Found]:
     """Leave out test pictures of classes that have no picture to learn from."""
     learned = {item.label.class_name for item in found if item.label.subset == "train"}
     for item in found:
         if item.label.class_name not in learned:
-            problems[item.row] = f"class {item.label.class_name!r} has no usable picture in train"
+            problems[item.row] = Problem("orphan", f"class {item.label.class_name!r} has no usable picture in train")
     return [item for item in found if item.label.class_name in learned]
 
 
-def _nothing_usable(data: Path, problems: Mapping[int, str]) -> str:
+def _nothing_usable(data: Path, problems: Mapping[int, Problem]) -> str:
     if not problems:
         return f"{data}: no labels given; add one row a picture"
-    reason, count = Counter(problems.values()).most_common(1)[0]
+    reason, count = Counter(problem.reason for problem in problems.values()).most_common(1)[0]
     return f"{data}: none of the {len(problems)} rows can be used; {count} of them: {reason}"
 
 
@@ -154,7 +195,7 @@ def _folders(names: Iterable[str]) -> dict[str, str]:
     return folders
 
 
-def _targets(found: Iterable[_Found], folders: Mapping[str, str]) -> tuple[dict[str, Path], dict[str, str]]:
+def _targets(found: Iterable[Found], folders: Mapping[str, str]) -> tuple[dict[str, Path], dict[str, str]]:
     """Return target to source, and img_name to target for pictures whose name was taken in their folder."""
     targets: dict[str, Path] = {}
     renamed: dict[str, str] = {}
@@ -177,16 +218,6 @@ def _free(stem: str, suffix: str, taken: set[str]) -> str:
         name = f"{stem} ({number}){suffix}"
     taken.add(key)
     return name
-
-
-def _unlabelled(bases: Sequence[Path], labels: Iterable[Label], found: Sequence[_Found]) -> int:
-    known = {base / PurePosixPath(label.img_name) for label in labels for base in bases}
-    known.update(item.source for item in found)
-    return sum(
-        entry not in known and entry.suffix.lower() in files.IMAGE_SUFFIXES and not entry.name.startswith(".")
-        for folder in {item.source.parent for item in found}
-        for entry in folder.iterdir()
-    )
 
 
 def readable(name: str) -> str:

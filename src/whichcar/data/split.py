@@ -80,7 +80,7 @@ def split(data: Path, labels: Path | list[Label], output: Path, validation: floa
     except OSError as error:
         where = error.filename2 or error.filename or output
         raise DataError(f"{where}: {error.strerror}; mend that and run it again, what is there is kept") from error
-    problems = [Skipped(Path(names[row]), reason) for row, reason in plan.problems.items()]
+    problems = [Skipped(Path(names[row]), problem.reason) for row, problem in plan.problems.items()]
     return Split(output, record["counts"], plan.classes, problems, plan.renamed, plan.unlabelled)
 
 
@@ -100,7 +100,7 @@ def read_tree(directory: Path, validation: float, seed: int) -> Tree:
     classes = pictures_by_class(train_folder)
     if len(classes) < 2:
         raise DataError(f"{train_folder}: one class only, {next(iter(classes))!r}; a classifier needs at least two")
-    record = _read_record(root) or _draw(root, classes, validation, seed)
+    record = read_record(root) or _draw(root, classes, validation, seed)
     _check_share_agrees(root, record, validation)
     chosen = set(record["validation"])
     numbers = {folder: number for number, folder in enumerate(classes)}
@@ -127,7 +127,9 @@ def _record(plan: Plan, names: Mapping[int, str], validation: float, seed: int) 
         "classes": plan.classes,
         "unlabelled": plan.unlabelled,
         "fingerprint": _fingerprint(plan),
-        "problems": [{"row": row, "img_name": names[row], "reason": reason} for row, reason in plan.problems.items()],
+        "problems": [
+            {"row": row, "img_name": names[row], "reason": problem.reason} for row, problem in plan.problems.items()
+        ],
         "renamed": plan.renamed,
         "validation": chosen,
     }
@@ -186,7 +188,12 @@ def _load_record(root: Path) -> dict[str, Any] | None:
     return record
 
 
-def _read_record(root: Path) -> dict[str, Any] | None:
+def read_record(root: Path) -> dict[str, Any] | None:
+    """Return what split.json holds, or None where there is none.
+
+    Raises:
+        DataError: it is damaged, or the split was interrupted.
+    """
     record = _load_record(root)
     if record is not None and not record["finished"]:
         raise DataError(f"{root}: its split was interrupted; run `whichcar split` again with the same arguments")

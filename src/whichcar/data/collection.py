@@ -1,0 +1,138 @@
+"""What a folder of pictures holds, however it is laid out: each picture with its class and its part."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from whichcar import files
+from whichcar.data.labels import SUBSETS, read_labels
+from whichcar.data.layout import LABELS
+from whichcar.data.plan import Found, Problem, match, readable, unlabelled
+from whichcar.data.split import RECORD, read_record
+from whichcar.errors import DataError
+from whichcar.records import Label
+
+VALIDATION = "validation"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One picture: its path seen from the collection's root, with `/`, and its class and part ("" where unknown).
+
+    The part is `train`, `test`, or `validation`, which is a share of the folder train/.
+    """
+
+    path: str
+    class_name: str
+    part: str
+
+
+@dataclass(frozen=True)
+class Collection:
+    """The pictures of a folder, sorted by path, each once.
+
+    `kind` says how it is laid out; `labels` is the label file, where one tells the classes. `problems` are the rows of
+    it that have no picture or are wrong, with their img_name; `disagreeing` maps a picture to what its rows say where
+    they contradict each other; `without_row` are pictures that no row names; `others` are files whose suffix is not
+    that of a picture.
+    """
+
+    root: Path
+    kind: str
+    entries: list[Entry]
+    labels: Path | None = None
+    problems: list[tuple[str, Problem]] = field(default_factory=list)
+    disagreeing: dict[str, list[str]] = field(default_factory=dict)
+    without_row: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+
+    def path_of(self, number: int) -> Path:
+        """Return the file of a picture by its place in `entries`."""
+        return self.root / self.entries[number].path
+
+
+def collect(root: Path, labels: Path | None = None) -> Collection:
+    """List the pictures of a folder that is a label file's, split, a folder a class, or pictures only.
+
+    Args:
+        root: the folder.
+        labels: the label file (default: car_dataset_labels.csv in `root`, where there is no train/).
+
+    Raises:
+        DataError: no folder, no picture in it, or the label file cannot be read.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder; give a folder with pictures")
+    divided = (root / "train").is_dir()
+    if labels is None and not divided and (root / LABELS).is_file():
+        labels = root / LABELS
+    paths, others = _walk(root)
+    if labels is not None:
+        return _labelled(root, labels, paths, others)
+    if not paths:
+        raise DataError(
+            f"{root}: no pictures in it; a picture's name ends in {', '.join(sorted(files.IMAGE_SUFFIXES))}"
+        )
+    if divided:
+        return Collection(root, "train and test", _divided(root, paths), others=others)
+    entries = [Entry(path, path.split("/")[0] if "/" in path else "", "") for path in paths]
+    kind = "a folder a class" if any(entry.class_name for entry in entries) else "pictures"
+    return Collection(root, kind, entries, others=others)
+
+
+def _walk(root: Path) -> tuple[list[str], list[str]]:
+    """Return the pictures by suffix, and the other files that lie in folders beside pictures."""
+    paths = list(files.walk_images(root))
+    folders = {path.rpartition("/")[0] for path in paths} - {""}
+    others = [
+        f"{folder}/{entry.name}"
+        for folder in sorted(folders)
+        for entry in sorted((root / folder).iterdir())
+        if entry.suffix.lower() not in files.IMAGE_SUFFIXES and not entry.name.startswith(".") and entry.is_file()
+    ]
+    return paths, others
+
+
+def _divided(root: Path, paths: Sequence[str]) -> list[Entry]:
+    """Return the entries of `train/CLASS/...` and `test/CLASS/...`; what lies elsewhere has no class."""
+    record = read_record(root) if (root / RECORD).is_file() else None
+    names = record["classes"] if record else {}
+    held = {f"train/{name}" for name in record["validation"]} if record else set()
+    entries = []
+    for path in paths:
+        part, *inner = path.split("/")
+        if part not in SUBSETS or len(inner) < 2:
+            entries.append(Entry(path, "", ""))
+            continue
+        entries.append(Entry(path, names.get(inner[0], inner[0]), VALIDATION if path in held else part))
+    return entries
+
+
+def _labelled(root: Path, labels: Path, paths: Sequence[str], others: list[str]) -> Collection:
+    rows = read_labels(labels)
+    found, problems = match(root, rows)
+    said: dict[str, list[Label]] = {}
+    for item in found:
+        said.setdefault(_inside(root, item), []).append(item.label)
+    disagreeing = {path: sorted({f"{row.subset} {row.class_name!r}" for row in told}) for path, told in said.items()}
+    disagreeing = {path: told for path, told in disagreeing.items() if len(told) > 1}
+    entries = [
+        Entry(path, said[path][0].class_name, said[path][0].subset) if path in said else Entry(path, "", "")
+        for path in sorted({*paths, *said})
+    ]
+    return Collection(
+        root=root,
+        kind="a label file",
+        entries=entries,
+        labels=labels,
+        problems=[(readable(rows[row - 1].img_name), problem) for row, problem in sorted(problems.items())],
+        disagreeing=disagreeing,
+        without_row=[path.relative_to(root).as_posix() for path in unlabelled(root, rows, found)],
+        others=others,
+    )
+
+
+def _inside(root: Path, item: Found) -> str:
+    return PurePosixPath(item.source.relative_to(root)).as_posix()

@@ -1,0 +1,207 @@
+"""What one look at each picture file told, kept on disk so that no file is looked at twice.
+
+A file is known by device, inode, size and date: its hard links in other folders are known with it. The facts lie in
+`facts.db` in the cache folder, an SQLite file: what was learnt before a crash is there after it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from whichcar.data.fingerprint import Fingerprint, fingerprint
+from whichcar.data.images import read_header, read_image
+from whichcar.data.packed import cache_root
+from whichcar.errors import DataError, ImageError, TruncatedImageError
+from whichcar.files import checksum
+from whichcar.records import ImageHeader
+
+FILE = "facts.db"
+_EDITION = 1  # changes whenever the same file gives other facts
+_SIZE = (224, 224)  # pixels that are looked at, at least
+_AHEAD = 16  # pictures under way for each thread
+_TOGETHER = 64  # pictures between two writes
+_CREATE = """
+create table if not exists pictures (
+  device integer, inode integer, size integer, changed integer,
+  checksum blob, problem text, truncated integer,
+  format text, mode text, width integer, height integer, orientation integer, animated integer,
+  hash integer, mirrored integer, thumbnail blob, measures blob,
+  primary key (device, inode, size, changed));
+create table if not exists pairs (first blob, second blob, mirrored integer, similarity real,
+  primary key (first, second, mirrored));
+"""
+
+Measure = Callable[[npt.NDArray[np.uint8]], tuple[float, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """One picture file.
+
+    `problem` says why it cannot be read ("" where it can; then `header` and `fingerprint` are there); `checksum` is
+    BLAKE2b-128 of its bytes, b"" where even these cannot be read. `measures` are what the caller of `look` measured.
+    """
+
+    checksum: bytes
+    problem: str
+    truncated: bool
+    header: ImageHeader | None
+    fingerprint: Fingerprint | None
+    measures: tuple[float, ...]
+
+
+class FactStore:
+    """The facts known so far; a context manager.
+
+    Args:
+        path: the SQLite file (default: in the cache folder).
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path or cache_root() / FILE
+
+    def __enter__(self) -> Self:
+        """Open the file, or begin it.
+
+        Raises:
+            DataError: it cannot be written.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._base = sqlite3.connect(self.path, timeout=60)
+            edition = self._base.execute("pragma user_version").fetchone()[0]
+            if edition != _EDITION:
+                self._base.executescript("drop table if exists pictures; drop table if exists pairs;")
+            self._base.executescript(f"pragma journal_mode=wal; pragma user_version={_EDITION}; {_CREATE}")
+        except (OSError, sqlite3.Error) as error:
+            advice = "delete it, or set WHICHCAR_CACHE to a folder that can be written"
+            raise DataError(f"{self.path}: cannot be used ({error}); {advice}") from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the file."""
+        self._base.close()
+
+    def look(
+        self, paths: Iterable[Path], measure: Measure | None = None, workers: int | None = None
+    ) -> Iterator[Facts]:
+        """Yield the facts of each file, in order; those unknown are read on all processors.
+
+        Args:
+            paths: picture files; only a few are under way at once, however many there are.
+            measure: gives the further numbers wanted of a picture of about 224 x 224 pixels or more; facts without them
+                are then looked for again.
+            workers: threads (default: the processors this process may use).
+
+        Raises:
+            DataError: the disk is full.
+        """
+        workers = workers or len(os.sched_getaffinity(0))
+        pool = ThreadPoolExecutor(workers, thread_name_prefix="look")
+        waiting: deque[tuple[tuple[int, ...] | None, Facts | Future[Facts]]] = deque()
+        try:
+            for path in paths:
+                key = _key(path)
+                known = self._known(key, measure is not None) if key else None
+                waiting.append((key, known or pool.submit(_look, path, measure)))
+                if len(waiting) >= _AHEAD * workers:
+                    yield self._settled(*waiting.popleft())
+            while waiting:
+                yield self._settled(*waiting.popleft())
+        except sqlite3.Error as error:
+            raise DataError(f"{self.path}: cannot be written ({error}); make room and run it again") from error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+            with contextlib.suppress(sqlite3.Error):
+                self._base.commit()
+
+    def similarity(self, first: bytes, second: bytes, mirrored: bool) -> float | None:
+        """Return how alike the contents of two checksums were found to be, None where that is not known."""
+        query = "select similarity from pairs where first=? and second=? and mirrored=?"
+        found = self._base.execute(query, (*sorted((first, second)), mirrored)).fetchone()
+        return found[0] if found else None
+
+    def keep_similarity(self, first: bytes, second: bytes, mirrored: bool, similarity: float) -> None:
+        """Write down how alike the contents of two checksums are."""
+        self._insert("pairs", (*sorted((first, second)), mirrored, similarity))
+
+    def fingerprint(self, content: bytes) -> Fingerprint:
+        """Return the fingerprint of the content of a checksum that `look` has told."""
+        query = "select hash, mirrored, thumbnail from pictures where checksum=?"
+        return Fingerprint(*self._base.execute(query, (content,)).fetchone())
+
+    def _known(self, key: tuple[int, ...], measured: bool) -> Facts | None:
+        query = "select * from pictures where device=? and inode=? and size=? and changed=?"
+        row = self._base.execute(query, key).fetchone()
+        if row is None:
+            return None
+        found = _facts(row[len(key) :])
+        return None if measured and not found.problem and not found.measures else found
+
+    def _settled(self, key: tuple[int, ...] | None, facts: Facts | Future[Facts]) -> Facts:
+        """Wait for the facts and write down those that are new; not those of files that could not be reached."""
+        if isinstance(facts, Facts):
+            return facts
+        found = facts.result()
+        if key and found.checksum:
+            self._insert("pictures", (*key, *_row(found)))
+        return found
+
+    def _insert(self, table: str, row: tuple[Any, ...]) -> None:
+        self._base.execute(f"insert or replace into {table} values ({','.join('?' * len(row))})", row)
+        if self._base.total_changes % _TOGETHER == 0:
+            self._base.commit()
+
+
+def _key(path: Path) -> tuple[int, ...] | None:
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _look(path: Path, measure: Measure | None) -> Facts:
+    content = b""
+    try:
+        if path.is_file():
+            content = bytes.fromhex(checksum(path))
+        header = read_header(path)
+        image = read_image(path, at_least=_SIZE)
+    except OSError as error:
+        return Facts(content, f"cannot be read ({error.strerror}); change its permissions", False, None, None, ())
+    except ImageError as error:
+        reason = str(error).partition(f"{path.name}: ")[2] or str(error)
+        return Facts(content, reason, isinstance(error, TruncatedImageError), None, None, ())
+    return Facts(content, "", False, header, fingerprint(image), measure(image) if measure else ())
+
+
+def _row(facts: Facts) -> tuple[Any, ...]:
+    header, print_ = facts.header, facts.fingerprint
+    start = (facts.checksum, facts.problem, facts.truncated)
+    if header is None or print_ is None:
+        return (*start, *[None] * 10)
+    told = (header.format, header.mode, header.width, header.height, header.orientation, header.animated)
+    measures = np.array(facts.measures, np.float64).tobytes()
+    return (*start, *told, print_.hash, print_.mirrored, print_.thumbnail, measures)
+
+
+def _facts(row: tuple[Any, ...]) -> Facts:
+    content, problem, truncated, *told, hashed, mirrored, thumbnail, measures = row
+    if problem:
+        return Facts(content, problem, bool(truncated), None, None, ())
+    form, mode, width, height, orientation, animated = told
+    header = ImageHeader(form, mode, width, height, orientation, bool(animated))
+    numbers = tuple(np.frombuffer(measures, np.float64).tolist())
+    return Facts(content, "", False, header, Fingerprint(hashed, mirrored, thumbnail), numbers)

@@ -1,0 +1,140 @@
+"""How alike are two pictures: a 64-bit hash to find candidates among many, and a comparison of detail to be sure.
+
+The hash tells pictures of the same layout; of cars in a catalogue, all seen from the same side, these are many. What
+makes two pictures copies of each other is that their fine detail lies in the same places.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+Grey = npt.NDArray[np.float64]
+
+THUMBNAIL = 16  # pixels a side of what is kept of a picture
+_SIDE, _KEPT = 32, 8  # pixels the hash looks at; frequencies it keeps, each way
+_DETAIL = 64  # pixels a side that detail is compared at
+_BLUR = 2.0  # detail is what a blur of so many pixels takes away
+_SHIFT = _DETAIL // 8
+_VIEWS = (1.0, 0.96, 0.92, 0.88)  # shares of each side: one picture may be a little cut against the other
+_FLAT = 2.0  # standard deviation of a thumbnail below which there is nothing to compare
+
+
+def _cosines() -> Grey:
+    places, frequencies = np.arange(_SIDE), np.arange(_KEPT)[:, None]
+    cosines: Grey = np.cos(np.pi * frequencies * (2 * places + 1) / (2 * _SIDE))
+    return cosines
+
+
+def _blurring() -> Grey:
+    """Return the matrix that blurs the rows of a picture; its sides are mirrored at the edge."""
+    places = np.arange(-3 * _DETAIL, 4 * _DETAIL)
+    mirrored = np.minimum(places % (2 * _DETAIL), (-1 - places) % (2 * _DETAIL))
+    weights = np.exp(-((np.arange(_DETAIL)[:, None] - places) ** 2) / (2 * _BLUR**2))
+    matrix: Grey = np.zeros((_DETAIL, _DETAIL))
+    np.add.at(matrix.T, mirrored, weights.T)
+    blurring: Grey = matrix / matrix.sum(axis=1, keepdims=True)
+    return blurring
+
+
+_COSINES, _BLURRING = _cosines(), _blurring()
+_MIRRORED = np.where(np.arange(_KEPT) % 2, -1, 1)  # a mirrored picture has odd frequencies of the other sign
+_EDGE = np.minimum(1, 2 * np.hanning(_DETAIL + 2)[1:-1])
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What is kept of a picture for comparisons.
+
+    `hash` and `mirrored` (the hash of its mirror image) are 64 bits as signed integers; `thumbnail` is
+    (16, 16, 3) uint8 RGB as bytes.
+    """
+
+    hash: int
+    mirrored: int
+    thumbnail: bytes
+
+    @property
+    def pixels(self) -> npt.NDArray[np.float64]:
+        """The thumbnail as (16, 16, 3)."""
+        return np.frombuffer(self.thumbnail, np.uint8).reshape(THUMBNAIL, THUMBNAIL, 3).astype(np.float64)
+
+    @property
+    def is_flat(self) -> bool:
+        """True where there is hardly anything to be seen, and the hash is that of noise."""
+        return float(self.pixels.std()) < _FLAT
+
+
+def fingerprint(image: npt.NDArray[np.uint8]) -> Fingerprint:
+    """Return the fingerprint of a picture, (height, width, 3) uint8.
+
+    The hash is the DCT hash known as pHash (Zauner 2010), bit for bit that of the package imagehash: which of the 8 x 8
+    lowest frequencies of the picture in 32 x 32 grey pixels are above their median.
+    """
+    picture = Image.fromarray(image)
+    grey = np.asarray(picture.convert("L").resize((_SIDE, _SIDE), Image.Resampling.LANCZOS), np.float64)
+    waves = _COSINES @ grey @ _COSINES.T
+    thumbnail = picture.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
+    return Fingerprint(_bits(waves), _bits(waves * _MIRRORED), thumbnail.tobytes())
+
+
+def distance(first: npt.NDArray[np.int64], second: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+    """Return in how many of their 64 bits hashes differ."""
+    apart: npt.NDArray[np.uint8] = np.bitwise_count(first.view(np.uint64) ^ second.view(np.uint64))
+    return apart
+
+
+def layout_similarity(first: Fingerprint, second: Fingerprint, mirrored: bool) -> float:
+    """Return the correlation of the thumbnails, colours included, -1 ... 1."""
+    other = second.pixels[:, ::-1] if mirrored else second.pixels
+    one, other = first.pixels - first.pixels.mean((0, 1)), other - other.mean((0, 1))
+    norm = np.sqrt(np.sum(one * one) * np.sum(other * other))
+    return float(np.sum(one * other) / norm) if norm else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """The fine detail of a picture's middle, at each share of `_VIEWS`: spectra and energies."""
+
+    spectra: tuple[npt.NDArray[np.complex128], ...]
+    energies: tuple[float, ...]
+
+
+def detail_of(image: npt.NDArray[np.uint8]) -> Detail:
+    """Return the detail of a picture, (height, width, 3) uint8; at least 64 pixels a side serve best."""
+    picture = Image.fromarray(image).convert("L")
+    spectra, energies = [], []
+    for share in _VIEWS:
+        right, bottom = picture.width * (1 + share) / 2, picture.height * (1 + share) / 2
+        box = (picture.width - right, picture.height - bottom, right, bottom)
+        grey = np.asarray(picture.resize((_DETAIL, _DETAIL), Image.Resampling.BOX, box=box), np.float64)
+        fine = (grey - _BLURRING @ grey @ _BLURRING.T) * _EDGE[:, None] * _EDGE
+        spectra.append(np.fft.rfft2(fine, (2 * _DETAIL, 2 * _DETAIL)))
+        energies.append(float(np.sum(fine * fine)))
+    return Detail(tuple(spectra), tuple(energies))
+
+
+def detail_similarity(first: Detail, second: Detail) -> float:
+    """Return the correlation of the detail of two pictures where they fit best, about 0 ... 1.
+
+    They are shifted against each other by up to an eighth, and one of them may be cut by up to an eighth: normalised
+    cross-correlation of high-passed pictures (Lewis 1995), in the frequency domain. On the 8,144 pictures of Stanford
+    Cars copies begin at 0.70, and pictures of other cars from the same studio end at 0.65, but for a few that show
+    nearly the same car.
+    """
+    whole = [(0, place) for place in range(len(_VIEWS))] + [(place, 0) for place in range(1, len(_VIEWS))]
+    best = 0.0
+    near = np.r_[0 : _SHIFT + 1, -_SHIFT:0]
+    for one, other in whole:
+        energy = np.sqrt(first.energies[one] * second.energies[other])
+        if energy:
+            fit = np.fft.irfft2(first.spectra[one] * np.conj(second.spectra[other]))
+            best = max(best, float(fit[np.ix_(near, near)].max() / energy))
+    return best
+
+
+def _bits(waves: Grey) -> int:
+    return int.from_bytes(np.packbits(waves > np.median(waves)).tobytes(), "big", signed=True)
