@@ -25,6 +25,7 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path)
 INTERRUPTED = 130
 MISTAKE = 2
+FOUND = 1  # by check --fail-on
 
 overrides_option = click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Lay one setting over the file's; may be repeated."
@@ -38,7 +39,7 @@ crop_option = click.option(
 
 
 def main() -> None:
-    """Run the command line and leave with its status: 0, 2 for a mistake that can be mended, 130 after Ctrl-C."""
+    """Run the command line and leave with its status: 0, 1 (--fail-on), 2 (a mistake), or 130 (Ctrl-C)."""
     sys.exit(run(sys.argv[1:]))
 
 
@@ -46,7 +47,7 @@ def run(arguments: Sequence[str]) -> int:
     """Run the command with these arguments and return its exit status."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     try:
-        whichcar.main(list(arguments), prog_name="whichcar", standalone_mode=False)
+        status = whichcar.main(list(arguments), prog_name="whichcar", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -62,7 +63,7 @@ def run(arguments: Sequence[str]) -> int:
     except PermissionError as error:
         click.echo(f"error: {error.filename}: {error.strerror}; change its permissions", err=True)
         return MISTAKE
-    return 0
+    return status if isinstance(status, int) else 0
 
 
 class _Group(click.Group):
@@ -121,15 +122,95 @@ def fetch(sources: tuple[str, ...], into: Path, sha256: str | None, redo: bool) 
 
 
 @whichcar.command()
+@click.argument("data", type=FOLDER, required=False)
+@click.argument("labels", type=FILE, required=False)
+@click.option("--output", type=FOLDER, help="Folder for issues.csv and check.html (default: DATA).")
+@click.option("--smallest", default=64, show_default=True, type=click.IntRange(1), help="Fewer pixels a side are tiny.")
+@click.option("--fail-on", metavar="LIST", help="Exit with status 1 if there are any of these issues.")
+@click.option("--quarantine", type=FOLDER, help="Move pictures there; nothing is deleted.")
+@click.option(
+    "--move", default="error", show_default=True, metavar="LIST", help="Issues whose pictures --quarantine moves."
+)
+@click.option("--undo", type=FOLDER, metavar="DIR", help="Put back what --quarantine moved to DIR.")
+@click.option("--labels-with", type=FOLDER, metavar="EXPERIMENT", help="Look for wrong labels with a trained network.")
+@click.option("--folds", type=int, help="For --labels-with: train so many networks, so that all pictures are judged.")
+def check(
+    data: Path | None,
+    labels: Path | None,
+    output: Path | None,
+    smallest: int,
+    fail_on: str | None,
+    quarantine: Path | None,
+    move: str,
+    undo: Path | None,
+    labels_with: Path | None,
+    folds: int | None,
+) -> int:
+    """Look for what is wrong with pictures and labels: DATA/issues.csv and DATA/check.html.
+
+    DATA holds a label file's pictures, train/ and test/, or a folder a class. Found are files that cannot be read,
+    copies (also between train and test, or with different labels), rows without a picture, odd pictures, slips in class
+    names, and more. Pictures seen before are not read again. A LIST has names of issues, of severities (error, warning,
+    note), or any, separated by commas.
+
+    \b
+    Examples:
+      whichcar check data
+      whichcar check data/car_ims_v1 --fail-on leak,unreadable
+      whichcar check pictures labels.csv --quarantine aside --move unreadable,exact_duplicate
+      whichcar check --undo aside
+      whichcar check data/car_ims_v2 --labels-with experiments/exp_003
+    """
+    from whichcar import summary
+
+    if undo is not None:
+        from whichcar.data.quarantine import put_back
+
+        click.echo(f"{undo}: {put_back(undo)} pictures are back where they were")
+        return 0
+    if data is None:
+        raise click.UsageError("name the folder to check: whichcar check DATA")
+    if folds is not None and labels_with is None:
+        raise click.UsageError("--folds needs --labels-with EXPERIMENT")
+    from whichcar.data.check import check as check_pictures
+    from whichcar.data.check_page import write_report
+    from whichcar.data.issues import matching
+
+    matching([], _listed(f"{fail_on or ''},{move}"), "--fail-on, --move")  # a wrong name shows before the work
+    try:
+        checked = check_pictures(data, labels, smallest)
+        if labels_with is not None:
+            from whichcar.evaluation.label_errors import find_label_errors
+
+            checked = checked.with_findings(find_label_errors(data, labels_with, folds))
+    except KeyboardInterrupt:
+        raise Interrupted(f"{data}: stopped; what was seen is remembered\ngo on with the same command") from None
+    pages = write_report(checked, output or data)
+    _say(summary.of_checked(checked, pages))
+    if quarantine is not None:
+        from whichcar.data.quarantine import quarantine as move_to
+
+        count = move_to(data, matching(checked.findings, _listed(move), "--move"), quarantine)
+        back = shlex.join(["whichcar", "check", "--undo", str(quarantine)])
+        click.echo(f"moved  {count} pictures to {quarantine}; back with: {back}")
+    failing = matching(checked.findings, _listed(fail_on or ""), "--fail-on")
+    if failing:
+        click.echo(f"found, as --fail-on names it: {summary.counted(failing)}", err=True)
+    return FOUND if failing else 0
+
+
+@whichcar.command()
 @click.argument("data", type=FOLDER)
 @click.argument("labels", type=FILE)
 @click.argument("output", type=FOLDER)
 @click.option("--validation", default=0.2, show_default=True, help="Share of train set aside for validation, by class.")
 @click.option("--seed", default=123, show_default=True, help="Of the choice of these.")
-def split(data: Path, labels: Path, output: Path, validation: float, seed: int) -> None:
+@click.option("--keep-copies", is_flag=True, help="Use train pictures of which test holds a copy all the same.")
+def split(data: Path, labels: Path, output: Path, validation: float, seed: int, keep_copies: bool) -> None:
     """Sort pictures into OUTPUT/{train,test}/CLASS/ by the label file (img_name,class,subset).
 
-    Pictures are hard-linked, or copied to another disk. Running it again does only what is missing. What was done,
+    Pictures are hard-linked, or copied to another disk. Running it again does only what is missing. Copies of one
+    picture, also nearly so, end on one side: none is both in train and in test or validation. What was done,
     which pictures are kept for validation and every row that could not be used stand in OUTPUT/split.json.
 
     \b
@@ -139,7 +220,7 @@ def split(data: Path, labels: Path, output: Path, validation: float, seed: int) 
     from whichcar import summary
     from whichcar.data.split import split as split_pictures
 
-    _say(summary.of_split(split_pictures(data, labels, output, validation, seed)))
+    _say(summary.of_split(split_pictures(data, labels, output, validation, seed, keep_copies)))
 
 
 @whichcar.command(cls=CropCommand)
@@ -384,6 +465,10 @@ def demo(into: Path, real: Path | None, quick: bool) -> None:
         whole_way.run(into, real=real, quick=quick, say=click.echo)
     except Interrupted as error:
         raise Interrupted(f"{error}\ngo on with the same command") from None
+
+
+def _listed(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _say(lines: Iterable[str]) -> None:

@@ -50,7 +50,7 @@ def link_or_copy(source: Path, target: Path) -> None:
     try:
         os.link(source.resolve(), target)  # not the link that a picture may be
     except OSError as error:
-        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP):
+        if not is_other_disk(error) and error.errno not in (errno.EPERM, errno.EMLINK, errno.ENOTSUP):
             raise
         with replaced(target) as beside:
             shutil.copyfile(source, beside)
@@ -79,6 +79,11 @@ def locked(path: Path) -> Iterator[None]:
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
+
+
+def is_other_disk(error: OSError) -> bool:
+    """True when a file could not be linked or renamed because the target lies on another file system."""
+    return error.errno == errno.EXDEV
 
 
 def is_disk_full(error: OSError) -> bool:

@@ -50,15 +50,15 @@ class ImageHeader:
 class Finding:
     """Something that `check` found: a row of issues.csv.
 
-    `path` is the picture, seen from the data folder with `/`, or a row's `img_name`, or a class's name; `severity` is
-    `error`, `warning` or `note`. Findings of one `group` (0: none) belong together, as copies of a picture do.
+    `path` is the picture, seen from the data folder with `/`, or a row's img_name, or a class's name; `issue` is a name
+    of `data.issues.ISSUES`; `other` is the picture it was compared with, if any.
     """
 
     path: str
     issue: str
     severity: str
     detail: str
-    group: int = 0
+    other: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from whichcar.config_table import Setting
+    from whichcar.data.check import Checked
     from whichcar.data.fetch import Fetched
     from whichcar.data.packed import CacheInfo
     from whichcar.data.split import Split
-    from whichcar.records import Crop
+    from whichcar.records import Crop, Finding
 
 _SHOWN = 10
 _CLASSES_SHOWN = 20
@@ -50,6 +51,27 @@ def of_split(split: Split) -> Iterator[str]:
             yield f"    {problem.path}: {problem.reason}"
         if len(split.problems) > _SHOWN:
             yield f"    ... all of them in {split.output / 'split.json'}"
+
+
+def of_checked(checked: Checked, pages: Iterable[Path]) -> Iterator[str]:
+    """Tell how often each issue was found, and where all of it stands."""
+    from whichcar.data.issues import ISSUES
+
+    collection = checked.collection
+    classes = len({entry.class_name for entry in collection.entries if entry.class_name})
+    yield f"{collection.root}: {len(collection.entries)} pictures of {classes} classes ({collection.kind})"
+    if not checked.findings:
+        yield "  nothing was found"
+    for name, count in sorted(checked.counts.items(), key=lambda pair: list(ISSUES).index(pair[0])):
+        yield f"  {count:6d}  {ISSUES[name].severity:8s} {name:17s} {ISSUES[name].meaning}"
+    for path in pages:
+        yield f"{'table' if path.suffix == '.csv' else 'page':6s} {path}"
+
+
+def counted(findings: Iterable[Finding]) -> str:
+    """Return such as `leak 3, unreadable 1`."""
+    counts = Counter(one.issue for one in findings)
+    return ", ".join(f"{name} {count}" for name, count in counts.items())
 
 
 class Cropped:

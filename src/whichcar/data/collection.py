@@ -8,8 +8,8 @@ from pathlib import Path, PurePosixPath
 
 from whichcar import files
 from whichcar.data.labels import SUBSETS, read_labels
-from whichcar.data.layout import LABELS
-from whichcar.data.plan import Found, Problem, match, readable, unlabelled
+from whichcar.data.layout import LABELS, PICTURES
+from whichcar.data.plan import Found, Problem, match, readable
 from whichcar.data.split import RECORD, read_record
 from whichcar.errors import DataError
 from whichcar.records import Label
@@ -68,9 +68,9 @@ def collect(root: Path, labels: Path | None = None) -> Collection:
     divided = (root / "train").is_dir()
     if labels is None and not divided and (root / LABELS).is_file():
         labels = root / LABELS
-    paths, others = _walk(root)
     if labels is not None:
-        return _labelled(root, labels, paths, others)
+        return _labelled(root, labels)
+    paths, others = _walk(root)
     if not paths:
         raise DataError(
             f"{root}: no pictures in it; a picture's name ends in {', '.join(sorted(files.IMAGE_SUFFIXES))}"
@@ -82,9 +82,10 @@ def collect(root: Path, labels: Path | None = None) -> Collection:
     return Collection(root, kind, entries, others=others)
 
 
-def _walk(root: Path) -> tuple[list[str], list[str]]:
+def _walk(root: Path, below: str = "") -> tuple[list[str], list[str]]:
     """Return the pictures by suffix, and the other files that lie in folders beside pictures."""
-    paths = list(files.walk_images(root))
+    start = f"{below}/" if below else ""
+    paths = [start + path for path in files.walk_images(root / below)]
     folders = {path.rpartition("/")[0] for path in paths} - {""}
     others = [
         f"{folder}/{entry.name}"
@@ -110,26 +111,30 @@ def _divided(root: Path, paths: Sequence[str]) -> list[Entry]:
     return entries
 
 
-def _labelled(root: Path, labels: Path, paths: Sequence[str], others: list[str]) -> Collection:
+def _labelled(root: Path, labels: Path) -> Collection:
     rows = read_labels(labels)
     found, problems = match(root, rows)
     said: dict[str, list[Label]] = {}
     for item in found:
         said.setdefault(_inside(root, item), []).append(item.label)
     disagreeing = {path: sorted({f"{row.subset} {row.class_name!r}" for row in told}) for path, told in said.items()}
-    disagreeing = {path: told for path, told in disagreeing.items() if len(told) > 1}
-    entries = [
-        Entry(path, said[path][0].class_name, said[path][0].subset) if path in said else Entry(path, "", "")
-        for path in sorted({*paths, *said})
-    ]
+    # Where the labelled pictures lie in car_ims/, other folders beside it are not the label file's matter.
+    inside = (root / PICTURES).is_dir() and all(path.startswith(f"{PICTURES}/") for path in said)
+    paths, others = _walk(root, PICTURES if inside else "")
+    named = {PurePosixPath(row.img_name).as_posix() for row in rows}
     return Collection(
         root=root,
         kind="a label file",
-        entries=entries,
+        entries=[
+            Entry(path, said[path][0].class_name, said[path][0].subset) if path in said else Entry(path, "", "")
+            for path in sorted({*paths, *said})
+        ],
         labels=labels,
         problems=[(readable(rows[row - 1].img_name), problem) for row, problem in sorted(problems.items())],
-        disagreeing=disagreeing,
-        without_row=[path.relative_to(root).as_posix() for path in unlabelled(root, rows, found)],
+        disagreeing={path: told for path, told in disagreeing.items() if len(told) > 1},
+        without_row=[
+            path for path in paths if path not in said and not named & {path, path.removeprefix(f"{PICTURES}/")}
+        ],
         others=others,
     )
 

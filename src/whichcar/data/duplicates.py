@@ -7,7 +7,7 @@ import itertools
 import os
 from array import array
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,7 +54,7 @@ class Duplicates:
     near: list[Pair]
 
     def groups(self) -> list[list[int]]:
-        """Return all that belong together over any chain of copies, each group ascending, groups by their first."""
+        """Return all that belong together over a chain of copies, each group ascending, groups by their first."""
         parent: dict[int, int] = {}
 
         def root(one: int) -> int:
@@ -118,6 +118,24 @@ def find_duplicates(store: FactStore, prints: Prints, path_of: Callable[[int], P
     firsts = np.sort(order[starts])
     candidates = _candidates(prints, firsts[kinds[firsts] == _COMPARABLE])
     return Duplicates(exact, _confirmed(store, prints, path_of, candidates))
+
+
+def copies_among(paths: Sequence[Path], classes: Sequence[Hashable]) -> list[list[int]]:
+    """Return groups of copies by number, each ascending; near copies count only within a class.
+
+    Cars of different classes in the same studio can look nearly the same; of those only equal bytes are certain.
+
+    Args:
+        paths: the picture files.
+        classes: the class of each.
+    """
+    prints = Prints()
+    with FactStore() as store:
+        for facts in track(store.look(paths), "looking for copies", len(paths)):
+            prints.add(facts)
+        found = find_duplicates(store, prints, paths.__getitem__)
+    near = [pair for pair in found.near if classes[pair.first] == classes[pair.second]]
+    return Duplicates(found.exact, near).groups()
 
 
 def _candidates(prints: Prints, firsts: npt.NDArray[np.int64]) -> list[Candidate]:

@@ -99,7 +99,7 @@ def layout_similarity(first: Fingerprint, second: Fingerprint, mirrored: bool) -
 class Detail:
     """The fine detail of a picture's middle, at each share of `_VIEWS`: spectra and energies."""
 
-    spectra: tuple[npt.NDArray[np.complex128], ...]
+    spectra: tuple[npt.NDArray[np.complex64], ...]
     energies: tuple[float, ...]
 
 
@@ -111,8 +111,8 @@ def detail_of(image: npt.NDArray[np.uint8]) -> Detail:
         right, bottom = picture.width * (1 + share) / 2, picture.height * (1 + share) / 2
         box = (picture.width - right, picture.height - bottom, right, bottom)
         grey = np.asarray(picture.resize((_DETAIL, _DETAIL), Image.Resampling.BOX, box=box), np.float64)
-        fine = (grey - _BLURRING @ grey @ _BLURRING.T) * _EDGE[:, None] * _EDGE
-        spectra.append(np.fft.rfft2(fine, (2 * _DETAIL, 2 * _DETAIL)))
+        fine = ((grey - _BLURRING @ grey @ _BLURRING.T) * _EDGE[:, None] * _EDGE).astype(np.float32)
+        spectra.append(np.fft.rfft2(fine, (2 * _DETAIL, 2 * _DETAIL)).astype(np.complex64, copy=False))
         energies.append(float(np.sum(fine * fine)))
     return Detail(tuple(spectra), tuple(energies))
 

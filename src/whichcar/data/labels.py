@@ -6,7 +6,7 @@ import csv
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from whichcar import files
@@ -108,8 +108,10 @@ def folders_of(root: Path) -> list[Path]:
         raise DataError(f"{root}: cannot be listed ({error.strerror}); give a folder of pictures") from error
 
 
-def draw_share(classes: Mapping[str, Sequence[str]], share: float, seed: int) -> set[str]:
-    """Draw `share` of all names, from each class in proportion, leaving every class at least one.
+def draw_share(
+    classes: Mapping[str, Sequence[str]], share: float, seed: int, staying: Collection[str] = ()
+) -> set[str]:
+    """Draw `share` of all names, from each class in proportion, leaving every class at least one and all of `staying`.
 
     The share is kept over all classes together: what rounding down leaves goes to the classes with the largest
     remainder. Which names are drawn depends on the seed and the names alone, not on their order or the machine:
@@ -125,8 +127,29 @@ def draw_share(classes: Mapping[str, Sequence[str]], share: float, seed: int) ->
     return {
         name
         for class_name, names in classes.items()
-        for name in sorted(names, key=lambda name: _rank(seed, name))[: quota[class_name]]
+        for name in sorted(set(names).difference(staying), key=lambda name: _rank(seed, name))[: quota[class_name]]
     }
+
+
+def draw_folds(
+    classes: Mapping[str, Sequence[str]], folds: int, seed: int, together: Iterable[Sequence[str]] = ()
+) -> dict[str, int]:
+    """Give every name a fold, 0 ... folds - 1, so that each has its share of every class.
+
+    Names of a group in `together` get the same fold. As in `draw_share`, names and seed alone decide.
+
+    Raises:
+        DataError: all names of a class fell into one fold.
+    """
+    drawn: dict[str, int] = {}
+    for names in classes.values():
+        for name in sorted(names, key=lambda name: _rank(seed, name)):
+            drawn[name] = len(drawn) % folds
+    for group in together:
+        drawn.update(dict.fromkeys(group, drawn[group[0]]))
+    if alone := [name for name, names in classes.items() if len({drawn[one] for one in names}) == 1]:
+        raise DataError(f"class {named(alone)}: too few pictures to be divided into folds; add some or leave it out")
+    return drawn
 
 
 def named(names: Sequence[str]) -> str:

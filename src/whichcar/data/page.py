@@ -45,24 +45,28 @@ def gallery(figures: Iterable[str]) -> str:
 
 
 def figure(path: Path, caption: str) -> str:
-    """Return a picture in small over its caption (HTML); where it cannot be read, why not."""
+    """Return a picture in small over its caption (HTML)."""
+    return f"<figure>{image(path)}<figcaption>{caption}</figcaption></figure>"
+
+
+def image(path: Path) -> str:
+    """Return a picture in small as an element; where it cannot be read, why not."""
     try:
-        shown = picture(small(read_image(path, at_least=(SIDE, SIDE))))
+        return picture(small(read_image(path, at_least=(SIDE, SIDE))))
     except ImageError as error:
-        shown = f"<p class=gone>{text(error).removeprefix(f'{text(path)}: ')}</p>"
-    return f"<figure>{shown}<figcaption>{caption}</figcaption></figure>"
+        return f"<p class=gone>{text(str(error).removeprefix(f'{path}: '))}</p>"
 
 
-def small(image: npt.NDArray[np.uint8]) -> Image.Image:
+def small(pixels: npt.NDArray[np.uint8]) -> Image.Image:
     """Return a picture, (height, width, 3) uint8, with its longer side at most 240 pixels."""
-    thumbnail = Image.fromarray(image)
+    thumbnail = Image.fromarray(pixels)
     scale = min(1.0, SIDE / max(thumbnail.size))
     return thumbnail.resize((max(1, round(thumbnail.width * scale)), max(1, round(thumbnail.height * scale))))
 
 
-def picture(image: Image.Image) -> str:
+def picture(shown: Image.Image) -> str:
     """Return a picture as an element that holds it, as JPEG; it is decoded when it comes into view."""
     encoded = io.BytesIO()
-    image.save(encoded, "JPEG", quality=80)
+    shown.save(encoded, "JPEG", quality=80)
     content = base64.b64encode(encoded.getvalue()).decode("ascii")
     return f'<img loading=lazy decoding=async alt="" src="data:image/jpeg;base64,{content}">'

@@ -11,6 +11,7 @@ from pathlib import Path, PurePath, PurePosixPath
 from typing import Literal
 
 from whichcar import files
+from whichcar.data.duplicates import copies_among
 from whichcar.data.labels import SUBSETS, folder_name
 from whichcar.errors import DataError
 from whichcar.records import Label
@@ -21,10 +22,11 @@ class Problem:
     """Why a row cannot be used.
 
     `kind` is `missing` (no such file), `unusable` (the file), `bad` (the row itself), `repeated`, `conflict` (its rows
-    disagree) or `orphan` (a test picture of a class without train pictures).
+    disagree), `copy` (a train picture that is in test too) or `orphan` (a test picture of a class without train
+    pictures).
     """
 
-    kind: Literal["missing", "unusable", "bad", "repeated", "conflict", "orphan"]
+    kind: Literal["missing", "unusable", "bad", "repeated", "conflict", "copy", "orphan"]
     reason: str
 
 
@@ -35,7 +37,7 @@ class Plan:
     `targets` maps a place in the output, `<subset>/<folder>/<file>`, to the picture; `classes` maps folder to true
     name; `problems` maps the number of a row (the first is 1) to why it cannot be used; `renamed` maps an img_name to
     its target where that does not have the picture's own file name; `unlabelled` counts pictures that lie beside
-    usable ones and have no row.
+    usable ones and have no row; `copied` are the targets in train that have copies there.
     """
 
     targets: dict[str, Path]
@@ -43,6 +45,7 @@ class Plan:
     problems: dict[int, Problem]
     renamed: dict[str, str]
     unlabelled: int
+    copied: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,24 +57,35 @@ class Found:
     source: Path
 
 
-def make_plan(data: Path, labels: Sequence[Label]) -> Plan:
+def make_plan(data: Path, labels: Sequence[Label], keep_copies: bool = True) -> Plan:
     """Decide for every label where its picture goes, or why it cannot be used.
+
+    Args:
+        data: folder with the pictures, or with the pictures in `car_ims/`.
+        labels: the rows.
+        keep_copies: use train pictures of which test holds a copy.
 
     Raises:
         DataError: no row can be used; the message has the commonest reason.
     """
     found, problems = match(data, labels)
-    used = _without_orphans(_without_repeats(found, problems), problems)
+    used = _without_repeats(found, problems)
+    groups = _copies(used)
+    if not keep_copies:
+        used = _without_copies(used, groups, problems)
+    used = _without_orphans(used, problems)
     if not used:
         raise DataError(_nothing_usable(data, problems))
     folders = _folders({item.label.class_name for item in used})
     targets, renamed = _targets(used, folders)
+    several = {item.source for group in groups for item in group}
     return Plan(
         targets=targets,
         classes={folder: name for name, folder in sorted(folders.items(), key=lambda pair: pair[1])},
         problems=dict(sorted(problems.items())),
         renamed=renamed,
-        unlabelled=len(unlabelled(data, labels, found)),
+        unlabelled=_unlabelled(data, labels, found),
+        copied=frozenset(target for target, source in targets.items() if source in several),
     )
 
 
@@ -94,15 +108,13 @@ def match(data: Path, labels: Sequence[Label]) -> tuple[list[Found], dict[int, P
     return found, problems
 
 
-def unlabelled(data: Path, labels: Iterable[Label], found: Sequence[Found]) -> list[Path]:
-    """Return the pictures that lie beside those found and that no row names, sorted."""
+def _unlabelled(data: Path, labels: Iterable[Label], found: Sequence[Found]) -> int:
     known = {base / PurePosixPath(label.img_name) for label in labels for base in _bases(data)}
     known.update(item.source for item in found)
-    return sorted(
-        entry
+    return sum(
+        entry not in known and entry.suffix.lower() in files.IMAGE_SUFFIXES and not entry.name.startswith(".")
         for folder in {item.source.parent for item in found}
         for entry in folder.iterdir()
-        if entry not in known and entry.suffix.lower() in files.IMAGE_SUFFIXES and not entry.name.startswith(".")
     )
 
 
@@ -168,6 +180,23 @@ def _without_repeats(found: Iterable[Found], problems: dict[int, Problem]) -> li
             told = Problem("conflict", f"its rows disagree: {' against '.join(said)}; none is used")
             problems.update({item.row: told for item in items})
     return used
+
+
+def _copies(found: Sequence[Found]) -> list[list[Found]]:
+    groups = copies_among([item.source for item in found], [item.label.class_name for item in found])
+    return [[found[number] for number in group] for group in groups]
+
+
+def _without_copies(
+    found: Sequence[Found], groups: Sequence[Sequence[Found]], problems: dict[int, Problem]
+) -> list[Found]:
+    """Leave out train pictures of which test holds a copy: what was learnt by heart would count as recognised."""
+    for group in groups:
+        tested = [item for item in group if item.label.subset == "test"]
+        for item in group if tested else ():
+            if item.label.subset != "test":
+                problems[item.row] = Problem("copy", f"a copy of {tested[0].label.img_name} in test")
+    return [item for item in found if item.row not in problems]
 
 
 def _without_orphans(found: Sequence[Found], problems: dict[int, Problem]) -> list[Found]:

@@ -52,10 +52,19 @@ class Tree:
     test: list[Sample]
 
 
-def split(data: Path, labels: Path | list[Label], output: Path, validation: float = 0.2, seed: int = 123) -> Split:
+def split(
+    data: Path,
+    labels: Path | list[Label],
+    output: Path,
+    validation: float = 0.2,
+    seed: int = 123,
+    keep_copies: bool = False,
+) -> Split:
     """Build `output/{train,test}/<class>/<picture>` from hard links, or copies where links are not possible.
 
-    Every row is used or listed in `problems`. Running it again adds what is missing and changes nothing else.
+    Every row is used or listed in `problems`. Pictures that are copies of each other, also nearly so
+    (`data.duplicates`), end on one side: those in train stay out of the validation part, and out of train if test has
+    one. Running it again adds what is missing and changes nothing else.
 
     Args:
         data: folder with the pictures, or with the pictures in `car_ims/`.
@@ -63,13 +72,14 @@ def split(data: Path, labels: Path | list[Label], output: Path, validation: floa
         output: folder to be made.
         validation: share of train that is set aside, by class; every class keeps a picture to learn from.
         seed: of the choice of these.
+        keep_copies: use train pictures of which test holds a copy all the same.
 
     Raises:
         DataError: nothing usable, or `output` holds something else.
     """
     check_share(validation, "the validation share")
     rows = read_labels(labels) if isinstance(labels, Path) else labels
-    plan = make_plan(data, rows)
+    plan = make_plan(data, rows, keep_copies)
     names = {row: readable(rows[row - 1].img_name) for row in plan.problems}
     record = _record(plan, names, validation, seed)
     source = readable(str(labels)) if isinstance(labels, Path) else f"{len(rows)} rows"
@@ -117,7 +127,8 @@ def _record(plan: Plan, names: Mapping[int, str], validation: float, seed: int) 
         subset, folder, name = target.split("/")
         if subset == "train":
             train.setdefault(folder, []).append(f"{folder}/{name}")
-    chosen = sorted(draw_share(train, validation, seed))
+    staying = {target.partition("/")[2] for target in plan.copied if target.startswith("train/")}
+    chosen = sorted(draw_share(train, validation, seed, staying))
     in_train = sum(map(len, train.values()))
     return {
         "finished": True,

@@ -1,0 +1,98 @@
+"""The check stage as a page: what was found, grouped by issue, with the pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from whichcar.data import page
+from whichcar.data.check import Checked
+from whichcar.data.issues import FILE, ISSUES, SEVERITIES, Issue, write_findings
+from whichcar.errors import DataError
+from whichcar.progress import track
+from whichcar.records import Finding
+
+PAGE = "check.html"
+SHOWN = 60  # pictures of each issue
+_LISTED = 200  # rows of an issue that has no pictures
+_BESIDE = "<style>.pair{grid-column:span 2}.pair>div{display:grid;grid-template-columns:1fr 1fr;gap:2px}</style>"
+
+
+def write_report(checked: Checked, output: Path) -> tuple[Path, Path]:
+    """Write issues.csv and check.html, which needs no other file, into a folder and return their paths.
+
+    Raises:
+        DataError: the folder cannot be written.
+    """
+    try:
+        write_findings(output / FILE, checked.findings)
+        return output / FILE, _write_page(checked, output / PAGE)
+    except OSError as error:
+        raise DataError(f"{output}: {error.strerror}; name another folder with --output") from error
+
+
+def _write_page(checked: Checked, path: Path) -> Path:
+    collection, counts = checked.collection, checked.counts
+    classes = len({entry.class_name for entry in collection.entries if entry.class_name})
+    said = f"{len(collection.entries)} pictures of {classes} classes ({collection.kind})"
+    worst = [f"{sum(one.severity == name for one in checked.findings)} {name}s" for name in SEVERITIES]
+    head = f"<p class=soft>{page.text(said)}; {', '.join(worst)}; every one of them in {FILE}</p>"
+    found = [name for name in ISSUES if counts[name]]
+    rows = "".join(f"<tr>{_row(ISSUES[name], counts[name])}</tr>" for name in found)
+    table = f"<div class=scroll><table>{rows}</table></div>" if found else "<p>Nothing was found.</p>"
+    sections = (_section(checked, name) for name in track(found, "writing the page", unit="issues"))
+    return page.write_page(path, f"{collection.root.resolve().name}: check", [head, table, *sections], _BESIDE)
+
+
+def _row(issue: Issue, count: int) -> str:
+    link = f'<a href="#{issue.name}">{_title(issue.name)}</a>'
+    return f"<td class=n>{count}</td><td class={issue.severity}>{link}</td><td class=soft>{issue.meaning}</td>"
+
+
+def _title(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _section(checked: Checked, name: str) -> str:
+    rows = [one for one in checked.findings if one.issue == name]
+    root = checked.collection.root
+    pictures = [one for one in _without_reverse(rows) if (root / one.path).is_file()]
+    listed = [one for one in rows if not (root / one.path).is_file()]
+    shown = list(_spread(pictures, SHOWN))
+    told = f"{ISSUES[name].meaning}{_of(len(shown), len(pictures))}"
+    gallery = page.gallery(_figure(root, one) for one in shown) if shown else ""
+    lines = "".join(f"<li><b>{page.text(one.path)}</b> {page.text(one.detail)}</li>" for one in listed[:_LISTED])
+    more = f"<p class=soft>{len(listed) - _LISTED} more in {FILE}</p>" if len(listed) > _LISTED else ""
+    text = f"<ul>{lines}</ul>{more}" if listed else ""
+    return (
+        f"<h2 id={name}>{_title(name)} <span class=soft>{len(rows)}</span></h2><p class=soft>{told}</p>{gallery}{text}"
+    )
+
+
+def _of(shown: int, count: int) -> str:
+    return f"; {shown} of {count} shown" if shown < count else ""
+
+
+def _without_reverse(rows: Sequence[Finding]) -> Iterator[Finding]:
+    """Yield the rows, but of two that tell of the same pair only the first."""
+    seen: set[tuple[str, ...]] = set()
+    for one in rows:
+        pair = tuple(sorted((one.path, one.other)))
+        if not one.other or pair not in seen:
+            seen.add(pair)
+            yield one
+
+
+def _spread(rows: Sequence[Finding], most: int) -> Iterator[Finding]:
+    """Yield at most so many rows, evenly from all of them."""
+    count = len(rows)
+    return (row for place, row in enumerate(rows) if count <= most or place * most % count < most)
+
+
+def _figure(root: Path, one: Finding) -> str:
+    name, detail = page.text(one.path), page.text(one.detail)
+    said = f"<b>{name}</b> <span class={one.severity}>{detail}</span>"
+    if not one.other:
+        return page.figure(root / one.path, said)
+    pair = f"<div>{page.image(root / one.path)}{page.image(root / one.other)}</div>"
+    return f"<figure class=pair>{pair}<figcaption>{said}</figcaption></figure>"

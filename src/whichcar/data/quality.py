@@ -1,0 +1,88 @@
+"""How a picture looks: dark, bright, blurry, blank or of an odd shape, as cleanvision measures and judges it.
+
+A picture is decoded once, by us; cleanvision's own walk over files would read it again for each of its two passes.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from whichcar.errors import MissingExtraError
+
+MEASURES = ("brightness_perc_5", "brightness_perc_99", "entropy", "blurriness", "blurriness_grayscale_std")
+# cleanvision's name of each issue and ours.
+_JUDGED = {
+    "dark": "dark",
+    "light": "bright",
+    "low_information": "blank",
+    "blurry": "blurry",
+    "odd_aspect_ratio": "odd_aspect",
+}
+
+
+def measure(image: npt.NDArray[np.uint8]) -> tuple[float, ...]:
+    """Return the numbers of `MEASURES` for a picture, (height, width, 3) uint8.
+
+    Raises:
+        MissingExtraError: cleanvision is not installed.
+    """
+    picture = Image.fromarray(image)
+    told: dict[str, float] = {}
+    for name in ("dark", "low_information", "blurry"):
+        told |= _properties()[name].calculate(picture)
+    return tuple(float(told[name]) for name in MEASURES)
+
+
+def judge(
+    measures: npt.NDArray[np.float64], aspects: npt.NDArray[np.float64]
+) -> Mapping[str, tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]]:
+    """Return for each issue which pictures have it, and their scores (0 worst ... 1 best).
+
+    Args:
+        measures: (pictures, 5), as `measure` gives them.
+        aspects: (pictures,), the shorter side over the longer.
+    """
+    import pandas as pd
+
+    table = pd.DataFrame(measures, columns=list(MEASURES)).assign(aspect_ratio=aspects)
+    found = {}
+    for theirs, ours in _JUDGED.items():
+        judging, parameters = _properties()[theirs], dict(_parameters()[theirs])
+        with np.errstate(over="ignore"), warnings.catch_warnings():
+            # They set values in a slice of the table, which is meant to be thrown away.
+            warnings.simplefilter("ignore")
+            scores = judging.get_scores(table[judging.score_columns].copy(), theirs, **parameters)
+        marked = judging.mark_issue(scores, theirs, parameters["threshold"])
+        found[ours] = (marked.iloc[:, 0].to_numpy(bool), scores.iloc[:, 0].to_numpy(float))
+    return found
+
+
+@functools.cache
+def _manager() -> Any:  # noqa: ANN401  (cleanvision's)
+    try:
+        from cleanvision.issue_managers.image_property_issue_manager import ImagePropertyIssueManager
+    except ImportError as error:
+        raise MissingExtraError("cleanvision", "check") from error
+    return ImagePropertyIssueManager()
+
+
+def _properties() -> Mapping[str, Any]:
+    properties: Mapping[str, Any] = _manager().image_properties
+    return properties
+
+
+def _parameters() -> Mapping[str, Mapping[str, float]]:
+    parameters: Mapping[str, Mapping[str, float]] = _manager().params
+    return parameters
+
+
+def grey(thumbnail: npt.NDArray[np.float64]) -> bool:
+    """True where a thumbnail, (height, width, 3), has no colours."""
+    return bool(np.ptp(thumbnail, axis=2).max() <= 2)

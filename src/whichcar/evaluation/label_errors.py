@@ -1,0 +1,151 @@
+"""Labels that are likely wrong: pictures of which a network that has not learnt from them is sure of another class."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import yaml
+
+from whichcar import files
+from whichcar.data.duplicates import copies_among
+from whichcar.data.issues import finding
+from whichcar.data.labels import draw_folds
+from whichcar.data.split import Tree, read_tree, split
+from whichcar.errors import CheckpointError, DataError, MissingExtraError
+from whichcar.evaluation.classifier import Classifier
+from whichcar.evaluation.part import is_same_tree
+from whichcar.progress import track
+from whichcar.records import Finding, Label, Sample, Skipped
+from whichcar.training.experiment import RESOLVED
+from whichcar.training.train import train
+
+log = logging.getLogger(__name__)
+
+FOLDER = "label_folds"
+
+
+def find_label_errors(data: Path, experiment: Path, folds: int | None = None) -> list[Finding]:
+    """Return a finding for each picture whose label is likely wrong, the surest first.
+
+    Confident learning (Northcutt et al. 2021, the package cleanlab) on predictions for pictures the network has not
+    learnt from. Those are the test and the validation part, which the experiment itself is asked about. With `folds`
+    they are all pictures: as many networks are trained as the experiment was, each without one fold, in the
+    experiment's folder `label_folds/`; that takes as many times as long, and goes on where it was stopped.
+
+    Args:
+        data: the tree the experiment was trained on.
+        experiment: a trained experiment's folder.
+        folds: how many, at least 2; None: only the parts held out.
+
+    Raises:
+        DataError: another tree, or a number of folds below 2.
+        CheckpointError: there is no usable checkpoint.
+        MissingExtraError: cleanlab is not installed.
+    """
+    try:
+        from cleanlab.filter import find_label_issues
+    except ImportError as error:
+        raise MissingExtraError("cleanlab", "check") from error
+    if folds is not None and folds < 2:
+        raise DataError(f"--folds: at least 2 are needed; got {folds}")
+    classifier = Classifier(experiment)
+    metadata = classifier.metadata
+    recorded = Path(metadata.data_root)
+    if not is_same_tree(data, recorded):
+        raise DataError(
+            f"{data}: {experiment} was trained on {recorded}, and which of these pictures it has learnt is not known; "
+            "check that folder, or train on this one"
+        )
+    tree = read_tree(data, metadata.settings["data"]["validation_split"], metadata.settings["seed"])
+    if tree.class_folders != metadata.class_folders:
+        raise CheckpointError(f"{experiment}: was trained on other classes than {data} has now; train anew")
+    if folds is None:
+        log.warning(
+            "%d train pictures are not judged: the network has learnt them; --folds 4 judges all", len(tree.train)
+        )
+        asked = [(classifier, [*tree.validation, *tree.test])]
+    else:
+        asked = [(classifier, tree.test), *_folds(experiment, tree, folds)]
+    samples: list[Sample] = []
+    rows: list[npt.NDArray[np.float32]] = []
+    for network, part in asked:
+        for sample, probabilities in _answers(network, part):
+            samples.append(sample)
+            rows.append(probabilities)
+    if not samples:
+        raise DataError(f"{data}: no picture that the network has not learnt can be read; use --folds")
+    answers = np.stack(rows).astype(np.float64)
+    answers /= answers.sum(axis=1, keepdims=True)
+    labels = np.array([sample.class_index for sample in samples])
+    suspected = find_label_issues(labels, answers, return_indices_ranked_by="self_confidence", n_jobs=1)
+    return [_finding(tree, samples[number], answers[number]) for number in suspected]
+
+
+def _answers(network: Classifier, part: list[Sample]) -> Iterator[tuple[Sample, npt.NDArray[np.float32]]]:
+    scored = network.scored(sample.path for sample in part)
+    for sample, item in track(zip(part, scored, strict=True), "asking the network", len(part)):
+        if not isinstance(item, Skipped):
+            yield sample, item.probabilities
+
+
+def _finding(tree: Tree, sample: Sample, answer: npt.NDArray[np.float64]) -> Finding:
+    said = int(answer.argmax())
+    detail = (
+        f"labelled {tree.class_names[sample.class_index]!r} ({answer[sample.class_index]:.0%}); "
+        f"the network says {tree.class_names[said]!r} ({answer[said]:.0%})"
+    )
+    return finding(sample.path.relative_to(tree.root).as_posix(), "label_error", detail)
+
+
+def _folds(experiment: Path, tree: Tree, folds: int) -> Iterator[tuple[Classifier, list[Sample]]]:
+    """Yield, for each fold, a network that was trained without it, and its pictures."""
+    known = sorted([*tree.train, *tree.validation], key=lambda sample: sample.path)
+    names = [sample.path.relative_to(tree.root).as_posix() for sample in known]
+    together = [[names[number] for number in group] for group in _copies(known)]
+    classes: dict[str, list[str]] = {}
+    for name, sample in zip(names, known, strict=True):
+        classes.setdefault(tree.class_folders[sample.class_index], []).append(name)
+    settings = _settings(experiment)
+    drawn = draw_folds(classes, folds, settings["seed"], together)
+    for number in range(folds):
+        folder = experiment / FOLDER / f"{number + 1}_of_{folds}"
+        rows = [
+            Label(name, tree.class_folders[sample.class_index], "test" if drawn[name] == number else "train")
+            for name, sample in zip(names, known, strict=True)
+        ]
+        split(
+            tree.root, rows, folder / "data", settings["data"]["validation_split"], settings["seed"], keep_copies=True
+        )
+        config = {**settings, "data": {**settings["data"], "directory": str((folder / "data").resolve())}}
+        files.write_text(folder / "config.yml", yaml.safe_dump(config, sort_keys=False))
+        log.warning("fold %d of %d: training in %s", number + 1, folds, folder)
+        train(folder / "config.yml", resume=True)
+        fold = [sample for name, sample in zip(names, known, strict=True) if drawn[name] == number]
+        yield Classifier(folder), fold
+
+
+def _copies(samples: list[Sample]) -> list[list[int]]:
+    return copies_among([sample.path for sample in samples], [sample.class_index for sample in samples])
+
+
+def _settings(experiment: Path) -> dict[str, Any]:
+    """Return the settings an experiment was trained with, whatever its config.yml says now."""
+    record = experiment / RESOLVED
+    if not record.is_file():
+        raise CheckpointError(f"{experiment}: no {RESOLVED}, so how it was trained is not known; give its folder")
+    settings: dict[str, Any] = _without_nulls(json.loads(record.read_text(encoding="utf-8"))["settings"])
+    return settings
+
+
+def _without_nulls(settings: Any) -> Any:  # noqa: ANN401  (whatever JSON can hold)
+    """Leave out what is not set: a config does not say so with null, but for weights, where null means random ones."""
+    if not isinstance(settings, dict):
+        return settings
+    kept = {key: value for key, value in settings.items() if value is not None or key == "weights"}
+    return {key: _without_nulls(value) for key, value in kept.items()}
