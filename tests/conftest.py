@@ -31,6 +31,14 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def drawn_large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same in 128 x 96 pixels, where detail shows."""
+    folder = tmp_path_factory.mktemp("drawn_large")
+    draw(folder, classes=4, per_class=8, size=(96, 128))
+    return folder
+
+
 def save(path: Path, nodes: list[onnx.NodeProto], inputs: list[onnx.ValueInfoProto], outputs: list[onnx.ValueInfoProto],
          constants: dict[str, np.ndarray]) -> Path:  # fmt: skip
     stored = [numpy_helper.from_array(value, name) for name, value in constants.items()]

@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from whichcar.data.labels import write_labels
+from whichcar.data.labels import draw_share, write_labels
 from whichcar.data.split import Split, read_tree, split
 from whichcar.errors import DataError
 from whichcar.records import Label
 
+# Pictures in train of which test has a copy, by eye: the same bytes under another class, or mirrored.
+COPIES = ["000984.jpg", "001074.jpg", "011178.jpg", "012452.jpg", "012559.jpg"]
 CLASSES = ("AM General Hummer SUV 2000", "BMW X3 SUV 2012", "Ram C/V Cargo Van Minivan 2012")
 
 
@@ -506,12 +508,69 @@ def test_a_class_whose_learning_pictures_were_deleted_is_named(tmp_path: Path) -
 
 
 @pytest.mark.skipif("WHICHCAR_DATA" not in os.environ, reason="real pictures: set WHICHCAR_DATA to their folder")
-def test_the_real_cars_are_split_without_a_problem(tmp_path: Path) -> None:
+def test_of_the_real_cars_only_copies_of_test_pictures_are_left_out(tmp_path: Path) -> None:
     data = Path(os.environ["WHICHCAR_DATA"])
     result = split(data, data / "car_dataset_labels.csv", tmp_path / "v1")
-    assert result.problems == []
+    assert {problem.reason.partition(" of ")[0] for problem in result.problems} == {"a copy"}
+    assert sorted(problem.path.name for problem in result.problems) == COPIES
     assert len(result.classes) == 196
     assert result.classes["Ram C-V Cargo Van Minivan 2012"].replace("/", "-") == "Ram C-V Cargo Van Minivan 2012"
     tree = read_tree(tmp_path / "v1", 0.2, 123)
     assert len(tree.validation) == round(0.2 * result.counts["train"])
     assert len(tree.train) + len(tree.validation) == result.counts["train"]
+
+
+def drawn_rows(drawn_large: Path, tmp_path: Path) -> tuple[Path, list[Label]]:
+    """Copy drawn pictures, two classes of eight, and return the folder and the labels, six a class in train."""
+    data = tmp_path / "data"
+    shutil.copytree(drawn_large / "car_ims", data / "car_ims")
+    names = sorted(path.name for path in (data / "car_ims").iterdir())[:16]
+    return data, [Label(name, CLASSES[n // 8], "test" if n % 8 > 5 else "train") for n, name in enumerate(names)]
+
+
+def test_a_train_picture_with_a_copy_in_test_is_left_out_and_told(drawn_large: Path, tmp_path: Path) -> None:
+    data, rows = drawn_rows(drawn_large, tmp_path)
+    tested = next(row for row in rows if row.subset == "test")
+    Image.open(data / "car_ims" / tested.img_name).resize((110, 80)).save(data / "car_ims" / "like.png")
+    shutil.copy(data / "car_ims" / tested.img_name, data / "car_ims" / "same.jpg")
+    copies = [Label("like.png", tested.class_name, "train"), Label("same.jpg", CLASSES[1], "train")]
+    result = split(data, [*rows, *copies], tmp_path / "v1")
+    told = f"a copy of {tested.img_name} in test"
+    assert reasons(result) == {"like.png": told, "same.jpg": told}
+    assert result.counts == {"train": 12, "validation": 2, "test": 4}
+    kept = split(data, [*rows, *copies], tmp_path / "v2", keep_copies=True)
+    assert (kept.counts["train"], kept.problems) == (14, [])
+
+
+def test_cars_of_another_class_that_look_alike_are_no_copies(drawn_large: Path, tmp_path: Path) -> None:
+    data, rows = drawn_rows(drawn_large, tmp_path)
+    tested = next(row for row in rows if row.subset == "test")
+    Image.open(data / "car_ims" / tested.img_name).resize((110, 80)).save(data / "car_ims" / "like.png")
+    result = split(data, [*rows, Label("like.png", CLASSES[1], "train")], tmp_path / "v1")
+    assert result.problems == []
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_copies_in_train_stay_out_of_validation(drawn_large: Path, tmp_path: Path, seed: int) -> None:
+    data, rows = drawn_rows(drawn_large, tmp_path)
+    learned = [row for row in rows if row.subset == "train" and row.class_name == CLASSES[0]]
+    for number, row in enumerate(learned[:4]):
+        shutil.copy(data / "car_ims" / row.img_name, data / "car_ims" / f"copy {number}.jpg")
+    rows += [Label(f"copy {number}.jpg", CLASSES[0], "train") for number in range(4)]
+    result = split(data, rows, tmp_path / "v1", validation=0.4, seed=seed)
+    tree = read_tree(tmp_path / "v1", 0.4, seed)
+    held = {sample.path.name for sample in tree.validation if tree.class_names[sample.class_index] == CLASSES[0]}
+    assert held == {row.img_name for row in learned[4:]}
+    assert result.problems == []
+
+
+def test_a_set_without_copies_is_divided_as_it_always_was(drawn_large: Path, tmp_path: Path) -> None:
+    data, rows = drawn_rows(drawn_large, tmp_path)
+    split(data, rows, tmp_path / "v1", validation=0.25, seed=5)
+    split(data, rows, tmp_path / "v2", validation=0.25, seed=5, keep_copies=True)
+    assert record(tmp_path / "v1")["validation"] == record(tmp_path / "v2")["validation"]
+    train: dict[str, list[str]] = {}
+    for row in rows:
+        if row.subset == "train":
+            train.setdefault(row.class_name, []).append(f"{row.class_name}/{row.img_name}")
+    assert record(tmp_path / "v1")["validation"] == sorted(draw_share(train, 0.25, 5))

@@ -6,7 +6,6 @@ A file is known by device, inode, size and date: its hard links in other folders
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sqlite3
 from collections import deque
@@ -30,7 +29,6 @@ FILE = "facts.db"
 _EDITION = 1  # changes whenever the same file gives other facts
 _SIZE = (224, 224)  # pixels that are looked at, at least
 _AHEAD = 16  # pictures under way for each thread
-_TOGETHER = 64  # pictures between two writes
 _CREATE = """
 create table if not exists pictures (
   device integer, inode integer, size integer, changed integer,
@@ -79,11 +77,13 @@ class FactStore:
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._base = sqlite3.connect(self.path, timeout=60)
+            self._base = sqlite3.connect(self.path, timeout=60, isolation_level=None)
             edition = self._base.execute("pragma user_version").fetchone()[0]
             if edition != _EDITION:
                 self._base.executescript("drop table if exists pictures; drop table if exists pairs;")
-            self._base.executescript(f"pragma journal_mode=wal; pragma user_version={_EDITION}; {_CREATE}")
+            self._base.executescript(
+                f"pragma journal_mode=wal; pragma synchronous=normal; pragma user_version={_EDITION}; {_CREATE}"
+            )
         except (OSError, sqlite3.Error) as error:
             advice = "delete it, or set WHICHCAR_CACHE to a folder that can be written"
             raise DataError(f"{self.path}: cannot be used ({error}); {advice}") from error
@@ -123,8 +123,6 @@ class FactStore:
             raise DataError(f"{self.path}: cannot be written ({error}); make room and run it again") from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-            with contextlib.suppress(sqlite3.Error):
-                self._base.commit()
 
     def similarity(self, first: bytes, second: bytes, mirrored: bool) -> float | None:
         """Return how alike the contents of two checksums were found to be, None where that is not known."""
@@ -160,8 +158,6 @@ class FactStore:
 
     def _insert(self, table: str, row: tuple[Any, ...]) -> None:
         self._base.execute(f"insert or replace into {table} values ({','.join('?' * len(row))})", row)
-        if self._base.total_changes % _TOGETHER == 0:
-            self._base.commit()
 
 
 def _key(path: Path) -> tuple[int, ...] | None:

@@ -20,6 +20,7 @@ _DETAIL = 64  # pixels a side that detail is compared at
 _BLUR = 2.0  # detail is what a blur of so many pixels takes away
 _SHIFT = _DETAIL // 8
 _VIEWS = (1.0, 0.96, 0.92, 0.88)  # shares of each side: one picture may be a little cut against the other
+_FAINT = 1.0  # energy of detail below which there is none
 _FLAT = 2.0  # standard deviation of a thumbnail below which there is nothing to compare
 
 
@@ -130,7 +131,7 @@ def detail_similarity(first: Detail, second: Detail) -> float:
     near = np.r_[0 : _SHIFT + 1, -_SHIFT:0]
     for one, other in whole:
         energy = np.sqrt(first.energies[one] * second.energies[other])
-        if energy:
+        if energy > _FAINT:
             fit = np.fft.irfft2(first.spectra[one] * np.conj(second.spectra[other]))
             best = max(best, float(fit[np.ix_(near, near)].max() / energy))
     return best

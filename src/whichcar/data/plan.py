@@ -69,11 +69,10 @@ def make_plan(data: Path, labels: Sequence[Label], keep_copies: bool = True) -> 
         DataError: no row can be used; the message has the commonest reason.
     """
     found, problems = match(data, labels)
-    used = _without_repeats(found, problems)
+    used = _without_orphans(_without_repeats(found, problems), problems)
     groups = _copies(used)
     if not keep_copies:
-        used = _without_copies(used, groups, problems)
-    used = _without_orphans(used, problems)
+        used = _without_orphans(_without_copies(used, groups, problems), problems)
     if not used:
         raise DataError(_nothing_usable(data, problems))
     folders = _folders({item.label.class_name for item in used})

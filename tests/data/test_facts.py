@@ -1,0 +1,166 @@
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from whichcar.data import facts
+from whichcar.data.facts import FactStore
+from whichcar.errors import DataError
+
+
+@pytest.fixture
+def pictures(drawn: Path, tmp_path: Path) -> list[Path]:
+    shutil.copytree(drawn / "car_ims", tmp_path / "pictures")
+    return sorted((tmp_path / "pictures").iterdir())
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the files that were decoded."""
+    names: list[str] = []
+    original = facts.read_image
+    monkeypatch.setattr(facts, "read_image", lambda path, at_least: names.append(path.name) or original(path, at_least))
+    return names
+
+
+def mean(image: np.ndarray) -> tuple[float, ...]:
+    return (float(image.mean()),)
+
+
+def test_a_picture_is_read_once(pictures: list[Path], tmp_path: Path, read: list[str]) -> None:
+    with FactStore(tmp_path / "facts.db") as store:
+        first = list(store.look(pictures))
+    assert sorted(read) == [path.name for path in pictures]
+    with FactStore(tmp_path / "facts.db") as store:
+        assert list(store.look(pictures)) == first
+    assert len(read) == len(pictures)
+    assert first[0].header is not None
+    assert (first[0].header.format, first[0].header.width, first[0].header.height) == ("JPEG", 64, 48)
+
+
+def test_a_changed_picture_is_read_again(pictures: list[Path], tmp_path: Path, read: list[str]) -> None:
+    with FactStore(tmp_path / "facts.db") as store:
+        before = list(store.look(pictures[:3]))
+        Image.new("RGB", (30, 20), (9, 9, 9)).save(pictures[1])
+        after = list(store.look(pictures[:3]))
+    assert read.count(pictures[1].name) == 2
+    assert len(read) == 4
+    assert [one == other for one, other in zip(before, after, strict=True)] == [True, False, True]
+
+
+def test_a_hard_link_is_known_by_its_file(pictures: list[Path], tmp_path: Path, read: list[str]) -> None:
+    os.link(pictures[0], tmp_path / "link.jpg")
+    with FactStore(tmp_path / "facts.db") as store:
+        one, other = store.look([pictures[0], tmp_path / "link.jpg"], workers=1)
+        assert one == other
+        list(store.look([tmp_path / "link.jpg"]))
+    assert len(read) <= 2
+
+
+def test_measures_are_taken_when_they_are_first_asked_for(
+    pictures: list[Path], tmp_path: Path, read: list[str]
+) -> None:
+    with FactStore(tmp_path / "facts.db") as store:
+        assert next(iter(store.look(pictures[:1]))).measures == ()
+        (measured,) = store.look(pictures[:1], mean)
+        assert measured.measures == mean(np.array(Image.open(pictures[0])))
+        assert list(store.look(pictures[:1], mean)) == [measured]
+        assert list(store.look(pictures[:1])) == [measured]
+    assert len(read) == 2
+
+
+def test_what_cannot_be_read_says_why(tmp_path: Path, pictures: list[Path]) -> None:
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "text.jpg").write_text("no picture")
+    (tmp_path / "cut.jpg").write_bytes(pictures[0].read_bytes()[:-300])
+    (tmp_path / "pipe.jpg").mkdir()
+    names = ["empty.jpg", "text.jpg", "cut.jpg", "gone.jpg", "pipe.jpg"]
+    with FactStore(tmp_path / "facts.db") as store:
+        for _ in range(2):
+            told = dict(zip(names, store.look(tmp_path / name for name in names), strict=True))
+            assert told["empty.jpg"].problem.startswith("the file is empty")
+            assert "known format" in told["text.jpg"].problem
+            assert told["gone.jpg"].problem.startswith("no such file")
+            assert told["pipe.jpg"].problem.startswith("not a file")
+            assert [name for name in names if told[name].truncated] == ["cut.jpg"]
+            assert all(one.header is None and one.fingerprint is None for one in told.values())
+            assert told["gone.jpg"].checksum == b"" != told["cut.jpg"].checksum
+
+
+def test_only_a_few_pictures_are_asked_for_ahead(pictures: list[Path], tmp_path: Path) -> None:
+    asked = []
+
+    def ask() -> Iterator[Path]:
+        for number in range(500):
+            asked.append(number)
+            yield pictures[number % len(pictures)]
+
+    with FactStore(tmp_path / "facts.db") as store:
+        next(iter(store.look(ask(), workers=2)))
+        assert len(asked) <= 2 * facts._AHEAD
+
+
+def test_what_was_learnt_is_kept_when_the_process_is_killed(tmp_path: Path) -> None:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(400):
+        Image.effect_noise((64, 64), 50 + number / 10).convert("RGB").save(folder / f"{number:03d}.png")
+    code = (
+        "import sys, time\nfrom pathlib import Path\nfrom whichcar.data.facts import FactStore\n"
+        "with FactStore(Path(sys.argv[1])) as store:\n"
+        "    for number, _ in enumerate(store.look(sorted(Path(sys.argv[2]).iterdir()))):\n"
+        "        print(number, flush=True)\n        time.sleep(0.01)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "facts.db"), str(folder)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if int(line) == 200:
+            process.kill()
+            break
+    process.stdout.close()
+    process.wait()
+    with sqlite3.connect(tmp_path / "facts.db") as base:
+        (kept,) = base.execute("select count(*) from pictures").fetchone()
+    base.close()
+    assert 100 <= kept < 400
+    with FactStore(tmp_path / "facts.db") as store:
+        assert len(list(store.look(sorted(folder.iterdir())))) == 400
+
+
+def test_two_processes_may_share_the_file(pictures: list[Path], tmp_path: Path) -> None:
+    with FactStore(tmp_path / "facts.db") as one, FactStore(tmp_path / "facts.db") as other:
+        start = time.monotonic()
+        first = one.look(pictures, mean)
+        second = other.look(pictures, mean)
+        assert [next(first) == next(second) for _ in pictures] == [True] * len(pictures)
+        assert time.monotonic() - start < 50
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "facts.db").write_bytes(b"no database at all, but long enough to look like one" * 40)
+    with (
+        pytest.raises(DataError, match=r"facts\.db: cannot be used .*delete it, or set WHICHCAR_CACHE"),
+        FactStore(tmp_path / "facts.db"),
+    ):
+        pass
+
+
+def test_facts_of_another_edition_are_forgotten(
+    pictures: list[Path], tmp_path: Path, read: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with FactStore(tmp_path / "facts.db") as store:
+        list(store.look(pictures[:2]))
+    monkeypatch.setattr(facts, "_EDITION", facts._EDITION + 1)
+    with FactStore(tmp_path / "facts.db") as store:
+        list(store.look(pictures[:2]))
+    assert len(read) == 4

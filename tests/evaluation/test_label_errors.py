@@ -1,0 +1,106 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+from whichcar import cli
+from whichcar.data.labels import draw_folds
+from whichcar.data.split import split
+from whichcar.errors import DataError
+from whichcar.evaluation import label_errors
+from whichcar.evaluation.label_errors import find_label_errors
+from whichcar.files import write_json
+from whichcar.records import Label
+
+from .conftest import COLOURS, draw, make_experiment
+
+
+@pytest.fixture
+def wrong(tmp_path: Path) -> tuple[Path, list[str]]:
+    """A tree of 3 x 20 coloured pictures, of which one in test and one in train are called by another colour."""
+    rows = []
+    for number, (name, colour) in enumerate(COLOURS.items()):
+        for copy in range(20):
+            draw(tmp_path / "raw" / f"{number}{copy:02d}.jpg", colour, seed=100 * number + copy)
+            rows.append(Label(f"{number}{copy:02d}.jpg", name, "test" if copy < 6 else "train"))
+    red = list(COLOURS)[2]
+    for name in ("000.jpg", "019.jpg"):  # a blue that leaves no doubt
+        draw(tmp_path / "raw" / name, (5, 5, 250))
+    rows[0] = Label("000.jpg", red, "test")
+    rows[19] = Label("019.jpg", red, "train")
+    split(tmp_path / "raw", rows, tmp_path / "cars", validation=0.25, seed=1)
+    return tmp_path / "cars", ["test/Red Sedan 2011/000.jpg", "train/Red Sedan 2011/019.jpg"]
+
+
+def test_a_wrong_label_among_held_out_pictures_is_found(
+    wrong: tuple[Path, list[str]], tmp_path: Path, colour_model: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    tree, paths = wrong
+    experiment = make_experiment(tmp_path / "exp", tree, colour_model)
+    (found,) = find_label_errors(tree, experiment)
+    assert (found.path, found.issue) == (paths[0], "label_error")
+    assert found.detail.startswith("labelled 'Red Sedan 2011' (")
+    assert "the network says 'Blue C/V Van 2012' (" in found.detail
+    assert "32 train pictures are not judged" in caplog.text
+
+
+def test_the_command_lists_label_errors_with_the_other_findings(
+    wrong: tuple[Path, list[str]], tmp_path: Path, colour_model: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tree, paths = wrong
+    experiment = make_experiment(tmp_path / "exp", tree, colour_model)
+    arguments = ["check", str(tree), "--labels-with", str(experiment), "--fail-on", "label_error", "--smallest", "8"]
+    assert cli.run([*arguments, "--output", str(tmp_path)]) == 1
+    assert "label_error" in capsys.readouterr().out
+    assert paths[0] in (tmp_path / "check.html").read_text()
+    assert f"{paths[0]},label_error,warning" in (tmp_path / "issues.csv").read_text()
+
+
+def test_with_folds_every_picture_is_judged_by_a_network_that_has_not_seen_it(
+    wrong: tuple[Path, list[str]], tmp_path: Path, colour_model: object
+) -> None:
+    """Trains two small networks for real, from random weights; what they say is not asked here, only of what."""
+    tree, _ = wrong
+    experiment = make_experiment(tmp_path / "exp", tree, colour_model)
+    settings = {
+        "seed": 1,
+        "data": {"directory": str(tree), "validation_split": 0.25, "image_size": [32, 32], "cache_size": None},
+        "model": {"weights": None},
+        "compile": {"optimizer": {"sgd": {"learning_rate": 0.01}, "adam": None}},
+        "fit": {"epochs": 1, "callbacks": {"early_stopping": None}},
+    }
+    write_json(experiment / "resolved.json", {"finished": True, "settings": settings})
+    find_label_errors(tree, experiment, folds=2)
+    tested: list[str] = []
+    for number in (1, 2):
+        fold = experiment / label_errors.FOLDER / f"{number}_of_2"
+        learned = {path.name for path in (fold / "data" / "train").rglob("*.jpg")}
+        judged = {path.name for path in (fold / "data" / "test").rglob("*.jpg")}
+        assert not learned & judged
+        assert len(learned | judged) == 42
+        tested += judged
+        assert (fold / "best.json").is_file()
+    assert sorted(tested) == sorted(path.name for path in (tree / "train").rglob("*.jpg"))
+
+
+def test_another_tree_is_refused(experiment: Path, tree: Path, tmp_path: Path) -> None:
+    shutil.copytree(tree, tmp_path / "elsewhere")
+    with pytest.raises(DataError, match=r"elsewhere: .* was trained on .*check that folder"):
+        find_label_errors(tmp_path / "elsewhere", experiment)
+
+
+def test_fewer_than_two_folds_are_refused(experiment: Path, tree: Path) -> None:
+    with pytest.raises(DataError, match=r"--folds: at least 2 are needed; got 1"):
+        find_label_errors(tree, experiment, folds=1)
+
+
+def test_folds_have_their_share_of_each_class_and_keep_groups_together() -> None:
+    classes = {"a": [f"a{number}" for number in range(10)], "b": [f"b{number}" for number in range(11)]}
+    drawn = draw_folds(classes, 4, seed=3, together=[["a1", "a7", "b2"]])
+    assert drawn["a1"] == drawn["a7"] == drawn["b2"]
+    for names in classes.values():
+        counts = [sum(drawn[name] == fold for name in names) for fold in range(4)]
+        assert max(counts) - min(counts) <= 3
+    assert draw_folds({name: names[::-1] for name, names in classes.items()}, 4, 3, [["a1", "a7", "b2"]]) == drawn
+    with pytest.raises(DataError, match="class 'lonely': too few pictures"):
+        draw_folds({**classes, "lonely": ["one"]}, 4, 3)
