@@ -24,8 +24,8 @@ def wrong(tmp_path: Path) -> tuple[Path, list[str]]:
             draw(tmp_path / "raw" / f"{number}{copy:02d}.jpg", colour, seed=100 * number + copy)
             rows.append(Label(f"{number}{copy:02d}.jpg", name, "test" if copy < 6 else "train"))
     red = list(COLOURS)[2]
-    for name in ("000.jpg", "019.jpg"):  # a blue that leaves no doubt
-        draw(tmp_path / "raw" / name, (5, 5, 250))
+    for seed, name in enumerate(("000.jpg", "019.jpg")):  # a blue that leaves no doubt
+        draw(tmp_path / "raw" / name, (5, 5, 250), seed=1000 + seed)
     rows[0] = Label("000.jpg", red, "test")
     rows[19] = Label("019.jpg", red, "train")
     split(tmp_path / "raw", rows, tmp_path / "cars", validation=0.25, seed=1)
