@@ -345,22 +345,28 @@ def predict(
 
 @whichcar.command()
 @click.argument("experiments", nargs=-1, type=FOLDER)
+@click.option(
+    "--against", type=FOLDER, metavar="EXPERIMENT", help="Test every other one against it, on the same pictures."
+)
 @click.option("--write", type=FILE, help="Put the table into this Markdown file, between its markers.")
 @click.option("--block", default="", help="Name of the markers, for a file with several tables.")
-def compare(experiments: tuple[Path, ...], write: Path | None, block: str) -> None:
-    """Print one line an evaluated experiment, as a Markdown table (default: all under experiments/).
+def compare(experiments: tuple[Path, ...], against: Path | None, write: Path | None, block: str) -> None:
+    """Print one line an experiment, as a Markdown table (default: all under experiments/), with settings that differ.
+
+    With --against: the difference of each to that one in points, with its interval and McNemar's test.
 
     \b
     Examples:
       whichcar compare
       whichcar compare experiments/exp_002 experiments/exp_003
+      whichcar compare experiments/* --against experiments/exp_003
       whichcar compare --write experiments/README.md
       whichcar compare --write experiments/README.md --block crops experiments/crops/*_?
     """
     from whichcar.evaluation.compare import experiments_table, write_table
 
     folders = experiments or sorted(Path("experiments").glob("*"))
-    click.echo(write_table(write, folders, block) if write else experiments_table(folders))
+    click.echo(write_table(write, folders, block, against) if write else experiments_table(folders, against))
 
 
 @whichcar.command()
