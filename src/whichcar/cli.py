@@ -32,6 +32,9 @@ overrides_option = click.option(
 detector_option = click.option(
     "--detector", help="For --crop: name or PATH.onnx (default: the one that cut those trained on)."
 )
+track_option = click.option(
+    "--track", metavar="SERVICE", help="Log to a tracking service too: mlflow (its address: MLFLOW_TRACKING_URI)."
+)
 crop_option = click.option(
     "--crop", is_flag=True, help="Cut every picture to its vehicle first, as those trained on were."
 )
@@ -264,7 +267,8 @@ def clear(key: str | None) -> None:
 @overrides_option
 @click.option("--resume", is_flag=True, help="Go on where an interrupted training stopped.")
 @click.option("--overwrite", is_flag=True, help="Delete what an earlier training left in the folder.")
-def train(config: Path, overrides: tuple[str, ...], resume: bool, overwrite: bool) -> None:
+@track_option
+def train(config: Path, overrides: tuple[str, ...], resume: bool, overwrite: bool, track: str | None) -> None:
     """Train as CONFIG says; everything is written beside it. Ctrl-C saves first.
 
     \b
@@ -272,15 +276,23 @@ def train(config: Path, overrides: tuple[str, ...], resume: bool, overwrite: boo
       whichcar train experiments/exp_003/config.yml
       whichcar train experiments/exp_003/config.yml --set fit.epochs=3
       whichcar train experiments/exp_003/config.yml --resume
+      whichcar train experiments/exp_003/config.yml --track mlflow
     """
     from whichcar.training.train import train as train_network
 
     logging.getLogger("whichcar").setLevel(logging.INFO)
     try:
-        trained = train_network(config, overrides, resume=resume, overwrite=overwrite)
+        trained = train_network(config, overrides, resume=resume, overwrite=overwrite, track=track)
     except Interrupted as error:
-        sets = "".join(f" --set {shlex.quote(text)}" for text in overrides)
-        raise Interrupted(f"{error}\ngo on with: whichcar train {shlex.quote(str(config))}{sets} --resume") from None
+        command = [
+            "whichcar",
+            "train",
+            str(config),
+            *(word for text in overrides for word in ("--set", text)),
+            "--resume",
+        ]
+        command += ["--track", track] if track else []
+        raise Interrupted(f"{error}\ngo on with: {shlex.join(command)}") from None
     _say([f"checkpoint: {trained.checkpoint}", f"next: whichcar evaluate {shlex.quote(str(trained.folder))}"])
 
 
@@ -289,7 +301,8 @@ def train(config: Path, overrides: tuple[str, ...], resume: bool, overwrite: boo
 @click.option("--data", type=FOLDER, help="Other pictures, one folder a class (default: the test part trained beside).")
 @crop_option
 @detector_option
-def evaluate(experiment: Path, data: Path | None, crop: bool, detector: str | None) -> None:
+@track_option
+def evaluate(experiment: Path, data: Path | None, crop: bool, detector: str | None, track: str | None) -> None:
     """Measure EXPERIMENT on the test pictures: result.json, predictions.csv, report.html and plots beside it.
 
     \b
@@ -300,7 +313,7 @@ def evaluate(experiment: Path, data: Path | None, crop: bool, detector: str | No
     from whichcar import summary
     from whichcar.evaluation.evaluate import evaluate as evaluate_experiment
 
-    result = evaluate_experiment(experiment, data, crop=crop, detector=detector)
+    result = evaluate_experiment(experiment, data, crop=crop, detector=detector, track=track)
     _say(summary.of_result(result.as_json(), result.folder))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -80,6 +81,14 @@ def leaves(section: Section | dict[str, Any], before: str = "") -> Iterator[tupl
             yield from leaves(value, f"{before}{key}.")
         elif value is not None or not isinstance(section, Optimizer):
             yield f"{before}{key}", value
+
+
+def as_texts(settings: dict[str, Any]) -> dict[str, str]:
+    """Return settings by dotted name: text as it is, everything else as JSON."""
+    return {
+        name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for name, value in leaves(settings)
+    }
 
 
 def _resolve(path: str | Path, overrides: Sequence[str]) -> tuple[Experiment, dict[str, Origin]]:

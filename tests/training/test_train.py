@@ -20,6 +20,7 @@ from whichcar.errors import ConfigError, DataError, Interrupted, TrainingError
 from whichcar.training.experiment import ExperimentFolder
 from whichcar.training.hardware import prepare
 from whichcar.training.preparation import Network, load_pictures, network_from
+from whichcar.training.tracking import Tracking
 from whichcar.training.train import Run, Trained, train
 
 
@@ -79,7 +80,7 @@ def run(path: Path, resume: bool = False) -> Run:
     try:
         pictures = load_pictures(experiment)
         network = tiny_network(path, len(pictures.tree.class_folders))
-        made = Run(experiment, folder, prepare("float32"), pictures, network)
+        made = Run(experiment, folder, prepare("float32"), pictures, network, Tracking(None))
         if going_on:
             made.restore()
     except TrainingError:

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from whichcar import files
-from whichcar.config_file import leaves
+from whichcar.config_file import as_texts
 from whichcar.errors import DataError
 from whichcar.evaluation.paired import LEVEL, Paired, paired
-from whichcar.evaluation.result import FILE, read_json
+from whichcar.evaluation.result import FILE
 
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
 # What shows that a folder is an experiment.
@@ -94,7 +94,7 @@ def write_table(readme: Path, folders: Sequence[Path], block: str = "", against:
 
 def _read(folder: Path) -> Row:
     def content(name: str) -> dict[str, Any]:
-        return read_json(folder / name) if (folder / name).is_file() else {}
+        return files.read_json(folder / name) if (folder / name).is_file() else {}
 
     history: list[dict[str, str]] = []
     if (folder / "history.csv").is_file():
@@ -146,7 +146,7 @@ def _differing(rows: Sequence[Row]) -> dict[str, list[str]]:
     An experiment without a resolved.json has dashes and makes no difference. A section that is off in some is told by
     the settings inside it. `model.input_shape` says nothing that `data.image_size` does not.
     """
-    known = [dict(leaves(row.settings)) for row in rows]
+    known = [as_texts(row.settings) for row in rows]
     trained = [settings for settings in known if settings]
     names = list(dict.fromkeys(name for settings in trained for name in settings))
     found = {}
@@ -154,13 +154,9 @@ def _differing(rows: Sequence[Row]) -> dict[str, list[str]]:
         is_section = any(other.startswith(f"{name}.") for other in names)
         if is_section or name in ("seed", "model.input_shape"):
             continue
-        if any(settings.get(name) != trained[0].get(name) or name not in settings for settings in trained):
-            found[f"`{name}`"] = [_value(settings[name]) if name in settings else "–" for settings in known]
+        if len({settings.get(name) for settings in trained}) > 1:
+            found[f"`{name}`"] = [settings.get(name, "–") for settings in known]
     return found
-
-
-def _value(setting: object) -> str:
-    return setting if isinstance(setting, str) else json.dumps(setting, ensure_ascii=False)
 
 
 def _listed(rows: Sequence[Row], differing: dict[str, list[str]]) -> Iterator[str]:

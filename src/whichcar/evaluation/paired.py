@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from whichcar.errors import DataError
-from whichcar.evaluation.result import FILE, read_json
+from whichcar.evaluation.result import FILE
+from whichcar.files import read_json
 
 FEW = 25  # discordant pictures, below which the chi-squared distribution is too coarse
 LEVEL = 0.05
