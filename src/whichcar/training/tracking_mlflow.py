@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import re
@@ -42,6 +43,7 @@ class Mlflow:
             import mlflow
         except ImportError as error:
             raise MissingExtraError("mlflow", "mlflow") from error
+        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it warns at every single attempt
         self._folder, self._record = folder, folder / TRACKING
         self._address: str = mlflow.get_tracking_uri()
         self._known: MlflowClient | None = None
