@@ -4,6 +4,7 @@ The detectors are real ONNX files that need no weights: one sees red cars and bl
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
@@ -11,6 +12,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from whichcar.data.drawn import draw
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 CAR, BUS = 2, 5  # numbers among the classes of COCO
 SIDE = 64  # of the red-car detector's input
@@ -37,6 +41,26 @@ def drawn_large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("drawn_large")
     draw(folder, classes=4, per_class=8, size=(96, 128))
     return folder
+
+
+def mlflow_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for one database of MLflow, whose making takes seconds."""
+    return tmp_path_factory.mktemp("mlflow")
+
+
+@pytest.fixture
+def mlflow_store(
+    mlflow_folder: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> "MlflowClient":
+    """A real store of MLflow, found by its own environment variables, with an experiment named after the test."""
+    address = f"sqlite:///{mlflow_folder / 'mlflow.db'}"
+    monkeypatch.chdir(mlflow_folder)  # files go to ./mlruns
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", request.node.name)
+    from mlflow import MlflowClient
+
+    return MlflowClient(address)
 
 
 def save(path: Path, nodes: list[onnx.NodeProto], inputs: list[onnx.ValueInfoProto], outputs: list[onnx.ValueInfoProto],

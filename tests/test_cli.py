@@ -95,10 +95,10 @@ def test_an_interrupted_training_says_how_to_go_on(
         raise Interrupted("my exp: stopped in epoch 3")
 
     monkeypatch.setattr("whichcar.training.train.train", stopped)
-    assert cli.run(["train", "my exp/config.yml", "--set", "fit.epochs=3"]) == 130
+    assert cli.run(["train", "my exp/config.yml", "--set", "fit.epochs=3", "--track", "mlflow"]) == 130
     error = capsys.readouterr().err
     assert "my exp: stopped in epoch 3\n" in error
-    assert "go on with: whichcar train 'my exp/config.yml' --set fit.epochs=3 --resume\n" in error
+    assert "go on with: whichcar train 'my exp/config.yml' --set fit.epochs=3 --resume --track mlflow\n" in error
 
 
 def test_a_reader_that_left_early_is_no_error() -> None:

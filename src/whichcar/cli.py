@@ -33,6 +33,9 @@ overrides_option = click.option(
 detector_option = click.option(
     "--detector", help="For --crop: name or PATH.onnx (default: the one that cut those trained on)."
 )
+track_option = click.option(
+    "--track", metavar="SERVICE", help="Log to a tracking service too: mlflow (its address: MLFLOW_TRACKING_URI)."
+)
 crop_option = click.option(
     "--crop", is_flag=True, help="Cut every picture to its vehicle first, as those trained on were."
 )
@@ -345,7 +348,8 @@ def clear(key: str | None) -> None:
 @overrides_option
 @click.option("--resume", is_flag=True, help="Go on where an interrupted training stopped.")
 @click.option("--overwrite", is_flag=True, help="Delete what an earlier training left in the folder.")
-def train(config: Path, overrides: tuple[str, ...], resume: bool, overwrite: bool) -> None:
+@track_option
+def train(config: Path, overrides: tuple[str, ...], resume: bool, overwrite: bool, track: str | None) -> None:
     """Train as CONFIG says; everything is written beside it. Ctrl-C saves first.
 
     \b
@@ -353,15 +357,23 @@ def train(config: Path, overrides: tuple[str, ...], resume: bool, overwrite: boo
       whichcar train experiments/exp_003/config.yml
       whichcar train experiments/exp_003/config.yml --set fit.epochs=3
       whichcar train experiments/exp_003/config.yml --resume
+      whichcar train experiments/exp_003/config.yml --track mlflow
     """
     from whichcar.training.train import train as train_network
 
     logging.getLogger("whichcar").setLevel(logging.INFO)
     try:
-        trained = train_network(config, overrides, resume=resume, overwrite=overwrite)
+        trained = train_network(config, overrides, resume=resume, overwrite=overwrite, track=track)
     except Interrupted as error:
-        sets = "".join(f" --set {shlex.quote(text)}" for text in overrides)
-        raise Interrupted(f"{error}\ngo on with: whichcar train {shlex.quote(str(config))}{sets} --resume") from None
+        command = [
+            "whichcar",
+            "train",
+            str(config),
+            *(word for text in overrides for word in ("--set", text)),
+            "--resume",
+        ]
+        command += ["--track", track] if track else []
+        raise Interrupted(f"{error}\ngo on with: {shlex.join(command)}") from None
     _say([f"checkpoint: {trained.checkpoint}", f"next: whichcar evaluate {shlex.quote(str(trained.folder))}"])
 
 
@@ -370,7 +382,8 @@ def train(config: Path, overrides: tuple[str, ...], resume: bool, overwrite: boo
 @click.option("--data", type=FOLDER, help="Other pictures, one folder a class (default: the test part trained beside).")
 @crop_option
 @detector_option
-def evaluate(experiment: Path, data: Path | None, crop: bool, detector: str | None) -> None:
+@track_option
+def evaluate(experiment: Path, data: Path | None, crop: bool, detector: str | None, track: str | None) -> None:
     """Measure EXPERIMENT on the test pictures: result.json, predictions.csv, report.html and plots beside it.
 
     \b
@@ -381,7 +394,7 @@ def evaluate(experiment: Path, data: Path | None, crop: bool, detector: str | No
     from whichcar import summary
     from whichcar.evaluation.evaluate import evaluate as evaluate_experiment
 
-    result = evaluate_experiment(experiment, data, crop=crop, detector=detector)
+    result = evaluate_experiment(experiment, data, crop=crop, detector=detector, track=track)
     _say(summary.of_result(result.as_json(), result.folder))
 
 
@@ -426,22 +439,28 @@ def predict(
 
 @whichcar.command()
 @click.argument("experiments", nargs=-1, type=FOLDER)
+@click.option(
+    "--against", type=FOLDER, metavar="EXPERIMENT", help="Test every other one against it, on the same pictures."
+)
 @click.option("--write", type=FILE, help="Put the table into this Markdown file, between its markers.")
 @click.option("--block", default="", help="Name of the markers, for a file with several tables.")
-def compare(experiments: tuple[Path, ...], write: Path | None, block: str) -> None:
-    """Print one line an evaluated experiment, as a Markdown table (default: all under experiments/).
+def compare(experiments: tuple[Path, ...], against: Path | None, write: Path | None, block: str) -> None:
+    """Print one line an experiment, as a Markdown table (default: all under experiments/), with settings that differ.
+
+    With --against: the difference of each to that one in points, with its interval and McNemar's test.
 
     \b
     Examples:
       whichcar compare
       whichcar compare experiments/exp_002 experiments/exp_003
+      whichcar compare experiments/* --against experiments/exp_003
       whichcar compare --write experiments/README.md
       whichcar compare --write experiments/README.md --block crops experiments/crops/*_?
     """
     from whichcar.evaluation.compare import experiments_table, write_table
 
     folders = experiments or sorted(Path("experiments").glob("*"))
-    click.echo(write_table(write, folders, block) if write else experiments_table(folders))
+    click.echo(write_table(write, folders, block, against) if write else experiments_table(folders, against))
 
 
 @whichcar.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -70,13 +71,30 @@ def settings_with_origin(path: str | Path, overrides: Sequence[str] = ()) -> lis
         ConfigError: as `read_experiment`.
     """
     experiment, origins = _resolve(path, overrides)
-    return [(name, value, origins.get(name, "default")) for name, value in _leaves(experiment)]
+    return [(name, value, origins.get(name, "default")) for name, value in leaves(experiment)]
+
+
+def leaves(section: Section | dict[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the dotted name and value of everything that holds no further settings."""
+    for key, value in section if isinstance(section, Section) else section.items():
+        if isinstance(value, Section) or (isinstance(value, dict) and value):
+            yield from leaves(value, f"{before}{key}.")
+        elif value is not None or not isinstance(section, Optimizer):
+            yield f"{before}{key}", value
+
+
+def as_texts(settings: dict[str, Any]) -> dict[str, str]:
+    """Return settings by dotted name: text as it is, everything else as JSON."""
+    return {
+        name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for name, value in leaves(settings)
+    }
 
 
 def _resolve(path: str | Path, overrides: Sequence[str]) -> tuple[Experiment, dict[str, Origin]]:
     """Read, lay over, check."""
     raw = _read(Path(path))
-    origins: dict[str, Origin] = dict.fromkeys((name for name, _ in _leaves(raw)), "file")
+    origins: dict[str, Origin] = dict.fromkeys((name for name, _ in leaves(raw)), "file")
     problems = []
     for override in overrides:
         try:
@@ -86,7 +104,7 @@ def _resolve(path: str | Path, overrides: Sequence[str]) -> tuple[Experiment, di
             problems.append(Problem(f"--set {override}", str(error)))
             continue
         kept = {key: origin for key, origin in origins.items() if not f"{key}.".startswith(f"{name}.")}
-        added = {name: value} if not isinstance(value, dict) or not value else dict(_leaves(value, f"{name}."))
+        added = {name: value} if not isinstance(value, dict) or not value else dict(leaves(value, f"{name}."))
         origins = kept | dict.fromkeys(added, "--set")
     experiment, more = check(raw)
     problems += [_with_origin(problem, origins) for problem in more]
@@ -133,15 +151,6 @@ def _lay_over(raw: dict[str, Any], keys: Sequence[str], value: Any, before: tupl
     if not isinstance(inner, dict):
         raise ValueError(f"{'.'.join(here)} has no settings inside; set it whole")
     return raw | {key: _lay_over(inner, rest, value, here)}
-
-
-def _leaves(section: Section | dict[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the dotted name and value of everything that holds no further settings."""
-    for key, value in section if isinstance(section, Section) else section.items():
-        if isinstance(value, Section) or (isinstance(value, dict) and value):
-            yield from _leaves(value, f"{before}{key}.")
-        elif value is not None or not isinstance(section, Optimizer):
-            yield f"{before}{key}", value
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -162,17 +162,17 @@ def _train(experiment: Path, say: Say) -> None:
 
 def _evaluate(experiment: Path, say: Say) -> Mapping[str, Any]:
     from whichcar.evaluation.evaluate import evaluate
-    from whichcar.evaluation.result import FILE, read_json
+    from whichcar.evaluation.result import FILE
 
     say("4/4  measuring it on pictures it has never seen")
-    best = read_json(experiment / "best.json")["checkpoint"]
+    best = files.read_json(experiment / "best.json")["checkpoint"]
     known = experiment / FILE
-    if known.exists() and read_json(known)["checkpoint"] == {
+    if known.exists() and files.read_json(known)["checkpoint"] == {
         "file": best,
         "blake2b": files.checksum(experiment / best),
     }:
         say("     measured before")
-        return read_json(known)
+        return files.read_json(known)
     return evaluate(experiment).as_json()
 
 

@@ -33,6 +33,10 @@ class TrainingError(WhichcarError, RuntimeError):
     """Training cannot start or go on: foreign folder, NaN loss, memory or disk used up."""
 
 
+class TrackingError(WhichcarError, RuntimeError):
+    """A tracking service refuses, or does not know the run that an experiment had there."""
+
+
 class CheckpointError(WhichcarError, ValueError):
     """A checkpoint is missing, broken, or does not fit what is asked of it."""
 

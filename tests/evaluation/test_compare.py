@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -85,10 +87,111 @@ def test_experiments_that_differ_in_their_seed_only_get_mean_and_spread(trained:
     assert "same settings" not in experiments_table([folders[0], other])
 
 
-def test_an_experiment_that_is_not_evaluated_yet_has_dashes(trained: Path) -> None:
-    row = cells(experiments_table([trained]), 2)
-    assert row[:4] == ["exp_9", "not evaluated", "–", "–"]
-    assert row[6] == "35 min"
+def test_an_experiment_that_is_not_evaluated_yet_shows_its_validation_accuracy(trained: Path) -> None:
+    write_json(
+        trained / "best.json", {"checkpoint": "x.keras", "epoch": 2, "val_accuracy": 0.81, "image_size": [24, 32]}
+    )
+    (trained / "config.yml").unlink()
+    table = experiments_table([trained])
+    shown = dict(zip(cells(table, 0), cells(table, 2), strict=True))
+    assert [shown[name] for name in ("experiment", "top-1", "95 % interval", "top-5", "pictures")] == [
+        *("exp_9", "not evaluated", "–", "–", "–")
+    ]
+    assert (shown["validation"], shown["training"]) == ("0.810", "35 min")
+
+
+def test_a_validation_accuracy_that_is_not_there_is_a_dash(trained: Path) -> None:
+    for best in ({}, {"val_accuracy": math.nan}):
+        write_json(trained / "best.json", best)
+        table = experiments_table([trained])
+        assert dict(zip(cells(table, 0), cells(table, 2), strict=True))["validation"] == "–"
+
+
+def copies(trained: Path, *settings: dict) -> list[Path]:
+    """Copies of an experiment, run_0 and so on, with these settings."""
+    folders = [trained.parent / f"run_{number}" for number in range(len(settings))]
+    for folder, own in zip(folders, settings, strict=True):
+        shutil.copytree(trained, folder)
+        write_json(folder / "resolved.json", {"finished": True, "settings": own})
+    return folders
+
+
+def test_few_settings_that_differ_are_columns(trained: Path) -> None:
+    base = {"seed": 1, "data": {"image_size": [32, 32]}, "model": {"input_shape": [32, 32, 3]}, "same": [1, {"a": 2}]}
+    folders = copies(
+        trained,
+        base | {"recipe": {"mixup": 0.2, "rand_augment": None}},
+        base | {"seed": 2, "recipe": {"mixup": 0, "rand_augment": {"num_ops": 2}}},
+        base | {"data": {"image_size": [64, 64]}, "model": {"input_shape": [64, 64, 3]}, "recipe": {"mixup": 0}},
+    )
+    table = experiments_table([*folders, trained / "plots", trained]).splitlines()
+    named = [cell.strip() for cell in table[0].strip("|").split("|")][-5:]
+    assert named == ["seed", "`data.image_size`", "`same`", "`recipe.mixup`", "`recipe.rand_augment.num_ops`"]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")][-4:] for line in table[2:6]]
+    assert rows == [
+        ["[32, 32]", '[1, {"a": 2}]', "0.2", "–"],
+        ["[32, 32]", '[1, {"a": 2}]', "0", "2"],
+        ["[64, 64]", '[1, {"a": 2}]', "0", "–"],
+        ["–"] * 4,
+    ]
+    assert "`" not in experiments_table([folders[0], trained / "no"]).splitlines()[0]
+
+
+def test_many_settings_that_differ_are_listed_below_the_table(trained: Path) -> None:
+    many = {f"s{number}": number for number in range(5)}
+    folders = copies(trained, many, {**many, **dict.fromkeys(many, "x")}, {"s0": 7})
+    table = experiments_table(folders).splitlines()
+    assert table[0].endswith("| seed |")
+    where = table.index("Settings that differ:")
+    assert table[where + 2 :] == [
+        "- run_0: `s0: 0`, `s1: 1`, `s2: 2`, `s3: 3`, `s4: 4`",
+        "- run_1: `s0: x`, `s1: x`, `s2: x`, `s3: x`, `s4: x`",
+        "- run_2: `s0: 7`",
+    ]
+
+
+def answered(folder: Path, right: Sequence[bool], fingerprint: str = "f") -> Path:
+    """An experiment's folder as evaluation leaves it, with a picture for each of these answers."""
+    paths = [f"test/A/{number}.jpg" for number in range(len(right))]
+    rows = [f"{path},A,A,0.5,{int(one)},1,0.5," for path, one in zip(paths, right, strict=True)]
+    write_text(folder / "predictions.csv", "path,truth,prediction,probability,right,rank,truth_probability,problem\n"
+               + "\n".join(rows) + "\n")  # fmt: skip
+    share = {"value": sum(right) / len(right), "right": sum(right), "of": len(right), "interval_95": [0, 1]}
+    data = {"fingerprint": fingerprint, "part": "test", "pictures": len(right), "root": "cars", "evaluations": 1}
+    origin = {"command": "whichcar evaluate", "time": "2026-11-24", "checkpoint": {"file": "m"}, "image_size": [2, 2]}
+    write_json(folder / "result.json", {"top_1": share, "top_5": share, "data": data, **origin})
+    return folder
+
+
+def test_every_experiment_is_tested_against_one(tmp_path: Path) -> None:
+    base = answered(tmp_path / "base", [True] * 50 + [False] * 50)
+    better = answered(tmp_path / "better", [True] * 90 + [False] * 10)
+    worse = answered(tmp_path / "worse", [False] * 10 + [True] * 40 + [False] * 50)
+    alike = answered(tmp_path / "alike", [True] * 49 + [False, True] + [False] * 49)
+    other = answered(tmp_path / "other", [True] * 100, "of others")
+    table = experiments_table([better, worse, alike, other], base).splitlines()
+    assert cells("\n".join(table), 2)[0] == "base"
+    where = table.index(
+        "| against base | points | 95 % interval | gained | lost | p | McNemar's test | meaning |",
+    )
+    assert table[where + 2 : where + 6] == [
+        "| better | +40.0 | +29.4 to +49.1 | 40 | 0 | < 0.0001 | chi-squared | better |",
+        "| worse | -10.0 | -16.2 to -3.4 | 0 | 10 | 0.0020 | exact | worse |",
+        "| alike | +0.0 | -3.8 to +3.8 | 1 | 1 | 1.0000 | exact | no difference shown |",
+        "| other | – | – | – | – | – | – | not tested |",
+    ]
+    reason = f"- {other}: measured on other pictures (100 test of cars) than {base} (100 test of cars); "
+    assert any(line.startswith(reason) for line in table[where + 6 :])
+
+
+def test_where_nothing_can_be_tested_the_reason_is_an_error(tmp_path: Path, trained: Path) -> None:
+    base = answered(tmp_path / "base", [True])
+    with pytest.raises(DataError, match=r"other: measured on other pictures"):
+        experiments_table([answered(tmp_path / "other", [True], "g")], base)
+    with pytest.raises(DataError, match=r"exp_9: has not been evaluated; run: whichcar evaluate .*exp_9"):
+        experiments_table([base], trained)
+    with pytest.raises(DataError, match="nothing to test against it"):
+        experiments_table([base], base)
 
 
 def test_what_is_no_experiment_is_passed_over(trained: Path, tmp_path: Path) -> None:

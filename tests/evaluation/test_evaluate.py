@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from PIL import Image
@@ -14,7 +14,14 @@ from PIL import Image
 from whichcar.errors import CheckpointError, DataError
 from whichcar.evaluation.evaluate import evaluate
 from whichcar.evaluation.part import held_out
+from whichcar.files import write_json
 from whichcar.training.checkpoint import read_metadata
+from whichcar.training.logs import Epoch, write_history
+from whichcar.training.tracking import tracking_of
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 Painter = Callable[..., Path]
 RED, GREEN, BLUE = (210, 40, 30), (30, 190, 40), (30, 40, 200)
@@ -170,3 +177,40 @@ def test_a_result_that_is_no_json_is_an_error_that_says_what_to_do(experiment: P
     (experiment / "result.json").write_text("{")
     with pytest.raises(DataError, match="delete it"):
         evaluate(experiment)
+
+
+def tracked(client: MlflowClient, experiment: Path) -> Run:
+    return client.get_run(json.loads((experiment / "tracking.json").read_text())["mlflow"])
+
+
+def test_a_tracked_result_goes_into_the_run_of_the_training(experiment: Path, mlflow_store: MlflowClient) -> None:
+    write_json(experiment / "resolved.json", {"finished": True, "settings": {"seed": 7}})
+    with tracking_of("mlflow", experiment).training(experiment):
+        pass
+    number = tracked(mlflow_store, experiment).info.run_id
+    evaluate(experiment, track="mlflow")
+    run = tracked(mlflow_store, experiment)
+    assert (run.info.run_id, run.info.status) == (number, "FINISHED")
+    assert run.data.metrics["test.top_1"] == pytest.approx(0.8)
+    assert (run.data.metrics["test.pictures"], run.data.metrics["test.unreadable"]) == (5, 1)
+    files = {file.path for place in ("test", "test/plots") for file in mlflow_store.list_artifacts(number, place)}
+    assert files >= {"test/report.html", "test/result.json", "test/predictions.csv", "test/plots/confusion.png"}
+
+
+def test_an_experiment_trained_without_tracking_is_logged_whole(experiment: Path, mlflow_store: MlflowClient) -> None:
+    epoch = Epoch(1, 2.0, 0.3, 1.9, 0.4, 0.02, "32x32", 30.0, 60.0, "x.keras")
+    write_history(experiment / "history.csv", [epoch])
+    write_json(experiment / "resolved.json", {"finished": True, "settings": {"seed": 7}})
+    evaluate(experiment, track="mlflow")
+    run = tracked(mlflow_store, experiment)
+    assert (run.info.status, run.data.params, run.data.metrics["val_loss"]) == ("FINISHED", {"seed": "7"}, 1.9)
+
+
+def test_other_pictures_are_tracked_under_their_own_name(
+    experiment: Path, tmp_path: Path, painter: Painter, mlflow_store: MlflowClient
+) -> None:
+    painter(tmp_path / "two photos" / "Green Coupe 2010" / "a.jpg", (30, 190, 40))
+    evaluate(experiment, tmp_path / "two photos", track="mlflow")
+    metrics = tracked(mlflow_store, experiment).data.metrics
+    assert metrics["two_photos.top_1"] == 1.0
+    assert "test.top_1" not in metrics

@@ -48,7 +48,8 @@ def ran(config: Path, finished: bool) -> None:
     folder.write_best({"checkpoint": "model.01-0.5000.keras"})
     folder.state.write_bytes(b"state")
     folder.logs.mkdir()
-    for name in ("model.01-0.5000.keras", "history.csv", "curves.png", "result.json", "report.html", "logs/events"):
+    tables = ("history.csv", "curves.png", "tracking.json", "result.json", "report.html")
+    for name in ("model.01-0.5000.keras", *tables, "logs/events"):
         (folder.path / name).write_text(name)
     (folder.path / "plots").mkdir()
     (folder.path / "plots" / "classes.png").write_text("plot")

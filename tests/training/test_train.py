@@ -1,5 +1,7 @@
 """The loop, run whole with a tiny network on drawn cars: what it writes, when it stops, and how it goes on."""
 
+from __future__ import annotations
+
 import csv
 import json
 import os
@@ -8,6 +10,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -20,7 +23,11 @@ from whichcar.errors import ConfigError, DataError, Interrupted, TrainingError
 from whichcar.training.experiment import ExperimentFolder
 from whichcar.training.hardware import prepare
 from whichcar.training.preparation import Network, load_pictures, network_from
+from whichcar.training.tracking import Tracking, tracking_of
 from whichcar.training.train import Run, Trained, train
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +78,7 @@ def tiny_network(path: Path, classes: int) -> Network:
     return network_from(saved, experiment, prepare("float32"))
 
 
-def run(path: Path, resume: bool = False) -> Run:
+def run(path: Path, resume: bool = False, tracking: Tracking | None = None) -> Run:
     """A run of the config with the tiny network; the caller closes `run.folder`."""
     experiment = read_experiment(path)
     folder = ExperimentFolder(path, experiment)
@@ -79,7 +86,7 @@ def run(path: Path, resume: bool = False) -> Run:
     try:
         pictures = load_pictures(experiment)
         network = tiny_network(path, len(pictures.tree.class_folders))
-        made = Run(experiment, folder, prepare("float32"), pictures, network)
+        made = Run(experiment, folder, prepare("float32"), pictures, network, tracking or Tracking(None))
         if going_on:
             made.restore()
     except TrainingError:
@@ -203,6 +210,46 @@ def test_a_finished_run_is_left_as_it_is(tree: Path, tmp_path: Path) -> None:
     before = {entry: entry.stat().st_mtime_ns for entry in first.folder.rglob("*") if entry.name != "lock"}
     assert train(path) == train(path, resume=True) == first
     assert before == {entry: entry.stat().st_mtime_ns for entry in first.folder.rglob("*") if entry.name != "lock"}
+
+
+def test_a_tracked_run_that_was_stopped_goes_on_in_the_same_run(
+    tree: Path, tmp_path: Path, mlflow_store: MlflowClient
+) -> None:
+    path = write(tmp_path / "exp", settings(tree))
+    stopped = run(path, tracking=tracking_of("mlflow", tmp_path / "exp"))
+    step = stopped._step
+
+    def stop_after(*batch: np.ndarray) -> None:
+        step(*batch)
+        if stopped.progress.epoch == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    stopped._step = stop_after  # type: ignore[method-assign]
+    with pytest.raises(Interrupted), stopped.tracking.training(stopped.folder.path):
+        stopped.train()
+    stopped.folder.close()
+    number = json.loads((tmp_path / "exp" / "tracking.json").read_text())["mlflow"]
+    assert mlflow_store.get_run(number).info.status == "KILLED"
+
+    resumed = run(path, resume=True, tracking=tracking_of("mlflow", tmp_path / "exp"))
+    with resumed.tracking.training(resumed.folder.path):
+        done = resumed.train()
+    resumed.folder.close()
+    logged = mlflow_store.get_run(number)
+    assert logged.info.status == "FINISHED"
+    assert logged.data.params["compile.optimizer.sgd.momentum"] == "0.9"
+    losses = mlflow_store.get_metric_history(number, "loss")
+    assert [one.step for one in losses] == [1, 2]
+    assert [one.value for one in losses] == pytest.approx([epoch.loss for epoch in done.history], rel=1e-5)
+
+
+def test_a_finished_run_is_tracked_afterwards(tree: Path, tmp_path: Path, mlflow_store: MlflowClient) -> None:
+    path = write(tmp_path / "exp", settings(tree))
+    first = trained(path)
+    assert train(path, track="mlflow") == first
+    number = json.loads((tmp_path / "exp" / "tracking.json").read_text())["mlflow"]
+    assert [one.step for one in mlflow_store.get_metric_history(number, "loss")] == [1, 2]
+    assert {file.path for file in mlflow_store.list_artifacts(number)} >= {"config.yml", "curves.png", "best.json"}
 
 
 def test_a_stopped_run_is_not_taken_up_with_other_pictures(drawn: Path, tmp_path: Path) -> None:

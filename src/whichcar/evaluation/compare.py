@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from whichcar import files
+from whichcar.config_file import as_texts
 from whichcar.errors import DataError
-from whichcar.evaluation.result import FILE, read_json
+from whichcar.evaluation.paired import LEVEL, Paired, paired
+from whichcar.evaluation.result import FILE
 
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
-HEAD = ("experiment", "top-1", "95 % interval", "top-5", "pictures", "epochs", "training", "images/s", "size", "seed")
+# What shows that a folder is an experiment.
+MARKS = ("config.yml", "resolved.json", FILE)
+# So many settings that differ still fit beside the others as columns.
+COLUMNS = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """One experiment as its files tell it; what a missing file would hold is empty."""
 
+    folder: Path
     name: str
     result: dict[str, Any]
     history: list[dict[str, str]]
@@ -30,29 +37,40 @@ class Row:
     best: dict[str, Any]
 
 
-def experiments_table(folders: Sequence[Path]) -> str:
+def experiments_table(folders: Sequence[Path], against: Path | None = None) -> str:
     """Return a Markdown table of the experiments among `folders`, in their order, and below it the commands.
 
-    An experiment is a folder with a config.yml or a result.json; anything else is passed over, so that
-    `experiments/*` can be given. What an experiment has not got yet is a dash. Where some differ in nothing but their
-    seed, a second table has the mean and the spread of each such group.
+    An experiment is a folder with a config.yml, a resolved.json or a result.json; anything else is passed over, so that
+    `experiments/*` can be given. What an experiment has not got yet is a dash; where one has not been evaluated, all
+    show their accuracy on validation. Settings that differ are columns where they are few, else lists below the table.
+    Where some differ in nothing but their seed, a second table has the mean and the spread of each such group.
+
+    Args:
+        folders: where to look.
+        against: an experiment that every other one is tested against, picture by picture, in a table of its own.
 
     Raises:
-        DataError: there is no experiment among them.
+        DataError: there is no experiment among them, or none that can be tested against `against`.
     """
-    rows = [_read(folder) for folder in folders if any((folder / name).is_file() for name in ("config.yml", FILE))]
+    if against is not None and against.resolve() not in [folder.resolve() for folder in folders]:
+        folders = [against, *folders]
+    rows = [_read(folder) for folder in folders if any((folder / name).is_file() for name in MARKS)]
     if not rows:
         raise DataError(
             f"{', '.join(map(str, folders)) or 'compare'}: no experiment there; give folders of `whichcar train`"
         )
-    lines = [_line(HEAD), _line(["---"] * 2 + ["---:"] * (len(HEAD) - 2))]
-    lines += [_line(_cells(row)) for row in rows]
+    differing = _differing(rows)
+    columns = _columns(rows) | (differing if len(differing) <= COLUMNS else {})
+    lines = _table(list(columns), list(zip(*columns.values(), strict=True)), left=2)
     lines += _means(rows)
+    lines += _tests(rows, against) if against is not None else []
     lines += ["", *(line for row in rows for line in _evidence(row))]
+    if len(differing) > COLUMNS:
+        lines += ["", "Settings that differ:", "", *_listed(rows, differing)]
     return "\n".join(lines)
 
 
-def write_table(readme: Path, folders: Sequence[Path], block: str = "") -> str:
+def write_table(readme: Path, folders: Sequence[Path], block: str = "", against: Path | None = None) -> str:
     """Put the table between the markers of a Markdown file, leaving the rest as it is, and return it.
 
     A file without markers gets them at its end; a missing one is made. A file with several tables has markers with a
@@ -61,7 +79,7 @@ def write_table(readme: Path, folders: Sequence[Path], block: str = "") -> str:
     Raises:
         DataError: no experiment, or a table without an end.
     """
-    table = experiments_table(folders)
+    table = experiments_table(folders, against)
     text = readme.read_text(encoding="utf-8") if readme.exists() else "# Experiments\n"
     begin, end = (mark.replace("results", f"results {block}".rstrip()) for mark in (BEGIN, END))
     if begin not in text:
@@ -76,7 +94,7 @@ def write_table(readme: Path, folders: Sequence[Path], block: str = "") -> str:
 
 def _read(folder: Path) -> Row:
     def content(name: str) -> dict[str, Any]:
-        return read_json(folder / name) if (folder / name).is_file() else {}
+        return files.read_json(folder / name) if (folder / name).is_file() else {}
 
     history: list[dict[str, str]] = []
     if (folder / "history.csv").is_file():
@@ -84,6 +102,7 @@ def _read(folder: Path) -> Row:
             history = list(csv.DictReader(file))
     resolved = content("resolved.json")
     return Row(
+        folder=folder,
         name=folder.resolve().name,
         result=content(FILE),
         history=history,
@@ -93,22 +112,96 @@ def _read(folder: Path) -> Row:
     )
 
 
-def _cells(row: Row) -> list[str]:
+def _columns(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """Return the columns that every table has, each with a cell for every experiment."""
+    cells = [_cells(row) for row in rows]
+    names = [name for name in cells[0] if name != "validation" or not all(row.result for row in rows)]
+    return {name: [one[name] for one in cells] for name in names}
+
+
+def _cells(row: Row) -> dict[str, str]:
     top_1, top_5 = row.result.get("top_1", {}), row.result.get("top_5", {})
     low_high = top_1.get("interval_95")
     size = row.result.get("image_size") or row.best.get("image_size")
     seconds, rate = _training(row.history)
+    validation = row.best.get("val_accuracy", math.nan)  # it is NaN too where no part was set aside
+    return {
+        "experiment": row.name,
+        "top-1": f"**{top_1['value']:.3f}**" if top_1 else "not evaluated",
+        "95 % interval": f"{low_high[0]:.3f}–{low_high[1]:.3f}" if low_high else "–",
+        "top-5": f"{top_5['value']:.3f}" if top_5 else "–",
+        "pictures": f"{top_1['of']} {row.result['data']['part']}" if top_1 else "–",
+        "validation": "–" if math.isnan(validation) else f"{validation:.3f}",
+        "epochs": _epochs(row),
+        "training": _duration(seconds) if seconds else "–",
+        "images/s": f"{rate:.1f}" if rate else "–",
+        "size": f"{size[0]} x {size[1]}" if size else "–",
+        "seed": str(row.settings.get("seed", "–")),
+    }
+
+
+def _differing(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """Return the settings, but for the seed, in which experiments differ, with the value of each or a dash.
+
+    An experiment without a resolved.json has dashes and makes no difference. A section that is off in some is told by
+    the settings inside it. `model.input_shape` says nothing that `data.image_size` does not.
+    """
+    known = [as_texts(row.settings) for row in rows]
+    trained = [settings for settings in known if settings]
+    names = list(dict.fromkeys(name for settings in trained for name in settings))
+    found = {}
+    for name in names:
+        is_section = any(other.startswith(f"{name}.") for other in names)
+        if is_section or name in ("seed", "model.input_shape"):
+            continue
+        if len({settings.get(name) for settings in trained}) > 1:
+            found[f"`{name}`"] = [settings.get(name, "–") for settings in known]
+    return found
+
+
+def _listed(rows: Sequence[Row], differing: dict[str, list[str]]) -> Iterator[str]:
+    """Yield a list item for each experiment with the settings that differ and that it has."""
+    for place, row in enumerate(rows):
+        told = [f"{name[:-1]}: {cells[place]}`" for name, cells in differing.items() if cells[place] != "–"]
+        if told:
+            yield f"- {row.name}: {', '.join(told)}"
+
+
+def _tests(rows: Sequence[Row], against: Path) -> list[str]:
+    """Return a table of the paired tests of all other experiments against one, and why some could not be tested."""
+    others = [row for row in rows if row.folder.resolve() != against.resolve()]
+    cells, problems = [], []
+    for row in others:
+        try:
+            cells.append([row.name, *_tested(paired(row.folder, against))])
+        except DataError as error:
+            cells.append([row.name, *["–"] * 6, "not tested"])
+            problems.append(error)
+    if len(problems) == len(others):
+        raise problems[0] if problems else DataError(f"{against}: nothing to test against it; give other experiments")
+    name = against.resolve().name
+    head = (f"against {name}", "points", "95 % interval", "gained", "lost", "p", "McNemar's test", "meaning")
     return [
-        row.name,
-        f"**{top_1['value']:.3f}**" if top_1 else "not evaluated",
-        f"{low_high[0]:.3f}–{low_high[1]:.3f}" if low_high else "–",
-        f"{top_5['value']:.3f}" if top_5 else "–",
-        f"{top_1['of']} {row.result['data']['part']}" if top_1 else "–",
-        _epochs(row),
-        _duration(seconds) if seconds else "–",
-        f"{rate:.1f}" if rate else "–",
-        f"{size[0]} x {size[1]}" if size else "–",
-        str(row.settings.get("seed", "–")),
+        "",
+        *_table(head, cells, left=1),
+        "",
+        f"Points are of accuracy; gained: told rightly here and wrongly by {name}, lost: the other way round. Better",
+        f"and worse (p below {LEVEL}) are said of these checkpoints on these pictures, not of other seeds; of",
+        "twenty such tests of equals one says so by chance.",
+        *(["", *(f"- {problem}" for problem in problems)] if problems else []),
+    ]
+
+
+def _tested(pair: Paired) -> list[str]:
+    low, high = pair.interval
+    return [
+        f"{100 * pair.difference:+.1f}",
+        f"{100 * low:+.1f} to {100 * high:+.1f}",
+        str(pair.gained),
+        str(pair.lost),
+        f"{pair.p_value:.4f}" if pair.p_value >= 1e-4 else "< 0.0001",
+        pair.test,
+        pair.verdict,
     ]
 
 
@@ -119,16 +212,16 @@ def _means(rows: Sequence[Row]) -> list[str]:
         if row.result and row.settings:
             same = {"settings": row.settings | {"seed": None}, "part": row.result["data"]["part"]}
             groups.setdefault(json.dumps(same, sort_keys=True), []).append(row)
-    lines = []
+    cells = []
     for group in groups.values():
         if len({row.settings.get("seed") for row in group}) > 1:
             shares = [row.result["top_1"]["value"] for row in group]
             mean, spread = f"**{statistics.mean(shares):.3f}**", f"{statistics.stdev(shares):.3f}"
             span = f"{min(shares):.3f}–{max(shares):.3f}"
             seeds = ", ".join(str(row.settings["seed"]) for row in group)
-            lines.append(_line([", ".join(row.name for row in group), mean, spread, span, seeds]))
+            cells.append([", ".join(row.name for row in group), mean, spread, span, seeds])
     head = ("same settings", "mean top-1", "standard deviation", "range", "seeds")
-    return ["", _line(head), _line(["---"] + ["---:"] * (len(head) - 1)), *lines] if lines else []
+    return ["", *_table(head, cells, left=1)] if cells else []
 
 
 def _epochs(row: Row) -> str:
@@ -173,6 +266,11 @@ def _evidence(row: Row) -> list[str]:
             f"the {part} pictures were used {often})"
         )
     return [f"- {row.name}: {'; '.join(parts)}"] if parts else []
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> list[str]:
+    """Return the lines of a Markdown table whose first columns, as many as `left`, are aligned to the left."""
+    return [_line(head), _line(["---"] * left + ["---:"] * (len(head) - left)), *map(_line, rows)]
 
 
 def _line(cells: Sequence[str]) -> str:

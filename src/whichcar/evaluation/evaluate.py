@@ -20,9 +20,10 @@ from whichcar.evaluation import metrics, plots
 from whichcar.evaluation.classifier import Classifier, Probabilities, best_of
 from whichcar.evaluation.part import Part, held_out, is_same_tree, labelled
 from whichcar.evaluation.report import write_report
-from whichcar.evaluation.result import FILE, Mistake, Origin, Result, as_text, read_json
+from whichcar.evaluation.result import FILE, Mistake, Origin, Result, as_text
 from whichcar.records import Prediction, Sample, Skipped
 from whichcar.training.experiment import versions
+from whichcar.training.tracking import tracking_of
 
 TOP = 5
 MISTAKES = 24
@@ -45,6 +46,7 @@ def evaluate(
     batch_size: int = 32,
     crop: bool = False,
     detector: str | None = None,
+    track: str | None = None,
 ) -> Result:
     """Ask an experiment's checkpoint about pictures it has not learnt from, and write down what it says.
 
@@ -54,6 +56,7 @@ def evaluate(
         batch_size: pictures the network sees at once.
         crop: cut every picture to its vehicle first.
         detector: the detector for that: a name or a file (default: the one that cut those trained on).
+        track: the tracking service that the result is logged to as well, such as `mlflow`.
 
     The files go into the experiment's folder. Other `data` than it was trained beside, a checkpoint file, or `crop` get
     a folder of their own under `evaluations/`, so that the experiment's own result stays.
@@ -61,7 +64,9 @@ def evaluate(
     Raises:
         CheckpointError: there is no usable checkpoint.
         DataError: the pictures are missing, none can be read, or their classes are not the checkpoint's.
+        TrackingError: the tracking service refuses; one that is down is warned of.
     """
+    tracking = tracking_of(track, _home(experiment))
     classifier = Classifier(experiment, crop, detector)
     recorded = Path(classifier.metadata.data_root)
     own = data is None or is_same_tree(data, recorded)
@@ -77,6 +82,7 @@ def evaluate(
     plots.plot_reliability(folder / "plots" / "reliability.png", result.reliability)
     write_report(result)
     result.write()
+    tracking.result(result.as_json(), folder)
     return result
 
 
@@ -202,6 +208,6 @@ def _origin(
 
 def _evaluated_before(home: Path, fingerprint: str) -> int:
     """Return how often this experiment has been evaluated on these very pictures, by any of its checkpoints."""
-    results = [read_json(path) for path in (home / FILE, *home.glob(f"evaluations/*/{FILE}")) if path.is_file()]
+    results = [files.read_json(path) for path in (home / FILE, *home.glob(f"evaluations/*/{FILE}")) if path.is_file()]
     counts = [r["data"]["evaluations"] for r in results if r.get("data", {}).get("fingerprint") == fingerprint]
     return max(counts, default=0)

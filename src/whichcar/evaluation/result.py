@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from whichcar.errors import DataError
 from whichcar.evaluation.metrics import ClassScore, Confusion, Share
 from whichcar.files import write_json
 from whichcar.records import Skipped
@@ -141,18 +139,3 @@ def _class(score: ClassScore) -> dict[str, Any]:
 def as_text(path: Path) -> str:
     """Return a path as text that can be written: bytes in it that are no UTF-8 become escapes such as `udcff`."""
     return path.as_posix().encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object that the program wrote.
-
-    Raises:
-        DataError: the file is no JSON object.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(f"{path}: not readable as JSON ({error}); delete it and make it again") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{path}: expected a JSON object; delete it and make it again")
-    return content

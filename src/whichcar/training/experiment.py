@@ -14,7 +14,7 @@ import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from whichcar.config import Experiment
 from whichcar.errors import ConfigError, TrainingError
@@ -24,8 +24,10 @@ from whichcar.training.hardware import Hardware
 from whichcar.training.state import NAME as STATE
 
 RESOLVED = "resolved.json"
+TRACKING = "tracking.json"
+Ending = Literal["finished", "stopped", "failed"]
 # What a run and its evaluation leave besides checkpoints, and `--overwrite` takes away.
-LEFT = ("history.csv", "curves.png", "environment.json", "result.json", "predictions.csv", "report.html")
+LEFT = ("history.csv", "curves.png", "environment.json", TRACKING, "result.json", "predictions.csv", "report.html")
 PACKAGES = ("whichcar", "keras", "tensorflow-cpu", "tensorflow", "jax", "numpy", "onnxruntime", "pillow")
 
 

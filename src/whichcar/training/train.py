@@ -36,6 +36,7 @@ from whichcar.training.preparation import (
 )
 from whichcar.training.state import load_state, save_state
 from whichcar.training.stopping import stop_asked
+from whichcar.training.tracking import Tracking, tracking_of
 from whichcar.training.validation import Score, score_sizes, validate
 from whichcar.training.watch import Watch
 
@@ -70,7 +71,11 @@ class Progress:
 
 
 def train(
-    config_path: str | Path, overrides: Sequence[str] = (), resume: bool = False, overwrite: bool = False
+    config_path: str | Path,
+    overrides: Sequence[str] = (),
+    resume: bool = False,
+    overwrite: bool = False,
+    track: str | None = None,
 ) -> Trained:
     """Train as a config says, into its experiment's folder; a finished run is left as it is.
 
@@ -79,9 +84,11 @@ def train(
         overrides: one-off settings such as `fit.epochs=3`.
         resume: go on from the last saved state, if there is one.
         overwrite: start anew in a folder that holds a run.
+        track: the tracking service that the run is logged to as well, such as `mlflow`.
 
     Raises:
         ConfigError, DataError, CheckpointError: a setting, the pictures or the given weights are not usable.
+        TrackingError: the tracking service refuses; one that is down is waited for instead.
         TrainingError: the folder is another run's, the loss is not a number, memory or disk is used up.
         Interrupted: Ctrl-C or SIGTERM; the state is saved.
     """
@@ -89,20 +96,9 @@ def train(
     folder = ExperimentFolder(Path(config_path), experiment)
     try:
         going_on = folder.open(resume, overwrite)
-        if folder.finished:
-            return _trained(folder)
-        hardware = prepare(experiment.hardware.precision)
-        import keras
-
-        keras.utils.set_random_seed(experiment.seed)
-        if experiment.hardware.exact:
-            make_deterministic()
-        pictures = load_pictures(experiment)
-        network = build_network(experiment, hardware, len(pictures.tree.class_folders))
-        run = Run(experiment, folder, hardware, pictures, network)
-        if going_on:
-            run.restore()
-        return run.train()
+        tracking = tracking_of(track, folder.path)
+        with tracking.training(folder.path):
+            return _trained(folder) if folder.finished else _train(experiment, folder, going_on, tracking)
     except OSError as error:
         if is_disk_full(error):
             raise TrainingError(
@@ -113,14 +109,35 @@ def train(
         folder.close()
 
 
+def _train(experiment: Experiment, folder: ExperimentFolder, going_on: bool, tracking: Tracking) -> Trained:
+    hardware = prepare(experiment.hardware.precision)
+    import keras
+
+    keras.utils.set_random_seed(experiment.seed)
+    if experiment.hardware.exact:
+        make_deterministic()
+    pictures = load_pictures(experiment)
+    network = build_network(experiment, hardware, len(pictures.tree.class_folders))
+    run = Run(experiment, folder, hardware, pictures, network, tracking)
+    if going_on:
+        run.restore()
+    return run.train()
+
+
 class Run:
     """One training run in memory."""
 
     def __init__(
-        self, experiment: Experiment, folder: ExperimentFolder, hardware: Hardware, pictures: Pictures, network: Network
+        self,
+        experiment: Experiment,
+        folder: ExperimentFolder,
+        hardware: Hardware,
+        pictures: Pictures,
+        network: Network,
+        tracking: Tracking,
     ) -> None:
         self.experiment, self.folder, self.hardware = experiment, folder, hardware
-        self.pictures, self.network = pictures, network
+        self.pictures, self.network, self.tracking = pictures, network, tracking
         self.sizes = sizes_of(experiment)
         self.batches = make_batches(experiment, pictures)
         self.progress = Progress()
@@ -136,6 +153,7 @@ class Run:
     def train(self) -> Trained:
         """Train to the end, or until a signal asks to stop."""
         self._describe(finished=False)
+        self.tracking.begin(self.history)
         histograms = self.experiment.fit.callbacks.tensor_board.histogram_freq
         events = EventLog(self.folder.logs, histograms, self.progress.epoch)
         try:
@@ -276,6 +294,7 @@ class Run:
         write_history(self.folder.path / HISTORY, self.history)
         draw_curves(self.folder.path / "curves.png", self.history, self.folder.path.name)
         events.add(epoch, self.network.computing)
+        self.tracking.epochs(self.history)
 
     def _look(self, epoch: Epoch) -> None:
         """Count epochs without improvement and lower the rate where that is asked for."""
