@@ -43,6 +43,7 @@ def drawn_large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
 def mlflow_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder for one database of MLflow, whose making takes seconds."""
     return tmp_path_factory.mktemp("mlflow")
