@@ -34,7 +34,7 @@ _COLOURS = {
 }  # told apart by the colour-blind
 _PARTS = (SUBSETS[0], VALIDATION, SUBSETS[1], "")
 _GREY, _LINE = "#808080", "rgba(128,128,128,.25)"
-_ASPECTS = np.round(np.arange(0.2, 4.05, 0.1), 1)
+_ASPECTS = np.round(np.arange(0.25, 4, 0.1), 2)  # square pictures in the middle of a bar
 _RGB = (("red", "#e05252"), ("green", "#3fa35b"), ("blue", "#4c8bd6"))
 
 
@@ -94,7 +94,10 @@ def size_chart(overview: Overview) -> Figure:
     }
     xs, ys = ([place[way] + (step - 1) / 2 for place in places] for way in (0, 1))
     trace = {"type": "scatter", "mode": "markers", "x": xs, "y": ys, "marker": marker}
-    return _figure([{**trace, "hovertext": told, "hoverinfo": "text"}], "width in pixels", "height in pixels")
+    figure = _figure([{**trace, "hovertext": told, "hoverinfo": "text"}], "width in pixels", "height in pixels")
+    figure.update_xaxes(rangemode="tozero")
+    figure.update_yaxes(rangemode="tozero")
+    return figure
 
 
 def aspect_chart(overview: Overview) -> Figure:
@@ -103,8 +106,8 @@ def aspect_chart(overview: Overview) -> Figure:
     edges = _ASPECTS
     aspects = np.clip(wide / np.maximum(high, 1), edges[0], edges[-1] - 1e-6)
     counts = np.histogram(aspects, edges)[0]
-    spans = [f"{a:.1f} to {b:.1f}" for a, b in itertools.pairwise(edges)]
-    spans[0], spans[-1] = f"below {edges[1]:.1f}", f"{edges[-2]:.1f} and more"
+    spans = [f"{low:.2f} to {high:.2f}" for low, high in itertools.pairwise(edges)]
+    spans[0], spans[-1] = f"below {edges[1]:.2f}", f"{edges[-2]:.2f} and more"
     told = [f"{span}: {count:,} pictures" for span, count in zip(spans, counts, strict=True)]
     figure = _columns(((edges[1:] + edges[:-1]) / 2).round(2).tolist(), counts.tolist(), told, "width by height")
     there = np.flatnonzero(counts)
@@ -158,7 +161,7 @@ def as_html(figure: Figure, name: str) -> str:
         include_plotlyjs=False,
         div_id=f"chart-{name}",
         default_height=f"{figure.layout.height}px",
-        config={"responsive": True, "displaylogo": False, "modeBarButtonsToRemove": ["lasso2d", "select2d"]},
+        config={"responsive": True, "displayModeBar": False},
     )
     return f"<div class=chart>{told}</div>"
 
@@ -180,7 +183,12 @@ def _bars_by_part(rows: dict[str, Counter[str]], notes: Sequence[str] = ()) -> F
     figure.update_layout(barmode="stack", bargap=0.25, hovermode="closest")
     figure.update_xaxes(side="top")
     # Numbers, with names for ticks: as categories, names equal in markup would be one bar, and "2012" a number.
-    ticks: dict[str, Any] = {"tickmode": "array", "tickvals": list(range(len(names))), "ticktext": names}
+    ticks: dict[str, Any] = {
+        "tickmode": "array",
+        "tickvals": list(range(len(names))),
+        "ticktext": names,
+        "tickfont": {"size": 11},
+    }
     figure.update_yaxes(**ticks, range=[len(names) - 0.4, -0.6], showgrid=False, automargin=True)
     return figure
 
@@ -207,7 +215,14 @@ def _figure(traces: Sequence[dict[str, Any]], across: str, up: str, legend: bool
             "height": height,
             "bargap": 0.08,
             "showlegend": legend,
-            "legend": {"orientation": "h", "y": 1, "yref": "container", "yanchor": "top", "x": 0},
+            "legend": {
+                "orientation": "h",
+                "y": 1,
+                "yref": "container",
+                "yanchor": "top",
+                "x": 0,
+                "traceorder": "normal",
+            },
             "xaxis": {**axis, "title": {"text": across}},
             "yaxis": {**axis, "title": {"text": up}},
             "dragmode": False,

@@ -103,8 +103,8 @@ def table(rows: list[tuple[str, str]]) -> str:
 
 _WARNINGS = (
     "; <b class=error>their classes differ</b>",
-    "; <b class=warning>one is to learn from, the other to test with</b>",
-    "; one is to learn from, the other for validation",
+    "; <b class=warning>one is in test, the other is not</b>",
+    "; one is in validation, the other in train",
     "",
 )
 

@@ -95,9 +95,10 @@ def _numbers(overview: Overview) -> Iterator[tuple[str, str]]:
         yield "pictures without a class", f"{outside:,}"
     there = overview.readable
     if len(there):
-        wide, high = (np.frombuffer(side, np.uint32)[there] for side in (overview.width, overview.height))
-        yield "width", f"{wide.min()} to {wide.max()}, in the middle {_median(wide)} pixels"
-        yield "height", f"{high.min()} to {high.max()}, in the middle {_median(high)} pixels"
+        for name, sides in (("width", overview.width), ("height", overview.height)):
+            pixels = np.frombuffer(sides, np.uint32)[there]
+            span = f"{pixels.min()} to {pixels.max()} pixels, in the middle {_median(pixels)}"
+            yield name, span if np.ptp(pixels) else f"{pixels[0]} pixels, all of them"
         yield "formats", _counts(dict(overview.formats.most_common()))
         yield "colours", _counts(dict(overview.modes.most_common()))
         if turned := overview.orientations.total() - overview.orientations[1]:
