@@ -52,7 +52,9 @@ def make_chart(overview: Overview) -> Figure:
         makes[parts.make] += overview.classes[name]
         classes[parts.make] += 1
     order = sorted(makes, key=lambda make: (-makes[make].total(), make))
-    return _bars_by_part({make: makes[make] for make in order}, [_counted(classes[make], "class") for make in order])
+    return _bars_by_part(
+        {make: makes[make] for make in order}, [_counted(classes[make], "class", "classes") for make in order]
+    )
 
 
 def year_chart(overview: Overview) -> Figure:
@@ -64,7 +66,7 @@ def year_chart(overview: Overview) -> Figure:
             pictures[parts.year] += overview.classes[name].total()
             classes[parts.year] += 1
     years = sorted(pictures)
-    told = [f"{year}: {pictures[year]:,} pictures, {_counted(classes[year], 'class')}" for year in years]
+    told = [f"{year}: {_pictures(pictures[year])}, {_counted(classes[year], 'class', 'classes')}" for year in years]
     figure = _columns(years, [pictures[year] for year in years], told, "year")
     figure.update_xaxes(tickformat="d")
     return figure
@@ -84,7 +86,7 @@ def size_chart(overview: Overview) -> Figure:
         points = Counter(cells)
     places = sorted(points, key=lambda place: -points[place])  # small points lie on large ones
     counts = np.array([points[place] for place in places])
-    told = [f"{_span(w, step)} x {_span(h, step)}: {points[w, h]:,} pictures" for w, h in places]
+    told = [f"{_span(w, step)} x {_span(h, step)}: {_pictures(points[w, h])}" for w, h in places]
     marker = {
         "size": 5 + 35 * np.sqrt(counts / counts.max(initial=1)),
         "sizemode": "diameter",
@@ -108,7 +110,7 @@ def aspect_chart(overview: Overview) -> Figure:
     counts = np.histogram(aspects, edges)[0]
     spans = [f"{low:.2f} to {high:.2f}" for low, high in itertools.pairwise(edges)]
     spans[0], spans[-1] = f"below {edges[1]:.2f}", f"{edges[-2]:.2f} and more"
-    told = [f"{span}: {count:,} pictures" for span, count in zip(spans, counts, strict=True)]
+    told = [f"{span}: {_pictures(count)}" for span, count in zip(spans, counts, strict=True)]
     figure = _columns(((edges[1:] + edges[:-1]) / 2).round(2).tolist(), counts.tolist(), told, "width by height")
     there = np.flatnonzero(counts)
     if len(there):  # no empty sides
@@ -121,7 +123,7 @@ def brightness_chart(overview: Overview) -> Figure:
     light = np.frombuffer(overview.brightness, np.float32)[overview.readable]
     counts, edges = np.histogram(light, 50, (0, 1))
     spans = zip(itertools.pairwise(edges), counts, strict=True)
-    told = [f"{low:.2f} to {high:.2f}: {count:,} pictures" for (low, high), count in spans]
+    told = [f"{low:.2f} to {high:.2f}: {_pictures(count)}" for (low, high), count in spans]
     return _columns(((edges[1:] + edges[:-1]) / 2).round(3).tolist(), counts.tolist(), told, "mean brightness")
 
 
@@ -240,8 +242,12 @@ def _span(start: int, step: int) -> str:
     return f"{start}" if step == 1 else f"{start}–{start + step - 1}"
 
 
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}es"
+def _counted(count: int, one: str, many: str) -> str:
+    return f"{count:,} {one if count == 1 else many}"
+
+
+def _pictures(count: int) -> str:
+    return _counted(count, "picture", "pictures")
 
 
 def _markup(name: str) -> str:

@@ -59,7 +59,7 @@ def look(data: str | Path, labels: str | Path | None = None, output: str | Path 
 
 def _sections(overview: Overview, seed: int) -> Iterator[str]:
     sections = {
-        "numbers": galleries.table(list(_numbers(overview))),
+        "numbers": galleries.table(numbers(overview)),
         "classes": _classes(overview),
         "makes and years": _makes(overview),
         "sizes and light": _sizes(overview),
@@ -75,6 +75,11 @@ def _sections(overview: Overview, seed: int) -> Iterator[str]:
     yield f"<nav>{links}</nav>"
     for place, title, content in told:
         yield f'<h2 id="{place}">{title}</h2>\n{content}'
+
+
+def numbers(overview: Overview) -> list[tuple[str, str]]:
+    """Return what there is, each number with its name."""
+    return list(_numbers(overview))
 
 
 def _numbers(overview: Overview) -> Iterator[tuple[str, str]]:
