@@ -59,19 +59,22 @@ def test_no_script_fails_and_nothing_is_refused(told: tuple[str, str]) -> None:
     assert not [line for line in told[1].splitlines() if "CONSOLE" in line]
 
 
-def test_the_browser_refuses_what_comes_from_outside(drawn: Path, tmp_path: Path) -> None:
-    page = look(drawn, output=tmp_path / "look.html")
+@pytest.fixture(scope="module")
+def framed(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """The page in a frame as wide as a telephone, with a picture put into it that lies elsewhere."""
+    folder = tmp_path_factory.mktemp("frame")
+    page, frame = look(drawn, output=folder / "look.html"), folder / "frame.html"
     outside = '<img src="http://127.0.0.1:9/a.png"></body>'
     page.write_text(page.read_text(encoding="utf-8").replace("</body>", outside), encoding="utf-8")
-    _, said = opened(page, tmp_path)
-    assert "violates the following Content Security Policy" in said
-
-
-def test_the_page_is_no_wider_than_a_telephone(drawn: Path, tmp_path: Path) -> None:
-    page = look(drawn, output=tmp_path / "look.html")
-    frame = tmp_path / "frame.html"
     measure = "document.title = this.contentWindow.document.documentElement.scrollWidth"
     frame.write_text(f'<iframe src="{page.name}" width=420 height=900 onload="{measure}"></iframe>')
-    document, _ = opened(frame, tmp_path, "--allow-file-access-from-files")
-    width = re.search(r"<title>(\d+)</title>", document)
+    return opened(frame, folder, "--allow-file-access-from-files")
+
+
+def test_the_browser_refuses_what_comes_from_outside(framed: tuple[str, str]) -> None:
+    assert "violates the following Content Security Policy" in framed[1]
+
+
+def test_the_page_is_no_wider_than_a_telephone(framed: tuple[str, str]) -> None:
+    width = re.search(r"<title>(\d+)</title>", framed[0])
     assert width and 300 < int(width[1]) <= 420
