@@ -12,6 +12,7 @@ COMMANDS = (
     "fetch",
     "check",
     "split",
+    "look",
     "crop",
     "detectors",
     "config",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from whichcar.config_file import load_config
     from whichcar.data.fetch import fetch
+    from whichcar.data.look import look
     from whichcar.data.split import split
     from whichcar.detection.crop import crop
     from whichcar.detection.detection import get_vehicle_coordinates
@@ -32,6 +33,7 @@ __all__ = [
     "fetch",
     "get_vehicle_coordinates",
     "load_config",
+    "look",
     "predict_from_folder",
     "split",
     "train",
@@ -46,6 +48,7 @@ _HOMES = {
     "fetch": "whichcar.data.fetch",
     "get_vehicle_coordinates": "whichcar.detection.detection",
     "load_config": "whichcar.config_file",
+    "look": "whichcar.data.look",
     "predict_from_folder": "whichcar.evaluation.predict",
     "split": "whichcar.data.split",
     "train": "whichcar.training.train",

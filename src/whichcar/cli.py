@@ -226,6 +226,30 @@ def split(data: Path, labels: Path, output: Path, validation: float, seed: int, 
     _say(summary.of_split(split_pictures(data, labels, output, validation, seed, keep_copies)))
 
 
+@whichcar.command()
+@click.argument("data", type=FOLDER)
+@click.argument("labels", type=FILE, required=False)
+@click.option("--output", type=FILE, help="The page (default: look.html in DATA).")
+@click.option("--seed", default=0, show_default=True, help="Of the pictures shown.")
+def look(data: Path, labels: Path | None, output: Path | None, seed: int) -> None:
+    """Show what DATA holds, as one page: classes, makes, years, sizes, light, samples, copies, what cannot be read.
+
+    DATA has a label file (LABELS, or car_dataset_labels.csv in it), is split or cut, holds one folder a class, or
+    pictures only. The page needs no other file and no network. A second run looks at new pictures only.
+
+    \b
+    Examples:
+      whichcar look data/car_ims_v1
+      whichcar look data data/car_dataset_labels.csv --output cars.html
+    """
+    from whichcar.data.look import look as look_at
+
+    try:
+        click.echo(f"page   {look_at(data, labels, output, seed)}")
+    except KeyboardInterrupt:
+        raise Interrupted(f"{data}: stopped; what was looked at is known\ngo on with the same command") from None
+
+
 @whichcar.command(cls=CropCommand)
 @click.argument("source", type=FOLDER, metavar="INPUT")
 @click.argument("output", type=FOLDER)

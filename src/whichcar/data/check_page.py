@@ -15,7 +15,6 @@ from whichcar.records import Finding
 PAGE = "check.html"
 SHOWN = 60  # pictures of each issue
 _LISTED = 200  # rows of an issue that has no pictures
-_BESIDE = "<style>.pair{grid-column:span 2}.pair>div{display:grid;grid-template-columns:1fr 1fr;gap:2px}</style>"
 
 
 def write_report(checked: Checked, output: Path) -> tuple[Path, Path]:
@@ -41,7 +40,7 @@ def _write_page(checked: Checked, path: Path) -> Path:
     rows = "".join(f"<tr>{_row(ISSUES[name], counts[name])}</tr>" for name in found)
     table = f"<div class=scroll><table>{rows}</table></div>" if found else "<p>Nothing was found.</p>"
     sections = (_section(checked, name) for name in track(found, "writing the page", unit="issues"))
-    return page.write_page(path, f"{collection.root.resolve().name}: check", [head, table, *sections], _BESIDE)
+    return page.write_page(path, f"{collection.root.resolve().name}: check", [head, table, *sections])
 
 
 def _row(issue: Issue, count: int) -> str:

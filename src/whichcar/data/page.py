@@ -34,6 +34,12 @@ def write_page(path: Path, title: str, parts: Iterable[str], head: str = "") -> 
     return path
 
 
+def embedded(content: str) -> str:
+    """Return a piece of a page with the page's look, for a notebook; the look stays inside the piece (CSS @scope)."""
+    style = STYLE.read_text(encoding="utf-8").replace(":root", ":scope").replace("body {", ":scope {")
+    return f"<div><style>@scope {{\n{style}}}</style>{content}</div>"
+
+
 def text(told: object) -> str:
     """Return a text for a page: what HTML would take for itself is escaped, and so are bytes that are no text."""
     return escape(readable(str(told)))

@@ -9,8 +9,8 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from whichcar.data import page
+from whichcar.data.boxes import FILE, read_boxes
 from whichcar.data.images import read_image
-from whichcar.detection.boxes import FILE, read_boxes
 from whichcar.errors import DataError, ImageError
 from whichcar.records import Crop
 

@@ -18,6 +18,15 @@ COLUMNS = ("path", "left", "top", "right", "bottom", "label", "score", "candidat
 _HEADER = ",".join(COLUMNS) + "\n"
 
 
+def table_of(folder: Path) -> Path | None:
+    """Return the boxes.csv of a folder that `whichcar crop` wrote; None where there is none, or a fetched one."""
+    path = folder / FILE
+    if not path.is_file():
+        return None
+    with _open(path) as file:
+        return path if file.readline() == _HEADER else None
+
+
 def read_boxes(path: Path) -> Iterator[Crop]:
     """Yield the rows of a boxes.csv; one that a stopped process has not finished writing is left out.
 
