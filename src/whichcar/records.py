@@ -51,7 +51,8 @@ class Finding:
     """Something that `check` found: a row of issues.csv.
 
     `path` is the picture, seen from the data folder with `/`, or a row's img_name, or a class's name; `issue` is a name
-    of `data.issues.ISSUES`; `other` is the picture it was compared with, if any.
+    of `data.issues.ISSUES`; `other` is the picture it was compared with, if any; findings that can be ranked
+    have a `rank`, 1 for the surest.
     """
 
     path: str
@@ -59,6 +60,7 @@ class Finding:
     severity: str
     detail: str
     other: str = ""
+    rank: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,9 @@ def _without_reverse(rows: Sequence[Finding]) -> Iterator[Finding]:
 
 
 def _spread(rows: Sequence[Finding], most: int) -> Iterator[Finding]:
-    """Yield at most so many rows, evenly from all of them."""
+    """Yield at most so many rows: the first where they are ranked, else evenly from all of them."""
+    if rows and rows[0].rank:
+        return iter(rows[:most])
     count = len(rows)
     return (row for place, row in enumerate(rows) if count <= most or place * most % count < most)
 

@@ -65,14 +65,17 @@ ISSUES = {
 _ORDER = {name: place for place, name in enumerate(ISSUES)}
 
 
-def finding(path: str, issue: str, detail: str, other: str = "", severity: str | None = None) -> Finding:
+def finding(path: str, issue: str, detail: str, other: str = "", severity: str | None = None, rank: int = 0) -> Finding:
     """Return a finding; its severity is that of the issue unless given."""
-    return Finding(path, issue, severity or ISSUES[issue].severity, detail, other)
+    return Finding(path, issue, severity or ISSUES[issue].severity, detail, other, rank)
 
 
 def ordered(findings: Iterable[Finding]) -> list[Finding]:
-    """Sort findings as the table has them: by issue, the gravest first, then by path."""
-    return sorted(findings, key=lambda one: (_ORDER[one.issue], SEVERITIES.index(one.severity), one.path, one.other))
+    """Sort findings as the table has them: by issue, the gravest first, then by rank and path."""
+    return sorted(
+        findings,
+        key=lambda one: (_ORDER[one.issue], SEVERITIES.index(one.severity), one.rank, one.path, one.other),
+    )
 
 
 def matching(findings: Iterable[Finding], names: Sequence[str], option: str) -> list[Finding]:

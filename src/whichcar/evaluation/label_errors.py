@@ -28,15 +28,17 @@ from whichcar.training.train import train
 log = logging.getLogger(__name__)
 
 FOLDER = "label_folds"
+SURE = 0.5  # probability of another class from which a label is more than a note
 
 
 def find_label_errors(data: Path, experiment: Path, folds: int | None = None) -> list[Finding]:
     """Return a finding for each picture whose label is likely wrong, the surest first.
 
-    Confident learning (Northcutt et al. 2021, the package cleanlab) on predictions for pictures the network has not
-    learnt from. Those are the test and the validation part, which the experiment itself is asked about. With `folds`
-    they are all pictures: as many networks are trained as the experiment was, each without one fold, in the
-    experiment's folder `label_folds/`; that takes as many times as long, and goes on where it was stopped.
+    Confident learning (Northcutt et al. 2021; the package cleanlab, where both of its ways to prune agree) on
+    predictions for pictures the network has not learnt from. Those are the test and the validation part, which the
+    experiment itself is asked about. With `folds` they are all pictures: as many networks are trained as the experiment
+    was, each without one fold, in the experiment's folder `label_folds/`; that takes as many times as long, and goes on
+    where it was stopped. How many of the suspected labels are wrong depends on how good the network is.
 
     Args:
         data: the tree the experiment was trained on.
@@ -83,8 +85,10 @@ def find_label_errors(data: Path, experiment: Path, folds: int | None = None) ->
     answers = np.stack(rows).astype(np.float64)
     answers /= answers.sum(axis=1, keepdims=True)
     labels = np.array([sample.class_index for sample in samples])
-    suspected = find_label_issues(labels, answers, return_indices_ranked_by="self_confidence", n_jobs=1)
-    return [_finding(tree, samples[number], answers[number]) for number in suspected]
+    suspected = find_label_issues(
+        labels, answers, filter_by="both", return_indices_ranked_by="normalized_margin", n_jobs=1
+    )
+    return [_finding(tree, samples[number], answers[number], rank) for rank, number in enumerate(suspected, start=1)]
 
 
 def _answers(network: Classifier, part: list[Sample]) -> Iterator[tuple[Sample, npt.NDArray[np.float32]]]:
@@ -94,13 +98,15 @@ def _answers(network: Classifier, part: list[Sample]) -> Iterator[tuple[Sample, 
             yield sample, item.probabilities
 
 
-def _finding(tree: Tree, sample: Sample, answer: npt.NDArray[np.float64]) -> Finding:
+def _finding(tree: Tree, sample: Sample, answer: npt.NDArray[np.float64], rank: int) -> Finding:
     said = int(answer.argmax())
     detail = (
         f"labelled {tree.class_names[sample.class_index]!r} ({answer[sample.class_index]:.0%}); "
         f"the network says {tree.class_names[said]!r} ({answer[said]:.0%})"
     )
-    return finding(sample.path.relative_to(tree.root).as_posix(), "label_error", detail)
+    severity = "warning" if answer[said] > SURE else "note"
+    path = sample.path.relative_to(tree.root).as_posix()
+    return finding(path, "label_error", detail, severity=severity, rank=rank)
 
 
 def _folds(experiment: Path, tree: Tree, folds: int) -> Iterator[tuple[Classifier, list[Sample]]]:
