@@ -285,6 +285,36 @@ def train(config: Path, overrides: tuple[str, ...], resume: bool, overwrite: boo
 
 
 @whichcar.command()
+@click.argument("file", type=FILE)
+@overrides_option
+@click.option(
+    "--storage", help="FILE.db, FILE.journal (shared disk) or postgresql://… (default: study.db beside the trials)."
+)
+def sweep(file: Path, overrides: tuple[str, ...], storage: str | None) -> None:
+    """Search for settings as FILE says: many trainings, each an experiment folder beside FILE.
+
+    Stopped or killed at any moment, the same command goes on; after the end it does nothing until FILE's budget is
+    raised. Started several times, also on other machines, with the same --storage, the processes share the trials.
+
+    \b
+    Examples:
+      whichcar sweep experiments/sweeps/fast.yml
+      whichcar sweep experiments/sweeps/fast.yml --set model.weights=data/resnet50_notop.h5
+      whichcar sweep experiments/sweeps/fast.yml --storage postgresql://user@host/studies
+    """
+    from whichcar import summary
+    from whichcar.training.sweep.driver import sweep as search
+
+    try:
+        _say(summary.of_swept(search(file, overrides, storage)))
+    except Interrupted as error:
+        options = [*(f"--set {shlex.quote(text)}" for text in overrides)]
+        options += ["--storage …"] if storage else []
+        command = " ".join(["whichcar sweep", shlex.quote(str(file)), *options])
+        raise Interrupted(f"{error}\ngo on with: {command}") from None
+
+
+@whichcar.command()
 @click.argument("experiment", type=FILE)
 @click.option("--data", type=FOLDER, help="Other pictures, one folder a class (default: the test part trained beside).")
 @crop_option

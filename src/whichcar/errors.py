@@ -29,6 +29,10 @@ class TrainingError(WhichcarError, RuntimeError):
     """Training cannot start or go on: foreign folder, NaN loss, memory or disk used up."""
 
 
+class SweepError(WhichcarError, RuntimeError):
+    """A search cannot start or go on: its study cannot be used, or its trials all fail alike."""
+
+
 class CheckpointError(WhichcarError, ValueError):
     """A checkpoint is missing, broken, or does not fit what is asked of it."""
 
