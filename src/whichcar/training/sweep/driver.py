@@ -20,7 +20,16 @@ from whichcar.training.sweep.owner import OWNER, Owner
 from whichcar.training.sweep.process import Launcher, LocalLauncher
 from whichcar.training.sweep.results import Results
 from whichcar.training.sweep.running import SECONDS, Ended, RunningTrial, trial_folder
-from whichcar.training.sweep.study import SURPLUS, draw, new_trial, one_at_a_time, open_study, open_trial, running
+from whichcar.training.sweep.study import (
+    SURPLUS,
+    draw,
+    errors_told,
+    new_trial,
+    one_at_a_time,
+    open_study,
+    open_trial,
+    running,
+)
 
 if TYPE_CHECKING:
     import optuna
@@ -72,16 +81,17 @@ def sweep(
         Interrupted: Ctrl-C or SIGTERM; running trials are saved and go on with the next call.
     """
     plan = read_plan(path, overrides)
-    with one_at_a_time(plan.folder):
-        study = open_study(plan, storage)
-    results = Results(plan, study)
-    driver = Driver(plan, study, launcher or LocalLauncher(), board or Board(plan), results)
-    try:
-        with stop_asked() as stop:
-            driver.run(stop)
-    finally:
-        driver.kill()
-        page = results.write_page()
+    with errors_told(storage or str(plan.folder)):
+        with one_at_a_time(plan.folder):
+            study = open_study(plan, storage)
+        results = Results(plan, study)
+        driver = Driver(plan, study, launcher or LocalLauncher(), board or Board(plan), results)
+        try:
+            with stop_asked() as stop:
+                driver.run(stop)
+        finally:
+            driver.kill()
+            page = results.write_page()
     return Swept(plan.folder, results.counts(), driver.ended, plan.sweep.objective.metric, *results.best(), page)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from whichcar.config_space import Plan, is_active
 from whichcar.config_sweep import Parameter, Pruner, Sampler
-from whichcar.errors import MissingExtraError, SweepError
+from whichcar.errors import MissingExtraError, SweepError, WhichcarError
 from whichcar.training.experiment import first_difference
 from whichcar.training.sweep.owner import OWNER, Owner
 
@@ -36,8 +36,8 @@ def open_study(plan: Plan, storage: str | None = None) -> optuna.Study:
             None for `study.db` in the sweep's folder.
 
     Raises:
-        SweepError: the storage cannot be reached, or holds trials of other settings under this name.
-        MissingExtraError: Optuna or the database's driver is not installed.
+        SweepError: the storage holds trials of other settings under this name.
+        MissingExtraError: Optuna is not installed.
     """
     try:
         import optuna
@@ -46,36 +46,54 @@ def open_study(plan: Plan, storage: str | None = None) -> optuna.Study:
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     where = storage or str(plan.folder / "study.db")
-    shown = where.rpartition("@")[2]  # a URL may hold a password
-    try:
-        study = optuna.create_study(
-            storage=_storage(where),
-            study_name=plan.name,
-            direction=plan.sweep.name_of_direction,
-            load_if_exists=True,
-            sampler=make_sampler(plan.sweep.sampler, 0),
-            pruner=make_pruner(plan.sweep.pruner, plan.epochs),
-        )
-        known = study.user_attrs.get(IDENTITY)
-        if known is None:
-            study.set_user_attr(IDENTITY, plan.identity())
-    except ImportError as error:
-        raise MissingExtraError(f"the driver of {where.partition(':')[0]}", "postgresql") from error
-    except optuna.exceptions.OptunaError as error:
-        raise SweepError(f"{shown}: cannot be used as a study ({_reason(error)})") from error
-    except (OSError, ValueError) as error:
-        raise SweepError(f"{shown}: is no study ({_reason(error)})") from error
-    except Exception as error:
-        if type(error).__module__.split(".")[0] not in ("sqlalchemy", "psycopg"):
-            raise
-        raise SweepError(f"{shown}: cannot be reached ({_reason(error)})") from error
-    if known is not None and known != json.loads(json.dumps(plan.identity())):
-        difference = first_difference(known, json.loads(json.dumps(plan.identity())))
+    study = optuna.create_study(
+        storage=_storage(where),
+        study_name=plan.name,
+        direction=plan.sweep.name_of_direction,
+        load_if_exists=True,
+        sampler=make_sampler(plan.sweep.sampler, 0),
+        pruner=make_pruner(plan.sweep.pruner, plan.epochs),
+    )
+    known, now = study.user_attrs.get(IDENTITY), json.loads(json.dumps(plan.identity()))
+    if known is None:
+        study.set_user_attr(IDENTITY, now)
+    elif known != now:
         raise SweepError(
-            f"{plan.path}: {shown} holds trials of other settings ({difference}); give the sweep another name, "
-            f"or remove {plan.folder} to begin anew"
+            f"{plan.path}: {_without_password(where)} holds trials of other settings ({first_difference(known, now)}); "
+            f"give the sweep another name, or remove {plan.folder} to begin anew"
         )
     return study
+
+
+@contextlib.contextmanager
+def errors_told(where: str) -> Iterator[None]:
+    """Turn what Optuna and the database raise into one line.
+
+    Args:
+        where: the storage.
+
+    Raises:
+        SweepError: the storage cannot be reached or used.
+        MissingExtraError: the database's driver is not installed.
+    """
+    try:
+        yield
+    except WhichcarError:
+        raise
+    except Exception as error:
+        if isinstance(error, ImportError) and "DB access module" in str(error):
+            raise MissingExtraError(f"the driver of {where.partition(':')[0]}", "postgresql") from error
+        if type(error).__module__.partition(".")[0] not in ("optuna", "sqlalchemy", "psycopg", "sqlite3", "json"):
+            raise
+        raise SweepError(
+            f"{_without_password(where)}: cannot be used as a study ({_reason(error)}); the same command goes on "
+            "once it can be reached"
+        ) from error
+
+
+def _without_password(where: str) -> str:
+    scheme, between, rest = where.partition("://")
+    return f"{scheme}{between}{rest.rpartition('@')[2]}"
 
 
 def _storage(where: str) -> BaseStorage:
