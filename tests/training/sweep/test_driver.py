@@ -93,7 +93,7 @@ def test_a_bad_trial_is_pruned_after_its_epoch_and_its_process_ended(sweeps: Swe
     sweeps.write_base(epochs=9)
     sweeps.write(
         space={"model.dropout_rate": [0.0, 0.9]},
-        sampler={"name": "grid", "seed": 1},
+        sampler={"name": "grid", "seed": 2},
         pruner={"name": "successive_halving"},
     )
     sweeps.run()
@@ -120,9 +120,7 @@ def test_a_grid_tries_every_combination_once(sweeps: Sweeps) -> None:
 
 def test_a_trial_that_fails_is_a_row_with_its_last_words_and_the_search_goes_on(sweeps: Sweeps) -> None:
     sweeps.write_base("crash")
-    sweeps.write(
-        space={"model.dropout_rate": [0.1, 0.2, 0.4]}, sampler={"name": "grid"}, budget={"trials": 3}
-    )
+    sweeps.write(space={"model.dropout_rate": [0.1, 0.2, 0.4]}, sampler={"name": "grid"}, budget={"trials": 3})
     swept = sweeps.run()
     assert swept.counts == {"failed": 2, "complete": 1}
     reasons = [row["reason"] for row in sweeps.rows if row["outcome"] == "failed"]
@@ -228,8 +226,8 @@ def test_a_journal_holds_a_study_too_also_after_its_last_line_was_cut_off(sweeps
 
 
 def test_the_driver_loads_no_framework_and_its_memory_does_not_grow(sweeps: Sweeps) -> None:
-    sweeps.write_base(seconds=0.0, epochs=1)
-    sweeps.write(budget={"trials": 30})
+    sweeps.write_base(seconds=0.001, epochs=1)
+    sweeps.write(budget={"trials": 16})
     code = f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
@@ -241,7 +239,7 @@ def measured(*arguments):
     used.append(int(open("/proc/self/statm").read().split()[1]) * 4096 / 1e6)
 Driver._settle = measured
 sweep({str(sweeps.file)!r}, launcher=LocalLauncher(lambda c: [sys.executable, {str(Path(__file__).with_name("trial_program.py"))!r}, str(c)]))
-print(used[9], used[-1], sorted({{"keras", "tensorflow", "jax", "torch"}} & sys.modules.keys()))
+print(used[5], used[-1], sorted({{"keras", "tensorflow", "jax", "torch"}} & sys.modules.keys()))
 """  # noqa: E501
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     early, late, loaded = out.split(maxsplit=2)
@@ -367,5 +365,7 @@ def test_a_driver_that_lost_its_trial_to_another_lets_it_go(sweeps: Sweeps, monk
 def test_a_config_that_trials_share_fixes_the_decoded_size(sweeps: Sweeps) -> None:
     sweeps.write(space={"data.image_size": [[32, 32], [48, 64]]}, sampler={"name": "grid"})
     sweeps.run()
-    sizes = [yaml.safe_load(path.read_text())["data"]["cache_size"] for path in sweeps.folder.glob("trial_*/config.yml")]
+    sizes = [
+        yaml.safe_load(path.read_text())["data"]["cache_size"] for path in sweeps.folder.glob("trial_*/config.yml")
+    ]
     assert sizes == [[48, 64], [48, 64]]
