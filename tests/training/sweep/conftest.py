@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import pytest
 import yaml
@@ -18,6 +17,7 @@ import yaml
 from whichcar.training.sweep.driver import Swept, sweep
 from whichcar.training.sweep.process import LocalLauncher
 
+Found = TypeVar("Found")
 PROGRAM = Path(__file__).with_name("trial_program.py")
 DRIVER = """
 import sys
@@ -51,7 +51,7 @@ class Sweeps:
         }
         (self.file.parent / "base.yml").write_text(yaml.safe_dump(base))
 
-    def write(self, **settings: Any) -> None:
+    def write(self, **settings: object) -> None:
         space = {"model.dropout_rate": {"low": 0.0, "high": 0.5}, "data.batch_size": [16, 32]}
         self.file.write_text(yaml.safe_dump({"base": "base.yml", "space": space, "budget": {"trials": 3}, **settings}))
 
@@ -74,7 +74,7 @@ class Sweeps:
         return [row["outcome"] for row in self.rows]
 
 
-def until(true: Callable[[], Any], seconds: float = 20.0) -> Any:
+def until(true: Callable[[], Found], seconds: float = 20.0) -> Found:
     """Wait until something is true (or not empty) and return it."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -104,7 +104,3 @@ def sweeps(tmp_path: Path) -> Iterator[Sweeps]:
     made = Sweeps(tmp_path)
     yield made
     assert trial_processes(made.folder) == []
-
-
-def read_json(path: Path) -> Any:
-    return json.loads(path.read_text())

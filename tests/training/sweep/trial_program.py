@@ -24,13 +24,12 @@ def main() -> None:
     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     asked: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
-    print("started", os.getpid())
     dropout, wrong = settings["model"]["dropout_rate"], settings["data"]["directory"]
     history = list(read_history(folder / "history.csv")) if (folder / "history.csv").exists() else []
     with (folder / "starts.txt").open("a") as starts:
         starts.write(f"{len(history)}\n")
     if wrong == "crash" and dropout < 0.3:
-        print(f"epoch 1\nerror: {folder}: the loss became nan in epoch 1, batch {dropout * 100:.0f}")
+        sys.stderr.write(f"epoch 1\nerror: {folder}: the loss became nan in epoch 1, batch {dropout * 100:.0f}\n")
         sys.exit(2)
     if wrong == "abort":
         os.abort()
