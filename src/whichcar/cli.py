@@ -378,7 +378,7 @@ def predict(
 @click.option("--write", type=FILE, help="Put the table into this Markdown file, between its markers.")
 @click.option("--block", default="", help="Name of the markers, for a file with several tables.")
 def compare(experiments: tuple[Path, ...], write: Path | None, block: str) -> None:
-    """Print one line an evaluated experiment, as a Markdown table (default: all under experiments/).
+    """Print one line an evaluated experiment or search, as a Markdown table (default: all under experiments/).
 
     \b
     Examples:
@@ -386,11 +386,12 @@ def compare(experiments: tuple[Path, ...], write: Path | None, block: str) -> No
       whichcar compare experiments/exp_002 experiments/exp_003
       whichcar compare --write experiments/README.md
       whichcar compare --write experiments/README.md --block crops experiments/crops/*_?
+      whichcar compare experiments/sweeps/show/grid experiments/sweeps/show/pruned
     """
-    from whichcar.evaluation.compare import experiments_table, write_table
+    from whichcar.evaluation.compare import comparison, write_table
 
     folders = experiments or sorted(Path("experiments").glob("*"))
-    click.echo(write_table(write, folders, block) if write else experiments_table(folders))
+    click.echo(write_table(write, folders, block) if write else comparison(folders))
 
 
 @whichcar.command()

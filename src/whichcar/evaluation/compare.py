@@ -12,6 +12,7 @@ from typing import Any
 
 from whichcar import files
 from whichcar.errors import DataError
+from whichcar.evaluation.compare_sweeps import is_search, searches_table
 from whichcar.evaluation.result import FILE, read_json
 
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
@@ -28,6 +29,15 @@ class Row:
     settings: dict[str, Any]
     environment: dict[str, Any]
     best: dict[str, Any]
+
+
+def comparison(folders: Sequence[Path]) -> str:
+    """Return a Markdown table of experiments, or of searches where the folders are those of `whichcar sweep`.
+
+    Raises:
+        DataError: there is neither, or both.
+    """
+    return searches_table(folders) if any(map(is_search, folders)) else experiments_table(folders)
 
 
 def experiments_table(folders: Sequence[Path]) -> str:
@@ -61,7 +71,7 @@ def write_table(readme: Path, folders: Sequence[Path], block: str = "") -> str:
     Raises:
         DataError: no experiment, or a table without an end.
     """
-    table = experiments_table(folders)
+    table = comparison(folders)
     text = readme.read_text(encoding="utf-8") if readme.exists() else "# Experiments\n"
     begin, end = (mark.replace("results", f"results {block}".rstrip()) for mark in (BEGIN, END))
     if begin not in text:

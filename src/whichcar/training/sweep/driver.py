@@ -109,6 +109,7 @@ class Driver:
     def run(self, stop: threading.Event) -> None:
         """Run trials until the budget is used up and nobody's trial is left, or a stop is asked for."""
         with self._board:
+            self._results.write_settings()
             self._results.write_table()
             while True:
                 for one in list(self._running):

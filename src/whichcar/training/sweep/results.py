@@ -5,16 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import shlex
+import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from whichcar.config_space import Plan
-from whichcar.files import write_text
-from whichcar.training.experiment import RESOLVED
+from whichcar.files import write_json, write_text
+from whichcar.training.experiment import RESOLVED, versions
 from whichcar.training.sweep.page import write_page
 from whichcar.training.sweep.running import EPOCHS, KILLS, REASON, SECONDS, trial_folder
 from whichcar.training.sweep.study import SURPLUS, running
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 TABLE = "trials.csv"
+SETTINGS = "sweep.json"
 COLUMNS = ("trial", "outcome", "value", "epochs", "seconds", "kills", "started", "reason")
 OUTCOMES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "running"}
 FRESH_SECONDS = 1.0
@@ -66,6 +69,19 @@ class Results:
         """Mean time of the ended trials."""
         ended = [trial for trial in self.trials() if trial.state.is_finished()]
         return sum(_seconds(trial) for trial in ended) / len(ended) if ended else None
+
+    def write_settings(self) -> None:
+        """Write sweep.json: what a comparison of searches tells beside the trials."""
+        sweep = self._plan.sweep
+        about = {
+            "command": _without_storage([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            "metric": sweep.objective.metric,
+            "maximize": sweep.objective.maximize,
+            "sampler": sweep.sampler.name,
+            "pruner": sweep.pruner.name,
+            "versions": versions(),
+        }
+        write_json(self._plan.folder / SETTINGS, about)
 
     def settle(self) -> None:
         """Write down what is known after a trial's end."""
@@ -125,6 +141,15 @@ class Results:
                 folder = trial_folder(self._plan, trial.number)
                 for checkpoint in (*folder.glob("*.h5"), *folder.glob("*.keras")):
                     checkpoint.unlink(missing_ok=True)
+
+
+def _without_storage(words: Sequence[str]) -> str:
+    """Return the command without the database's address, which may hold a password."""
+    kept = [word for word in words if not word.startswith("--storage=")]
+    if "--storage" in kept:
+        place = kept.index("--storage")
+        kept[place + 1 : place + 2] = ["..."]
+    return shlex.join(kept)
 
 
 def _cell(trial: FrozenTrial, name: str) -> Any:  # noqa: ANN401
