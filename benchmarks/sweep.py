@@ -3,9 +3,9 @@
 Command:  python benchmarks/sweep.py                    (two minutes)
 Expected: at most 3 seconds a trial.
 
-The same tiny training (drawn cars, 32 pixels, one epoch) is run by `whichcar train` and as a trial of `whichcar sweep`, in turns. The
-search is timed from the first trial's start to the last one's end as its trials.csv tells it, and in all: what is left is spent once,
-on starting and on the page of plots.
+The same tiny training (drawn cars, 32 pixels, one epoch) is run by `whichcar train` and as a trial of `whichcar sweep`,
+in turns. The search is timed from one trial's start to the next one's, as its trials.csv tells it, and in all: the
+difference is spent once, on starting and on the page of plots.
 """
 
 import csv

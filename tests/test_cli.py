@@ -8,7 +8,20 @@ import pytest
 from whichcar import cli
 from whichcar.errors import DataError, Interrupted
 
-COMMANDS = ("fetch", "split", "crop", "detectors", "config", "cache", "train", "evaluate", "predict", "compare", "demo")
+COMMANDS = (
+    "fetch",
+    "split",
+    "crop",
+    "detectors",
+    "config",
+    "cache",
+    "train",
+    "sweep",
+    "evaluate",
+    "predict",
+    "compare",
+    "demo",
+)
 HEAVY = ("numpy", "PIL", "pydantic", "yaml", "rich", "keras", "tensorflow", "jax", "matplotlib")
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from whichcar.evaluation.predict import predict_from_folder
     from whichcar.training.data_aug import create_data_aug_layer
     from whichcar.training.resnet50 import create_model
+    from whichcar.training.sweep.driver import sweep
     from whichcar.training.train import train
 
 __version__ = "0.1.0"
@@ -34,6 +35,7 @@ __all__ = [
     "load_config",
     "predict_from_folder",
     "split",
+    "sweep",
     "train",
 ]
 
@@ -48,6 +50,7 @@ _HOMES = {
     "load_config": "whichcar.config_file",
     "predict_from_folder": "whichcar.evaluation.predict",
     "split": "whichcar.data.split",
+    "sweep": "whichcar.training.sweep.driver",
     "train": "whichcar.training.train",
 }
 
