@@ -53,7 +53,8 @@ class Sweeps:
 
     def write(self, **settings: object) -> None:
         space = {"model.dropout_rate": {"low": 0.0, "high": 0.5}, "data.batch_size": [16, 32]}
-        self.file.write_text(yaml.safe_dump({"base": "base.yml", "space": space, "budget": {"trials": 3}, **settings}))
+        content = {"base": "base.yml", "space": space, "budget": {"trials": 3}, **settings}
+        self.file.write_text(yaml.safe_dump(content, sort_keys=False))
 
     def run(self, storage: str | None = None) -> Swept:
         return sweep(self.file, storage=storage, launcher=LocalLauncher(command))

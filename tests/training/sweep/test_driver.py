@@ -345,8 +345,8 @@ def test_a_driver_that_lost_its_trial_to_another_lets_it_go(sweeps: Sweeps, monk
     taken: list[int] = []
     show = driver.Board.show
 
-    def take(board: driver.Board, status: driver.Status) -> None:
-        show(board, status)
+    def take(board: driver.Board, status: driver.Status, last: bool = False) -> None:
+        show(board, status, last)
         if status.rows and status.rows[0].history and not taken:
             study = optuna.load_study(study_name="few", storage=f"sqlite:///{sweeps.folder / 'study.db'}")
             thief = Owner()

@@ -83,10 +83,10 @@ class Board:
         if self._live is not None:
             self._live.stop()
 
-    def show(self, status: Status) -> None:
-        """Draw the table anew where it moves."""
+    def show(self, status: Status, last: bool = False) -> None:
+        """Draw the table anew where it moves, twice a second and at the last."""
         now = time.monotonic()
-        if self._live is not None and now - self._drawn >= REDRAW_SECONDS:
+        if self._live is not None and (last or now - self._drawn >= REDRAW_SECONDS):
             self._drawn = now
             self._live.update(self._table(status), refresh=True)
 
@@ -135,7 +135,7 @@ class Board:
             values = ", ".join(f"{_short(name)} {_value(one)}" for name, one in row.values.items())
             epoch = f"{last.epoch if last else 0}/{row.epochs}"
             table.add_row(str(row.number), epoch, value, clock(row.seconds), Text(values))
-        if not status.rows:
+        if not status.rows and status.counts["running"]:
             table.add_row("", "", "", "", "waiting for trials of other processes")
         return table
 

@@ -119,6 +119,7 @@ class Driver:
                     self._stop()
                     raise Interrupted(f"{self._plan.folder}: stopped; running trials are saved")
                 if not self._fill() and not self._running and not running(self._study):
+                    self._board.show(self._status(), last=True)
                     return
                 self._board.show(self._status())
                 stop.wait(POLL_SECONDS)
