@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
 from whichcar.config import Experiment
 from whichcar.config_file import lay_over, parse_override, read_settings, read_yaml
 from whichcar.config_problems import Problem, check, kinds_of, report
-from whichcar.config_section import as_number, in_words, not_among, section_of, shown, suggestion
-from whichcar.config_sweep import Parameter, Sweep, not_a_label
+from whichcar.config_section import as_number, shown, suggestion
+from whichcar.config_sweep import Parameter, Sweep, mistakes, not_a_label
 from whichcar.errors import ConfigError
 
 DRAWS = 200  # combinations tried before anything runs
@@ -95,13 +94,13 @@ def read_plan(path: str | Path, overrides: Sequence[str] = ()) -> Plan:
     try:
         sweep = Sweep.model_validate(read_yaml(path))
     except ValidationError as error:
-        found = {_name(one): _said(one) for one in error.errors(include_url=False)}
-        raise report(path, [Problem(name, said) for name, said in found.items()]) from None
+        raise report(path, [Problem(name, said) for name, said in mistakes(error).items()]) from None
     settings = read_settings(path.parent / sweep.base)
     settings, problems = _with_common(settings, sweep.set)
+    if not problems:
+        settings, problems = _with_overrides(settings, overrides)
     if problems:
         raise report(path, problems)
-    settings = _with_overrides(path.parent / sweep.base, settings, overrides)
     integers = frozenset(name for name in sweep.space if int in kinds_of(name) and float not in kinds_of(name))
     space = {name: _as_numbers(name, one, name in integers) for name, one in sweep.space.items()}
     problems = list(_unmet(space))
@@ -195,18 +194,18 @@ def _with_common(settings: dict[str, Any], common: Mapping[str, Any]) -> tuple[d
     return settings, problems
 
 
-def _with_overrides(base: Path, settings: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+def _with_overrides(settings: dict[str, Any], overrides: Sequence[str]) -> tuple[dict[str, Any], list[Problem]]:
     """Lay `--set` over what base and `set` give together."""
-    if not overrides:
-        return settings
-    read_settings(base, overrides)  # tells what is wrong with them in the usual words
+    problems = []
     for override in overrides:
-        name, value = parse_override(override)
-        settings = lay_over(settings, name.split("."), value)
-    _, problems = check(settings)
-    if problems:
-        raise report(base, problems)
-    return settings
+        try:
+            name, value = parse_override(override)
+            settings = lay_over(settings, name.split("."), value)
+        except ValueError as error:
+            problems.append(Problem(f"--set {override}", str(error)))
+    if not problems:
+        problems = [Problem(one.name, f"{one.message} (from --set)") for one in check(settings)[1]]
+    return settings, problems
 
 
 def _unmet(space: Mapping[str, Parameter]) -> Iterator[Problem]:
@@ -293,35 +292,3 @@ def _with_one_cache(
 
 def _line(problem: Problem) -> str:
     return f"{problem.name}: {problem.message}"
-
-
-def _name(error: ErrorDetails) -> str:
-    """Return the dotted name of where a mistake in the sweep file is."""
-    return ".".join(str(part) for part in error["loc"] if not str(part).endswith("]")) or "file"
-
-
-def _said(error: ErrorDetails) -> str:
-    """Return what is wrong with a setting of the sweep file in plain words."""
-    kind = error["type"]
-    if kind == "extra_forbidden":
-        *place, name = map(str, error["loc"])
-        known = list(_section(place).model_fields)
-        return f"no such setting; {suggestion(name, known) or 'known are ' + ', '.join(known)}"
-    if kind == "missing":
-        return "is missing; write it"
-    if kind == "value_error":
-        return str(error["ctx"]["error"])
-    if kind == "literal_error":
-        return not_among(error["input"], error["ctx"]["expected"])
-    if kind == "too_short":
-        return "must not be empty"
-    return in_words(error)
-
-
-def _section(place: Sequence[str]) -> type[Any]:
-    here: type[Any] = Sweep
-    for key in place:
-        if here is Sweep and key == "space":
-            return Parameter
-        here = section_of(here.model_fields[key].annotation) or here
-    return here

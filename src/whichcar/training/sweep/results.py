@@ -145,7 +145,7 @@ class Results:
 
 def _without_storage(words: Sequence[str]) -> str:
     """Return the command without the database's address, which may hold a password."""
-    kept = [word for word in words if not word.startswith("--storage=")]
+    kept = ["--storage=..." if word.startswith("--storage=") else word for word in words]
     if "--storage" in kept:
         place = kept.index("--storage")
         kept[place + 1 : place + 2] = ["..."]
