@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,12 @@ def write_sweep(folder: Path, pictures: Path, trials: int, epochs: int) -> Path:
     return file
 
 
+def trial_of(pid: int) -> str:
+    """Name the trial that a process runs."""
+    words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+    return next(Path(word).parent.name for word in words if word.endswith("config.yml"))
+
+
 def rows(file: Path) -> list[dict[str, str]]:
     with (file.with_suffix("") / "trials.csv").open(newline="") as table:
         return list(csv.DictReader(table))
@@ -72,7 +79,7 @@ def test_the_command_trains_a_trial_to_an_experiment_that_can_be_evaluated(
 
 @pytest.mark.slow
 def test_twenty_trials_with_drivers_and_trials_killed_at_random_end_as_twenty(tmp_path: Path, pictures: Path) -> None:
-    """The driver dies five times and trials ten times, at moments drawn by chance."""
+    """The driver dies five times and trials ten times, no trial more than three times, at moments drawn by chance."""
     file = write_sweep(tmp_path, pictures, 20, 2)
     folder = file.with_suffix("")
     chance = random.Random(7)
@@ -86,12 +93,18 @@ def test_twenty_trials_with_drivers_and_trials_killed_at_random_end_as_twenty(tm
             stdout=log, stderr=log, env={**os.environ, "WHICHCAR_QUIET": "0"},
         )  # fmt: skip
 
+    killed: Counter[str] = Counter()
+
+    def mortal() -> list[tuple[int, str]]:
+        return [(pid, name) for pid in trial_processes(folder) if killed[name := trial_of(pid)] < 3]
+
     driver = start()
     for death in deaths:
-        time.sleep(chance.uniform(1, 20))
-        alive = until(lambda: trial_processes(folder), 60)
+        time.sleep(chance.uniform(1, 25))
         if death == "trial":
-            os.kill(alive[0], signal.SIGKILL)
+            pid, name = until(mortal, 200)[0]
+            os.kill(pid, signal.SIGKILL)
+            killed[name] += 1
         else:
             driver.kill()
             driver.wait()
@@ -101,7 +114,8 @@ def test_twenty_trials_with_drivers_and_trials_killed_at_random_end_as_twenty(tm
     found = rows(file)
     assert [row["trial"] for row in found] == [str(number) for number in range(20)]
     assert [row["outcome"] for row in found] == ["complete"] * 20
-    assert sum(int(row["kills"]) for row in found) == 10
+    assert sum(killed.values()) == 10
+    assert {f"trial_{int(row['trial']):04d}": int(row["kills"]) for row in found if row["kills"] != "0"} == killed
     assert len({row["compile.optimizer.sgd.learning_rate"] for row in found}) == 20
     assert sorted(path.name for path in folder.glob("trial_*")) == [f"trial_{number:04d}" for number in range(20)]
     for row in found:
