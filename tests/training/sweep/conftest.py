@@ -85,18 +85,19 @@ def until(true: Callable[[], Found], seconds: float = 20.0) -> Found:
     raise AssertionError(f"not so within {seconds} s: {true}")
 
 
-def trial_processes(folder: Path) -> list[int]:
-    """The processes that run a trial in this folder, those in front of it included."""
-    found = []
+def trial_processes(folder: Path) -> dict[int, str]:
+    """The processes that run a trial in this folder, those in front of it included, with the trial's name."""
+    found = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                words = (entry / "cmdline").read_bytes().split(b"\0")
+                words = (entry / "cmdline").read_text(errors="replace").split("\0")
                 dead = (entry / "stat").read_text().rpartition(")")[2].split()[0] in "ZX"
             except OSError:
                 continue
-            if not dead and any(word.startswith(bytes(folder)) and word.endswith(b"config.yml") for word in words):
-                found.append(int(entry.name))
+            trial = next((word for word in words if word.startswith(str(folder)) and word.endswith("config.yml")), None)
+            if trial and not dead:
+                found[int(entry.name)] = Path(trial).parent.name
     return found
 
 
@@ -104,4 +105,4 @@ def trial_processes(folder: Path) -> list[int]:
 def sweeps(tmp_path: Path) -> Iterator[Sweeps]:
     made = Sweeps(tmp_path)
     yield made
-    assert trial_processes(made.folder) == []
+    assert trial_processes(made.folder) == {}

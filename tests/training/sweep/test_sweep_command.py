@@ -48,12 +48,6 @@ def write_sweep(folder: Path, pictures: Path, trials: int, epochs: int) -> Path:
     return file
 
 
-def trial_of(pid: int) -> str:
-    """Name the trial that a process runs."""
-    words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
-    return next(Path(word).parent.name for word in words if word.endswith("config.yml"))
-
-
 def rows(file: Path) -> list[dict[str, str]]:
     with (file.with_suffix("") / "trials.csv").open(newline="") as table:
         return list(csv.DictReader(table))
@@ -96,7 +90,7 @@ def test_twenty_trials_with_drivers_and_trials_killed_at_random_end_as_twenty(tm
     killed: Counter[str] = Counter()
 
     def mortal() -> list[tuple[int, str]]:
-        return [(pid, name) for pid in trial_processes(folder) if killed[name := trial_of(pid)] < 3]
+        return [(pid, name) for pid, name in trial_processes(folder).items() if killed[name] < 3]
 
     driver = start()
     for death in deaths:
