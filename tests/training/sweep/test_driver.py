@@ -311,6 +311,8 @@ def test_ctrl_c_saves_says_how_to_go_on_and_the_next_call_does(sweeps: Sweeps) -
         _, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert f"go on with: whichcar sweep {sweeps.file} --set data.balanced=true\n" in err
+    (trial,) = optuna.load_study(study_name="few", storage=f"sqlite:///{sweeps.folder / 'study.db'}").trials
+    assert trial.user_attrs[OWNER] is None  # another machine may go on at once
     with sweeps.start("--set", "data.balanced=true") as process:
         assert process.wait(30) == 0
     (row,) = sweeps.rows

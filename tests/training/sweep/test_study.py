@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import sys
+
 import optuna
 import pytest
 
 from whichcar.config_space import read_plan
 from whichcar.config_sweep import Pruner, Sampler
+from whichcar.errors import MissingExtraError
 from whichcar.training.sweep.driver import Driver
 from whichcar.training.sweep.owner import OWNER, Owner
 from whichcar.training.sweep.results import _without_storage
@@ -96,6 +99,12 @@ def test_a_trial_begun_beyond_the_budget_on_another_disk_does_not_count(
     sweeps.write(budget={"trials": 4})
     assert sweeps.run().counts == {"complete": 4}
     assert [row["trial"] for row in sweeps.rows] == ["0", "1", "2", "4"]
+
+
+def test_without_optuna_the_line_that_installs_it_is_told(sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(MissingExtraError, match=r"optuna is not installed; .* 'whichcar\[sweep\]'"):
+        sweeps.run()
 
 
 def test_a_mark_is_there_from_a_trials_first_moment(sweeps: Sweeps) -> None:
