@@ -9,7 +9,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import optuna
 import pytest
 import yaml
 
@@ -227,7 +226,7 @@ def test_a_journal_holds_a_study_too_also_after_its_last_line_was_cut_off(sweeps
 
 def test_the_driver_loads_no_framework_and_its_memory_does_not_grow(sweeps: Sweeps) -> None:
     sweeps.write_base(seconds=0.001, epochs=1)
-    sweeps.write(budget={"trials": 16})
+    sweeps.write(budget={"trials": 10})
     code = f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
@@ -239,7 +238,7 @@ def measured(*arguments):
     used.append(int(open("/proc/self/statm").read().split()[1]) * 4096 / 1e6)
 Driver._settle = measured
 sweep({str(sweeps.file)!r}, launcher=LocalLauncher(lambda c: [sys.executable, {str(Path(__file__).with_name("trial_program.py"))!r}, str(c)]))
-print(used[5], used[-1], sorted({{"keras", "tensorflow", "jax", "torch"}} & sys.modules.keys()))
+print(used[3], used[-1], sorted({{"keras", "tensorflow", "jax", "torch"}} & sys.modules.keys()))
 """  # noqa: E501
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     early, late, loaded = out.split(maxsplit=2)
@@ -311,7 +310,7 @@ def test_ctrl_c_saves_says_how_to_go_on_and_the_next_call_does(sweeps: Sweeps) -
         _, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert f"go on with: whichcar sweep {sweeps.file} --set data.balanced=true\n" in err
-    (trial,) = optuna.load_study(study_name="few", storage=f"sqlite:///{sweeps.folder / 'study.db'}").trials
+    (trial,) = open_study(read_plan(sweeps.file, ("data.balanced=true",))).trials
     assert trial.user_attrs[OWNER] is None  # another machine may go on at once
     with sweeps.start("--set", "data.balanced=true") as process:
         assert process.wait(30) == 0
@@ -350,7 +349,7 @@ def test_a_driver_that_lost_its_trial_to_another_lets_it_go(sweeps: Sweeps, monk
     def take(board: driver.Board, status: driver.Status, last: bool = False) -> None:
         show(board, status, last)
         if status.rows and status.rows[0].history and not taken:
-            study = optuna.load_study(study_name="few", storage=f"sqlite:///{sweeps.folder / 'study.db'}")
+            study = open_study(read_plan(sweeps.file))
             thief = Owner()
             study._storage.set_trial_user_attr(study.trials[0]._trial_id, OWNER, thief.mark())
             taken.append(0)

@@ -22,6 +22,7 @@ from whichcar.training.sweep.results import Results
 from whichcar.training.sweep.running import SECONDS, Ended, RunningTrial, trial_folder
 from whichcar.training.sweep.study import (
     SURPLUS,
+    close_study,
     draw,
     errors_told,
     new_trial,
@@ -91,8 +92,10 @@ def sweep(
                 driver.run(stop)
         finally:
             driver.kill()
-            page = results.write_page()
-    return Swept(plan.folder, results.counts(), driver.ended, plan.sweep.objective.metric, *results.best(), page)
+            page = results.write_page(changed=driver.ended > 0)
+            counts, best = results.counts(), results.best()
+            close_study(study)
+    return Swept(plan.folder, counts, driver.ended, plan.sweep.objective.metric, *best, page)
 
 
 class Driver:

@@ -17,7 +17,7 @@ import yaml
 from whichcar.config_space import Plan
 from whichcar.files import write_json, write_text
 from whichcar.training.experiment import RESOLVED, versions
-from whichcar.training.sweep.page import write_page
+from whichcar.training.sweep.page import PAGE, write_page
 from whichcar.training.sweep.running import EPOCHS, KILLS, REASON, SECONDS, trial_folder
 from whichcar.training.sweep.study import SURPLUS, running
 
@@ -107,9 +107,12 @@ class Results:
             table.writerow([*row, *(_cell(trial, name) for name in self._plan.space)])
         write_text(self._plan.folder / TABLE, text.getvalue())
 
-    def write_page(self) -> Path | None:
-        """Write report.html; None where no trial has ended."""
+    def write_page(self, changed: bool) -> Path | None:
+        """Write report.html, where something changed or it is not there; None where no trial has ended."""
         self._read = -FRESH_SECONDS
+        page = self._plan.folder / PAGE
+        if not changed and page.exists():
+            return page
         if not any(trial.state.is_finished() for trial in self.trials()):
             return None
         self.write_table()

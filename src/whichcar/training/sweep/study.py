@@ -58,11 +58,22 @@ def open_study(plan: Plan, storage: str | None = None) -> optuna.Study:
     if known is None:
         study.set_user_attr(IDENTITY, now)
     elif known != now:
+        close_study(study)
         raise SweepError(
             f"{plan.path}: {_without_password(where)} holds trials of other settings ({first_difference(known, now)}); "
             f"give the sweep another name, or remove {plan.folder} to begin anew"
         )
     return study
+
+
+def close_study(study: optuna.Study) -> None:
+    """Close the connections to a database."""
+    from optuna.storages import RDBStorage
+
+    backend = getattr(study._storage, "_backend", study._storage)
+    if isinstance(backend, RDBStorage):
+        backend.remove_session()
+        backend.engine.dispose()
 
 
 @contextlib.contextmanager
@@ -99,6 +110,7 @@ def _without_password(where: str) -> str:
 def _storage(where: str) -> BaseStorage:
     from optuna.storages import JournalStorage, RDBStorage
     from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+    from sqlalchemy.pool import NullPool
 
     if "://" not in where and Path(where).suffix == ".journal":
         Path(where).parent.mkdir(parents=True, exist_ok=True)
@@ -111,7 +123,8 @@ def _storage(where: str) -> BaseStorage:
                 f"--storage {where}: must be FILE.db, FILE.journal or a URL such as postgresql://host/name"
             )
         Path(where).parent.mkdir(parents=True, exist_ok=True)
-        return RDBStorage(f"sqlite:///{Path(where).resolve()}", engine_kwargs={"connect_args": {"timeout": 60}})
+        options = {"connect_args": {"timeout": 60}, "poolclass": NullPool}  # a file is opened when it is needed
+        return RDBStorage(f"sqlite:///{Path(where).resolve()}", engine_kwargs=options)
     kind, rest = where.split("://", 1)
     kind = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}.get(kind, kind)
     return RDBStorage(f"{kind}://{rest}", engine_kwargs={"pool_pre_ping": True})
