@@ -79,13 +79,11 @@ def test_twenty_trials_with_drivers_and_trials_killed_at_random_end_as_twenty(tm
     chance = random.Random(7)
     deaths = ["driver"] * 5 + ["trial"] * 10
     chance.shuffle(deaths)
-    log = (tmp_path / "said.txt").open("w")
 
     def start() -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "whichcar", "sweep", str(file)],
-            stdout=log, stderr=log, env={**os.environ, "WHICHCAR_QUIET": "0"},
-        )  # fmt: skip
+        command = [sys.executable, "-m", "whichcar", "sweep", str(file)]
+        with (tmp_path / "said.txt").open("a") as log:
+            return subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "WHICHCAR_QUIET": "0"})
 
     killed: Counter[str] = Counter()
 
