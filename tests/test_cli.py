@@ -18,6 +18,7 @@ COMMANDS = (
     "config",
     "cache",
     "train",
+    "sweep",
     "evaluate",
     "predict",
     "compare",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from whichcar.evaluation.predict import predict_from_folder
     from whichcar.training.data_aug import create_data_aug_layer
     from whichcar.training.resnet50 import create_model
+    from whichcar.training.sweep.driver import sweep
     from whichcar.training.train import train
 
 __version__ = "0.1.0"
@@ -36,6 +37,7 @@ __all__ = [
     "look",
     "predict_from_folder",
     "split",
+    "sweep",
     "train",
 ]
 
@@ -51,6 +53,7 @@ _HOMES = {
     "look": "whichcar.data.look",
     "predict_from_folder": "whichcar.evaluation.predict",
     "split": "whichcar.data.split",
+    "sweep": "whichcar.training.sweep.driver",
     "train": "whichcar.training.train",
 }
 

@@ -402,6 +402,36 @@ def train(config: Path, overrides: tuple[str, ...], resume: bool, overwrite: boo
 
 
 @whichcar.command()
+@click.argument("file", type=FILE)
+@overrides_option
+@click.option(
+    "--storage", help="FILE.db, FILE.journal (shared disk) or postgresql://… (default: study.db beside the trials)."
+)
+def sweep(file: Path, overrides: tuple[str, ...], storage: str | None) -> None:
+    """Search for settings as FILE says: many trainings, each an experiment folder beside FILE.
+
+    Stopped or killed at any moment, the same command goes on; after the end it does nothing until FILE's budget is
+    raised. Started several times, also on other machines, with the same --storage, the processes share the trials.
+
+    \b
+    Examples:
+      whichcar sweep experiments/sweeps/fast.yml
+      whichcar sweep experiments/sweeps/fast.yml --set model.weights=data/resnet50_notop.h5
+      whichcar sweep experiments/sweeps/fast.yml --storage postgresql://user@host/studies
+    """
+    from whichcar import summary
+    from whichcar.training.sweep.driver import sweep as search
+
+    try:
+        _say(summary.of_swept(search(file, overrides, storage)))
+    except Interrupted as error:
+        options = [*(f"--set {shlex.quote(text)}" for text in overrides)]
+        options += ["--storage …"] if storage else []
+        command = " ".join(["whichcar sweep", shlex.quote(str(file)), *options])
+        raise Interrupted(f"{error}\ngo on with: {command}") from None
+
+
+@whichcar.command()
 @click.argument("experiment", type=FILE)
 @click.option("--data", type=FOLDER, help="Other pictures, one folder a class (default: the test part trained beside).")
 @crop_option
@@ -469,9 +499,10 @@ def predict(
 @click.option("--write", type=FILE, help="Put the table into this Markdown file, between its markers.")
 @click.option("--block", default="", help="Name of the markers, for a file with several tables.")
 def compare(experiments: tuple[Path, ...], against: Path | None, write: Path | None, block: str) -> None:
-    """Print one line an experiment, as a Markdown table (default: all under experiments/), with settings that differ.
+    """Print one line an experiment or search, as a Markdown table (default: all under experiments/).
 
-    With --against: the difference of each to that one in points, with its interval and McNemar's test.
+    Settings that differ are shown. With --against: the difference of each to that one in points, with its interval and
+    McNemar's test.
 
     \b
     Examples:
@@ -480,11 +511,12 @@ def compare(experiments: tuple[Path, ...], against: Path | None, write: Path | N
       whichcar compare experiments/* --against experiments/exp_003
       whichcar compare --write experiments/README.md
       whichcar compare --write experiments/README.md --block crops experiments/crops/*_?
+      whichcar compare experiments/sweeps/show/grid experiments/sweeps/show/pruned
     """
-    from whichcar.evaluation.compare import experiments_table, write_table
+    from whichcar.evaluation.compare import comparison, write_table
 
     folders = experiments or sorted(Path("experiments").glob("*"))
-    click.echo(write_table(write, folders, block, against) if write else experiments_table(folders, against))
+    click.echo(write_table(write, folders, block, against) if write else comparison(folders, against))
 
 
 @whichcar.command()

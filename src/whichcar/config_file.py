@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
 from whichcar.config import Callbacks, Experiment, Optimizer
+from whichcar.config_augmentations import AUGMENTATIONS
 from whichcar.config_problems import Problem, check, report
 from whichcar.config_section import Section
 from whichcar.errors import ConfigError
 
 Origin = Literal["default", "file", "--set"]
+# What null takes away, by the section it stands in.
+_TAKEN_AWAY: dict[tuple[str, ...], Collection[str]] = {
+    ("fit", "callbacks"): Callbacks.model_fields,
+    ("model", "data_aug_layer"): AUGMENTATIONS,
+}
 
 
 class _Loader(yaml.SafeLoader):
@@ -39,7 +45,7 @@ def load_config(path: str | Path) -> dict[str, Any]:
     Raises:
         ConfigError: (a ValueError) the file cannot be read, holds no settings, or lacks one of the three.
     """
-    raw = _read(Path(path))
+    raw = read_yaml(Path(path))
     missing = [key for key in ("seed", "data") if raw.get(key) is None]
     data = raw.get("data")
     if data is not None and (not isinstance(data, dict) or data.get("directory") in (None, "")):
@@ -62,6 +68,15 @@ def read_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
     return _resolve(path, overrides)[0]
 
 
+def read_settings(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Return what a YAML file and the overrides say, as they are written, once it is known to be right.
+
+    Raises:
+        ConfigError: as `read_experiment`.
+    """
+    return _resolve(path, overrides)[1]
+
+
 def settings_with_origin(path: str | Path, overrides: Sequence[str] = ()) -> list[tuple[str, Any, Origin]]:
     """Return (dotted name, value, origin) of every setting that is in force, in the order of the README's table.
 
@@ -70,7 +85,7 @@ def settings_with_origin(path: str | Path, overrides: Sequence[str] = ()) -> lis
     Raises:
         ConfigError: as `read_experiment`.
     """
-    experiment, origins = _resolve(path, overrides)
+    experiment, _, origins = _resolve(path, overrides)
     return [(name, value, origins.get(name, "default")) for name, value in leaves(experiment)]
 
 
@@ -91,15 +106,15 @@ def as_texts(settings: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _resolve(path: str | Path, overrides: Sequence[str]) -> tuple[Experiment, dict[str, Origin]]:
+def _resolve(path: str | Path, overrides: Sequence[str]) -> tuple[Experiment, dict[str, Any], dict[str, Origin]]:
     """Read, lay over, check."""
-    raw = _read(Path(path))
+    raw = read_yaml(Path(path))
     origins: dict[str, Origin] = dict.fromkeys((name for name, _ in leaves(raw)), "file")
     problems = []
     for override in overrides:
         try:
-            name, value = _parse(override)
-            raw = _lay_over(raw, name.split("."), value)
+            name, value = parse_override(override)
+            raw = lay_over(raw, name.split("."), value)
         except ValueError as error:
             problems.append(Problem(f"--set {override}", str(error)))
             continue
@@ -110,7 +125,7 @@ def _resolve(path: str | Path, overrides: Sequence[str]) -> tuple[Experiment, di
     problems += [_with_origin(problem, origins) for problem in more]
     if experiment is None or problems:
         raise report(path, problems)
-    return experiment, origins
+    return experiment, raw, origins
 
 
 def _with_origin(problem: Problem, origins: dict[str, Origin]) -> Problem:
@@ -124,8 +139,12 @@ def _with_origin(problem: Problem, origins: dict[str, Origin]) -> Problem:
     return Problem(problem.name, f"{problem.message} (from --set){how}")
 
 
-def _parse(override: str) -> tuple[str, Any]:
-    """Split `fit.epochs=3` into the name and the value, which is read as YAML."""
+def parse_override(override: str) -> tuple[str, Any]:
+    """Split `fit.epochs=3` into the name and the value, which is read as YAML.
+
+    Raises:
+        ValueError: it is not written so.
+    """
     name, equals, text = override.partition("=")
     name = name.strip()
     if not equals or not all(part.strip() for part in name.split(".")):
@@ -136,25 +155,32 @@ def _parse(override: str) -> tuple[str, Any]:
         raise ValueError(f"the value is not YAML: {_reason(error)}") from None
 
 
-def _lay_over(raw: dict[str, Any], keys: Sequence[str], value: Any, before: tuple[str, ...] = ()) -> dict[str, Any]:  # noqa: ANN401
+def lay_over(raw: dict[str, Any], keys: Sequence[str], value: Any, before: tuple[str, ...] = ()) -> dict[str, Any]:  # noqa: ANN401
     """Return the settings with one changed, copied along the way: what an alias shares stays as it was elsewhere.
 
-    Null takes a callback away, since no line can be deleted from here.
+    Null takes a callback or an augmentation layer away, since no line can be deleted from here.
+
+    Raises:
+        ValueError: on the way stands something that is no section.
     """
     key, *rest = keys
     if not rest:
-        if value is None and before == ("fit", "callbacks") and key in Callbacks.model_fields:
+        if value is None and key in _TAKEN_AWAY.get(before, ()):
             return {other: kept for other, kept in raw.items() if other != key}
         return raw | {key: value}
     inner = {} if raw.get(key) is None else raw[key]
     here = (*before, key)
     if not isinstance(inner, dict):
         raise ValueError(f"{'.'.join(here)} has no settings inside; set it whole")
-    return raw | {key: _lay_over(inner, rest, value, here)}
+    return raw | {key: lay_over(inner, rest, value, here)}
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """Return what the file holds, if it holds settings."""
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return what the file holds, if it holds settings.
+
+    Raises:
+        ConfigError: it cannot be read, is not YAML, or holds something else.
+    """
     try:
         raw = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:

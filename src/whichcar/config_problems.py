@@ -15,7 +15,7 @@ from pydantic_core import ErrorDetails
 
 from whichcar.config import Experiment, contradictions
 from whichcar.config_augmentations import AllAugmentations
-from whichcar.config_section import Section, in_words, not_among, section_of, shown, suggestion
+from whichcar.config_section import Section, in_words, not_among, scalars, section_of, shown, suggestion
 from whichcar.config_table import describe_settings
 from whichcar.errors import ConfigError
 
@@ -60,6 +60,12 @@ def check(raw: dict[str, Any]) -> tuple[Experiment | None, list[Problem]]:
     clashes = [(names, why) for names, why in contradictions(experiment) if not any(_inside(n, removed) for n in names)]
     problems += [Problem(names[0], why) for names, why in clashes]
     return (None if problems else experiment), problems
+
+
+def kinds_of(name: str) -> set[type]:
+    """Return the simple types that a setting, by its dotted name, may have; none where there is no such setting."""
+    field = _field(tuple(name.split(".")))
+    return scalars(field.annotation) if field else set()
 
 
 def _with_text_keys(value: Any) -> Any:  # noqa: ANN401

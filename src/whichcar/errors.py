@@ -37,6 +37,10 @@ class TrackingError(WhichcarError, RuntimeError):
     """A tracking service refuses, or does not know the run that an experiment had there."""
 
 
+class SweepError(WhichcarError, RuntimeError):
+    """A search cannot start or go on: its study cannot be used, or its trials all fail alike."""
+
+
 class CheckpointError(WhichcarError, ValueError):
     """A checkpoint is missing, broken, or does not fit what is asked of it."""
 

@@ -97,9 +97,9 @@ class Bar:
         if rate > 0:
             parts.append(f"{_number(rate)} {self.unit}/s")
         if ended:
-            parts.append(f"{_clock(now - self._start)} in all")
+            parts.append(f"{clock(now - self._start)} in all")
         elif rate > 0 and self.total is not None:
-            parts.append(f"{_clock(max(0, self.total - self.done) / rate)} left")
+            parts.append(f"{clock(max(0, self.total - self.done) / rate)} left")
         parts += [
             f"{name} {shown if isinstance(shown, str) else _number(shown)}" for name, shown in self._shown.items()
         ]
@@ -127,7 +127,8 @@ def _rich_bar(label: str, total: int | None) -> tuple[Progress, TaskID]:
     return progress, progress.add_task(escape(label), total=total, text="")
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Return such as `2:53` or `1:02:53`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

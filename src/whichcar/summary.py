@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from whichcar.data.packed import CacheInfo
     from whichcar.data.split import Split
     from whichcar.records import Crop, Finding
+    from whichcar.training.sweep.driver import Swept
 
 _SHOWN = 10
 _CLASSES_SHOWN = 20
@@ -148,6 +149,21 @@ def of_setting_table(settings: Iterable[Setting]) -> Iterator[str]:
     for setting in settings:
         name = f"`{setting.name}`"
         yield f"| {' | '.join([name, *(cell.replace('|', chr(92) + '|') for cell in setting[1:])])} |"
+
+
+def of_swept(swept: Swept) -> Iterator[str]:
+    """Tell what a search led to and what to type next."""
+    said = ", ".join(f"{count} {outcome}" for outcome, count in swept.counts.items())
+    yield f"{swept.folder}: {said or 'no trial'}"
+    if not swept.new:
+        yield "  nothing to do: the budget is used up; raise budget.trials or budget.minutes to go on"
+    if swept.best is not None:
+        yield f"  best: trial {swept.best}, {swept.metric} {swept.value:.4f}"
+    yield f"table   {swept.folder / 'trials.csv'}"
+    if swept.report:
+        yield f"report  {swept.report}"
+    if swept.config:
+        yield f"next: {shlex.join(['whichcar', 'train', str(swept.config)])}"
 
 
 def of_caches(root: Path, caches: Sequence[CacheInfo]) -> Iterator[str]:

@@ -14,6 +14,7 @@ from typing import Any
 from whichcar import files
 from whichcar.config_file import as_texts
 from whichcar.errors import DataError
+from whichcar.evaluation.compare_sweeps import is_search, searches_table
 from whichcar.evaluation.paired import LEVEL, Paired, paired
 from whichcar.evaluation.result import FILE
 
@@ -35,6 +36,19 @@ class Row:
     settings: dict[str, Any]
     environment: dict[str, Any]
     best: dict[str, Any]
+
+
+def comparison(folders: Sequence[Path], against: Path | None = None) -> str:
+    """Return a Markdown table of experiments, or of searches where the folders are those of `whichcar sweep`.
+
+    Raises:
+        DataError: there is neither, or both, or searches are to be tested against each other.
+    """
+    if not any(map(is_search, folders)):
+        return experiments_table(folders, against)
+    if against is not None:
+        raise DataError(f"--against {against}: searches are not tested against each other; give experiments")
+    return searches_table(folders)
 
 
 def experiments_table(folders: Sequence[Path], against: Path | None = None) -> str:
@@ -79,7 +93,7 @@ def write_table(readme: Path, folders: Sequence[Path], block: str = "", against:
     Raises:
         DataError: no experiment, or a table without an end.
     """
-    table = experiments_table(folders, against)
+    table = comparison(folders, against)
     text = readme.read_text(encoding="utf-8") if readme.exists() else "# Experiments\n"
     begin, end = (mark.replace("results", f"results {block}".rstrip()) for mark in (BEGIN, END))
     if begin not in text:

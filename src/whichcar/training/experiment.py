@@ -58,7 +58,7 @@ class ExperimentFolder:
         elif record.exists():
             known = json.loads(record.read_text(encoding="utf-8"))
             if known["settings"] != self._settings:
-                difference = _first_difference(known["settings"], self._settings)
+                difference = first_difference(known["settings"], self._settings)
                 raise TrainingError(
                     f"{self.path}: holds a run with other settings ({difference}); use a folder of its own "
                     "for each experiment, or --overwrite to start anew"
@@ -172,9 +172,10 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _first_difference(known: Any, now: Any, path: str = "") -> str:  # noqa: ANN401
+def first_difference(known: Any, now: Any, path: str = "") -> str:  # noqa: ANN401
+    """Return the first setting in which two nested settings differ, with both values."""
     if isinstance(known, dict) and isinstance(now, dict):
         for key in sorted(known.keys() | now.keys()):
             if known.get(key) != now.get(key):
-                return _first_difference(known.get(key), now.get(key), f"{path}.{key}".lstrip("."))
+                return first_difference(known.get(key), now.get(key), f"{path}.{key}".lstrip("."))
     return f"{path}: {known} there, {now} here"

@@ -1,0 +1,76 @@
+"""Searches side by side: a table made from the trials.csv and sweep.json that they left."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from whichcar.errors import DataError
+from whichcar.files import read_json
+
+TABLE, SETTINGS = "trials.csv", "sweep.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """One search as its files tell it. `minutes` are those of all trials together, `best` the best complete trial's."""
+
+    name: str
+    settings: dict[str, Any]
+    outcomes: Counter[str]
+    epochs: int
+    minutes: float
+    best: float | None
+
+
+def is_search(folder: Path) -> bool:
+    """True when the folder is one that `whichcar sweep` wrote."""
+    return (folder / SETTINGS).is_file() and (folder / TABLE).is_file()
+
+
+def searches_table(folders: Sequence[Path]) -> str:
+    """Return a Markdown table of searches in their order, and below it their commands.
+
+    Raises:
+        DataError: a folder is no search's.
+    """
+    other = next((folder for folder in folders if not is_search(folder)), None)
+    if other is not None:
+        raise DataError(f"{other}: is no search; give either folders of `whichcar sweep` or those of `whichcar train`")
+    searches = [_read(folder) for folder in folders]
+    metrics = {search.settings["metric"] for search in searches}
+    best_of = f"best {' or '.join(sorted(metrics))}"
+    counted = ("trials", "complete", "pruned", "failed", best_of, "epochs", "minutes of trials", "share of the longest")
+    head = ("search", "sampler", "pruner", *counted)
+    longest = max(search.minutes for search in searches) or 1.0
+    lines = [_line(head), _line(["---"] * 3 + ["---:"] * (len(head) - 3))]
+    for search in searches:
+        counts = (search.outcomes.total(), *(search.outcomes[name] for name in ("complete", "pruned", "failed")))
+        best = "–" if search.best is None else f"**{search.best:.3f}**"
+        cost = (str(search.epochs), f"{search.minutes:.1f}", f"{search.minutes / longest:.2f}")
+        who = (search.name, search.settings["sampler"], search.settings["pruner"])
+        lines.append(_line([*who, *map(str, counts), best, *cost]))
+    return "\n".join([*lines, "", *(f"- {search.name}: `{search.settings['command']}`" for search in searches)])
+
+
+def _read(folder: Path) -> Search:
+    settings = read_json(folder / SETTINGS)
+    with (folder / TABLE).open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    values = [float(row["value"]) for row in rows if row["outcome"] == "complete"]
+    return Search(
+        name=folder.resolve().name,
+        settings=settings,
+        outcomes=Counter(row["outcome"] for row in rows),
+        epochs=sum(int(row["epochs"] or 0) for row in rows),
+        minutes=sum(float(row["seconds"]) for row in rows) / 60,
+        best=(max if settings["maximize"] else min)(values) if values else None,
+    )
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

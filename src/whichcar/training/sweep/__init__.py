@@ -1,0 +1,1 @@
+"""Searching for settings: many trainings, each a process of its own, led by Optuna."""

@@ -1,0 +1,26 @@
+"""Become another program that the kernel kills when the process that started it dies, however that happens.
+
+A file of its own, run by path and importing little, because it stands in front of every trial:
+`python -I -S tied.py PARENT CORES COMMAND...`, where CORES is a list of processor numbers such as `0,1`.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+
+PR_SET_PDEATHSIG = 1  # kept across exec, see prctl(2)
+
+
+def main() -> None:
+    """Tie this process to its parent and turn into the command."""
+    parent, cores, *command = sys.argv[1:]
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != int(parent):  # it died before the tie was made
+        sys.exit(1)
+    os.sched_setaffinity(0, {int(core) for core in cores.split(",")})
+    os.execv(command[0], command)
+
+
+if __name__ == "__main__":
+    main()
