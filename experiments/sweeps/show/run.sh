@@ -12,8 +12,8 @@ if [ ! -d data/show ]; then
   done
   mv data/show.new data/show
 fi
-for name in pruned grid pruned_2 pruned_3; do
+for name in pruned grid pruned_2 pruned_3 later; do
   "$whichcar" sweep experiments/sweeps/show/$name.yml "$@"
 done
 "$whichcar" compare --write experiments/README.md --block sweeps experiments/sweeps/show/grid \
-  experiments/sweeps/show/pruned experiments/sweeps/show/pruned_2 experiments/sweeps/show/pruned_3
+  experiments/sweeps/show/pruned experiments/sweeps/show/pruned_2 experiments/sweeps/show/pruned_3 experiments/sweeps/show/later
