@@ -12,7 +12,7 @@ from whichcar.data.split import Split, read_tree, split
 from whichcar.errors import DataError
 from whichcar.records import Label
 
-# Pictures in train of which test has a copy, by eye: the same bytes under another class, or mirrored.
+# Pictures in train of which test has a copy: two of the same bytes, three mirrored (one of them a twin, by eye).
 COPIES = ["000984.jpg", "001074.jpg", "011178.jpg", "012452.jpg", "012559.jpg"]
 CLASSES = ("AM General Hummer SUV 2000", "BMW X3 SUV 2012", "Ram C/V Cargo Van Minivan 2012")
 
