@@ -36,6 +36,7 @@ create table if not exists pictures (
   format text, mode text, width integer, height integer, orientation integer, animated integer,
   hash integer, mirrored integer, thumbnail blob, measures blob,
   primary key (device, inode, size, changed));
+create index if not exists contents on pictures (checksum);
 create table if not exists pairs (first blob, second blob, mirrored integer, similarity real,
   primary key (first, second, mirrored));
 """
