@@ -179,7 +179,12 @@ def check(
     from whichcar.data.check_page import write_report
     from whichcar.data.issues import matching
 
-    matching([], _listed(f"{fail_on or ''},{move}"), "--fail-on, --move")  # a wrong name shows before the work
+    matching([], _listed(fail_on or ""), "--fail-on")  # what is wrong with options shows before the work
+    matching([], _listed(move), "--move")
+    if quarantine is not None:
+        from whichcar.data.quarantine import check_place
+
+        check_place(data, quarantine)
     try:
         checked = check_pictures(data, labels, smallest)
         if labels_with is not None:

@@ -76,6 +76,7 @@ def test_files_beside_pictures_that_are_not_called_pictures_are_listed(data: Pat
     (data / "car_ims" / "a.jfif").write_bytes((data / "car_ims" / "000001.jpg").read_bytes())
     (data / "car_ims" / ".DS_Store").touch()
     assert collect(data).others == ["car_ims/a.jfif"]
+    assert collect(data / "car_ims").others == ["a.jfif"]
 
 
 def test_nothing_to_collect_is_an_error(tmp_path: Path) -> None:

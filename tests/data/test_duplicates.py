@@ -61,18 +61,30 @@ def test_groups_follow_chains_of_copies() -> None:
     assert Duplicates([[7, 8]], near).groups() == [[0, 1, 4, 9], [6, 7, 8]]
 
 
-def test_where_all_pictures_look_alike_the_nearest_are_compared(
+def test_many_copies_of_one_picture_hide_no_others_and_are_compared_once_each(
     pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(duplicates, "_BITS", 64)  # every pair is a candidate
-    monkeypatch.setattr(duplicates, "_PAIRS", 1)
+    many = []
+    for number in range(300):
+        many.append(tmp_path / f"many {number:03d}.jpg")
+        Image.open(pictures[1]).convert("RGB").save(many[-1], quality=30 + number % 60, comment=str(number))
     compared = []
-    original = duplicates.layout_similarity
-    monkeypatch.setattr(duplicates, "layout_similarity", lambda *a: compared.append(a) or original(*a))
+    original = duplicates.detail_similarity
+    monkeypatch.setattr(duplicates, "detail_similarity", lambda *a: compared.append(a) or original(*a))
     with FactStore(tmp_path / "facts.db") as store:
-        found = found_among(pictures, store)
-    assert len(compared) <= len(pictures)
-    assert [(pair.first, pair.second) for pair in found.near] == [(5, 13), (7, 14)]
+        found = found_among([*pictures, *many], store)
+    assert [(pair.first, pair.second) for pair in found.near if pair.second < 17] == [(5, 13), (7, 14)]
+    assert [(pair.first, pair.second) for pair in found.near if pair.second >= 17] == [(1, n) for n in range(17, 317)]
+    assert len(compared) < 700
+
+
+def test_fewer_bits_may_differ_in_very_large_sets(
+    pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(duplicates, "_MANY", 3)
+    monkeypatch.setattr(duplicates, "_BITS_OF_MANY", -1)
+    with FactStore(tmp_path / "facts.db") as store:
+        assert found_among(pictures, store).near == []
 
 
 def test_near_copies_count_within_a_class_and_equal_bytes_always(pictures: list[Path]) -> None:

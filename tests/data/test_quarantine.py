@@ -116,13 +116,44 @@ def test_folders_that_would_mix_things_up_are_refused(data: Path, tmp_path: Path
     (tmp_path / "full" / "other.txt").touch()
     (tmp_path / "q" / "class a").mkdir(parents=True)
     (tmp_path / "q" / "class a" / "000001.jpg").touch()
-    (tmp_path / "q" / stage.FILE).touch()
+    (tmp_path / "q" / stage.FILE).write_text("path,from,issue,detail\n")
     before = contents(data)
     with pytest.raises(DataError, match=r"lies in|did not write|is there already"):
         quarantine(data, [finding("class a/000001.jpg", "dark", "")], tmp_path / where)
     assert contents(data) == before
 
 
+def test_a_link_is_moved_and_put_back_as_it_is(data: Path, tmp_path: Path) -> None:
+    (data / "class a" / "link.jpg").symlink_to("../class a/000001.jpg")
+    assert quarantine(data, [finding("class a/link.jpg", "exact_duplicate", "")], tmp_path / "deep" / "q") == 1
+    assert put_back(tmp_path / "deep" / "q") == 1
+    assert (data / "class a" / "link.jpg").readlink() == Path("../class a/000001.jpg")
+
+
+@pytest.mark.parametrize("row", ["../outside.jpg", "/etc/hostname", "class a/../../outside.jpg"])
+def test_nothing_outside_the_data_is_moved(data: Path, tmp_path: Path, row: str) -> None:
+    (tmp_path / "outside.jpg").touch()
+    for issue in ("bad_row", "unreadable"):
+        assert quarantine(data, [finding(row, issue, "")], tmp_path / "q") == 0
+    assert (tmp_path / "outside.jpg").exists()
+
+
+@pytest.mark.parametrize("name", ["a\rb.jpg", "a\nb.jpg", 'a"b,c.jpg', "\udcff.jpg"])
+def test_any_name_is_put_back(data: Path, tmp_path: Path, name: str) -> None:
+    shutil.copy(data / "class a" / "000001.jpg", data / "class a" / name)
+    before = contents(data)
+    assert quarantine(data, [finding(f"class a/{name}", "dark", "")], tmp_path / "q") == 1
+    assert put_back(tmp_path / "q") == 1
+    assert contents(data) == before
+
+
+def test_two_folders_do_not_share_a_quarantine(data: Path, tmp_path: Path) -> None:
+    shutil.copytree(data, tmp_path / "other")
+    quarantine(data, [finding("class a/000001.jpg", "dark", "")], tmp_path / "q")
+    with pytest.raises(DataError, match="holds pictures of another folder"):
+        quarantine(tmp_path / "other", [finding("class a/000002.jpg", "dark", "")], tmp_path / "q")
+
+
 def test_undo_of_any_other_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["check", "--undo", str(tmp_path)]) == 2
-    assert "no quarantine.csv" in capsys.readouterr().err
+    assert "quarantine.csv: is not there" in capsys.readouterr().err

@@ -86,9 +86,9 @@ def _walk(root: Path, below: str = "") -> tuple[list[str], list[str]]:
     """Return the pictures by suffix, and the other files that lie in folders beside pictures."""
     start = f"{below}/" if below else ""
     paths = [start + path for path in files.walk_images(root / below)]
-    folders = {path.rpartition("/")[0] for path in paths} - {""}
+    folders = {path.rpartition("/")[0] for path in paths}
     others = [
-        f"{folder}/{entry.name}"
+        f"{folder}/{entry.name}".removeprefix("/")
         for folder in sorted(folders)
         for entry in sorted((root / folder).iterdir())
         if entry.suffix.lower() not in files.IMAGE_SUFFIXES and not entry.name.startswith(".") and entry.is_file()

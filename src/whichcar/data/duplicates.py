@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import os
 from array import array
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
 from whichcar.data.facts import Facts, FactStore
-from whichcar.data.fingerprint import Detail, detail_of, detail_similarity, distance, layout_similarity
+from whichcar.data.fingerprint import Detail, Fingerprint, detail_of, detail_similarity, distance, layout_similarity
 from whichcar.data.images import read_image
 from whichcar.errors import ImageError
 from whichcar.progress import track
@@ -26,11 +26,12 @@ Candidate = tuple[int, int, bool]  # two numbers, and whether the second is mirr
 SIMILAR = 0.7  # correlation of detail from which two pictures are copies
 _LAYOUT = 0.7  # correlation of thumbnails from which detail is looked at
 _BITS = 12  # hashes may differ in as many of their 64 bits
-_PAIRS = 8  # candidates a picture at most; where all pictures look alike, fewer bits may differ
+# In larger sets in fewer bits: the number of candidates grows with the square of that of pictures.
+_MANY, _BITS_OF_MANY = 200_000, 8
 _READ = (128, 128)
 _CHUNK = 64  # pictures compared with all others at a time
 _COMPARABLE = 2  # in `Prints.kinds`; 1: broken or flat
-_AT_ONCE = 256  # pairs looked at together
+_AT_ONCE = 256  # pairs looked at together, or more
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,8 @@ class Pair:
 class Duplicates:
     """Copies among pictures, all by number.
 
-    `exact` are groups of the same bytes, each ascending; `near` are pairs of the first ones of different content.
+    `exact` are groups of the same bytes, each ascending; `near` are pairs of first ones of different content, each a
+    picture and one before it that it is a copy of.
     """
 
     exact: list[list[int]]
@@ -116,8 +118,7 @@ def find_duplicates(store: FactStore, prints: Prints, path_of: Callable[[int], P
     sizes = np.diff(np.append(starts, len(order)))
     exact = sorted(order[start : start + size].tolist() for start, size in zip(starts, sizes, strict=True) if size > 1)
     firsts = np.sort(order[starts])
-    candidates = _candidates(prints, firsts[kinds[firsts] == _COMPARABLE])
-    return Duplicates(exact, _confirmed(store, prints, path_of, candidates))
+    return Duplicates(exact, _near(store, prints, path_of, firsts[kinds[firsts] == _COMPARABLE]))
 
 
 def copies_among(paths: Sequence[Path], classes: Sequence[Hashable]) -> list[list[int]]:
@@ -138,63 +139,93 @@ def copies_among(paths: Sequence[Path], classes: Sequence[Hashable]) -> list[lis
     return Duplicates(found.exact, near).groups()
 
 
-def _candidates(prints: Prints, firsts: npt.NDArray[np.int64]) -> list[Candidate]:
-    """Return pairs whose hashes differ in few bits, each with whether the second is mirrored."""
-    hashes = np.frombuffer(prints.hashes, np.int64)[firsts]
-    turned = np.frombuffer(prints.mirrored, np.int64)[firsts]
-    most, bits = _PAIRS * len(firsts), _BITS
-    chunks = [np.empty((0, 4), np.int64)]
-    count = 0
-    for start in range(0, len(firsts), _CHUNK):
-        for mirrored, others in enumerate((hashes, turned)):
-            apart = distance(hashes[start : start + _CHUNK, None], others[None, start:])
-            rows, columns = np.nonzero(apart <= bits)
-            later = columns > rows
-            rows, columns = rows[later], columns[later]
-            pairs = (rows + start, columns + start, np.full(len(rows), mirrored), apart[rows, columns])
-            chunks.append(np.stack(pairs, axis=1).astype(np.int64))
-            count += len(rows)
-        if count > most:
-            found = np.concatenate(chunks)
-            while len(found) > most and bits:
-                bits -= 1
-                found = found[found[:, 3] <= bits]
-            chunks, count = [found], len(found)
-    return [(int(firsts[a]), int(firsts[b]), bool(mirrored)) for a, b, mirrored, _ in np.concatenate(chunks).tolist()]
-
-
-def _confirmed(
-    store: FactStore, prints: Prints, path_of: Callable[[int], Path], candidates: Sequence[Candidate]
+def _near(
+    store: FactStore, prints: Prints, path_of: Callable[[int], Path], numbers: npt.NDArray[np.int64]
 ) -> list[Pair]:
-    """Return the candidates that are copies; of a pair alike both ways, the better way."""
-    best: dict[tuple[int, int], Pair] = {}
-    known = functools.lru_cache(4096)(store.fingerprint)
-    detail = functools.lru_cache(64)(lambda number: _detail(path_of(number)))
+    """Return each picture's pair with the first one it is a copy of; what is a copy is not compared any more."""
+    hashes, turned = (np.frombuffer(kept, np.int64)[numbers] for kept in (prints.hashes, prints.mirrored))
+    bits = _BITS if len(numbers) <= _MANY else _BITS_OF_MANY
+    settled = np.zeros(len(numbers), bool)
+    found: dict[int, Pair] = {}  # by place of the second
+    waiting: list[Candidate] = []
+    with Comparison(store, prints, path_of, numbers) as comparison:
 
-    def compare(pair: Candidate) -> float:
+        def settle() -> None:
+            for (first, second, mirrored), similarity in zip(waiting, comparison.of(waiting), strict=True):
+                before = found.get(second)
+                if similarity >= SIMILAR and (before is None or before.similarity < similarity):
+                    found[second] = Pair(int(numbers[first]), int(numbers[second]), similarity, mirrored)
+                    settled[second] = True
+            waiting.clear()
+
+        for row in track(range(len(numbers)), "comparing"):
+            if row % _CHUNK == 0:
+                chunk = slice(row, row + _CHUNK)
+                close = [distance(hashes[chunk, None], others[None]) <= bits for others in (hashes, turned)]
+            if settled[row]:
+                continue
+            for mirrored, matrix in zip((False, True), close, strict=True):
+                later = row + 1 + np.flatnonzero(matrix[row % _CHUNK, row + 1 :] & ~settled[row + 1 :])
+                waiting += [(row, second, mirrored) for second in later.tolist()]
+            if len(waiting) >= _AT_ONCE:
+                settle()
+        settle()
+    return sorted(found.values(), key=lambda pair: (pair.first, pair.second))
+
+
+class Comparison:
+    """Tells how alike pictures are, from what the store knows or else by reading both."""
+
+    def __init__(
+        self, store: FactStore, prints: Prints, path_of: Callable[[int], Path], numbers: npt.NDArray[np.int64]
+    ) -> None:
+        self._store, self._path_of, self._numbers = store, path_of, numbers
+        self._prints = prints
+        self._print = functools.lru_cache(4096)(self._print_of)
+        self._whole = functools.lru_cache(64)(self._detail_of)
+        self._pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="compare")
+
+    def __enter__(self) -> Self:
+        """Be ready to read pictures."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the threads."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def of(self, candidates: Sequence[Candidate]) -> list[float]:
+        """Return the similarity of each pair of places; 0 where they are not even laid out alike."""
+        alike = [pair for pair in candidates if self._alike(pair)]
+        names = [(self._checksum(first), self._checksum(second), mirrored) for first, second, mirrored in alike]
+        known = [self._store.similarity(*name) for name in names]
+        new = iter(
+            self._pool.map(self._compare, [pair for pair, told in zip(alike, known, strict=True) if told is None])
+        )
+        told: dict[Candidate, float] = {}
+        for pair, name, value in zip(alike, names, known, strict=True):
+            if value is None:
+                value = next(new)
+                self._store.keep_similarity(*name, value)
+            told[pair] = value
+        return [told.get(pair, 0.0) for pair in candidates]
+
+    def _alike(self, pair: Candidate) -> bool:
         first, second, mirrored = pair
-        one, other = detail(first), _detail(path_of(second), mirrored) if mirrored else detail(second)
+        return layout_similarity(self._print(first), self._print(second), mirrored) >= _LAYOUT
+
+    def _compare(self, pair: Candidate) -> float:
+        first, second, mirrored = pair
+        one, other = self._whole(first), self._detail_of(second, mirrored=True) if mirrored else self._whole(second)
         return detail_similarity(one, other) if one and other else 0.0
 
-    def alike() -> Iterator[Candidate]:
-        for first, second, mirrored in track(candidates, "comparing", unit="pairs"):
-            one, other = known(prints.checksum(first)), known(prints.checksum(second))
-            if layout_similarity(one, other, mirrored) >= _LAYOUT:
-                yield first, second, mirrored
+    def _checksum(self, place: int) -> bytes:
+        return self._prints.checksum(int(self._numbers[place]))
 
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        for batch in _batches(alike(), _AT_ONCE):
-            names = [(prints.checksum(first), prints.checksum(second), mirrored) for first, second, mirrored in batch]
-            told = [store.similarity(*name) for name in names]
-            new = iter(pool.map(compare, [pair for pair, value in zip(batch, told, strict=True) if value is None]))
-            for (first, second, mirrored), name, value in zip(batch, names, told, strict=True):
-                if value is None:
-                    value = next(new)
-                    store.keep_similarity(*name, value)
-                before = best.get((first, second))
-                if value >= SIMILAR and (before is None or before.similarity < value):
-                    best[first, second] = Pair(first, second, value, mirrored)
-    return [best[key] for key in sorted(best)]
+    def _print_of(self, place: int) -> Fingerprint:
+        return self._store.fingerprint(self._checksum(place))
+
+    def _detail_of(self, place: int, mirrored: bool = False) -> Detail | None:
+        return _detail(self._path_of(int(self._numbers[place])), mirrored)
 
 
 def _detail(path: Path, mirrored: bool = False) -> Detail | None:
@@ -203,9 +234,3 @@ def _detail(path: Path, mirrored: bool = False) -> Detail | None:
     except ImageError:  # gone since it was looked at
         return None
     return detail_of(np.ascontiguousarray(image[:, ::-1]) if mirrored else image)
-
-
-def _batches(items: Iterable[Candidate], size: int) -> Iterator[list[Candidate]]:
-    rest = iter(items)
-    while batch := list(itertools.islice(rest, size)):
-        yield batch

@@ -11,7 +11,7 @@ import csv
 import os
 import shutil
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from whichcar import files
 from whichcar.errors import DataError
@@ -19,26 +19,42 @@ from whichcar.progress import track
 from whichcar.records import Finding
 
 FILE = "quarantine.csv"
+# Findings about rows and classes: what they name is no picture that was found.
+OF_NO_PICTURE = frozenset({"row_without_file", "bad_row", "missing_class", "class_name", "imbalance"})
 COLUMNS = ("path", "from", "issue", "detail")
+
+
+def check_place(root: Path, into: Path) -> None:
+    """Raise DataError unless `into` is a folder outside `root` that is new, empty, or such a quarantine of `root`."""
+    if into.resolve().is_relative_to(root.resolve()):
+        raise DataError(f"{into}: lies in {root}, where its pictures would be found again; give a folder outside")
+    if into.is_dir() and any(into.iterdir()):
+        if not (into / FILE).is_file():
+            raise DataError(f"{into}: holds files that `whichcar check` did not write; give an empty folder")
+        for path, home in _read(into):
+            if home != root.absolute() / path:
+                raise DataError(f"{into}: holds pictures of another folder ({home}); give a folder of its own")
 
 
 def quarantine(root: Path, findings: Iterable[Finding], into: Path) -> int:
     """Move the pictures of these findings from `root` to the same place in `into`; return how many were moved.
 
+    What is no picture in `root` is passed over: a row of a label file, a class, a path that leads out of it.
+
     Raises:
         DataError: `into` lies in `root`, holds other files, or a picture cannot be moved.
     """
-    if into.resolve().is_relative_to(root.resolve()):
-        raise DataError(f"{into}: lies in {root}, where its pictures would be found again; give a folder outside")
-    if into.is_dir() and any(into.iterdir()) and not (into / FILE).is_file():
-        raise DataError(f"{into}: holds files that `whichcar check` did not write; give an empty folder")
+    check_place(root, into)
     chosen: dict[str, Finding] = {}
     for one in findings:
-        if one.path not in chosen and (root / one.path).is_file():
+        inside = PurePosixPath(one.path)
+        if one.path in chosen or one.issue in OF_NO_PICTURE or inside.is_absolute() or ".." in inside.parts:
+            continue
+        if (root / inside).is_file():
             chosen[one.path] = one
     try:
         for path, one in track(sorted(chosen.items()), "moving"):
-            if (into / path).exists():
+            if os.path.lexists(into / path):
                 raise DataError(f"{into / path}: is there already; give another folder, or put back what it holds")
             _write_down(into / FILE, (path, str((root / path).absolute()), one.issue, one.detail))
             _move(root / path, into / path)
@@ -57,34 +73,38 @@ def put_back(quarantined: Path) -> int:
     Raises:
         DataError: it is no such folder, or another file lies in a picture's place; what came before it is back.
     """
-    table = quarantined / FILE
-    try:
-        with table.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-            rows = [(row["path"], Path(row["from"])) for row in csv.DictReader(file)]
-    except (OSError, KeyError, TypeError) as error:
-        raise DataError(f"{quarantined}: no {FILE} as `whichcar check --quarantine` writes it") from error
     moved = 0
-    for path, home in track(rows, "putting back"):
-        if (quarantined / path).is_file():  # else it was never moved, or is back
-            if home.exists():
+    for path, home in track(_read(quarantined), "putting back"):
+        if os.path.lexists(quarantined / path):  # else it was never moved, or is back
+            if os.path.lexists(home):
                 raise DataError(f"{home}: another file lies in its place; move that away and run it again")
             try:
                 _move(quarantined / path, home)
             except OSError as error:
                 raise DataError(f"{home}: {error.strerror}; mend that and run it again") from error
             moved += 1
-    table.unlink()
+    (quarantined / FILE).unlink()
     for folder, _, _ in os.walk(quarantined, topdown=False):
         with contextlib.suppress(OSError):  # it holds something else
             Path(folder).rmdir()
     return moved
 
 
+def _read(quarantined: Path) -> list[tuple[str, Path]]:
+    """Return each path in the quarantine and where it came from."""
+    table = quarantined / FILE
+    try:
+        with table.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+            return [(row["path"], Path(row["from"])) for row in csv.DictReader(file)]
+    except (OSError, KeyError, TypeError) as error:
+        raise DataError(f"{table}: is not there, or not as `whichcar check --quarantine` writes it") from error
+
+
 def _write_down(table: Path, row: tuple[str, ...]) -> None:
     table.parent.mkdir(parents=True, exist_ok=True)
     new = not table.exists()
     with table.open("a", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)  # a name may hold any line break
         if new:
             writer.writerow(COLUMNS)
         writer.writerow(row)
