@@ -415,6 +415,32 @@ CONTRADICTIONS = [
         "fit.callbacks.model_checkpoint.mode: min would take the worst accuracy for the best;"
         " write auto or delete the line",
     ),
+    (
+        "recipe: {cached_features: true, freeze: 4}",
+        "recipe.cached_features: the backbone is run once, so it must not change: write recipe.freeze: 5; got 4",
+    ),
+    (
+        "model: {weights: null}\nrecipe: {cached_features: true, freeze: 5}",
+        "recipe.cached_features: a backbone with random weights is of no use; give imagenet or a file",
+    ),
+    *(
+        (
+            f"recipe: {{cached_features: true, freeze: 5, {name}: {value}}}",
+            f"recipe.cached_features: the backbone sees each picture once, as it is; delete recipe.{name}",
+        )
+        for name, value in {
+            "mixup": "0.2",
+            "cutmix": "1.0",
+            "rand_augment": "{}",
+            "random_resized_crop": "{}",
+            "stages": "[{epochs: 10, image_size: [64, 64]}]",
+            "test_sizes": "[[176, 176]]",
+        }.items()
+    ),
+    (
+        "model: {data_aug_layer: {random_flip: {mode: horizontal}}}\nrecipe: {cached_features: true, freeze: 5}",
+        "recipe.cached_features: the backbone sees each picture once, as it is; delete model.data_aug_layer",
+    ),
 ]
 
 
@@ -428,6 +454,7 @@ def test_settings_that_contradict_each_other_are_refused(tmp_path: Path, text: s
     [
         "fit: {epochs: 5}\nrecipe: {plain_epochs: 5}",
         "recipe: {freeze: 5}",
+        "recipe: {cached_features: true, freeze: 5, label_smoothing: 0.1, ema: 0.99}\nmodel: {data_aug_layer: {}}",
         "recipe: {schedule: cosine, warmup_steps: 150, mixup: 0.2, cutmix: 1.0, rand_augment: {}, ema: 0.999}",
         "recipe: {test_sizes: [[176, 176], [192, 192]], random_resized_crop: {side: [0.8, 1]}}",
         "fit: {callbacks: {early_stopping: {monitor: val_accuracy, mode: max}}}",

@@ -229,6 +229,7 @@ class Recipe(Section):
     stages: tuple[Stage, ...] = Field((), description="growing image sizes; their epochs add up to fit.epochs")
     gradient_accumulation: int = Field(1, ge=1, description="batches a change of weights")
     freeze: int = Field(0, ge=0, le=5, description="stages of the backbone kept fixed: 1 the stem ... 5 all of it")
+    cached_features: bool = Field(False, description="with freeze: 5, run the backbone once for all epochs")
     test_sizes: tuple[Size, ...] = Field((), description="sizes tried on validation at the end; the best is kept")
 
 
@@ -281,6 +282,8 @@ def contradictions(experiment: Experiment) -> Iterator[tuple[tuple[str, ...], st
     if recipe.schedule == "cosine" and callbacks.reduce_on_plateau:
         why = "both set the learning rate; delete reduce_on_plateau, or write schedule: constant"
         yield ("recipe.schedule", "fit.callbacks.reduce_on_plateau"), why
+    if recipe.cached_features:
+        yield from _not_with_features(experiment)
     size, shape = experiment.data.image_size, experiment.model.input_shape[:2]
     if any(fixed not in (None, wanted) for fixed, wanted in zip(shape, size, strict=True)):
         why = f"is {list(shape)} but data.image_size is {list(size)}; delete input_shape, and it follows image_size"
@@ -291,3 +294,25 @@ def contradictions(experiment: Experiment) -> Iterator[tuple[tuple[str, ...], st
             key = f"fit.callbacks.{name}"
             why = f"{callback.mode} would take the worst {callback.monitor} for the best; write auto or delete the line"
             yield (f"{key}.mode", f"{key}.monitor"), why
+
+
+def _not_with_features(experiment: Experiment) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield what would make the backbone's output differ from one epoch to the next."""
+    here, recipe, model = "recipe.cached_features", experiment.recipe, experiment.model
+    if recipe.freeze < 5:
+        why = f"the backbone is run once, so it must not change: write recipe.freeze: 5; got {recipe.freeze}"
+        yield (here, "recipe.freeze"), why
+    if model.weights is None:
+        yield (here, "model.weights"), "a backbone with random weights is of no use; give imagenet or a file"
+    changing = {
+        "model.data_aug_layer": model.data_aug_layer,
+        "recipe.random_resized_crop": recipe.random_resized_crop,
+        "recipe.mixup": recipe.mixup,
+        "recipe.cutmix": recipe.cutmix,
+        "recipe.rand_augment": recipe.rand_augment,
+        "recipe.stages": recipe.stages,
+        "recipe.test_sizes": recipe.test_sizes,
+    }
+    for name, value in changing.items():
+        if value:
+            yield (here, name), f"the backbone sees each picture once, as it is; delete {name}"

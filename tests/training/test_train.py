@@ -20,6 +20,8 @@ from PIL import Image
 from whichcar.config_file import read_experiment
 from whichcar.data.split import split
 from whichcar.errors import ConfigError, DataError, Interrupted, TrainingError
+from whichcar.training import keeping
+from whichcar.training.checkpoint import load_model
 from whichcar.training.experiment import ExperimentFolder
 from whichcar.training.hardware import prepare
 from whichcar.training.preparation import Network, load_pictures, network_from
@@ -380,3 +382,48 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tree: Path, tmp_path: Path) -
     assert "the disk is full; what was saved is untouched: make room and go on with --resume" in ended.stdout
     assert not list(path.parent.glob("*.keras"))
     assert not [entry for entry in path.parent.rglob(".*") if entry.is_file()]
+
+
+ONE = {"model_checkpoint": {"filepath": "model.{epoch:02d}.h5", "save_best_only": True, "keep": 1, "monitor": "loss"}}
+
+
+def test_of_short_epochs_only_the_last_best_is_written(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+    save = keeping.save_checkpoint
+    monkeypatch.setattr(keeping, "save_checkpoint", lambda *args: (written.append(args[-1].name), save(*args)))
+    done = trained(write(tmp_path / "exp", settings(tree, fit={"epochs": 4, "callbacks": ONE})))
+    best = min(done.history, key=lambda epoch: epoch.loss)
+    assert written == [best.checkpoint] == [done.checkpoint.name]
+    assert load_model(done.checkpoint).count_params() > 0
+    assert done.best["epoch"] == best.epoch
+
+
+def test_the_best_that_waits_is_written_when_training_fails(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = run(write(tmp_path / "exp", settings(tree, fit={"epochs": 4, "callbacks": ONE})))
+    step = made._step
+
+    def fails(*batch: np.ndarray) -> None:
+        if made.progress.epoch == 2:
+            raise TrainingError("the loss became nan")
+        step(*batch)
+
+    monkeypatch.setattr(made, "_step", fails)
+    try:
+        with pytest.raises(TrainingError):
+            made.train()
+    finally:
+        made.folder.close()
+    assert json.loads((tmp_path / "exp" / "best.json").read_text())["epoch"] in (1, 2)
+    assert len(list((tmp_path / "exp").glob("model.*.h5"))) == 1
+
+
+def test_where_all_checkpoints_are_kept_none_is_passed_over(tree: Path, tmp_path: Path) -> None:
+    every = {"model_checkpoint": {**ONE["model_checkpoint"], "keep": None}}
+    done = trained(write(tmp_path / "exp", settings(tree, fit={"epochs": 4, "callbacks": every})))
+    named = [epoch.checkpoint for epoch in done.history if epoch.checkpoint]
+    assert len(named) > 1
+    assert sorted(file.name for file in done.folder.glob("model.*.h5")) == named

@@ -48,37 +48,23 @@ class CacheInfo:
     created: float
 
 
-class PackedImages:
-    """Pictures of one cache by row number; safe to read from several threads.
+class StoredRows:
+    """Rows of an `.npy` file by number, read as they are asked for; safe to read from several threads."""
 
-    Args:
-        folder: of the cache.
-        paths: the pictures as they are called now; the cache may have been built from copies elsewhere.
-    """
-
-    def __init__(self, folder: Path, paths: Sequence[Path]) -> None:
-        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        self.key = folder.name
-        self.skipped = [Skipped(paths[row], f"{paths[row]}: {reason}") for row, reason in index["skipped"]]
-        path = folder / PICTURES
+    def __init__(self, path: Path) -> None:
         with path.open("rb") as file:
             npy.read_magic(file)
-            self.shape, _, _ = npy.read_array_header_1_0(file)
+            self.shape, _, self._dtype = npy.read_array_header_1_0(file)
             self._offset = file.tell()
         self._file = os.open(path, os.O_RDONLY)
-        self._row = int(np.prod(self.shape[1:]))
+        self._row = int(np.prod(self.shape[1:])) * self._dtype.itemsize
 
     def __len__(self) -> int:
         return int(self.shape[0])
 
-    @property
-    def size(self) -> tuple[int, int]:
-        """(height, width) of the pictures."""
-        return int(self.shape[1]), int(self.shape[2])
-
     def take(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Return the pictures of these rows: (len(rows), height, width, 3) uint8."""
-        out = np.empty((len(rows), *self.shape[1:]), np.uint8)
+        """Return these rows: (len(rows), ...) of the file's dtype."""
+        out = np.empty((len(rows), *self.shape[1:]), self._dtype)
         for place, row in zip(out, rows, strict=True):
             if os.preadv(self._file, [place.data], self._offset + int(row) * self._row) != self._row:
                 raise DataError(f"the decoded cache ends before row {row}; remove it with: whichcar cache clear")
@@ -93,6 +79,26 @@ class PackedImages:
     def __del__(self) -> None:
         with contextlib.suppress(OSError, AttributeError):
             self.close()
+
+
+class PackedImages(StoredRows):
+    """Pictures of one cache by row number, (height, width, 3) uint8 each.
+
+    Args:
+        folder: of the cache.
+        paths: the pictures as they are called now; the cache may have been built from copies elsewhere.
+    """
+
+    def __init__(self, folder: Path, paths: Sequence[Path]) -> None:
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        self.key = folder.name
+        self.skipped = [Skipped(paths[row], f"{paths[row]}: {reason}") for row, reason in index["skipped"]]
+        super().__init__(folder / PICTURES)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the pictures."""
+        return int(self.shape[1]), int(self.shape[2])
 
 
 def cache_root() -> Path:

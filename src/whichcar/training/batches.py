@@ -6,17 +6,30 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 from whichcar.config import Recipe
-from whichcar.data.packed import PackedImages
+from whichcar.records import Skipped
 from whichcar.training.mixing import cutmix, mixup
 from whichcar.training.rand_augment import rand_augment
 
 T = TypeVar("T")
 Batch = tuple[np.ndarray, np.ndarray]
+
+
+class Rows(Protocol):
+    """What the network is fed from, by row number: decoded pictures, or what the backbone made of them."""
+
+    key: str
+    skipped: list[Skipped]
+
+    def __len__(self) -> int:
+        """How many rows there are."""
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        """Return these rows."""
 
 
 class TrainingBatches:
@@ -30,7 +43,7 @@ class TrainingBatches:
 
     def __init__(
         self,
-        images: PackedImages,
+        images: Rows,
         rows: np.ndarray,
         classes: np.ndarray,
         class_count: int,
@@ -86,8 +99,8 @@ class TrainingBatches:
         return images, labels
 
 
-def plain_batches(images: PackedImages, rows: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
-    """Yield (batch_size, h, w, 3) uint8 over all rows in order; the last is filled up by repeating its last picture."""
+def plain_batches(images: Rows, rows: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
+    """Yield (batch_size, h, w, 3) uint8 over `rows` in order; the last is filled up by repeating its last picture."""
 
     def make(start: int) -> np.ndarray:
         chosen = rows[start : start + batch_size]

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from whichcar.config import Experiment
-from whichcar.data.packed import PackedImages, pack
+from whichcar.data.packed import pack
 from whichcar.data.split import Tree, read_tree
 from whichcar.errors import CheckpointError, ConfigError
-from whichcar.training.batches import TrainingBatches
+from whichcar.training.batches import Rows, TrainingBatches
 from whichcar.training.hardware import Hardware, fused_batch_norm_is_faster
 from whichcar.training.optimizer import create_optimizer
 from whichcar.training.resnet50 import HEAD, PREPROCESSING, computing_form, create_model, freeze, is_whole_model
@@ -32,7 +32,7 @@ class Pictures:
     """The decoded pictures: rows of the training and the validation part, and their class numbers."""
 
     tree: Tree
-    images: PackedImages
+    images: Rows
     train_rows: np.ndarray
     train_classes: np.ndarray
     validation_rows: np.ndarray
@@ -41,20 +41,30 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Network:
-    """`saved` is the plain model that checkpoints hold, `computing` the one that trains; `crop` is its first layer."""
+    """`saved` is the plain model that checkpoints hold, `computing` the one that trains.
+
+    `trained` is that layer of `saved`, or all of it, whose weights are those of `computing`; `crop` is the first layer
+    of `computing`, None where it is not fed with pictures.
+    """
 
     saved: keras.Model
     computing: keras.Model
-    crop: RandomResizedCrop
+    trained: keras.Layer
+    crop: RandomResizedCrop | None
     optimizer: keras.optimizers.Optimizer
 
     def set_sizes(self, train_size: Size, size: Size) -> None:
         """Train at `train_size` and predict at `size` from now on."""
-        if (self.crop.train_size, self.crop.size) != (train_size, size):
+        if self.crop and (self.crop.train_size, self.crop.size) != (train_size, size):
             self.crop.train_size, self.crop.size = train_size, size
             # The compiled steps hold the old sizes.
             self.computing.make_train_function(force=True)
             self.computing.make_predict_function(force=True)
+
+    def predict_at(self, size: Size) -> None:
+        """Predict at `size` from now on."""
+        if self.crop:
+            self.set_sizes(self.crop.train_size, size)
 
     def state_variables(self) -> list[Any]:
         """Everything that changes while training: weights, the layers' random states, the optimizer's variables."""
@@ -106,7 +116,7 @@ def build_network(experiment: Experiment, hardware: Hardware, class_count: int) 
         CheckpointError: `model.weights` is a trained model of another network.
         ConfigError: no weights could be had.
     """
-    return network_from(_plain_model(experiment, class_count), experiment, hardware)
+    return network_from(plain_model(experiment, class_count), experiment, hardware)
 
 
 def network_from(saved: keras.Model, experiment: Experiment, hardware: Hardware) -> Network:
@@ -125,15 +135,21 @@ def network_from(saved: keras.Model, experiment: Experiment, hardware: Hardware)
     crop = RandomResizedCrop(size, side, seed=experiment.seed, dtype=hardware.policy, name="random_resized_crop")
     changes = create_data_aug_layer(experiment.model.data_aug_layer or {})
     front = keras.Sequential([crop, *changes.layers], name="squeeze")
-    computing = computing_form(
-        saved, hardware.policy, fused_batch_norm_is_faster(hardware.backend), front, recipe.batch_norm_momentum
-    )
+    fused = fused_batch_norm_is_faster(hardware.backend)
+    computing = computing_form(saved, hardware.policy, fused, front, recipe.batch_norm_momentum, experiment.seed)
     freeze(computing, recipe.freeze)
+    return Network(saved, computing, saved, crop, make_trainable(computing, experiment, hardware))
+
+
+def make_trainable(computing: keras.Model, experiment: Experiment, hardware: Hardware) -> keras.optimizers.Optimizer:
+    """Compile a network with the optimizer and loss of these settings; gives the optimizer."""
+    import keras
+
     optimizer = create_optimizer(experiment, computing)
-    loss = keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing)
+    loss = keras.losses.CategoricalCrossentropy(label_smoothing=experiment.recipe.label_smoothing)
     # jit_compile: XLA has no fast bfloat16 convolution on a CPU; JAX always compiles.
     computing.compile(optimizer, loss, metrics=["accuracy"], jit_compile=hardware.backend == "jax")
-    return Network(saved, computing, crop, optimizer)
+    return optimizer
 
 
 def make_batches(experiment: Experiment, pictures: Pictures) -> TrainingBatches:
@@ -151,7 +167,8 @@ def make_batches(experiment: Experiment, pictures: Pictures) -> TrainingBatches:
     )
 
 
-def _plain_model(experiment: Experiment, class_count: int) -> keras.Model:
+def plain_model(experiment: Experiment, class_count: int) -> keras.Model:
+    """Build the ResNet-50 of these settings in the form that is saved."""
     section = experiment.model.model_dump()
     weights = section.pop("weights")
     section |= {"classes": class_count, "data_aug_layer": None, "input_shape": (None, None, 3)}

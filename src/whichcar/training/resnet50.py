@@ -87,6 +87,7 @@ def computing_form(
     fused: bool,
     front: keras.layers.Layer | None = None,
     batch_norm_momentum: float | None = None,
+    seed: int | None = None,
 ) -> keras.Model:
     """Copy a model into the form that computes fast: same weights in the same order, other layers around them.
 
@@ -95,6 +96,7 @@ def computing_form(
         fused: batch-norm through TensorFlow's fused op.
         front: layer that takes the place of the `squeeze` layer, such as random crop and augmentation.
         batch_norm_momentum: replaces the layers' own.
+        seed: of dropout, whose draws otherwise depend on how many layers were made before.
     """
     import keras
 
@@ -106,6 +108,8 @@ def computing_form(
         config = layer.get_config()
         if layer.name != HEAD and not layer.name.startswith("squeeze"):
             config["dtype"] = policy
+        if isinstance(layer, keras.layers.Dropout):
+            config["seed"] = seed
         if not isinstance(layer, keras.layers.BatchNormalization):
             return type(layer).from_config(config)
         if batch_norm_momentum is not None:
@@ -166,39 +170,31 @@ def is_whole_model(path: Path) -> bool:
 
 
 def _backbone(weights: str | Path | None, x: Any) -> keras.Model:  # noqa: ANN401
+    """Build a ResNet-50 without its top on `x`, with weights from the network or a file turned round for RGB."""
     import keras
 
-    source = [] if weights is None else _pretrained(weights).layers
-    model = keras.applications.ResNet50(include_top=False, weights=None, input_tensor=x, pooling="avg")
-    for layer in source:
-        values = layer.get_weights()
-        if not values:
-            continue
-        if layer.name == "conv1_conv":
-            values[0] = values[0][:, :, ::-1]
-        model.get_layer(layer.name).set_weights(values)
-    return model
-
-
-def _pretrained(weights: str | Path) -> keras.Model:
-    """A ResNet-50 of its own with weights from the network or a file, which are matched by the layers' places."""
-    import keras
-
-    if weights != "imagenet":
-        path = Path(str(weights)).expanduser()
-        plain = keras.applications.ResNet50(include_top=False, weights=None, pooling="avg")
+    keys = {"include_top": False, "input_tensor": x, "pooling": "avg"}
+    if weights is None:
+        return keras.applications.ResNet50(weights=None, **keys)
+    if weights == "imagenet":
         try:
-            plain.load_weights(path)
+            model = keras.applications.ResNet50(weights="imagenet", **keys)
+        except Exception as error:
+            # Keras passes on whatever the download met (URLError, socket and HTTP errors, a plain Exception).
+            raise ConfigError(
+                "model.weights: the ImageNet weights could not be downloaded; fetch resnet50_weights_tf_dim_ordering_"
+                "tf_kernels_notop.h5 where there is a network and give its path as model.weights"
+            ) from error
+    else:
+        path = Path(str(weights)).expanduser()
+        model = keras.applications.ResNet50(weights=None, **keys)
+        try:
+            model.load_weights(path)
         except (OSError, ValueError, KeyError) as error:
             raise CheckpointError(
                 f"{path}: holds no ResNet-50 without its top layer; give the 'notop' weights of Keras' ResNet50"
             ) from error
-        return plain
-    try:
-        return keras.applications.ResNet50(include_top=False, weights="imagenet", pooling="avg")
-    except Exception as error:
-        # Keras passes on whatever the download met (URLError, socket and HTTP errors, a plain Exception).
-        raise ConfigError(
-            "model.weights: the ImageNet weights could not be downloaded; fetch resnet50_weights_tf_dim_ordering_tf_"
-            "kernels_notop.h5 where there is a network and give its path as model.weights"
-        ) from error
+    first = model.get_layer("conv1_conv")
+    kernel, *others = first.get_weights()
+    first.set_weights([kernel[:, :, ::-1], *others])
+    return model

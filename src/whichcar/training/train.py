@@ -21,6 +21,7 @@ from whichcar.files import is_disk_full
 from whichcar.progress import Bar
 from whichcar.training.checkpoint import Metadata
 from whichcar.training.experiment import ExperimentFolder, versions
+from whichcar.training.features import on_features
 from whichcar.training.hardware import Hardware, is_out_of_memory, make_deterministic, prepare
 from whichcar.training.keeping import Keeper
 from whichcar.training.logs import HISTORY, Epoch, EventLog, draw_curves, read_history, write_history
@@ -43,6 +44,7 @@ from whichcar.training.watch import Watch
 log = logging.getLogger(__name__)
 # An epoch's end is a good place to go on from, but a state is 300 MB: short epochs share one.
 EPOCH_SECONDS = 30.0
+CURVES_SECONDS = 10.0  # between two drawings of the curves
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,10 @@ def _train(experiment: Experiment, folder: ExperimentFolder, going_on: bool, tra
     if experiment.hardware.exact:
         make_deterministic()
     pictures = load_pictures(experiment)
-    network = build_network(experiment, hardware, len(pictures.tree.class_folders))
+    if experiment.recipe.cached_features:
+        pictures, network = on_features(experiment, hardware, pictures)
+    else:
+        network = build_network(experiment, hardware, len(pictures.tree.class_folders))
     run = Run(experiment, folder, hardware, pictures, network, tracking)
     if going_on:
         run.restore()
@@ -143,6 +148,7 @@ class Run:
         self.progress = Progress()
         self.history: list[Epoch] = []
         self._saved = time.monotonic()
+        self._drawn = -math.inf
         callbacks = experiment.fit.callbacks
         self.keeper = Keeper(folder, callbacks.model_checkpoint, network, self._about())
         stopping, plateau = callbacks.early_stopping, callbacks.reduce_on_plateau
@@ -162,13 +168,16 @@ class Run:
                     self._one_epoch(stop, events)
                 self._settle_size()
         finally:
+            self.keeper.write()
             events.close()
         self.save()
+        self._draw()
         self._describe(finished=True)
         return _trained(self.folder)
 
     def save(self) -> None:
-        """Write the state."""
+        """Write the state, and the checkpoint it names."""
+        self.keeper.write()
         record = {
             "pictures": self.pictures.images.key,
             "progress": asdict(self.progress),
@@ -258,11 +267,11 @@ class Run:
     def _validate(self) -> Score:
         """Score the weights that would be saved: the running mean where the recipe keeps one. They stay in `saved`."""
         network = self.network
-        network.saved.set_weights(averaged_weights(network.computing, network.optimizer))
+        network.trained.set_weights(averaged_weights(network.computing, network.optimizer))
         if not network.optimizer.use_ema:
             return validate(network, self.pictures, self.experiment.data.batch_size)
         trained = network.computing.get_weights()
-        network.computing.set_weights(network.saved.get_weights())
+        network.computing.set_weights(network.trained.get_weights())
         score = validate(network, self.pictures, self.experiment.data.batch_size)
         network.computing.set_weights(trained)
         return score
@@ -292,9 +301,14 @@ class Run:
         self.progress = Progress(epoch.epoch, seconds=progress.seconds, rate_factor=progress.rate_factor)
         self._save_after(min(EPOCH_SECONDS, 60 * self.experiment.hardware.save_minutes))
         write_history(self.folder.path / HISTORY, self.history)
-        draw_curves(self.folder.path / "curves.png", self.history, self.folder.path.name)
+        if time.monotonic() - self._drawn > CURVES_SECONDS:
+            self._draw()
         events.add(epoch, self.network.computing)
         self.tracking.epochs(self.history)
+
+    def _draw(self) -> None:
+        draw_curves(self.folder.path / "curves.png", self.history, self.folder.path.name)
+        self._drawn = time.monotonic()
 
     def _look(self, epoch: Epoch) -> None:
         """Count epochs without improvement and lower the rate where that is asked for."""

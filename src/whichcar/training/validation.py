@@ -38,7 +38,7 @@ def score_sizes(network: Network, pictures: Pictures, batch_size: int, sizes: Se
     """Score the network at each size; networks do best somewhat above their training size (Touvron et al. 2019)."""
     scores: dict[Size, Score] = {}
     for size in sorted(set(sizes)):
-        network.set_sizes(network.crop.train_size, size)
+        network.predict_at(size)
         scores[size] = validate(network, pictures, batch_size)
         log.info(
             "test size %dx%d: validation accuracy %.4f, loss %.4f", *size, scores[size].accuracy, scores[size].loss
