@@ -60,6 +60,7 @@ def test_the_page_has_all_plots_and_needs_no_network(sweeps: Sweeps) -> None:
     for title in ("History", "Epochs", "Importance", "Slices", "Parallel coordinates"):
         assert f"<h2>{title}</h2>" in text
     assert text.count("Plotly.newPlot(") >= 5
+    assert '"ticktext":["val_accuracy","batch_size","dropout_rate"]' in text
     sources: list[str] = []
 
     class Finder(html.parser.HTMLParser):
@@ -68,6 +69,20 @@ def test_the_page_has_all_plots_and_needs_no_network(sweeps: Sweeps) -> None:
 
     Finder().feed(text)
     assert sources == []
+
+
+def test_steps_leave_no_noise_in_settings_and_tables(sweeps: Sweeps) -> None:
+    sweeps.write_base(seconds=0.01)
+    sweeps.write(
+        space={"model.dropout_rate": {"low": 0.0, "high": 0.7, "step": 0.1}},
+        sampler={"name": "grid"},
+        budget={"trials": 8},
+    )
+    assert sweeps.run().counts == {"complete": 8}
+    assert sorted(row["model.dropout_rate"] for row in sweeps.rows) == [f"{number / 10}" for number in range(8)]
+    for row in sweeps.rows:
+        config = yaml.safe_load((sweeps.folder / f"trial_{int(row['trial']):04d}" / "config.yml").read_text())
+        assert str(config["model"]["dropout_rate"]) == row["model.dropout_rate"]
 
 
 def test_a_second_call_does_nothing_and_a_raised_budget_goes_on(sweeps: Sweeps) -> None:

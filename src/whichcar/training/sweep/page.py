@@ -82,7 +82,11 @@ def _ranking(plan: Plan, ranked: Sequence[FrozenTrial]) -> str:
 
 
 def _values(values: dict[str, Any]) -> str:
-    return ", ".join(f"{name}: {shown(value)}" for name, value in values.items())
+    return ", ".join(f"{name}: {_value(value)}" for name, value in values.items())
+
+
+def _value(value: Any) -> str:  # noqa: ANN401
+    return f"{value:.4g}" if isinstance(value, float) else shown(value)
 
 
 def _plots(plan: Plan, study: optuna.Study, ranked: Sequence[FrozenTrial]) -> Iterator[str]:
@@ -100,7 +104,23 @@ def _plots(plan: Plan, study: optuna.Study, ranked: Sequence[FrozenTrial]) -> It
             return
         yield _plot("Importance", visualization.plot_param_importances(study, target_name=metric))
         yield _plot("Slices", visualization.plot_slice(study, target_name=metric))
-        yield _plot("Parallel coordinates", visualization.plot_parallel_coordinate(study, target_name=metric))
+        parallel = visualization.plot_parallel_coordinate(study, target_name=metric)
+        names = sorted({name for trial in ranked for name in trial.params})
+        parallel.layout.xaxis.ticktext = _axis_names(parallel.layout.xaxis.ticktext, names)
+        yield _plot("Parallel coordinates", parallel)
+
+
+def _axis_names(labels: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Return the end of each name in the place of its beginning, where Optuna has cut a long one off.
+
+    Args:
+        labels: the objective, then the parameters in the order of `names`.
+    """
+    ends = [name.rsplit(".", 1)[-1] for name in names]
+    short = [
+        end if ends.count(end) == 1 else ".".join(name.split(".")[-2:]) for name, end in zip(names, ends, strict=True)
+    ]
+    return [labels[0], *short] if len(labels) == len(names) + 1 else list(labels)
 
 
 def _plot(title: str, figure: Any) -> str:  # noqa: ANN401

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from whichcar.config_space import Plan
+from whichcar.config_sweep import plain_number
 from whichcar.files import write_json, write_text
 from whichcar.training.experiment import RESOLVED, versions
 from whichcar.training.sweep.page import PAGE, write_page
@@ -159,7 +160,7 @@ def _cell(trial: FrozenTrial, name: str) -> Any:  # noqa: ANN401
     """Return the value, empty where the parameter was not active."""
     if name not in trial.params:
         return ""
-    return "null" if trial.params[name] is None else trial.params[name]
+    return "null" if trial.params[name] is None else plain_number(trial.params[name])
 
 
 def _seconds(trial: FrozenTrial) -> float:
