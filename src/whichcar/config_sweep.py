@@ -72,12 +72,11 @@ class Parameter(Section):
             return self.choices[label]
         if isinstance(self.choices, list):
             return self.choices[[json.dumps(one) for one in self.labels].index(json.dumps(label))]
-        return plain_number(label)
+        return self.plain(label)
 
-
-def plain_number(value: Any) -> Any:  # noqa: ANN401
-    """Return a number without the last digits' noise that counting in steps leaves: 0.3 for 0.30000000000000004."""
-    return float(f"{value:.12g}") if isinstance(value, float) else value
+    def plain(self, label: Any) -> Any:  # noqa: ANN401
+        """Return a number without the noise that counting in steps leaves: 0.3 for 0.30000000000000004."""
+        return float(f"{label:.12g}") if self.step and isinstance(label, float) else label
 
 
 def _label(value: Any) -> Label:  # noqa: ANN401

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from whichcar.config_space import Plan
-from whichcar.config_sweep import plain_number
+from whichcar.config_sweep import Parameter
 from whichcar.files import write_json, write_text
 from whichcar.training.experiment import RESOLVED, versions
 from whichcar.training.sweep.page import PAGE, write_page
@@ -105,7 +105,7 @@ class Results:
             ]
             row += [known.get(EPOCHS, ""), f"{_seconds(trial):.1f}", known.get(KILLS, 0)]
             row += [started.isoformat(timespec="seconds") if started else "", " ".join(known.get(REASON, "").split())]
-            table.writerow([*row, *(_cell(trial, name) for name in self._plan.space)])
+            table.writerow([*row, *(_cell(trial, *one) for one in self._plan.space.items())])
         write_text(self._plan.folder / TABLE, text.getvalue())
 
     def write_page(self, changed: bool) -> Path | None:
@@ -156,11 +156,11 @@ def _without_storage(words: Sequence[str]) -> str:
     return shlex.join(kept)
 
 
-def _cell(trial: FrozenTrial, name: str) -> Any:  # noqa: ANN401
+def _cell(trial: FrozenTrial, name: str, parameter: Parameter) -> Any:  # noqa: ANN401
     """Return the value, empty where the parameter was not active."""
     if name not in trial.params:
         return ""
-    return "null" if trial.params[name] is None else plain_number(trial.params[name])
+    return "null" if trial.params[name] is None else parameter.plain(trial.params[name])
 
 
 def _seconds(trial: FrozenTrial) -> float:
