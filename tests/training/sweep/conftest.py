@@ -20,11 +20,12 @@ from whichcar.training.sweep.process import LocalLauncher
 Found = TypeVar("Found")
 PROGRAM = Path(__file__).with_name("trial_program.py")
 DRIVER = """
-import sys
+import functools, sys
 from whichcar import cli
-from whichcar.training.sweep import driver, process
+from whichcar.training.sweep import cluster, driver, process
 process.train_command = lambda config: [sys.executable, sys.argv[1], str(config)]
 driver.LocalLauncher = lambda: process.LocalLauncher(process.train_command)
+cluster.RayLauncher = functools.partial(cluster.RayLauncher, command=process.train_command)
 sys.exit(cli.run(["sweep", *sys.argv[2:]]))
 """
 

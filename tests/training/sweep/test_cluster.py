@@ -1,0 +1,344 @@
+"""Trials on a real Ray cluster of two nodes with one processor and one GPU each, both on this machine.
+
+That there is no such GPU does not matter to Ray, which only counts and hands out numbers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import logging
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from whichcar import cli
+from whichcar.data.drawn import draw
+from whichcar.data.split import split
+from whichcar.errors import MissingExtraError, SweepError
+from whichcar.training.sweep.cluster import RayLauncher, Share, share_of
+from whichcar.training.sweep.driver import sweep
+
+from .conftest import Sweeps, command, trial_processes, until
+
+
+class Node:
+    """A node of a cluster, as `ray start` makes it; its processes are all of one session."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        folder.mkdir()
+        self._log = folder / "said.txt"
+        quiet = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_enable_metrics_collection": "0"}
+        with self._log.open("w") as log:
+            self.process = subprocess.Popen(
+                [str(Path(sys.executable).with_name("ray")), "start", "--block", "--num-cpus=1", "--num-gpus=1",
+                 "--object-store-memory=80000000", "--include-log-monitor=false", f"--temp-dir={folder}", *options],
+                stdout=log, stderr=subprocess.STDOUT, start_new_session=True, env={**os.environ, **quiet},
+            )  # fmt: skip
+
+    def runs(self) -> bool:
+        assert self.process.poll() is None, self._log.read_text()
+        return "block forever" in self._log.read_text()
+
+    def end(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        until(lambda: not processes_of_session(self.process.pid))
+
+
+def processes_of_session(session: int) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, ValueError):
+            state, _, _, its = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
+            if int(its) == session and state not in "ZX":
+                found.append(int(entry.name))
+    return found
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+@contextlib.contextmanager
+def started(nodes: int) -> Iterator[str]:
+    """Start a cluster of so many nodes and give its address."""
+    if importlib.util.find_spec("ray") is None:
+        pytest.skip("Ray is not installed (pip install 'whichcar[ray]')")
+    folder = Path(tempfile.mkdtemp(prefix="ray_"))  # pytest's own paths are too long for Ray's sockets
+    address = f"127.0.0.1:{free_port()}"
+    running: list[Node] = []
+    try:
+        port = address.partition(":")[2]
+        running.append(Node(folder / "0", "--head", f"--port={port}", "--include-dashboard=false"))
+        until(lambda: running[0].runs())
+        for number in range(1, nodes):
+            running.append(Node(folder / str(number), f"--address={address}"))
+        for node in running:
+            until(node.runs)
+        yield address
+    finally:
+        for node in running:
+            node.end()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    with started(2) as cluster:
+        yield cluster
+
+
+def trial(sweeps: Sweeps, number: int = 0) -> Path:
+    return sweeps.folder / f"trial_{number:04d}"
+
+
+def nodes_of(folder: Path) -> list[str]:
+    return re.findall(r"^on node .*, (\w{8})\)", (folder / "log.txt").read_text(), re.MULTILINE)
+
+
+def starts(folder: Path) -> list[str]:
+    return (folder / "starts.txt").read_text().split()
+
+
+def parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+@pytest.mark.parametrize(
+    ("nodes", "parallel", "share"),
+    [
+        ([(8, 0), (8, 0)], 2, Share(8, 0)),
+        ([(8, 0), (8, 0)], 1, Share(8, 0)),
+        ([(8, 0), (8, 0)], 4, Share(4, 0)),
+        ([(3, 0), (3, 0)], 3, Share(1, 0)),  # of two each, only two would fit
+        ([(0, 0), (6, 0)], 2, Share(3, 0)),
+        ([(8, 2), (8, 2)], 2, Share(8, 2)),
+        ([(8, 2), (8, 2)], 3, Share(4, 1)),
+        ([(8, 1), (8, 0)], 2, Share(4, 0.5)),
+        ([(2, 0)], 5, Share(1, 0)),
+        ([(2, 2)], 5, Share(1, pytest.approx(1 / 3))),
+        ([(0, 0)], 2, Share(1, 0)),
+    ],
+)
+def test_a_share_is_the_largest_with_which_all_fit(
+    nodes: list[tuple[float, float]], parallel: int, share: Share
+) -> None:
+    assert share_of(nodes, parallel) == share
+
+
+def test_the_room_of_a_cluster_is_counted_node_by_node() -> None:
+    nodes = [(4.0, 1.0), (3.0, 2.0)]
+    assert Share(2, 0).room(nodes) == 3
+    assert Share(2, 1).room(nodes) == 2
+    assert Share(1, 0.5).room(nodes) == 5
+    assert Share(1, 2).room(nodes) == 1
+
+
+def test_without_ray_the_line_that_installs_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(MissingExtraError, match=r"Ray is not installed.*whichcar\[ray\]"):
+        RayLauncher("auto")
+
+
+@pytest.mark.parametrize(("wrong", "said"), [("ray://head:10001", "client is not supported"), ("local", "must be auto or HOST:PORT"), ("", "must be auto")])  # fmt: skip
+def test_an_address_of_another_form_is_refused(wrong: str, said: str) -> None:
+    with pytest.raises(SweepError, match=f"--ray {wrong}: .*{said}"):
+        RayLauncher(wrong)
+
+
+def test_where_no_cluster_answers_one_line_says_so(sweeps: Sweeps, capfd: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed (pip install 'whichcar[ray]')")
+    nowhere = f"127.0.0.1:{free_port()}"
+    assert cli.run(["sweep", str(sweeps.file), "--ray", nowhere]) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert re.fullmatch(rf"error: --ray {nowhere}: no Ray cluster .*Connection refused.*\n", err)
+
+
+def test_trials_run_on_both_nodes_and_the_screen_is_ours(sweeps: Sweeps, address: str) -> None:
+    sweeps.write_base(seconds=0.3)
+    sweeps.write(budget={"trials": 3}, parallel=2)
+    with sweeps.start("--ray", address) as process:
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert sweeps.outcomes() == ["complete"] * 3
+    assert [row["kills"] for row in sweeps.rows] == ["0"] * 3
+    assert len({node for number in range(3) for node in nodes_of(trial(sweeps, number))}) == 2
+    assert [starts(trial(sweeps, number)) for number in range(3)] == [["0"]] * 3
+    assert all(re.match(r"trial \d: val_accuracy ", line) for line in err.splitlines()), err
+    assert "Ray" not in out
+
+
+def test_a_trial_is_bound_to_its_share_and_has_our_variables_and_directory(
+    sweeps: Sweeps, address: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TF_OF_THE_DRIVER", "here")
+    monkeypatch.chdir(tmp_path)
+    code = (
+        "import os, pathlib, sys, time; pathlib.Path('at_' + os.environ['CUDA_VISIBLE_DEVICES']).touch();"
+        "e = os.environ; print(len(os.sched_getaffinity(0)), e.get('TF_OF_THE_DRIVER'), e['WHICHCAR_QUIET'],"
+        "e['PYTHONUNBUFFERED'], os.getcwd(), sys.argv[1], e['XLA_PYTHON_CLIENT_MEM_FRACTION'])"
+    )
+    config = Path("a trial") / "config.yml"
+    config.parent.mkdir()
+    config.touch()
+    with RayLauncher(address, lambda path: [sys.executable, "-c", code, str(path)]) as launcher:
+        process = launcher.launch(config, 0, 4)
+        assert until(lambda: process.poll() is not None)
+    where, said = (tmp_path / config.parent / "log.txt").read_text().splitlines()
+    assert re.fullmatch(r"on node .* \(.*, \w{8}\), processors \d+, GPU \d", where)
+    assert said == f"1 here 1 1 {tmp_path} {config} 0.45"
+
+
+def test_a_killed_trial_and_one_whose_worker_was_killed_go_on_where_they_were(sweeps: Sweeps, address: str) -> None:
+    sweeps.write_base(seconds=0.5)
+    sweeps.write(budget={"trials": 2}, parallel=2)
+    with sweeps.start("--ray", address) as process:
+        for number in range(2):
+            until((trial(sweeps, number) / "history.csv").exists)
+        first, second = (
+            next(pid for pid, name in trial_processes(sweeps.folder).items() if name == f"trial_{number:04d}")
+            for number in range(2)
+        )
+        os.kill(first, signal.SIGKILL)
+        os.kill(parent(second), signal.SIGKILL)
+        until(lambda: second not in trial_processes(sweeps.folder), 2)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert [(row["outcome"], row["kills"], row["epochs"]) for row in sweeps.rows] == [("complete", "1", "3")] * 2
+    for number in range(2):
+        assert starts(trial(sweeps, number)) in (["0", "1"], ["0", "2"])
+
+
+def test_trials_die_with_their_driver_and_a_search_without_ray_goes_on_with_them(sweeps: Sweeps, address: str) -> None:
+    sweeps.write_base(seconds=0.5)
+    sweeps.write(budget={"trials": 3}, parallel=2)
+    with sweeps.start("--ray", address) as process:
+        for number in range(2):
+            until((trial(sweeps, number) / "history.csv").exists)
+        process.kill()
+        process.wait()
+    until(lambda: not trial_processes(sweeps.folder), 5)
+    assert sweeps.run().counts == {"complete": 3}
+    assert [(row["trial"], row["kills"], row["epochs"]) for row in sweeps.rows] == [(n, "0", "3") for n in "012"]
+    assert starts(trial(sweeps)) in (["0", "1"], ["0", "2"])
+
+
+def test_ctrl_c_reaches_a_trial_once_and_the_same_command_goes_on(sweeps: Sweeps, address: str) -> None:
+    sweeps.write_base(seconds=0.5)
+    sweeps.write(budget={"trials": 1})
+    with sweeps.start("--ray", address) as process:
+        until((trial(sweeps) / "history.csv").exists)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert f"go on with: whichcar sweep {sweeps.file} --ray {address}\n" in err
+    assert (trial(sweeps) / "asked.txt").read_text() == f"{signal.SIGTERM:d}\n"
+    with RayLauncher(address, command) as launcher:
+        assert sweep(sweeps.file, launcher=launcher).counts == {"complete": 1}
+    assert sweeps.rows[0]["kills"] == "0"
+    assert starts(trial(sweeps)) in (["0", "1"], ["0", "2"])
+
+
+def test_a_trial_that_fails_is_a_row_with_its_last_words_and_more_than_fit_wait(
+    sweeps: Sweeps, address: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    sweeps.write_base("crash", seconds=0.05)
+    sweeps.write(space={"model.dropout_rate": [0.1, 0.4, 0.5]}, sampler={"name": "grid"}, parallel=3)
+    with caplog.at_level(logging.WARNING), RayLauncher(address, command) as launcher:
+        assert sweep(sweeps.file, launcher=launcher).counts == {"failed": 1, "complete": 2}
+    (reason,) = (row["reason"] for row in sweeps.rows if row["outcome"] == "failed")
+    assert reason.endswith("the loss became nan in epoch 1, batch 10")
+    share = "1 processor and 0.5 GPU each"
+    assert caplog.messages == [
+        f"--ray {address}: the cluster has room for 2 of 3 trials at once ({share}); others wait"
+    ]
+
+
+def test_a_trial_that_is_killed_has_ended_and_one_that_waits_for_room_is_taken_back(
+    tmp_path: Path, address: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from whichcar.training.sweep import cluster
+
+    monkeypatch.setattr(cluster, "WAIT_SECONDS", 2.0)
+    monkeypatch.setattr(cluster.Share, "room", lambda *_: 3)  # what others leave is not known beforehand
+    configs = [tmp_path / f"trial_{number:04d}" / "config.yml" for number in range(3)]
+    for config in configs:
+        config.parent.mkdir()
+        config.touch()
+    line = "import sys, time; time.sleep(60)"
+    with RayLauncher(address, lambda path: [sys.executable, "-c", line, str(path)]) as launcher:
+        running = [launcher.launch(config, slot, 3) for slot, config in enumerate(configs)]
+        until(lambda: len(set(trial_processes(tmp_path).values())) == 2)
+        until(lambda: [one.poll() for one in running] == [None] * 3 and caplog.messages)
+        assert re.search(r"trial_000\d waits for room on the cluster", caplog.text)
+        running[0].kill()
+        assert running[0].poll() is not None
+        running[2].kill()
+        assert running[2].poll() == -signal.SIGKILL
+        running[1].stop()
+        until(lambda: running[1].poll() == -signal.SIGTERM)
+        assert trial_processes(tmp_path) == {}
+
+
+def test_a_node_that_does_not_see_the_folder_is_named(tmp_path: Path, address: str) -> None:
+    config = tmp_path / "config.yml"
+    with RayLauncher(address, command) as launcher:
+        process = launcher.launch(config, 0, 1)
+        until(lambda: process.poll() is not None)
+        assert process.poll() == 2
+    said = (tmp_path / "log.txt").read_text()
+    assert re.fullmatch(rf"error: node .*, \w{{8}}\) does not see {config}; .* a disk that all nodes share.*\n", said)
+
+
+def test_a_real_training_with_relative_paths_runs_in_the_drivers_directory(tmp_path: Path, address: str) -> None:
+    draw(tmp_path / "raw", classes=3, per_class=6, size=(24, 32))
+    split(tmp_path / "raw", tmp_path / "raw" / "car_dataset_labels.csv", tmp_path / "v1", 0.4, 1)
+    base = {
+        "seed": 1,
+        "data": {"directory": "v1", "image_size": [24, 24], "batch_size": 4, "validation_split": 0.4},
+        "model": {"weights": None},
+        "fit": {"epochs": 1},
+        "recipe": {"freeze": 5},
+        "hardware": {"precision": "float32"},
+    }
+    (tmp_path / "base.yml").write_text(yaml.safe_dump(base))
+    space = {"model.dropout_rate": [0.1]}
+    (tmp_path / "tiny.yml").write_text(yaml.safe_dump({"base": "base.yml", "space": space, "budget": {"trials": 1}}))
+    done = subprocess.run(
+        [sys.executable, "-m", "whichcar", "sweep", "tiny.yml", "--ray", address],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "next: whichcar train tiny/best/config.yml" in done.stdout
+    assert (tmp_path / "tiny" / "trial_0000" / "best.json").exists()
+
+
+def test_a_cluster_that_goes_away_is_one_line_and_the_search_goes_on_without_it(
+    sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "2")  # else 60: it may come back
+    sweeps.write_base(seconds=0.5)
+    sweeps.write(budget={"trials": 1})
+    with started(1) as address:
+        process = sweeps.start("--ray", address)
+        until((trial(sweeps) / "history.csv").exists)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert re.fullmatch(rf"error: --ray {address}: the Ray cluster is gone; the same command goes on .*\n", err)
+    until(lambda: not trial_processes(sweeps.folder), 5)
+    assert sweeps.run().counts == {"complete": 1}
