@@ -38,7 +38,14 @@ class Node:
     def __init__(self, folder: Path, *options: str) -> None:
         folder.mkdir()
         self._log = folder / "said.txt"
-        quiet = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_enable_metrics_collection": "0"}
+        # Nothing is sent or measured, and no processes are made before they are needed.
+        off = (
+            "USAGE_STATS_ENABLED",
+            "enable_metrics_collection",
+            "prestart_worker_first_driver",
+            "enable_worker_prestart",
+        )
+        quiet = {f"RAY_{name}": "0" for name in off}
         with self._log.open("w") as log:
             self.process = subprocess.Popen(
                 [str(Path(sys.executable).with_name("ray")), "start", "--block", "--num-cpus=1", "--num-gpus=1",
@@ -154,7 +161,10 @@ def test_without_ray_the_line_that_installs_it_is_told(monkeypatch: pytest.Monke
         RayLauncher("auto")
 
 
-@pytest.mark.parametrize(("wrong", "said"), [("ray://head:10001", "client is not supported"), ("local", "must be auto or HOST:PORT"), ("", "must be auto")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [("ray://head:10001", "client is not supported"), ("local", "must be auto"), ("", "must be auto")],
+)
 def test_an_address_of_another_form_is_refused(wrong: str, said: str) -> None:
     with pytest.raises(SweepError, match=f"--ray {wrong}: .*{said}"):
         RayLauncher(wrong)
@@ -169,9 +179,13 @@ def test_where_no_cluster_answers_one_line_says_so(sweeps: Sweeps, capfd: pytest
     assert re.fullmatch(rf"error: --ray {nowhere}: no Ray cluster .*Connection refused.*\n", err)
 
 
-def test_trials_run_on_both_nodes_and_the_screen_is_ours(sweeps: Sweeps, address: str) -> None:
+def test_trials_run_on_both_nodes_also_with_relative_paths_and_the_screen_is_ours(
+    sweeps: Sweeps, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sweeps.write_base(seconds=0.3)
     sweeps.write(budget={"trials": 3}, parallel=2)
+    monkeypatch.chdir(sweeps.file.parent)
+    sweeps.file = Path(sweeps.file.name)
     with sweeps.start("--ray", address) as process:
         out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
@@ -183,29 +197,33 @@ def test_trials_run_on_both_nodes_and_the_screen_is_ours(sweeps: Sweeps, address
     assert "Ray" not in out
 
 
-def test_a_trial_is_bound_to_its_share_and_has_our_variables_and_directory(
+def test_a_trial_has_its_share_our_variables_and_our_directory_and_a_node_that_does_not_see_it_is_named(
     sweeps: Sweeps, address: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("TF_OF_THE_DRIVER", "here")
     monkeypatch.chdir(tmp_path)
     code = (
-        "import os, pathlib, sys, time; pathlib.Path('at_' + os.environ['CUDA_VISIBLE_DEVICES']).touch();"
+        "import os, sys; "
         "e = os.environ; print(len(os.sched_getaffinity(0)), e.get('TF_OF_THE_DRIVER'), e['WHICHCAR_QUIET'],"
         "e['PYTHONUNBUFFERED'], os.getcwd(), sys.argv[1], e['XLA_PYTHON_CLIENT_MEM_FRACTION'])"
     )
     config = Path("a trial") / "config.yml"
     config.parent.mkdir()
     config.touch()
+    nowhere = tmp_path / "config.yml"
     with RayLauncher(address, lambda path: [sys.executable, "-c", code, str(path)]) as launcher:
-        process = launcher.launch(config, 0, 4)
-        assert until(lambda: process.poll() is not None)
+        process, unseen = launcher.launch(config, 0, 4), launcher.launch(nowhere, 1, 4)
+        until(lambda: process.poll() is not None and unseen.poll() is not None)
+        assert (process.poll(), unseen.poll()) == (0, 2)
     where, said = (tmp_path / config.parent / "log.txt").read_text().splitlines()
     assert re.fullmatch(r"on node .* \(.*, \w{8}\), processors \d+, GPU \d", where)
     assert said == f"1 here 1 1 {tmp_path} {config} 0.45"
+    (said,) = (tmp_path / "log.txt").read_text().splitlines()
+    assert re.fullmatch(rf"error: node .*, \w{{8}}\) does not see {nowhere}; .* a disk that all nodes share.*", said)
 
 
 def test_a_killed_trial_and_one_whose_worker_was_killed_go_on_where_they_were(sweeps: Sweeps, address: str) -> None:
-    sweeps.write_base(seconds=0.5)
+    sweeps.write_base(seconds=0.4)
     sweeps.write(budget={"trials": 2}, parallel=2)
     with sweeps.start("--ray", address) as process:
         for number in range(2):
@@ -224,34 +242,30 @@ def test_a_killed_trial_and_one_whose_worker_was_killed_go_on_where_they_were(sw
         assert starts(trial(sweeps, number)) in (["0", "1"], ["0", "2"])
 
 
-def test_trials_die_with_their_driver_and_a_search_without_ray_goes_on_with_them(sweeps: Sweeps, address: str) -> None:
-    sweeps.write_base(seconds=0.5)
-    sweeps.write(budget={"trials": 3}, parallel=2)
-    with sweeps.start("--ray", address) as process:
-        for number in range(2):
-            until((trial(sweeps, number) / "history.csv").exists)
-        process.kill()
-        process.wait()
-    until(lambda: not trial_processes(sweeps.folder), 5)
-    assert sweeps.run().counts == {"complete": 3}
-    assert [(row["trial"], row["kills"], row["epochs"]) for row in sweeps.rows] == [(n, "0", "3") for n in "012"]
-    assert starts(trial(sweeps)) in (["0", "1"], ["0", "2"])
-
-
-def test_ctrl_c_reaches_a_trial_once_and_the_same_command_goes_on(sweeps: Sweeps, address: str) -> None:
-    sweeps.write_base(seconds=0.5)
-    sweeps.write(budget={"trials": 1})
+def test_ctrl_c_reaches_a_trial_once_and_trials_die_with_their_driver_and_go_on_with_or_without_ray(
+    sweeps: Sweeps, address: str
+) -> None:
+    sweeps.write_base(seconds=0.4, epochs=4)
+    sweeps.write(budget={"trials": 2}, parallel=2)
     with sweeps.start("--ray", address) as process:
         until((trial(sweeps) / "history.csv").exists)
+        until((trial(sweeps, 1) / "starts.txt").exists)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert f"go on with: whichcar sweep {sweeps.file} --ray {address}\n" in err
     assert (trial(sweeps) / "asked.txt").read_text() == f"{signal.SIGTERM:d}\n"
-    with RayLauncher(address, command) as launcher:
-        assert sweep(sweeps.file, launcher=launcher).counts == {"complete": 1}
-    assert sweeps.rows[0]["kills"] == "0"
-    assert starts(trial(sweeps)) in (["0", "1"], ["0", "2"])
+    with sweeps.start("--ray", address) as process:
+        until(lambda: len(starts(trial(sweeps))) == 2)
+        assert trial_processes(sweeps.folder)
+        process.kill()
+        process.wait()
+    until(lambda: not trial_processes(sweeps.folder), 5)
+    assert sweeps.run().counts == {"complete": 2}
+    assert [(row["trial"], row["kills"], row["epochs"]) for row in sweeps.rows] == [(n, "0", "4") for n in "01"]
+    first, *later = starts(trial(sweeps))
+    assert (first, len(later)) == ("0", 2)
+    assert "0" not in later
 
 
 def test_a_trial_that_fails_is_a_row_with_its_last_words_and_more_than_fit_wait(
@@ -295,16 +309,7 @@ def test_a_trial_that_is_killed_has_ended_and_one_that_waits_for_room_is_taken_b
         assert trial_processes(tmp_path) == {}
 
 
-def test_a_node_that_does_not_see_the_folder_is_named(tmp_path: Path, address: str) -> None:
-    config = tmp_path / "config.yml"
-    with RayLauncher(address, command) as launcher:
-        process = launcher.launch(config, 0, 1)
-        until(lambda: process.poll() is not None)
-        assert process.poll() == 2
-    said = (tmp_path / "log.txt").read_text()
-    assert re.fullmatch(rf"error: node .*, \w{{8}}\) does not see {config}; .* a disk that all nodes share.*\n", said)
-
-
+@pytest.mark.slow
 def test_a_real_training_with_relative_paths_runs_in_the_drivers_directory(tmp_path: Path, address: str) -> None:
     draw(tmp_path / "raw", classes=3, per_class=6, size=(24, 32))
     split(tmp_path / "raw", tmp_path / "raw" / "car_dataset_labels.csv", tmp_path / "v1", 0.4, 1)
@@ -328,17 +333,19 @@ def test_a_real_training_with_relative_paths_runs_in_the_drivers_directory(tmp_p
     assert (tmp_path / "tiny" / "trial_0000" / "best.json").exists()
 
 
+@pytest.mark.slow
 def test_a_cluster_that_goes_away_is_one_line_and_the_search_goes_on_without_it(
     sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "2")  # else 60: it may come back
-    sweeps.write_base(seconds=0.5)
+    sweeps.write_base(seconds=1)
     sweeps.write(budget={"trials": 1})
     with started(1) as address:
         process = sweeps.start("--ray", address)
-        until((trial(sweeps) / "history.csv").exists)
+        until((trial(sweeps) / "starts.txt").exists)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 2
     assert re.fullmatch(rf"error: --ray {address}: the Ray cluster is gone; the same command goes on .*\n", err)
     until(lambda: not trial_processes(sweeps.folder), 5)
+    sweeps.write_base(seconds=0.1)
     assert sweeps.run().counts == {"complete": 1}

@@ -20,7 +20,7 @@ from whichcar.training.sweep import tied
 from whichcar.training.sweep.process import INTERRUPTED, LOG, QUIET, trains
 
 MISTAKE = 2  # what `whichcar train` says when something is wrong that the user can mend
-SEEN_SECONDS = 3.0  # for a new folder to appear on a node
+SEEN_SECONDS = 2.0  # for a new folder to appear on a node
 FREE_SECONDS = 120.0  # a node cut off from the cluster goes on for a minute, Ray's time, before it ends what it runs
 
 
