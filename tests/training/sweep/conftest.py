@@ -60,11 +60,12 @@ class Sweeps:
     def run(self, storage: str | None = None) -> Swept:
         return sweep(self.file, storage=storage, launcher=LocalLauncher(command))
 
-    def start(self, *options: str) -> subprocess.Popen[str]:
-        """Start the command in a process of its own; its trials are the trial program."""
+    def start(self, *options: str, group: int | None = None) -> subprocess.Popen[str]:
+        """Start the command in a process of its own (group 0: the first of its group); trials are the trial program."""
         return subprocess.Popen(
             [sys.executable, "-c", DRIVER, str(PROGRAM), str(self.file), *options],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "WHICHCAR_QUIET": "0"},
+            process_group=group,
         )  # fmt: skip
 
     @property

@@ -35,7 +35,7 @@ from .conftest import Sweeps, command, trial_processes, until
 class Node:
     """A node of a cluster, as `ray start` makes it; its processes are all of one session."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, **variables: str) -> None:
         folder.mkdir()
         self._log = folder / "said.txt"
         # Nothing is sent or measured, and no processes are made before they are needed.
@@ -50,7 +50,7 @@ class Node:
             self.process = subprocess.Popen(
                 [str(Path(sys.executable).with_name("ray")), "start", "--block", "--num-cpus=1", "--num-gpus=1",
                  "--object-store-memory=80000000", "--include-log-monitor=false", f"--temp-dir={folder}", *options],
-                stdout=log, stderr=subprocess.STDOUT, start_new_session=True, env={**os.environ, **quiet},
+                stdout=log, stderr=subprocess.STDOUT, start_new_session=True, env={**os.environ, **quiet, **variables},
             )  # fmt: skip
 
     def runs(self) -> bool:
@@ -81,8 +81,8 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def started(nodes: int) -> Iterator[str]:
-    """Start a cluster of so many nodes and give its address."""
+def started(nodes: int, **variables: str) -> Iterator[str]:
+    """Start a cluster of so many nodes, with these environment variables, and give its address."""
     if importlib.util.find_spec("ray") is None:
         pytest.skip("Ray is not installed (pip install 'whichcar[ray]')")
     folder = Path(tempfile.mkdtemp(prefix="ray_"))  # pytest's own paths are too long for Ray's sockets
@@ -90,10 +90,10 @@ def started(nodes: int) -> Iterator[str]:
     running: list[Node] = []
     try:
         port = address.partition(":")[2]
-        running.append(Node(folder / "0", "--head", f"--port={port}", "--include-dashboard=false"))
+        running.append(Node(folder / "0", "--head", f"--port={port}", "--include-dashboard=false", **variables))
         until(lambda: running[0].runs())
         for number in range(1, nodes):
-            running.append(Node(folder / str(number), f"--address={address}"))
+            running.append(Node(folder / str(number), f"--address={address}", **variables))
         for node in running:
             until(node.runs)
         yield address
@@ -247,10 +247,10 @@ def test_ctrl_c_reaches_a_trial_once_and_trials_die_with_their_driver_and_go_on_
 ) -> None:
     sweeps.write_base(seconds=0.4, epochs=4)
     sweeps.write(budget={"trials": 2}, parallel=2)
-    with sweeps.start("--ray", address) as process:
+    with sweeps.start("--ray", address, group=0) as process:
         until((trial(sweeps) / "history.csv").exists)
         until((trial(sweeps, 1) / "starts.txt").exists)
-        process.send_signal(signal.SIGINT)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
         _, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert f"go on with: whichcar sweep {sweeps.file} --ray {address}\n" in err
@@ -345,7 +345,18 @@ def test_a_cluster_that_goes_away_is_one_line_and_the_search_goes_on_without_it(
         until((trial(sweeps) / "starts.txt").exists)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 2
-    assert re.fullmatch(rf"error: --ray {address}: the Ray cluster is gone; the same command goes on .*\n", err)
+    assert re.fullmatch(rf"error: --ray {address}: the Ray cluster is gone, .*; the same command goes on .*\n", err)
     until(lambda: not trial_processes(sweeps.folder), 5)
     sweeps.write_base(seconds=0.1)
     assert sweeps.run().counts == {"complete": 1}
+
+
+@pytest.mark.slow
+def test_a_node_without_the_same_whichcar_is_told(sweeps: Sweeps, tmp_path: Path) -> None:
+    (tmp_path / "other" / "whichcar").mkdir(parents=True)
+    (tmp_path / "other" / "whichcar" / "__init__.py").touch()
+    sweeps.write(budget={"trials": 1})
+    with started(1, PYTHONPATH=str(tmp_path / "other")) as address, RayLauncher(address, command) as launcher:
+        assert sweep(sweeps.file, launcher=launcher).counts == {"failed": 1}
+    said = r"node [\d.]+: ModuleNotFoundError: No module named 'whichcar.*'; every node needs the same whichcar.*"
+    assert re.fullmatch(said, sweeps.rows[0]["reason"])

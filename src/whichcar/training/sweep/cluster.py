@@ -238,8 +238,8 @@ class RayLauncher:
 
     def _gone(self) -> SweepError:
         return SweepError(
-            f"--ray {self.address}: the Ray cluster is gone; the same command goes on with what its trials saved, once "
-            "it is back or without --ray"
+            f"--ray {self.address}: the Ray cluster is gone, or the connection to it; the same command goes on with "
+            "what the trials saved, once it is back or without --ray"
         )
 
     def _tell_once(self, line: str) -> None:

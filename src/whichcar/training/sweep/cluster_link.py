@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import queue
+import re
 import signal
 import sys
 import threading
@@ -76,11 +77,13 @@ class _FarTrial:
         try:
             result = ray.get(self._run)
         except ray.exceptions.RayTaskError as error:
-            result = MISTAKE, f"a node of the cluster: {_last_line(error)}"
+            result = MISTAKE, _on_a_node(error)
         except (ray.exceptions.ActorUnschedulableError, ray.exceptions.RuntimeEnvSetupError) as error:
-            result = MISTAKE, f"the cluster: {_last_line(error)}"
-        except ray.exceptions.RayError:  # the worker or its node died, or Ray needed the memory
+            result = MISTAKE, f"the cluster does not take the trial: {_last_line(error)}"
+        except ray.exceptions.RayError as error:  # the worker or its node died, or Ray needed the memory
             result = KILLED, ""
+            if getattr(error, "actor_init_failed", False):  # it could not even load our module
+                result = MISTAKE, f"{_on_a_node(error)}; every node needs the same whichcar as this machine"
         ray.kill(self._actor)
         return int(result[0]), str(result[1])
 
@@ -89,6 +92,12 @@ def _is_ready(reference: Any) -> bool:  # noqa: ANN401
     import ray
 
     return bool(ray.wait([reference], timeout=0)[0])
+
+
+def _on_a_node(error: BaseException) -> str:
+    """Return the error with the node's address, which Ray writes into its text."""
+    found = re.search(r"\bip=([^,)\s]+)", str(error))
+    return f"node {found[1] if found else 'unknown'}: {_last_line(error)}"
 
 
 def _last_line(error: BaseException) -> str:
