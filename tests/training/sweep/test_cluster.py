@@ -6,10 +6,12 @@ That there is no such GPU does not matter to Ray, which only counts and hands ou
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import importlib.util
 import logging
 import os
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -88,6 +90,9 @@ def started(nodes: int, **variables: str) -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="ray_"))  # pytest's own paths are too long for Ray's sockets
     address = f"127.0.0.1:{free_port()}"
     running: list[Node] = []
+    closed = pytest.MonkeyPatch()  # Ray listens on the machine's own address, and runs whatever it is sent
+    closed.setenv("RAY_AUTH_MODE", "token")
+    closed.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
     try:
         port = address.partition(":")[2]
         running.append(Node(folder / "0", "--head", f"--port={port}", "--include-dashboard=false", **variables))
@@ -98,6 +103,7 @@ def started(nodes: int, **variables: str) -> Iterator[str]:
             until(node.runs)
         yield address
     finally:
+        closed.undo()
         for node in running:
             node.end()
         shutil.rmtree(folder, ignore_errors=True)
@@ -211,10 +217,15 @@ def test_a_trial_has_its_share_our_variables_and_our_directory_and_a_node_that_d
     config.parent.mkdir()
     config.touch()
     nowhere = tmp_path / "config.yml"
+    (config.parent / "state").mkdir()
     with RayLauncher(address, lambda path: [sys.executable, "-c", code, str(path)]) as launcher:
-        process, unseen = launcher.launch(config, 0, 4), launcher.launch(nowhere, 1, 4)
-        until(lambda: process.poll() is not None and unseen.poll() is not None)
-        assert (process.poll(), unseen.poll()) == (0, 2)
+        with (config.parent / "state" / "lock").open("w") as held:  # as by a process on a node that was cut off
+            fcntl.flock(held, fcntl.LOCK_EX)
+            process, unseen = launcher.launch(config, 0, 4), launcher.launch(nowhere, 1, 4)
+            assert until(lambda: unseen.poll() is not None and process.node)
+            assert (process.poll(), unseen.poll()) == (None, 2)
+        until(lambda: process.poll() is not None)
+        assert process.poll() == 0
     where, said = (tmp_path / config.parent / "log.txt").read_text().splitlines()
     assert re.fullmatch(r"on node .* \(.*, \w{8}\), processors \d+, GPU \d", where)
     assert said == f"1 here 1 1 {tmp_path} {config} 0.45"
@@ -283,7 +294,7 @@ def test_a_trial_that_fails_is_a_row_with_its_last_words_and_more_than_fit_wait(
     ]
 
 
-def test_a_trial_that_is_killed_has_ended_and_one_that_waits_for_room_is_taken_back(
+def test_one_that_waits_for_room_is_told_and_taken_back_and_one_that_is_killed_has_ended(
     tmp_path: Path, address: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from whichcar.training.sweep import cluster
@@ -300,12 +311,14 @@ def test_a_trial_that_is_killed_has_ended_and_one_that_waits_for_room_is_taken_b
         until(lambda: len(set(trial_processes(tmp_path).values())) == 2)
         until(lambda: [one.poll() for one in running] == [None] * 3 and caplog.messages)
         assert re.search(r"trial_000\d waits for room on the cluster", caplog.text)
-        running[0].kill()
-        assert running[0].poll() is not None
-        running[2].kill()
-        assert running[2].poll() == -signal.SIGKILL
-        running[1].stop()
-        until(lambda: running[1].poll() == -signal.SIGTERM)
+        (waiting,) = (one for one in running if not one.node)
+        waiting.stop()
+        until(lambda: waiting.poll() == -signal.SIGKILL, 3)
+        first, second = (one for one in running if one.node)
+        first.kill()
+        assert first.poll() == -signal.SIGKILL
+        second.stop()
+        until(lambda: second.poll() == -signal.SIGTERM)
         assert trial_processes(tmp_path) == {}
 
 
