@@ -198,7 +198,7 @@ class RayLauncher:
             seconds = 0.0
             said = os.read(self._link.stdout.fileno(), 65536)
             if not said:
-                raise self._gone()
+                raise self._gone() if self._nodes else self._refused("Ray gave up")
             *lines, self._said = (self._said + said).split(b"\n")
             for line in lines:
                 self._take(json.loads(line))
