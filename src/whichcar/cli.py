@@ -9,6 +9,7 @@ import logging
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -412,26 +413,36 @@ def train(config: Path, overrides: tuple[str, ...], resume: bool, overwrite: boo
 @click.option(
     "--storage", help="FILE.db, FILE.journal (shared disk) or postgresql://… (default: study.db beside the trials)."
 )
-def sweep(file: Path, overrides: tuple[str, ...], storage: str | None) -> None:
+@click.option(
+    "--ray", metavar="ADDRESS", help="Run trials on a Ray cluster: auto (this machine's) or HOST:PORT of its head."
+)
+def sweep(file: Path, overrides: tuple[str, ...], storage: str | None, ray: str | None) -> None:
     """Search for settings as FILE says: many trainings, each an experiment folder beside FILE.
 
     Stopped or killed at any moment, the same command goes on; after the end it does nothing until FILE's budget is
     raised. Started several times, also on other machines, with the same --storage, the processes share the trials.
+    With --ray, trials run on the nodes of a Ray cluster, FILE's `parallel` at once; all nodes must share the disk of
+    FILE and the pictures, under the same path. Such a search can be gone on with without it, and the other way round.
 
     \b
     Examples:
       whichcar sweep experiments/sweeps/fast.yml
       whichcar sweep experiments/sweeps/fast.yml --set model.weights=data/resnet50_notop.h5
       whichcar sweep experiments/sweeps/fast.yml --storage postgresql://user@host/studies
+      whichcar sweep experiments/sweeps/fast.yml --ray 10.0.0.5:6379
     """
     from whichcar import summary
+    from whichcar.training.sweep.cluster import RayLauncher
     from whichcar.training.sweep.driver import sweep as search
 
     try:
-        _say(summary.of_swept(search(file, overrides, storage)))
+        with RayLauncher(ray) if ray is not None else nullcontext() as launcher:
+            swept = search(file, overrides, storage, launcher)
+        _say(summary.of_swept(swept))
     except Interrupted as error:
         options = [*(f"--set {shlex.quote(text)}" for text in overrides)]
         options += ["--storage …"] if storage else []
+        options += [f"--ray {shlex.quote(ray)}"] if ray else []
         command = " ".join(["whichcar sweep", shlex.quote(str(file)), *options])
         raise Interrupted(f"{error}\ngo on with: {command}") from None
 

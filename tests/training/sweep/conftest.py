@@ -20,11 +20,12 @@ from whichcar.training.sweep.process import LocalLauncher
 Found = TypeVar("Found")
 PROGRAM = Path(__file__).with_name("trial_program.py")
 DRIVER = """
-import sys
+import functools, sys
 from whichcar import cli
-from whichcar.training.sweep import driver, process
+from whichcar.training.sweep import cluster, driver, process
 process.train_command = lambda config: [sys.executable, sys.argv[1], str(config)]
 driver.LocalLauncher = lambda: process.LocalLauncher(process.train_command)
+cluster.RayLauncher = functools.partial(cluster.RayLauncher, command=process.train_command)
 sys.exit(cli.run(["sweep", *sys.argv[2:]]))
 """
 
@@ -59,11 +60,12 @@ class Sweeps:
     def run(self, storage: str | None = None) -> Swept:
         return sweep(self.file, storage=storage, launcher=LocalLauncher(command))
 
-    def start(self, *options: str) -> subprocess.Popen[str]:
-        """Start the command in a process of its own; its trials are the trial program."""
+    def start(self, *options: str, group: int | None = None) -> subprocess.Popen[str]:
+        """Start the command in a process of its own (group 0: the first of its group); trials are the trial program."""
         return subprocess.Popen(
             [sys.executable, "-c", DRIVER, str(PROGRAM), str(self.file), *options],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "WHICHCAR_QUIET": "0"},
+            process_group=group,
         )  # fmt: skip
 
     @property

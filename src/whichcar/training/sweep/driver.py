@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import re
 import threading
 import time
@@ -17,7 +16,7 @@ from whichcar.errors import Interrupted, SweepError
 from whichcar.training.stopping import stop_asked
 from whichcar.training.sweep.board import Board, Row, Status
 from whichcar.training.sweep.owner import OWNER, Owner
-from whichcar.training.sweep.process import Launcher, LocalLauncher
+from whichcar.training.sweep.process import Launcher, LocalLauncher, trains
 from whichcar.training.sweep.results import Results
 from whichcar.training.sweep.running import SECONDS, Ended, RunningTrial, trial_folder
 from whichcar.training.sweep.study import (
@@ -158,7 +157,7 @@ class Driver:
         for trial in running(self._study):
             if trial.number in mine or not self._owner.is_free(trial.number, trial.user_attrs.get(OWNER)):
                 continue
-            if _trains(trial_folder(self._plan, trial.number)):
+            if trains(trial_folder(self._plan, trial.number)):
                 continue
             self._study._storage.set_trial_user_attr(trial._trial_id, OWNER, self._owner.mark())
             return open_trial(self._study, self._plan, trial)
@@ -228,19 +227,6 @@ class Driver:
         number, value, _ = self._results.best()
         rows = tuple(Row(one.number, one.epochs, tuple(one.history), one.seconds, one.values) for one in self._running)
         return Status(Counter(counts), self._plan.trials, number, value, rows, self._results.mean_seconds())
-
-
-def _trains(folder: Path) -> bool:
-    """True when some process holds the folder's lock, as `whichcar train` does."""
-    lock = folder / "state" / "lock"
-    if not lock.exists():
-        return False
-    with lock.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
 
 
 def _counted(trials: Sequence[FrozenTrial]) -> int:

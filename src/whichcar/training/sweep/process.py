@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ LOG = "log.txt"
 # Signals that come from outside: a user, a machine that shuts down, the kernel when memory is used up.
 FROM_OUTSIDE = (signal.SIGHUP, signal.SIGINT, signal.SIGKILL, signal.SIGTERM)
 INTERRUPTED = 130  # what `whichcar train` says after it saved its state
+QUIET = {"WHICHCAR_QUIET": "1", "PYTHONUNBUFFERED": "1"}  # laid over a trial's environment: no bars in its log
 
 Command = Callable[[Path], Sequence[str]]
 
@@ -66,7 +68,7 @@ class LocalLauncher:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "WHICHCAR_QUIET": "1", "PYTHONUNBUFFERED": "1"},
+                env={**os.environ, **QUIET},
                 start_new_session=True,
             )
         return _Local(process)
@@ -85,6 +87,19 @@ class _Local:
     def kill(self) -> None:
         self._process.kill()
         self._process.wait()
+
+
+def trains(folder: Path) -> bool:
+    """True when some process holds the folder's lock, as `whichcar train` does."""
+    lock = folder / "state" / "lock"
+    if not lock.exists():
+        return False
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def killed_from_outside(status: int) -> bool:
