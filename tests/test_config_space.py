@@ -37,7 +37,7 @@ def problems(path: Path, overrides: tuple[str, ...] = ()) -> str:
     return "\n".join(line.strip() for line in lines)
 
 
-@pytest.mark.parametrize("name", ["original_grid", "fast", "show/grid", "show/pruned", "show/later"])
+@pytest.mark.parametrize("name", ["original_grid", "fast", "show/grid", "show/pruned", "show/from_base", "head"])
 def test_the_sweeps_that_come_along_are_right(name: str) -> None:
     assert read_plan(SWEEPS / f"{name}.yml").epochs > 1
 

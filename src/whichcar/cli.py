@@ -416,18 +416,30 @@ def train(config: Path, overrides: tuple[str, ...], resume: bool, overwrite: boo
 @click.option(
     "--ray", metavar="ADDRESS", help="Run trials on a Ray cluster: auto (this machine's) or HOST:PORT of its head."
 )
-def sweep(file: Path, overrides: tuple[str, ...], storage: str | None, ray: str | None) -> None:
+@click.option("--trials", type=click.IntRange(1), help="How many trials in all, in the place of FILE's budget.")
+@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Of all trials together, likewise.")
+@click.option("--parallel", type=click.IntRange(1), help="Trials at once, likewise.")
+def sweep(
+    file: Path,
+    overrides: tuple[str, ...],
+    storage: str | None,
+    ray: str | None,
+    trials: int | None,
+    minutes: float | None,
+    parallel: int | None,
+) -> None:
     """Search for settings as FILE says: many trainings, each an experiment folder beside FILE.
 
-    Stopped or killed at any moment, the same command goes on; after the end it does nothing until FILE's budget is
-    raised. Started several times, also on other machines, with the same --storage, the processes share the trials.
-    With --ray, trials run on the nodes of a Ray cluster, FILE's `parallel` at once; all nodes must share the disk of
-    FILE and the pictures, under the same path. Such a search can be gone on with without it, and the other way round.
+    Stopped or killed at any moment, the same command goes on; after the end it does nothing until the budget is
+    raised, in FILE or here. Started several times, also on other machines, with the same --storage, the processes share
+    the trials. With --ray, trials run on the nodes of a Ray cluster, which must share the disk of FILE and the pictures
+    under the same path. Such a search can be gone on with without it, and the other way round.
 
     \b
     Examples:
       whichcar sweep experiments/sweeps/fast.yml
       whichcar sweep experiments/sweeps/fast.yml --set model.weights=data/resnet50_notop.h5
+      whichcar sweep experiments/sweeps/fast.yml --trials 80 --parallel 2
       whichcar sweep experiments/sweeps/fast.yml --storage postgresql://user@host/studies
       whichcar sweep experiments/sweeps/fast.yml --ray 10.0.0.5:6379
     """
@@ -435,14 +447,17 @@ def sweep(file: Path, overrides: tuple[str, ...], storage: str | None, ray: str 
     from whichcar.training.sweep.cluster import RayLauncher
     from whichcar.training.sweep.driver import sweep as search
 
+    given = {"budget.trials": trials, "budget.minutes": minutes, "parallel": parallel}
+    limits = {name: value for name, value in given.items() if value is not None}
     try:
         with RayLauncher(ray) if ray is not None else nullcontext() as launcher:
-            swept = search(file, overrides, storage, launcher)
+            swept = search(file, overrides, storage, launcher, limits=limits)
         _say(summary.of_swept(swept))
     except Interrupted as error:
         options = [*(f"--set {shlex.quote(text)}" for text in overrides)]
         options += ["--storage …"] if storage else []
         options += [f"--ray {shlex.quote(ray)}"] if ray else []
+        options += [f"--{name.rpartition('.')[2]} {value:g}" for name, value in limits.items()]
         command = " ".join(["whichcar sweep", shlex.quote(str(file)), *options])
         raise Interrupted(f"{error}\ngo on with: {command}") from None
 

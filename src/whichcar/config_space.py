@@ -80,19 +80,24 @@ class Plan:
         return {"base": settings, "space": space, "objective": self.sweep.objective.model_dump(mode="json")}
 
 
-def read_plan(path: str | Path, overrides: Sequence[str] = ()) -> Plan:
+def read_plan(path: str | Path, overrides: Sequence[str] = (), limits: Mapping[str, Any] | None = None) -> Plan:
     """Read a sweep file and its base, and check every choice, every limit and many combinations of them.
 
     Args:
         path: the sweep file.
         overrides: settings laid over the base, such as `model.weights=weights.h5`.
+        limits: what to put in the place of the file's own, such as `{"budget.trials": 50}`.
 
     Raises:
         ConfigError: naming every mistake in the file, or in the base.
     """
     path = Path(path)
+    raw = read_yaml(path)
     try:
-        sweep = Sweep.model_validate(read_yaml(path))
+        sweep = Sweep.model_validate(raw)
+        for name, value in (limits or {}).items():
+            raw = lay_over(raw, name.split("."), value)
+            sweep = Sweep.model_validate(raw)
     except ValidationError as error:
         raise report(path, [Problem(name, said) for name, said in mistakes(error).items()]) from None
     settings = read_settings(path.parent / sweep.base)

@@ -119,6 +119,7 @@ class Sampler(Section):
     )
     seed: int = Field(123, ge=0, le=2**31, description="fixes the draws, as far as trials run one after the other")
     startup_trials: int = Field(10, ge=0, description="of tpe: trials drawn by chance before it learns from them")
+    base_first: bool = Field(True, description="of tpe and random: the first trial has the base's own values")
 
 
 class Pruner(Section):

@@ -156,7 +156,7 @@ def of_swept(swept: Swept) -> Iterator[str]:
     said = ", ".join(f"{count} {outcome}" for outcome, count in swept.counts.items())
     yield f"{swept.folder}: {said or 'no trial'}"
     if not swept.new:
-        yield "  nothing to do: the budget is used up; raise budget.trials or budget.minutes to go on"
+        yield "  nothing to do: the budget is used up; raise it in the file, or with --trials or --minutes, to go on"
     if swept.best is not None:
         yield f"  best: trial {swept.best}, {swept.metric} {swept.value:.4f}"
     yield f"table   {swept.folder / 'trials.csv'}"

@@ -14,7 +14,7 @@ import yaml
 
 from whichcar.config_file import read_experiment
 from whichcar.config_space import read_plan
-from whichcar.errors import SweepError
+from whichcar.errors import ConfigError, SweepError
 from whichcar.training.sweep import driver, owner
 from whichcar.training.sweep.owner import OWNER, Owner
 from whichcar.training.sweep.study import new_trial, open_study
@@ -69,6 +69,23 @@ def test_the_page_has_all_plots_and_needs_no_network(sweeps: Sweeps) -> None:
 
     Finder().feed(text)
     assert sources == []
+
+
+@pytest.mark.parametrize("name", ["tpe", "random"])
+def test_the_first_trial_has_the_values_of_the_base(sweeps: Sweeps, name: str) -> None:
+    sweeps.write_base(seconds=0.01)
+    sweeps.write(sampler={"name": name})
+    sweeps.run()
+    own, *others = [(float(row["model.dropout_rate"]), row["data.batch_size"]) for row in sweeps.rows]
+    assert own == (0.0, "32")
+    assert own not in others
+
+
+def test_the_first_trial_is_drawn_where_the_file_says_so(sweeps: Sweeps) -> None:
+    sweeps.write_base(seconds=0.01)
+    sweeps.write(sampler={"base_first": False}, budget={"trials": 1})
+    sweeps.run()
+    assert float(sweeps.rows[0]["model.dropout_rate"]) > 0
 
 
 def test_steps_leave_no_noise_in_settings_and_tables(sweeps: Sweeps) -> None:
@@ -191,6 +208,20 @@ def test_only_the_best_trials_keep_their_checkpoints(sweeps: Sweeps) -> None:
     kept = [path.parent.name for path in sweeps.folder.glob("trial_*/model.h5")]
     assert kept in ([f"trial_{best:04d}"], [])  # none, if the fourth is the best: it wrote no model
     assert len(kept) < 3
+
+
+def test_the_command_may_raise_the_budget_and_run_more_at_once(sweeps: Sweeps) -> None:
+    sweeps.run()
+    with sweeps.start("--trials", "5", "--parallel", "2") as process:
+        until(lambda: len(set(trial_processes(sweeps.folder).values())) == 2)
+        assert process.wait(30) == 0
+    assert sweeps.outcomes() == ["complete"] * 5
+
+
+def test_a_budget_that_is_no_section_is_told(sweeps: Sweeps) -> None:
+    sweeps.write(budget=5)
+    with pytest.raises(ConfigError, match=r"budget: .*5"):
+        driver.sweep(sweeps.file, limits={"budget.trials": 4})
 
 
 def test_trials_of_other_settings_are_refused(sweeps: Sweeps) -> None:

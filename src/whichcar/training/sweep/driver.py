@@ -6,10 +6,10 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from whichcar.config_space import Plan, read_plan
 from whichcar.errors import Interrupted, SweepError
@@ -65,6 +65,7 @@ def sweep(
     storage: str | None = None,
     launcher: Launcher | None = None,
     board: Board | None = None,
+    limits: Mapping[str, Any] | None = None,
 ) -> Swept:
     """Search as a sweep file says; what is there already is gone on with.
 
@@ -74,13 +75,14 @@ def sweep(
         storage: where the study is kept (default: `study.db` in that folder), see `open_study`.
         launcher: what starts trials (default: processes on this machine).
         board: what shows how far it is.
+        limits: what to put in the place of the file's own, such as `{"budget.trials": 50}`.
 
     Raises:
         ConfigError: the sweep file, or a value it may try, is not right.
         SweepError: the study cannot be used, or the first trials all fail alike.
         Interrupted: Ctrl-C or SIGTERM; running trials are saved and go on with the next call.
     """
-    plan = read_plan(path, overrides)
+    plan = read_plan(path, overrides, limits)
     with errors_told(storage or str(plan.folder)):
         with one_at_a_time(plan.folder):
             study = open_study(plan, storage)

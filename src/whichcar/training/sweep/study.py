@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whichcar.config_space import Plan, is_active
+from whichcar.config_start import start_values
 from whichcar.config_sweep import Parameter, Pruner, Sampler
 from whichcar.errors import MissingExtraError, SweepError, WhichcarError
 from whichcar.training.experiment import first_difference
@@ -201,7 +202,13 @@ def new_trial(study: optuna.Study, plan: Plan, owner: Owner) -> optuna.Trial:
     """Write down a trial that has its owner's mark from the first moment, and draw its values."""
     import optuna
 
-    blank = optuna.trial.create_trial(state=optuna.trial.TrialState.RUNNING, user_attrs={OWNER: owner.mark()})
+    sampler, first = plan.sweep.sampler, not study.get_trials(deepcopy=False)
+    fixed = start_values(plan) if first and sampler.base_first and sampler.name != "grid" else {}
+    blank = optuna.trial.create_trial(
+        state=optuna.trial.TrialState.RUNNING,
+        user_attrs={OWNER: owner.mark()},
+        system_attrs={"fixed_params": fixed},  # as Optuna's own enqueue_trial does
+    )
     known = {trial.number for trial in owned(study, owner)}
     study.add_trial(blank)
     mine = next(trial for trial in owned(study, owner) if trial.number not in known)
