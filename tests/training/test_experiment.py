@@ -222,7 +222,8 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
         opened(config)
 
 
-def test_the_command_is_written_so_that_it_can_be_typed_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["/usr/bin/whichcar", "train", "my cars/config.yml"])
+@pytest.mark.parametrize("program", ["/usr/local/bin/whichcar", "/usr/lib/python3/whichcar/__main__.py"])
+def test_the_command_is_written_so_that_it_can_be_typed_again(monkeypatch: pytest.MonkeyPatch, program: str) -> None:
+    monkeypatch.setattr(sys, "argv", [program, "train", "my cars/config.yml"])
     assert environment(HARDWARE)["command"] == "whichcar train 'my cars/config.yml'"
     assert {"numpy", "pillow"} <= versions().keys()

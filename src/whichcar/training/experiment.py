@@ -149,7 +149,7 @@ def folder_of(config_path: Path) -> Path:
 def environment(hardware: Hardware) -> dict[str, Any]:
     """What a run ran on and how it was called."""
     return {
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join(words_called()),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "backend": hardware.backend,
         "precision": hardware.precision,
@@ -159,6 +159,12 @@ def environment(hardware: Hardware) -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": versions(),
     }
+
+
+def words_called() -> list[str]:
+    """Return the command that runs this, as it is typed: `python -m whichcar` is `whichcar`."""
+    program = Path(sys.argv[0])
+    return [program.parent.name if program.name == "__main__.py" else program.name, *sys.argv[1:]]
 
 
 def versions() -> dict[str, str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import shlex
-import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ import yaml
 from whichcar.config_space import Plan
 from whichcar.config_sweep import Parameter
 from whichcar.files import write_json, write_text
-from whichcar.training.experiment import RESOLVED, versions
+from whichcar.training.experiment import RESOLVED, versions, words_called
 from whichcar.training.sweep.page import PAGE, write_page
 from whichcar.training.sweep.running import EPOCHS, KILLS, REASON, SECONDS, trial_folder
 from whichcar.training.sweep.study import SURPLUS, running
@@ -75,7 +74,7 @@ class Results:
         """Write sweep.json: what a comparison of searches tells beside the trials."""
         sweep = self._plan.sweep
         about = {
-            "command": _without_storage([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            "command": _without_storage(words_called()),
             "metric": sweep.objective.metric,
             "maximize": sweep.objective.maximize,
             "sampler": sweep.sampler.name,
