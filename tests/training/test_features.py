@@ -16,6 +16,8 @@ import yaml
 from whichcar.data.drawn import draw
 from whichcar.data.packed import cache_root
 from whichcar.data.split import split
+from whichcar.errors import DataError
+from whichcar.training import features
 from whichcar.training.checkpoint import load_model
 from whichcar.training.logs import Epoch
 from whichcar.training.train import Trained, train
@@ -167,6 +169,15 @@ def test_where_another_process_computes_them_one_waits_and_takes_its_own(
         second.result()
     assert path.stat().st_mtime_ns == written
     assert feature_files() == [path]
+
+
+def test_a_cache_that_is_cleared_meanwhile_is_told(
+    place: Path, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path.unlink()
+    monkeypatch.setattr(features, "_append", lambda *_: path.with_suffix(".part").unlink())
+    with pytest.raises(DataError, match="was removed while it was written"):
+        short(place, tmp_path / "exp")
 
 
 def waits_for(path: Path) -> bool:

@@ -100,7 +100,7 @@ class TrainingBatches:
 
 
 def plain_batches(images: Rows, rows: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
-    """Yield (batch_size, h, w, 3) uint8 over `rows` in order; the last is filled up by repeating its last picture."""
+    """Yield (batch_size, ...) of `rows` in order; the last is filled up by repeating its last picture."""
 
     def make(start: int) -> np.ndarray:
         chosen = rows[start : start + batch_size]

@@ -19,6 +19,7 @@ from numpy.lib import format as npy
 
 from whichcar.config import Experiment
 from whichcar.data.packed import StoredRows, cache_root
+from whichcar.errors import DataError
 from whichcar.files import checksum
 from whichcar.progress import Bar
 from whichcar.training.batches import Rows, plain_batches
@@ -88,10 +89,17 @@ def _compute(computing: keras.Model, hardware: Hardware, images: Rows, path: Pat
     shape = (len(images), int(backbone.output_shape[-1]))
     part = path.with_suffix(".part")
     with part.open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.info("another process computes the features; waiting for it")
+            fcntl.flock(file, fcntl.LOCK_EX)
         if not path.exists():
             _append(file, backbone, images, shape)
-            part.rename(path)
+            try:
+                part.rename(path)
+            except FileNotFoundError:
+                raise DataError(f"{part}: was removed while it was written; run the same command again") from None
     part.unlink(missing_ok=True)
 
 

@@ -68,7 +68,7 @@ class Keeper:
         self.write()
         weights = load_saved_model(self._folder.path / self.best["checkpoint"]).get_weights()
         self._network.saved.set_weights(weights)
-        self._network.computing.set_weights(weights)
+        self._network.computing.set_weights(self._network.trained.get_weights())
 
     def settle_size(self, scores: Mapping[Size, Score]) -> None:
         """Write the size with the lowest validation loss into the best checkpoint.

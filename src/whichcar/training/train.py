@@ -168,8 +168,8 @@ class Run:
                     self._one_epoch(stop, events)
                 self._settle_size()
         finally:
-            self.keeper.write()
             events.close()
+            self.keeper.write()
         self.save()
         self._draw()
         self._describe(finished=True)

@@ -198,6 +198,17 @@ def test_no_trial_begins_after_the_minutes(sweeps: Sweeps) -> None:
     assert sweeps.run().new == 0
 
 
+def test_a_refused_storage_leaves_the_results_as_they_are(sweeps: Sweeps, tmp_path: Path) -> None:
+    sweeps.run()
+    before = {name: (sweeps.folder / name).read_bytes() for name in ("trials.csv", "sweep.json", "report.html")}
+    with pytest.raises(SweepError, match="is there, but not in the study"):
+        sweeps.run(str(tmp_path / "other.db"))
+    assert {name: (sweeps.folder / name).read_bytes() for name in before} == before
+    with pytest.raises(SweepError, match="there is no folder"):
+        sweeps.run(str(tmp_path / "mistyped" / "study.journal"))
+    assert not (tmp_path / "mistyped").exists()
+
+
 def test_only_the_best_trials_keep_their_checkpoints(sweeps: Sweeps) -> None:
     sweeps.write_base(seconds=0.01)
     sweeps.run()

@@ -86,6 +86,11 @@ def sweep(
     with errors_told(storage or str(plan.folder)):
         with one_at_a_time(plan.folder):
             study = open_study(plan, storage)
+            try:
+                _refuse_other_trials(plan, len(study.get_trials(deepcopy=False)))
+            except SweepError:
+                close_study(study)
+                raise
         results = Results(plan, study)
         driver = Driver(plan, study, launcher or LocalLauncher(), board or Board(plan), results)
         try:
@@ -173,12 +178,7 @@ class Driver:
         minutes = self._plan.sweep.budget.minutes
         if _counted(trials) >= self._plan.trials or (minutes and _seconds(trials) >= 60 * minutes):
             return None
-        folder = trial_folder(self._plan, len(trials))
-        if folder.exists():
-            raise SweepError(
-                f"{folder}: is there, but not in the study; name the study it belongs to with --storage, "
-                f"or remove {self._plan.folder} to begin anew"
-            )
+        _refuse_other_trials(self._plan, len(trials))
         trial = new_trial(self._study, self._plan, self._owner)
         if _counted(self._study.get_trials(deepcopy=False)[: trial.number]) >= self._plan.trials:
             # A process on another disk, which knows no common lock, was quicker.
@@ -209,7 +209,8 @@ class Driver:
             last = failures[-1].strip().splitlines()[-1]
             raise SweepError(
                 f"{self._plan.folder}: the first {len(failures)} trials failed alike: {last} "
-                f"(all of it: {one.folder / 'log.txt'}); mend it and call again with a larger budget.trials"
+                f"(all of it: {one.folder / 'log.txt'}); mend it and call again (they count; "
+                "--trials gives more), or remove the folder to begin anew"
             )
 
     def _stop(self) -> None:
@@ -229,6 +230,16 @@ class Driver:
         number, value, _ = self._results.best()
         rows = tuple(Row(one.number, one.epochs, tuple(one.history), one.seconds, one.values) for one in self._running)
         return Status(Counter(counts), self._plan.trials, number, value, rows, self._results.mean_seconds())
+
+
+def _refuse_other_trials(plan: Plan, known: int) -> None:
+    """Raise where the folder of the trial that comes next is there already: it is another study's."""
+    folder = trial_folder(plan, known)
+    if folder.exists():
+        raise SweepError(
+            f"{folder}: is there, but not in the study; name the study it belongs to with --storage, "
+            f"or remove {plan.folder} to begin anew"
+        )
 
 
 def _counted(trials: Sequence[FrozenTrial]) -> int:

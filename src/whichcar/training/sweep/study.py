@@ -45,6 +45,8 @@ def open_study(plan: Plan, storage: str | None = None) -> optuna.Study:
     except ImportError as error:
         raise MissingExtraError("optuna", "sweep") from error
 
+    if storage and "://" not in storage and not Path(storage).parent.is_dir():
+        raise SweepError(f"--storage {storage}: there is no folder {Path(storage).parent}; make it, or mend the path")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     where = storage or str(plan.folder / "study.db")
     study = optuna.create_study(
