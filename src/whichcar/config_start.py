@@ -6,7 +6,6 @@ from typing import Any
 
 from whichcar.config_problems import check
 from whichcar.config_space import Plan, Values, is_active, laid_over
-from whichcar.config_sweep import Parameter
 
 
 def start_values(plan: Plan) -> dict[str, Any]:
@@ -17,7 +16,7 @@ def start_values(plan: Plan) -> dict[str, Any]:
         if not is_active(one, values):
             continue
         if one.choices is None:
-            own = [_at(base, name)] if _is_in(one, _at(base, name)) else []
+            own = [_at(base, name)] if one.has(_at(base, name)) else []
         else:
             own = [label for label in one.labels if _changes_nothing(plan, base, values, name, label)]
         if own:
@@ -46,10 +45,3 @@ def _at(settings: Any, name: str) -> Any:  # noqa: ANN401
     for key in name.split("."):
         settings = settings.get(key) if isinstance(settings, dict) else None
     return settings
-
-
-def _is_in(parameter: Parameter, number: Any) -> bool:  # noqa: ANN401
-    low, high, step = parameter.low, parameter.high, parameter.step
-    if not isinstance(number, int | float) or low is None or high is None or not low <= number <= high:
-        return False
-    return step is None or abs((number - low) / step - round((number - low) / step)) < 1e-6

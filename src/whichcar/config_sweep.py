@@ -58,8 +58,14 @@ class Parameter(Section):
             raise ValueError(f"with log, low must be more than 0; got {low:g}")
         if self.log and step is not None:
             raise ValueError("log and step exclude each other; list the values as choices")
-        if step is not None and abs((high - low) / step - round((high - low) / step)) > 1e-6:
+        if not _in_steps(high - low, step):
             raise ValueError(f"steps of {step:g} from {low:g} do not end at {high:g}; choose high so that they do")
+
+    def has(self, number: Any) -> bool:  # noqa: ANN401
+        """True for a number of the range, on a step where there are steps."""
+        if not isinstance(number, int | float) or self.low is None or self.high is None:
+            return False
+        return self.low <= number <= self.high and _in_steps(number - self.low, self.step)
 
     @property
     def labels(self) -> list[Label]:
@@ -77,6 +83,10 @@ class Parameter(Section):
     def plain(self, label: Any) -> Any:  # noqa: ANN401
         """Return a number without the noise that counting in steps leaves: 0.3 for 0.30000000000000004."""
         return float(f"{label:.12g}") if self.step and isinstance(label, float) else label
+
+
+def _in_steps(distance: float, step: float | None) -> bool:
+    return step is None or abs(distance / step - round(distance / step)) <= 1e-6
 
 
 def _label(value: Any) -> Label:  # noqa: ANN401

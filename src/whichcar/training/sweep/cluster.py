@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from whichcar.errors import MissingExtraError, SweepError
-from whichcar.training.sweep import tied
-from whichcar.training.sweep.process import LOG, Command, train_command
+from whichcar.training.sweep.process import LOG, Command, tied_command, train_command
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -128,10 +127,8 @@ class RayLauncher:
         """
         self._knock()
         module = "whichcar.training.sweep.cluster_link"
-        cores = ",".join(map(str, sorted(os.sched_getaffinity(0))))
-        front = [sys.executable, "-I", "-S", tied.__file__, str(os.getpid()), cores]
         self._link = subprocess.Popen(
-            [*front, sys.executable, "-m", module, self.address],
+            tied_command([sys.executable, "-m", module, self.address], sorted(os.sched_getaffinity(0))),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # what went wrong comes as an event, or is told by the exit

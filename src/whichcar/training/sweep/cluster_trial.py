@@ -16,8 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from whichcar.training.sweep import tied
-from whichcar.training.sweep.process import INTERRUPTED, LOG, QUIET, trains
+from whichcar.training.sweep.process import INTERRUPTED, LOG, QUIET, tied_command, trains
 
 MISTAKE = 2  # what `whichcar train` says when something is wrong that the user can mend
 SEEN_SECONDS = 2.0  # for a new folder to appear on a node
@@ -136,13 +135,12 @@ def _start(order: Order, log: Path, cores: Sequence[int]) -> subprocess.Popen[by
     if 0 < order.gpus < 1:  # else the first trial takes most of the memory that several share
         environment.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", f"{0.9 * order.gpus:.2f}")
         environment.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
-    bound = ",".join(map(str, cores))
     gpus = f", GPU {environment.get('CUDA_VISIBLE_DEVICES')}" if order.gpus else ""
     with log.open("ab") as file:
-        file.write(f"on node {node_name()}, processors {bound}{gpus}\n".encode())
+        file.write(f"on node {node_name()}, processors {','.join(map(str, cores))}{gpus}\n".encode())
         file.flush()
         return subprocess.Popen(
-            [sys.executable, "-I", "-S", tied.__file__, str(os.getpid()), bound, sys.executable, *order.words],
+            tied_command([sys.executable, *order.words], cores),
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import subprocess
@@ -11,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from whichcar.files import locked
 from whichcar.training.sweep import tied
 
 LOG = "log.txt"
@@ -51,6 +51,11 @@ def train_command(config: Path) -> list[str]:
     return [sys.executable, "-m", "whichcar", "train", str(config), "--resume"]
 
 
+def tied_command(command: Sequence[str], cores: Sequence[int]) -> list[str]:
+    """Return the command so that it runs on these processors and dies with the thread that starts it."""
+    return [sys.executable, "-I", "-S", tied.__file__, str(os.getpid()), ",".join(map(str, cores)), *command]
+
+
 class LocalLauncher:
     """Starts trials on this machine, each with its share of the processors, tied to this process's life."""
 
@@ -61,10 +66,9 @@ class LocalLauncher:
         """Start a process of its own session, so that a Ctrl-C meant for the search does not reach it twice."""
         cores = sorted(os.sched_getaffinity(0))
         mine = cores[slot::slots] or cores
-        front = [sys.executable, "-I", "-S", tied.__file__, str(os.getpid()), ",".join(map(str, mine))]
         with (config.parent / LOG).open("ab") as log:
             process = subprocess.Popen(
-                [*front, *self._command(config)],
+                tied_command(self._command(config), mine),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -94,12 +98,11 @@ def trains(folder: Path) -> bool:
     lock = folder / "state" / "lock"
     if not lock.exists():
         return False
-    with lock.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+    try:
+        with locked(lock):
+            return False
+    except BlockingIOError:
+        return True
 
 
 def killed_from_outside(status: int) -> bool:
