@@ -1,0 +1,46 @@
+"""Words that several stages print: counts with their noun, commands that can be pasted, addresses without secrets."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable
+from os import PathLike
+
+_PASSWORD = re.compile(r"(?<=://)([^/\s:@]*):[^/\s]*@")
+_TOKEN = re.compile(r"(?<=https://)[^/\s:]+@|(?<=http://)[^/\s:]+@")
+
+
+def plural(count: int, noun: str, several: str | None = None) -> str:
+    """Return `1 image`, `3 images`, `2 classes`, `12,000 rows`.
+
+    Args:
+        count: how many there are.
+        noun: the singular.
+        several: the plural where English does not add `s` (or `es` after s, x, ch and sh; `ies` for a consonant and y).
+    """
+    if count == 1:
+        return f"1 {noun}"
+    if several is None:
+        if noun.endswith(("s", "x", "ch", "sh")):
+            several = f"{noun}es"
+        elif noun.endswith("y") and noun[-2:-1] not in "aeiou":
+            several = f"{noun[:-1]}ies"
+        else:
+            several = f"{noun}s"
+    return f"{count:,} {several}"
+
+
+def shell_command(words: Iterable[str | PathLike[str]]) -> str:
+    """Return a command as one line that a POSIX shell splits into exactly these words; passwords are replaced."""
+    return shlex.join(without_password(str(word)) for word in words)
+
+
+def without_password(text: str) -> str:
+    """Return `text` with the password of every address in it, or the token before a web address's host, as `***`."""
+    return _TOKEN.sub("***@", _PASSWORD.sub(r"\1:***@", text))
+
+
+def one_line(text: object) -> str:
+    """Return a text or path on one line: line breaks, control characters and bytes that are no text are escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))

@@ -1,0 +1,57 @@
+"""Counts, commands and addresses as they are printed."""
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from whichcar.text import one_line, plural, shell_command, without_password
+
+
+@pytest.mark.parametrize(
+    ("count", "noun", "expected"),
+    [
+        (0, "image", "0 images"),
+        (1, "image", "1 image"),
+        (2, "class", "2 classes"),
+        (1, "class", "1 class"),
+        (3, "copy", "3 copies"),
+        (2, "day", "2 days"),
+        (2, "box", "2 boxes"),
+        (12000, "row", "12,000 rows"),
+    ],
+)
+def test_a_noun_agrees_with_its_count(count: int, noun: str, expected: str) -> None:
+    assert plural(count, noun) == expected
+
+
+def test_an_irregular_plural_is_given() -> None:
+    assert plural(2, "axis", "axes") == "2 axes"
+
+
+def test_a_command_splits_into_the_words_it_was_made_from() -> None:
+    words = ["whichcar", "predict", "my cars/a b.jpg", "--set", "model.weights=it's $HOME;rm"]
+    assert shlex.split(shell_command(words)) == words
+
+
+def test_a_command_takes_paths() -> None:
+    assert shell_command(["whichcar", Path("a b")]) == "whichcar 'a b'"
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("postgresql://me:secret@host:5432/db", "postgresql://me:***@host:5432/db"),
+        ("postgresql://me@host/db", "postgresql://me@host/db"),
+        ("postgresql://me:p@ss@host/db", "postgresql://me:***@host/db"),
+        ("https://token@host/a@b.jpg", "https://***@host/a@b.jpg"),
+        ("s3://bucket/key@2x.jpg", "s3://bucket/key@2x.jpg"),
+        ("refused: https://u:p@one and https://v:q@two", "refused: https://u:***@one and https://v:***@two"),
+    ],
+)
+def test_a_password_in_an_address_is_hidden(address: str, shown: str) -> None:
+    assert without_password(address) == shown
+
+
+def test_a_path_with_a_line_break_stays_on_one_line() -> None:
+    assert one_line(Path("a\nb\udcff.jpg")) == "a\\nb\\udcff.jpg"
