@@ -17,7 +17,8 @@ from PIL import Image
 from whichcar import cli
 from whichcar.data.boxes import FILE, read_boxes
 from whichcar.data.images import read_image
-from whichcar.data.split import read_tree, split
+from whichcar.data.split import split
+from whichcar.data.tree import read_tree
 from whichcar.detection.crop import RECORD, count_pictures, crop, read_record
 from whichcar.detection.onnx import OnnxDetector
 from whichcar.errors import ConfigError, DataError

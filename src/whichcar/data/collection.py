@@ -10,7 +10,7 @@ from whichcar import files
 from whichcar.data.labels import SUBSETS, read_labels
 from whichcar.data.layout import LABELS, PICTURES
 from whichcar.data.plan import Found, Problem, match, readable
-from whichcar.data.split import RECORD, read_record
+from whichcar.data.tree import RECORD, read_record
 from whichcar.errors import DataError
 from whichcar.records import Label
 

@@ -1,4 +1,4 @@
-"""From pictures and labels to `OUTPUT/<subset>/<class>/`, and from such a tree to lists of samples.
+"""From pictures and labels to `OUTPUT/<subset>/<class>/`.
 
 `OUTPUT/split.json` holds what was done; above all which pictures of `train/` are the validation part, so that every
 later run uses the same ones. It is written first with `"finished": false`, and again when every picture is there.
@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from whichcar import files, progress
-from whichcar.data.labels import check_share, draw_share, folders_of, named, pictures_by_class, read_labels
+from whichcar.data.labels import check_share, draw_share, read_labels
 from whichcar.data.plan import Plan, make_plan, readable
+from whichcar.data.tree import RECORD, load_record
 from whichcar.errors import DataError
-from whichcar.records import Label, Sample, Skipped
-
-RECORD = "split.json"
+from whichcar.records import Label, Skipped
 
 
 @dataclass(frozen=True)
@@ -38,18 +36,6 @@ class Split:
     problems: list[Skipped]
     renamed: dict[str, str]
     unlabelled: int
-
-
-@dataclass(frozen=True)
-class Tree:
-    """The pictures of a data folder; a sample's class_index counts in the sorted class folders."""
-
-    root: Path
-    class_folders: tuple[str, ...]
-    class_names: tuple[str, ...]
-    train: list[Sample]
-    validation: list[Sample]
-    test: list[Sample]
 
 
 def split(
@@ -94,32 +80,6 @@ def split(
     return Split(output, record["counts"], plan.classes, problems, plan.renamed, plan.unlabelled)
 
 
-def read_tree(directory: Path, validation: float, seed: int) -> Tree:
-    """List the samples of a data folder and divide train as its `split.json` says.
-
-    Args:
-        directory: a folder with `train/` (and `test/`), such a `train/` itself, or a folder with one folder a class.
-        validation: share of train set aside; must agree with the recorded one.
-        seed: of the choice where none is recorded; it is then written to `split.json`, if the folder can be written.
-
-    Raises:
-        DataError: no classes, an empty class, a test class that train lacks, an unfinished or different split.
-    """
-    check_share(validation, "data.validation_split")
-    root, train_folder = _locate(directory)
-    classes = pictures_by_class(train_folder)
-    if len(classes) < 2:
-        raise DataError(f"{train_folder}: one class only, {next(iter(classes))!r}; a classifier needs at least two")
-    record = read_record(root) or _draw(root, classes, validation, seed)
-    _check_share_agrees(root, record, validation)
-    chosen = set(record["validation"])
-    numbers = {folder: number for number, folder in enumerate(classes)}
-    train, held = _divide(train_folder, classes, chosen)
-    test = _test_part(root / "test", numbers) if train_folder != root else []
-    names = tuple(record["classes"].get(folder, folder) for folder in classes)
-    return Tree(root, tuple(classes), names, train, held, test)
-
-
 def _record(plan: Plan, names: Mapping[int, str], validation: float, seed: int) -> dict[str, Any]:
     """Return the content of split.json, without its sources."""
     train: dict[str, list[str]] = {}
@@ -157,7 +117,7 @@ def _check_output(output: Path, record: Mapping[str, Any]) -> None:
     ways_out = "choose another output folder, or delete this one"
     if output.exists() and not output.is_dir():
         raise DataError(f"{output}: is a file; {ways_out}")
-    known = _load_record(output)
+    known = load_record(output)
     if known is None:
         if output.exists() and any(not entry.name.startswith(".") for entry in output.iterdir()):
             raise DataError(f"{output}: not empty, and no {RECORD} says it was made by split; {ways_out}")
@@ -171,7 +131,7 @@ def _check_output(output: Path, record: Mapping[str, Any]) -> None:
 
 
 def _fill(output: Path, plan: Plan, record: dict[str, Any]) -> None:
-    known = _load_record(output)
+    known = load_record(output)
     missing = [(target, source) for target, source in plan.targets.items() if not (output / target).exists()]
     if known is not None and known["finished"] and not missing:
         return
@@ -182,98 +142,3 @@ def _fill(output: Path, plan: Plan, record: dict[str, Any]) -> None:
         with contextlib.suppress(FileExistsError):  # another run of the same split came first
             files.link_or_copy(source.resolve() if source.is_symlink() else source, output / target)
     files.write_json(output / RECORD, record)
-
-
-def _load_record(root: Path) -> dict[str, Any] | None:
-    """Return what split.json holds, or None where there is none."""
-    path = root / RECORD
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); delete it to divide anew") from error
-    wanted = {"finished": bool, "validation_share": float, "classes": dict, "validation": list}
-    if not isinstance(record, dict) or any(not isinstance(record.get(key), kind) for key, kind in wanted.items()):
-        raise DataError(f"{path}: not as `whichcar split` writes it; delete it to divide anew")
-    return record
-
-
-def read_record(root: Path) -> dict[str, Any] | None:
-    """Return what split.json holds, or None where there is none.
-
-    Raises:
-        DataError: it is damaged, or the split was interrupted.
-    """
-    record = _load_record(root)
-    if record is not None and not record["finished"]:
-        raise DataError(f"{root}: its split was interrupted; run `whichcar split` again with the same arguments")
-    return record
-
-
-def _draw(root: Path, classes: Mapping[str, Sequence[str]], validation: float, seed: int) -> dict[str, Any]:
-    """Draw the validation part of a tree that has none and write it down where that is allowed."""
-    chosen = sorted(draw_share(classes, validation, seed))
-    record = {
-        "finished": True,
-        "seed": seed,
-        "validation_share": validation,
-        "counts": {"train": sum(map(len, classes.values())), "validation": len(chosen)},
-        "classes": {folder: folder for folder in classes},
-        "sources": {"data": "the tree itself"},
-        "problems": [],
-        "validation": chosen,
-    }
-    with contextlib.suppress(OSError):
-        files.write_json(root / RECORD, record)
-    return record
-
-
-def _check_share_agrees(root: Path, record: Mapping[str, Any], validation: float) -> None:
-    recorded = record["validation_share"]
-    if recorded != validation:
-        raise DataError(
-            f"{root / RECORD}: {recorded} of train is set aside for validation, but {validation} is asked for; "
-            f"set data.validation_split to {recorded}, or split into another folder with {validation}"
-        )
-
-
-def _locate(directory: Path) -> tuple[Path, Path]:
-    """Return the folder split.json belongs to and the folder whose folders are the classes."""
-    if not directory.is_dir():
-        raise DataError(f"{directory}: no such folder; make it with `whichcar split DATA LABELS OUTPUT`")
-    if (directory / "train").is_dir():
-        return directory, directory / "train"
-    if (directory / "car_ims").is_dir():
-        raise DataError(
-            f"{directory}: pictures not yet split; run `whichcar split {directory} LABELS OUTPUT`, use OUTPUT"
-        )
-    parent = directory.absolute().parent
-    if directory.absolute().name == "train" and ((parent / RECORD).is_file() or (parent / "test").is_dir()):
-        return parent, directory
-    return directory, directory
-
-
-def _divide(folder: Path, classes: Mapping[str, Sequence[str]], chosen: set[str]) -> tuple[list[Sample], list[Sample]]:
-    """Return the samples to learn from and those held out, each in the order of classes and names."""
-    train: list[Sample] = []
-    held: list[Sample] = []
-    for number, (class_folder, names) in enumerate(classes.items()):
-        if chosen.issuperset(names):
-            raise DataError(
-                f"{folder / class_folder}: all its pictures are set aside for validation; add pictures, or split again"
-            )
-        for name in names:
-            (held if name in chosen else train).append(Sample(folder / name, number))
-    if chosen and not held:
-        raise DataError(f"{folder}: none of the {len(chosen)} validation pictures in {RECORD} is there; split again")
-    return train, held
-
-
-def _test_part(folder: Path, numbers: Mapping[str, int]) -> list[Sample]:
-    if not folder.is_dir() or not folders_of(folder):
-        return []
-    classes = pictures_by_class(folder)
-    if unknown := [name for name in classes if name not in numbers]:
-        raise DataError(f"{folder}: class {named(unknown)} is not in train; add it there or remove it")
-    return [Sample(folder / name, numbers[of]) for of, names in classes.items() for name in names]

@@ -31,7 +31,7 @@ from whichcar.config_crop import CropSettings, crop_settings
 from whichcar.data import boxes
 from whichcar.data.boxes import BoxTable
 from whichcar.data.images import read_image
-from whichcar.data.split import RECORD as SPLIT
+from whichcar.data.tree import RECORD as SPLIT
 from whichcar.detection import zoo
 from whichcar.detection.cutter import Cutter
 from whichcar.detection.detection import Detector, find_detector

@@ -16,7 +16,8 @@ from whichcar import files
 from whichcar.data.duplicates import copies_among
 from whichcar.data.issues import finding
 from whichcar.data.labels import draw_folds
-from whichcar.data.split import Tree, read_tree, split
+from whichcar.data.split import split
+from whichcar.data.tree import Tree, read_tree
 from whichcar.errors import CheckpointError, DataError, MissingExtraError
 from whichcar.evaluation.classifier import Classifier
 from whichcar.evaluation.part import is_same_tree

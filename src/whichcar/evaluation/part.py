@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from whichcar.data.split import read_tree
+from whichcar.data.tree import read_tree
 from whichcar.errors import DataError
 from whichcar.files import folders, images
 from whichcar.records import Sample

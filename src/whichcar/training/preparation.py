@@ -11,7 +11,7 @@ import numpy as np
 
 from whichcar.config import Experiment
 from whichcar.data.packed import pack
-from whichcar.data.split import Tree, read_tree
+from whichcar.data.tree import Tree, read_tree
 from whichcar.errors import CheckpointError, ConfigError
 from whichcar.training.batches import Rows, TrainingBatches
 from whichcar.training.hardware import Hardware, fused_batch_norm_is_faster
