@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from whichcar.evaluation import metrics, plots
+from whichcar import metrics
+from whichcar.evaluation import plots
 
 
 def matrix_of(classes: int) -> tuple[np.ndarray, list[str]]:

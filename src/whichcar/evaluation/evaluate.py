@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from whichcar import __version__, files, progress
+from whichcar import __version__, files, metrics, progress
 from whichcar.errors import DataError
-from whichcar.evaluation import metrics, plots
+from whichcar.evaluation import plots
 from whichcar.evaluation.classifier import Classifier, Probabilities, best_of
 from whichcar.evaluation.part import Part, held_out, is_same_tree, labelled
 from whichcar.evaluation.report import write_report

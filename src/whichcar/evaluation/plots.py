@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from whichcar.evaluation.metrics import ClassScore
 from whichcar.files import replaced
+from whichcar.metrics import ClassScore
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,8 +13,8 @@ from PIL import Image
 from whichcar import files
 from whichcar.data.images import read_image
 from whichcar.errors import ImageError
-from whichcar.evaluation.metrics import ClassScore, Confusion, Share
 from whichcar.evaluation.result import Mistake, Result, as_text
+from whichcar.metrics import ClassScore, Confusion, Share
 
 FILE = "report.html"
 THUMBNAIL = 320  # the longer side in pixels: twice what a column is wide, for sharp screens

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from whichcar.evaluation.metrics import ClassScore, Confusion, Share
 from whichcar.files import write_json
+from whichcar.metrics import ClassScore, Confusion, Share
 from whichcar.records import Skipped
 
 FILE = "result.json"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from whichcar import metrics
 from whichcar.training.batches import plain_batches
 from whichcar.training.preparation import Network, Pictures, Size
 
@@ -30,8 +31,8 @@ def validate(network: Network, pictures: Pictures, batch_size: int) -> Score:
         return Score(math.nan, math.nan)
     batches = plain_batches(pictures.images, rows, batch_size)
     scores = np.concatenate([network.computing.predict_on_batch(images) for images in batches])[: len(rows)]
-    chosen = scores[np.arange(len(rows)), truth]
-    return Score(float(-np.log(np.maximum(chosen, 1e-7)).mean()), float((scores.argmax(1) == truth).mean()))
+    own = scores[np.arange(len(rows)), truth]
+    return Score(metrics.log_loss(own), metrics.top_k_accuracy(scores, truth))
 
 
 def score_sizes(network: Network, pictures: Pictures, batch_size: int, sizes: Sequence[Size]) -> dict[Size, Score]:

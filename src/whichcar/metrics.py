@@ -87,10 +87,10 @@ def ranks(scores: Scores, truth: Numbers) -> npt.NDArray[np.int64]:
         scores: (pictures, classes), higher is better; need not sum to one.
         truth: (pictures,) class numbers, 0 … classes - 1.
 
-    Among equal scores the true class comes last, so a constant model is never right.
+    Among equal scores the true class comes last, so a constant model is never right; nor is one that gives NaN.
     """
     own = scores[np.arange(len(truth)), truth]
-    return np.asarray((scores >= own[:, None]).sum(axis=1), dtype=np.int64)
+    return np.asarray((~(scores < own[:, None])).sum(axis=1), dtype=np.int64)
 
 
 def top_k_accuracy(scores: Scores, truth: Numbers, k: int = 1) -> float:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from whichcar.evaluation import metrics
+from whichcar import metrics
 
 SCORES = np.array([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.5, 0.4, 0.1], [0.2, 0.3, 0.5]])
 TRUTH = np.array([0, 1, 1, 0])
@@ -18,6 +18,12 @@ def test_top_k_accuracy_counts_the_true_class_among_the_k_best() -> None:
 def test_a_constant_model_is_never_right() -> None:
     assert metrics.top_k_accuracy(np.ones((10, 4)), np.arange(10) % 4, 1) == 0.0
     assert metrics.top_k_accuracy(np.ones((10, 4)), np.arange(10) % 4, 3) == 0.0
+
+
+def test_scores_that_are_no_numbers_are_misses() -> None:
+    scores = np.array([[np.nan, np.nan], [0.9, np.nan], [np.nan, 0.9], [0.1, 0.9]])
+    assert metrics.ranks(scores, np.array([0, 0, 0, 1])).tolist() == [2, 2, 2, 1]
+    assert metrics.top_k_accuracy(scores, np.array([0, 0, 0, 1])) == 0.25
 
 
 def test_no_pictures_give_zero_and_not_an_error() -> None:

@@ -1,0 +1,46 @@
+"""Validation scores are the numbers that evaluation would give for the same predictions."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+
+from whichcar import metrics
+from whichcar.data.packed import StoredRows
+from whichcar.training.hardware import prepare
+from whichcar.training.preparation import Network, Pictures
+from whichcar.training.validation import Score, validate
+
+prepare("float32")
+import keras  # noqa: E402
+
+
+def validated(tmp_path: Any, probabilities: np.ndarray, classes: list[int]) -> Score:  # noqa: ANN401
+    """The score of a network that gives these probabilities, image by image."""
+    np.save(tmp_path / "rows.npy", probabilities.astype(np.float32))
+    rows = np.arange(len(classes))
+    pictures = SimpleNamespace(
+        images=StoredRows(tmp_path / "rows.npy"), validation_rows=rows, validation_classes=np.array(classes)
+    )
+    inputs = keras.Input((probabilities.shape[1],))
+    computing = keras.Model(inputs, keras.layers.Identity()(inputs))
+    network = SimpleNamespace(computing=computing)
+    return validate(cast(Network, network), cast(Pictures, pictures), batch_size=2)
+
+
+def test_a_tie_is_a_miss_in_validation_as_in_evaluation(tmp_path: Any) -> None:  # noqa: ANN401
+    constant = np.full((5, 4), 0.25)
+    assert validated(tmp_path, constant, [0, 1, 2, 3, 0]).accuracy == 0.0
+    assert metrics.top_k_accuracy(constant, np.array([0, 1, 2, 3, 0])) == 0.0
+
+
+def test_loss_and_accuracy_are_those_of_evaluation(tmp_path: Any) -> None:  # noqa: ANN401
+    rng = np.random.default_rng(0)
+    probabilities = rng.dirichlet(np.full(6, 0.1), 33).astype(np.float32)
+    probabilities[:3] = np.eye(6, dtype=np.float32)[:3]  # among them 0 and 1
+    truth = rng.integers(0, 6, 33)
+    score = validated(tmp_path, probabilities, truth.tolist())
+    assert score.accuracy == metrics.top_k_accuracy(probabilities, truth)
+    assert score.loss == metrics.log_loss(probabilities[np.arange(33), truth])
