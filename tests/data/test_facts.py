@@ -13,7 +13,7 @@ from PIL import Image
 
 from whichcar.data import facts
 from whichcar.data.facts import FactStore
-from whichcar.errors import DataError
+from whichcar.errors import DataError, ImageError
 
 
 @pytest.fixture
@@ -56,13 +56,64 @@ def test_a_changed_picture_is_read_again(pictures: list[Path], tmp_path: Path, r
     assert [one == other for one, other in zip(before, after, strict=True)] == [True, False, True]
 
 
-def test_a_hard_link_is_known_by_its_file(pictures: list[Path], tmp_path: Path, read: list[str]) -> None:
-    os.link(pictures[0], tmp_path / "link.jpg")
+def with_the_date_of(path: Path, status: os.stat_result) -> None:
+    assert path.stat().st_size == status.st_size
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def test_a_file_replaced_under_its_size_and_date_is_scanned_again(pictures: list[Path], tmp_path: Path) -> None:
+    path, sound = pictures[0], pictures[0].read_bytes()
+    status = path.stat()
+    damaged = bytes(600) + sound[600:]
     with FactStore(tmp_path / "facts.db") as store:
-        one, other = store.look([pictures[0], tmp_path / "link.jpg"], workers=1)
-        assert one == other
-        list(store.look([tmp_path / "link.jpg"]))
-    assert len(read) <= 2
+        problems = []
+        for content in (sound, damaged, sound, damaged):
+            path.write_bytes(content)
+            with_the_date_of(path, status)
+            (facts,) = store.look([path])
+            problems.append(bool(facts.problem))
+    assert problems == [False, True, False, True]
+
+
+def test_other_files_that_got_the_inodes_sizes_and_dates_of_earlier_ones_are_told_apart(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.bmp" for number in range(8)]
+    for path in paths:
+        Image.new("RGB", (40, 30), (200, 30, 30)).save(path)
+        os.utime(path, (0, 0))
+    with FactStore(tmp_path / "facts.db") as store:
+        assert len({facts.checksum for facts in store.look(paths)}) == 1
+        for number, path in enumerate(paths):  # written over, so that the inode is the same on any file system
+            Image.new("RGB", (40, 30), (number, 30, 30)).save(path)
+            os.utime(path, (0, 0))
+        assert len({facts.checksum for facts in store.look(paths)}) == 8
+
+
+def test_links_copies_and_moved_files_are_known_by_their_content(
+    pictures: list[Path], tmp_path: Path, read: list[str]
+) -> None:
+    with FactStore(tmp_path / "facts.db") as store:
+        before = list(store.look(pictures, mean))
+        others = []
+        for path in pictures:
+            others += [tmp_path / f"link {path.name}", tmp_path / f"copy {path.name}", tmp_path / f"moved {path.name}"]
+            os.link(path, others[-3])
+            shutil.copyfile(path, others[-2])
+            path.rename(others[-1])
+        assert list(store.look(others, mean)) == [facts for facts in before for _ in range(3)]
+    assert len(read) == len(pictures)
+
+
+def test_a_lack_of_memory_is_not_remembered_as_damage(
+    pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def short_of_memory(*_: object) -> None:
+        raise ImageError(f"{pictures[0]}: the picture is broken (MemoryError)") from MemoryError()
+
+    with FactStore(tmp_path / "facts.db") as store:
+        with monkeypatch.context() as patch:
+            patch.setattr(facts, "read_image", lambda *_, **__: short_of_memory())
+            assert next(iter(store.look(pictures[:1]))).problem
+        assert not next(iter(store.look(pictures[:1]))).problem
 
 
 def test_measures_are_taken_when_they_are_first_asked_for(
@@ -130,7 +181,7 @@ def test_what_was_learnt_is_kept_when_the_process_is_killed(tmp_path: Path) -> N
     process.stdout.close()
     process.wait()
     with sqlite3.connect(tmp_path / "facts.db") as base:
-        (kept,) = base.execute("select count(*) from pictures").fetchone()
+        (kept,) = base.execute("select count(*) from contents").fetchone()
     base.close()
     assert 100 <= kept < 400
     with FactStore(tmp_path / "facts.db") as store:

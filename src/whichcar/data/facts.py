@@ -1,13 +1,17 @@
-"""What one look at each picture file told, kept on disk so that no file is looked at twice.
+"""What one scan of each image file told, kept on disk so that no content is decoded twice.
 
-A file is known by device, inode, size and date: its hard links in other folders are known with it. The facts lie in
-`facts.db` in the cache folder, an SQLite file: what was learnt before a crash is there after it.
+The facts belong to a content, known by its checksum. Which content a file has is kept with its device, inode, size,
+date and time of change (ctime): a file of which any of these differs is read again, but decoded only where its content
+is new. So a hard link, a copy or a rename costs a read, and a file that was replaced under the old size and date, or
+another one that got its inode, is seen as what it is. The facts lie in `facts.db` in the cache folder, an SQLite file:
+what was learnt before a crash is there after it.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,17 +30,18 @@ from whichcar.files import checksum
 from whichcar.records import ImageHeader
 
 FILE = "facts.db"
-_EDITION = 1  # changes whenever the same file gives other facts
+_EDITION = 2  # changes whenever the same file gives other facts
 _SIZE = (224, 224)  # pixels that are looked at, at least
 _AHEAD = 16  # pictures under way for each thread
+_RECENT = 50_000_000  # nanoseconds; file systems count time in ticks of up to 10 ms, and two changes may share one
 _CREATE = """
-create table if not exists pictures (
-  device integer, inode integer, size integer, changed integer,
-  checksum blob, problem text, truncated integer,
+create table if not exists files (
+  device integer, inode integer, size integer, modified integer, changed integer, checksum blob,
+  primary key (device, inode));
+create table if not exists contents (
+  checksum blob primary key, problem text, truncated integer,
   format text, mode text, width integer, height integer, orientation integer, animated integer,
-  hash integer, mirrored integer, thumbnail blob, measures blob,
-  primary key (device, inode, size, changed));
-create index if not exists contents on pictures (checksum);
+  hash integer, mirrored integer, thumbnail blob, measures blob);
 create table if not exists pairs (first blob, second blob, mirrored integer, similarity real,
   primary key (first, second, mirrored));
 """
@@ -78,10 +83,16 @@ class FactStore:
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._base = sqlite3.connect(self.path, timeout=60, isolation_level=None)
+            self._base = sqlite3.connect(
+                self.path,
+                timeout=60,
+                isolation_level=None,
+                check_same_thread=False,  # threads read, one writes
+            )
             edition = self._base.execute("pragma user_version").fetchone()[0]
             if edition != _EDITION:
-                self._base.executescript("drop table if exists pictures; drop table if exists pairs;")
+                tables = ("pictures", "files", "contents", "pairs")  # the first one is of edition 1
+                self._base.executescript("".join(f"drop table if exists {name};" for name in tables))
             self._base.executescript(
                 f"pragma journal_mode=wal; pragma synchronous=normal; pragma user_version={_EDITION}; {_CREATE}"
             )
@@ -97,7 +108,7 @@ class FactStore:
     def look(
         self, paths: Iterable[Path], measure: Measure | None = None, workers: int | None = None
     ) -> Iterator[Facts]:
-        """Yield the facts of each file, in order; those unknown are read on all processors.
+        """Yield the facts of each file, in order; those that may be new are read on all processors.
 
         Args:
             paths: picture files; only a few are under way at once, however many there are.
@@ -115,7 +126,7 @@ class FactStore:
             for path in paths:
                 key = _key(path)
                 known = self._known(key, measure is not None) if key else None
-                waiting.append((key, known or pool.submit(_look, path, measure)))
+                waiting.append((key, known or pool.submit(self._look, path, measure)))
                 if len(waiting) >= _AHEAD * workers:
                     yield self._settled(*waiting.popleft())
             while waiting:
@@ -137,51 +148,67 @@ class FactStore:
 
     def fingerprint(self, content: bytes) -> Fingerprint:
         """Return the fingerprint of the content of a checksum that `look` has told."""
-        query = "select hash, mirrored, thumbnail from pictures where checksum=?"
+        query = "select hash, mirrored, thumbnail from contents where checksum=?"
         return Fingerprint(*self._base.execute(query, (content,)).fetchone())
 
     def _known(self, key: tuple[int, ...], measured: bool) -> Facts | None:
-        query = "select * from pictures where device=? and inode=? and size=? and changed=?"
+        """Return what is known of a file that is as it was."""
+        query = "select checksum from files where device=? and inode=? and size=? and modified=? and changed=?"
         row = self._base.execute(query, key).fetchone()
-        if row is None:
-            return None
-        found = _facts(row[len(key) :])
-        return None if measured and not found.problem and not found.measures else found
+        return self._known_content(row[0], measured) if row else None
+
+    def _known_content(self, content: bytes, measured: bool) -> Facts | None:
+        row = self._base.execute("select * from contents where checksum=?", (content,)).fetchone()
+        found = _facts(row) if row else None
+        return None if found and measured and not found.problem and not found.measures else found
+
+    def _look(self, path: Path, measure: Measure | None) -> Facts:
+        content = b""
+        try:
+            if path.is_file():
+                content = bytes.fromhex(checksum(path))
+                if known := self._known_content(content, measure is not None):
+                    return known
+            header = read_header(path)
+            image = read_image(path, at_least=_SIZE)
+        except OSError as error:
+            return Facts(content, f"cannot be read ({error.strerror}); change its permissions", False, None, None, ())
+        except ImageError as error:
+            reason = str(error).partition(f"{path.name}: ")[2] or str(error)
+            content = b"" if _passing(error) else content
+            return Facts(content, reason, isinstance(error, TruncatedImageError), None, None, ())
+        return Facts(content, "", False, header, fingerprint(image), measure(image) if measure else ())
 
     def _settled(self, key: tuple[int, ...] | None, facts: Facts | Future[Facts]) -> Facts:
         """Wait for the facts and write down those that are new; not those of files that could not be reached."""
         if isinstance(facts, Facts):
             return facts
         found = facts.result()
-        if key and found.checksum:
-            self._insert("pictures", (*key, *_row(found)))
+        if found.checksum:
+            self._insert("contents", _row(found))
+            if key:
+                self._insert("files", (*key, found.checksum))
         return found
 
     def _insert(self, table: str, row: tuple[Any, ...]) -> None:
         self._base.execute(f"insert or replace into {table} values ({','.join('?' * len(row))})", row)
 
 
+def _passing(error: ImageError) -> bool:
+    """True when the system had no memory, no file handle or the like: that says nothing about the content."""
+    cause = error.__cause__
+    return isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno is not None)
+
+
 def _key(path: Path) -> tuple[int, ...] | None:
+    """Return what tells a file from others and from its earlier self; None where a change would not show in it."""
     try:
         status = path.stat()
     except (OSError, ValueError):
         return None
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
-
-
-def _look(path: Path, measure: Measure | None) -> Facts:
-    content = b""
-    try:
-        if path.is_file():
-            content = bytes.fromhex(checksum(path))
-        header = read_header(path)
-        image = read_image(path, at_least=_SIZE)
-    except OSError as error:
-        return Facts(content, f"cannot be read ({error.strerror}); change its permissions", False, None, None, ())
-    except ImageError as error:
-        reason = str(error).partition(f"{path.name}: ")[2] or str(error)
-        return Facts(content, reason, isinstance(error, TruncatedImageError), None, None, ())
-    return Facts(content, "", False, header, fingerprint(image), measure(image) if measure else ())
+    if time.time_ns() - status.st_ctime_ns < _RECENT:
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _row(facts: Facts) -> tuple[Any, ...]:
