@@ -237,8 +237,8 @@ def test_every_row_is_used_or_explained(tmp_path: Path) -> None:
         (Label("gone.jpg", bmw, "train"), "no such file in"),
         (Label("folder.jpg", bmw, "train"), "no such file in"),
         (Label("x" * 400 + ".jpg", bmw, "train"), "cannot be reached (File name too long)"),
-        (Label("val.jpg", bmw, "val"), "subset 'val' is neither train nor test"),
-        (Label("val.jpg", bmw, ""), "subset '' is neither train nor test"),
+        (Label("val.jpg", bmw, "extra"), "subset 'extra' is none of train, validation and test"),
+        (Label("val.jpg", bmw, ""), "subset '' is none of train, validation and test"),
         (Label("noclass.jpg", "", "train"), "class is empty"),
         (Label("", bmw, "train"), "img_name is empty"),
         (Label("empty.jpg", bmw, "train"), "the file is empty"),
@@ -287,7 +287,7 @@ def test_pictures_without_a_row_are_counted(tmp_path: Path) -> None:
     rows = dataset(tmp_path / "data")
     picture(tmp_path / "data" / "car_ims" / "new.jpg")
     (tmp_path / "data" / "car_ims" / ".DS_Store").touch()
-    wrong = Label(rows[1].img_name, rows[1].class_name, "val")
+    wrong = Label(rows[1].img_name, rows[1].class_name, "extra")
     result = split(tmp_path / "data", [rows[0], wrong, *rows[2:]], tmp_path / "v1")
     assert result.unlabelled == 1
 
@@ -440,3 +440,48 @@ def test_a_set_without_copies_is_divided_as_it_always_was(drawn_large: Path, tmp
         if row.subset == "train":
             train.setdefault(row.class_name, []).append(f"{row.class_name}/{row.img_name}")
     assert record(tmp_path / "v1")["validation"] == sorted(draw_share(train, 0.25, 5))
+
+
+def with_validation(rows: list[Label], name: str = "val") -> list[Label]:
+    """Return the rows with the third and fourth image of every class in the validation split."""
+    per_class = len(rows) // len(CLASSES)
+    return [
+        Label(row.img_name, row.class_name, name) if number % per_class in (2, 3) else row
+        for number, row in enumerate(rows)
+    ]
+
+
+@pytest.mark.parametrize("name", ["validation", "val", "Valid", "dev"])
+def test_images_that_the_labels_give_to_validation_are_the_validation_split(tmp_path: Path, name: str) -> None:
+    rows = with_validation(dataset(tmp_path / "data"), name)
+    write_labels(tmp_path / "labels.csv", rows)
+    result = split(tmp_path / "data", tmp_path / "labels.csv", tmp_path / "v1")
+    assert (result.counts, result.problems) == ({"train": 24, "validation": 6, "test": 6}, [])
+    tree = read_tree(tmp_path / "v1", 0.1, 7)  # a share is not asked for, since nothing is drawn
+    held = {row.img_name for row in rows if row.subset == name}
+    assert {sample.path.name for sample in tree.validation} == held
+    assert not held & {sample.path.name for sample in tree.train}
+    before = snapshot(tmp_path / "v1")
+    split(tmp_path / "data", rows, tmp_path / "v1", validation=0.3)
+    assert snapshot(tmp_path / "v1") == before
+
+
+def test_labels_that_gained_a_validation_split_are_other_labels(tmp_path: Path) -> None:
+    rows = dataset(tmp_path / "data")
+    split(tmp_path / "data", rows, tmp_path / "v1")
+    with pytest.raises(DataError, match="made from other labels"):
+        split(tmp_path / "data", with_validation(rows), tmp_path / "v1")
+
+
+def test_of_copies_the_one_in_the_most_held_out_split_stays(drawn_large: Path, tmp_path: Path) -> None:
+    data, rows = drawn_rows(drawn_large, tmp_path)
+    held = rows[0]
+    rows[0] = Label(held.img_name, held.class_name, "validation")
+    tested = next(row for row in rows if row.subset == "test")
+    for source, name in ((held, "learned.jpg"), (tested, "chosen.jpg")):
+        shutil.copy(data / "car_ims" / source.img_name, data / "car_ims" / name)
+    rows += [Label("learned.jpg", held.class_name, "train"), Label("chosen.jpg", tested.class_name, "validation")]
+    assert reasons(split(data, rows, tmp_path / "v1")) == {
+        "learned.jpg": f"a copy of {held.img_name} in validation",
+        "chosen.jpg": f"a copy of {tested.img_name} in test",
+    }

@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from whichcar.data.collection import VALIDATION
-from whichcar.data.labels import SUBSETS
 from whichcar.data.overview import Overview
 from whichcar.data.plan import readable
+from whichcar.data.split_names import SPLITS, VALIDATION
 from whichcar.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ _COLOURS = {
     "test": "#e08a3c",
     "": "#8c8c8c",
 }  # told apart by the colour-blind
-_PARTS = (SUBSETS[0], VALIDATION, SUBSETS[1], "")
+_PARTS = (*SPLITS, "")
 _GREY, _LINE = "#808080", "rgba(128,128,128,.25)"
 _ASPECTS = np.round(np.arange(0.25, 4, 0.1), 2)  # square pictures in the middle of a bar
 _RGB = (("red", "#e05252"), ("green", "#3fa35b"), ("blue", "#4c8bd6"))

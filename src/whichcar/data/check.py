@@ -13,11 +13,12 @@ from PIL import Image
 
 from whichcar.data import quality
 from whichcar.data.class_names import odd_names
-from whichcar.data.collection import VALIDATION, Collection, collect
+from whichcar.data.collection import Collection, collect
 from whichcar.data.duplicates import Duplicates, Prints, find_duplicates
 from whichcar.data.facts import Facts, FactStore
 from whichcar.data.images import read_header
 from whichcar.data.issues import finding, ordered
+from whichcar.data.split_names import VALIDATION
 from whichcar.errors import ImageError
 from whichcar.progress import track
 from whichcar.records import Finding, ImageHeader

@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from whichcar import files
-from whichcar.data.labels import SUBSETS, read_labels
+from whichcar.data.labels import read_labels
 from whichcar.data.layout import LABELS, PICTURES
 from whichcar.data.plan import Found, Problem, match, readable
+from whichcar.data.split_names import SPLITS, VALIDATION
 from whichcar.data.tree import RECORD, read_record
 from whichcar.errors import DataError
 from whichcar.records import Label
-
-VALIDATION = "validation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +103,7 @@ def _divided(root: Path, paths: Sequence[str]) -> list[Entry]:
     entries = []
     for path in paths:
         part, *inner = path.split("/")
-        if part not in SUBSETS or len(inner) < 2:
+        if part not in SPLITS or len(inner) < 2:
             entries.append(Entry(path, "", ""))
             continue
         entries.append(Entry(path, names.get(inner[0], inner[0]), VALIDATION if path in held else part))

@@ -10,18 +10,19 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from whichcar import files
+from whichcar.data.split_names import TEST, TRAIN, split_of
 from whichcar.errors import DataError
 from whichcar.records import Label
 
 COLUMNS = ("img_name", "class", "subset")
-SUBSETS = ("train", "test")
 _LONGEST_FOLDER = 200  # bytes; file systems stop at 255, and a number may have to be added
 
 
 def read_labels(path: Path) -> list[Label]:
     """Read the label file; every row becomes a label, also one with empty fields.
 
-    The file is comma-separated UTF-8 with a header; columns may stand in any order and others are ignored.
+    The file is comma-separated UTF-8 with a header; columns may stand in any order and others are ignored. A subset is
+    `train`, `validation` or `test`, by any of the names that `split_of` knows.
 
     Raises:
         DataError: the file cannot be read, lacks a column, has no row, or has a row with too many fields.
@@ -67,10 +68,10 @@ def labels_from_folders(root: Path, test_share: float, seed: int) -> list[Label]
     """
     check_share(test_share, "the test share")
     top = [folder.name for folder in folders_of(root)]
-    if set(top) == set(SUBSETS):
+    if set(top) == {TRAIN, TEST}:
         return [
             Label(f"{subset}/{name}", class_name, subset)
-            for subset in SUBSETS
+            for subset in (TRAIN, TEST)
             for class_name, names in pictures_by_class(root / subset).items()
             for name in names
         ]
@@ -179,7 +180,8 @@ def _rows(path: Path, file: Iterable[str]) -> list[Label]:
                     "put names with a comma in quotes"
                 )
             img_name, class_name, subset = (fields[place] if place < len(fields) else "" for place in where)
-            rows.append(Label(img_name, unicodedata.normalize("NFC", class_name.strip()), subset.strip()))
+            subset = split_of(subset) or subset.strip()
+            rows.append(Label(img_name, unicodedata.normalize("NFC", class_name.strip()), subset))
     except csv.Error as error:
         raise DataError(f"{path}: line {reader.line_num} is no CSV ({error}); mend its quotes") from error
     return rows

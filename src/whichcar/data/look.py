@@ -10,9 +10,10 @@ import numpy as np
 
 from whichcar.data import charts, galleries, page
 from whichcar.data.boxes import read_boxes, table_of
-from whichcar.data.collection import VALIDATION, collect
+from whichcar.data.collection import collect
 from whichcar.data.images import read_image
 from whichcar.data.overview import Overview, overview_of
+from whichcar.data.split_names import SPLITS
 from whichcar.errors import DataError, ImageError
 from whichcar.records import Crop
 
@@ -88,7 +89,7 @@ def _numbers(overview: Overview) -> Iterator[tuple[str, str]]:
     yield "laid out as", f"{found.kind}, {found.labels}" if found.labels else found.kind
     yield "pictures", f"{len(found.entries):,}"
     if set(overview.parts) != {""}:
-        order = ("train", VALIDATION, "test", "")
+        order = (*SPLITS, "")
         yield "parts", _counts({name or "in no part": overview.parts[name] for name in order})
     if overview.classes:
         each = sorted(parts.total() for parts in overview.classes.values())

@@ -6,13 +6,14 @@ import os
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Literal
 
 from whichcar import files
 from whichcar.data.duplicates import copies_among
-from whichcar.data.labels import SUBSETS, folder_name
+from whichcar.data.labels import folder_name
+from whichcar.data.split_names import TEST, TRAIN, VALIDATION, split_of
 from whichcar.errors import DataError
 from whichcar.records import Label
 
@@ -22,8 +23,8 @@ class Problem:
     """Why a row cannot be used.
 
     `kind` is `missing` (no such file), `unusable` (the file), `bad` (the row itself), `repeated`, `conflict` (its rows
-    disagree), `copy` (a train picture that is in test too) or `orphan` (a test picture of a class without train
-    pictures).
+    disagree), `copy` (an image of train that is in validation or test too, or one of validation that is in test) or
+    `orphan` (a held-out image of a class without train images).
     """
 
     kind: Literal["missing", "unusable", "bad", "repeated", "conflict", "copy", "orphan"]
@@ -37,7 +38,8 @@ class Plan:
     `targets` maps a place in the output, `<subset>/<folder>/<file>`, to the picture; `classes` maps folder to true
     name; `problems` maps the number of a row (the first is 1) to why it cannot be used; `renamed` maps an img_name to
     its target where that does not have the picture's own file name; `unlabelled` counts pictures that lie beside
-    usable ones and have no row; `copied` are the targets in train that have copies there.
+    usable ones and have no row; `copied` are the targets in train that have copies there; `validation` are the targets
+    that the labels give to the validation split, which lie in train/ too.
     """
 
     targets: dict[str, Path]
@@ -46,6 +48,7 @@ class Plan:
     renamed: dict[str, str]
     unlabelled: int
     copied: frozenset[str]
+    validation: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,7 @@ def make_plan(data: Path, labels: Sequence[Label], keep_copies: bool = True) -> 
     Args:
         data: folder with the pictures, or with the pictures in `car_ims/`.
         labels: the rows.
-        keep_copies: use train pictures of which test holds a copy.
+        keep_copies: use images of which a held-out split has a copy.
 
     Raises:
         DataError: no row can be used; the message has the commonest reason.
@@ -78,6 +81,7 @@ def make_plan(data: Path, labels: Sequence[Label], keep_copies: bool = True) -> 
     folders = _folders({item.label.class_name for item in used})
     targets, renamed = _targets(used, folders)
     several = {item.source for group in groups for item in group}
+    held = {item.source for item in used if item.label.subset == VALIDATION}
     return Plan(
         targets=targets,
         classes={folder: name for name, folder in sorted(folders.items(), key=lambda pair: pair[1])},
@@ -85,6 +89,7 @@ def make_plan(data: Path, labels: Sequence[Label], keep_copies: bool = True) -> 
         renamed=renamed,
         unlabelled=_unlabelled(data, labels, found),
         copied=frozenset(target for target, source in targets.items() if source in several),
+        validation=frozenset(target for target, source in targets.items() if source in held),
     )
 
 
@@ -103,7 +108,7 @@ def match(data: Path, labels: Sequence[Label]) -> tuple[list[Found], dict[int, P
         if isinstance(source, Problem):
             problems[row] = source
         else:
-            found.append(Found(row, label, source))
+            found.append(Found(row, replace(label, subset=split_of(label.subset) or label.subset), source))
     return found, problems
 
 
@@ -153,8 +158,8 @@ def _refused(label: Label) -> str | None:
         return f"suffix {name.suffix!r} is none of {' '.join(sorted(files.IMAGE_SUFFIXES))}"
     if not label.class_name:
         return "class is empty"
-    if label.subset not in SUBSETS:
-        return f"subset {label.subset!r} is neither train nor test"
+    if split_of(label.subset) is None:
+        return f"subset {label.subset!r} is none of train, validation and test"
     return None
 
 
@@ -189,18 +194,19 @@ def _copies(found: Sequence[Found]) -> list[list[Found]]:
 def _without_copies(
     found: Sequence[Found], groups: Sequence[Sequence[Found]], problems: dict[int, Problem]
 ) -> list[Found]:
-    """Leave out train pictures of which test holds a copy: what was learnt by heart would count as recognised."""
+    """Leave out images of which a held-out split has a copy: what was learnt by heart would count as recognised."""
     for group in groups:
-        tested = [item for item in group if item.label.subset == "test"]
-        for item in group if tested else ():
-            if item.label.subset != "test":
-                problems[item.row] = Problem("copy", f"a copy of {tested[0].label.img_name} in test")
+        for held, others in ((TEST, (TRAIN, VALIDATION)), (VALIDATION, (TRAIN,))):
+            kept = next((item for item in group if item.label.subset == held), None)
+            for item in group if kept else ():
+                if kept and item.label.subset in others and item.row not in problems:
+                    problems[item.row] = Problem("copy", f"a copy of {kept.label.img_name} in {held}")
     return [item for item in found if item.row not in problems]
 
 
 def _without_orphans(found: Sequence[Found], problems: dict[int, Problem]) -> list[Found]:
-    """Leave out test pictures of classes that have no picture to learn from."""
-    learned = {item.label.class_name for item in found if item.label.subset == "train"}
+    """Leave out held-out images of classes that have no image to learn from."""
+    learned = {item.label.class_name for item in found if item.label.subset == TRAIN}
     for item in found:
         if item.label.class_name not in learned:
             problems[item.row] = Problem("orphan", f"class {item.label.class_name!r} has no usable picture in train")
@@ -229,7 +235,7 @@ def _targets(found: Iterable[Found], folders: Mapping[str, str]) -> tuple[dict[s
     renamed: dict[str, str] = {}
     taken: dict[str, set[str]] = defaultdict(set)
     for item in sorted(found, key=lambda item: (len(item.source.parts), str(item.source))):
-        place = f"{item.label.subset}/{folders[item.label.class_name]}"
+        place = f"{TEST if item.label.subset == TEST else TRAIN}/{folders[item.label.class_name]}"
         name = _free(item.source.stem, item.source.suffix, taken[place])
         targets[f"{place}/{name}"] = item.source
         if name != item.source.name:

@@ -49,16 +49,18 @@ def split(
     """Build `output/{train,test}/<class>/<picture>` from hard links, or copies where links are not possible.
 
     Every row is used or listed in `problems`. Pictures that are copies of each other, also nearly so
-    (`data.duplicates`), end on one side: those in train stay out of the validation part, and out of train if test has
-    one. Running it again adds what is missing and changes nothing else.
+    (`data.duplicates`), end on one side: those in train stay out of the validation part, and out of train if a held-out
+    split has one. Images that the labels give to the validation split lie in `train/` too; split.json names them.
+    Running it again adds what is missing and changes nothing else.
 
     Args:
         data: folder with the pictures, or with the pictures in `car_ims/`.
         labels: the label file, or its rows; an `img_name` may hold folders, seen from `data`.
         output: folder to be made.
-        validation: share of train that is set aside, by class; every class keeps a picture to learn from.
+        validation: share of train that is set aside, by class, where no row is of the validation split; every class
+            keeps a picture to learn from.
         seed: of the choice of these.
-        keep_copies: use train pictures of which test holds a copy all the same.
+        keep_copies: use images of which a held-out split has a copy all the same.
 
     Raises:
         DataError: nothing usable, or `output` holds something else.
@@ -88,12 +90,13 @@ def _record(plan: Plan, names: Mapping[int, str], validation: float, seed: int) 
         if subset == "train":
             train.setdefault(folder, []).append(f"{folder}/{name}")
     staying = {target.partition("/")[2] for target in plan.copied if target.startswith("train/")}
-    chosen = sorted(draw_share(train, validation, seed, staying))
+    given = {target.partition("/")[2] for target in plan.validation}
+    chosen = sorted(given or draw_share(train, validation, seed, staying))
     in_train = sum(map(len, train.values()))
     return {
         "finished": True,
         "seed": seed,
-        "validation_share": validation,
+        "validation_share": None if given else validation,
         "counts": {"train": in_train, "validation": len(chosen), "test": len(plan.targets) - in_train},
         "classes": plan.classes,
         "unlabelled": plan.unlabelled,
@@ -123,7 +126,7 @@ def _check_output(output: Path, record: Mapping[str, Any]) -> None:
             raise DataError(f"{output}: not empty, and no {RECORD} says it was made by split; {ways_out}")
         return
     for key, name in (("seed", "seed"), ("validation_share", "validation share")):
-        if known.get(key) != record[key]:
+        if known.get(key) != record[key] and None not in (known.get(key), record[key]):
             raise DataError(f"{output}: made with {name} {known.get(key)}, not {record[key]}; {ways_out}")
     free = {"finished", "sources", "unlabelled"}  # the same pictures may be named by another path
     if any(known.get(key) != value for key, value in record.items() if key not in free):

@@ -67,7 +67,7 @@ def load_record(root: Path) -> dict[str, Any] | None:
         return None
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error}); delete it to divide anew") from error
-    wanted = {"finished": bool, "validation_share": float, "classes": dict, "validation": list}
+    wanted = {"finished": bool, "validation_share": float | None, "classes": dict, "validation": list}
     if not isinstance(record, dict) or any(not isinstance(record.get(key), kind) for key, kind in wanted.items()):
         raise DataError(f"{path}: not as `whichcar split` writes it; delete it to divide anew")
     return record
@@ -105,7 +105,7 @@ def _draw(root: Path, classes: Mapping[str, Sequence[str]], validation: float, s
 
 def _check_share_agrees(root: Path, record: Mapping[str, Any], validation: float) -> None:
     recorded = record["validation_share"]
-    if recorded != validation:
+    if recorded not in (None, validation):
         raise DataError(
             f"{root / RECORD}: {recorded} of train is set aside for validation, but {validation} is asked for; "
             f"set data.validation_split to {recorded}, or split into another folder with {validation}"
