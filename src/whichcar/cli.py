@@ -519,7 +519,7 @@ def predict(
     classifier = Classifier(experiment, crop, detector)
     top = min(top, len(classifier.class_names))
     rows = predict_pictures(classifier, pictures_named(paths, sys.stdin), top, batch_size)
-    _say(lines(rows, form or "table", top, max(map(len, classifier.class_names))))
+    _say(lines(rows, form or "table", top, max(map(len, classifier.class_names)), crop))
 
 
 @whichcar.command()

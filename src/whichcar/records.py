@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from whichcar.text import as_text
+
 
 @dataclass(frozen=True, slots=True)
 class Label:
@@ -25,10 +27,14 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A picture that could not be used, and why, in a few words."""
+    """An image that could not be used, and why, in a few words."""
 
     path: Path
     reason: str
+
+    def as_row(self) -> dict[str, object]:
+        """Return flat cells, as `Prediction.as_row` does."""
+        return {"path": as_text(self.path), "problem": self.reason}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,20 +67,6 @@ class Finding:
     detail: str
     other: str = ""
     rank: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """The k best classes of one picture, best first; probabilities are 0..1 and belong to `classes` by place."""
-
-    path: Path
-    classes: tuple[str, ...]
-    probabilities: tuple[float, ...]
-
-    @property
-    def best(self) -> str:
-        """The most probable class."""
-        return self.classes[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +110,7 @@ class Crop:
     `path` is seen from the input folder, with `/`, and is the same in the output folder. `box`, `label` and `score` are
     the chosen vehicle's; where none was found `box` is the whole picture and the others are empty. `candidates` counts
     the vehicles to choose from. `outcome` is `cropped`, `whole: …` or `skipped: …`; a skipped picture has no box and
-    no output.
+    no output. `box` is the detector's: a margin is added when the image is cut.
     """
 
     path: str
@@ -132,3 +124,47 @@ class Crop:
     def kind(self) -> str:
         """`cropped`, `whole` or `skipped`."""
         return self.outcome.partition(":")[0]
+
+    def as_row(self) -> dict[str, object]:
+        """Return the cells that a prediction's row has for this crop, named as in `CROP_COLUMNS`."""
+        box = self.box
+        sides = (None, None, None, None) if box is None else (box.left, box.top, box.right, box.bottom)
+        cells = (self.label or None, self.score, self.candidates, *sides, self.outcome)
+        return dict(zip(CROP_COLUMNS, cells, strict=True))
+
+
+CROP_COLUMNS = ("vehicle", "vehicle_score", "candidates", "left", "top", "right", "bottom", "outcome")
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The k best classes of one image, best first; probabilities are 0..1 and belong to `classes` by place.
+
+    `crop` is what the image was cropped to first; None where it was not to be cropped.
+    """
+
+    path: Path
+    classes: tuple[str, ...]
+    probabilities: tuple[float, ...]
+    crop: Crop | None = None
+
+    @property
+    def best(self) -> str:
+        """The most probable class."""
+        return self.classes[0]
+
+    def as_row(self) -> dict[str, object]:
+        """Return flat cells with a name each: what JSON and CSV hold, and a row of a `pandas.DataFrame`.
+
+        `path`, `prediction` and `probability`, `class_2` and `probability_2` and so on, those of the crop
+        (`CROP_COLUMNS`) where there is one, and `problem`, which is None.
+        """
+        row: dict[str, object] = {"path": as_text(self.path)}
+        for place, (name, probability) in enumerate(zip(self.classes, self.probabilities, strict=True), 1):
+            row |= dict(zip(class_columns(place), (name, round(probability, 6)), strict=True))
+        return row | ({} if self.crop is None else self.crop.as_row()) | {"problem": None}
+
+
+def class_columns(place: int) -> tuple[str, str]:
+    """Return the names of the cells for the class at this place, 1 is best, and for its probability."""
+    return ("prediction", "probability") if place == 1 else (f"class_{place}", f"probability_{place}")

@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Iterable
 from os import PathLike
+from pathlib import PurePath
 
 _PASSWORD = re.compile(r"(?<=://)([^/\s:@]*):[^/\s]*@")
 _TOKEN = re.compile(r"(?<=https://)[^/\s:]+@|(?<=http://)[^/\s:]+@")
@@ -39,6 +40,12 @@ def shell_command(words: Iterable[str | PathLike[str]]) -> str:
 def without_password(text: str) -> str:
     """Return `text` with the password of every address in it, or the token before a web address's host, as `***`."""
     return _TOKEN.sub("***@", _PASSWORD.sub(r"\1:***@", text))
+
+
+def as_text(path: str | PurePath) -> str:
+    """Return a path, with `/`, as text that can be written: bytes in it that are no UTF-8 become `udcff` escapes."""
+    text = path if isinstance(path, str) else path.as_posix()
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def one_line(text: object) -> str:

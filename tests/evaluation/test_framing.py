@@ -141,6 +141,40 @@ def test_the_command_crops(make: Callable[..., Path], street: Path, capsys: pyte
     assert "Red Sedan 2011" in capsys.readouterr().out
 
 
+def test_a_prediction_tells_the_box_that_was_chosen(make: Callable[..., Path], street: Path) -> None:
+    (answer,) = Classifier(make(trained_on_crops=True), crop=True).predict([street])
+    assert isinstance(answer, Prediction) and answer.crop is not None
+    crop = answer.crop
+    assert (crop.label, crop.candidates, crop.outcome) == ("car", 1, "cropped")
+    assert crop.score == pytest.approx(0.9, abs=1e-3)
+    assert crop.box is not None
+    assert [crop.box.left, crop.box.top, crop.box.right, crop.box.bottom] == pytest.approx([40, 60, 80, 84], abs=3)
+
+
+def test_an_image_without_a_vehicle_says_so_in_every_form(
+    make: Callable[..., Path], tree: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment, green = make(trained_on_crops=True), next((tree / "test" / "Green Coupe 2010").glob("*.jpg"))
+    for form, told in (("--top=1", "no vehicle found, whole image used"), ("--json", '"outcome": "whole: no vehicle"'),
+                       ("--csv", ",whole: no vehicle,")):  # fmt: skip
+        assert cli.run(["predict", str(experiment), str(green), "--crop", form]) == 0
+        assert told in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate"])
+def test_a_detector_without_crop_is_refused(
+    make: Callable[..., Path], street: Path, red_car_file: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    experiment = make(trained_on_crops=False)
+    before = sorted(experiment.rglob("*"))
+    images = [str(street)] if command == "predict" else []
+    assert cli.run([command, str(experiment), *images, "--detector", str(red_car_file)]) == 2
+    assert capsys.readouterr().err == (
+        f"error: detector {red_car_file}: is used only when images are cropped; add --crop (crop=True)\n"
+    )
+    assert sorted(experiment.rglob("*")) == before
+
+
 def test_a_detector_that_is_missing_is_told_at_once(make: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(zoo.FILE_VARIABLE, "lost.onnx")
     with pytest.raises(DetectorError, match=r"lost\.onnx: no such file"):

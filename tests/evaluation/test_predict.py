@@ -13,7 +13,7 @@ from PIL import Image
 from whichcar.errors import CheckpointError, DataError
 from whichcar.evaluation.classifier import Classifier
 from whichcar.evaluation.predict import lines, pictures_named, predict, predict_from_folder
-from whichcar.records import Prediction, Skipped
+from whichcar.records import Box, Crop, Prediction, Skipped
 
 Painter = Callable[..., Path]
 NAMES = ["Blue", "Green", "Red"]
@@ -140,8 +140,39 @@ def test_json_has_one_object_a_line() -> None:
     first, second = map(json.loads, lines(ROWS, "json", top=2))
     assert first["path"] == "a, b.jpg"
     assert (first["prediction"], first["probability"]) == ("Acura TL 2012", 0.91)
-    assert first["top"][1] == {"class": "Audi S4 2007", "probability": 0.05}
+    assert (first["class_2"], first["probability_2"], first["problem"]) == ("Audi S4 2007", 0.05, None)
     assert second == {"path": "c.jpg", "problem": "the file is empty"}
+
+
+CAR = Crop("a.jpg", Box(3, 4, 50, 60), "truck", 0.8317, 3, "cropped")
+NO_CAR = Crop("cat.jpg", Box(0, 0, 90, 70), "", None, 0, "whole: no vehicle")
+
+
+def test_what_an_image_was_cropped_to_is_in_table_json_and_csv() -> None:
+    rows = [Prediction(Path("a.jpg"), ("A", "B"), (0.9, 0.1), CAR), Prediction(Path("cat.jpg"), ("B",), (0.8,), NO_CAR)]
+    assert list(lines(rows, "table", top=2, width=1)) == [
+        "   90.0%  A  a.jpg  (truck 0.83, box 3,4,50,60, 1 of 3 vehicles)",
+        "   10.0%  B",
+        "   80.0%  B  cat.jpg  (no vehicle found, whole image used)",
+    ]
+    car = {"vehicle": "truck", "vehicle_score": 0.8317, "candidates": 3, "outcome": "cropped"}
+    car |= {"left": 3, "top": 4, "right": 50, "bottom": 60}
+    cat = {"vehicle": None, "vehicle_score": None, "candidates": 0, "outcome": "whole: no vehicle"}
+    cat |= {"left": 0, "top": 0, "right": 90, "bottom": 70}
+    for row, crop in zip(map(json.loads, lines(rows, "json", top=2)), (car, cat), strict=True):
+        assert row | crop == row
+    for line, crop in zip(csv.DictReader(lines(rows, "csv", top=2, crop=True), strict=True), (car, cat), strict=True):
+        cells = {name: "" if value is None else str(value) for name, value in crop.items()}
+        assert line | cells == line
+
+
+def test_rows_make_a_data_frame_of_plain_cells() -> None:
+    pandas = pytest.importorskip("pandas")
+    rows = [Prediction(Path("a.jpg"), ("A", "B"), (0.9, 0.1), CAR), *ROWS]
+    frame = pandas.DataFrame([row.as_row() for row in rows])
+    assert frame["prediction"].tolist()[:2] == ["A", "Acura TL 2012"]
+    assert frame["problem"].notna().tolist() == [False, False, True]
+    assert not any(isinstance(cell, tuple | list | dict) for cell in frame.to_numpy().ravel())
 
 
 def test_csv_has_a_header_and_as_many_cells_in_every_row() -> None:

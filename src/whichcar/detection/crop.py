@@ -33,10 +33,10 @@ from whichcar.data.boxes import BoxTable
 from whichcar.data.images import read_image
 from whichcar.data.tree import RECORD as SPLIT
 from whichcar.detection import zoo
-from whichcar.detection.cutter import Cutter
+from whichcar.detection.cutter import Cutter, described
 from whichcar.detection.detection import Detector, find_detector
 from whichcar.errors import DataError, ImageError
-from whichcar.records import Box, Crop
+from whichcar.records import Crop
 
 log = logging.getLogger(__name__)
 
@@ -271,13 +271,13 @@ class _Stage:
                 reason = str(error).removeprefix(f"{self.source / path}: ")
                 rows[path] = self._skipped(path, reason)
         choices = self.cutter.choose(list(images.values())) if images else []
-        for (path, image), (vehicle, candidates) in zip(images.items(), choices, strict=True):
+        for (path, image), chosen in zip(images.items(), choices, strict=True):
             try:
-                if vehicle:
-                    self._write(path, self.cutter.cut(image, vehicle.box))
-                    rows[path] = Crop(path, vehicle.box, vehicle.label, round(vehicle.score, 4), candidates, "cropped")
+                if chosen.vehicle is None and self.settings.missing != "whole":
+                    rows[path] = self._without(path)
                 else:
-                    rows[path] = self._without(path, image)
+                    self._write(path, image if chosen.vehicle is None else self.cutter.cut(image, chosen.vehicle.box))
+                    rows[path] = described(path, image, chosen)
             except ImageError as error:
                 rows[path] = self._skipped(path, str(error))
         return [rows[path] for path in paths]
@@ -287,17 +287,14 @@ class _Stage:
         (self.output / path).unlink(missing_ok=True)
         return Crop(path, None, "", None, 0, f"skipped: {reason}")
 
-    def _without(self, path: str, image: npt.NDArray[np.uint8]) -> Crop:
-        """Do with a picture that shows no vehicle what the settings say."""
+    def _without(self, path: str) -> Crop:
+        """Leave out an image that shows no vehicle, or stop, as the settings say."""
         if self.settings.missing == "fail":
             raise DataError(
                 f"{self.source / path}: no {' or '.join(self.settings.classes)} surer than {self.settings.score}; "
                 "lower --score, or say --missing whole or skip"
             )
-        if self.settings.missing == "skip":
-            return self._skipped(path, "no vehicle")
-        self._write(path, image)
-        return Crop(path, Box(0, 0, image.shape[1], image.shape[0]), "", None, 0, "whole: no vehicle")
+        return self._skipped(path, "no vehicle")
 
     def _write(self, path: str, image: npt.NDArray[np.uint8]) -> None:
         """Write a picture in the format its name says, whole or not at all; it carries no metadata of its source."""

@@ -14,7 +14,7 @@ from whichcar.config_section import suggestion
 from whichcar.detection.coco import NAMES
 from whichcar.detection.detection import Detector, load_detector, main_vehicle, vehicles_among, with_margin
 from whichcar.errors import ConfigError
-from whichcar.records import Box, Detection
+from whichcar.records import Box, Crop, Detection
 
 Picture = npt.NDArray[np.uint8]
 
@@ -70,7 +70,16 @@ class Cutter:
         wide = with_margin(box, self.settings.margin, image.shape[:2])
         return image[wide.top : wide.bottom, wide.left : wide.right]
 
-    def cropped(self, image: Picture) -> Picture:
-        """Return the picture cut to its vehicle, or whole where it shows none."""
-        vehicle = self.choose([image])[0].vehicle
-        return image if vehicle is None else self.cut(image, vehicle.box)
+    def cropped(self, path: str, image: Picture) -> tuple[Picture, Crop]:
+        """Return the image cropped to its vehicle, or whole where it shows none, and which of the two it is."""
+        chosen = self.choose([image])[0]
+        cut = image if chosen.vehicle is None else self.cut(image, chosen.vehicle.box)
+        return cut, described(path, image, chosen)
+
+
+def described(path: str, image: Picture, chosen: Chosen) -> Crop:
+    """Return the record of a crop, or of an image that stays whole since no vehicle was found."""
+    vehicle, candidates = chosen
+    if vehicle is None:
+        return Crop(path, Box(0, 0, image.shape[1], image.shape[0]), "", None, 0, "whole: no vehicle")
+    return Crop(path, vehicle.box, vehicle.label, round(vehicle.score, 4), candidates, "cropped")

@@ -8,30 +8,41 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from whichcar.data.images import read_image, squeeze
 from whichcar.errors import CheckpointError, ImageError
-from whichcar.evaluation.framing import Framing
-from whichcar.records import Prediction, Skipped
+from whichcar.evaluation.framing import Cut, Framing
+from whichcar.records import Crop, Prediction, Skipped
+from whichcar.text import as_text
 from whichcar.training.checkpoint import find_checkpoint, load_model, read_metadata
 from whichcar.training.hardware import prepare
 
 Image = npt.NDArray[np.uint8]
 Probabilities = npt.NDArray[np.float32]
 Network = Callable[[Image], Probabilities]
-Cut = Callable[[Image], Image]
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """One picture and the probability of every class, (classes,) float32, in the order of the class names."""
+    """One image and the probability of every class, (classes,) float32, in the order of the class names.
+
+    `crop` is what it was cropped to first; None where it was not to be cropped.
+    """
 
     path: Path
     probabilities: Probabilities
+    crop: Crop | None = None
+
+
+class Opened(NamedTuple):
+    """An image at the network's size, and what it was cropped to, if so."""
+
+    image: Image
+    crop: Crop | None
 
 
 class Classifier:
@@ -88,6 +99,7 @@ def best_of(scored: Scored, class_names: tuple[str, ...], top: int) -> Predictio
         scored.path,
         tuple(class_names[number] for number in order),
         tuple(float(scored.probabilities[number]) for number in order),
+        scored.crop,
     )
 
 
@@ -132,7 +144,7 @@ def stream(
     works on one batch, the next ones are being decoded; at most four batches are held, however many paths there are.
     A shorter last batch is filled up to `batch_size`, so it costs no second compilation.
     """
-    batch: list[tuple[Path, Image | Skipped]] = []
+    batch: list[tuple[Path, Opened | Skipped]] = []
     room = 0
     for item in decoded(paths, size, 2 * batch_size, cut):
         batch.append(item)
@@ -144,18 +156,18 @@ def stream(
         yield from _answers(infer, batch, room)
 
 
-def _answers(infer: Network, batch: list[tuple[Path, Image | Skipped]], room: int) -> list[Scored | Skipped]:
-    images = [image for _, image in batch if not isinstance(image, Skipped)]
+def _answers(infer: Network, batch: list[tuple[Path, Opened | Skipped]], room: int) -> list[Scored | Skipped]:
+    images = [item.image for _, item in batch if not isinstance(item, Skipped)]
     rows = iter(infer(filled(np.stack(images), room)) if images else ())
-    return [image if isinstance(image, Skipped) else Scored(path, next(rows)) for path, image in batch]
+    return [item if isinstance(item, Skipped) else Scored(path, next(rows), item.crop) for path, item in batch]
 
 
 def decoded(
     paths: Iterable[Path], size: tuple[int, int], ahead: int, cut: Cut | None = None
-) -> Iterator[tuple[Path, Image | Skipped]]:
-    """Yield every picture, cut where asked for and squeezed to `size`, in order; threads prepare up to `ahead` more."""
+) -> Iterator[tuple[Path, Opened | Skipped]]:
+    """Yield every image, cut where asked for and squeezed to `size`, in order; threads prepare up to `ahead` more."""
     pool = ThreadPoolExecutor(_cores() + 1, thread_name_prefix="decode")
-    waiting: deque[tuple[Path, Future[Image | Skipped]]] = deque()
+    waiting: deque[tuple[Path, Future[Opened | Skipped]]] = deque()
     try:
         for path in paths:
             waiting.append((path, pool.submit(_open, path, size, cut)))
@@ -174,10 +186,12 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _open(path: Path, size: tuple[int, int], cut: Cut | None) -> Image | Skipped:
+def _open(path: Path, size: tuple[int, int], cut: Cut | None) -> Opened | Skipped:
     try:
-        # What is cut out must be sharp too, so the picture is not decoded smaller.
-        image = read_image(path, at_least=size) if cut is None else cut(read_image(path))
-        return squeeze(image, size)
+        if cut is None:
+            return Opened(squeeze(read_image(path, at_least=size), size), None)
+        # What is cropped must be sharp too, so the image is not decoded smaller.
+        image, crop = cut(as_text(path), read_image(path))
+        return Opened(squeeze(image, size), crop)
     except ImageError as error:
         return Skipped(path, str(error).removeprefix(f"{path}: "))

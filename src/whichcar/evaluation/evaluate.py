@@ -20,8 +20,9 @@ from whichcar.evaluation import plots
 from whichcar.evaluation.classifier import Classifier, Probabilities, best_of
 from whichcar.evaluation.part import Part, held_out, is_same_tree, labelled
 from whichcar.evaluation.report import write_report
-from whichcar.evaluation.result import FILE, Mistake, Origin, Result, as_text
+from whichcar.evaluation.result import FILE, Mistake, Origin, Result
 from whichcar.records import Prediction, Sample, Skipped
+from whichcar.text import as_text
 from whichcar.training.experiment import versions
 from whichcar.training.tracking import tracking_of
 

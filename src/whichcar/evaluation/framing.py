@@ -15,8 +15,13 @@ from whichcar.config_crop import crop_settings
 from whichcar.detection.crop import RECORD
 from whichcar.detection.cutter import Cutter
 from whichcar.detection.detection import find_detector
+from whichcar.errors import DetectorError
+from whichcar.records import Crop
 
 log = logging.getLogger(__name__)
+
+Image = npt.NDArray[np.uint8]
+Cut = Callable[[str, Image], tuple[Image, Crop]]
 
 
 class Framing:
@@ -30,15 +35,17 @@ class Framing:
             `find_detector`). A warning tells where it is another than then.
 
     Raises:
-        DetectorError: `crop`, and the detector cannot be had.
+        DetectorError: `crop`, and the detector cannot be had; or a detector, but not `crop`.
     """
 
     def __init__(
         self, checkpoint: Path, trained: dict[str, Any] | None, crop: bool, detector: str | None = None
     ) -> None:
-        """Load the detector where pictures are to be cut."""
+        """Load the detector where images are to be cropped."""
+        if detector is not None and not crop:
+            raise DetectorError(f"detector {detector}: is used only when images are cropped; add --crop (crop=True)")
         self._checkpoint, self._trained, self._crop = checkpoint, trained, crop
-        self.cut: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]] | None = None
+        self.cut: Cut | None = None
         self.cut_as: dict[str, Any] | None = None  # for the record of a result
         if crop:
             before = trained or {"settings": {}, "detector": {"name": "", "sha256": None}}

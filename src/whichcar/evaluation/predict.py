@@ -12,9 +12,9 @@ from typing import Any, Literal
 
 from whichcar.errors import DataError
 from whichcar.evaluation.classifier import Classifier, checked, stream
-from whichcar.evaluation.result import as_text
 from whichcar.files import images
-from whichcar.records import Prediction, Skipped
+from whichcar.records import CROP_COLUMNS, Crop, Prediction, Skipped, class_columns
+from whichcar.text import as_text, one_line, plural
 
 log = logging.getLogger(__name__)
 
@@ -111,52 +111,52 @@ def _pictures_in(folder: Path) -> list[Path]:
     return found
 
 
-def lines(rows: Iterable[Prediction | Skipped], form: Form, top: int, width: int = 40) -> Iterator[str]:
+def lines(
+    rows: Iterable[Prediction | Skipped], form: Form, top: int, width: int = 40, crop: bool = False
+) -> Iterator[str]:
     """Yield the rows as text, line by line as they come.
 
     Args:
         rows: from `predict`.
-        form: `table` for reading; `csv` with a header; `json`, one object a line.
+        form: `table` for reading; `csv` with a header; `json`, one object a line. The last two hold `as_row()`.
         top: how many classes a CSV row has room for.
         width: of the table's column of class names, for example the longest name's.
+        crop: whether a CSV row has room for what the images were cropped to.
     """
     if form == "csv":
-        numbers = range(2, top + 1)
-        more = [name for number in numbers for name in (f"class_{number}", f"probability_{number}")]
-        yield _csv_line(["path", "prediction", "probability", *more, "problem"])
+        classes = [name for place in range(1, top + 1) for name in class_columns(place)]
+        columns = ["path", *classes, *(CROP_COLUMNS if crop else ()), "problem"]
+        yield _csv_line(columns)
     for row in rows:
         if form == "json":
-            yield json.dumps(_as_json(row), ensure_ascii=False)
+            yield json.dumps(row.as_row(), ensure_ascii=False)
         elif form == "csv":
-            yield _csv_line(_as_csv(row, top))
+            cells = row.as_row()
+            yield _csv_line([cells.get(name) for name in columns])
         else:
             yield from _as_table(row, width)
 
 
-def _as_json(row: Prediction | Skipped) -> dict[str, object]:
-    if isinstance(row, Skipped):
-        return {"path": as_text(row.path), "problem": row.reason}
-    pairs = zip(row.classes, row.probabilities, strict=True)
-    best = {"prediction": row.best, "probability": round(row.probabilities[0], 6)}
-    return {"path": as_text(row.path)} | best | {"top": [{"class": c, "probability": round(p, 6)} for c, p in pairs]}
-
-
-def _as_csv(row: Prediction | Skipped, top: int) -> list[str]:
-    if isinstance(row, Skipped):
-        return [as_text(row.path), *[""] * (2 * top), row.reason]
-    cells = [text for c, p in zip(row.classes, row.probabilities, strict=True) for text in (c, f"{p:.6f}")]
-    return [as_text(row.path), *cells, *[""] * (2 * top - len(cells)), ""]
-
-
 def _as_table(row: Prediction | Skipped, width: int) -> Iterator[str]:
+    place = one_line(as_text(row.path))
     if isinstance(row, Skipped):
-        yield f"       -  {'not readable':<{width}}  {as_text(row.path)}: {row.reason}"
+        yield f"       -  {'not readable':<{width}}  {place}: {row.reason}"
         return
-    for place, (name, probability) in enumerate(zip(row.classes, row.probabilities, strict=True)):
-        yield f"{probability:8.1%}  {name:<{width}}  {as_text(row.path) if place == 0 else ''}".rstrip()
+    shown = place if row.crop is None else f"{place}  ({cropped_to(row.crop)})"
+    for name, probability in zip(row.classes, row.probabilities, strict=True):
+        yield f"{probability:8.1%}  {name:<{width}}  {shown}".rstrip()
+        shown = ""
 
 
-def _csv_line(cells: list[str]) -> str:
+def cropped_to(crop: Crop) -> str:
+    """Return in a few words what an image was cropped to."""
+    if crop.box is None or crop.score is None:
+        return "no vehicle found, whole image used"
+    box = f"{crop.box.left},{crop.box.top},{crop.box.right},{crop.box.bottom}"
+    return f"{crop.label} {crop.score:.2f}, box {box}, 1 of {plural(crop.candidates, 'vehicle')}"
+
+
+def _csv_line(cells: Sequence[object]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="").writerow(cells)
     return text.getvalue()

@@ -13,8 +13,9 @@ from PIL import Image
 from whichcar import files
 from whichcar.data.images import read_image
 from whichcar.errors import ImageError
-from whichcar.evaluation.result import Mistake, Result, as_text
+from whichcar.evaluation.result import Mistake, Result
 from whichcar.metrics import ClassScore, Confusion, Share
+from whichcar.text import as_text
 
 FILE = "report.html"
 THUMBNAIL = 320  # the longer side in pixels: twice what a column is wide, for sharp screens

@@ -9,6 +9,7 @@ from typing import Any
 from whichcar.files import write_json
 from whichcar.metrics import ClassScore, Confusion, Share
 from whichcar.records import Skipped
+from whichcar.text import as_text
 
 FILE = "result.json"
 
@@ -134,8 +135,3 @@ def _class(score: ClassScore) -> dict[str, Any]:
         "precision": round(score.precision, 6),
         "f1": round(score.f1, 6),
     }
-
-
-def as_text(path: Path) -> str:
-    """Return a path as text that can be written: bytes in it that are no UTF-8 become escapes such as `udcff`."""
-    return path.as_posix().encode("utf-8", "backslashreplace").decode("utf-8")
