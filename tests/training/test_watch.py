@@ -7,19 +7,21 @@ from typing import Literal
 import numpy as np
 import pytest
 
+from whichcar.config import ReduceOnPlateau
 from whichcar.training.hardware import prepare
-from whichcar.training.watch import Watch
+from whichcar.training.watch import Watch, rate_after
 
 Direction = Literal["min", "max"]
 # Eighths, so that float32 (Keras) and float64 (here) see the same steps.
 VALUES = np.random.default_rng(0).integers(0, 9, (25, 14)) / 8
 
 
-def ended(watch: Watch, values: list[float], patience: int) -> int:
-    """The epoch, from 0, after which training ends, by the rule of the loop."""
+def ended(values: list[float], patience: int, mode: Direction, min_delta: float) -> int:
+    """The epoch, from 0, after which training ends."""
+    watch = Watch("value", mode, min_delta)
     for epoch, value in enumerate(values):
-        watch.improved({watch.monitor: value})
-        if watch.waited >= max(1, patience):
+        watch.improved({"value": value})
+        if watch.has_waited(patience):
             return epoch
     return len(values)
 
@@ -39,35 +41,55 @@ def ended_by_keras(values: list[float], patience: int, mode: Direction, min_delt
     return len(values)
 
 
+def rates(values: list[float], settings: ReduceOnPlateau, rate: float) -> list[float]:
+    """The learning rate after each epoch."""
+    watch, found = Watch("value", settings.mode, settings.min_delta), []
+    for value in values:
+        watch.improved({"value": value})
+        rate = rate_after(watch, settings, rate)
+        found.append(rate)
+    return found
+
+
+def rates_of_keras(values: list[float], settings: ReduceOnPlateau, rate: float) -> list[float]:
+    prepare("float32")
+    import keras
+
+    callback = keras.callbacks.ReduceLROnPlateau("value", **settings.model_dump(exclude={"monitor"}))
+    optimizer, found = SimpleNamespace(learning_rate=rate), []
+    callback.set_model(SimpleNamespace(optimizer=optimizer))
+    callback.on_train_begin()
+    for epoch, value in enumerate(values):
+        callback.on_epoch_end(epoch, {"value": value})
+        found.append(optimizer.learning_rate)
+    return found
+
+
 @pytest.mark.parametrize("mode", ["min", "max"])
 @pytest.mark.parametrize("min_delta", [0.0, 0.25])
 @pytest.mark.parametrize("patience", [0, 1, 3])
 def test_it_ends_when_early_stopping_of_keras_does(patience: int, min_delta: float, mode: Direction) -> None:
     for values in VALUES.tolist():
-        watch = Watch("value", mode, min_delta)
-        assert ended(watch, values, patience) == ended_by_keras(values, patience, mode, min_delta)
+        assert ended(values, patience, mode, min_delta) == ended_by_keras(values, patience, mode, min_delta)
 
 
-@pytest.mark.parametrize("patience", [1, 2])
-@pytest.mark.parametrize("cooldown", [0, 1, 3])
-def test_it_lowers_the_rate_when_the_plateau_callback_of_keras_does(patience: int, cooldown: int) -> None:
-    prepare("float32")
-    import keras
+def test_the_rate_is_that_of_the_plateau_callback_of_keras() -> None:
+    rng = np.random.default_rng(1)
+    for values in np.tile(VALUES, (6, 1)).tolist():
+        settings = ReduceOnPlateau(
+            factor=0.5,
+            patience=rng.integers(3),
+            mode=rng.choice(["min", "max"]),
+            min_delta=rng.choice([0.0, 0.25]),
+            cooldown=rng.integers(4),
+            min_lr=rng.choice([0.0, 0.0625, 0.375, 1.0, 4.0]),
+        )
+        assert rates(values, settings, 1.0) == rates_of_keras(values, settings, 1.0), settings
 
-    for values in VALUES.tolist():
-        keys = {"patience": patience, "cooldown": cooldown, "mode": "min", "min_delta": 0.0}
-        callback = keras.callbacks.ReduceLROnPlateau("value", factor=0.5, **keys)
-        optimizer = SimpleNamespace(learning_rate=1.0)
-        callback.set_model(SimpleNamespace(optimizer=optimizer))
-        callback.on_train_begin()
-        watch, rate = Watch("value", "min"), 1.0
-        for epoch, value in enumerate(values):
-            callback.on_epoch_end(epoch, {"value": value})
-            watch.improved({"value": value})
-            if watch.waited >= patience:
-                rate *= 0.5
-                watch.waited, watch.cooldown = 0, cooldown
-            assert rate == optimizer.learning_rate
+
+def test_a_lowest_rate_above_the_rate_does_not_raise_it() -> None:
+    settings = ReduceOnPlateau(patience=1, min_lr=0.1)
+    assert rates([1.0, 1.0, 1.0, 1.0], settings, 0.05) == [0.05] * 4
 
 
 def test_auto_takes_less_loss_and_more_accuracy() -> None:

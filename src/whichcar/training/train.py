@@ -39,7 +39,7 @@ from whichcar.training.state import load_state, save_state
 from whichcar.training.stopping import stop_asked
 from whichcar.training.tracking import Tracking, tracking_of
 from whichcar.training.validation import Score, score_sizes, validate
-from whichcar.training.watch import Watch
+from whichcar.training.watch import Watch, rate_after
 
 log = logging.getLogger(__name__)
 # An epoch's end is a good place to go on from, but a state is 300 MB: short epochs share one.
@@ -318,14 +318,12 @@ class Run:
         if not (self.plateau and settings):
             return
         self.plateau.improved(asdict(epoch))
-        if self.plateau.waited >= max(1, settings.patience):
-            self.progress.rate_factor = max(self.progress.rate_factor * settings.factor, settings.min_lr / self.rate)
-            self.plateau.waited, self.plateau.cooldown = 0, settings.cooldown
+        progress = self.progress
+        progress.rate_factor = rate_after(self.plateau, settings, self.rate * progress.rate_factor) / self.rate
 
     def _stopped_early(self) -> bool:
         settings = self.experiment.fit.callbacks.early_stopping
-        # Keras' rule: training ends after `patience` epochs without improvement, after one where patience is 0.
-        return bool(self.stopping and settings and self.history and self.stopping.waited >= max(1, settings.patience))
+        return bool(self.stopping and settings and self.history and self.stopping.has_waited(settings.patience))
 
     def _settle_size(self) -> None:
         sizes = self.experiment.recipe.test_sizes

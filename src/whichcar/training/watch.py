@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from whichcar.config import ReduceOnPlateau
 
 
 @dataclass
@@ -32,6 +35,10 @@ class Watch:
         self.waited += 0 if self.cooldown else 1
         return False
 
+    def has_waited(self, patience: int) -> bool:
+        """True after `patience` epochs without improvement; 0 is taken for 1, as Keras' callbacks do."""
+        return self.waited >= max(1, patience)
+
     def state(self) -> dict[str, Any]:
         """What must be saved to go on counting."""
         return {key: asdict(self)[key] for key in ("best", "waited", "cooldown")}
@@ -43,3 +50,16 @@ class Watch:
     def _gain(self, value: float, best: float) -> float:
         larger = self.mode == "max" or (self.mode == "auto" and "acc" in self.monitor)
         return value - best if larger else best - value
+
+
+def rate_after(watch: Watch, settings: ReduceOnPlateau, rate: float) -> float:
+    """Return the learning rate from the next epoch on, as Keras' ReduceLROnPlateau sets it; it is never raised.
+
+    Args:
+        watch: has seen the last epoch's values; a lowering starts its cooldown.
+        rate: the learning rate so far.
+    """
+    if not watch.has_waited(settings.patience):
+        return rate
+    watch.waited, watch.cooldown = 0, settings.cooldown
+    return min(rate, max(rate * settings.factor, settings.min_lr))
