@@ -1,11 +1,12 @@
 """Counts, commands and addresses as they are printed."""
 
+import re
 import shlex
 from pathlib import Path
 
 import pytest
 
-from whichcar.text import one_line, plural, shell_command, without_password
+from whichcar.text import file_name, one_line, plural, shell_command, without_password
 
 
 @pytest.mark.parametrize(
@@ -55,3 +56,24 @@ def test_a_password_in_an_address_is_hidden(address: str, shown: str) -> None:
 
 def test_a_path_with_a_line_break_stays_on_one_line() -> None:
     assert one_line(Path("a\nb\udcff.jpg")) == "a\\nb\\udcff.jpg"
+
+
+@pytest.mark.parametrize("name", ["cars", "model.01-0.5.h5", "Škoda", "长城"])
+def test_a_plain_name_stays_as_it_is(name: str) -> None:
+    assert file_name(name) == name
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "-rf", "a b", "a/b", "a?b#c%d", "a\nb", "x" * 300, "长" * 100, "a\udcff"]
+)
+def test_any_text_becomes_a_file_name_that_is_safe(name: str, tmp_path: Path) -> None:
+    safe = file_name(name)
+    (tmp_path / safe).touch()
+    assert re.fullmatch(r"[\w.-]+", safe)
+    assert not safe.startswith(("-", "."))
+    assert len(safe.encode()) < 100
+
+
+def test_names_that_are_changed_or_cut_stay_different() -> None:
+    names = ["a b", "a?b", "a_b", "x" * 300, "x" * 301, "-a", "a"]
+    assert len({file_name(name) for name in names}) == len(names)

@@ -96,8 +96,8 @@ def run(into: Path, real: Path | None = None, quick: bool = False, say: Say = pr
     trained_on = _pictures(into, real, plan, say)
     _write_config(experiment / "config.yml", into / "data", plan, trained_on)
     _train(experiment, say)
-    result = _evaluate(experiment, say)
-    for line in ("", *summary.of_result(result, experiment), *_next(into, experiment)):
+    result, folder = _evaluate(experiment, say)
+    for line in ("", *summary.of_result(result, folder), *_next(into, experiment)):
         say(line)
     say(f"\ndone in {time.monotonic() - started:.0f} s")
     return result
@@ -160,20 +160,22 @@ def _train(experiment: Path, say: Say) -> None:
     say(f"     {len(trained.history)} epochs; the best by validation is {trained.checkpoint}")
 
 
-def _evaluate(experiment: Path, say: Say) -> Mapping[str, Any]:
+def _evaluate(experiment: Path, say: Say) -> tuple[Mapping[str, Any], Path]:
+    """Return the content of result.json and the folder it lies in."""
     from whichcar.evaluation.evaluate import evaluate
-    from whichcar.evaluation.result import FILE
+    from whichcar.evaluation.result import result_file
 
     say("4/4  measuring it on pictures it has never seen")
     best = files.read_json(experiment / "best.json")["checkpoint"]
-    known = experiment / FILE
+    known = result_file(experiment)
     if known.exists() and files.read_json(known)["checkpoint"] == {
         "file": best,
         "blake2b": files.checksum(experiment / best),
     }:
         say("     measured before")
-        return files.read_json(known)
-    return evaluate(experiment).as_json()
+        return files.read_json(known), known.parent
+    result = evaluate(experiment)
+    return result.as_json(), result.folder
 
 
 def _next(into: Path, experiment: Path) -> list[str]:

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,19 +47,47 @@ def write_json(path: Path, content: Any) -> None:  # noqa: ANN401  (whatever JSO
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(
+    path: Path, keys: Mapping[str, type] | None = None, fix: str = "delete it and make it again"
+) -> dict[str, Any]:
     """Read a JSON object that the program wrote.
 
+    Args:
+        path: the file.
+        keys: what must be in it, with the kind of each; `a.b` is `b` in `a`. A whole number counts as a float.
+        fix: what the user can do where the file is damaged; it ends the message.
+
     Raises:
-        DataError: the file is no JSON object.
+        DataError: the file is no JSON object, or lacks one of `keys`.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(f"{path}: not readable as JSON ({error}); delete it and make it again") from error
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file; {fix}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: damaged, not readable as JSON ({error}); {fix}") from error
     if not isinstance(content, dict):
-        raise DataError(f"{path}: expected a JSON object; delete it and make it again")
+        raise DataError(f"{path}: damaged, holds {_kind(type(content))} instead of an object; {fix}")
+    for key, kind in (keys or {}).items():
+        value = _inner(content, key)
+        if not isinstance(value, (int, float) if kind is float else kind) or (
+            isinstance(value, bool) and kind is not bool
+        ):
+            found = "is missing" if value is None else f"is {_kind(type(value))} instead of {_kind(kind)}"
+            raise DataError(f"{path}: damaged, `{key}` {found}; {fix}")
     return content
+
+
+def _inner(content: Any, key: str) -> Any:  # noqa: ANN401  (whatever JSON can hold)
+    for name in key.split("."):
+        content = content.get(name) if isinstance(content, dict) else None
+    return content
+
+
+def _kind(kind: type) -> str:
+    """Return what JSON calls a value of this type."""
+    names = {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
+    return names.get(kind, "a number")
 
 
 def link_or_copy(source: Path, target: Path) -> None:
@@ -86,15 +114,19 @@ def sha256(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, wait: bool = False) -> Iterator[None]:
     """Hold `path` as a lock while the block runs; the operating system drops it with the process.
 
+    Args:
+        path: a file for this lock alone; it stays.
+        wait: until another process, or another thread of this one, gives it back.
+
     Raises:
-        BlockingIOError: another process holds it.
+        BlockingIOError: another process holds it, and `wait` is false.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         yield
 
 

@@ -12,6 +12,8 @@ from datetime import datetime
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
+from whichcar.text import one_line, plural
+
 if TYPE_CHECKING:
     from whichcar.config_table import Setting
     from whichcar.data.check import Checked
@@ -189,9 +191,15 @@ def of_result(result: Mapping[str, Any], folder: Path) -> Iterator[str]:
     data, best, classes = result["data"], result["top_1"], result["classes"]
     size = "x".join(map(str, result["image_size"]))
     low, high = best["interval_95"]
-    yield f"{result['checkpoint']['file']}: {best['of']} {data['part']} pictures of {len(classes)} classes, {size}"
+    what = "image" if data["part"] == "pictures" else f"{data['part']} image"
+    yield (
+        f"{one_line(result['checkpoint']['file'])}: {plural(best['of'], what)} of {plural(len(classes), 'class')}, "
+        f"{size}; this experiment has been evaluated on them {plural(data['evaluations'], 'time')}"
+    )
     if data["unreadable"]:
-        yield f"  {data['unreadable']} pictures could not be read; they are listed in result.json"
+        yield f"  {plural(data['unreadable'], 'image')} could not be read; they are listed in result.json"
+    for warning in result["warnings"]:
+        yield f"  warning: {one_line(warning)}"
     yield ""
     yield f"  accuracy   {best['value']:6.1%}   (95 % interval {low:.1%} to {high:.1%}; {best['right']} right)"
     if len(classes) > 5:

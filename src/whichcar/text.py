@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shlex
 from collections.abc import Iterable
@@ -51,3 +52,25 @@ def as_text(path: str | PurePath) -> str:
 def one_line(text: object) -> str:
     """Return a text or path on one line: line breaks, control characters and bytes that are no text are escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def digest(text: str) -> str:
+    """Return 8 hexadecimal digits for a text, a path's included, that tell it from others."""
+    return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
+
+
+def file_name(text: str, of: str | None = None) -> str:
+    """Return a text as a file name that is safe everywhere: in a shell, an address, and on every file system.
+
+    Letters and digits of any script, `.`, `_` and `-` stay, all else becomes `_`. A name that had to be changed, or
+    cut to 80 bytes, ends in a digest of the text, so that two texts never share a name.
+
+    Args:
+        text: what the name should say.
+        of: what it stands for, such as a whole path; the name then always ends in the digest of this.
+    """
+    safe = re.sub(r"[^\w.-]", "_", text.encode("utf-8", "replace").decode("utf-8")).lstrip(".-")
+    safe = safe.encode("utf-8")[:80].decode("utf-8", "ignore")
+    if of is None and safe == text and safe:
+        return safe
+    return f"{safe}-{digest(text if of is None else of)}".lstrip("-")

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from whichcar.data.split import split
+from whichcar.data.tree import read_tree
 from whichcar.files import write_json
 from whichcar.records import Label
 from whichcar.training.checkpoint import Metadata, save_checkpoint
@@ -65,7 +66,8 @@ def experiment(tmp_path: Path, tree: Path, colour_model: object) -> Path:
 
 def make_experiment(folder: Path, data_root: Path, model: object) -> Path:
     settings = {"seed": 1, "data": {"directory": str(data_root), "validation_split": 0.25}}
-    metadata = Metadata(CLASSES, FOLDERS, (24, 32), {"whichcar": "0"}, settings, str(data_root))
+    prints = read_tree(data_root, 0.25, 1).fingerprints
+    metadata = Metadata(CLASSES, FOLDERS, (24, 32), {"whichcar": "0"}, settings, str(data_root), None, prints)
     folder.mkdir(parents=True)
     save_checkpoint(model, metadata, folder / "model.02-0.1234.keras")  # type: ignore[arg-type]
     write_json(folder / "best.json", {"checkpoint": "model.02-0.1234.keras", "epoch": 2, "image_size": [24, 32]})

@@ -3,6 +3,8 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from PIL import Image
 
+from whichcar.cli import run
 from whichcar.errors import CheckpointError, DataError
+from whichcar.evaluation.compare import comparison
 from whichcar.evaluation.evaluate import evaluate
 from whichcar.evaluation.part import held_out
 from whichcar.files import write_json
@@ -106,7 +110,8 @@ def test_other_pictures_get_a_result_of_their_own(experiment: Path, tmp_path: Pa
     assert result.absent == ("Green Coupe 2010",)
     assert result.origin.evaluations == 1
     assert (experiment / "result.json").read_bytes() == before
-    assert result_of(experiment / "evaluations" / "mine")["data"]["pictures"] == 2
+    assert result_of(result.folder)["data"]["pictures"] == 2
+    assert result.folder.parent == experiment / "evaluations" and result.folder.name.startswith("mine-")
 
 
 def test_the_surest_mistake_comes_first(experiment: Path, tmp_path: Path, painter: Painter) -> None:
@@ -149,7 +154,102 @@ def test_a_tree_without_test_is_evaluated_on_its_validation_part(experiment: Pat
     result = evaluate(experiment)
     validation = json.loads((tree / "split.json").read_text())["validation"]
     assert (result.origin.part, result.top_1.of) == ("validation", len(validation))
-    assert "validation pictures" in (experiment / "report.html").read_text()
+    assert "validation images" in (result.folder / "report.html").read_text()
+    assert result.folder == experiment / "evaluations" / "validation"
+    assert not (experiment / "result.json").exists()
+
+
+def test_validation_images_are_reported_with_a_warning(
+    experiment: Path, tree: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(tree / "test")
+    (experiment / "config.yml").write_text("seed: 1\n")
+    assert run(["evaluate", str(experiment)]) == 0
+    warning = "on which the checkpoint was chosen"
+    assert f"warning: there is no test split: these are the validation images {warning}" in capsys.readouterr().out
+    folder = experiment / "evaluations" / "validation"
+    assert warning in result_of(folder)["warnings"][0]
+    assert warning in (folder / "report.html").read_text()
+    assert warning in comparison([experiment])
+
+
+def test_images_that_training_used_are_reported_with_a_warning(
+    experiment: Path, tree: Path, tmp_path: Path, painter: Painter, capsys: pytest.CaptureFixture[str]
+) -> None:
+    validation = json.loads((tree / "split.json").read_text())["validation"][0]
+    train = next(path for path in sorted((tree / "train").rglob("*.jpg")) if not str(path).endswith(validation))
+    mine = tmp_path / "mine" / "Red Sedan 2011"
+    painter(mine / "new.jpg", RED)
+    shutil.copyfile(train, mine / "renamed copy.jpg")
+    os.link(tree / "train" / validation, mine / "link.jpg")
+    assert run(["evaluate", str(experiment), "--data", str(tmp_path / "mine")]) == 0
+    shown = capsys.readouterr().out
+    assert "warning: 1 of 3 images are training images of this checkpoint" in shown
+    assert "warning: 1 of 3 images are validation images on which the checkpoint was chosen" in shown
+
+
+def test_new_images_are_reported_without_a_warning(experiment: Path, tmp_path: Path, painter: Painter) -> None:
+    painter(tmp_path / "mine" / "Red Sedan 2011" / "new.jpg", RED)
+    assert evaluate(experiment, data=tmp_path / "mine").warnings == ()
+    assert evaluate(experiment).warnings == ()
+
+
+def test_where_the_training_images_are_gone_it_is_said_that_they_could_not_be_looked_for(
+    experiment: Path, tree: Path, tmp_path: Path, painter: Painter
+) -> None:
+    painter(tmp_path / "mine" / "Red Sedan 2011" / "new.jpg", RED)
+    shutil.rmtree(tree)
+    assert "could not be checked" in evaluate(experiment, data=tmp_path / "mine").warnings[0]
+
+
+def test_two_folders_of_one_name_have_results_of_their_own(experiment: Path, tmp_path: Path, painter: Painter) -> None:
+    for place, colour in (("a", RED), ("b", GREEN)):
+        painter(tmp_path / place / "test" / "Red Sedan 2011" / "1.jpg", colour)
+    first, second = (evaluate(experiment, data=tmp_path / place / "test") for place in ("a", "b"))
+    assert first.folder != second.folder
+    assert [result_of(result.folder)["top_1"]["right"] for result in (first, second)] == [1, 0]
+    assert first.folder.name.startswith("a-test-")
+    assert evaluate(experiment, data=tmp_path / "a").folder == first.folder  # the same images by another name
+
+
+def test_a_foreign_tree_does_not_replace_the_own_result_when_the_data_is_gone(
+    experiment: Path, tree: Path, tmp_path: Path, painter: Painter
+) -> None:
+    own = evaluate(experiment)
+    before = (experiment / "result.json").read_bytes()
+    painter(tmp_path / "foreign" / "test" / "Red Sedan 2011" / "1.jpg", RED)
+    shutil.rmtree(tree / "train")
+    moved = tree.rename(tree.with_name("moved"))
+    assert evaluate(experiment, data=tmp_path / "foreign").folder != own.folder
+    assert (experiment / "result.json").read_bytes() == before
+    assert evaluate(experiment, data=moved).folder == own.folder  # only its test images are left of it
+    assert evaluate(experiment, data=moved / "test").folder == own.folder
+
+
+def test_the_own_test_folder_by_its_path_is_the_own_result(experiment: Path, tree: Path) -> None:
+    assert evaluate(experiment, data=tree / "test").folder == experiment
+
+
+@pytest.mark.parametrize("name", ["a b?#%'\"$x", "a\nb", "长" * 80, "-rf", "x" * 250])
+def test_any_folder_name_gives_a_folder_of_results(
+    experiment: Path, tmp_path: Path, painter: Painter, name: str
+) -> None:
+    painter(tmp_path / name / "Red Sedan 2011" / "1.jpg", RED)
+    result = evaluate(experiment, data=tmp_path / name)
+    assert re.fullmatch(r"[\w.][\w.-]*", result.folder.name)
+    assert shlex.split(result.origin.command)[-1] == str(tmp_path / name)
+
+
+def test_the_count_outlives_the_results_and_a_failed_report(experiment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluate(experiment)
+    (experiment / "result.json").unlink()
+    (experiment / "report.html").unlink()
+    (experiment / "report.html").mkdir()  # so the report cannot be written
+    with pytest.raises(OSError):
+        evaluate(experiment)
+    (experiment / "report.html").rmdir()
+    assert evaluate(experiment).origin.evaluations == 3
+    assert "the test pictures were used 3 times" in comparison([experiment])
 
 
 def test_an_experiment_trained_on_the_train_folder_is_evaluated_on_the_test_folder_beside_it(
@@ -212,5 +312,5 @@ def test_other_pictures_are_tracked_under_their_own_name(
     painter(tmp_path / "two photos" / "Green Coupe 2010" / "a.jpg", (30, 190, 40))
     evaluate(experiment, tmp_path / "two photos", track="mlflow")
     metrics = tracked(mlflow_store, experiment).data.metrics
-    assert metrics["two_photos.top_1"] == 1.0
+    assert [value for name, value in metrics.items() if re.fullmatch(r"two_photos-\w{8}\.top_1", name)] == [1.0]
     assert "test.top_1" not in metrics

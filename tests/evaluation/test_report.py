@@ -56,7 +56,7 @@ def test_the_page_is_well_formed_and_needs_nothing_from_outside(result: Result) 
 def test_the_page_shows_the_numbers_the_mistake_and_where_they_come_from(result: Result) -> None:
     page = (result.folder / "report.html").read_text(encoding="utf-8")
     text = re.sub(r"<[^>]+>", "", page)
-    assert "80.0\u00a0%of 5 test pictures told rightly (4)" in text
+    assert "80.0\u00a0%correct on 4 of 5 test images" in text
     assert "1 more could not be read" in text
     assert "evaluated on them once" in text
     assert "whichcar evaluate" in text

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from whichcar import files
+from whichcar.data.identity import fingerprint
 from whichcar.data.labels import check_share, draw_share, folders_of, named, pictures_by_class
 from whichcar.errors import DataError
 from whichcar.records import Sample
@@ -30,6 +31,12 @@ class Tree:
     train: list[Sample]
     validation: list[Sample]
     test: list[Sample]
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """Digests that identify the tree where it is moved: of `train` (with validation), and of `test` if any."""
+        parts = {"train": [*self.train, *self.validation], "test": self.test}
+        return {name: fingerprint(samples) for name, samples in parts.items() if samples}
 
 
 def read_tree(directory: Path, validation: float, seed: int) -> Tree:

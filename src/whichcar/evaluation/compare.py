@@ -16,7 +16,8 @@ from whichcar.config_file import as_texts
 from whichcar.errors import DataError
 from whichcar.evaluation.compare_sweeps import is_search, searches_table
 from whichcar.evaluation.paired import LEVEL, Paired, paired
-from whichcar.evaluation.result import FILE
+from whichcar.evaluation.result import FILE, result_file
+from whichcar.training.uses import read_uses
 
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
 # What shows that a folder is an experiment.
@@ -118,7 +119,7 @@ def _read(folder: Path) -> Row:
     return Row(
         folder=folder,
         name=folder.resolve().name,
-        result=content(FILE),
+        result=files.read_json(result_file(folder)) if result_file(folder).is_file() else {},
         history=history,
         settings=resolved.get("settings", resolved),
         environment=content("environment.json"),
@@ -271,7 +272,8 @@ def _evidence(row: Row) -> list[str]:
         device = ", ".join(str(row.environment[k]) for k in ("backend", "precision", "device") if k in row.environment)
         parts.append(f"`{command}`" + (f" on {device}, {row.environment.get('cores', '?')} cores" if device else ""))
     if row.result:
-        times = row.result["data"]["evaluations"]
+        counted = read_uses(row.folder).get(row.result["data"]["fingerprint"], {"times": 0})["times"]
+        times = max(counted, row.result["data"]["evaluations"])
         often = "once" if times == 1 else f"{times} times"
         day = str(row.result["time"])[:10]
         part = row.result["data"]["part"]
@@ -279,6 +281,7 @@ def _evidence(row: Row) -> list[str]:
             f"`{row.result['command']}` ({day}, checkpoint `{row.result['checkpoint']['file']}`; "
             f"the {part} pictures were used {often})"
         )
+        parts += [f"warning: {warning}" for warning in row.result.get("warnings", [])]
     return [f"- {row.name}: {'; '.join(parts)}"] if parts else []
 
 

@@ -6,7 +6,6 @@ import csv
 import dataclasses
 import datetime
 import platform
-import shlex
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +16,16 @@ import numpy.typing as npt
 from whichcar import __version__, files, metrics, progress
 from whichcar.errors import DataError
 from whichcar.evaluation import plots
+from whichcar.evaluation.caution import warnings_about
 from whichcar.evaluation.classifier import Classifier, Probabilities, best_of
-from whichcar.evaluation.part import Part, held_out, is_same_tree, labelled
+from whichcar.evaluation.part import Part, evaluated_part, trained_tree
 from whichcar.evaluation.report import write_report
-from whichcar.evaluation.result import FILE, Mistake, Origin, Result
+from whichcar.evaluation.result import Mistake, Origin, Result
 from whichcar.records import Prediction, Sample, Skipped
-from whichcar.text import as_text
+from whichcar.text import as_text, file_name, shell_command
 from whichcar.training.experiment import versions
 from whichcar.training.tracking import tracking_of
+from whichcar.training.uses import count_use, read_uses
 
 TOP = 5
 MISTAKES = 24
@@ -42,8 +43,8 @@ class Answer:
 
 
 def evaluate(
-    experiment: Path,
-    data: Path | None = None,
+    experiment: str | Path,
+    data: str | Path | None = None,
     batch_size: int = 32,
     crop: bool = False,
     detector: str | None = None,
@@ -59,25 +60,28 @@ def evaluate(
         detector: the detector for that: a name or a file (default: the one that cut those trained on).
         track: the tracking service that the result is logged to as well, such as `mlflow`.
 
-    The files go into the experiment's folder. Other `data` than it was trained beside, a checkpoint file, or `crop` get
-    a folder of their own under `evaluations/`, so that the experiment's own result stays.
+    The result for the experiment's own test split goes into its folder. One for other images (each under a name of its
+    own), for the validation split where there is no test split, for a checkpoint file, or with `crop` goes into a
+    folder under `evaluations/`, so that the experiment's own result stays. How often these images have been used is
+    counted in `test_uses.json`, which nothing resets.
 
     Raises:
         CheckpointError: there is no usable checkpoint.
         DataError: the pictures are missing, none can be read, or their classes are not the checkpoint's.
         TrackingError: the tracking service refuses; one that is down is warned of.
     """
+    experiment, data = Path(experiment), None if data is None else Path(data)
     tracking = tracking_of(track, _home(experiment))
+    read_uses(_home(experiment))  # a damaged count shows before the work
     classifier = Classifier(experiment, crop, detector)
-    recorded = Path(classifier.metadata.data_root)
-    own = data is None or is_same_tree(data, recorded)
-    part = held_out(data or recorded, classifier.metadata) if own else labelled(data or recorded, classifier.metadata)
-    folder = _folder(experiment, None if own else data, crop)
+    part = evaluated_part(data, classifier.metadata)
+    warnings = warnings_about(part, trained_tree(data, classifier.metadata), classifier.metadata)
+    folder = _folder(experiment, part, crop, detector)
     start = time.perf_counter()
     answers, unreadable = _ask(classifier, part, folder / "predictions.csv", batch_size)
     seconds = time.perf_counter() - start
     origin = _origin(classifier, part, experiment, data, crop, detector)
-    result, matrix = _result(classifier, origin, answers, unreadable, seconds, folder)
+    result, matrix = _result(classifier, origin, answers, unreadable, warnings, seconds, folder)
     plots.plot_confusion(folder / "plots" / "confusion.png", matrix, classifier.class_names)
     plots.plot_classes(folder / "plots" / "classes.png", result.classes, result.mean_recall)
     plots.plot_reliability(folder / "plots" / "reliability.png", result.reliability)
@@ -91,9 +95,12 @@ def _home(experiment: Path) -> Path:
     return experiment if experiment.is_dir() else experiment.parent
 
 
-def _folder(experiment: Path, data: Path | None, crop: bool) -> Path:
-    names = [] if experiment.is_dir() else [experiment.stem]
-    names += ([] if data is None else [data.resolve().name]) + (["with-crop"] if crop else [])
+def _folder(experiment: Path, part: Part, crop: bool, detector: str | None) -> Path:
+    """Return where the result goes: the experiment's own folder for its test split, else one for this evaluation."""
+    names = [] if experiment.is_dir() else [file_name(experiment.name)]
+    names += [] if part.own and part.name == "test" else [part.folder_name]
+    names += ["with-crop"] if crop else []
+    names += [file_name(Path(detector).name)] if detector else []
     return _home(experiment) / "evaluations" / "-".join(names) if names else experiment
 
 
@@ -149,6 +156,7 @@ def _result(
     origin: Origin,
     answers: list[Answer],
     unreadable: tuple[Skipped, ...],
+    warnings: tuple[str, ...],
     seconds: float,
     folder: Path,
 ) -> tuple[Result, npt.NDArray[np.int64]]:
@@ -169,6 +177,7 @@ def _result(
         reliability=tuple(metrics.reliability(probability, rank == 1)),
         seconds=seconds,
         folder=folder,
+        warnings=warnings,
     )
     return result, matrix
 
@@ -183,32 +192,28 @@ def _mistake(answer: Answer, names: tuple[str, ...]) -> Mistake:
 def _origin(
     classifier: Classifier, part: Part, experiment: Path, data: Path | None, crop: bool, detector: str | None
 ) -> Origin:
-    fingerprint = part.fingerprint
     # As the user wrote it: the checkpoint's data_root is absolute, and says nothing elsewhere.
-    root = str(data or classifier.metadata.settings["data"]["directory"])
+    root = as_text(Path(data or classifier.metadata.settings["data"]["directory"]))
     home = _home(experiment)
-    command = ["whichcar", "evaluate", str(experiment), *([] if data is None else ["--data", str(data)])]
+    command: list[str | Path] = ["whichcar", "evaluate", experiment]
+    command += [] if data is None else ["--data", data]
     command += (["--crop"] if crop else []) + (["--detector", detector] if detector else [])
-    hardware = classifier.hardware
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    checkpoint = {"file": classifier.checkpoint.name, "blake2b": files.checksum(classifier.checkpoint)}
+    fingerprint = part.fingerprint
+    use = {"time": now, "part": part.name, "images": len(part.samples), "checkpoint": checkpoint}
     return Origin(
-        command=shlex.join(command),
-        time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        command=as_text(Path(shell_command(command))),
+        time=now,
         versions={"python": platform.python_version(), "whichcar": __version__, **versions()},
-        hardware={name: str(value) for name, value in dataclasses.asdict(hardware).items()},
+        hardware={name: str(value) for name, value in dataclasses.asdict(classifier.hardware).items()},
         experiment=home.resolve().name,
-        checkpoint=classifier.checkpoint.name,
-        checkpoint_checksum=files.checksum(classifier.checkpoint),
+        checkpoint=checkpoint["file"],
+        checkpoint_checksum=checkpoint["blake2b"],
         image_size=classifier.image_size,
         data_root=root,
         part=part.name,
         fingerprint=fingerprint,
-        evaluations=1 + _evaluated_before(home, fingerprint),
+        evaluations=count_use(home, fingerprint, use),
         crop=classifier.framing.cut_as,
     )
-
-
-def _evaluated_before(home: Path, fingerprint: str) -> int:
-    """Return how often this experiment has been evaluated on these very pictures, by any of its checkpoints."""
-    results = [files.read_json(path) for path in (home / FILE, *home.glob(f"evaluations/*/{FILE}")) if path.is_file()]
-    counts = [r["data"]["evaluations"] for r in results if r.get("data", {}).get("fingerprint") == fingerprint]
-    return max(counts, default=0)

@@ -20,7 +20,7 @@ from whichcar.data.split import split
 from whichcar.data.tree import Tree, read_tree
 from whichcar.errors import CheckpointError, DataError, MissingExtraError
 from whichcar.evaluation.classifier import Classifier
-from whichcar.evaluation.part import is_same_tree
+from whichcar.evaluation.part import is_trained_tree
 from whichcar.progress import track
 from whichcar.records import Finding, Label, Sample, Skipped
 from whichcar.training.experiment import RESOLVED
@@ -59,11 +59,10 @@ def find_label_errors(data: Path, experiment: Path, folds: int | None = None) ->
         raise DataError(f"--folds: at least 2 are needed; got {folds}")
     classifier = Classifier(experiment)
     metadata = classifier.metadata
-    recorded = Path(metadata.data_root)
-    if not is_same_tree(data, recorded):
+    if not is_trained_tree(data, metadata):
         raise DataError(
-            f"{data}: {experiment} was trained on {recorded}, and which of these pictures it has learnt is not known; "
-            "check that folder, or train on this one"
+            f"{data}: {experiment} was trained on {metadata.data_root}, and which of these images it has "
+            "learnt is not known; check that folder, or train on this one"
         )
     tree = read_tree(data, metadata.settings["data"]["validation_split"], metadata.settings["seed"])
     if tree.class_folders != metadata.class_folders:

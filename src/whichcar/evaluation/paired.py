@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from whichcar.errors import DataError
-from whichcar.evaluation.result import FILE
+from whichcar.evaluation.result import FILE, result_file
 from whichcar.files import read_json
+from whichcar.text import shell_command
 
 FEW = 25  # discordant pictures, below which the chi-squared distribution is too coarse
 LEVEL = 0.05
@@ -106,9 +107,13 @@ def paired(first: Path, second: Path) -> Paired:
 
 
 def _result(folder: Path) -> dict[str, Any]:
-    if not (folder / FILE).is_file():
-        raise DataError(f"{folder}: has not been evaluated; run: whichcar evaluate {folder}")
-    return read_json(folder / FILE)
+    if not result_file(folder).is_file():
+        raise DataError(f"{folder}: has not been evaluated; run: {_again(folder)}")
+    return read_json(result_file(folder))
+
+
+def _again(folder: Path) -> str:
+    return shell_command(["whichcar", "evaluate", folder])
 
 
 def _pictures(result: dict[str, Any]) -> str:
@@ -118,18 +123,18 @@ def _pictures(result: dict[str, Any]) -> str:
 
 def _answers(folder: Path, result: dict[str, Any]) -> dict[str, bool]:
     """Return whether each picture that could be read was told rightly, by its path seen from the data's root."""
-    table = folder / "predictions.csv"
+    table = result_file(folder).with_name("predictions.csv")
     try:
         with table.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
         answers = {row["path"]: row["right"] == "1" for row in rows if not row["problem"]}
     except FileNotFoundError:
-        raise DataError(f"{table}: is not there; make it again with: whichcar evaluate {folder}") from None
+        raise DataError(f"{table}: is not there; make it again with: {_again(folder)}") from None
     except (OSError, UnicodeDecodeError, csv.Error, KeyError) as error:
-        raise DataError(f"{table}: not readable ({error}); make it again with: whichcar evaluate {folder}") from error
+        raise DataError(f"{table}: not readable ({error}); make it again with: {_again(folder)}") from error
     if (len(answers), sum(answers.values())) != (result["top_1"]["of"], result["top_1"]["right"]):
         raise DataError(
             f"{table}: {sum(answers.values())} of {len(answers)} right, but {FILE} says {result['top_1']['right']} of "
-            f"{result['top_1']['of']}; make both again with: whichcar evaluate {folder}"
+            f"{result['top_1']['of']}; make both again with: {_again(folder)}"
         )
     return answers

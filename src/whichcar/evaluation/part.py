@@ -1,81 +1,157 @@
-"""Which pictures are evaluated: the test part of a tree, matched by name with the classes the checkpoint knows."""
+"""Which images are evaluated: the test split of a tree, matched by name with the classes the checkpoint knows."""
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from whichcar.data.tree import read_tree
+from whichcar.data.identity import fingerprint
+from whichcar.data.tree import Tree, read_tree
 from whichcar.errors import DataError
 from whichcar.files import folders, images
 from whichcar.records import Sample
+from whichcar.text import file_name
 from whichcar.training.checkpoint import Metadata
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Pictures with their true classes; `name` is `test`, `validation`, `train`, or `pictures` for any other folder."""
+    """Images with their true classes; `name` is `test`, `validation`, `train`, or `pictures` for any other folder.
+
+    `own` is true for the test or validation split of the tree that the checkpoint was trained on.
+    """
 
     root: Path
     name: str
     samples: tuple[Sample, ...]
+    own: bool = False
 
     @property
     def fingerprint(self) -> str:
-        """32 hexadecimal digits that are the same for the same files (by class folder, name and size) elsewhere."""
-        files = [(sample.path, sample.path.stat().st_size) for sample in self.samples if sample.path.is_file()]
-        lines = sorted(f"{path.parent.name}/{path.name}\t{size}" for path, size in files)
-        return hashlib.blake2b("\n".join(lines).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+        """The digest that is the same for these images elsewhere (`data.identity.fingerprint`)."""
+        return fingerprint(self.samples)
+
+    @property
+    def folder_name(self) -> str:
+        """A name for a folder of results: readable, and another one for every folder of images."""
+        if self.own:
+            return self.name
+        place = self.root.resolve()
+        names = [place.name, *([self.name] if self.name in ("test", "train") else [])]
+        return file_name("-".join(names), of=str(place / self.name))
 
 
-def is_same_tree(data: Path, recorded: Path) -> bool:
-    """True when `data` is the tree an experiment was trained on, or, where that is gone, a tree that can be it."""
-    return data.resolve() == recorded.resolve() or (not recorded.is_dir() and (data / "test").is_dir())
+def evaluated_part(data: Path | None, metadata: Metadata) -> Part:
+    """Return the images that an evaluation is about.
+
+    Args:
+        data: what `labelled` takes; None, or the tree the checkpoint was trained on, stands for what `held_out` gives.
+        metadata: the checkpoint's.
+
+    Raises:
+        DataError: the images are missing, or their classes are not the checkpoint's.
+    """
+    trained = trained_tree(data, metadata)
+    if data is None or (trained is not None and data.resolve() == trained.resolve()):
+        if trained is None:
+            raise DataError(
+                f"{metadata.data_root}: the folder this experiment was trained on is not there; name it with --data DIR"
+            )
+        return held_out(trained, metadata)
+    part = labelled(data, metadata)
+    own = part.name == "test" and trained is not None and part.root.resolve() == _base(trained).resolve()
+    return Part(part.root, part.name, part.samples, own)
+
+
+def trained_tree(data: Path | None, metadata: Metadata) -> Path | None:
+    """Return the tree the checkpoint was trained on: where it was, or else `data` if that is the same tree, moved.
+
+    A moved tree is recognised by the fingerprint of its test images, or of its training images where it has no test.
+    """
+    recorded = Path(metadata.data_root)
+    if recorded.is_dir():
+        return recorded
+    if data is None or not data.is_dir():
+        return None
+    above = [data.resolve().parent] if data.resolve().name in ("test", "train") else []
+    return next((root for root in (data, *above) if _is_moved(root, metadata)), None)
+
+
+def is_trained_tree(data: Path, metadata: Metadata) -> bool:
+    """True when `data` is the tree the checkpoint was trained on, also where it was moved."""
+    trained = trained_tree(data, metadata)
+    return trained is not None and trained.resolve() == data.resolve()
+
+
+def _is_moved(root: Path, metadata: Metadata) -> bool:
+    # What cannot be read as such a tree is not that tree; its faults are told when it is read as other images.
+    with contextlib.suppress(DataError):
+        part = labelled(root, metadata)
+        if part.name == "test" and part.root.resolve() == root.resolve():
+            return part.fingerprint == metadata.fingerprints.get("test")
+    with contextlib.suppress(DataError):
+        known = metadata.fingerprints.get("train")
+        return known is not None and tree_of(root, metadata).fingerprints["train"] == known
+    return False
+
+
+def tree_of(root: Path, metadata: Metadata) -> Tree:
+    """Return a tree as the checkpoint's training read it.
+
+    Raises:
+        DataError: it cannot be read so.
+    """
+    return read_tree(root, metadata.settings["data"]["validation_split"], metadata.settings["seed"])
+
+
+def _base(root: Path) -> Path:
+    """Return the folder that holds `test/`: the one above where `root` is a `train/` of such a tree."""
+    return root.absolute().parent if root.absolute().name == "train" and not (root / "test").is_dir() else root
 
 
 def held_out(root: Path, metadata: Metadata) -> Part:
-    """Return what the experiment did not learn from: `test/` of its tree, or the validation part where there is none.
+    """Return what the experiment did not learn from: `test/` of its tree, or the validation split where there is none.
 
     Args:
         root: the tree it was trained on.
         metadata: the checkpoint's.
 
     Raises:
-        DataError: the tree is gone, or its classes are not the checkpoint's.
+        DataError: its classes are not the checkpoint's.
     """
-    if not root.is_dir():
-        raise DataError(f"{root}: the folder this experiment was trained on is not there; name it with --data DIR")
-    base = root.absolute().parent if root.absolute().name == "train" and not (root / "test").is_dir() else root
+    base = _base(root)
     if (base / "test").is_dir() and folders(base / "test"):
-        return labelled(base, metadata)
-    tree = read_tree(root, metadata.settings["data"]["validation_split"], metadata.settings["seed"])
+        part = labelled(base, metadata)
+        return Part(part.root, part.name, part.samples, own=True)
+    tree = tree_of(root, metadata)
     if tree.class_folders != metadata.class_folders:
         raise _disagreeing(root, sorted(set(tree.class_folders) ^ set(metadata.class_folders)))
-    return Part(tree.root, "validation", tuple(tree.validation))
+    return Part(tree.root, "validation", tuple(tree.validation), own=True)
 
 
 def labelled(directory: Path, metadata: Metadata) -> Part:
-    """Return the pictures of a tree's `test/`, or of a folder with one folder a class; classes may be missing.
+    """Return the images of a tree's `test/`, or of a folder with one folder a class; classes may be missing.
 
     Args:
         directory: its class folders are named as those trained on, or as the classes themselves.
         metadata: the checkpoint's.
 
     Raises:
-        DataError: no such folder, no picture, or a class folder that the checkpoint does not know.
+        DataError: no such folder, no image, or a class folder that the checkpoint does not know.
     """
     if not directory.is_dir():
         raise DataError(f"{directory}: no such folder; give a tree with test/, or a folder with one folder a class")
     base = directory / "test" if (directory / "test").is_dir() else directory
+    base = base.resolve() if base.name in ("", "..") else base  # `.` may be a folder called test
     numbers = {name: number for number, name in enumerate(metadata.class_names)}
     numbers |= {folder: number for number, folder in enumerate(metadata.class_folders)}
     if unknown := [folder.name for folder in folders(base) if folder.name not in numbers]:
         raise _disagreeing(base, unknown)
     samples = [Sample(path, numbers[folder.name]) for folder in folders(base) for path in images(folder)]
     if not samples:
-        raise DataError(f"{base}: no pictures in class folders; it must hold one folder a class, named as the classes")
+        raise DataError(f"{base}: no images in class folders; it must hold one folder a class, named as the classes")
     if base.name in ("test", "train"):
         return Part(base.parent, base.name, tuple(samples))
     return Part(base, "pictures", tuple(samples))

@@ -15,7 +15,7 @@ from whichcar.data.images import read_image
 from whichcar.errors import ImageError
 from whichcar.evaluation.result import Mistake, Result
 from whichcar.metrics import ClassScore, Confusion, Share
-from whichcar.text import as_text
+from whichcar.text import as_text, one_line, plural
 
 FILE = "report.html"
 THUMBNAIL = 320  # the longer side in pixels: twice what a column is wide, for sharp screens
@@ -71,16 +71,17 @@ def _head(result: Result) -> str:
     shown = "".join(f"<div><b>{escape(value)}</b><span class=soft>{escape(name)}</span></div>" for name, value in facts)
     times = "once" if origin.evaluations == 1 else f"{origin.evaluations} times"
     skipped = f" {len(result.unreadable)} more could not be read and are not counted." if result.unreadable else ""
-    absent = f" {len(result.absent)} classes have no picture here." if result.absent else ""
+    absent = f" {plural(len(result.absent), 'class')} without an image here." if result.absent else ""
+    warnings = "".join(f"<p class=warning>Warning: {escape(one_line(text))}</p>" for text in result.warnings)
     return (
         f"<h1>{escape(origin.experiment)}</h1><div class=head>{_percent(top.value)}</div>"
-        f"<p>of {top.of} {escape(_what(origin.part))} told rightly ({top.right}).{skipped}{absent} "
-        f"This experiment has been evaluated on them {times}.</p><div class=facts>{shown}</div>"
+        f"<p>correct on {top.right} of {escape(plural(top.of, _what(origin.part)))}.{skipped}{absent} "
+        f"This experiment has been evaluated on them {times}.</p>{warnings}<div class=facts>{shown}</div>"
     )
 
 
 def _what(part: str) -> str:
-    return "pictures" if part == "pictures" else f"{part} pictures"
+    return "image" if part == "pictures" else f"{part} image"
 
 
 def _mistakes(mistakes: Sequence[Mistake], more: bool) -> str:
@@ -195,7 +196,7 @@ def _origin(result: Result) -> str:
         "made": escape(origin.time),
         "checkpoint": f"{escape(origin.checkpoint)} <span class=soft>BLAKE2b {origin.checkpoint_checksum}</span>",
         "image size": f"{origin.image_size[0]} x {origin.image_size[1]}, squeezed, not cropped",
-        "pictures": f"{escape(_what(origin.part))} of {escape(origin.data_root)}",
+        "pictures": f"{escape(plural(result.top_1.of, _what(origin.part)))} of {escape(origin.data_root)}",
         "their digest": f"<span class=soft>{origin.fingerprint}</span>",
         "hardware": escape(", ".join(f"{name} {value}" for name, value in origin.hardware.items())),
         "versions": escape(", ".join(f"{name} {value}" for name, value in origin.versions.items())),

@@ -14,6 +14,12 @@ from whichcar.text import as_text
 FILE = "result.json"
 
 
+def result_file(experiment: Path) -> Path:
+    """Return where an experiment's own result is or will be: for its test split, else for its validation split."""
+    own, validation = experiment / FILE, experiment / "evaluations" / "validation" / FILE
+    return validation if validation.is_file() and not own.is_file() else own
+
+
 @dataclass(frozen=True, slots=True)
 class Mistake:
     """A picture told wrongly: what it is, what was said and with which probabilities."""
@@ -49,7 +55,7 @@ class Result:
     """One evaluation. Pictures that could not be read count neither as right nor as wrong; they are listed.
 
     `unreadable` paths are seen from the data's root; `mistakes` are the surest wrong answers, surest first;
-    `reliability` rows are (mean probability, share right, pictures).
+    `reliability` rows are (mean probability, share right, pictures); `warnings` say why the accuracy may be too high.
     """
 
     origin: Origin
@@ -63,6 +69,7 @@ class Result:
     reliability: tuple[tuple[float, float, int], ...]
     seconds: float
     folder: Path
+    warnings: tuple[str, ...] = ()
 
     @property
     def absent(self) -> tuple[str, ...]:
@@ -87,6 +94,7 @@ class Result:
         return {
             "command": origin.command,
             "time": origin.time,
+            "warnings": list(self.warnings),
             "experiment": origin.experiment,
             "checkpoint": {"file": origin.checkpoint, "blake2b": origin.checkpoint_checksum},
             "image_size": list(origin.image_size),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import warnings
 import zipfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ class Metadata:
     """What a checkpoint knows of itself. `image_size` is (height, width); class i of the output is `class_names[i]`.
 
     `crop` tells how the pictures it was trained on were cut (`detection.crop.read_record`); None: not by whichcar.
+    `fingerprints` (`data.tree.Tree.fingerprints`) identify its data where they are moved; empty in earlier versions.
     """
 
     class_names: tuple[str, ...]
@@ -39,6 +40,7 @@ class Metadata:
     settings: dict[str, Any]
     data_root: str
     crop: dict[str, Any] | None = None
+    fingerprints: dict[str, str] = field(default_factory=dict)
 
 
 def save_checkpoint(model: keras.Model, metadata: Metadata, path: Path) -> None:
@@ -90,6 +92,7 @@ def read_metadata(path: Path) -> Metadata:
             dict(content["settings"]),
             str(content["data_root"]),
             content.get("crop"),
+            dict(content.get("fingerprints") or {}),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: holds no class names; give a checkpoint that `whichcar train` wrote") from error

@@ -22,6 +22,7 @@ from whichcar.files import write_json
 from whichcar.training.checkpoint import BEST
 from whichcar.training.hardware import Hardware
 from whichcar.training.state import NAME as STATE
+from whichcar.training.uses import keep_uses
 
 RESOLVED = "resolved.json"
 TRACKING = "tracking.json"
@@ -110,7 +111,11 @@ class ExperimentFolder:
             raise TrainingError(f"{self.path}: cannot be written ({error.strerror})") from error
 
     def _clear(self) -> None:
-        """Delete the run that is here, but neither the weights that the new one starts from nor what is not ours."""
+        """Delete the run that is here, but neither the weights that the new one starts from nor what is not ours.
+
+        The count of evaluations on the test set stays: it belongs to the images, not to the run.
+        """
+        keep_uses(self.path)
         for checkpoint in self._checkpoints():
             if checkpoint.resolve() != self._weights:
                 checkpoint.unlink()

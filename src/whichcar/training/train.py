@@ -345,6 +345,7 @@ class Run:
             settings,
             str(tree.root.resolve()),
             cut,
+            tree.fingerprints,
         )
 
     def _describe(self, finished: bool) -> None:

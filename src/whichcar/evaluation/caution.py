@@ -1,0 +1,56 @@
+"""Why an accuracy may be too high: images that the checkpoint was trained or chosen on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from whichcar.data.identity import in_common
+from whichcar.errors import DataError
+from whichcar.evaluation.part import Part, tree_of
+from whichcar.text import plural
+from whichcar.training.checkpoint import Metadata
+
+
+def warnings_about(part: Part, trained: Path | None, metadata: Metadata) -> tuple[str, ...]:
+    """Return a sentence for each reason to read the result with caution; none where the images are new to it.
+
+    Args:
+        part: the images that are evaluated.
+        trained: the tree the checkpoint was trained on (`trained_tree`); None where it is gone.
+        metadata: the checkpoint's.
+    """
+    if part.name == "validation":
+        return (
+            "there is no test split: these are the validation images on which the checkpoint was chosen, so the "
+            "accuracy is optimistic; measure it with --data DIR on images that training has not seen",
+        )
+    if trained is None:
+        return _unchecked(f"{metadata.data_root} is not there")
+    try:
+        tree = tree_of(trained, metadata)
+    except DataError as error:
+        return _unchecked(str(error))
+    paths = [sample.path for sample in part.samples]
+    seen = len(in_common(paths, [sample.path for sample in tree.train]))
+    chosen = len(in_common(paths, [sample.path for sample in tree.validation]))
+    warnings = []
+    if seen:
+        warnings.append(
+            f"{seen} of {plural(len(paths), 'image')} are training images of this checkpoint (the same file or an "
+            "identical copy), so the accuracy is too high; leave them out"
+        )
+    if chosen:
+        warnings.append(
+            f"{chosen} of {plural(len(paths), 'image')} are validation images on which the checkpoint was chosen "
+            "(the same file or an identical copy), so the accuracy is optimistic; leave them out"
+        )
+    if part.name == "train" and not warnings:
+        warnings.append(
+            "the folder is called train: if the checkpoint was trained on these images in another form, such as "
+            "cropped, the accuracy is too high"
+        )
+    return tuple(warnings)
+
+
+def _unchecked(reason: str) -> tuple[str, ...]:
+    return (f"whether training used any of these images could not be checked: {reason}",)

@@ -1,0 +1,71 @@
+"""How often an experiment has been evaluated on which images: a count that nothing resets.
+
+Choosing between models by their test accuracy makes that accuracy optimistic, so every evaluation is counted. The count
+belongs to the images and the experiment, not to one result: it stays in the experiment's folder when a result is
+replaced and when the experiment is trained again.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from whichcar.errors import DataError
+from whichcar.files import locked, read_json, write_json
+
+NAME = "test_uses.json"
+_FIX = "the count of evaluations is in it: restore it, or delete it to count again from the results that are there"
+
+
+def count_use(home: Path, fingerprint: str, use: dict[str, Any]) -> int:
+    """Count one more evaluation on these images and return how many there have been.
+
+    Args:
+        home: the experiment's folder.
+        fingerprint: of the images (`data.identity.fingerprint`).
+        use: what is written down of it, such as its date and checkpoint.
+    """
+    with locked(home / f".{NAME}.lock", wait=True):
+        counts = read_uses(home)
+        known = counts.setdefault(fingerprint, {"times": 0, "uses": []})
+        known["times"] += 1
+        known["uses"].append(use)
+        write_json(home / NAME, counts)
+    return int(known["times"])
+
+
+def read_uses(home: Path) -> dict[str, Any]:
+    """Return, by fingerprint of the images, `times` and the `uses` that are known of these, oldest first.
+
+    Where nothing was counted yet, the counts are those in results that earlier versions wrote.
+
+    Raises:
+        DataError: the count, or a result it has to be taken from, is damaged.
+    """
+    path = home / NAME
+    if not path.exists():
+        return _earlier(home)
+    counts = read_json(path, fix=_FIX)
+    for value in counts.values():
+        if not isinstance(value, dict) or not isinstance(value.get("times"), int):
+            raise DataError(f"{path}: damaged, an entry without `times`; {_FIX}")
+        if not isinstance(value.get("uses"), list):
+            raise DataError(f"{path}: damaged, an entry without `uses`; {_FIX}")
+    return counts
+
+
+def keep_uses(home: Path) -> None:
+    """Write down the counts that are only in results so far, before these are deleted."""
+    with locked(home / f".{NAME}.lock", wait=True):
+        if not (home / NAME).exists() and (counts := _earlier(home)):
+            write_json(home / NAME, counts)
+
+
+def _earlier(home: Path) -> dict[str, Any]:
+    counts: dict[str, Any] = {}
+    for path in (home / "result.json", *sorted(home.glob("evaluations/*/result.json"))):
+        data = read_json(path).get("data") if path.is_file() else None
+        if isinstance(data, dict) and isinstance(data.get("evaluations"), int) and "fingerprint" in data:
+            before = counts.get(str(data["fingerprint"]), {"times": 0})["times"]
+            counts[str(data["fingerprint"])] = {"times": max(before, data["evaluations"]), "uses": []}
+    return counts
