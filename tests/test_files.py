@@ -1,5 +1,6 @@
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,58 @@ def test_folders_are_sorted_and_visible(tmp_path: Path) -> None:
     (tmp_path / ".DS_Store").touch()
     (tmp_path / "file.jpg").touch()
     assert [folder.name for folder in files.folders(tmp_path)] == ["C", "a", "b"]
+
+
+@pytest.fixture
+def linked(tmp_path: Path) -> Path:
+    """A folder whose class folder B, inner folder A/more and image A/2.jpg are links."""
+    for name in ("store/B/1.jpg", "store/more/3.jpg", "store/2.jpg", "data/A/1.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "data" / "B").symlink_to(tmp_path / "store" / "B")
+    (tmp_path / "data" / "A" / "more").symlink_to(tmp_path / "store" / "more")
+    (tmp_path / "data" / "A" / "2.jpg").symlink_to(Path("../../store/2.jpg"))
+    return tmp_path / "data"
+
+
+def test_linked_folders_and_images_count_like_others(linked: Path) -> None:
+    assert list(files.walk_images(linked)) == ["A/1.jpg", "A/2.jpg", "A/more/3.jpg", "B/1.jpg"]
+    assert [folder.name for folder in files.folders(linked)] == ["A", "B"]
+    (linked.parent / "link").symlink_to(linked)
+    assert len(list(files.walk_images(linked.parent / "link"))) == 4
+
+
+@pytest.mark.parametrize("target", [".", "..", "../..", "/"])
+def test_a_link_upwards_neither_loops_nor_counts_an_image_twice(linked: Path, target: str) -> None:
+    (linked / "A" / "up").symlink_to(target)
+    (linked / "A" / "itself").symlink_to("itself")
+    (linked.parent / "store" / "more" / "back").symlink_to(linked)
+    assert list(files.walk_images(linked)) == ["A/1.jpg", "A/2.jpg", "A/itself", "A/more/3.jpg", "B/1.jpg"]
+    (linked / "loop").symlink_to(linked)
+    assert [folder.name for folder in files.folders(linked)] == ["A", "B"]
+
+
+def test_two_linked_folders_that_link_each_other_end(tmp_path: Path) -> None:
+    for name in ("one", "two", "data"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.jpg").touch()
+    (tmp_path / "one" / "to").symlink_to(tmp_path / "two")
+    (tmp_path / "two" / "to").symlink_to(tmp_path / "one")
+    (tmp_path / "data" / "one").symlink_to(tmp_path / "one")
+    assert list(files.walk_images(tmp_path / "data")) == ["1.jpg", "one/1.jpg", "one/to/1.jpg"]
+
+
+def test_a_broken_link_is_found_whatever_it_is_called(tmp_path: Path) -> None:
+    (tmp_path / "BMW X3 2012").symlink_to(tmp_path / "gone")
+    (tmp_path / "a.jpg").symlink_to(tmp_path / "gone.jpg")
+    assert list(files.walk_images(tmp_path)) == ["BMW X3 2012", "a.jpg"]
+
+
+@pytest.mark.parametrize("digest", [files.checksum, files.sha256])
+def test_a_named_pipe_has_no_checksum_and_does_not_block(tmp_path: Path, digest: Callable[[Path], str]) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(OSError, match="not a regular file"):
+        digest(tmp_path / "pipe.jpg")
 
 
 def test_pictures_are_found_at_any_depth_sorted_and_visible(tmp_path: Path) -> None:

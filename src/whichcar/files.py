@@ -9,8 +9,10 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -103,14 +105,25 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 def checksum(path: Path) -> str:
     """Return the BLAKE2b-128 of a file's bytes as 32 hexadecimal digits."""
-    with path.open("rb") as file:
+    with _opened(path) as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, as publishers of files state it."""
-    with path.open("rb") as file:
+    with _opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _opened(path: Path) -> BufferedReader:
+    """Open a regular file for reading; a named pipe would block for ever.
+
+    Raises:
+        OSError: it is missing, unreadable, or no regular file.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return path.open("rb")
 
 
 @contextlib.contextmanager
@@ -143,26 +156,66 @@ def is_disk_full(error: OSError) -> bool:
 
 
 def folders(root: Path) -> list[Path]:
-    """Return the visible folders directly under `root`, sorted by name."""
-    return sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    """Return the visible folders directly under `root`, sorted by name; links count, but not one that leads upwards."""
+    here = (root.resolve(),)
+    return sorted(
+        entry
+        for entry in root.iterdir()
+        if not entry.name.startswith(".") and entry.is_dir() and not _leads_up(entry, here)
+    )
+
+
+def is_image(path: str | Path) -> bool:
+    """True for a name with an image's suffix."""
+    return Path(path).suffix.lower() in IMAGE_SUFFIXES
+
+
+def is_broken_link(path: Path) -> bool:
+    """True for a symbolic link whose target is not there."""
+    return path.is_symlink() and not path.exists()
 
 
 def images(root: Path) -> list[Path]:
-    """Return the pictures (by suffix) at any depth under `root`, sorted; hidden files and folders are left out."""
+    """Return what `walk_images` yields, as paths."""
     return [root / inside for inside in walk_images(root)]
 
 
 def walk_images(root: Path) -> Iterator[str]:
-    """Yield what `images` returns, as paths seen from `root` with `/`, without ever holding all of them.
+    """Yield the images (by suffix) that `walk` finds, without ever holding all of them.
+
+    A broken link is yielded whatever its name: nobody knows what it stood for, and reading it says what is wrong.
+    """
+    return (inside for inside in walk(root) if is_image(inside) or is_broken_link(root / inside))
+
+
+def walk(root: Path, entered: tuple[Path, ...] = ()) -> Iterator[str]:
+    """Yield what is no folder at any depth under `root`, as paths seen from it with `/`, sorted within each folder.
+
+    Links are followed, but not to a folder that holds the link itself, which would never end. Hidden files and folders
+    are left out.
+
+    Args:
+        root: a folder; nothing is yielded where there is none.
+        entered: the real folders from which links led here.
 
     Raises:
-        PermissionError: a folder may not be listed; its pictures would vanish without a word.
+        PermissionError: a folder may not be listed; its files would vanish without a word.
     """
     with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(root) as found:
         for entry in sorted(found, key=lambda one: one.name):
+            path, passed = Path(entry.path), entered
             if entry.name.startswith("."):
                 continue
-            if entry.is_dir(follow_symlinks=False):
-                yield from (f"{entry.name}/{inside}" for inside in walk_images(Path(entry.path)))
-            elif Path(entry.name).suffix.lower() in IMAGE_SUFFIXES:
+            if not path.is_dir() if entry.is_symlink() else not entry.is_dir():
                 yield entry.name
+                continue
+            if entry.is_symlink():
+                passed = (*entered, root.resolve())
+                if _leads_up(path, passed):
+                    continue
+            yield from (f"{entry.name}/{inside}" for inside in walk(path, passed))
+
+
+def _leads_up(path: Path, places: Iterable[Path]) -> bool:
+    """True for a link to a folder that holds one of these places."""
+    return path.is_symlink() and any(place.is_relative_to(path.resolve()) for place in places)
