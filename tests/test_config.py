@@ -193,6 +193,28 @@ def test_the_epochs_follow_the_stages(tmp_path: Path) -> None:
     assert read(tmp_path, text).fit.epochs == 11
 
 
+@pytest.mark.parametrize(
+    ("stopping", "monitor"),
+    [
+        ("", "val_loss"),
+        ("restore_best_weights: null", "val_loss"),
+        ("monitor: accuracy", "val_loss"),
+        ("monitor: val_accuracy, restore_best_weights: true", "val_accuracy"),
+        ("monitor: val_accuracy, restore_best_weights: false", "epoch"),
+    ],
+)
+def test_which_epoch_is_evaluated_follows_restore_best_weights(tmp_path: Path, stopping: str, monitor: str) -> None:
+    callbacks = read(tmp_path, f"fit: {{callbacks: {{early_stopping: {{{stopping}}}}}}}").fit.callbacks
+    assert callbacks.model_checkpoint.monitor == monitor
+
+
+@pytest.mark.parametrize("metrics", ["[]", "[auc]", "[accuracy, accuracy]", "accuracy", "null"])
+def test_metrics_that_would_not_be_computed_are_refused(tmp_path: Path, metrics: str) -> None:
+    (line,) = problems(tmp_path, f"compile: {{metrics: {metrics}}}")
+    assert line.startswith("compile.metrics")
+    assert read(tmp_path, "compile: {metrics: [accuracy]}").compile.metrics == ["accuracy"]
+
+
 # Mistakes, and what is said
 
 
@@ -249,7 +271,7 @@ MISTAKES = [
     ("compile: {metrics: [acc]}", ['compile.metrics[0]: must be accuracy; got "acc"; did you mean `accuracy`?']),
     (
         "compile: {metrics: accuracy}",
-        ['compile.metrics: must be a list (what is shown beside the loss); got "accuracy"'],
+        ['compile.metrics: must be a list (computed next to the loss; there is no other); got "accuracy"'],
     ),
     ("compile: {optimizer: adam}", ['compile.optimizer: must hold settings, one a line; got "adam"']),
     ("compile: {optimizer: {}}", ["compile.optimizer: name exactly one of adam, adamw, sgd; got none"]),
@@ -389,16 +411,28 @@ def test_a_checkpoint_pattern_with_a_slip_is_answered_with_an_example(tmp_path: 
 
 CONTRADICTIONS = [
     (
-        "fit: {epochs: 10}\nrecipe: {stages: [{epochs: 8, image_size: [64, 64]}, {epochs: 3, image_size: [96, 96]}]}",
-        "recipe.stages: their epochs add up to 11, but fit.epochs is 10; make them equal, or delete fit.epochs",
+        "recipe: {warmup_steps: 150, warmup_share: 0.1}",
+        "recipe.warmup_share: recipe.warmup_steps is 150, too; keep one of them",
+    ),
+    (
+        "fit: {callbacks: {early_stopping: {monitor: val_accuracy, restore_best_weights: true},"
+        " model_checkpoint: {monitor: loss}}}",
+        "fit.callbacks.early_stopping.restore_best_weights: the best epoch by val_accuracy is to be evaluated, but"
+        " model_checkpoint.monitor is loss; delete one of the two",
+    ),
+    (
+        "fit: {callbacks: {early_stopping: {restore_best_weights: false}, model_checkpoint: {monitor: val_loss}}}",
+        "fit.callbacks.early_stopping.restore_best_weights: the last epoch is to be evaluated, but"
+        " model_checkpoint.monitor is val_loss; delete one of the two",
+    ),
+    (
+        "fit: {callbacks: {early_stopping: {restore_best_weights: false}, model_checkpoint: {save_best_only: true}}}",
+        "fit.callbacks.early_stopping.restore_best_weights: the last epoch is to be evaluated, but save_best_only is"
+        " true; delete one",
     ),
     (
         "fit: {callbacks: {reduce_on_plateau: {}}}\nrecipe: {schedule: cosine}",
         "recipe.schedule: both set the learning rate; delete reduce_on_plateau, or write schedule: constant",
-    ),
-    (
-        "fit: {epochs: 5}\nrecipe: {plain_epochs: 6}",
-        "recipe.plain_epochs: must be at most fit.epochs, which is 5; got 6",
     ),
     (
         "seed: 1\ndata: {directory: x, image_size: [128, 128]}\nmodel: {input_shape: [128, 224, 3]}",
@@ -452,7 +486,9 @@ def test_settings_that_contradict_each_other_are_refused(tmp_path: Path, text: s
 @pytest.mark.parametrize(
     "text",
     [
-        "fit: {epochs: 5}\nrecipe: {plain_epochs: 5}",
+        "fit: {epochs: 5}\nrecipe: {plain_epochs: 6}",
+        "fit: {epochs: 10}\nrecipe: {stages: [{epochs: 8, image_size: [64, 64]}, {epochs: 3, image_size: [96, 96]}]}",
+        "fit: {callbacks: {early_stopping: {restore_best_weights: true}, model_checkpoint: {save_best_only: true}}}",
         "recipe: {freeze: 5}",
         "recipe: {cached_features: true, freeze: 5, label_smoothing: 0.1, ema: 0.99}\nmodel: {data_aug_layer: {}}",
         "recipe: {schedule: cosine, warmup_steps: 150, mixup: 0.2, cutmix: 1.0, rand_augment: {}, ema: 0.999}",
@@ -465,18 +501,18 @@ def test_settings_that_go_together_are_accepted(tmp_path: Path, text: str) -> No
 
 
 def test_a_contradiction_is_told_together_with_wrong_values(tmp_path: Path) -> None:
-    text = "model: {droput_rate: 1}\nfit: {epochs: 2}\ncompile: {optimizer: {adam: {epsilon: 0}, sgd: {}}}\n"
-    assert problems(tmp_path, text + "recipe: {stages: [{epochs: 3, image_size: [64, 64]}]}") == [
+    text = "model: {droput_rate: 1}\ncompile: {optimizer: {adam: {epsilon: 0}, sgd: {}}}\n"
+    assert problems(tmp_path, text + "recipe: {warmup_steps: 3, warmup_share: 0.1}") == [
         "model.droput_rate: no such setting; did you mean `dropout_rate`?",
         "compile.optimizer.adam.epsilon: must be more than 0; got 0",
         "compile.optimizer: name exactly one of adam, adamw, sgd; got adam and sgd",
-        "recipe.stages: their epochs add up to 3, but fit.epochs is 2; make them equal, or delete fit.epochs",
+        "recipe.warmup_share: recipe.warmup_steps is 3, too; keep one of them",
     ]
 
 
 def test_a_wrong_value_is_not_told_a_second_time_as_a_contradiction(tmp_path: Path) -> None:
-    text = "fit: {epochs: -3}\nrecipe: {plain_epochs: 20, stages: [{epochs: 3, image_size: [64, 64]}]}"
-    assert problems(tmp_path, text) == ["fit.epochs: must be at least 1; got -3"]
+    text = "recipe: {warmup_steps: -3, warmup_share: 0.1}"
+    assert problems(tmp_path, text) == ["recipe.warmup_steps: must be at least 0; got -3"]
 
 
 def test_settings_do_not_change_once_read(tmp_path: Path) -> None:

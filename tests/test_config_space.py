@@ -164,8 +164,11 @@ def test_what_does_not_go_together_is_found_before_anything_runs(write: Write) -
 
 
 def test_a_choice_that_contradicts_the_base_is_told_by_its_value(write: Write) -> None:
-    said = problems(write({"recipe.plain_epochs": [1, 9]}))
-    assert said == "space.recipe.plain_epochs: must be at most fit.epochs, which is 4; got 9"
+    said = problems(write({"recipe.warmup_steps": [0, 9]}, set={"recipe.warmup_share": 0.1}))
+    assert said == (
+        "space.recipe.warmup_steps: 9 does not go with the base: recipe.warmup_share: recipe.warmup_steps is 9, too; "
+        "keep one of them"
+    )
 
 
 def test_null_takes_an_augmentation_layer_away(write: Write) -> None:

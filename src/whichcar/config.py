@@ -15,6 +15,7 @@ Size = tuple[Side, Side]
 
 
 Monitor = Literal["loss", "accuracy", "val_loss", "val_accuracy"]
+Best = Literal["loss", "accuracy", "val_loss", "val_accuracy", "epoch"]
 Mode = Literal["auto", "min", "max"]
 Augmentations = Annotated[dict[str, dict[str, Any]], BeforeValidator(checked)]
 
@@ -107,14 +108,16 @@ class Compile(Section):
 
     optimizer: Optimizer = Field(Optimizer(adam=Adam()), description="how weights are changed")
     loss: Literal["categorical_crossentropy"] = Field("categorical_crossentropy", description="what is minimised")
-    metrics: list[Literal["accuracy"]] = Field(["accuracy"], description="what is shown beside the loss")
+    metrics: list[Literal["accuracy"]] = Field(
+        ["accuracy"], min_length=1, max_length=1, description="computed next to the loss; there is no other"
+    )
 
 
 class ModelCheckpoint(Section):
     """When and under which name the model is written."""
 
     filepath: str = Field("model.{epoch:02d}-{val_loss:.4f}.keras", description="name pattern, .h5 or .keras")
-    monitor: Monitor = Field("val_loss", description="what decides which is best")
+    monitor: Best = Field("val_loss", description="decides which epoch is best and evaluated; epoch: the last one")
     mode: Mode = Field("auto", description="whether less or more is better")
     save_best_only: bool = Field(False, description="write only when the monitored value improved")
     keep: int | None = Field(None, ge=1, description="how many to keep, best first (default: all)")
@@ -151,7 +154,17 @@ class EarlyStopping(Section):
     patience: int = Field(0, ge=0, description="epochs without improvement before the end")
     min_delta: float = Field(0.0, ge=0, description="smallest change that counts")
     mode: Mode = Field("auto", description="whether less or more is better")
-    restore_best_weights: bool = Field(False, description="end with the best epoch's weights, not the last's")
+    restore_best_weights: bool | None = Field(
+        None,
+        description="true: evaluate the best epoch by this monitor; false: the last; null: model_checkpoint decides",
+    )
+
+    @property
+    def evaluated(self) -> Best | None:
+        """What model_checkpoint.monitor must be for the epoch that is to be evaluated; None: anything."""
+        if self.restore_best_weights is None:
+            return None
+        return self.monitor if self.restore_best_weights else "epoch"
 
 
 class ReduceOnPlateau(Section):
@@ -215,7 +228,8 @@ class Recipe(Section):
     """What the original lacked. Everything is off unless set."""
 
     schedule: Literal["constant", "cosine"] = Field("constant", description="learning rate over the steps")
-    warmup_steps: int = Field(0, ge=0, description="steps of linear growth from zero to the full rate")
+    warmup_steps: int = Field(0, ge=0, description="optimizer updates of linear growth from zero to the full rate")
+    warmup_share: float = Field(0.0, ge=0, lt=1, description="the same as a share of all updates of the run")
     head_rate: float = Field(1.0, gt=0, description="the head's learning rate, as a multiple of the backbone's")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the label spread over all classes")
     random_resized_crop: RandomResizedCrop | None = Field(None, description="random box, squeezed to the size")
@@ -226,8 +240,8 @@ class Recipe(Section):
     plain_epochs: int = Field(0, ge=0, description="last epochs without mixup, CutMix and RandAugment")
     ema: float = Field(0.0, ge=0, lt=1, description="momentum of the running mean of the weights; 0: off")
     batch_norm_momentum: float | None = Field(None, ge=0, lt=1, description="of batch-norm (default: Keras' 0.99)")
-    stages: tuple[Stage, ...] = Field((), description="growing image sizes; their epochs add up to fit.epochs")
-    gradient_accumulation: int = Field(1, ge=1, description="batches a change of weights")
+    stages: tuple[Stage, ...] = Field((), description="growing image sizes; their epochs are scaled to fit.epochs")
+    gradient_accumulation: int = Field(1, ge=1, description="batches per optimizer update")
     freeze: int = Field(0, ge=0, le=5, description="stages of the backbone kept fixed: 1 the stem ... 5 all of it")
     cached_features: bool = Field(False, description="with freeze: 5, run the backbone once for all epochs")
     test_sizes: tuple[Size, ...] = Field((), description="sizes tried on validation at the end; the best is kept")
@@ -262,23 +276,38 @@ class Experiment(Section):
             self._replace("data", "image_size", shape[:2])
         if self.recipe.stages and "epochs" not in self.fit.model_fields_set:
             self._replace("fit", "epochs", sum(stage.epochs for stage in self.recipe.stages))
+        stopping = self.fit.callbacks.early_stopping
+        if stopping and stopping.evaluated and not self.is_written("fit.callbacks.model_checkpoint.monitor"):
+            self._replace("fit.callbacks.model_checkpoint", "monitor", stopping.evaluated)
         return self
 
-    def _replace(self, section: str, key: str, value: Any) -> None:  # noqa: ANN401
+    def is_written(self, name: str) -> bool:
+        """True when the setting of this dotted name was given and is no default."""
+        *sections, key = name.split(".")
+        section: Any = self
+        for part in sections:
+            section = getattr(section, part)
+        return key in section.model_fields_set
+
+    def _replace(self, name: str, key: str, value: Any) -> None:  # noqa: ANN401
         """Put a changed copy in the place of a section; only while the experiment is being made."""
-        self.__dict__[section] = self.__dict__[section].model_copy(update={key: value})
+        before, _, last = name.rpartition(".")
+        section: Any = self
+        for part in name.split("."):
+            section = getattr(section, part)
+        changed = section.model_copy(update={key: value})
+        if before:
+            self._replace(before, last, changed)
+        else:
+            self.__dict__[last] = changed
 
 
 def contradictions(experiment: Experiment) -> Iterator[tuple[tuple[str, ...], str]]:
     """Yield what is right by itself and wrong together: the settings involved, first the one to blame, and why."""
-    epochs, recipe, callbacks = experiment.fit.epochs, experiment.recipe, experiment.fit.callbacks
-    total = sum(stage.epochs for stage in recipe.stages)
-    if recipe.stages and total != epochs:
-        why = f"their epochs add up to {total}, but fit.epochs is {epochs}; make them equal, or delete fit.epochs"
-        yield ("recipe.stages", "fit.epochs"), why
-    if recipe.plain_epochs > epochs:
-        why = f"must be at most fit.epochs, which is {epochs}; got {recipe.plain_epochs}"
-        yield ("recipe.plain_epochs", "fit.epochs"), why
+    recipe, callbacks = experiment.recipe, experiment.fit.callbacks
+    if recipe.warmup_steps and recipe.warmup_share:
+        why = f"recipe.warmup_steps is {recipe.warmup_steps}, too; keep one of them"
+        yield ("recipe.warmup_share", "recipe.warmup_steps"), why
     if recipe.schedule == "cosine" and callbacks.reduce_on_plateau:
         why = "both set the learning rate; delete reduce_on_plateau, or write schedule: constant"
         yield ("recipe.schedule", "fit.callbacks.reduce_on_plateau"), why
@@ -288,12 +317,27 @@ def contradictions(experiment: Experiment) -> Iterator[tuple[tuple[str, ...], st
     if any(fixed not in (None, wanted) for fixed, wanted in zip(shape, size, strict=True)):
         why = f"is {list(shape)} but data.image_size is {list(size)}; delete input_shape, and it follows image_size"
         yield ("model.input_shape", "data.image_size"), why
+    yield from _not_the_evaluated(callbacks)
     for name in ("model_checkpoint", "early_stopping", "reduce_on_plateau"):
         callback = getattr(callbacks, name)
         if callback and callback.mode == ("max" if callback.monitor.endswith("loss") else "min"):
             key = f"fit.callbacks.{name}"
             why = f"{callback.mode} would take the worst {callback.monitor} for the best; write auto or delete the line"
             yield (f"{key}.mode", f"{key}.monitor"), why
+
+
+def _not_the_evaluated(callbacks: Callbacks) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield what would leave another epoch for evaluation than restore_best_weights asks for."""
+    stopping, checkpoint = callbacks.early_stopping, callbacks.model_checkpoint
+    if stopping is None or stopping.evaluated is None:
+        return
+    here, there = "fit.callbacks.early_stopping.restore_best_weights", "fit.callbacks.model_checkpoint"
+    epoch = f"the best epoch by {stopping.monitor}" if stopping.restore_best_weights else "the last epoch"
+    if checkpoint.monitor != stopping.evaluated:
+        why = f"{epoch} is to be evaluated, but model_checkpoint.monitor is {checkpoint.monitor}; delete one of the two"
+        yield (here, f"{there}.monitor"), why
+    elif checkpoint.save_best_only and not stopping.restore_best_weights:
+        yield (here, f"{there}.save_best_only"), f"{epoch} is to be evaluated, but save_best_only is true; delete one"
 
 
 def _not_with_features(experiment: Experiment) -> Iterator[tuple[tuple[str, ...], str]]:

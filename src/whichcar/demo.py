@@ -70,7 +70,7 @@ fit:
 
 recipe:
   schedule: cosine
-  warmup_steps: 60
+  warmup_share: 0.1
   label_smoothing: 0.1
   batch_norm_momentum: 0.9
   random_resized_crop:

@@ -107,6 +107,22 @@ def test_fewer_pictures_than_a_batch_make_one_batch(images: PackedImages) -> Non
     assert [sorted(batch) for batch in numbers(few.epoch(0))] == [[2, 4, 9]]
 
 
+@pytest.mark.parametrize("parts", [2, 4, 8])
+def test_parts_of_a_batch_hold_the_images_of_the_whole_one(images: PackedImages, parts: int) -> None:
+    rows, classes = np.arange(39), np.arange(39) % 2
+    whole = TrainingBatches(images, rows, classes, 2, 8, 7, PLAIN)
+    split = TrainingBatches(images, rows, classes, 2, 8 // parts, 7, Recipe(gradient_accumulation=parts))
+    assert len(split) == parts * len(whole)
+    for place, batch in enumerate(numbers(whole.epoch(3))):
+        small = numbers(split.epoch(3))[place * parts : (place + 1) * parts]
+        assert list(itertools.chain(*small)) == batch
+
+
+def test_images_for_less_than_one_update_are_all_the_full_batches_there_are(images: PackedImages) -> None:
+    few = TrainingBatches(images, np.arange(20), np.arange(20) % 2, 2, 8, 1, Recipe(gradient_accumulation=4))
+    assert len(few) == 2
+
+
 def test_mixing_and_changes_follow_the_recipe(images: PackedImages) -> None:
     def mixed_batches(recipe: Recipe, plain: bool = False) -> int:
         batches = made(images, recipe)

@@ -164,6 +164,13 @@ def test_the_rate_grows_in_a_line_and_falls_as_a_cosine() -> None:
     assert all(before >= after for before, after in pairwise(shares[4:]))
 
 
+def test_warming_up_may_be_a_share_of_the_training() -> None:
+    recipe, same = Recipe(schedule="cosine", warmup_share=0.25), Recipe(schedule="cosine", warmup_steps=10)
+    assert [rate_share(step, 40, recipe) for step in range(40)] == [rate_share(step, 40, same) for step in range(40)]
+    assert max(rate_share(step, 12, recipe) for step in range(12)) == 1.0
+    assert rate_share(0, 2, Recipe(warmup_share=0.1)) == 1.0
+
+
 def test_a_constant_rate_stays_after_warming_up() -> None:
     assert [rate_share(step, 5, Recipe(warmup_steps=2)) for step in range(5)] == [0.5, 1, 1, 1, 1]
     assert [rate_share(step, 3, Recipe()) for step in range(3)] == [1, 1, 1]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,6 +19,8 @@ import pytest
 import yaml
 from PIL import Image
 
+from whichcar import cli
+from whichcar.config import Experiment
 from whichcar.config_file import read_experiment
 from whichcar.data.split import split
 from whichcar.errors import ConfigError, DataError, Interrupted, TrainingError
@@ -24,6 +28,7 @@ from whichcar.training import keeping
 from whichcar.training.checkpoint import load_model
 from whichcar.training.experiment import ExperimentFolder
 from whichcar.training.hardware import prepare
+from whichcar.training.memory import out_of_memory
 from whichcar.training.preparation import Network, load_pictures, network_from
 from whichcar.training.tracking import Tracking, tracking_of
 from whichcar.training.train import Run, Trained, train
@@ -62,11 +67,11 @@ def write(folder: Path, content: dict) -> Path:
     return path
 
 
-def tiny_network(path: Path, classes: int) -> Network:
+def tiny_network(path: Path, classes: int, experiment: Experiment | None = None) -> Network:
     """A network of two layers in the place of ResNet-50, so that a step takes milliseconds."""
     import keras
 
-    experiment = read_experiment(path)
+    experiment = experiment or read_experiment(path)
     keras.utils.set_random_seed(experiment.seed)
     layers = keras.layers
     inputs = keras.Input((None, None, 3))
@@ -294,15 +299,66 @@ def test_a_loss_that_is_not_a_number_stops_with_advice(tree: Path, tmp_path: Pat
         trained(write(tmp_path / "exp", content))
 
 
-def test_out_of_memory_names_a_batch_size_to_try(tree: Path, tmp_path: Path) -> None:
-    made = run(write(tmp_path / "exp", settings(tree)))
-    # A real refusal by the allocator: one picture of 4 TB.
+def test_after_running_out_of_memory_the_printed_command_trains_with_the_same_updates(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path / "an exp", settings(tree, recipe={"schedule": "cosine", "warmup_steps": 2}))
+    monkeypatch.setattr(
+        "whichcar.training.train.build_network", lambda experiment, _, classes: tiny_network(path, classes, experiment)
+    )
+    step = Run._step
+    # A real refusal by the allocator: images of 1 TB each.
     huge = np.broadcast_to(np.zeros((1, 1, 1, 3), np.uint8), (8, 600_000, 600_000, 3))
-    try:
-        with pytest.raises(TrainingError, match=r"out of memory with batches of 8.*data\.batch_size=4"):
-            made._step(huge, np.eye(4, dtype=np.float32)[[0] * 8])
-    finally:
-        made.folder.close()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "_step", lambda run, _, labels: step(run, huge, labels))
+        assert cli.run(["train", str(path), "--set", "seed=6", "--set", "data.batch_size = 8"]) == 2
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    words = shlex.split(message.partition("smaller batches: ")[2])
+    changed = ["--set", "seed=6", "--set", "data.batch_size=4", "--set", "recipe.gradient_accumulation=2"]
+    assert words == ["whichcar", "train", str(path), *changed, "--overwrite"]
+    assert cli.run(words[1:]) == 0
+    halves = [epoch["learning_rate"] for epoch in rows(path.parent)]
+    whole = trained(write(tmp_path / "whole", settings(tree, recipe={"schedule": "cosine", "warmup_steps": 2})))
+    assert halves == [f"{epoch.learning_rate:.6g}" for epoch in whole.history]
+
+
+@pytest.mark.parametrize(("batch_size", "command"), [(33, "=11.*accumulation=3"), (7, "=1 .*accumulation=7")])
+def test_a_batch_that_has_no_half_is_cut_into_more_parts(tmp_path: Path, batch_size: int, command: str) -> None:
+    path = write(tmp_path, settings(tmp_path, data={"batch_size": batch_size}))
+    assert re.search(f"batch_size{command}", str(out_of_memory(path, read_experiment(path))))
+
+
+def test_a_batch_of_one_image_has_no_parts(tmp_path: Path) -> None:
+    path = write(tmp_path, settings(tmp_path, data={"batch_size": 1}))
+    assert "use smaller images: lower data.image_size" in str(out_of_memory(path, read_experiment(path)))
+
+
+def test_a_shorter_run_scales_its_stages_and_says_so(
+    tree: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stages = [{"epochs": 11, "image_size": [24, 24]}, *({"epochs": 3, "image_size": [s, s]} for s in (28, 32))]
+    recipe = {"stages": stages, "plain_epochs": 3, "mixup": 0.2, "warmup_steps": 150}
+    done = trained(write(tmp_path / "exp", settings(tree, fit={"epochs": 3}, recipe=recipe)))
+    assert [epoch.image_size for epoch in done.history] == ["24x24", "28x28", "32x32"]
+    assert "recipe.stages: scaled from 11, 3, 3 to 1, 1, 1 epochs, as fit.epochs is 3" in caplog.text
+    assert "recipe.plain_epochs is 3: all 3 epochs are without mixup, CutMix and RandAugment" in caplog.text
+    assert "the learning rate is warmed up for 150 of 6 updates; for a shorter warm-up write" in caplog.text
+
+
+def test_without_restoring_the_last_epoch_is_evaluated(tree: Path, tmp_path: Path) -> None:
+    stopping = {"early_stopping": {"patience": 9, "restore_best_weights": False}}
+    done = trained(write(tmp_path / "exp", settings(tree, fit={"epochs": 4, "callbacks": stopping})))
+    assert done.best["epoch"] == 4
+    assert done.checkpoint.name == done.history[-1].checkpoint
+
+
+def test_restoring_takes_the_best_epoch_by_the_value_that_early_stopping_watches(tree: Path, tmp_path: Path) -> None:
+    stopping = {"early_stopping": {"patience": 9, "monitor": "loss", "restore_best_weights": True}}
+    content = settings(tree, fit={"epochs": 4, "callbacks": stopping})
+    content["compile"] = {"optimizer": {"sgd": {"learning_rate": 3.0}}}  # far too high: the loss goes up and down
+    done = trained(write(tmp_path / "exp", content))
+    assert done.best["epoch"] == min(done.history, key=lambda epoch: epoch.loss).epoch
 
 
 def test_early_stopping_ends_after_its_patience(tree: Path, tmp_path: Path) -> None:

@@ -57,8 +57,12 @@ class TrainingBatches:
         self._batch_size, self._seed, self._recipe, self._balanced = batch_size, seed, recipe, balanced
 
     def __len__(self) -> int:
-        """Batches an epoch; a last smaller batch is left out unless it is the only one."""
-        return max(1, len(self._rows) // self._batch_size)
+        """Batches an epoch: as many as fill whole optimizer updates; what is left over is left out.
+
+        Fewer images than one update takes are as many batches as they fill, or one smaller batch.
+        """
+        batches, accumulated = len(self._rows) // self._batch_size, self._recipe.gradient_accumulation
+        return batches // accumulated * accumulated or max(1, batches)
 
     def epoch(self, number: int, start: int = 0, plain: bool = False) -> Iterator[Batch]:
         """Yield (images, labels) from batch `start` on: (n, h, w, 3) uint8 and (n, classes) float32.

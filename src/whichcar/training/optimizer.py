@@ -43,17 +43,23 @@ def create_optimizer(experiment: Experiment, model: keras.Model) -> keras.optimi
     return optimizer
 
 
-def rate_share(step: int, steps: int, recipe: Recipe) -> float:
-    """Share of the full learning rate at a step: linear warm-up, then constant or half a cosine to zero.
+def warmup_updates(updates: int, recipe: Recipe) -> int:
+    """How many of a training's optimizer updates the learning rate is warmed up for."""
+    return recipe.warmup_steps or round(recipe.warmup_share * updates)
+
+
+def rate_share(update: int, updates: int, recipe: Recipe) -> float:
+    """Share of the full learning rate at an optimizer update: linear warm-up, then constant or half a cosine to zero.
 
     Args:
-        step: 0 … steps - 1, counted over the whole training.
+        update: 0 … updates - 1, counted over the whole training.
     """
-    if step < recipe.warmup_steps:
-        return (step + 1) / recipe.warmup_steps
+    warmup = warmup_updates(updates, recipe)
+    if update < warmup:
+        return (update + 1) / warmup
     if recipe.schedule == "constant":
         return 1.0
-    done = (step - recipe.warmup_steps) / max(1, steps - recipe.warmup_steps)
+    done = (update - warmup) / max(1, updates - warmup)
     return 0.5 * (1.0 + math.cos(math.pi * done))
 
 

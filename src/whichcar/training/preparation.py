@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,10 +75,26 @@ class Network:
 
 def sizes_of(experiment: Experiment) -> list[Size]:
     """The training size of each epoch."""
-    stages = experiment.recipe.stages
+    stages, epochs = experiment.recipe.stages, experiment.fit.epochs
     if not stages:
-        return [experiment.data.image_size] * experiment.fit.epochs
-    return [stage.image_size for stage in stages for _ in range(stage.epochs)]
+        return [experiment.data.image_size] * epochs
+    counts = scaled([stage.epochs for stage in stages], epochs)
+    return [stage.image_size for stage, count in zip(stages, counts, strict=True) for _ in range(count)]
+
+
+def scaled(counts: Sequence[int], total: int) -> list[int]:
+    """Scale counts in proportion, so that they add up to `total`; each stays at least 1, or the last ones do."""
+    left_out = max(0, len(counts) - total)
+    if left_out:
+        return [0] * left_out + [1] * total
+    exact = [count * total / sum(counts) for count in counts]
+    found = [max(1, int(share)) for share in exact]
+    while sum(found) != total:
+        # The count that is furthest from its exact share, of equals the first, takes one more or one less.
+        change = 1 if sum(found) < total else -1
+        free = [number for number, count in enumerate(found) if count + change >= 1]
+        found[max(free, key=lambda number: change * (exact[number] - found[number]))] += change
+    return found
 
 
 def load_pictures(experiment: Experiment) -> Pictures:
@@ -148,7 +165,7 @@ def make_trainable(computing: keras.Model, experiment: Experiment, hardware: Har
     optimizer = create_optimizer(experiment, computing)
     loss = keras.losses.CategoricalCrossentropy(label_smoothing=experiment.recipe.label_smoothing)
     # jit_compile: XLA has no fast bfloat16 convolution on a CPU; JAX always compiles.
-    computing.compile(optimizer, loss, metrics=["accuracy"], jit_compile=hardware.backend == "jax")
+    computing.compile(optimizer, loss, metrics=list(experiment.compile.metrics), jit_compile=hardware.backend == "jax")
     return optimizer
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from whichcar.config import Experiment
 from whichcar.config_file import read_experiment
 from whichcar.detection.crop import read_record
-from whichcar.errors import Interrupted, TrainingError
+from whichcar.errors import Interrupted, TrainingError, WhichcarError
 from whichcar.files import is_disk_full
 from whichcar.progress import Bar
 from whichcar.training.checkpoint import Metadata
@@ -25,6 +25,7 @@ from whichcar.training.features import on_features
 from whichcar.training.hardware import Hardware, is_out_of_memory, make_deterministic, prepare
 from whichcar.training.keeping import Keeper
 from whichcar.training.logs import HISTORY, Epoch, EventLog, draw_curves, read_history, write_history
+from whichcar.training.memory import out_of_memory
 from whichcar.training.optimizer import averaged_weights, rate_share
 from whichcar.training.preparation import (
     Network,
@@ -35,6 +36,7 @@ from whichcar.training.preparation import (
     make_batches,
     sizes_of,
 )
+from whichcar.training.remarks import remarks
 from whichcar.training.state import load_state, save_state
 from whichcar.training.stopping import stop_asked
 from whichcar.training.tracking import Tracking, tracking_of
@@ -101,8 +103,10 @@ def train(
         tracking = tracking_of(track, folder.path)
         with tracking.training(folder.path):
             return _trained(folder) if folder.finished else _train(experiment, folder, going_on, tracking)
-    except OSError as error:
-        if is_disk_full(error):
+    except Exception as error:
+        if not isinstance(error, WhichcarError) and is_out_of_memory(error):
+            raise out_of_memory(Path(config_path), experiment, overrides, track) from error
+        if isinstance(error, OSError) and is_disk_full(error):
             raise TrainingError(
                 f"{folder.path}: the disk is full; what was saved is untouched: make room and go on with --resume"
             ) from error
@@ -158,6 +162,8 @@ class Run:
 
     def train(self) -> Trained:
         """Train to the end, or until a signal asks to stop."""
+        for remark in remarks(self.experiment, self._updates()):
+            log.warning("%s", remark)
         self._describe(finished=False)
         self.tracking.begin(self.history)
         histograms = self.experiment.fit.callbacks.tensor_board.histogram_freq
@@ -235,15 +241,10 @@ class Run:
     def _step(self, images: np.ndarray, labels: np.ndarray) -> None:
         progress, recipe = self.progress, self.experiment.recipe
         step = progress.epoch * len(self.batches) + progress.step
-        share = rate_share(step, len(self.sizes) * len(self.batches), recipe)
+        share = rate_share(step // recipe.gradient_accumulation, self._updates(), recipe)
         self.network.optimizer.learning_rate = self.rate * share * progress.rate_factor
         start = time.monotonic()
-        try:
-            loss, accuracy = map(float, self.network.computing.train_on_batch(images, labels))
-        except Exception as error:
-            if is_out_of_memory(error):
-                raise self._out_of_memory(len(images)) from error
-            raise
+        loss, accuracy = map(float, self.network.computing.train_on_batch(images, labels))
         if not math.isfinite(loss):
             raise TrainingError(
                 f"{self.folder.path}: the loss became {loss} in epoch {progress.epoch + 1}, batch {progress.step + 1}; "
@@ -257,12 +258,9 @@ class Run:
         progress.seen += len(images)
         progress.step += 1
 
-    def _out_of_memory(self, batch_size: int) -> TrainingError:
-        halves = 2 * self.experiment.recipe.gradient_accumulation
-        return TrainingError(
-            f"{self.folder.path}: out of memory with batches of {batch_size}; for the same step in two halves try "
-            f"--set data.batch_size={max(1, batch_size // 2)} --set recipe.gradient_accumulation={halves}"
-        )
+    def _updates(self) -> int:
+        """Optimizer updates of the whole run."""
+        return -(-len(self.sizes) * len(self.batches) // self.experiment.recipe.gradient_accumulation)
 
     def _validate(self) -> Score:
         """Score the weights that would be saved: the running mean where the recipe keeps one. They stay in `saved`."""

@@ -48,7 +48,7 @@ class Watch:
         self.best, self.waited, self.cooldown = state["best"], state["waited"], state["cooldown"]
 
     def _gain(self, value: float, best: float) -> float:
-        larger = self.mode == "max" or (self.mode == "auto" and "acc" in self.monitor)
+        larger = self.mode == "max" or (self.mode == "auto" and ("acc" in self.monitor or self.monitor == "epoch"))
         return value - best if larger else best - value
 
 
