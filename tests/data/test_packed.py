@@ -61,10 +61,10 @@ def test_row_i_is_the_squeezed_picture_i(paths: list[Path], root: Path) -> None:
 def test_the_second_call_decodes_nothing(paths: list[Path], root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = pack(paths, SIZE, root)
 
-    def decoding(path: Path, at_least: tuple[int, int] | None = None) -> np.ndarray:
+    def decoding(path: Path, size: tuple[int, int]) -> np.ndarray:
         raise AssertionError(f"{path} is decoded again")
 
-    monkeypatch.setattr(packed, "read_image", decoding)
+    monkeypatch.setattr(packed, "read_resized", decoding)
     np.testing.assert_array_equal(everything(pack(paths, SIZE, root)), everything(first))
     assert len(list_caches(root)) == 1
 
@@ -141,16 +141,16 @@ import os, signal, sys
 from pathlib import Path
 from whichcar.data import packed
 
-read, left = packed.read_image, 5
+read, left = packed.read_resized, 5
 
-def dying(path, at_least=None):
+def dying(path, size):
     global left
     left -= 1
     if left < 0:
         os.kill(os.getpid(), signal.SIGKILL)
-    return read(path, at_least)
+    return read(path, size)
 
-packed.read_image = dying
+packed.read_resized = dying
 packed.pack([Path(name) for name in sys.argv[2:]], (20, 30), Path(sys.argv[1]), workers=1)
 """
 

@@ -76,7 +76,6 @@ def write(place: Path, folder: Path, **recipe: object) -> Path:
         "data": {
             "directory": str(place / "v1"),
             "image_size": [32, 32],
-            "cache_size": [40, 40],
             "batch_size": 8,
             "validation_split": 0.3,
         },

@@ -1,10 +1,18 @@
+"""From settings to what the training loop needs."""
+
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
+from PIL import Image
 
 from whichcar.config import Experiment
-from whichcar.training.preparation import scaled, sizes_of
+from whichcar.config_file import read_experiment
+from whichcar.data.images import read_resized
+from whichcar.training.preparation import Pictures, load_pictures, scaled, sizes_of
 
 
 @pytest.mark.parametrize(
@@ -41,3 +49,44 @@ def test_each_epoch_has_the_size_of_its_stage() -> None:
     assert len(sizes_of(Experiment.model_validate(settings))) == 6
     settings["fit"] = {"epochs": 3}
     assert sizes_of(Experiment.model_validate(settings)) == [(64, 64), (64, 64), (96, 96)]
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """Two classes of noise, 200 x 160, in each format that is read in its own way."""
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        for number in range(6):
+            path = tmp_path / "data" / name / f"{number}.{'jpg' if number % 2 else 'png'}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 256, (160, 200, 3), np.uint8)).save(path)
+    return tmp_path / "data"
+
+
+def loaded(tree: Path, **recipe: object) -> Pictures:
+    content = {
+        "seed": 1,
+        "data": {"directory": str(tree), "image_size": [32, 32], "validation_split": 0.5},
+        "model": {"weights": None},
+        "fit": {"epochs": 2},
+        "recipe": recipe,
+    }
+    (tree.parent / "config.yml").write_text(yaml.safe_dump(content))
+    return load_pictures(read_experiment(tree.parent / "config.yml"))
+
+
+def test_validation_images_are_read_from_the_file_at_every_size_they_are_scored_at(tree: Path) -> None:
+    stages = [{"epochs": 1, "image_size": [24, 24]}, {"epochs": 1, "image_size": [32, 32]}]
+    pictures = loaded(tree, stages=stages, test_sizes=[[40, 48]])
+    assert set(pictures.validation) == {(24, 24), (32, 32), (40, 48)}
+    for size, (images, rows) in pictures.validation.items():
+        expected = [read_resized(sample.path, size) for sample in pictures.tree.validation]
+        np.testing.assert_array_equal(images.take(rows), expected)
+
+
+def test_one_size_needs_one_cache(tree: Path) -> None:
+    pictures = loaded(tree)
+    (images, rows), *others = pictures.validation.values()
+    assert not others
+    assert images is pictures.images
+    assert len(rows) == len(pictures.validation_classes) == 6

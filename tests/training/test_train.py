@@ -409,7 +409,7 @@ def test_a_broken_picture_is_named_and_left_out(drawn: Path, tmp_path: Path, cap
     victim.write_bytes(broken)
     pictures = load_pictures(read_experiment(write(tmp_path / "exp", settings(tmp_path / "v1"))))
     everything = len(pictures.tree.train) + len(pictures.tree.validation)
-    assert len(pictures.train_rows) + len(pictures.validation_rows) == everything - 1
+    assert len(pictures.train_rows) + len(pictures.validation_classes) == everything - 1
     assert victim.name in caplog.text
 
 

@@ -59,6 +59,24 @@ def read_image(path: Path, at_least: tuple[int, int] | None = None) -> np.ndarra
         return np.array(_upright(_to_rgb(image), _orientation(image)))
 
 
+def read_resized(path: str | Path, size: tuple[int, int]) -> np.ndarray:
+    """Read an image at the size a network takes: the one way from a file to a network's input.
+
+    Training, validation, evaluation and prediction all read through this function, so that they see the same pixels.
+
+    Args:
+        path: a file.
+        size: (height, width), both at least 1; the aspect ratio is not kept.
+
+    Returns:
+        (height, width, 3) uint8, RGB.
+
+    Raises:
+        ImageError: as `read_image`.
+    """
+    return squeeze(read_image(Path(path), at_least=size), size)
+
+
 def read_header(path: Path) -> ImageHeader:
     """Read what a picture file says of itself, without decoding it.
 

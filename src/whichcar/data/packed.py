@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from numpy.lib import format as npy
 
-from whichcar.data.images import read_image, squeeze
+from whichcar.data.images import read_resized
 from whichcar.errors import DataError, ImageError
 from whichcar.files import checksum, write_json
 from whichcar.progress import track
@@ -246,7 +246,7 @@ def _decoded(paths: Sequence[Path], size: tuple[int, int], workers: int) -> Iter
 
     def one(path: Path) -> np.ndarray | str:
         try:
-            return squeeze(read_image(path, at_least=size), size)
+            return read_resized(path, size)
         except ImageError as error:
             return str(error).removeprefix(f"{path}: ")
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from whichcar.data.images import read_image, squeeze
+from whichcar.data.images import read_image, read_resized, squeeze
 from whichcar.errors import CheckpointError, ImageError
 from whichcar.evaluation.framing import Cut, Framing
 from whichcar.records import Crop, Prediction, Skipped
@@ -189,7 +189,7 @@ def _cores() -> int:
 def _open(path: Path, size: tuple[int, int], cut: Cut | None) -> Opened | Skipped:
     try:
         if cut is None:
-            return Opened(squeeze(read_image(path, at_least=size), size), None)
+            return Opened(read_resized(path, size), None)
         # What is cropped must be sharp too, so the image is not decoded smaller.
         image, crop = cut(as_text(path), read_image(path))
         return Opened(squeeze(image, size), crop)

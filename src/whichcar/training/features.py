@@ -60,7 +60,9 @@ def on_features(experiment: Experiment, hardware: Hardware, pictures: Pictures) 
     log.info("features of the backbone: %s", path)
     head = _head(saved, experiment.seed, hardware)
     network = Network(saved, head, saved.get_layer(HEAD), None, make_trainable(head, experiment, hardware))
-    return replace(pictures, images=Features(path, pictures.images)), network
+    features = Features(path, pictures.images)
+    validation = {size: (features, rows) for size, (_, rows) in pictures.validation.items()}
+    return replace(pictures, images=features, validation=validation), network
 
 
 def _head(saved: keras.Model, seed: int, hardware: Hardware) -> keras.Model:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ import numpy as np
 from whichcar.config import Experiment
 from whichcar.data.packed import pack
 from whichcar.data.tree import Tree, read_tree
-from whichcar.errors import CheckpointError, ConfigError
+from whichcar.errors import CheckpointError, ConfigError, DataError
 from whichcar.training.batches import Rows, TrainingBatches
 from whichcar.training.hardware import Hardware, fused_batch_norm_is_faster
 from whichcar.training.optimizer import create_optimizer
@@ -30,13 +30,17 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Pictures:
-    """The decoded pictures: rows of the training and the validation part, and their class numbers."""
+    """The decoded pictures: rows of the training and the validation part, and their class numbers.
+
+    `images` holds all of them at one size. `validation` holds the validation images, and which rows they are, at each
+    size that they are scored at: read from the files at just that size, as the test images will be.
+    """
 
     tree: Tree
     images: Rows
     train_rows: np.ndarray
     train_classes: np.ndarray
-    validation_rows: np.ndarray
+    validation: Mapping[Size, tuple[Rows, np.ndarray]]
     validation_classes: np.ndarray
 
 
@@ -97,6 +101,13 @@ def scaled(counts: Sequence[int], total: int) -> list[int]:
     return found
 
 
+def validation_sizes(experiment: Experiment) -> list[Size]:
+    """Every size that the validation images are scored at, ascending."""
+    recipe = experiment.recipe
+    during = sizes_of(experiment) if recipe.stages else [experiment.data.image_size]
+    return sorted({*during, *recipe.test_sizes})
+
+
 def load_pictures(experiment: Experiment) -> Pictures:
     """Read the tree, check it against the settings, and decode its training and validation pictures.
 
@@ -113,9 +124,9 @@ def load_pictures(experiment: Experiment) -> Pictures:
             f"set model.classes: {found} or leave it out"
         )
     everything = [*tree.train, *tree.validation]
-    used = [*sizes_of(experiment), *experiment.recipe.test_sizes, data.image_size]
-    size = data.cache_size or (max(s[0] for s in used), max(s[1] for s in used))
-    images = pack([sample.path for sample in everything], size)
+    size = _cache_size(experiment)
+    paths = [sample.path for sample in everything]
+    images = pack(paths, size)
     bad = {skipped.path for skipped in images.skipped}
     for skipped in images.skipped:
         log.warning("left out: %s", skipped.reason)
@@ -123,7 +134,27 @@ def load_pictures(experiment: Experiment) -> Pictures:
     classes = np.array([sample.class_index for sample in everything])
     rows, in_train = np.arange(len(everything)), np.arange(len(everything)) < len(tree.train)
     train, validation = rows[in_train & readable], rows[~in_train & readable]
-    return Pictures(tree, images, train, classes[train], validation, classes[validation])
+    at_sizes: dict[Size, tuple[Rows, np.ndarray]] = dict.fromkeys(validation_sizes(experiment), (images, validation))
+    for other in at_sizes.keys() - {size} if len(validation) else ():
+        at_sizes[other] = _validation_at(other, [paths[row] for row in validation])
+    return Pictures(tree, images, train, classes[train], at_sizes, classes[validation])
+
+
+def _cache_size(experiment: Experiment) -> Size:
+    """The size of the decoded images that batches are drawn from."""
+    data, recipe = experiment.data, experiment.recipe
+    if recipe.cached_features:  # nothing is cropped: what the backbone sees is read at just that size
+        return data.image_size
+    used = [*sizes_of(experiment), *recipe.test_sizes, data.image_size]
+    return data.cache_size or (max(s[0] for s in used), max(s[1] for s in used))
+
+
+def _validation_at(size: Size, paths: Sequence[Path]) -> tuple[Rows, np.ndarray]:
+    """Decode the validation images, all readable a moment ago, at another size than that of the training images."""
+    images = pack(paths, size)
+    if images.skipped:
+        raise DataError(f"{images.skipped[0].reason} (it was readable a moment ago; run the same command again)")
+    return images, np.arange(len(paths))
 
 
 def build_network(experiment: Experiment, hardware: Hardware, class_count: int) -> Network:

@@ -234,7 +234,7 @@ class Run:
                     self.save()
                     raise Interrupted(f"{self.folder.path}: stopped in epoch {progress.epoch + 1}; everything is saved")
                 self._save_after(60 * self.experiment.hardware.save_minutes)
-        score = self._validate()
+        score = self._validate(size)
         progress.seconds = time.monotonic() - began
         self._end_epoch(score, size, events)
 
@@ -262,15 +262,15 @@ class Run:
         """Optimizer updates of the whole run."""
         return -(-len(self.sizes) * len(self.batches) // self.experiment.recipe.gradient_accumulation)
 
-    def _validate(self) -> Score:
+    def _validate(self, size: Size) -> Score:
         """Score the weights that would be saved: the running mean where the recipe keeps one. They stay in `saved`."""
         network = self.network
         network.trained.set_weights(averaged_weights(network.computing, network.optimizer))
         if not network.optimizer.use_ema:
-            return validate(network, self.pictures, self.experiment.data.batch_size)
+            return validate(network, self.pictures, self.experiment.data.batch_size, size)
         trained = network.computing.get_weights()
         network.computing.set_weights(network.trained.get_weights())
-        score = validate(network, self.pictures, self.experiment.data.batch_size)
+        score = validate(network, self.pictures, self.experiment.data.batch_size, size)
         network.computing.set_weights(trained)
         return score
 
@@ -325,7 +325,7 @@ class Run:
 
     def _settle_size(self) -> None:
         sizes = self.experiment.recipe.test_sizes
-        if not sizes or not len(self.pictures.validation_rows):
+        if not sizes or not len(self.pictures.validation_classes):
             return
         self.keeper.load_best()
         height, width = self.keeper.best["image_size"]
@@ -353,7 +353,7 @@ class Run:
             "class_folders": tree.class_folders,
             "data_root": str(tree.root.resolve()),
             "train_images": len(pictures.train_rows),
-            "validation_images": len(pictures.validation_rows),
+            "validation_images": len(pictures.validation_classes),
             "left_out": [skipped.reason for skipped in pictures.images.skipped],
         }
         self.folder.describe(self.hardware, about, finished)

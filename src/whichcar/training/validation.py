@@ -24,13 +24,13 @@ class Score:
     accuracy: float
 
 
-def validate(network: Network, pictures: Pictures, batch_size: int) -> Score:
-    """Score the network as it stands on the validation part."""
-    rows, truth = pictures.validation_rows, pictures.validation_classes
+def validate(network: Network, pictures: Pictures, batch_size: int, size: Size) -> Score:
+    """Score the network as it stands, set to predict at `size`, on the validation part."""
+    (images, rows), truth = pictures.validation[size], pictures.validation_classes
     if not len(rows):
         return Score(math.nan, math.nan)
-    batches = plain_batches(pictures.images, rows, batch_size)
-    scores = np.concatenate([network.computing.predict_on_batch(images) for images in batches])[: len(rows)]
+    batches = plain_batches(images, rows, batch_size)
+    scores = np.concatenate([network.computing.predict_on_batch(batch) for batch in batches])[: len(rows)]
     own = scores[np.arange(len(rows)), truth]
     return Score(metrics.log_loss(own), metrics.top_k_accuracy(scores, truth))
 
@@ -40,7 +40,7 @@ def score_sizes(network: Network, pictures: Pictures, batch_size: int, sizes: Se
     scores: dict[Size, Score] = {}
     for size in sorted(set(sizes)):
         network.predict_at(size)
-        scores[size] = validate(network, pictures, batch_size)
+        scores[size] = validate(network, pictures, batch_size, size)
         log.info(
             "test size %dx%d: validation accuracy %.4f, loss %.4f", *size, scores[size].accuracy, scores[size].loss
         )
