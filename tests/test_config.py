@@ -215,6 +215,13 @@ def test_metrics_that_would_not_be_computed_are_refused(tmp_path: Path, metrics:
     assert read(tmp_path, "compile: {metrics: [accuracy]}").compile.metrics == ["accuracy"]
 
 
+def test_without_validation_the_training_images_are_watched(tmp_path: Path) -> None:
+    text = "seed: 1\ndata: {directory: x, validation_split: 0}\nfit: {callbacks: {early_stopping: {}}}"
+    callbacks = read(tmp_path, text).fit.callbacks
+    assert (callbacks.model_checkpoint.monitor, callbacks.early_stopping.monitor) == ("loss", "loss")
+    assert callbacks.model_checkpoint.filepath == "model.{epoch:02d}-{loss:.4f}.keras"
+
+
 # Mistakes, and what is said
 
 
@@ -239,7 +246,7 @@ MISTAKES = [
     ("seed: 4294967296\ndata: {directory: x}", ["seed: must be at most 4294967295; got 4294967296"]),
     ("seed: 1\ndata: {directory: x, batch_size: 32.5}", ["data.batch_size: must be a whole number; got 32.5"]),
     ("seed: 1\ndata: {directory: x, validation_split: 1}", ["data.validation_split: must be less than 1; got 1"]),
-    ("seed: 1\ndata: {directory: x, validation_split: 0}", ["data.validation_split: must be more than 0; got 0"]),
+    ("seed: 1\ndata: {directory: x, validation_split: -0.1}", ["data.validation_split: must be at least 0; got -0.1"]),
     (
         "seed: 1\ndata: {directory: x, labels: infered}",
         ['data.labels: must be inferred; got "infered"; did you mean `inferred`?'],
@@ -410,6 +417,22 @@ def test_a_checkpoint_pattern_with_a_slip_is_answered_with_an_example(tmp_path: 
 
 
 CONTRADICTIONS = [
+    (
+        "seed: 1\ndata: {directory: x, validation_split: 0}\n"
+        "fit: {callbacks: {reduce_on_plateau: {monitor: val_loss}}}",
+        "fit.callbacks.reduce_on_plateau.monitor: val_loss needs validation images, but data.validation_split is 0;"
+        " write loss",
+    ),
+    (
+        "seed: 1\ndata: {directory: x, validation_split: 0}\n"
+        "fit: {callbacks: {model_checkpoint: {filepath: 'm.{val_loss:.2f}.h5'}}}",
+        'fit.callbacks.model_checkpoint.filepath: "m.{val_loss:.2f}.h5" needs validation images, but'
+        " data.validation_split is 0; write m.{loss:.2f}.h5",
+    ),
+    (
+        "seed: 1\ndata: {directory: x, validation_split: 0}\nrecipe: {test_sizes: [[64, 64]]}",
+        "recipe.test_sizes: needs validation images, but data.validation_split is 0; write [] for none",
+    ),
     (
         "recipe: {warmup_steps: 150, warmup_share: 0.1}",
         "recipe.warmup_share: recipe.warmup_steps is 150, too; keep one of them",

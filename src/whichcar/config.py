@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
@@ -17,6 +16,7 @@ Size = tuple[Side, Side]
 Monitor = Literal["loss", "accuracy", "val_loss", "val_accuracy"]
 Best = Literal["loss", "accuracy", "val_loss", "val_accuracy", "epoch"]
 Mode = Literal["auto", "min", "max"]
+FILEPATH = "model.{epoch:02d}-{val_loss:.4f}.keras"
 Augmentations = Annotated[dict[str, dict[str, Any]], BeforeValidator(checked)]
 
 
@@ -26,7 +26,9 @@ class Data(Section):
     directory: str = Field(min_length=1, description="folder with train/ and test/, or with one folder a class")
     labels: Literal["inferred"] = Field("inferred", description="classes are the folders' names")
     label_mode: Literal["categorical"] = Field("categorical", description="one-hot labels")
-    validation_split: float = Field(0.2, gt=0, lt=1, description="share of train kept for validation, by class")
+    validation_split: float = Field(
+        0.2, ge=0, lt=1, description="share of train kept for validation, by class; 0: train on all images"
+    )
     image_size: Size = Field((224, 224), description="height and width the network sees")
     batch_size: int = Field(32, ge=1, description="pictures a step")
     cache_size: Size | None = Field(None, description="height and width in the decoded cache (default: largest used)")
@@ -116,7 +118,7 @@ class Compile(Section):
 class ModelCheckpoint(Section):
     """When and under which name the model is written."""
 
-    filepath: str = Field("model.{epoch:02d}-{val_loss:.4f}.keras", description="name pattern, .h5 or .keras")
+    filepath: str = Field(FILEPATH, description="name pattern, .h5 or .keras")
     monitor: Best = Field("val_loss", description="decides which epoch is best and evaluated; epoch: the last one")
     mode: Mode = Field("auto", description="whether less or more is better")
     save_best_only: bool = Field(False, description="write only when the monitored value improved")
@@ -276,10 +278,21 @@ class Experiment(Section):
             self._replace("data", "image_size", shape[:2])
         if self.recipe.stages and "epochs" not in self.fit.model_fields_set:
             self._replace("fit", "epochs", sum(stage.epochs for stage in self.recipe.stages))
+        if not self.data.validation_split:
+            self._follow_training()
         stopping = self.fit.callbacks.early_stopping
         if stopping and stopping.evaluated and not self.is_written("fit.callbacks.model_checkpoint.monitor"):
             self._replace("fit.callbacks.model_checkpoint", "monitor", stopping.evaluated)
         return self
+
+    def _follow_training(self) -> None:
+        """Let what was left out watch the training images, where there are none for validation."""
+        for name in ("model_checkpoint", "early_stopping", "reduce_on_plateau"):
+            callback = getattr(self.fit.callbacks, name)
+            if callback and "monitor" not in callback.model_fields_set:
+                self._replace(f"fit.callbacks.{name}", "monitor", "loss")
+        if "filepath" not in self.fit.callbacks.model_checkpoint.model_fields_set:
+            self._replace("fit.callbacks.model_checkpoint", "filepath", FILEPATH.replace("val_loss", "loss"))
 
     def is_written(self, name: str) -> bool:
         """True when the setting of this dotted name was given and is no default."""
@@ -300,63 +313,3 @@ class Experiment(Section):
             self._replace(before, last, changed)
         else:
             self.__dict__[last] = changed
-
-
-def contradictions(experiment: Experiment) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Yield what is right by itself and wrong together: the settings involved, first the one to blame, and why."""
-    recipe, callbacks = experiment.recipe, experiment.fit.callbacks
-    if recipe.warmup_steps and recipe.warmup_share:
-        why = f"recipe.warmup_steps is {recipe.warmup_steps}, too; keep one of them"
-        yield ("recipe.warmup_share", "recipe.warmup_steps"), why
-    if recipe.schedule == "cosine" and callbacks.reduce_on_plateau:
-        why = "both set the learning rate; delete reduce_on_plateau, or write schedule: constant"
-        yield ("recipe.schedule", "fit.callbacks.reduce_on_plateau"), why
-    if recipe.cached_features:
-        yield from _not_with_features(experiment)
-    size, shape = experiment.data.image_size, experiment.model.input_shape[:2]
-    if any(fixed not in (None, wanted) for fixed, wanted in zip(shape, size, strict=True)):
-        why = f"is {list(shape)} but data.image_size is {list(size)}; delete input_shape, and it follows image_size"
-        yield ("model.input_shape", "data.image_size"), why
-    yield from _not_the_evaluated(callbacks)
-    for name in ("model_checkpoint", "early_stopping", "reduce_on_plateau"):
-        callback = getattr(callbacks, name)
-        if callback and callback.mode == ("max" if callback.monitor.endswith("loss") else "min"):
-            key = f"fit.callbacks.{name}"
-            why = f"{callback.mode} would take the worst {callback.monitor} for the best; write auto or delete the line"
-            yield (f"{key}.mode", f"{key}.monitor"), why
-
-
-def _not_the_evaluated(callbacks: Callbacks) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Yield what would leave another epoch for evaluation than restore_best_weights asks for."""
-    stopping, checkpoint = callbacks.early_stopping, callbacks.model_checkpoint
-    if stopping is None or stopping.evaluated is None:
-        return
-    here, there = "fit.callbacks.early_stopping.restore_best_weights", "fit.callbacks.model_checkpoint"
-    epoch = f"the best epoch by {stopping.monitor}" if stopping.restore_best_weights else "the last epoch"
-    if checkpoint.monitor != stopping.evaluated:
-        why = f"{epoch} is to be evaluated, but model_checkpoint.monitor is {checkpoint.monitor}; delete one of the two"
-        yield (here, f"{there}.monitor"), why
-    elif checkpoint.save_best_only and not stopping.restore_best_weights:
-        yield (here, f"{there}.save_best_only"), f"{epoch} is to be evaluated, but save_best_only is true; delete one"
-
-
-def _not_with_features(experiment: Experiment) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Yield what would make the backbone's output differ from one epoch to the next."""
-    here, recipe, model = "recipe.cached_features", experiment.recipe, experiment.model
-    if recipe.freeze < 5:
-        why = f"the backbone is run once, so it must not change: write recipe.freeze: 5; got {recipe.freeze}"
-        yield (here, "recipe.freeze"), why
-    if model.weights is None:
-        yield (here, "model.weights"), "a backbone with random weights is of no use; give imagenet or a file"
-    changing = {
-        "model.data_aug_layer": model.data_aug_layer,
-        "recipe.random_resized_crop": recipe.random_resized_crop,
-        "recipe.mixup": recipe.mixup,
-        "recipe.cutmix": recipe.cutmix,
-        "recipe.rand_augment": recipe.rand_augment,
-        "recipe.stages": recipe.stages,
-        "recipe.test_sizes": recipe.test_sizes,
-    }
-    for name, value in changing.items():
-        if value:
-            yield (here, name), f"the backbone sees each picture once, as it is; delete {name}"

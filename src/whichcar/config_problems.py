@@ -13,8 +13,9 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from whichcar.config import Experiment, contradictions
+from whichcar.config import Experiment
 from whichcar.config_augmentations import AllAugmentations
+from whichcar.config_contradictions import contradictions
 from whichcar.config_section import Section, in_words, not_among, scalars, section_of, shown, suggestion
 from whichcar.config_table import describe_settings
 from whichcar.errors import ConfigError

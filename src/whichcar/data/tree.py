@@ -44,20 +44,24 @@ def read_tree(directory: Path, validation: float, seed: int) -> Tree:
 
     Args:
         directory: a folder with `train/` (and `test/`), such a `train/` itself, or a folder with one folder a class.
-        validation: share of train set aside; must agree with the recorded one.
+        validation: share of train set aside; must agree with the recorded one. 0 sets nothing aside, whatever is
+            recorded, except images that the labels themselves give for validation.
         seed: of the choice where none is recorded; it is then written to `split.json`, if the folder can be written.
 
     Raises:
         DataError: no classes, an empty class, a test class that train lacks, an unfinished or different split.
     """
-    check_share(validation, "data.validation_split")
+    if validation:
+        check_share(validation, "data.validation_split")
     root, train_folder = _locate(directory)
     classes = pictures_by_class(train_folder)
     if len(classes) < 2:
         raise DataError(f"{train_folder}: one class only, {next(iter(classes))!r}; a classifier needs at least two")
     record = read_record(root) or _draw(root, classes, validation, seed)
-    _check_share_agrees(root, record, validation)
-    chosen = set(record["validation"])
+    if validation:
+        _check_share_agrees(root, record, validation)
+    given = record["validation_share"] is None
+    chosen = set(record["validation"]) if validation or given else set()
     numbers = {folder: number for number, folder in enumerate(classes)}
     train, held = _divide(train_folder, classes, chosen)
     test = _test_part(root / "test", numbers) if train_folder != root else []
@@ -94,7 +98,7 @@ def read_record(root: Path) -> dict[str, Any] | None:
 
 def _draw(root: Path, classes: Mapping[str, Sequence[str]], validation: float, seed: int) -> dict[str, Any]:
     """Draw the validation part of a tree that has none and write it down where that is allowed."""
-    chosen = sorted(draw_share(classes, validation, seed))
+    chosen = sorted(draw_share(classes, validation, seed)) if validation else []
     record = {
         "finished": True,
         "seed": seed,
@@ -105,8 +109,9 @@ def _draw(root: Path, classes: Mapping[str, Sequence[str]], validation: float, s
         "problems": [],
         "validation": chosen,
     }
-    with contextlib.suppress(OSError):
-        files.write_json(root / RECORD, record)
+    if validation:
+        with contextlib.suppress(OSError):
+            files.write_json(root / RECORD, record)
     return record
 
 

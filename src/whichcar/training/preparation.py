@@ -18,6 +18,7 @@ from whichcar.training.batches import Rows, TrainingBatches
 from whichcar.training.hardware import Hardware, fused_batch_norm_is_faster
 from whichcar.training.optimizer import create_optimizer
 from whichcar.training.resnet50 import HEAD, PREPROCESSING, computing_form, create_model, freeze, is_whole_model
+from whichcar.training.usable import check_usable
 
 if TYPE_CHECKING:
     import keras
@@ -128,8 +129,7 @@ def load_pictures(experiment: Experiment) -> Pictures:
     paths = [sample.path for sample in everything]
     images = pack(paths, size)
     bad = {skipped.path for skipped in images.skipped}
-    for skipped in images.skipped:
-        log.warning("left out: %s", skipped.reason)
+    check_usable(tree, images.skipped, data.validation_split)
     readable = np.array([sample.path not in bad for sample in everything])
     classes = np.array([sample.class_index for sample in everything])
     rows, in_train = np.arange(len(everything)), np.arange(len(everything)) < len(tree.train)
