@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from whichcar.config_file import load_config
+    from whichcar.data.check import check
     from whichcar.data.fetch import fetch
     from whichcar.data.look import look
     from whichcar.data.split import split
     from whichcar.detection.crop import crop
     from whichcar.detection.detection import get_vehicle_coordinates
     from whichcar.evaluation.classifier import Classifier
+    from whichcar.evaluation.compare import compare
     from whichcar.evaluation.evaluate import evaluate
-    from whichcar.evaluation.predict import predict_from_folder
+    from whichcar.evaluation.predict import predict, predict_from_folder
     from whichcar.training.data_aug import create_data_aug_layer
     from whichcar.training.resnet50 import create_model
     from whichcar.training.sweep.driver import sweep
@@ -27,6 +29,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Classifier",
+    "check",
+    "compare",
     "create_data_aug_layer",
     "create_model",
     "crop",
@@ -35,6 +39,7 @@ __all__ = [
     "get_vehicle_coordinates",
     "load_config",
     "look",
+    "predict",
     "predict_from_folder",
     "split",
     "sweep",
@@ -43,6 +48,8 @@ __all__ = [
 
 _HOMES = {
     "Classifier": "whichcar.evaluation.classifier",
+    "check": "whichcar.data.check",
+    "compare": "whichcar.evaluation.compare",
     "create_data_aug_layer": "whichcar.training.data_aug",
     "create_model": "whichcar.training.resnet50",
     "crop": "whichcar.detection.crop",
@@ -51,6 +58,7 @@ _HOMES = {
     "get_vehicle_coordinates": "whichcar.detection.detection",
     "load_config": "whichcar.config_file",
     "look": "whichcar.data.look",
+    "predict": "whichcar.evaluation.predict",
     "predict_from_folder": "whichcar.evaluation.predict",
     "split": "whichcar.data.split",
     "sweep": "whichcar.training.sweep.driver",

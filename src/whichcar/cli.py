@@ -32,13 +32,13 @@ overrides_option = click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Lay one setting over the file's; may be repeated."
 )
 detector_option = click.option(
-    "--detector", help="For --crop: name or PATH.onnx (default: the one that cut those trained on)."
+    "--detector", help="With --crop: name or PATH.onnx (default: the detector used for the training images)."
 )
 track_option = click.option(
     "--track", metavar="SERVICE", help="Log to a tracking service too: mlflow (its address: MLFLOW_TRACKING_URI)."
 )
 crop_option = click.option(
-    "--crop", is_flag=True, help="Cut every picture to its vehicle first, as those trained on were."
+    "--crop", is_flag=True, help="Crop each image to its vehicle first, with the training crop settings."
 )
 
 
@@ -488,8 +488,10 @@ def evaluate(experiment: Path, data: Path | None, crop: bool, detector: str | No
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option("--json", "form", flag_value="json", help="One JSON object a line.")
 @click.option("--csv", "form", flag_value="csv", help="CSV with a header.")
-@click.option("--top", default=3, show_default=True, type=click.IntRange(1), help="How many classes a picture.")
-@click.option("--batch-size", default=32, show_default=True, type=click.IntRange(1), help="Pictures at once.")
+@click.option(
+    "--top", default=3, show_default=True, type=click.IntRange(1), help="How many classes are listed per image."
+)
+@click.option("--batch-size", default=32, show_default=True, type=click.IntRange(1), help="Images per forward pass.")
 @crop_option
 @detector_option
 def predict(
@@ -501,24 +503,28 @@ def predict(
     crop: bool,
     detector: str | None,
 ) -> None:
-    """Tell the classes of pictures: PATH is a file, a folder, or - for a list of paths on standard input.
+    """Classify images: PATH is a file, a folder, an http(s) address, or - for a list of these on standard input.
 
-    EXPERIMENT is an experiment's folder or a checkpoint file. A picture that cannot be read becomes a row that says so.
+    EXPERIMENT is an experiment's folder or a checkpoint file. An image that cannot be read, or a folder without images,
+    becomes a row that says so; the exit status is 2 only if nothing could be classified. With --crop, rows tell the box
+    of the vehicle in pixels, how confident the detector is, and how many vehicles there are, or that there is none and
+    the whole image was used.
 
     \b
     Examples:
       whichcar predict experiments/exp_003 car.jpg
       whichcar predict experiments/exp_003 street.jpg --crop
+      whichcar predict experiments/exp_003 https://example.org/car.jpg
       whichcar predict experiments/exp_003 pictures/ --csv --top 1 > answers.csv
       find . -name '*.jpg' | whichcar predict experiments/exp_003 - --json
     """
     from whichcar.evaluation.classifier import Classifier
-    from whichcar.evaluation.predict import lines, pictures_named
-    from whichcar.evaluation.predict import predict as predict_pictures
+    from whichcar.evaluation.predict import lines, names_of, one_usable
 
     classifier = Classifier(experiment, crop, detector)
     top = min(top, len(classifier.class_names))
-    rows = predict_pictures(classifier, pictures_named(paths, sys.stdin), top, batch_size)
+    names = names_of(paths, None if sys.stdin is None else sys.stdin.buffer)
+    rows = one_usable(classifier.stream(names, top, batch_size))
     _say(lines(rows, form or "table", top, max(map(len, classifier.class_names)), crop))
 
 
@@ -544,7 +550,8 @@ def compare(experiments: tuple[Path, ...], against: Path | None, write: Path | N
       whichcar compare --write experiments/README.md --block crops experiments/crops/*_?
       whichcar compare experiments/sweeps/show/grid experiments/sweeps/show/pruned
     """
-    from whichcar.evaluation.compare import comparison, write_table
+    from whichcar.evaluation.compare import compare as comparison
+    from whichcar.evaluation.compare import write_table
 
     folders = experiments or sorted(Path("experiments").glob("*"))
     click.echo(write_table(write, folders, block, against) if write else comparison(folders, against))

@@ -27,9 +27,9 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """An image that could not be used, and why, in a few words."""
+    """An image (or a folder of them) that could not be used, and why, in a few words."""
 
-    path: Path
+    path: Path | str
     reason: str
 
     def as_row(self) -> dict[str, object]:
@@ -140,10 +140,11 @@ CROP_COLUMNS = ("vehicle", "vehicle_score", "candidates", "left", "top", "right"
 class Prediction:
     """The k best classes of one image, best first; probabilities are 0..1 and belong to `classes` by place.
 
-    `crop` is what the image was cropped to first; None where it was not to be cropped.
+    `path` is the file's; for other images the address, or `image 3` for the third one that was given. `crop` is what
+    the image was cropped to first; None where it was not to be cropped.
     """
 
-    path: Path
+    path: Path | str
     classes: tuple[str, ...]
     probabilities: tuple[float, ...]
     crop: Crop | None = None

@@ -64,6 +64,13 @@ def experiment(tmp_path: Path, tree: Path, colour_model: object) -> Path:
     return make_experiment(tmp_path / "experiments" / "exp_9", tree, colour_model)
 
 
+@pytest.fixture(scope="session")
+def colour_experiment(tmp_path_factory: pytest.TempPathFactory, colour_model: object) -> Path:
+    """An experiment's folder without its data; not to be written to."""
+    folder = tmp_path_factory.mktemp("colours")
+    return make_experiment(folder / "exp", folder / "data", colour_model)
+
+
 def make_experiment(folder: Path, data_root: Path, model: object) -> Path:
     settings = {"seed": 1, "data": {"directory": str(data_root), "validation_split": 0.25}}
     prints = read_tree(data_root, 0.25, 1).fingerprints

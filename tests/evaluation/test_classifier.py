@@ -9,6 +9,7 @@ import pytest
 
 from whichcar.errors import CheckpointError
 from whichcar.evaluation.classifier import Classifier, Scored, checked, decoded, stream
+from whichcar.evaluation.inputs import each
 from whichcar.records import Prediction, Skipped
 
 Painter = Callable[..., Path]
@@ -66,7 +67,7 @@ def test_a_shorter_last_batch_is_filled_up_so_that_one_shape_is_compiled(picture
         shapes.append(images.shape)
         return brightness(images)
 
-    assert len(list(stream(network, pictures, (8, 8), batch_size=3))) == 7
+    assert len(list(stream(network, each(pictures), (8, 8), batch_size=3))) == 7
     assert shapes == [(3, 8, 8, 3)] * 3
 
 
@@ -78,7 +79,7 @@ def test_an_unreadable_picture_leaves_the_shape_of_its_batch(pictures: list[Path
         return brightness(images)
 
     asked = [*pictures[:4], tmp_path / "missing.jpg", pictures[4], tmp_path / "missing.jpg"]
-    answers = list(stream(network, asked, (8, 8), batch_size=3))
+    answers = list(stream(network, each(asked), (8, 8), batch_size=3))
     assert [type(answer) for answer in answers] == [*[Scored] * 4, Skipped, Scored, Skipped]
     assert shapes == [(3, 8, 8, 3)] * 2
 
@@ -90,13 +91,13 @@ def test_one_picture_does_not_cost_a_whole_batch(pictures: list[Path]) -> None:
         shapes.append(images.shape)
         return brightness(images)
 
-    list(stream(network, pictures[:1], (8, 8), batch_size=32))
+    list(stream(network, each(pictures[:1]), (8, 8), batch_size=32))
     assert shapes == [(1, 8, 8, 3)]
 
 
 def test_a_picture_gets_the_same_answer_alone_and_among_others(pictures: list[Path]) -> None:
-    alone = [item for path in pictures for item in stream(brightness, [path], (8, 8), batch_size=1)]
-    together = list(stream(brightness, pictures, (8, 8), batch_size=64))
+    alone = [item for path in pictures for item in stream(brightness, each([path]), (8, 8), batch_size=1)]
+    together = list(stream(brightness, each(pictures), (8, 8), batch_size=64))
     for one, other in zip(alone, together, strict=True):
         assert isinstance(one, Scored) and isinstance(other, Scored)
         assert one.path == other.path
@@ -112,7 +113,7 @@ def test_paths_are_taken_as_they_are_needed(pictures: list[Path]) -> None:
             taken += 1
             yield pictures[taken % len(pictures)]
 
-    answers = stream(brightness, endless(), (8, 8), batch_size=4)
+    answers = stream(brightness, each(endless()), (8, 8), batch_size=4)
     for given in range(1, 101):
         assert isinstance(next(answers), Scored)
         assert taken <= given + 3 * 4
@@ -128,7 +129,7 @@ def test_the_next_batches_are_being_decoded_while_the_network_works(pictures: li
             taken.append(path)
             yield path
 
-    first = next(decoded(noted(), (8, 8), ahead=4))
+    first = next(decoded(each(noted()), (8, 8), ahead=4))
     assert first[0] == pictures[0]
     assert len(taken) == 5
 

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from whichcar import cli
 from whichcar.errors import CheckpointError, DataError
-from whichcar.evaluation.classifier import Classifier
-from whichcar.evaluation.predict import lines, pictures_named, predict, predict_from_folder
+from whichcar.evaluation.predict import lines, names_of, one_usable, predict, predict_from_folder
 from whichcar.records import Box, Crop, Prediction, Skipped
 
 Painter = Callable[..., Path]
@@ -93,41 +95,77 @@ def test_a_folder_without_a_readable_picture_is_an_error(
         predict_from_folder(folder, colour_model, 32, NAMES)
 
 
-def test_files_folders_and_a_list_name_pictures(cars: Path) -> None:
-    listing = [f"{cars / 'Red' / '0.jpg'}\n", "\n", f"{cars / 'Blue'}\r\n"]
-    named = list(pictures_named([cars / "Green", "-", "gone.jpg"], listing))
-    shown = [path.relative_to(cars).as_posix() for path in named[:-1]]
-    assert shown == [*(f"Green/{n}.jpg" for n in range(4)), "Red/0.jpg", *(f"Blue/{n}.jpg" for n in range(3))]
-    assert named[-1] == Path("gone.jpg")
+def test_a_dash_stands_for_the_lines_of_a_list() -> None:
+    listing = io.BytesIO(b"\xef\xbb\xbfa b.jpg\r\n\n  \nfolder\ncaf\xe9.jpg")
+    assert list(names_of(["first.jpg", "-", "last.jpg"], listing)) == [
+        "first.jpg", "a b.jpg", "folder", os.fsdecode(b"caf\xe9.jpg"), "last.jpg",
+    ]  # fmt: skip
 
 
-def test_a_folder_without_pictures_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no pictures in it"):
-        list(pictures_named([tmp_path]))
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_a_list_in_utf_16_is_refused(encoding: str) -> None:
+    with pytest.raises(DataError, match="UTF-16; save it as UTF-8"):
+        list(names_of(["-"], io.BytesIO("\ufeffa.jpg\n".encode(encoding))))
 
 
-def test_a_list_is_read_as_it_comes(cars: Path) -> None:
-    def listing() -> object:
-        yield str(cars / "Red" / "0.jpg")
-        raise AssertionError("read too far")
+def test_a_list_from_a_closed_standard_input_is_refused() -> None:
+    with pytest.raises(DataError, match="standard input is closed"):
+        list(names_of(["-"], None))
 
-    assert next(pictures_named(["-"], listing())) == cars / "Red" / "0.jpg"  # type: ignore[arg-type]
+
+def test_a_list_is_read_as_it_comes() -> None:
+    with os.fdopen(os.open(os.devnull, os.O_RDONLY), "rb") as nothing:
+        assert list(names_of(["-"], nothing)) == []
+    read, write = os.pipe()
+    with os.fdopen(read, "rb") as listing, os.fdopen(write, "wb", buffering=0) as writer:
+        names = names_of(["-"], listing)
+        writer.write(b"a.jpg\n")
+        assert next(names) == "a.jpg"  # would wait for ever if it needed the end
 
 
 def test_unreadable_files_are_rows(experiment: Path, cars: Path, tmp_path: Path) -> None:
-    rows = list(predict(experiment, [cars / "Red" / "0.jpg", tmp_path / "gone.jpg"], top=2))
+    rows = predict(str(experiment), [cars / "Red" / "0.jpg", tmp_path / "gone.jpg"], top=2)
     assert isinstance(rows[0], Prediction) and rows[0].best == "Red Sedan 2011"
     assert isinstance(rows[1], Skipped) and "no such file" in rows[1].reason
 
 
-def test_no_usable_picture_at_all_is_an_error_after_the_rows(experiment: Path, tmp_path: Path) -> None:
-    rows = predict(Classifier(experiment), [tmp_path / "a.jpg", tmp_path / "b.jpg"])
+def test_no_usable_image_at_all_is_an_error_after_the_rows() -> None:
+    rows = one_usable([Skipped(Path("a.jpg"), "gone"), Skipped(Path("b.jpg"), "gone")])
     assert isinstance(next(rows), Skipped)
     assert isinstance(next(rows), Skipped)
-    with pytest.raises(DataError, match="not one of 2 pictures could be read"):
+    with pytest.raises(DataError, match="none of 2 paths could be used"):
         next(rows)
-    with pytest.raises(DataError, match="no picture was given"):
-        list(predict(Classifier(experiment), []))
+    with pytest.raises(DataError, match="no image was given"):
+        list(one_usable([]))
+
+
+def test_a_folder_without_images_is_a_row_among_the_others(
+    experiment: Path, cars: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    asked = [str(experiment), str(cars / "Red"), str(tmp_path / "empty"), str(cars / "Blue"), "--csv", "--top", "1"]
+    assert cli.run(["predict", *asked]) == 0
+    told = capsys.readouterr()
+    rows = list(csv.DictReader(told.out.splitlines()))
+    assert [row["prediction"][:3] for row in rows] == ["Red"] * 3 + [""] + ["Blu"] * 3
+    assert rows[3]["path"] == str(tmp_path / "empty")
+    assert rows[3]["problem"].startswith("no images in it")
+    assert told.err == ""
+
+
+def test_only_unusable_paths_are_rows_and_status_2(
+    experiment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    assert cli.run(["predict", str(experiment), str(tmp_path / "empty"), str(tmp_path / "gone.jpg"), "--json"]) == 2
+    told = capsys.readouterr()
+    assert [json.loads(line)["path"] for line in told.out.splitlines()] == [
+        str(tmp_path / "empty"), str(tmp_path / "gone.jpg"),
+    ]  # fmt: skip
+    assert told.err == (
+        "error: predict: none of 2 paths could be used; "
+        "name image files, folders with images, or - for a list of paths\n"
+    )
 
 
 ROWS: list[Prediction | Skipped] = [

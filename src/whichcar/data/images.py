@@ -77,6 +77,18 @@ def read_resized(path: str | Path, size: tuple[int, int]) -> np.ndarray:
     return squeeze(read_image(Path(path), at_least=size), size)
 
 
+def rgb_of(image: Image.Image, name: str | Path) -> np.ndarray:
+    """Return an image that is open already as `read_image` returns a file.
+
+    Raises:
+        ImageError: it is damaged or closed, or has 100 million pixels or more; the message names it `name`.
+    """
+    with _blamed(name):
+        _check_size(name, image)
+        image.load()
+        return np.array(_upright(_to_rgb(image), _orientation(image)))
+
+
 def read_header(path: Path) -> ImageHeader:
     """Read what a picture file says of itself, without decoding it.
 
@@ -96,10 +108,16 @@ def read_header(path: Path) -> ImageHeader:
 def _opened(path: Path) -> Iterator[Image.Image]:
     """Open a picture; whatever goes wrong with it while the block runs becomes an ImageError."""
     _check_file(path)
+    with _blamed(path), Image.open(path) as image:
+        _check_size(path, image)
+        yield image
+
+
+@contextlib.contextmanager
+def _blamed(path: str | Path) -> Iterator[None]:
+    """Turn whatever goes wrong while the block runs into an ImageError that names `path`."""
     try:
-        with Image.open(path) as image:
-            _check_size(path, image)
-            yield image
+        yield
     except ImageError:
         raise
     except Exception as error:  # broken files raise nearly anything from inside Pillow's readers
@@ -134,27 +152,27 @@ def _check_file(path: Path) -> None:
         raise ImageError(f"{_shown(path)}: the file is empty; {_COPY_AGAIN}")
 
 
-def _check_size(path: Path, image: Image.Image) -> None:
+def _check_size(path: str | Path, image: Image.Image) -> None:
     width, height = image.size
     if width * height >= LARGEST_PIXELS:
         millions = LARGEST_PIXELS // 1_000_000
         raise ImageError(f"{_shown(path)}: {width} x {height} has {millions} million pixels or more; make it smaller")
 
 
-def _reason(path: Path, error: Exception) -> str:
+def _reason(path: str | Path, error: Exception) -> str:
     if isinstance(error, PermissionError):
         return "may not be read; change its permissions"
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return f"{LARGEST_PIXELS // 1_000_000} million pixels or more; make it smaller"
     if isinstance(error, UnidentifiedImageError):
-        with path.open("rb") as file:
+        with Path(path).open("rb") as file:
             return f"not a picture of a known format, it begins with {file.read(8)!r}; {_COPY_AGAIN}"
     if "truncated" in str(error).lower():
         return f"the picture is truncated; {_COPY_AGAIN}"
     return f"the picture is broken ({' '.join(str(error).split()) or type(error).__name__}); {_COPY_AGAIN}"
 
 
-def _shown(path: Path) -> str:
+def _shown(path: str | Path) -> str:
     """Return the path on one line, also when its name holds line breaks or bytes that are no text."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(path))
 

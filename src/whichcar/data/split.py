@@ -39,9 +39,9 @@ class Split:
 
 
 def split(
-    data: Path,
-    labels: Path | list[Label],
-    output: Path,
+    data: str | Path,
+    labels: str | Path | list[Label],
+    output: str | Path,
     validation: float = 0.2,
     seed: int = 123,
     keep_copies: bool = False,
@@ -66,11 +66,12 @@ def split(
         DataError: nothing usable, or `output` holds something else.
     """
     check_share(validation, "the validation share")
-    rows = read_labels(labels) if isinstance(labels, Path) else labels
+    data, output = Path(data), Path(output)
+    rows = labels if isinstance(labels, list) else read_labels(Path(labels))
     plan = make_plan(data, rows, keep_copies)
     names = {row: readable(rows[row - 1].img_name) for row in plan.problems}
     record = _record(plan, names, validation, seed)
-    source = readable(str(labels)) if isinstance(labels, Path) else f"{len(rows)} rows"
+    source = f"{len(rows)} rows" if isinstance(labels, list) else readable(str(labels))
     record["sources"] = {"data": readable(str(data)), "labels": source}
     try:
         _check_output(output, record)

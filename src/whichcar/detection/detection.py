@@ -125,14 +125,14 @@ def vehicles_among(
 
 
 def get_vehicle_coordinates(
-    image: Picture, *, bgr: bool = False, detector: Detector | None = None, score: float = SCORE
+    image: Picture, *, bgr: bool = False, detector: str | Path | Detector | None = None, score: float = SCORE
 ) -> tuple[int, int, int, int]:
     """Find the vehicle in a picture: the largest car or truck, by its box, that is seen with more than `score`.
 
     Args:
         image: (height, width, 3) uint8, RGB, as `read_image` or Pillow give it.
         bgr: the channels run from blue to red, as OpenCV's `imread` gives them.
-        detector: default: `load_detector()`, loaded at the first call and kept.
+        detector: one that is loaded, or what `load_detector` takes, which is loaded at the first call and kept.
         score: 0..1.
 
     Returns:
@@ -147,7 +147,9 @@ def get_vehicle_coordinates(
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
         raise DetectorError(f"a picture is (height, width, 3) uint8; got {image.shape} {image.dtype}")
     rgb = image[:, :, ::-1] if bgr else image
-    seen = (detector or _default()).detect([np.ascontiguousarray(rgb)], score)[0]
+    if detector is None or isinstance(detector, str | Path):
+        detector = _kept(None if detector is None else str(detector))
+    seen = detector.detect([np.ascontiguousarray(rgb)], score)[0]
     found = main_vehicle(vehicles_among(seen), image.shape[:2])
     if found is None:
         return 0, 0, image.shape[1], image.shape[0]
@@ -170,6 +172,6 @@ def _nearness(box: Box, size: tuple[int, int]) -> float:
     return 1 - away / (math.hypot(*size) / 2)
 
 
-@lru_cache(maxsize=1)
-def _default() -> Detector:
-    return load_detector()
+@lru_cache(maxsize=2)
+def _kept(name: str | None) -> Detector:
+    return load_detector(name)

@@ -1,4 +1,4 @@
-"""The one way from pictures to classes: decoded and squeezed in threads while the network works on the batch before."""
+"""The one way from images to classes: decoded and resized in threads while the network works on the batch before."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from whichcar.data.images import read_image, read_resized, squeeze
-from whichcar.errors import CheckpointError, ImageError
+from whichcar.data.images import squeeze
+from whichcar.errors import CheckpointError, ConfigError, ImageError
 from whichcar.evaluation.framing import Cut, Framing
+from whichcar.evaluation.inputs import Given, Sources, each
 from whichcar.records import Crop, Prediction, Skipped
-from whichcar.text import as_text
+from whichcar.text import as_text, one_line
 from whichcar.training.checkpoint import find_checkpoint, load_model, read_metadata
 from whichcar.training.hardware import prepare
 
@@ -33,7 +34,7 @@ class Scored:
     `crop` is what it was cropped to first; None where it was not to be cropped.
     """
 
-    path: Path
+    path: Path | str
     probabilities: Probabilities
     crop: Crop | None = None
 
@@ -48,48 +49,76 @@ class Opened(NamedTuple):
 class Classifier:
     """A trained checkpoint, ready to be asked.
 
+    Every method takes a path, a folder, an http(s) address, a PIL image or an array, or any iterable of these
+    (`inputs.each` says which arrays).
+
     Args:
         path: an experiment's folder (its best checkpoint by validation is taken) or a checkpoint file.
-        crop: cut every picture file to its vehicle first, as the pictures it was trained on were, else as
-            `whichcar crop` does by default.
-        detector: the detector for that: a name or a file (default: the one that cut those trained on).
+        crop: crop every image to its vehicle first, as the images it was trained on were, else as `whichcar crop` does
+            by default; where no vehicle is found, the whole image is used, and the prediction says so.
+        detector: the detector for that: a name or a file (default: the one used for the images it was trained on).
 
     Raises:
         CheckpointError: there is no such checkpoint, or it is broken.
-        DetectorError: `crop`, and the detector cannot be had.
+        DetectorError: `crop`, and the detector cannot be had; or a detector without `crop`.
+
+    Example:
+        >>> classifier = Classifier("experiments/exp_003")
+        >>> classifier.predict("car.jpg")[0].best
+        >>> pandas.DataFrame([row.as_row() for row in classifier.predict("images/")])
     """
 
-    def __init__(self, path: Path, crop: bool = False, detector: str | None = None) -> None:
+    def __init__(self, path: str | Path, crop: bool = False, detector: str | Path | None = None) -> None:
         """Load the checkpoint in the form that predicts fastest here."""
-        self.checkpoint: Path = find_checkpoint(path)
+        self.checkpoint: Path = find_checkpoint(Path(path))
         self.metadata = read_metadata(self.checkpoint)
         self.class_names: tuple[str, ...] = self.metadata.class_names
         self.image_size: tuple[int, int] = self.metadata.image_size
-        self.framing = Framing(self.checkpoint, self.metadata.crop, crop, detector)
+        self.framing = Framing(self.checkpoint, self.metadata.crop, crop, None if detector is None else str(detector))
         self.hardware = prepare()
         self._infer = checked(load_model(self.checkpoint), len(self.class_names), np.uint8)
 
-    def predict(self, paths: Iterable[Path], top: int = 5, batch_size: int = 32) -> Iterator[Prediction | Skipped]:
-        """Yield the `top` best classes of each picture, in the order of `paths`; an unreadable one is a `Skipped`."""
-        for item in self.scored(paths, batch_size):
-            yield item if isinstance(item, Skipped) else best_of(item, self.class_names, top)
-
-    def scored(self, paths: Iterable[Path], batch_size: int = 32) -> Iterator[Scored | Skipped]:
-        """Yield the probabilities of all classes for each picture, in the order of `paths`.
-
-        Warns once where they seem to be framed in another way than those it was trained on.
-        """
-        return stream(self._infer, self.framing.watched(paths), self.image_size, batch_size, self.framing.cut)
-
-    def probabilities(self, images: Image) -> Probabilities:
-        """Return (pictures, classes) float32 probabilities.
+    def predict(self, images: Sources, top: int = 5, batch_size: int = 32) -> list[Prediction | Skipped]:
+        """Return one row an image, in order, also for a single one: its `top` best classes, or why it cannot be read.
 
         Args:
-            images: (pictures, height, width, 3) uint8 RGB of any one size; squeezed to `image_size` where it differs.
+            images: one image or several.
+            top: how many classes a row names.
+            batch_size: images the network sees at once.
+
+        Raises:
+            DataError: `images` holds something that is no image at all.
         """
-        if images.shape[1:3] != self.image_size:
-            images = np.stack([squeeze(image, self.image_size) for image in images])
-        return self._infer(images)
+        return list(self.stream(images, top, batch_size))
+
+    def stream(self, images: Sources, top: int = 5, batch_size: int = 32) -> Iterator[Prediction | Skipped]:
+        """Yield what `predict` returns, while later images are still being read: for more than memory holds."""
+        if top < 1:
+            raise ConfigError(f"top: must be at least 1; got {top}")
+        for item in self.scored(images, batch_size):
+            yield item if isinstance(item, Skipped) else best_of(item, self.class_names, top)
+
+    def scored(self, images: Sources, batch_size: int = 32) -> Iterator[Scored | Skipped]:
+        """Yield the probabilities of all classes for each image, in order.
+
+        Warns once where files seem to be cropped, or whole, where those it was trained on were not.
+        """
+        watched = self.framing.watched(each(images))
+        return stream(self._infer, watched, self.image_size, batch_size, self.framing.cut)
+
+    def probabilities(self, images: Sources, batch_size: int = 32) -> Probabilities:
+        """Return (images, classes) float32 probabilities, in the order of `class_names`.
+
+        Raises:
+            ImageError: one cannot be read.
+            DataError: `images` holds something that is no image at all.
+        """
+        rows = []
+        for item in self.scored(images, batch_size):
+            if isinstance(item, Skipped):
+                raise ImageError(f"{item.path}: {item.reason}")
+            rows.append(item.probabilities)
+        return np.stack(rows) if rows else np.empty((0, len(self.class_names)), np.float32)
 
 
 def best_of(scored: Scored, class_names: tuple[str, ...], top: int) -> Prediction:
@@ -135,18 +164,27 @@ def filled(images: Image, room: int) -> Image:
 
 
 def stream(
-    infer: Network, paths: Iterable[Path], size: tuple[int, int], batch_size: int = 32, cut: Cut | None = None
+    infer: Network,
+    images: Iterable[Given | Skipped],
+    size: tuple[int, int],
+    batch_size: int = 32,
+    cut: Cut | None = None,
 ) -> Iterator[Scored | Skipped]:
-    """Yield each picture's probabilities, in the order of `paths`.
+    """Yield each image's probabilities, in order.
 
-    Pictures are squeezed to `size` (height, width), after `cut` where it is given and never cropped otherwise: what
-    stands at the edge counts. While the network
-    works on one batch, the next ones are being decoded; at most four batches are held, however many paths there are.
-    A shorter last batch is filled up to `batch_size`, so it costs no second compilation.
+    Images are resized to `size` (height, width), after `cut` where it is given and never cropped otherwise: what
+    stands at the edge counts. While the network works on one batch, the next ones are being decoded; at most four
+    batches are held, however many images there are. A shorter last batch is filled up to `batch_size`, so it costs no
+    second compilation.
+
+    Raises:
+        ConfigError: `batch_size` is below 1.
     """
-    batch: list[tuple[Path, Opened | Skipped]] = []
+    if batch_size < 1:
+        raise ConfigError(f"batch size: must be at least 1; got {batch_size}")
+    batch: list[tuple[Path | str, Opened | Skipped]] = []
     room = 0
-    for item in decoded(paths, size, 2 * batch_size, cut):
+    for item in decoded(images, size, 2 * batch_size, cut):
         batch.append(item)
         if len(batch) == batch_size:
             room = batch_size
@@ -156,21 +194,21 @@ def stream(
         yield from _answers(infer, batch, room)
 
 
-def _answers(infer: Network, batch: list[tuple[Path, Opened | Skipped]], room: int) -> list[Scored | Skipped]:
+def _answers(infer: Network, batch: list[tuple[Path | str, Opened | Skipped]], room: int) -> list[Scored | Skipped]:
     images = [item.image for _, item in batch if not isinstance(item, Skipped)]
     rows = iter(infer(filled(np.stack(images), room)) if images else ())
     return [item if isinstance(item, Skipped) else Scored(path, next(rows), item.crop) for path, item in batch]
 
 
 def decoded(
-    paths: Iterable[Path], size: tuple[int, int], ahead: int, cut: Cut | None = None
-) -> Iterator[tuple[Path, Opened | Skipped]]:
-    """Yield every image, cut where asked for and squeezed to `size`, in order; threads prepare up to `ahead` more."""
+    images: Iterable[Given | Skipped], size: tuple[int, int], ahead: int, cut: Cut | None = None
+) -> Iterator[tuple[Path | str, Opened | Skipped]]:
+    """Yield every image at `size`, cropped first where asked for, in order; threads prepare up to `ahead` more."""
     pool = ThreadPoolExecutor(_cores() + 1, thread_name_prefix="decode")
-    waiting: deque[tuple[Path, Future[Opened | Skipped]]] = deque()
+    waiting: deque[tuple[Path | str, Future[Opened | Skipped]]] = deque()
     try:
-        for path in paths:
-            waiting.append((path, pool.submit(_open, path, size, cut)))
+        for image in images:
+            waiting.append((image.path, pool.submit(_open, image, size, cut)))
             if len(waiting) > ahead:
                 first, future = waiting.popleft()
                 yield first, future.result()
@@ -186,12 +224,14 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _open(path: Path, size: tuple[int, int], cut: Cut | None) -> Opened | Skipped:
+def _open(given: Given | Skipped, size: tuple[int, int], cut: Cut | None) -> Opened | Skipped:
+    if isinstance(given, Skipped):
+        return given
     try:
         if cut is None:
-            return Opened(read_resized(path, size), None)
+            return Opened(given.read(size), None)
         # What is cropped must be sharp too, so the image is not decoded smaller.
-        image, crop = cut(as_text(path), read_image(path))
+        image, crop = cut(as_text(given.path), given.read(None))
         return Opened(squeeze(image, size), crop)
     except ImageError as error:
-        return Skipped(path, str(error).removeprefix(f"{path}: "))
+        return Skipped(given.path, str(error).removeprefix(f"{one_line(given.path)}: "))

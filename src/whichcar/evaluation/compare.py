@@ -6,7 +6,7 @@ import csv
 import json
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,17 +39,22 @@ class Row:
     best: dict[str, Any]
 
 
-def comparison(folders: Sequence[Path], against: Path | None = None) -> str:
+def compare(folders: str | Path | Iterable[str | Path], against: str | Path | None = None) -> str:
     """Return a Markdown table of experiments, or of searches where the folders are those of `whichcar sweep`.
+
+    Args:
+        folders: one or several; anything that is no experiment or search is passed over.
+        against: an experiment that every other one is tested against, image by image.
 
     Raises:
         DataError: there is neither, or both, or searches are to be tested against each other.
     """
-    if not any(map(is_search, folders)):
-        return experiments_table(folders, against)
+    paths = [Path(folder) for folder in ([folders] if isinstance(folders, str | Path) else folders)]
+    if not any(map(is_search, paths)):
+        return experiments_table(paths, None if against is None else Path(against))
     if against is not None:
         raise DataError(f"--against {against}: searches are not tested against each other; give experiments")
-    return searches_table(folders)
+    return searches_table(paths)
 
 
 def experiments_table(folders: Sequence[Path], against: Path | None = None) -> str:
@@ -94,7 +99,7 @@ def write_table(readme: Path, folders: Sequence[Path], block: str = "", against:
     Raises:
         DataError: no experiment, or a table without an end.
     """
-    table = comparison(folders, against)
+    table = compare(folders, against)
     text = readme.read_text(encoding="utf-8") if readme.exists() else "# Experiments\n"
     begin, end = (mark.replace("results", f"results {block}".rstrip()) for mark in (BEGIN, END))
     if begin not in text:

@@ -16,7 +16,8 @@ from whichcar.detection.crop import RECORD
 from whichcar.detection.cutter import Cutter
 from whichcar.detection.detection import find_detector
 from whichcar.errors import DetectorError
-from whichcar.records import Crop
+from whichcar.evaluation.inputs import Given
+from whichcar.records import Crop, Skipped
 
 log = logging.getLogger(__name__)
 
@@ -62,14 +63,16 @@ class Framing:
                     checkpoint, before["detector"]["name"], found.name,
                 )  # fmt: skip
 
-    def watched(self, paths: Iterable[Path]) -> Iterator[Path]:
-        """Yield the paths; warn at the first picture that is framed in another way than those trained on."""
+    def watched(self, images: Iterable[Given | Skipped]) -> Iterator[Given | Skipped]:
+        """Yield the images; warn at the first file that is cropped, or whole, where those trained on were not."""
         quiet = False
-        for path in paths:
-            if not quiet and (said := self._disagreement(is_cut(path.absolute().parent))):
-                log.warning("%s: %s", self._checkpoint, said)
-                quiet = True
-            yield path
+        for image in images:
+            if not quiet and isinstance(image.path, Path):
+                message = self._disagreement(is_cut(image.path.absolute().parent))
+                if message:
+                    log.warning("%s: %s", self._checkpoint, message)
+                    quiet = True
+            yield image
 
     def _disagreement(self, already_cut: bool) -> str:
         if self._crop and already_cut:

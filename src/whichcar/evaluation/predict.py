@@ -1,17 +1,20 @@
-"""Pictures in, class names out: for a folder with labels, and for the command's files, folders and lists."""
+"""Images in, class names out: for a folder with labels, and for the command's files, folders, addresses and lists."""
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
 import logging
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 from whichcar.errors import DataError
 from whichcar.evaluation.classifier import Classifier, checked, stream
+from whichcar.evaluation.inputs import NO_IMAGES, Sources, each
 from whichcar.files import images
 from whichcar.records import CROP_COLUMNS, Crop, Prediction, Skipped, class_columns
 from whichcar.text import as_text, one_line, plural
@@ -27,88 +30,117 @@ def predict_from_folder(
     input_size: int | tuple[int, int] | Sequence[int],
     class_names: Sequence[str],
 ) -> tuple[list[str], list[str]]:
-    """Tell the class of every picture under `folder`.
+    """Predict the class of every image under `folder`.
 
     Args:
-        folder: holds one folder a class; pictures are taken in the sorted order of their paths.
+        folder: holds one folder a class; images are taken in the sorted order of their paths.
         model: a Keras model that takes (n, height, width, 3) RGB, 0..255, and gives (n, classes).
-        input_size: height and width, or one number for both. Pictures are squeezed to it, never cropped.
+        input_size: height and width, or one number for both. Images are resized to it, never cropped.
         class_names: one name for each of the model's outputs, in their order.
 
     Returns:
-        Two equally long lists: the class the model says, and the name of the folder the picture lies in. A picture
-        that cannot be read is in neither; it is logged as a warning.
+        Two equally long lists: the predicted class, and the name of the folder the image lies in. An image that cannot
+        be read is in neither; it is logged as a warning.
 
     Raises:
-        DataError: the folder is missing, or holds no readable picture.
+        DataError: the folder is missing, or holds no readable image.
         CheckpointError: the model's outputs are not as many as the class names.
     """
     folder = Path(folder)
     size = (input_size, input_size) if isinstance(input_size, int) else (int(input_size[0]), int(input_size[1]))
     predictions: list[str] = []
     labels: list[str] = []
-    for item in stream(checked(model, len(class_names)), _pictures_in(folder), size):
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; give one that holds images")
+    paths = images(folder)
+    if not paths:
+        raise DataError(f"{folder}: {NO_IMAGES}")
+    for path, item in zip(paths, stream(checked(model, len(class_names)), each(paths), size), strict=True):
         if isinstance(item, Skipped):
-            log.warning("%s: left out: %s", item.path, item.reason)
+            log.warning("%s: left out: %s", path, item.reason)
             continue
         predictions.append(class_names[int(item.probabilities.argmax())])
-        labels.append(item.path.parent.name)
+        labels.append(path.parent.name)
     if not predictions:
-        raise DataError(f"{folder}: not one picture in it could be read; see the warnings above")
+        raise DataError(f"{folder}: not one image in it could be read; see the warnings above")
     return predictions, labels
 
 
 def predict(
-    checkpoint: Classifier | Path, pictures: Iterable[Path], top: int = 5, batch_size: int = 32
-) -> Iterator[Prediction | Skipped]:
-    """Yield one row a picture, in order: its `top` best classes, or why it could not be read.
+    experiment: str | Path,
+    images: Sources,
+    top: int = 5,
+    batch_size: int = 32,
+    crop: bool = False,
+    detector: str | Path | None = None,
+) -> list[Prediction | Skipped]:
+    """Return one row an image, in order, also for a single one: its `top` best classes, or why it cannot be read.
+
+    To ask the same experiment again, keep a `Classifier`, whose `predict` this is.
 
     Args:
-        checkpoint: a classifier, an experiment's folder or a checkpoint file.
-        pictures: for example from `pictures_named`.
+        experiment: an experiment's folder (its best checkpoint by validation is taken) or a checkpoint file.
+        images: a path, a folder, an http(s) address, a PIL image or an array, or any iterable of these.
         top: how many classes a row names.
-        batch_size: pictures the network sees at once.
+        batch_size: images the network sees at once.
+        crop: crop every image to its vehicle first.
+        detector: the detector for that: a name or a file (default: the one used for the images it was trained on).
 
     Raises:
-        DataError: at the end, when there was no picture at all, or not one could be read.
+        CheckpointError: there is no usable checkpoint.
+        DetectorError: `crop`, and the detector cannot be had; or a detector without `crop`.
+        DataError: `images` holds something that is no image at all.
+
+    Example:
+        >>> predict("experiments/exp_003", "car.jpg")[0].best
+        >>> pandas.DataFrame([row.as_row() for row in predict("experiments/exp_003", "images/")])
     """
-    classifier = checkpoint if isinstance(checkpoint, Classifier) else Classifier(checkpoint)
+    return Classifier(experiment, crop, detector).predict(images, top, batch_size)
+
+
+def one_usable(rows: Iterable[Prediction | Skipped]) -> Iterator[Prediction | Skipped]:
+    """Yield the rows.
+
+    Raises:
+        DataError: at the end, when there was none at all, or none that is a prediction.
+    """
     seen = usable = 0
-    for row in classifier.predict(pictures, top, batch_size):
+    for row in rows:
         seen += 1
         usable += isinstance(row, Prediction)
         yield row
     if not usable:
-        found = f"not one of {seen} pictures could be read" if seen else "no picture was given"
-        raise DataError(f"predict: {found}; name picture files, folders with pictures, or - for a list of paths")
+        found = f"none of {plural(seen, 'path')} could be used" if seen else "no image was given"
+        raise DataError(f"predict: {found}; name image files, folders with images, or - for a list of paths")
 
 
-def pictures_named(names: Iterable[str | Path], listing: Iterable[str] = ()) -> Iterator[Path]:
-    """Yield the pictures that a command line means, lazily.
+def names_of(arguments: Iterable[str], listing: IO[bytes] | None) -> Iterator[str]:
+    """Yield the arguments; in the place of `-`, the lines of a list as they come, without those that are empty.
 
     Args:
-        names: files (taken as they are), folders (every picture under them, sorted), or `-` for `listing`.
-        listing: one path a line, for example standard input; empty lines are passed over. A folder in it counts too.
+        arguments: of a command line.
+        listing: standard input, one path or address a line, in the encoding of file names (on Linux any bytes), with or
+            without a byte order mark; None where it is closed.
 
     Raises:
-        DataError: a folder holds no picture.
+        DataError: `-`, but there is no standard input, or it is UTF-16.
     """
-    for name in names:
-        if str(name) == "-":
-            yield from pictures_named(line.rstrip("\r\n") for line in listing if line.strip() and line.strip() != "-")
-        elif Path(name).is_dir():
-            yield from _pictures_in(Path(name))
+    for argument in arguments:
+        if argument != "-":
+            yield argument
+        elif listing is None:
+            raise DataError("-: standard input is closed; give the paths as arguments, or pipe a list into the command")
         else:
-            yield Path(name)
+            yield from _listed(listing)
 
 
-def _pictures_in(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; give one that holds pictures")
-    found = images(folder)
-    if not found:
-        raise DataError(f"{folder}: no pictures in it; a picture's name ends in .jpg, .png, .webp, .bmp, .gif or .tif")
-    return found
+def _listed(listing: IO[bytes]) -> Iterator[str]:
+    for number, line in enumerate(listing):
+        if number == 0 and line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise DataError("-: the list on standard input is UTF-16; save it as UTF-8")
+        name = line.removeprefix(codecs.BOM_UTF8 if number == 0 else b"").rstrip(b"\r\n")
+        if name.strip():
+            yield os.fsdecode(name)
 
 
 def lines(
@@ -117,7 +149,7 @@ def lines(
     """Yield the rows as text, line by line as they come.
 
     Args:
-        rows: from `predict`.
+        rows: from `Classifier.stream`.
         form: `table` for reading; `csv` with a header; `json`, one object a line. The last two hold `as_row()`.
         top: how many classes a CSV row has room for.
         width: of the table's column of class names, for example the longest name's.
