@@ -98,12 +98,12 @@ def test_what_is_no_picture_is_refused(red_cars: OnnxDetector, image: np.ndarray
 def test_the_detector_is_loaded_once(red_car_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(zoo.FILE_VARIABLE, str(red_car_file))
     loaded = []
-    monkeypatch.setattr(detection, "load_detector", lambda: loaded.append(1) or load_detector())
-    detection._default.cache_clear()
+    monkeypatch.setattr(detection, "load_detector", lambda name: loaded.append(1) or load_detector(name))
+    detection._kept.cache_clear()
     try:
         assert [get_vehicle_coordinates(scene()) for _ in range(3)] == [(32, 24, 96, 72)] * 3
     finally:
-        detection._default.cache_clear()
+        detection._kept.cache_clear()
     assert loaded == [1]
 
 

@@ -73,7 +73,7 @@ def colour_experiment(tmp_path_factory: pytest.TempPathFactory, colour_model: ob
 
 def make_experiment(folder: Path, data_root: Path, model: object) -> Path:
     settings = {"seed": 1, "data": {"directory": str(data_root), "validation_split": 0.25}}
-    prints = read_tree(data_root, 0.25, 1).fingerprints
+    prints = read_tree(data_root, 0.25, 1).fingerprints if data_root.is_dir() else {}
     metadata = Metadata(CLASSES, FOLDERS, (24, 32), {"whichcar": "0"}, settings, str(data_root), None, prints)
     folder.mkdir(parents=True)
     save_checkpoint(model, metadata, folder / "model.02-0.1234.keras")  # type: ignore[arg-type]

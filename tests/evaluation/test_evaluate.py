@@ -15,7 +15,7 @@ from PIL import Image
 
 from whichcar.cli import run
 from whichcar.errors import CheckpointError, DataError
-from whichcar.evaluation.compare import comparison
+from whichcar.evaluation.compare import compare
 from whichcar.evaluation.evaluate import evaluate
 from whichcar.evaluation.part import held_out
 from whichcar.files import write_json
@@ -170,7 +170,7 @@ def test_validation_images_are_reported_with_a_warning(
     folder = experiment / "evaluations" / "validation"
     assert warning in result_of(folder)["warnings"][0]
     assert warning in (folder / "report.html").read_text()
-    assert warning in comparison([experiment])
+    assert warning in compare([experiment])
 
 
 def test_images_that_training_used_are_reported_with_a_warning(
@@ -249,7 +249,7 @@ def test_the_count_outlives_the_results_and_a_failed_report(experiment: Path, mo
         evaluate(experiment)
     (experiment / "report.html").rmdir()
     assert evaluate(experiment).origin.evaluations == 3
-    assert "the test pictures were used 3 times" in comparison([experiment])
+    assert "the test pictures were used 3 times" in compare([experiment])
 
 
 def test_an_experiment_trained_on_the_train_folder_is_evaluated_on_the_test_folder_beside_it(
