@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from whichcar.data.images import read_image, rgb_of, squeeze
+from whichcar.data.images import read_image, read_resized, rgb_of, squeeze
 from whichcar.data.web import is_address, read_url
 from whichcar.errors import DataError, ImageError
 from whichcar.files import IMAGE_SUFFIXES, images
@@ -111,9 +111,7 @@ def _in_folder(folder: Path) -> Iterator[Given | Skipped]:
 
 
 def _file(path: Path) -> Given:
-    return Given(
-        path, lambda size: read_image(path) if size is None else squeeze(read_image(path, at_least=size), size)
-    )
+    return Given(path, lambda size: read_image(path) if size is None else read_resized(path, size))
 
 
 def _read_address(url: str, size: Size | None) -> Array:
