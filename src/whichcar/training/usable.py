@@ -26,7 +26,7 @@ def check_usable(tree: Tree, skipped: Sequence[Skipped], validation_split: float
     Raises:
         DataError: a class has no readable training image, or there is no validation image.
     """
-    reasons = {one.path: one.reason for one in skipped}
+    reasons = {Path(one.path): one.reason for one in skipped}
     train, validation = (_by_class(tree, part, reasons) for part in (tree.train, tree.validation))
     empty = [number for number, count in enumerate(train) if not count]
     if empty:
