@@ -3,6 +3,7 @@
 The detectors are real ONNX files that need no weights: one sees red cars and blue buses, one is a grid that sees blue.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from whichcar.data.drawn import draw
+from whichcar.detection.coco import NAMES
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -65,10 +67,12 @@ def mlflow_store(
 
 
 def save(path: Path, nodes: list[onnx.NodeProto], inputs: list[onnx.ValueInfoProto], outputs: list[onnx.ValueInfoProto],
-         constants: dict[str, np.ndarray]) -> Path:  # fmt: skip
+         constants: dict[str, np.ndarray], classes: Sequence[str] = ()) -> Path:  # fmt: skip
     stored = [numpy_helper.from_array(value, name) for name, value in constants.items()]
     graph = helper.make_graph(nodes, "detector", inputs, outputs, stored)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    if classes:  # as Ultralytics writes them down
+        helper.set_model_props(model, {"names": str(dict(enumerate(classes)))})
     onnx.checker.check_model(model)
     onnx.save(model, str(path))
     return path
@@ -136,6 +140,7 @@ def red_car_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "axis_one": np.array([1], np.int64),
             "numbers": np.array([[CAR, BUS]], np.int64),
         },
+        NAMES,
     )
 
 

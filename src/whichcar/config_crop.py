@@ -19,6 +19,21 @@ class CropSettings(Section):
     detector: str | None = Field(
         None, description="name (whichcar detectors), PATH.onnx or detectron2; default: WHICHCAR_DETECTOR, else dfine-n"
     )
+    family: (
+        Literal[
+            "yolox",
+            "yolo",
+            "yolo-nas",
+            "damo-yolo",
+            "rt-detr",
+            "rf-detr",
+            "torchvision",
+            "tensorflow",
+            "mmdet",
+            "rtmdet",
+        ]
+        | None
+    ) = Field(None, description="project that a detector file comes from; default: recognised from its outputs")
     score: float = Field(SCORE, ge=0, lt=1, description="a vehicle counts when it is surer than this")
     classes: tuple[str, ...] = Field(VEHICLES, min_length=1, description="COCO classes that count as vehicles")
     choice: Literal["largest", "central"] = Field(

@@ -105,7 +105,7 @@ def test_rows_of_padding_are_left_out_of_an_end_to_end_answer() -> None:
     assert found.boxes.tolist() == [[0, 1, 2, 3]]
 
 
-def test_both_numberings_of_coco_name_cars_and_trucks() -> None:
+def test_all_numberings_of_coco_name_cars_and_trucks() -> None:
     short, long = names_of(80), names_of(91)
     assert short is not None
     assert long is not None
@@ -124,4 +124,5 @@ def test_both_numberings_of_coco_name_cars_and_trucks() -> None:
     named |= {72: "tv", 82: "refrigerator", 84: "book", 90: "toothbrush", 0: "", 12: "", 45: "", 66: "", 83: ""}
     assert {number: long[number] for number in named} == named
     assert tuple(filter(None, long)) == NAMES
+    assert names_of(90) == long[1:]
     assert names_of(20) is None

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
-from whichcar.detection.onnx import OnnxDetector, family_of
+from whichcar.detection.onnx import OnnxDetector
 from whichcar.errors import DetectorError
 from whichcar.records import Box, Detection
 
@@ -65,66 +66,102 @@ def test_boxes_are_whole_pixels_inside_the_picture(red_cars: OnnxDetector) -> No
     assert red_cars.detect([image])[0] == [Detection("car", pytest.approx(0.9), Box(0, 0, 70, 50))]
 
 
-def outputs(**shapes: object) -> dict[str, np.ndarray]:
-    return {name: np.zeros(*shape) for name, shape in shapes.items()}  # type: ignore[misc]
+def save(path: Path, *nodes: onnx.NodeProto, shape: Sequence[int | str] = (1, 3, 32, 32), opset: int = 17, ir: int = 9,
+         constants: Sequence[onnx.TensorProto] = ()) -> Path:  # fmt: skip
+    """Write a graph from `x` of this shape to `y`."""
+    value = helper.make_tensor_value_info
+    inputs = [value("x", TensorProto.FLOAT, shape)]
+    graph = helper.make_graph(list(nodes), "g", inputs, [value("y", TensorProto.FLOAT, None)], list(constants))
+    domains = [helper.make_opsetid("", opset), helper.make_opsetid("TRT", 1)]
+    onnx.save(helper.make_model(graph, opset_imports=domains, ir_version=ir), str(path))
+    return path
+
+
+SAME = helper.make_node("Identity", ["x"], ["y"])
 
 
 @pytest.mark.parametrize(
-    ("arrays", "name", "classes", "standardised"),
+    "values",
     [
-        ({"output": np.zeros((3549, 85))}, "grid", 80, False),
-        ({"logits": np.zeros((300, 80)), "pred_boxes": np.zeros((300, 4))}, "queries", 80, False),
-        ({"dets": np.zeros((300, 4)), "labels": np.zeros((300, 91))}, "queries", 91, True),
-        (
-            {"labels": np.zeros(300, np.int64), "boxes": np.zeros((300, 4)), "scores": np.zeros(300)},
-            "end to end", 80, False,
-        ),
-        ({"dets": np.zeros((100, 5)), "labels": np.zeros(100, np.int64)}, "end to end", 80, False),
-    ],
-)  # fmt: skip
-def test_the_family_is_told_from_the_outputs(
-    arrays: dict[str, np.ndarray], name: str, classes: int, standardised: bool
-) -> None:
-    family = family_of(arrays, Path("x.onnx"))
-    assert (family.name, len(family.classes), family.standardised) == (name, classes, standardised)
-    assert family.letterbox == family.bgr == (name == "grid")
-
-
-@pytest.mark.parametrize(
-    "arrays",
-    [
-        {"output": np.zeros((84, 8400))},  # YOLOv8
-        {"output": np.zeros((100, 25))},  # 20 classes
-        {"logits": np.zeros((300, 7)), "boxes": np.zeros((300, 4))},
-        {"features": np.zeros(1000)},
-        {"boxes": np.zeros((300, 4)), "scores": np.zeros(300)},
+        np.zeros((1, 100, 25)),  # 20 classes
+        np.zeros((1, 1000)),  # a classifier
+        np.zeros((1, 116, 8400)),  # masks too
+        np.zeros((1, 300, 4)),  # boxes alone
     ],
 )
-def test_an_unknown_family_is_refused_with_its_outputs(arrays: dict[str, np.ndarray]) -> None:
-    with pytest.raises(DetectorError, match=r"x\.onnx: no detector of COCO's classes .* it gives \w+ \(\d+") as caught:
-        family_of(arrays, Path("x.onnx"))
+def test_an_unknown_family_is_refused_with_its_outputs_and_the_known_ones(values: np.ndarray, tmp_path: Path) -> None:
+    constant = numpy_helper.from_array(values.astype(np.float32), "c")
+    scaled = [helper.make_node("ReduceMin", ["x"], ["m"], keepdims=0), helper.make_node("Mul", ["m", "c"], ["y"])]
+    path = save(tmp_path / "x.onnx", *scaled, constants=[constant])
+    with pytest.raises(DetectorError, match=r"x\.onnx: no detector of COCO's classes .* it gives y \(\d+") as caught:
+        OnnxDetector(path)
+    assert "known are YOLOX, YOLOv5 to YOLOv12 and YOLO26, YOLO-NAS, DAMO-YOLO" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_what_is_no_model_is_refused_in_one_line(tmp_path: Path) -> None:
-    (tmp_path / "page.onnx").write_text("<html>not found</html>")
-    for name, said in (("page.onnx", "cannot be loaded as an ONNX model"), ("none.onnx", "no such detector file")):
-        with pytest.raises(DetectorError, match=said) as caught:
-            OnnxDetector(tmp_path / name)
-        assert "\n" not in str(caught.value)
+def test_a_file_that_is_no_detector_says_what_it_is(tmp_path: Path) -> None:
+    starts = {
+        "page": (b"<!DOCTYPE html><html>404</html>", "is a web page, not a model; fetch it again"),
+        "pointer": (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+            r"Git LFS pointer.*lfs pull --include",
+        ),
+        "empty": (b"", "is empty; fetch it again"),
+        "torch": (b"PK\x03\x04rest", "is a PyTorch checkpoint or another zip archive; export the detector to ONNX"),
+        "lite": (b"\x1c\0\0\0TFL3", "is a TensorFlow Lite file"),
+        "rubbish": (b"rubbish", "cannot be loaded: it is damaged, incomplete or no ONNX file; fetch it again"),
+    }
+    for name, (start, said) in starts.items():
+        (tmp_path / f"{name}.onnx").write_bytes(start)
+        refused(tmp_path / f"{name}.onnx", said)
+    refused(tmp_path, "is a folder; give an .onnx file")
+    refused(tmp_path / "none.onnx", "no such detector file")
 
 
-def test_a_model_that_takes_no_pictures_is_refused(tmp_path: Path) -> None:
-    value = helper.make_tensor_value_info
-    graph = helper.make_graph(
-        [helper.make_node("Identity", ["x"], ["y"])], "g",
-        [value("x", TensorProto.FLOAT, [1, 10])], [value("y", TensorProto.FLOAT, [1, 10])],
-    )  # fmt: skip
-    onnx.save(
-        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), str(tmp_path / "a.onnx")
+def refused(path: Path, said: str) -> None:
+    with pytest.raises(DetectorError, match=said) as caught:
+        OnnxDetector(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_truncated_file_is_refused(blue_spot_file: Path, tmp_path: Path) -> None:
+    content = blue_spot_file.read_bytes()
+    (tmp_path / "x.onnx").write_bytes(content[: len(content) // 2])
+    refused(tmp_path / "x.onnx", "it is damaged, incomplete or no ONNX file; fetch it again")
+
+
+def test_a_file_that_onnxruntime_cannot_load_says_why_first(tmp_path: Path) -> None:
+    refused(save(tmp_path / "ir.onnx", SAME, ir=99), r"loaded: its IR version 99 is newer than \d+, .*pip install -U")
+    refused(save(tmp_path / "opset.onnx", SAME, opset=99), r"loaded: its opset 99 is newer than \d+, .*pip install -U")
+    foreign = helper.make_node("EfficientNMS_TRT", ["x"], ["y"], domain="TRT")
+    refused(save(tmp_path / "trt.onnx", foreign), "does not have its operator TRT:EfficientNMS_TRT")
+    refused(save(tmp_path / "op.onnx", helper.make_node("NoSuch", ["x"], ["y"])), "does not have its operator NoSuch")
+    lost = save(tmp_path / "lost.onnx", helper.make_node("Reshape", ["x", "s"], ["y"]))
+    refused(lost, "cannot be loaded: Invalid model. Node input 's' is not a graph input")
+
+
+def test_weights_that_are_missing_beside_the_file_are_named(blue_spot_file: Path, tmp_path: Path) -> None:
+    model = onnx.load(str(blue_spot_file))
+    onnx.save(model, str(tmp_path / "x.onnx"), save_as_external_data=True, location="x.data", size_threshold=1024)
+    (tmp_path / "x.data").unlink()
+    refused(
+        tmp_path / "x.onnx", r"its weights are in another file, .*x\.data, which is missing; copy that one there too"
     )
-    with pytest.raises(DetectorError, match=r"its input x is tensor\(float\) \[1, 10\]"):
-        OnnxDetector(tmp_path / "a.onnx")
+
+
+def test_a_file_that_cannot_be_run_says_why_first(tmp_path: Path) -> None:
+    sides = numpy_helper.from_array(np.array([7, 7], np.int64), "s")
+    path = save(tmp_path / "x.onnx", helper.make_node("Reshape", ["x", "s"], ["y"]), constants=[sides])
+    refused(path, r"x\.onnx: cannot be run: Non-zero status code returned while running Reshape node")
+
+
+@pytest.mark.parametrize("shape", [(1, 10), (3, 32, 32), (1, 1, 32, 32), (1, 4, 32, 32)])
+def test_a_model_that_takes_no_images_is_refused(shape: tuple[int, ...], tmp_path: Path) -> None:
+    refused(
+        save(tmp_path / "x.onnx", SAME, shape=shape),
+        rf"its inputs are x tensor\(float\) \[{shape[0]}, .*a detector takes",
+    )
 
 
 def test_the_drawn_colours_are_what_they_are_called() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import http.server
 import json
+import os
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +15,9 @@ from typing import ClassVar
 import pytest
 
 from whichcar.detection.coco import NAMES
+from whichcar.detection.detection import find_detector
 from whichcar.detection.zoo import CHECKSUMS, DEFAULT, ENTRIES, Entry, entry_of, file_of
-from whichcar.errors import DetectorError
+from whichcar.errors import DataError, DetectorError
 
 CONTENT = b"detector " * 100_000
 
@@ -81,6 +84,47 @@ def test_the_first_download_is_recorded_and_later_ones_must_match(
     with pytest.raises(DetectorError, match="is not the file it should be"):
         file_of(entry(f"{server}/a.onnx"), tmp_path)
     assert not path.exists()
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("damage", ["cut short", "one bit", "replaced"])
+def test_a_fetched_file_is_checked_each_time_it_is_used(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: bool, damage: str
+) -> None:
+    """Its size and date stay those of the file that was fetched, where the damage allows it."""
+    folder = tmp_path / "a cache" / "models"
+    monkeypatch.setenv("WHICHCAR_CACHE", str(folder.parent))
+    tiny = entry(f"{server}/a.onnx", hashlib.sha256(CONTENT).hexdigest() if known else None)
+    monkeypatch.setattr("whichcar.detection.zoo.ENTRIES", (tiny,))
+    path, dates = file_of(tiny), file_of(tiny).stat()
+    changed = {"cut short": CONTENT[:-1], "one bit": b"D" + CONTENT[1:], "replaced": b"x" * len(CONTENT)}[damage]
+    path.write_bytes(changed)
+    os.utime(path, ns=(dates.st_atime_ns, dates.st_mtime_ns))
+    with pytest.raises(
+        DetectorError, match=r"is not the file that was fetched \(SHA-256 \w{16}\.\.\., expected"
+    ) as caught:
+        find_detector("tiny")
+    command = str(caught.value).rpartition("fetched again: ")[2]
+    assert command == f"rm '{path}'"
+    assert Handler.asked == ["/a.onnx"]  # nothing is fetched unasked
+    subprocess.run(command, shell=True, check=True)
+    assert find_detector("tiny").sha256 == hashlib.sha256(CONTENT).hexdigest()
+    assert Handler.asked == ["/a.onnx", "/a.onnx"]
+
+
+def test_a_file_put_there_by_hand_is_known_from_its_first_use(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.onnx"
+    path.write_bytes(CONTENT)
+    assert file_of(entry("https://nowhere.invalid/a.onnx"), tmp_path) == path
+    path.write_bytes(CONTENT[1:])
+    with pytest.raises(DetectorError, match="is not the file that was fetched"):
+        file_of(entry("https://nowhere.invalid/a.onnx"), tmp_path)
+
+
+def test_a_damaged_list_of_checksums_is_one_line(server: str, tmp_path: Path) -> None:
+    (tmp_path / CHECKSUMS).write_text("{")
+    with pytest.raises(DataError, match=r"checksums\.json: .*not readable as JSON"):
+        file_of(entry(f"{server}/a.onnx"), tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The classes of COCO, in the two ways detectors number them."""
+"""The classes of COCO, in the three ways detectors number them."""
 
 from __future__ import annotations
 
@@ -15,17 +15,15 @@ NAMES = (
     *("teddy bear", "hair drier", "toothbrush"),
 )
 # COCO's own category numbers run to 90; these eleven, and 0, name nothing.
-_UNUSED = frozenset({0, 12, 26, 29, 30, 45, 66, 68, 69, 71, 83})
+UNUSED = frozenset({0, 12, 26, 29, 30, 45, 66, 68, 69, 71, 83})
 
 
 def names_of(count: int) -> tuple[str, ...] | None:
     """Return the class names of a detector with `count` classes; None where that is not a numbering of COCO.
 
-    80: the annotated classes in order. 91: COCO's category numbers, with `""` for those that name nothing.
+    80: the annotated classes in order. 91: COCO's category numbers, with `""` for those that name nothing. 90: the same
+    without the 0.
     """
-    if count == len(NAMES):
-        return NAMES
-    if count == 91:
-        in_order = iter(NAMES)
-        return tuple("" if number in _UNUSED else next(in_order) for number in range(91))
-    return None
+    in_order = iter(NAMES)
+    numbered = tuple("" if number in UNUSED else next(in_order) for number in range(91))
+    return {80: NAMES, 90: numbered[1:], 91: numbered}.get(count)

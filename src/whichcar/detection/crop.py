@@ -35,6 +35,7 @@ from whichcar.data.tree import RECORD as SPLIT
 from whichcar.detection import zoo
 from whichcar.detection.cutter import Cutter, described
 from whichcar.detection.detection import Detector, find_detector
+from whichcar.detection.onnx import OnnxDetector
 from whichcar.errors import DataError, ImageError
 from whichcar.records import Crop
 
@@ -166,7 +167,8 @@ class _Stage:
             one, other = before["detector"], self.record["detector"]
             if (one["sha256"] or one["name"]) != (other["sha256"] or other["name"]):
                 raise self._changed("detector", one["name"], other["name"])
-        _ = self.cutter.detector  # what is wrong with it shows now
+        if isinstance(self.cutter.detector, OnnxDetector):  # what is wrong with it shows now
+            self.record["detector"]["read_as"] = self.cutter.detector.read_as
 
     def run(self, redo: bool, batch_size: int) -> Iterator[Crop]:
         try:
@@ -270,7 +272,12 @@ class _Stage:
             except ImageError as error:
                 reason = str(error).removeprefix(f"{self.source / path}: ")
                 rows[path] = self._skipped(path, reason)
-        choices = self.cutter.choose(list(images.values())) if images else []
+        try:
+            choices = self.cutter.choose(list(images.values())) if images else []
+        except ImageError as error:
+            if len(paths) > 1:  # the others are told apart from the one that is at fault
+                return [row for path in paths for row in self._work([path])]
+            return [self._skipped(paths[0], str(error))]
         for (path, image), chosen in zip(images.items(), choices, strict=True):
             try:
                 if chosen.vehicle is None and self.settings.missing != "whole":

@@ -35,7 +35,7 @@ class Cutter:
         detector: to use instead of the one the settings name.
 
     Raises:
-        ConfigError: a class that COCO does not have.
+        ConfigError: a class that COCO does not have, or a family for a detector that is no file.
     """
 
     def __init__(self, settings: CropSettings, threads: int | None = None, detector: Detector | None = None) -> None:
@@ -43,6 +43,8 @@ class Cutter:
         if unknown := [name for name in settings.classes if name not in NAMES]:
             advice = suggestion(unknown[0], NAMES) or f"known are {', '.join(NAMES)}"
             raise ConfigError(f"crop: classes: {unknown[0]!r} is no class of COCO; {advice}")
+        if detector is not None and settings.family is not None:
+            raise ConfigError(f"crop: family: is for a detector's file, and {detector.name} is none; leave it out")
         self.settings = settings
         self._threads = threads
         self._detector = detector
@@ -53,7 +55,7 @@ class Cutter:
         """The detector, loaded if it is not yet."""
         with self._loading:
             if self._detector is None:
-                self._detector = load_detector(self.settings.detector, self._threads)
+                self._detector = load_detector(self.settings.detector, self._threads, self.settings.family)
             return self._detector
 
     def choose(self, images: Sequence[Picture]) -> list[Chosen]:

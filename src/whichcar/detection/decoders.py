@@ -1,4 +1,4 @@
-"""From a detector's raw output to boxes: one function for each of the three families of today's detectors.
+"""From a detector's raw output to boxes: one function for each way in which today's detectors give them.
 
 All of them take the arrays of one picture and return `Decoded`; boxes are in pixels of the network's input.
 """
@@ -14,7 +14,6 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float32]
 OVERLAP = 0.45  # of YOLOX's own ONNX demo
 _LARGEST = 80.0  # exponent that float32 holds
-_FARTHEST = 10.0  # cells: how far from its cell the middle of a box is at most, usually
 
 
 class Decoded(NamedTuple):
@@ -37,20 +36,49 @@ def decode_grid(raw: Array, size: tuple[int, int], threshold: float) -> Decoded:
     Overlapping boxes of one class are thinned out (`keep_best`).
 
     Raises:
-        ValueError: the number of cells does not fit `size`, or the boxes are in pixels already.
+        ValueError: the number of cells does not fit `size`.
     """
-    corners, strides = _cells(size, len(raw))
-    if np.median(np.abs(raw[:, :2])) > _FARTHEST:
-        raise ValueError("its grid is in pixels already; export it without decoding (YOLOX: no --decode_in_inference)")
+    if (cells_and_strides := cells_of(size, len(raw))) is None:
+        raise ValueError(f"{len(raw)} cells do not fit an input of {size[0]} x {size[1]} with strides 8, 16 and 32")
+    corners, strides = cells_and_strides
     likely = np.flatnonzero(raw[:, 4] > threshold)  # no class scores more than 1, so the others cannot reach it
     scores = raw[likely, 4:5] * raw[likely, 5:]
     rows, classes = np.nonzero(scores > threshold)
     cells = likely[rows]
     centre = (raw[cells, :2] + corners[cells]) * strides[cells]
     half = np.exp(np.minimum(raw[cells, 2:4], _LARGEST)) * strides[cells] / 2
-    found = Decoded(np.concatenate([centre - half, centre + half], axis=1), scores[rows, classes], classes)
-    kept = keep_best(found, OVERLAP)
-    return Decoded(found.boxes[kept], found.scores[kept], found.classes[kept])
+    return _thinned(np.concatenate([centre - half, centre + half], axis=1), scores[rows, classes], classes)
+
+
+def decode_anchors(boxes: npt.NDArray[Any], scores: Array, threshold: float) -> Decoded:
+    """Decode one box an anchor, as YOLOv5 to YOLOv11 give it.
+
+    Args:
+        boxes: (anchors, 4): centre x, centre y, width, height in pixels of the network's input.
+        scores: (anchors, classes) 0..1.
+        threshold: pairs of anchor and class scored at or below it are left out.
+
+    Overlapping boxes of one class are thinned out (`keep_best`).
+    """
+    centre, half = boxes[:, :2], boxes[:, 2:4] / 2
+    return decode_pairs(np.concatenate([centre - half, centre + half], axis=1), scores, threshold)
+
+
+def decode_pairs(boxes: Array, scores: Array, threshold: float) -> Decoded:
+    """Decode the same where boxes are corners already, as YOLO-NAS and DAMO-YOLO give them.
+
+    Args:
+        boxes: (anchors, 4): left, top, right, bottom in pixels of the network's input.
+        scores: (anchors, classes) 0..1.
+        threshold: pairs of anchor and class scored at or below it are left out.
+    """
+    rows, classes = np.nonzero(scores > threshold)
+    return _thinned(boxes[rows].astype(np.float32), scores[rows, classes].astype(np.float32), classes)
+
+
+def _thinned(boxes: Array, scores: Array, classes: npt.NDArray[np.int64]) -> Decoded:
+    kept = keep_best(Decoded(boxes, scores, classes), OVERLAP)
+    return Decoded(boxes[kept], scores[kept], classes[kept])
 
 
 def decode_queries(logits: Array, boxes: Array, size: tuple[int, int], threshold: float) -> Decoded:
@@ -73,16 +101,21 @@ def decode_queries(logits: Array, boxes: Array, size: tuple[int, int], threshold
     return Decoded(np.concatenate([centre - half, centre + half], axis=1), scores[queries, classes], classes)
 
 
-def decode_end_to_end(boxes: Array, scores: Array, classes: npt.NDArray[np.int64], threshold: float) -> Decoded:
+def decode_end_to_end(boxes: npt.NDArray[Any], scores: Array, classes: npt.NDArray[Any], threshold: float) -> Decoded:
     """Decode a network that does everything itself.
 
     Args:
         boxes: (n, 4): left, top, right, bottom in pixels of the network's input.
         scores: (n,) 0..1.
-        classes: (n,) numbers; rows with a negative one are padding.
+        classes: (n,) whole numbers of any type; rows with a negative one are padding.
         threshold: objects scored at or below it are left out.
+
+    Raises:
+        ValueError: a score above 1, or a class that is no whole number.
     """
     kept = (scores > threshold) & (classes >= 0)
+    if (scores[kept] > 1.001).any() or (classes[kept] % 1 != 0).any():
+        raise ValueError("it gave a score above 1, or a class that is no whole number")
     return Decoded(boxes[kept].astype(np.float32), scores[kept].astype(np.float32), classes[kept].astype(np.int64))
 
 
@@ -113,12 +146,12 @@ def _overlaps(box: Array, others: Array) -> Array:
 
 
 @lru_cache(maxsize=8)
-def _cells(size: tuple[int, int], count: int) -> tuple[Array, Array]:
-    """Return each cell's column and row (count, 2) and its stride (count, 1)."""
+def cells_of(size: tuple[int, int], count: int) -> tuple[Array, Array] | None:
+    """Return each cell's column and row (count, 2) and its stride (count, 1); None where `count` does not fit."""
     for strides in ((8, 16, 32), (8, 16, 32, 64)):
         shapes = [(size[0] // stride, size[1] // stride) for stride in strides]
         if sum(rows * columns for rows, columns in shapes) == count:
             corners = [np.stack(np.meshgrid(np.arange(c), np.arange(r)), -1).reshape(-1, 2) for r, c in shapes]
             widths = [np.full((r * c, 1), stride) for (r, c), stride in zip(shapes, strides, strict=True)]
             return np.concatenate(corners).astype(np.float32), np.concatenate(widths).astype(np.float32)
-    raise ValueError(f"{count} cells do not fit an input of {size[0]} x {size[1]} with strides 8, 16 and 32")
+    return None

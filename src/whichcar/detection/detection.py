@@ -77,24 +77,27 @@ def find_detector(name: str | None = None) -> Source:
     raise DetectorError(f"detector {name!r}: no such name; {advice}; or give a file, PATH.onnx")
 
 
-def load_detector(name: str | None = None, threads: int | None = None) -> Detector:
+def load_detector(name: str | None = None, threads: int | None = None, family: str | None = None) -> Detector:
     """Return a detector, ready to be asked.
 
     Args:
         name: as for `find_detector`.
         threads: processors one call may use (default: all).
+        family: of `FAMILIES`, for an ONNX file whose outputs do not tell it.
 
     Raises:
         DetectorError: unknown, not to be fetched, no detector, or detectron2 is not installed.
     """
     source = find_detector(name)
     if source.file is None:
+        if family is not None:
+            raise DetectorError(f"detector {source.name}: is no ONNX file; leave --family {family} out")
         from whichcar.detection.detectron import DetectronDetector
 
         return DetectronDetector()
     from whichcar.detection.onnx import OnnxDetector
 
-    return OnnxDetector(source.file, source.name, threads)
+    return OnnxDetector(source.file, source.name, threads, family)
 
 
 def main_vehicle(

@@ -1,243 +1,245 @@
-"""Detectors as ONNX files, run by ONNX Runtime: what goes in, which decoder reads what comes out."""
+"""Detectors as ONNX files, run by ONNX Runtime: what goes in, and how what comes out is read."""
 
 from __future__ import annotations
 
+import ast
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
-from whichcar.detection.coco import names_of
-from whichcar.detection.decoders import Decoded, decode_end_to_end, decode_grid, decode_queries
-from whichcar.errors import DetectorError
+from whichcar.detection.coco import NAMES, names_of
+from whichcar.detection.decoders import Decoded
+from whichcar.detection.families import FAMILIES, Family, projects
+from whichcar.detection.inputs import Input, inputs_of
+from whichcar.detection.onnx_errors import reason_of, unusable
+from whichcar.detection.outputs import read_outputs
+from whichcar.detection.probe import Outputs, Probe, Reading
+from whichcar.errors import DetectorError, ImageError
 from whichcar.records import Box, Detection
 
 if TYPE_CHECKING:
     import onnxruntime
 
 Picture = npt.NDArray[np.uint8]
-Outputs = dict[str, npt.NDArray[Any]]
-SIDE = 640  # of the input, where the file leaves it open
-_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
-_GREY = 114  # what YOLOX was trained to see beside the picture
-# Of the ImageNet pictures that RF-DETR's backbone was trained on.
-_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_COCO_NUMBERS = 91
-
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """How one family is fed and read.
-
-    `letterbox`: the picture keeps its aspect, in the upper left corner, and grey fills the rest; else it is squeezed.
-    `bgr`: channels from blue to red, and values 0..255; else from red to blue, and 0..1. `standardised`: mean and
-    deviation of ImageNet are taken out. `decode` takes one picture's outputs, the input's (height, width) and a score.
-    """
-
-    name: str
-    letterbox: bool
-    bgr: bool
-    standardised: bool
-    classes: tuple[str, ...]
-    decode: Callable[[Outputs, tuple[int, int], float], Decoded]
+_BEYOND = 3  # times the input's side: a box that reaches so far is none
 
 
 class OnnxDetector:
     """A detector in an ONNX file; may be asked from several threads at once.
 
     Args:
-        path: the file. Its family is told from its outputs (`family_of`).
+        path: the file.
         name: what to call it (default: the file's name).
         threads: processors one call may use (default: all); several callers do best with one each.
+        family: of `FAMILIES`; default: recognised from what the file gives for two images that show nothing.
+
+    `read_as` says in words how images are fed and outputs read.
 
     Raises:
-        DetectorError: the file is missing, is no ONNX model, or of no family that is known here.
+        DetectorError: the file is missing, is no ONNX model, of no family that is known here, or of several.
     """
 
-    def __init__(self, path: Path, name: str = "", threads: int | None = None) -> None:
-        """Load the file."""
-        self.name = name or path.name
-        self.path = path
-        self._session = _session(path, threads or len(os.sched_getaffinity(0)))
-        feeds = self._session.get_inputs()
-        images = feeds[0]
-        if len(images.shape) != 4 or images.shape[1] != 3 or images.type not in _TYPES:
-            raise DetectorError(
-                f"{path}: its input {images.name} is {images.type} {images.shape}; a detector takes float pictures as "
-                "(pictures, 3, height, width)"
-            )
-        self._images, self._dtype = images.name, _TYPES[images.type]
-        self._sizes = (
-            feeds[1].name if len(feeds) > 1 else None
-        )  # orig_target_sizes of RT-DETR's and D-FINE's own export
-        self.size: tuple[int, int] = (_or(images.shape[2], SIDE), _or(images.shape[3], SIDE))
-        self._batch = images.shape[0] if isinstance(images.shape[0], int) else None
-        self.family = self._tell_family()
+    def __init__(self, path: str | Path, name: str = "", threads: int | None = None, family: str | None = None) -> None:
+        """Load the file and run it on two images."""
+        self.path = Path(path)
+        self.name = name or self.path.name
+        self._session = _session(self.path, threads or len(os.sched_getaffinity(0)))
+        self._outputs = [output.name for output in self._session.get_outputs()]
+        self._input, probe = self._probed()
+        reading = self._reading(probe)
+        self.family = self._family(reading, family)
+        self._decode = reading.decoders[self.family.name]
+        self.classes: tuple[str, ...] = reading.classes or names_of(self.family.classes) or ()
+        self.read_as = {
+            "family": self.family.name,
+            "input": f"{self._input.size[1]} x {self._input.size[0]}, "
+            f"{self._input.dtype.__name__}, channels {'first' if self._input.axis == 1 else 'last'}, "
+            f"{self.family.describe()}",
+            "outputs": reading.what,
+            "classes": str(len(self.classes)),
+        }
+        try:
+            for one in probe.outputs:
+                self._decoded(one, 0.5)
+        except ImageError as error:
+            raise DetectorError(f"{self.path}: {error}, though the image is blank; export it again") from error
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the input."""
+        return self._input.size
 
     def detect(self, images: Sequence[Picture], score: float = 0.5) -> list[list[Detection]]:
-        """Return what is seen in each picture above `score` (0..1), surest first.
+        """Return what is seen in each image above `score`, most confident first.
 
         Args:
             images: each (height, width, 3) uint8, RGB, upright; sizes may differ.
             score: objects at or below it are left out.
+
+        Raises:
+            ImageError: the detector gives a box that cannot be, such as one that is not a number, for one of them.
+            DetectorError: it cannot be run, or gives what its family does not.
         """
-        step = self._batch or len(images)
+        step = self._step or len(images)
         answers: list[list[Detection]] = []
         for start in range(0, len(images), max(1, step)):
             some = images[start : start + step]
-            outputs = self._run(np.stack([self._prepared(image) for image in some]))
-            for place, image in enumerate(some):
-                mine = {name: values[place] for name, values in outputs.items()}
-                answers.append(self._placed(self.family.decode(mine, self.size, score), image))
+            fed = np.stack([self.family.fed(image, self.size, self._input.dtype) for image in some])
+            try:
+                outputs = self._run(self._input, fed)
+            except Exception as error:  # ONNX Runtime raises errors of many kinds
+                raise DetectorError(f"{self.path}: failed on an image: {reason_of(error)}") from error
+            for one, image in zip(self._each(outputs, len(some)), some, strict=True):
+                answers.append(self._placed(self._decoded(one, score), image))
         return answers
 
-    def _prepared(self, image: Picture) -> npt.NDArray[Any]:
-        """Return one picture as the network takes it: (3, height, width)."""
-        height, width = self.size
-        if self.family.letterbox:
-            scale = self._scale(image)
-            inner = (max(1, int(image.shape[1] * scale)), max(1, int(image.shape[0] * scale)))
-        else:
-            inner = (width, height)
-        small = np.asarray(Image.fromarray(image).resize(inner, Image.Resampling.BILINEAR))
-        ready = np.full((3, height, width), _GREY, np.float32)
-        ready[:, : inner[1], : inner[0]] = small[:, :, :: -1 if self.family.bgr else 1].transpose(2, 0, 1)
-        if not self.family.bgr:
-            ready /= 255
-        if self.family.standardised:
-            ready -= np.array(_MEAN, np.float32)[:, None, None]
-            ready /= np.array(_DEVIATION, np.float32)[:, None, None]
-        return ready.astype(self._dtype, copy=False)
-
-    def _run(self, batch: npt.NDArray[Any]) -> Outputs:
+    def _run(self, into: Input, batch: npt.NDArray[Any]) -> Outputs:
+        """Run the network on (images, height, width, 3)."""
         count = len(batch)
-        if self._batch and count < self._batch:
-            batch = np.concatenate([batch, np.repeat(batch[-1:], self._batch - count, axis=0)])
-        feed = {self._images: batch}
-        if self._sizes:  # asked for boxes in pixels of the input, it answers as the other families do
-            feed[self._sizes] = np.tile(np.array([self.size[1], self.size[0]], np.int64), (len(batch), 1))
-        names = [output.name for output in self._session.get_outputs()]
-        return dict(zip(names, self._session.run(names, feed), strict=True))
+        if into.batch and count < into.batch:
+            batch = np.concatenate([batch, np.repeat(batch[-1:], into.batch - count, axis=0)])
+        feed = {into.name: np.ascontiguousarray(batch.transpose(0, 3, 1, 2)) if into.axis == 1 else batch}
+        if into.sizes:  # asked for boxes in pixels of the input, it answers as the other families do
+            name, dtype = into.sizes
+            feed[name] = np.tile(np.array([into.size[1], into.size[0]], dtype), (len(batch), 1))
+        return dict(zip(self._outputs, self._session.run(self._outputs, feed), strict=True))
+
+    def _each(self, outputs: Outputs, count: int) -> list[Outputs]:
+        """Return the outputs of each of `count` images, without those that are more than rows and columns (masks)."""
+        named = {name.partition(":")[0]: values for name, values in outputs.items()}
+        if self._batched:
+            return [
+                {name: values[place] for name, values in named.items() if 1 <= values.ndim <= 3 and len(values) > place}
+                for place in range(count)
+            ]
+        return [{name: values for name, values in named.items() if values.ndim <= 2}]
+
+    def _decoded(self, outputs: Outputs, score: float) -> Decoded:
+        """Return what an image's outputs say.
+
+        Raises:
+            ImageError: a value that is not a number, or a box whose sides are the wrong way round or beyond the input.
+        """
+        if _any_nan(outputs):
+            raise ImageError(f"{self.name} gives values for it that are not numbers")
+        try:
+            found = self._decode(outputs, self.size, score)
+        except ValueError as error:
+            raise DetectorError(f"{self.path}: {error}; its family may be another: --family") from error
+        if len(found.classes) and found.classes.max() >= len(self.classes):
+            raise DetectorError(
+                f"{self.path}: gave class {found.classes.max()}, but its classes are counted 0 to "
+                f"{len(self.classes) - 1} as {self.family.name} counts them; its family may be another: --family"
+            )
+        boxes = found.boxes
+        if len(boxes) and (
+            (boxes[:, 2:] < boxes[:, :2]).any() or not (np.abs(boxes) <= _BEYOND * max(self.size)).all()
+        ):
+            raise ImageError(f"{self.name} gives a box for it that cannot be")
+        return found
 
     def _placed(self, decoded: Decoded, image: Picture) -> list[Detection]:
-        """Bring boxes from pixels of the input to whole pixels of the picture, inside of it."""
+        """Bring boxes from pixels of the input to whole pixels of the image, inside of it."""
         height, width = image.shape[:2]
-        if self.family.letterbox:
-            scales = np.full(4, 1 / self._scale(image))
-        else:
-            scales = np.array([width / self.size[1], height / self.size[0]] * 2)
+        scales = 1 / np.array(self.family.scale(image, self.size) * 2)
         boxes = np.clip(np.rint(decoded.boxes * scales), 0, [width, height] * 2).astype(int)
         found = []
         for row in np.argsort(-decoded.scores, kind="stable"):
-            if decoded.classes[row] >= len(self.family.classes):
-                raise DetectorError(
-                    f"{self.path}: gave class {decoded.classes[row]}, but classes are counted 0 to "
-                    f"{len(self.family.classes) - 1} here; export it with the 80 classes of COCO in order"
-                )
-            label, box = self.family.classes[decoded.classes[row]], Box(*(int(side) for side in boxes[row]))
+            label, box = self.classes[decoded.classes[row]], Box(*(int(side) for side in boxes[row]))
             if label and box.width > 0 and box.height > 0:
-                found.append(Detection(label, float(decoded.scores[row]), box))
+                found.append(Detection(label, min(1.0, float(decoded.scores[row])), box))
         return found
 
-    def _scale(self, image: Picture) -> float:
-        height, width = image.shape[:2]
-        return min(self.size[0] / int(height), self.size[1] / int(width))
+    def _probed(self) -> tuple[Input, Probe]:
+        """Run a blank image and noise through the network, since files often leave the shapes of outputs open."""
+        names, task = _listed_classes(self._session.get_modelmeta().custom_metadata_map)
+        if task not in ("", "detect"):
+            raise DetectorError(f"{self.path}: is for the task `{task}`, not `detect`; give a detector")
+        failures: list[Exception] = []
+        for into in inputs_of(self._session.get_inputs(), self.path):
+            noise = np.random.default_rng(0).random((1, *into.size, 3)) * (255 if into.dtype is np.uint8 else 1)
+            images = np.concatenate([np.zeros_like(noise), noise]).astype(into.dtype)
+            # A file may say that it takes any number of images, and take one, or answer for one.
+            for step in (2, 1) if into.batch is None else (1,):
+                try:
+                    runs = [self._run(into, images[start : start + step]) for start in range(0, 2, step)]
+                except Exception as error:  # ONNX Runtime raises errors of many kinds
+                    failures.append(error)
+                    continue
+                tables = [values for run in runs for values in run.values() if values.ndim == 3]
+                if step == 2 and (not tables or any(len(values) != step for values in tables)):
+                    continue
+                self._batched = bool(tables)
+                self._step = 1 if not tables else into.batch or (None if step == 2 else 1)
+                outputs = [one for run in runs for one in self._each(run, step)]
+                return into, Probe(outputs, self._batched, into.size, names, into.sizes is not None)
+        raise DetectorError(f"{self.path}: cannot be run: {reason_of(failures[0])}") from failures[0]
 
-    def _tell_family(self) -> Family:
-        """Run a grey picture through the network, since files often leave the shapes of outputs open."""
-        grey = np.zeros((self._batch or 1, 3, *self.size), self._dtype)
+    def _reading(self, probe: Probe) -> Reading:
+        listed = ", ".join(f"{name} {values.shape}" for name, values in probe.first.items())
+        gives = f"for one image it gives {listed}"
+        if any(_any_nan(one) for one in probe.outputs):
+            raise DetectorError(f"{self.path}: gives values that are not numbers; {gives}; export it again")
+        if probe.names and not set(probe.names) & set(NAMES):
+            raise DetectorError(f"{self.path}: its classes are {', '.join(probe.names[:5])}, none of COCO's")
         try:
-            outputs = self._run(grey)
-        except Exception as error:  # ONNX Runtime raises errors of many kinds
-            raise DetectorError(
-                f"{self.path}: cannot be run on pictures of {self.size} ({_first_line(error)})"
-            ) from error
-        first = {name: values[0] for name, values in outputs.items()}
-        family = family_of(first, self.path)
-        try:
-            family.decode(first, self.size, 0.5)
+            reading = read_outputs(probe)
         except ValueError as error:
-            raise DetectorError(f"{self.path}: is no detector that is known here ({error})") from error
-        return family
+            raise DetectorError(f"{self.path}: {error}; {gives}") from error
+        if reading is None:
+            raise DetectorError(
+                f"{self.path}: no detector of COCO's classes that is known here; {gives}; known are {projects()}"
+            )
+        return reading
+
+    def _family(self, reading: Reading, family: str | None) -> Family:
+        """Return the family asked for, or the only one that fits."""
+        if family is not None and family not in reading.decoders:
+            fitting = " or ".join(reading.decoders)
+            raise DetectorError(f"{self.path}: gives {reading.what}, as {fitting} does; it is not of family {family}")
+        likely = [family] if family is not None else list(reading.likely or reading.decoders)
+        if len(likely) > 1:
+            differ = "; ".join(
+                f"{name}: {FAMILIES[name].describe()}, {FAMILIES[name].classes} classes" for name in likely
+            )
+            raise DetectorError(
+                f"{self.path}: gives {reading.what}, as several families do ({differ}); "
+                f"say where it comes from: {' or '.join(f'--family {name}' for name in likely)}"
+            )
+        return FAMILIES[likely[0]]
 
 
-def family_of(outputs: Outputs, path: Path) -> Family:
-    """Tell from one picture's outputs how a detector is to be fed and read.
-
-    - one output (cells, 85): a raw grid, as YOLOX gives it;
-    - (queries, 4) and (queries, 80 or 91) of decimals: boxes and logits, as RT-DETR, D-FINE (80) and RF-DETR (91) give
-      them; those with 91 classes are fed standardised pictures;
-    - (n, 4), scores (n,) and labels (n,), or (n, 5) and labels (n,): end to end; labels count the 80 classes from 0.
-
-    Raises:
-        DetectorError: none of these, or not the classes of COCO.
-    """
-    shapes = {name: values.shape for name, values in outputs.items()}
-    flat = {name for name, shape in shapes.items() if len(shape) == 1}
-    wide = {name: shape[1] for name, shape in shapes.items() if len(shape) == 2}
-    if len(wide) == 1 and not flat:
-        ((name, columns),) = wide.items()
-        if classes := names_of(columns - 5):
-            return Family("grid", True, True, False, classes, lambda o, size, score: decode_grid(o[name], size, score))
-    if len(wide) == 2 and not flat and 4 in wide.values():
-        boxes = next(name for name, columns in wide.items() if columns == 4)
-        logits = next(name for name in wide if name != boxes)
-        if classes := names_of(wide[logits]):
-            return Family(
-                "queries", False, False, len(classes) == _COCO_NUMBERS, classes,
-                lambda o, size, score: decode_queries(o[logits], o[boxes], size, score),
-            )  # fmt: skip
-    if len(wide) == 1 and flat and (read := _end_to_end(outputs, wide, flat)):
-        return Family("end to end", False, False, False, names_of(80) or (), read)
-    listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-    raise DetectorError(
-        f"{path}: no detector of COCO's classes that is known here; for one picture it gives {listed}; known are YOLOX "
-        "(cells, 85), RT-DETR, D-FINE and RF-DETR (boxes and logits), and end-to-end ones (boxes, scores, labels)"
-    )
+def _listed_classes(metadata: dict[str, str]) -> tuple[tuple[str, ...] | None, str]:
+    """Return the class names and the task that Ultralytics writes into its files; None and "" where there are none."""
+    try:
+        names = ast.literal_eval(metadata.get("names", ""))
+        return tuple(str(names[number]) for number in range(len(names))), metadata.get("task", "")
+    except (ValueError, SyntaxError, KeyError, TypeError):
+        return None, metadata.get("task", "")
 
 
-def _end_to_end(
-    outputs: Outputs, wide: dict[str, int], flat: set[str]
-) -> Callable[[Outputs, tuple[int, int], float], Decoded] | None:
-    boxes, columns = next(iter(wide.items()))
-    labels = next((name for name in flat if np.issubdtype(outputs[name].dtype, np.integer)), None)
-    scores = next((name for name in flat if name != labels), None)
-    if labels and scores and columns == 4:
-        return lambda o, _, score: decode_end_to_end(o[boxes], o[scores], o[labels], score)
-    if labels and not scores and columns == 5:
-        return lambda o, _, score: decode_end_to_end(o[boxes][:, :4], o[boxes][:, 4], o[labels], score)
-    return None
+def _any_nan(outputs: Outputs) -> bool:
+    return any(np.isnan(values).any() for values in outputs.values() if np.issubdtype(values.dtype, np.floating))
 
 
 def _session(path: Path, threads: int) -> onnxruntime.InferenceSession:
     import onnxruntime
 
-    if not path.is_file():
-        raise DetectorError(f"{path}: no such detector file; give an .onnx file")
+    if said := unusable(path):
+        raise DetectorError(f"{path}: {said}")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    # Waiting threads would take the processors from those that decode pictures.
+    # Waiting threads would take the processors from those that decode images.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     usable = ("CUDAExecutionProvider", "CPUExecutionProvider")
     providers = [name for name in usable if name in onnxruntime.get_available_providers()]
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # ONNX Runtime raises errors of many kinds
-        raise DetectorError(
-            f"{path}: cannot be loaded as an ONNX model ({_first_line(error)}); fetch it again"
-        ) from error
-
-
-def _or(side: int | str | None, open_one: int) -> int:
-    return side if isinstance(side, int) else open_one
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)[:200]
+        raise DetectorError(f"{path}: cannot be loaded: {reason_of(error)}") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import http.client
-import json
+import os
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
@@ -12,8 +12,9 @@ from typing import IO
 
 from whichcar.data.packed import cache_root
 from whichcar.errors import DetectorError
-from whichcar.files import replaced, sha256, write_json
+from whichcar.files import read_json, replaced, sha256, write_json
 from whichcar.progress import Bar
+from whichcar.text import shell_command
 
 DEFAULT = "dfine-n"
 FILE_VARIABLE = "WHICHCAR_DETECTOR"
@@ -29,8 +30,8 @@ class Entry:
     """A detector that can be fetched.
 
     `side` is that of its square input in pixels; `average_precision` is on COCO val2017 as its makers report it;
-    `sha256` is known where the publisher states it, else None: then the first download is recorded, and later ones must
-    be the same.
+    `sha256` is known where the publisher states it, else None: then that of the first time is recorded, and later ones
+    must be the same. It is compared after fetching and each time the file is used.
     """
 
     name: str
@@ -70,7 +71,7 @@ def entry_of(name: str) -> Entry | None:
 
 
 def file_of(entry: Entry, folder: Path | None = None) -> Path:
-    """Return the detector's file, fetching it the first time.
+    """Return the detector's file, fetching it the first time; one that is there is compared with its checksum.
 
     Args:
         entry: one of `ENTRIES`.
@@ -81,18 +82,27 @@ def file_of(entry: Entry, folder: Path | None = None) -> Path:
     """
     folder = folder or cache_root() / "models"
     path = folder / f"{entry.name}.onnx"
-    if path.is_file():
-        return path
+    try:
+        if path.is_file():
+            _check(entry, sha256(path), folder, f"{path} is not the file that was fetched", _again(path))
+            return path
+    except OSError as error:
+        raise DetectorError(f"detector {entry.name}: {path} cannot be read ({error.strerror or error})") from error
+    advice = f"try again, or give a file you trust with --detector PATH.onnx or {FILE_VARIABLE}=PATH.onnx"
     try:
         with replaced(path) as beside:
             digest = _download(entry, beside)
-            _check(entry, digest, folder)
+            _check(entry, digest, folder, f"{entry.url} is not the file it should be", advice)
     except (OSError, http.client.HTTPException) as error:  # urllib's own errors are OSErrors
         raise DetectorError(
             f"detector {entry.name}: {entry.url} cannot be fetched ({_reason(error)}); fetch it elsewhere and give the "
             f"file with --detector PATH.onnx or {FILE_VARIABLE}=PATH.onnx"
         ) from error
     return path
+
+
+def _again(path: Path) -> str:
+    return f"it is damaged or was replaced: remove it, and it is fetched again: {shell_command(['rm', path])}"
 
 
 def _download(entry: Entry, target: Path) -> str:
@@ -113,17 +123,16 @@ def _copy(source: IO[bytes], target: IO[bytes], label: str, size: int) -> None:
             bar.update(len(block) // 1000)
 
 
-def _check(entry: Entry, digest: str, folder: Path) -> None:
-    """Compare with the known checksum, or with that of the first download, which is recorded."""
+def _check(entry: Entry, digest: str, folder: Path, wrong: str, advice: str) -> None:
+    """Compare with the known checksum, or with that of the first time, which is recorded."""
     record = folder / CHECKSUMS
-    seen: dict[str, str] = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+    seen = read_json(record) if record.is_file() else {}
     known = entry.sha256 or seen.get(entry.url)
     if known not in (None, digest):
         raise DetectorError(
-            f"detector {entry.name}: {entry.url} is not the file it should be (SHA-256 {digest[:16]}..., expected "
-            f"{known[:16]}...); try again, or give a file you trust with --detector PATH.onnx"
+            f"detector {entry.name}: {wrong} (SHA-256 {digest[:16]}..., expected {str(known)[:16]}...); {advice}"
         )
-    if entry.sha256 is None and known is None:
+    if known is None and os.access(folder, os.W_OK):  # a folder of others may hold files that were put there
         write_json(record, seen | {entry.url: digest})
 
 

@@ -51,11 +51,14 @@ class Framing:
         if crop:
             before = trained or {"settings": {}, "detector": {"name": "", "sha256": None}}
             found = find_detector(detector or _still_there(before["settings"].get("detector")))
-            settings = crop_settings(**before["settings"] | {"detector": str(found.file or found.name)})
+            now = {"name": found.name, "sha256": found.sha256}
+            given: dict[str, str | None] = {"detector": str(found.file or found.name)}
+            if before["detector"]["sha256"] != now["sha256"]:
+                given["family"] = None  # it was said of another file
+            settings = crop_settings(**before["settings"] | given)
             cutter = Cutter(settings, threads=1)
             _ = cutter.detector  # what is wrong with it shows now, not in the middle of the work
             self.cut = cutter.cropped
-            now = {"name": found.name, "sha256": found.sha256}
             self.cut_as = {"settings": settings.model_dump(mode="json", exclude={"detector"}), "detector": now}
             if before["detector"]["sha256"] not in (None, now["sha256"]):
                 log.warning(
