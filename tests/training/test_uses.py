@@ -49,7 +49,15 @@ def test_counts_of_earlier_results_are_kept_when_these_are_about_to_be_deleted(t
 
 def test_nothing_to_keep_leaves_no_file(tmp_path: Path) -> None:
     keep_uses(tmp_path)
-    assert not (tmp_path / NAME).exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_result_that_is_about_to_be_deleted_is_no_obstacle(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "result.json").write_text("{")
+    keep_uses(tmp_path)
+    assert "result.json: damaged" in caplog.text
 
 
 @pytest.mark.parametrize(

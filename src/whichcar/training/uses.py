@@ -7,12 +7,14 @@ replaced and when the experiment is trained again.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
 from whichcar.errors import DataError
 from whichcar.files import locked, read_json, write_json
 
+log = logging.getLogger(__name__)
 NAME = "test_uses.json"
 _FIX = "the count of evaluations is in it: restore it, or delete it to count again from the results that are there"
 
@@ -55,10 +57,16 @@ def read_uses(home: Path) -> dict[str, Any]:
 
 
 def keep_uses(home: Path) -> None:
-    """Write down the counts that are only in results so far, before these are deleted."""
-    with locked(home / f".{NAME}.lock", wait=True):
-        if not (home / NAME).exists() and (counts := _earlier(home)):
-            write_json(home / NAME, counts)
+    """Write down the counts that are only in results so far, before these are deleted; damaged results have none."""
+    try:
+        counts = {} if (home / NAME).exists() else _earlier(home)
+    except DataError as error:
+        log.warning("%s", error)
+        return
+    if counts:
+        with locked(home / f".{NAME}.lock", wait=True):
+            if not (home / NAME).exists():
+                write_json(home / NAME, counts)
 
 
 def _earlier(home: Path) -> dict[str, Any]:
