@@ -80,3 +80,10 @@ def test_only_training_and_above_know_the_frameworks() -> None:
         if here not in MAY_BE_HEAVY and path.name != "detectron.py":  # the adapter to a detector that needs torch
             names = {name.split(".")[0] for name in imported(ast.parse(path.read_text(encoding="utf-8")))}
             assert not names & HEAVY, path
+
+
+def test_files_of_json_are_read_in_one_place() -> None:
+    # What these read is no file of ours: messages between processes, or text inside a checkpoint, state or table.
+    others = {"cluster.py", "cluster_link.py", "study.py", "state.py", "checkpoint.py", "parquet.py"}
+    reading = {path.name for path in ROOT.rglob("*.py") if "json.load" in path.read_text(encoding="utf-8")}
+    assert reading == {"files.py", *others}

@@ -163,19 +163,18 @@ def _train(experiment: Path, say: Say) -> None:
 def _evaluate(experiment: Path, say: Say) -> tuple[Mapping[str, Any], Path]:
     """Return the content of result.json and the folder it lies in."""
     from whichcar.evaluation.evaluate import evaluate
-    from whichcar.evaluation.result import result_file
+    from whichcar.evaluation.result import read_result, result_file
+    from whichcar.training.checkpoint import find_checkpoint
 
     say("4/4  measuring it on pictures it has never seen")
-    best = files.read_json(experiment / "best.json")["checkpoint"]
-    known = result_file(experiment)
-    if known.exists() and files.read_json(known)["checkpoint"] == {
-        "file": best,
-        "blake2b": files.checksum(experiment / best),
-    }:
-        say("     measured before")
-        return files.read_json(known), known.parent
-    result = evaluate(experiment)
-    return result.as_json(), result.folder
+    best, known = find_checkpoint(experiment), result_file(experiment)
+    if known.exists():
+        result = read_result(experiment)
+        if result["checkpoint"] == {"file": best.name, "blake2b": files.checksum(best)}:
+            say("     measured before")
+            return result, known.parent
+    evaluated = evaluate(experiment)
+    return evaluated.as_json(), evaluated.folder
 
 
 def _next(into: Path, experiment: Path) -> list[str]:

@@ -56,7 +56,8 @@ def read_json(
 
     Args:
         path: the file.
-        keys: what must be in it, with the kind of each; `a.b` is `b` in `a`. A whole number counts as a float.
+        keys: what must be in it, with the kind of each; `a.b` is `b` in `a`, and `a?` may be missing. A whole number
+            counts as a float.
         fix: what the user can do where the file is damaged; it ends the message.
 
     Raises:
@@ -71,12 +72,14 @@ def read_json(
     if not isinstance(content, dict):
         raise DataError(f"{path}: damaged, holds {_kind(type(content))} instead of an object; {fix}")
     for key, kind in (keys or {}).items():
-        value = _inner(content, key)
+        value = _inner(content, key.rstrip("?"))
+        if value is None and key.endswith("?"):
+            continue
         if not isinstance(value, (int, float) if kind is float else kind) or (
             isinstance(value, bool) and kind is not bool
         ):
             found = "is missing" if value is None else f"is {_kind(type(value))} instead of {_kind(kind)}"
-            raise DataError(f"{path}: damaged, `{key}` {found}; {fix}")
+            raise DataError(f"{path}: damaged, `{key.rstrip('?')}` {found}; {fix}")
     return content
 
 

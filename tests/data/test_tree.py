@@ -145,7 +145,7 @@ def test_trees_that_cannot_be_trained_on_are_named(tmp_path: Path) -> None:
     flat(tmp_path / "both" / "test", {"a": 2, "c": 1, "d": 1})
     assert "class 'c', 'd' is not in train" in refused(tmp_path / "both")
     (tmp_path / "both" / "split.json").write_text("{")
-    assert "cannot be read" in refused(tmp_path / "both")
+    assert "split.json: damaged" in refused(tmp_path / "both")
     (tmp_path / "both" / "split.json").write_text('{"seed": 1}')
     assert "not as `whichcar split` writes it" in refused(tmp_path / "both")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from random import Random
 
@@ -86,7 +85,7 @@ def draw_picture(vehicle: Vehicle, size: tuple[int, int], rng: Random) -> Image.
 def _same_as_before(output: Path, asked: dict[str, object]) -> None:
     record = output / "drawn.json"
     if record.exists():
-        before = json.loads(record.read_text(encoding="utf-8"))
+        before = files.read_json(record, fix="delete the folder to draw anew")
         if before != asked:
             raise DataError(f"{output}: was drawn with {before}, not {asked}; delete it or name another folder")
     elif (output / "car_dataset_labels.csv").exists():

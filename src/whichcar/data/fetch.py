@@ -7,7 +7,6 @@ them there and downloads nothing.
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import shlex
 import shutil
@@ -41,6 +40,9 @@ NAMED: dict[str, tuple[tuple[str, ...], ...]] = {
         ),
     )
 }
+# What a manifest holds, and each entry of its `files`.
+_KEYS = {"sources": list, "finished": bool, "files": list, "pictures": int, "labels": int, "kind": str}
+_FILE_KEYS = {"path", "source", "size", "sha256"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,13 +138,10 @@ class _Stage:
         """Return what an earlier run wrote down."""
         if not self.manifest.is_file():
             return None
-        try:
-            known: dict[str, Any] = json.loads(self.manifest.read_text(encoding="utf-8"))
-            _ = known["sources"], known["finished"], known["files"], known["pictures"], known["labels"], known["kind"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(
-                f"{self.manifest}: is not what `whichcar fetch` wrote; remove it and run it again"
-            ) from error
+        fix = "remove it and run the same command again"
+        known = files.read_json(self.manifest, _KEYS, fix)
+        if not all(isinstance(one, dict) and one.keys() >= _FILE_KEYS for one in known["files"]):
+            raise DataError(f"{self.manifest}: damaged, an entry of `files` is incomplete; {fix}")
         return known
 
     def _finished(self, known: dict[str, Any]) -> Fetched | None:

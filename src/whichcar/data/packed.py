@@ -25,7 +25,7 @@ from numpy.lib import format as npy
 
 from whichcar.data.images import read_resized
 from whichcar.errors import DataError, ImageError
-from whichcar.files import checksum, write_json
+from whichcar.files import checksum, read_json, write_json
 from whichcar.progress import track
 from whichcar.records import Skipped
 
@@ -90,7 +90,7 @@ class PackedImages(StoredRows):
     """
 
     def __init__(self, folder: Path, paths: Sequence[Path]) -> None:
-        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        index = read_json(folder / INDEX, {"skipped": list}, _clear(folder))
         self.key = folder.name
         self.skipped = [Skipped(paths[row], f"{paths[row]}: {reason}") for row, reason in index["skipped"]]
         super().__init__(folder / PICTURES)
@@ -144,12 +144,16 @@ def list_caches(root: Path | None = None) -> list[CacheInfo]:
     for index in (root or cache_root()).glob(f"*/{INDEX}"):
         if not _KEY.fullmatch(index.parent.name):
             continue
-        content = json.loads(index.read_text(encoding="utf-8"))
         folder = index.parent
+        content = read_json(index, {"size": list, "images": int, "created": float}, _clear(folder))
         size = sum(file.stat().st_size for file in folder.iterdir())
         height, width = content["size"]
         found.append(CacheInfo(folder.name, folder, content["images"], (height, width), size, content["created"]))
     return sorted(found, key=lambda info: info.created)
+
+
+def _clear(folder: Path) -> str:
+    return f"remove it with: whichcar cache clear {folder.name}"
 
 
 def clear_caches(key: str | None = None, root: Path | None = None) -> int:

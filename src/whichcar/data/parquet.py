@@ -112,8 +112,11 @@ def _columns(table: Path, schema: Any) -> tuple[str, str, list[str]]:  # noqa: A
     if image is None or label is None:
         lacking = "pictures" if image is None else f"labels ({', '.join(_LABEL_COLUMNS)})"
         raise DataError(f"{table}: no column of {lacking}; it has {', '.join(kinds)}")
-    features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
-    return image, label, list(features.get(label, {}).get("names", []))
+    try:
+        features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
+        return image, label, list(features.get(label, {}).get("names", []))
+    except (ValueError, AttributeError, TypeError) as error:
+        raise DataError(f"{table}: the names of its classes cannot be read ({error}); download it again") from error
 
 
 def _name(label: int | str, names: list[str]) -> str:

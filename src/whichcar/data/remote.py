@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 import re
@@ -18,7 +17,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 from whichcar import files
 from whichcar.errors import DataError, MissingExtraError
-from whichcar.files import is_disk_full, write_json
+from whichcar.files import is_disk_full, read_json, write_json
 from whichcar.progress import Bar
 
 log = logging.getLogger(__name__)
@@ -150,10 +149,8 @@ def _there_already(remote: _Remote, target: Path) -> Downloaded | None:
     if not target.is_file() or not beside.is_file():
         return None
     try:
-        if json.loads(beside.read_text(encoding="utf-8")) != remote.marks():
+        if _marks_in(beside) != remote.marks():
             return None
-    except ValueError:
-        return None
     except _transport_errors():
         return None  # the download itself will tell what is wrong
     return Downloaded(target, shown(remote.url), target.stat().st_size, files.sha256(target))
@@ -207,10 +204,18 @@ class _Remote:
                 yield block
 
 
+def _marks_in(path: Path) -> dict[str, Any] | None:
+    """Return what an earlier download wrote down; None where nothing readable is there, and it is to be repeated."""
+    try:
+        return read_json(path)
+    except DataError:
+        return None
+
+
 def _append(remote: _Remote, part: Path, name: str) -> None:
     """Write what is missing of a file to `part`; what belongs to another version of it is thrown away."""
     marks, beside = remote.marks(), _mark_of(part)
-    if part.is_file() and (not beside.is_file() or json.loads(beside.read_text(encoding="utf-8")) != marks):
+    if part.is_file() and _marks_in(beside) != marks:
         log.warning("%s: changed since its download began; beginning anew", shown(remote.url))
         part.unlink()
     write_json(beside, marks)

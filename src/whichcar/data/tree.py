@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,16 +70,14 @@ def read_tree(directory: Path, validation: float, seed: int) -> Tree:
 
 def load_record(root: Path) -> dict[str, Any] | None:
     """Return what split.json holds, or None where there is none."""
-    path = root / RECORD
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    path, fix = root / RECORD, "delete it to divide anew"
+    if not path.exists():
         return None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); delete it to divide anew") from error
-    wanted = {"finished": bool, "validation_share": float | None, "classes": dict, "validation": list}
-    if not isinstance(record, dict) or any(not isinstance(record.get(key), kind) for key, kind in wanted.items()):
-        raise DataError(f"{path}: not as `whichcar split` writes it; delete it to divide anew")
+    # The share is null where the label file named the validation images.
+    keys = {"finished": bool, "validation_share?": float, "classes": dict, "validation": list}
+    record = files.read_json(path, keys, fix)
+    if not all(isinstance(name, str) for name in (*record["classes"].values(), *record["validation"])):
+        raise DataError(f"{path}: damaged, names of classes or of validation images are no texts; {fix}")
     return record
 
 
@@ -116,7 +113,7 @@ def _draw(root: Path, classes: Mapping[str, Sequence[str]], validation: float, s
 
 
 def _check_share_agrees(root: Path, record: Mapping[str, Any], validation: float) -> None:
-    recorded = record["validation_share"]
+    recorded = record.get("validation_share")
     if recorded not in (None, validation):
         raise DataError(
             f"{root / RECORD}: {recorded} of train is set aside for validation, but {validation} is asked for; "

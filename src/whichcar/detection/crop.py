@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
-import json
 import logging
 import os
 import threading
@@ -129,7 +128,7 @@ def _content(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content = files.read_json(path, {"finished": bool, "detector": dict})
         CropSettings.model_validate(content["settings"])
         _ = content["finished"], content["detector"]["name"], content["detector"]["sha256"]
     except (ValueError, KeyError, TypeError) as error:

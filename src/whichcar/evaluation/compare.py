@@ -16,12 +16,13 @@ from whichcar.config_file import as_texts
 from whichcar.errors import DataError
 from whichcar.evaluation.compare_sweeps import is_search, searches_table
 from whichcar.evaluation.paired import LEVEL, Paired, paired
-from whichcar.evaluation.result import FILE, result_file
+from whichcar.evaluation.result import FILE, read_result, result_file
 from whichcar.training.uses import read_uses
 
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
 # What shows that a folder is an experiment.
 MARKS = ("config.yml", "resolved.json", FILE)
+_FIX = "leave this experiment out, or train it again"
 # So many settings that differ still fit beside the others as columns.
 COLUMNS = 4
 
@@ -113,23 +114,33 @@ def write_table(readme: Path, folders: Sequence[Path], block: str = "", against:
 
 
 def _read(folder: Path) -> Row:
-    def content(name: str) -> dict[str, Any]:
-        return files.read_json(folder / name) if (folder / name).is_file() else {}
+    def content(name: str, keys: dict[str, type]) -> dict[str, Any]:
+        return files.read_json(folder / name, keys, _FIX) if (folder / name).is_file() else {}
 
-    history: list[dict[str, str]] = []
-    if (folder / "history.csv").is_file():
-        with (folder / "history.csv").open(encoding="utf-8", newline="") as file:
-            history = list(csv.DictReader(file))
-    resolved = content("resolved.json")
+    resolved = content("resolved.json", {"settings?": dict})
     return Row(
         folder=folder,
         name=folder.resolve().name,
-        result=files.read_json(result_file(folder)) if result_file(folder).is_file() else {},
-        history=history,
+        result=read_result(folder) if result_file(folder).is_file() else {},
+        history=_history(folder / "history.csv"),
         settings=resolved.get("settings", resolved),
-        environment=content("environment.json"),
-        best=content("best.json"),
+        environment=content("environment.json", {}),
+        best=content("best.json", {"val_accuracy?": float, "epoch?": int, "image_size?": list}),
     )
+
+
+def _history(path: Path) -> list[dict[str, str]]:
+    """Return the rows of history.csv, with numbers where numbers are read; none where there is no such file."""
+    if not path.is_file():
+        return []
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        for row in rows:
+            _ = int(row["epoch"]), float(row["seconds"]), float(row["images_per_second"])
+    except (OSError, csv.Error, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: damaged, not the rows of epochs that training writes ({error}); {_FIX}") from error
+    return rows
 
 
 def _columns(rows: Sequence[Row]) -> dict[str, list[str]]:

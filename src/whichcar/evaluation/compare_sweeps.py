@@ -58,18 +58,23 @@ def searches_table(folders: Sequence[Path]) -> str:
 
 
 def _read(folder: Path) -> Search:
-    settings = read_json(folder / SETTINGS)
-    with (folder / TABLE).open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    values = [float(row["value"]) for row in rows if row["outcome"] == "complete"]
-    return Search(
-        name=folder.resolve().name,
-        settings=settings,
-        outcomes=Counter(row["outcome"] for row in rows),
-        epochs=sum(int(row["epochs"] or 0) for row in rows),
-        minutes=sum(float(row["seconds"]) for row in rows) / 60,
-        best=(max if settings["maximize"] else min)(values) if values else None,
-    )
+    texts = dict.fromkeys(("metric", "sampler", "pruner", "command"), str)
+    fix = "run the same `whichcar sweep` again, which writes it anew"
+    settings = read_json(folder / SETTINGS, {**texts, "maximize": bool}, fix)
+    try:
+        with (folder / TABLE).open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        values = [float(row["value"]) for row in rows if row["outcome"] == "complete"]
+        return Search(
+            name=folder.resolve().name,
+            settings=settings,
+            outcomes=Counter(row["outcome"] for row in rows),
+            epochs=sum(int(row["epochs"] or 0) for row in rows),
+            minutes=sum(float(row["seconds"]) for row in rows) / 60,
+            best=(max if settings["maximize"] else min)(values) if values else None,
+        )
+    except (OSError, csv.Error, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{folder / TABLE}: damaged, not the rows that a search writes ({error}); {fix}") from error
 
 
 def _line(cells: Sequence[str]) -> str:

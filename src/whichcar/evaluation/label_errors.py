@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -145,7 +144,8 @@ def _settings(experiment: Path) -> dict[str, Any]:
     record = experiment / RESOLVED
     if not record.is_file():
         raise CheckpointError(f"{experiment}: no {RESOLVED}, so how it was trained is not known; give its folder")
-    settings: dict[str, Any] = _without_nulls(json.loads(record.read_text(encoding="utf-8"))["settings"])
+    known = files.read_json(record, {"settings": dict}, "train again, or give another experiment")
+    settings: dict[str, Any] = _without_nulls(known["settings"])
     return settings
 
 

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from whichcar.errors import DataError
-from whichcar.evaluation.result import FILE, result_file
-from whichcar.files import read_json
+from whichcar.evaluation.result import FILE, read_result, result_file
 from whichcar.text import shell_command
 
 FEW = 25  # discordant pictures, below which the chi-squared distribution is too coarse
@@ -89,7 +88,7 @@ def paired(first: Path, second: Path) -> Paired:
         DataError: one has not been evaluated, the two were measured on other pictures, or have none in common that
             could be read.
     """
-    there, here = _result(second), _result(first)
+    there, here = read_result(second), read_result(first)
     if here["data"]["fingerprint"] != there["data"]["fingerprint"]:
         raise DataError(
             f"{first}: measured on other pictures ({_pictures(here)}) than {second} ({_pictures(there)}); "
@@ -104,12 +103,6 @@ def paired(first: Path, second: Path) -> Paired:
         gained=sum(right[path] and not others[path] for path in both),
         lost=sum(others[path] and not right[path] for path in both),
     )
-
-
-def _result(folder: Path) -> dict[str, Any]:
-    if not result_file(folder).is_file():
-        raise DataError(f"{folder}: has not been evaluated; run: {_again(folder)}")
-    return read_json(result_file(folder))
 
 
 def _again(folder: Path) -> str:

@@ -6,18 +6,38 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from whichcar.files import write_json
+from whichcar.errors import DataError
+from whichcar.files import read_json, write_json
 from whichcar.metrics import ClassScore, Confusion, Share
 from whichcar.records import Skipped
-from whichcar.text import as_text
+from whichcar.text import as_text, shell_command
 
 FILE = "result.json"
+# What is read of a result, with its kind.
+_KEYS = {
+    **dict.fromkeys(("command", "time", "checkpoint.file", "data.part", "data.root", "data.fingerprint"), str),
+    **dict.fromkeys(("data.pictures", "data.evaluations", "top_1.right", "top_1.of"), int),
+    **dict.fromkeys(("top_1.value", "top_5.value"), float),
+    **dict.fromkeys(("top_1.interval_95", "image_size", "warnings?"), list),
+}
 
 
 def result_file(experiment: Path) -> Path:
     """Return where an experiment's own result is or will be: for its test split, else for its validation split."""
     own, validation = experiment / FILE, experiment / "evaluations" / "validation" / FILE
     return validation if validation.is_file() and not own.is_file() else own
+
+
+def read_result(experiment: Path) -> dict[str, Any]:
+    """Return the content of an experiment's own result.json.
+
+    Raises:
+        DataError: there is none, or it is damaged.
+    """
+    again = shell_command(["whichcar", "evaluate", experiment])
+    if not result_file(experiment).is_file():
+        raise DataError(f"{experiment}: has not been evaluated; run: {again}")
+    return read_json(result_file(experiment), _KEYS, f"make it again with: {again}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import glob
-import json
 import os
 import platform
 import re
@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from whichcar.config import Experiment
-from whichcar.errors import ConfigError, TrainingError
-from whichcar.files import write_json
+from whichcar.errors import ConfigError, DataError, TrainingError
+from whichcar.files import read_json, write_json
 from whichcar.training.checkpoint import BEST
 from whichcar.training.hardware import Hardware
 from whichcar.training.state import NAME as STATE
@@ -57,7 +57,7 @@ class ExperimentFolder:
         if overwrite:
             self._clear()
         elif record.exists():
-            known = json.loads(record.read_text(encoding="utf-8"))
+            known = self._resolved()
             if known["settings"] != self._settings:
                 difference = first_difference(known["settings"], self._settings)
                 raise TrainingError(
@@ -71,8 +71,7 @@ class ExperimentFolder:
     @property
     def finished(self) -> bool:
         """True when this experiment was trained to its end."""
-        record = self.path / RESOLVED
-        return record.exists() and bool(json.loads(record.read_text(encoding="utf-8"))["finished"])
+        return (self.path / RESOLVED).exists() and bool(self._resolved()["finished"])
 
     def describe(self, hardware: Hardware, about: dict[str, Any], finished: bool) -> None:
         """Write resolved.json, environment.json and, where the config came from elsewhere, config.yml."""
@@ -83,14 +82,17 @@ class ExperimentFolder:
         if not finished:
             write_json(self.path / "environment.json", environment(hardware))
 
+    def _resolved(self) -> dict[str, Any]:
+        filepath = "settings.fit.callbacks.model_checkpoint.filepath"
+        return read_json(self.path / RESOLVED, {"finished": bool, filepath: str}, "start over with --overwrite")
+
     def write_best(self, record: dict[str, Any]) -> None:
         """Name the checkpoint that evaluation uses."""
         write_json(self.path / BEST, record)
 
     def read_best(self) -> dict[str, Any]:
         """Return what best.json holds."""
-        best: dict[str, Any] = json.loads((self.path / BEST).read_text(encoding="utf-8"))
-        return best
+        return read_json(self.path / BEST, {"checkpoint": str}, "start over with --overwrite")
 
     def close(self) -> None:
         """Give the folder back."""
@@ -130,8 +132,9 @@ class ExperimentFolder:
         record = self.path / RESOLVED
         pattern = self.pattern
         if record.exists():
-            settings = json.loads(record.read_text(encoding="utf-8"))["settings"]
-            pattern = Path(settings["fit"]["callbacks"]["model_checkpoint"]["filepath"]).name
+            with contextlib.suppress(DataError):  # damaged: most runs have the same pattern
+                settings = self._resolved()["settings"]
+                pattern = Path(settings["fit"]["callbacks"]["model_checkpoint"]["filepath"]).name
         return list(self.path.glob("*".join(map(glob.escape, re.split(r"{.*?}", pattern)))))
 
     def _own(self, name: str, key: str) -> str:
