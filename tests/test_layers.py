@@ -18,7 +18,7 @@ LAYERS = (
     {"data"},
     {"config_file", "config_problems"},
     {"config", "config_table", "config_section", "config_augmentations"},
-    {"records", "files", "errors", "progress", "text", "metrics"},
+    {"records", "files", "figures", "errors", "progress", "text", "metrics"},
 )
 HEAVY = {"keras", "tensorflow", "jax", "torch", "h5py", "tensorboardX"}
 MAY_BE_HEAVY = {"training", "evaluation", "serving"}

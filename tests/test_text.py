@@ -58,6 +58,10 @@ def test_a_path_with_a_line_break_stays_on_one_line() -> None:
     assert one_line(Path("a\nb\udcff.jpg")) == "a\\nb\\udcff.jpg"
 
 
+def test_spaces_of_every_kind_stay_spaces() -> None:
+    assert one_line("80\u00a0% 长\u3000城") == "80\u00a0% 长\u3000城"
+
+
 @pytest.mark.parametrize("name", ["cars", "model.01-0.5.h5", "Škoda", "长城"])
 def test_a_plain_name_stays_as_it_is(name: str) -> None:
     assert file_name(name) == name

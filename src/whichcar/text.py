@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
+import unicodedata
 from collections.abc import Iterable
 from os import PathLike
 from pathlib import PurePath
@@ -51,7 +52,12 @@ def as_text(path: str | PurePath) -> str:
 
 def one_line(text: object) -> str:
     """Return a text or path on one line: line breaks, control characters and bytes that are no text are escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+    return "".join(c if _is_shown(c) else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def _is_shown(character: str) -> bool:
+    # Python calls only the plain space printable, not those that other scripts write or that do not break.
+    return character.isprintable() or unicodedata.category(character) == "Zs"
 
 
 def digest(text: str) -> str:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -52,3 +53,28 @@ def test_plots_leave_no_global_state_of_matplotlib(tmp_path: Path) -> None:
     for name in ("classes", "reliability"):
         with Image.open(tmp_path / f"{name}.png") as image:
             assert min(image.size) > 100
+
+
+HOSTILE = [
+    "Ba$$in 2012",
+    "$x$ and $y",
+    "a\\$b$c",
+    "长城 Haval 2014",
+    "🚗 car",
+    "a\nb",
+    "\udcff",
+    "x" * 300,
+    "{%s}_^",
+    "$\\bad$",
+]
+
+
+def test_any_name_can_be_drawn(tmp_path: Path) -> None:
+    matrix = np.eye(len(HOSTILE), dtype=np.int64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plots.plot_confusion(tmp_path / "confusion.png", matrix, HOSTILE)
+        plots.plot_classes(tmp_path / "classes.png", metrics.per_class(matrix, HOSTILE), 1.0)
+    for name in ("confusion", "classes"):
+        with Image.open(tmp_path / f"{name}.png") as image:
+            assert max(image.size) < 4000

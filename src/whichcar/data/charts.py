@@ -16,14 +16,15 @@ import numpy as np
 import numpy.typing as npt
 
 from whichcar.data.overview import Overview
-from whichcar.data.plan import readable
 from whichcar.data.split_names import SPLITS, VALIDATION
 from whichcar.errors import MissingExtraError
+from whichcar.text import one_line
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 MOST_POINTS = 2000  # in a chart of sizes
+_LONGEST = 60  # characters of a name
 _ROW = 18  # pixels a bar of a long chart
 _COLOURS = {
     "train": "#4c8bd6",
@@ -250,7 +251,12 @@ def _pictures(count: int) -> str:
 
 
 def _markup(name: str) -> str:
-    return escape(readable(name), quote=False)
+    # A notebook may have MathJax, for which plotly would take what stands between two dollars.
+    return escape(_shortened(one_line(name)), quote=False).replace("$", "&#36;")
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
 
 
 def _missing() -> MissingExtraError:

@@ -1,4 +1,4 @@
-"""The evaluation's pictures: drawn without a display and without matplotlib's global state."""
+"""The evaluation's plots: confusion matrix, recall by class, reliability."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from whichcar.files import replaced
+from whichcar.figures import lettering, new_figure, save_figure
 from whichcar.metrics import ClassScore
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 INK = "#1f2933"
 FAINT = "#e4e7eb"
@@ -30,23 +29,24 @@ def plot_confusion(path: Path, matrix: npt.NDArray[np.int64], names: Sequence[st
     beyond which names and counts would be too many and only the colours are drawn. Right answers are green, wrong ones
     red, on a square-root scale, so that one mistake in forty shows.
     """
-    from matplotlib.figure import Figure
-
     count = len(names)
     cell, font = _cell_and_font(count)
-    margin = 0.4 + max(map(len, names)) * font * 0.6 / 72 if count <= NAMED else 0.5
+    letters = lettering(names)
+    margin = 0.4 + letters.width(names, font) if count <= NAMED else 0.5
     far = margin if count > FEW else 0.4
     side = count * cell
     width, height = margin + side + far, 0.5 + margin + side + far
-    figure = Figure(figsize=(width, height), facecolor="white")
+    figure = new_figure(figsize=(width, height), facecolor="white")
     axes = figure.add_axes((margin / width, far / height, side / width, side / height))
     _cells(axes, matrix, font)
     if count <= NAMED:
-        _named_sides(axes, names, font)
+        _named_sides(axes, letters.labels(names), letters.families, font)
     else:
         axes.set_axis_off()
-    figure.text(0.2 / width, 1 - 0.2 / height, "rows: true class, columns: answer", va="top", color=INK, fontsize=11)
-    _save(figure, path, dpi=110)
+    figure.text(
+        0.2 / width, 1 - 0.2 / height, "rows: true class, columns: predicted class", va="top", color=INK, fontsize=11
+    )
+    save_figure(figure, path, dpi=110)
 
 
 def _cell_and_font(count: int) -> tuple[float, float]:
@@ -78,11 +78,11 @@ def _cells(axes: Axes, matrix: npt.NDArray[np.int64], font: float) -> None:
         )
 
 
-def _named_sides(axes: Axes, names: Sequence[str], font: float) -> None:
-    places = np.arange(len(names))
-    far = len(names) > FEW  # names on all four sides: the eye loses a row over so long a way
-    axes.set_xticks(places, names, rotation=90, fontsize=font, color=INK)
-    axes.set_yticks(places, names, fontsize=font, color=INK)
+def _named_sides(axes: Axes, labels: Sequence[str], families: Sequence[str], font: float) -> None:
+    places = np.arange(len(labels))
+    far = len(labels) > FEW  # names on all four sides: the eye loses a row over so long a way
+    axes.set_xticks(places, labels, rotation=90, fontsize=font, fontfamily=families, color=INK)
+    axes.set_yticks(places, labels, fontsize=font, fontfamily=families, color=INK)
     axes.tick_params(length=0, labeltop=True, labelbottom=far, labelright=far, pad=3)
     for place in places[1:]:
         colour = "#9aa5b1" if far and place % 10 == 0 else FAINT
@@ -93,13 +93,13 @@ def _named_sides(axes: Axes, names: Sequence[str], font: float) -> None:
 
 def plot_classes(path: Path, scores: Sequence[ClassScore], mean: float) -> None:
     """Write the share told rightly of each class as PNG, worst class on top, and the mean over classes as a line."""
-    from matplotlib.figure import Figure
-
     shown = sorted((s for s in scores if s.pictures), key=lambda s: (s.recall, -s.pictures, s.name))
     row = 0.24 if len(shown) <= 60 else 0.17
     font = 8.5 if len(shown) <= 60 else 7.5
-    margin = 0.3 + max((len(s.name) for s in shown), default=0) * font * 0.6 / 72
-    figure = Figure(figsize=(margin + 5.2, len(shown) * row + 0.9), facecolor="white")
+    names = [score.name for score in shown]
+    letters = lettering(names)
+    margin = 0.3 + letters.width(names, font)
+    figure = new_figure(figsize=(margin + 5.2, len(shown) * row + 0.9), facecolor="white")
     width, height = figure.get_size_inches()
     axes = figure.add_axes((margin / width, 0.3 / height, 4.4 / width, len(shown) * row / height))
     places = np.arange(len(shown))
@@ -108,21 +108,19 @@ def plot_classes(path: Path, scores: Sequence[ClassScore], mean: float) -> None:
     for place, score in enumerate(shown):
         axes.text(1.015, place, f"{score.right}/{score.pictures}", va="center", fontsize=font - 1, color=INK)
     axes.axvline(mean, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
-    axes.set_yticks(places, [s.name for s in shown], fontsize=font, color=INK)
+    axes.set_yticks(places, letters.labels(names), fontsize=font, fontfamily=letters.families, color=INK)
     axes.set(xlim=(0, 1), ylim=(len(shown) - 0.4, -0.6))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     axes.tick_params(length=0, labeltop=True, labelsize=font, colors=INK)
     axes.spines[:].set_visible(False)
-    title = f"share told rightly, by class (dashed: mean {mean:.1%})"
+    title = f"recall by class (dashed: mean {mean:.1%})"
     figure.text(0.1 / width, 1 - 0.12 / height, title, va="top", fontsize=10, color=INK)
-    _save(figure, path, dpi=110)
+    save_figure(figure, path, dpi=110)
 
 
 def plot_reliability(path: Path, rows: Sequence[tuple[float, float, int]]) -> None:
     """Write, as PNG, how often the answer is right at each level of its probability; the diagonal is honest."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5.2, 4.4), facecolor="white", layout="constrained")
+    figure = new_figure(figsize=(5.2, 4.4), facecolor="white", layout="constrained")
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], color="#9aa5b1", linewidth=1, linestyle=(0, (4, 3)))
     largest = max((count for _, _, count in rows), default=1)
@@ -138,9 +136,4 @@ def plot_reliability(path: Path, rows: Sequence[tuple[float, float, int]]) -> No
     axes.set_axisbelow(True)
     axes.tick_params(length=0, labelsize=9, colors=INK)
     axes.spines[:].set_visible(False)
-    _save(figure, path, dpi=110)
-
-
-def _save(figure: Figure, path: Path, dpi: int) -> None:
-    with replaced(path) as beside:
-        figure.savefig(beside, dpi=dpi)
+    save_figure(figure, path, dpi=110)

@@ -15,7 +15,7 @@ from whichcar.data.images import read_image
 from whichcar.errors import ImageError
 from whichcar.evaluation.result import Mistake, Result
 from whichcar.metrics import ClassScore, Confusion, Share
-from whichcar.text import as_text, one_line, plural
+from whichcar.text import one_line, plural
 
 FILE = "report.html"
 THUMBNAIL = 320  # the longer side in pixels: twice what a column is wide, for sharp screens
@@ -25,7 +25,7 @@ STYLE = Path(__file__).with_name("report.css")
 
 def write_report(result: Result) -> Path:
     """Write report.html into the result's folder, its plots from `plots/` inside it, and return its path."""
-    name = escape(result.origin.experiment)
+    name = _text(result.origin.experiment)
     style = STYLE.read_text(encoding="utf-8")
     sections = [
         _head(result),
@@ -49,6 +49,11 @@ def write_report(result: Result) -> Path:
     return path
 
 
+def _text(text: object) -> str:
+    """Return a text for the page: on one line, and nothing in it is taken for markup."""
+    return escape(one_line(text))
+
+
 def _percent(share: float) -> str:
     return f"{100 * share:.1f}\u00a0%"
 
@@ -68,14 +73,14 @@ def _head(result: Result) -> str:
         ("classes", str(len(result.classes))),
         ("pictures a second", f"{top.of / result.seconds:.1f}"),
     ]
-    shown = "".join(f"<div><b>{escape(value)}</b><span class=soft>{escape(name)}</span></div>" for name, value in facts)
+    shown = "".join(f"<div><b>{_text(value)}</b><span class=soft>{_text(name)}</span></div>" for name, value in facts)
     times = "once" if origin.evaluations == 1 else f"{origin.evaluations} times"
     skipped = f" {len(result.unreadable)} more could not be read and are not counted." if result.unreadable else ""
     absent = f" {plural(len(result.absent), 'class')} without an image here." if result.absent else ""
-    warnings = "".join(f"<p class=warning>Warning: {escape(one_line(text))}</p>" for text in result.warnings)
+    warnings = "".join(f"<p class=warning>Warning: {_text(text)}</p>" for text in result.warnings)
     return (
-        f"<h1>{escape(origin.experiment)}</h1><div class=head>{_percent(top.value)}</div>"
-        f"<p>correct on {top.right} of {escape(plural(top.of, _what(origin.part)))}.{skipped}{absent} "
+        f"<h1>{_text(origin.experiment)}</h1><div class=head>{_percent(top.value)}</div>"
+        f"<p>correct on {top.right} of {_text(plural(top.of, _what(origin.part)))}.{skipped}{absent} "
         f"This experiment has been evaluated on them {times}.</p>{warnings}<div class=facts>{shown}</div>"
     )
 
@@ -99,10 +104,10 @@ def _mistake(mistake: Mistake) -> str:
     except ImageError:  # gone since it was classified
         return ""
     return (
-        f'<figure><img alt="{escape(mistake.truth)}" loading=lazy src="{source}"><figcaption>'
-        f"<small>said</small> <span class=said>{escape(mistake.said)}</span> {_percent(mistake.probability)}<br>"
-        f"<small>is</small> <span class=truth>{escape(mistake.truth)}</span> {_percent(mistake.truth_probability)}<br>"
-        f"<small>{escape(as_text(Path(mistake.path.name)))}</small></figcaption></figure>"
+        f'<figure><img alt="{_text(mistake.truth)}" loading=lazy src="{source}"><figcaption>'
+        f"<small>said</small> <span class=said>{_text(mistake.said)}</span> {_percent(mistake.probability)}<br>"
+        f"<small>is</small> <span class=truth>{_text(mistake.truth)}</span> {_percent(mistake.truth_probability)}<br>"
+        f"<small>{_text(mistake.path.name)}</small></figcaption></figure>"
     )
 
 
@@ -122,7 +127,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a table; a heading that begins with `#` is of a column of numbers, with `-` of one for wide screens."""
     kinds = [{"#": "n", "-": "n wide", "=": "bar wide"}.get(name[:1], "") for name in head]
     titles = "".join(
-        f'<th class="{kind}">{escape(name.lstrip("#-="))}</th>' for name, kind in zip(head, kinds, strict=True)
+        f'<th class="{kind}">{_text(name.lstrip("#-="))}</th>' for name, kind in zip(head, kinds, strict=True)
     )
     body = "".join(
         "<tr>" + "".join(f'<td class="{kind}">{cell}</td>' for cell, kind in zip(row, kinds, strict=True)) + "</tr>"
@@ -134,7 +139,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def _confused(pairs: Sequence[Confusion]) -> str:
     if not pairs:
         return ""
-    rows = [(escape(pair.truth), escape(pair.said), str(pair.count), _percent(pair.count / pair.of)) for pair in pairs]
+    rows = [(_text(pair.truth), _text(pair.said), str(pair.count), _percent(pair.count / pair.of)) for pair in pairs]
     head = ("true class", "taken for", "#pictures", "-of the class")
     return f"<h2>Most confused</h2>{_table(head, rows)}"
 
@@ -168,7 +173,7 @@ def _classes(scores: Sequence[ClassScore]) -> str:
     ordered = sorted((s for s in scores if s.pictures), key=lambda s: (s.recall, s.f1, s.name))
     rows = [
         (
-            escape(s.name),
+            _text(s.name),
             f'<i style="--share:{s.recall:.1%}"></i>',
             _percent(s.recall),
             f"{s.right} of {s.pictures}",
@@ -184,7 +189,7 @@ def _classes(scores: Sequence[ClassScore]) -> str:
 def _unreadable(result: Result) -> str:
     if not result.unreadable:
         return ""
-    rows = [(escape(as_text(row.path)), escape(row.reason)) for row in result.unreadable[:50]]
+    rows = [(_text(row.path), _text(row.reason)) for row in result.unreadable[:50]]
     more = "<p class=soft>All are in predictions.csv.</p>" if len(result.unreadable) > 50 else ""
     return f"<h2>Not readable, not counted: {len(result.unreadable)}</h2>{_table(('picture', 'reason'), rows)}{more}"
 
@@ -192,14 +197,14 @@ def _unreadable(result: Result) -> str:
 def _origin(result: Result) -> str:
     origin = result.origin
     rows = {
-        "command": f"<code>{escape(origin.command)}</code>",
-        "made": escape(origin.time),
-        "checkpoint": f"{escape(origin.checkpoint)} <span class=soft>BLAKE2b {origin.checkpoint_checksum}</span>",
+        "command": f"<code>{_text(origin.command)}</code>",
+        "made": _text(origin.time),
+        "checkpoint": f"{_text(origin.checkpoint)} <span class=soft>BLAKE2b {origin.checkpoint_checksum}</span>",
         "image size": f"{origin.image_size[0]} x {origin.image_size[1]}, squeezed, not cropped",
-        "pictures": f"{escape(plural(result.top_1.of, _what(origin.part)))} of {escape(origin.data_root)}",
+        "pictures": f"{_text(plural(result.top_1.of, _what(origin.part)))} of {_text(origin.data_root)}",
         "their digest": f"<span class=soft>{origin.fingerprint}</span>",
-        "hardware": escape(", ".join(f"{name} {value}" for name, value in origin.hardware.items())),
-        "versions": escape(", ".join(f"{name} {value}" for name, value in origin.versions.items())),
+        "hardware": _text(", ".join(f"{name} {value}" for name, value in origin.hardware.items())),
+        "versions": _text(", ".join(f"{name} {value}" for name, value in origin.versions.items())),
     }
     shown = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in rows.items())
     return f"<h2>Where these numbers come from</h2><dl>{shown}</dl>"

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whichcar.errors import MissingExtraError
-from whichcar.files import replaced, write_text
+from whichcar.figures import lettering, new_figure, save_figure
+from whichcar.files import write_text
 
 if TYPE_CHECKING:
     import keras
@@ -56,15 +57,12 @@ def read_history(path: Path) -> tuple[Epoch, ...]:
 
 def draw_curves(path: Path, history: Sequence[Epoch], title: str) -> None:
     """Draw loss, accuracy and learning rate over the epochs as PNG; dotted lines show where the image size changes."""
-    try:
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import MaxNLocator
-    except ImportError as error:
-        raise MissingExtraError("matplotlib", "cpu") from error
+    figure = new_figure(figsize=(12, 3.6), layout="constrained")
+    from matplotlib.ticker import MaxNLocator
 
     epochs = [epoch.epoch for epoch in history]
-    figure = Figure(figsize=(12, 3.6), layout="constrained")
-    figure.suptitle(title)
+    letters = lettering([title])
+    figure.suptitle(letters.label(title), fontfamily=letters.families)
     panels = (
         ("loss", ("loss", "val_loss")),
         ("accuracy", ("accuracy", "val_accuracy")),
@@ -84,8 +82,7 @@ def draw_curves(path: Path, history: Sequence[Epoch], title: str) -> None:
                 axes.text(before.epoch + 0.6, 0.03, after.image_size, color="grey", fontsize=7, **place)
         if len(keys) > 1:
             axes.legend()
-    with replaced(path) as beside:
-        figure.savefig(beside, dpi=110)
+    save_figure(figure, path, dpi=110)
 
 
 class EventLog:
