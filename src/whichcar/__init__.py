@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from whichcar.version import VERSION
+
 if TYPE_CHECKING:
     from whichcar.config_file import load_config
     from whichcar.data.check import check
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from whichcar.training.sweep.driver import sweep
     from whichcar.training.train import train
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 __all__ = [
     "Classifier",

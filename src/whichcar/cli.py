@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from whichcar import __version__
 from whichcar.cli_settings import CropCommand
 from whichcar.errors import Interrupted, WhichcarError
+from whichcar.version import VERSION
 
 if TYPE_CHECKING:
     from whichcar.evaluation.predict import Form
@@ -78,7 +78,7 @@ class _Group(click.Group):
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(__version__, prog_name="whichcar")
+@click.version_option(VERSION, prog_name="whichcar")
 def whichcar() -> None:
     """Tell make, model and year from a picture of a car.
 

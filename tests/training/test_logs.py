@@ -4,6 +4,7 @@ import csv
 import math
 import struct
 import time
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -160,3 +161,11 @@ def test_histograms_are_written_every_so_many_epochs(tmp_path: Path, model: obje
     log.close()
     found = [(tag, step, count) for tag, step, count in events(tmp_path / "logs" / "train") if "head" in tag]
     assert found == [("head/kernel", 1, 6), ("head/bias", 1, 2), ("head/kernel", 3, 6), ("head/bias", 3, 2)]
+
+
+@pytest.mark.parametrize("title", ["Ba$$in $", "$\\bad$", "a\nb", "长城 🚗"])
+def test_curves_take_any_title(tmp_path: Path, title: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        draw_curves(tmp_path / "curves.png", history(2), title)
+    assert (tmp_path / "curves.png").stat().st_size > 1000

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from whichcar import __version__, files, metrics, progress
+from whichcar import files, metrics, progress
 from whichcar.errors import DataError
 from whichcar.evaluation import plots
 from whichcar.evaluation.caution import warnings_about
@@ -205,7 +205,7 @@ def _origin(
     return Origin(
         command=as_text(Path(shell_command(command))),
         time=now,
-        versions={"python": platform.python_version(), "whichcar": __version__, **versions()},
+        versions={"python": platform.python_version(), **versions()},
         hardware={name: str(value) for name, value in dataclasses.asdict(classifier.hardware).items()},
         experiment=home.resolve().name,
         checkpoint=checkpoint["file"],

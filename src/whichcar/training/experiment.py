@@ -23,13 +23,14 @@ from whichcar.training.checkpoint import BEST
 from whichcar.training.hardware import Hardware
 from whichcar.training.state import NAME as STATE
 from whichcar.training.uses import keep_uses
+from whichcar.version import VERSION
 
 RESOLVED = "resolved.json"
 TRACKING = "tracking.json"
 Ending = Literal["finished", "stopped", "failed"]
 # What a run and its evaluation leave besides checkpoints, and `--overwrite` takes away.
 LEFT = ("history.csv", "curves.png", "environment.json", TRACKING, "result.json", "predictions.csv", "report.html")
-PACKAGES = ("whichcar", "keras", "tensorflow-cpu", "tensorflow", "jax", "numpy", "onnxruntime", "pillow")
+PACKAGES = ("keras", "tensorflow-cpu", "tensorflow", "jax", "numpy", "onnxruntime", "pillow")
 
 
 class ExperimentFolder:
@@ -176,8 +177,8 @@ def words_called() -> list[str]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of the packages that a result depends on, as far as they are installed."""
-    found = {}
+    """Versions of this package and of those that a result depends on, as far as they are installed."""
+    found = {"whichcar": VERSION}
     for name in PACKAGES:
         try:
             found[name] = version(name)
