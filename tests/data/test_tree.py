@@ -147,7 +147,7 @@ def test_trees_that_cannot_be_trained_on_are_named(tmp_path: Path) -> None:
     (tmp_path / "both" / "split.json").write_text("{")
     assert "split.json: damaged" in refused(tmp_path / "both")
     (tmp_path / "both" / "split.json").write_text('{"seed": 1}')
-    assert "not as `whichcar split` writes it" in refused(tmp_path / "both")
+    assert "`finished` is missing" in refused(tmp_path / "both")
 
 
 def test_validation_pictures_that_were_deleted_are_left_out_but_not_all(tmp_path: Path) -> None:
