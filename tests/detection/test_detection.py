@@ -4,7 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from whichcar.data.inputs import Source
 from whichcar.detection import detection, zoo
 from whichcar.detection.detection import (
     find_detector,
@@ -15,7 +17,7 @@ from whichcar.detection.detection import (
     with_margin,
 )
 from whichcar.detection.onnx import OnnxDetector
-from whichcar.errors import DetectorError
+from whichcar.errors import DataError, DetectorError, ImageError
 from whichcar.records import Box, Detection
 
 from .conftest import scene
@@ -86,13 +88,52 @@ def test_a_red_car_is_red_in_rgb_and_in_bgr(red_cars: OnnxDetector) -> None:
     assert get_vehicle_coordinates(bgr, detector=red_cars) == (0, 0, 128, 96)  # a blue bus, to all appearances
 
 
+def test_an_image_may_be_an_array_of_other_kinds_a_pil_image_or_a_path(red_cars: OnnxDetector, tmp_path: Path) -> None:
+    rgb = scene((96, 128), car=(32, 24, 96, 72))
+    opaque = np.full((96, 128, 1), 255, np.uint8)
+    Image.fromarray(rgb).save(tmp_path / "a car.png")
+    for image in (
+        rgb.astype(np.float32) / 255,
+        rgb.astype(np.float64),
+        rgb.astype(np.int64),
+        np.concatenate([rgb, opaque], axis=2),
+        rgb[None],
+        Image.fromarray(rgb),
+        Image.fromarray(rgb).convert("P"),
+        tmp_path / "a car.png",
+        str(tmp_path / "a car.png"),
+    ):
+        assert get_vehicle_coordinates(image, detector=red_cars) == (32, 24, 96, 72)
+    for grey in (rgb[:, :, 0], rgb[:, :, :1], Image.fromarray(rgb).convert("L")):
+        assert get_vehicle_coordinates(grey, detector=red_cars) == (0, 0, 128, 96)
+
+
 @pytest.mark.parametrize(
-    "image",
-    [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)],
+    ("image", "said"),
+    [
+        (np.zeros((4, 4, 5), np.uint8), r"an array of images is .*; got \(4, 4, 5\)"),
+        (np.zeros((0, 4, 3), np.uint8), r"an array of images is .*; got \(0, 4, 3\)"),
+        (np.full((4, 4, 3), np.nan), "holds numbers 0..255 or 0..1; got nan"),
+        (np.zeros((2, 4, 4, 3), np.uint8), "expected one image, got several; give one at a time"),
+        ([], "expected one image, got none"),
+        (None, "got None"),
+        ("none.jpg", r"none\.jpg: no such file"),
+    ],
 )
-def test_what_is_no_picture_is_refused(red_cars: OnnxDetector, image: np.ndarray) -> None:
-    with pytest.raises(DetectorError, match=r"a picture is \(height, width, 3\) uint8; got"):
+def test_what_is_no_image_is_refused(red_cars: OnnxDetector, image: Source, said: str) -> None:
+    with pytest.raises(DataError, match=said):
         get_vehicle_coordinates(image, detector=red_cars)
+
+
+def test_a_folder_without_images_is_refused(red_cars: OnnxDetector, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no images in it"):
+        get_vehicle_coordinates(tmp_path, detector=red_cars)
+
+
+def test_bgr_is_for_arrays_with_colours(red_cars: OnnxDetector) -> None:
+    for image in (np.zeros((4, 4), np.uint8), Image.new("RGB", (4, 4)), "a.jpg"):
+        with pytest.raises((DetectorError, ImageError), match=r"bgr is for arrays|no such file"):
+            get_vehicle_coordinates(image, bgr=True, detector=red_cars)
 
 
 def test_the_detector_is_loaded_once(red_car_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

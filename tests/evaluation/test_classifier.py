@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from whichcar.data.inputs import each
 from whichcar.errors import CheckpointError
 from whichcar.evaluation.classifier import Classifier, Scored, checked, decoded, stream
-from whichcar.evaluation.inputs import each
 from whichcar.records import Prediction, Skipped
 
 Painter = Callable[..., Path]

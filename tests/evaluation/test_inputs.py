@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 import whichcar
+from whichcar.data.inputs import each
 from whichcar.detection import zoo
 from whichcar.errors import CheckpointError, ConfigError, DataError, ImageError
 from whichcar.evaluation.classifier import Classifier
-from whichcar.evaluation.inputs import each
 from whichcar.records import Prediction, Skipped
 
 Painter = Callable[..., Path]
@@ -192,7 +192,7 @@ def test_a_folder_that_may_not_be_listed_is_a_row(
         raise PermissionError(13, "Permission denied", str(folder / "inner"))
 
     (tmp_path / "locked").mkdir()
-    monkeypatch.setattr("whichcar.evaluation.inputs.images", refused)  # root may list everything
+    monkeypatch.setattr("whichcar.data.inputs.images", refused)  # root may list everything
     rows = classifier.predict([path, tmp_path / "locked", path])
     assert told(rows) == ["Red", "-", "Red"]
     assert "inner cannot be listed (Permission denied)" in rows[1].reason  # type: ignore[union-attr]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -15,9 +16,10 @@ import numpy.typing as npt
 from whichcar import files
 from whichcar.config_crop import SCORE, VEHICLES
 from whichcar.config_section import suggestion
+from whichcar.data.inputs import Source, each
 from whichcar.detection import zoo
-from whichcar.errors import DetectorError
-from whichcar.records import Box, Detection
+from whichcar.errors import DataError, DetectorError, ImageError
+from whichcar.records import Box, Detection, Skipped
 
 Picture = npt.NDArray[np.uint8]
 Choice = Literal["largest", "central"]
@@ -38,7 +40,7 @@ class Detector(Protocol):
         """
 
 
-class Source(NamedTuple):
+class DetectorFile(NamedTuple):
     """A detector's name and the ONNX file it is in; detectron2 has none."""
 
     name: str
@@ -50,7 +52,7 @@ class Source(NamedTuple):
         return None if self.file is None else files.sha256(self.file)
 
 
-def find_detector(name: str | None = None) -> Source:
+def find_detector(name: str | None = None) -> DetectorFile:
     """Find a detector's file, fetching one with a name the first time.
 
     Args:
@@ -62,12 +64,12 @@ def find_detector(name: str | None = None) -> Source:
     """
     name = name or os.environ.get(zoo.FILE_VARIABLE) or zoo.DEFAULT
     if name == DETECTRON:
-        return Source(name, None)
+        return DetectorFile(name, None)
     if entry := zoo.entry_of(name):
-        return Source(name, zoo.file_of(entry))
+        return DetectorFile(name, zoo.file_of(entry))
     path = Path(name).expanduser()
     if path.is_file():
-        return Source(path.name, path)
+        return DetectorFile(path.name, path)
     if path.suffix.lower() == ".onnx":
         raise DetectorError(
             f"detector {name}: no such file; give an .onnx file, or a name that `whichcar detectors` lists"
@@ -128,13 +130,14 @@ def vehicles_among(
 
 
 def get_vehicle_coordinates(
-    image: Picture, *, bgr: bool = False, detector: str | Path | Detector | None = None, score: float = SCORE
+    image: Source, *, bgr: bool = False, detector: str | Path | Detector | None = None, score: float = SCORE
 ) -> tuple[int, int, int, int]:
     """Find the vehicle in a picture: the largest car or truck, by its box, that is seen with more than `score`.
 
     Args:
-        image: (height, width, 3) uint8, RGB, as `read_image` or Pillow give it.
-        bgr: the channels run from blue to red, as OpenCV's `imread` gives them.
+        image: an array (height, width, 3), RGB, as Pillow gives it, grey or with alpha too, 0..255 or floats 0..1;
+            a PIL image; a file's path or an http(s) address.
+        bgr: the array's channels run from blue to red, as OpenCV's `imread` gives them.
         detector: one that is loaded, or what `load_detector` takes, which is loaded at the first call and kept.
         score: 0..1.
 
@@ -143,20 +146,31 @@ def get_vehicle_coordinates(
         vehicle. The whole picture where no car or truck is seen.
 
     Raises:
-        DetectorError: no detector can be had, or `image` is no picture.
+        DetectorError: no detector can be had, or `bgr` where `image` is no array with colours.
+        DataError: `image` is none of these, or not one.
+        ImageError: it cannot be read.
     """
-    if not isinstance(image, np.ndarray):
-        raise DetectorError(f"a picture is an array (height, width, 3) uint8; got {type(image).__name__}")
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-        raise DetectorError(f"a picture is (height, width, 3) uint8; got {image.shape} {image.dtype}")
-    rgb = image[:, :, ::-1] if bgr else image
+    rgb = _one_image(image)
+    if bgr:
+        if not isinstance(image, np.ndarray) or image.ndim < 3 or image.shape[-1] == 1:
+            raise DetectorError("bgr is for arrays (height, width, 3); leave it out for files, PIL and grey images")
+        rgb = np.ascontiguousarray(rgb[:, :, ::-1])
     if detector is None or isinstance(detector, str | Path):
         detector = _kept(None if detector is None else str(detector))
-    seen = detector.detect([np.ascontiguousarray(rgb)], score)[0]
-    found = main_vehicle(vehicles_among(seen), image.shape[:2])
+    found = main_vehicle(vehicles_among(detector.detect([rgb], score)[0]), rgb.shape[:2])
     if found is None:
-        return 0, 0, image.shape[1], image.shape[0]
+        return 0, 0, rgb.shape[1], rgb.shape[0]
     return found.box.left, found.box.top, found.box.right, found.box.bottom
+
+
+def _one_image(image: Source) -> Picture:
+    """Return the only image of a source as (height, width, 3) uint8 RGB."""
+    given = list(itertools.islice(each(image), 2))
+    if len(given) != 1:
+        raise DataError(f"expected one image, got {'several' if given else 'none'}; give one at a time")
+    if isinstance(given[0], Skipped):
+        raise ImageError(f"{given[0].path}: {given[0].reason}")
+    return given[0].read(None)
 
 
 def with_margin(box: Box, share: float, size: tuple[int, int]) -> Box:

@@ -14,8 +14,8 @@ import numpy.typing as npt
 from whichcar.detection.coco import NAMES, names_of
 from whichcar.detection.decoders import Decoded
 from whichcar.detection.families import FAMILIES, Family, projects
-from whichcar.detection.inputs import Input, inputs_of
 from whichcar.detection.onnx_errors import reason_of, unusable
+from whichcar.detection.onnx_input import Input, inputs_of
 from whichcar.detection.outputs import read_outputs
 from whichcar.detection.probe import Outputs, Probe, Reading
 from whichcar.errors import DetectorError, ImageError

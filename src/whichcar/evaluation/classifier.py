@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from whichcar.data.images import squeeze
+from whichcar.data.inputs import Given, Sources, each
 from whichcar.errors import CheckpointError, ConfigError, ImageError
 from whichcar.evaluation.framing import Cut, Framing
-from whichcar.evaluation.inputs import Given, Sources, each
 from whichcar.records import Crop, Prediction, Skipped
 from whichcar.text import as_text, one_line
 from whichcar.training.checkpoint import find_checkpoint, load_model, read_metadata

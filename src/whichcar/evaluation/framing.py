@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from whichcar.config_crop import crop_settings
+from whichcar.data.inputs import Given
 from whichcar.detection.crop import RECORD
 from whichcar.detection.cutter import Cutter
 from whichcar.detection.detection import find_detector
 from whichcar.errors import DetectorError
-from whichcar.evaluation.inputs import Given
 from whichcar.records import Crop, Skipped
 
 log = logging.getLogger(__name__)

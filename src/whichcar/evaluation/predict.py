@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from whichcar.data.inputs import NO_IMAGES, Sources, each
 from whichcar.errors import DataError
 from whichcar.evaluation.classifier import Classifier, checked, stream
-from whichcar.evaluation.inputs import NO_IMAGES, Sources, each
 from whichcar.files import images
 from whichcar.records import CROP_COLUMNS, Crop, Prediction, Skipped, class_columns
 from whichcar.text import as_text, one_line, plural

@@ -1,4 +1,4 @@
-"""What a classifier may be given (paths, folders, addresses, arrays, PIL images), as one image after the other."""
+"""What a classifier or a detector may be given (paths, folders, addresses, arrays, PIL images), one image at a time."""
 
 from __future__ import annotations
 
