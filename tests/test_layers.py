@@ -10,7 +10,7 @@ import whichcar
 ROOT = Path(whichcar.__file__).parent
 # From top to bottom; a module imports from its own layer or a lower one.
 LAYERS = (
-    {"cli", "cli_settings", "demo", "summary", "__main__"},
+    {"cli", "cli_settings", "cli_streams", "demo", "summary", "__main__"},
     {"serving"},
     {"evaluation"},
     {"training"},

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from whichcar.cli_settings import CropCommand
+from whichcar.cli_streams import described, prepare_streams, say, say_error
 from whichcar.errors import Interrupted, WhichcarError
 from whichcar.version import VERSION
 
@@ -49,23 +50,26 @@ def main() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command with these arguments and return its exit status."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     try:
+        prepare_streams()
+        logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
         status = whichcar.main(list(arguments), prog_name="whichcar", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo("stopped", err=True)
+        say_error("stopped")
         return INTERRUPTED
     except Interrupted as error:
-        click.echo(f"\n{error}", err=True)
+        say_error(f"\n{error}")
         return INTERRUPTED
     except WhichcarError as error:
-        click.echo(f"error: {error}", err=True)
+        say_error(f"error: {error}")
         return MISTAKE
-    except PermissionError as error:
-        click.echo(f"error: {error.filename}: {error.strerror}; change its permissions", err=True)
+    except OSError as error:
+        if error.strerror is None:  # not the system's
+            raise
+        say_error(f"error: {described(error)}")
         return MISTAKE
     return status if isinstance(status, int) else 0
 
@@ -170,7 +174,7 @@ def check(
     if undo is not None:
         from whichcar.data.quarantine import put_back
 
-        click.echo(f"{undo}: {put_back(undo)} pictures are back where they were")
+        say(f"{undo}: {put_back(undo)} pictures are back where they were")
         return 0
     if data is None:
         raise click.UsageError("name the folder to check: whichcar check DATA")
@@ -201,10 +205,10 @@ def check(
 
         count = move_to(data, matching(checked.findings, _listed(move), "--move"), quarantine)
         back = shlex.join(["whichcar", "check", "--undo", str(quarantine)])
-        click.echo(f"moved  {count} pictures to {quarantine}; back with: {back}")
+        say(f"moved  {count} pictures to {quarantine}; back with: {back}")
     failing = matching(checked.findings, _listed(fail_on or ""), "--fail-on")
     if failing:
-        click.echo(f"found, as --fail-on names it: {summary.counted(failing)}", err=True)
+        say_error(f"found, as --fail-on names it: {summary.counted(failing)}")
     return FOUND if failing else 0
 
 
@@ -251,7 +255,7 @@ def look(data: Path, labels: Path | None, output: Path | None, seed: int) -> Non
     from whichcar.data.look import look as look_at
 
     try:
-        click.echo(f"page   {look_at(data, labels, output, seed)}")
+        say(f"page   {look_at(data, labels, output, seed)}")
     except KeyboardInterrupt:
         raise Interrupted(f"{data}: stopped; what was looked at is known\ngo on with the same command") from None
 
@@ -298,7 +302,7 @@ def crop(
         raise Interrupted(f"{output}: stopped after {told.count} pictures\ngo on with the same command") from None
     _say(told.lines())
     if contact_sheet:
-        click.echo(f"page   {write_contact_sheet(source, output)}")
+        say(f"page   {write_contact_sheet(source, output)}")
 
 
 @whichcar.command()
@@ -370,7 +374,7 @@ def clear(key: str | None) -> None:
     """
     from whichcar.data.packed import clear_caches
 
-    click.echo(f"{clear_caches(key)} removed")
+    say(f"{clear_caches(key)} removed")
 
 
 @whichcar.command()
@@ -554,7 +558,7 @@ def compare(experiments: tuple[Path, ...], against: Path | None, write: Path | N
     from whichcar.evaluation.compare import write_table
 
     folders = experiments or sorted(Path("experiments").glob("*"))
-    click.echo(write_table(write, folders, block, against) if write else comparison(folders, against))
+    say(write_table(write, folders, block, against) if write else comparison(folders, against))
 
 
 @whichcar.command()
@@ -575,7 +579,7 @@ def demo(into: Path, real: Path | None, quick: bool) -> None:
 
     logging.getLogger("whichcar").setLevel(logging.INFO)
     try:
-        whole_way.run(into, real=real, quick=quick, say=click.echo)
+        whole_way.run(into, real=real, quick=quick, say=say)
     except Interrupted as error:
         raise Interrupted(f"{error}\ngo on with the same command") from None
 
@@ -586,7 +590,7 @@ def _listed(text: str) -> list[str]:
 
 def _say(lines: Iterable[str]) -> None:
     for line in lines:
-        click.echo(line)
+        say(line)
 
 
 if __name__ == "__main__":
