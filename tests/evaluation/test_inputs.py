@@ -1,6 +1,10 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +13,7 @@ import pytest
 from PIL import Image
 
 import whichcar
+from whichcar import cli
 from whichcar.data.inputs import each
 from whichcar.detection import zoo
 from whichcar.errors import CheckpointError, ConfigError, DataError, ImageError
@@ -223,3 +228,49 @@ def test_crop_holds_for_arrays_and_pil_images(
 def test_a_missing_experiment_is_refused_in_one_line() -> None:
     with pytest.raises(CheckpointError, match="no such experiment or checkpoint"):
         whichcar.predict("no such experiment", "a.jpg")
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Keep the log out of the tests' output."""
+
+
+@pytest.fixture
+def address(tmp_path: Path, painter: Painter, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of a server that has car.png and page.html."""
+    painter(tmp_path / "car.png", RED)
+    (tmp_path / "page.html").write_text("<!DOCTYPE html><p>no image here</p>")
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=tmp_path)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_addresses_are_classified_among_files_and_failures_are_rows(
+    classifier: Classifier, address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [f"{address}/car.png", str(tmp_path / "car.png"), f"{address}/gone.jpg", f"{address}/page.html", "s3://b/a"]
+    rows = classifier.predict(names)
+    assert told(rows) == ["Red", "Red", "-", "-", "-"]
+    assert rows[0].as_row() | {"path": ""} == rows[1].as_row() | {"path": ""}
+    assert cli.run(["predict", str(classifier.checkpoint), *names, "--json"]) == 0
+    printed = list(map(json.loads, capsys.readouterr().out.splitlines()))
+    assert [row["path"] for row in printed] == names
+    assert [row["problem"] for row in printed[:3]] == [None, None, "the server answers 404 File not found"]
+    assert "begins with b'<!DOCTYP'" in printed[3]["problem"]
+    assert "whichcar-" not in printed[3]["problem"]  # a temporary file's name
+    assert printed[4]["problem"].startswith("s3:// addresses are not supported")
+
+
+def test_a_password_in_an_address_is_in_no_output(
+    classifier: Classifier, address: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    secret = address.replace("//", "//jo:secret@")
+    for form in ("--json", "--csv", "--top=1"):
+        names = [f"{secret}/car.png", f"{secret}/gone.jpg", f"{secret}/page.html"]
+        assert cli.run(["predict", str(classifier.checkpoint), *names, form]) == 0
+        printed = capsys.readouterr()
+        assert printed.out.count("jo:***@") == 3
+        assert "secret" not in printed.out + printed.err

@@ -35,7 +35,7 @@ def read_url(url: str) -> bytes:
             return _body(answer)
     except urllib.error.HTTPError as error:
         error.close()
-        raise ImageError(_message(url, f"the server answers {error.code} {error.reason}".rstrip())) from error
+        raise ImageError(_message(url, f"the server answers {error.code} {_words(error.reason)}")) from error
     except urllib.error.URLError as error:
         raise ImageError(_message(url, f"no connection ({_words(error.reason)})")) from error
     except (OSError, http.client.HTTPException, ValueError) as error:
