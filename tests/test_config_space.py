@@ -220,3 +220,62 @@ def test_all_trials_share_one_decoded_size(write: Write) -> None:
     plan = read_plan(write({"data.image_size": [[32, 48], [64, 32]]}))
     assert plan.settings["data"]["cache_size"] == [64, 48]
     assert plan.experiment_of({"data.image_size": "[64, 32]"}).data.cache_size == (64, 48)
+
+
+KEPT = "fit.callbacks.model_checkpoint.monitor"
+
+
+def kept(path: Path, overrides: tuple[str, ...] = ()) -> tuple[str, str, str]:
+    """What decides which epoch a trial keeps, and the objective."""
+    plan = read_plan(path, overrides)
+    objective = plan.sweep.objective
+    return plan.experiment_of({}).fit.callbacks.model_checkpoint.monitor, objective.metric, objective.epoch
+
+
+@pytest.mark.parametrize(
+    ("objective", "monitor"),
+    [
+        ({}, "val_accuracy"),
+        ({"metric": "val_loss"}, "val_loss"),
+        ({"metric": "accuracy"}, "accuracy"),
+        ({"epoch": "last"}, "epoch"),
+    ],
+)
+def test_the_objective_decides_which_epoch_a_trial_keeps(write: Write, objective: object, monitor: str) -> None:
+    assert kept(write({"seed": [1, 2]}, objective=objective))[0] == monitor
+
+
+@pytest.mark.parametrize(
+    ("monitor", "objective"), [("val_loss", ("val_loss", "best")), ("epoch", ("val_accuracy", "last"))]
+)
+def test_an_objective_that_is_left_out_follows_what_the_base_keeps(
+    write: Write, monitor: str, objective: tuple[str, str]
+) -> None:
+    assert kept(write({"seed": [1]}, set={KEPT: monitor})) == (monitor, *objective)
+    assert kept(write({"seed": [1]}), (f"{KEPT}={monitor}",)) == (monitor, *objective)
+
+
+def test_an_objective_that_is_left_out_follows_early_stopping_where_that_restores_the_best(write: Write) -> None:
+    stopping = {"monitor": "accuracy", "restore_best_weights": True}
+    path = write({"seed": [1]}, set={"fit.callbacks.early_stopping": stopping})
+    assert kept(path) == ("accuracy", "accuracy", "best")
+
+
+def test_an_objective_that_contradicts_what_the_base_keeps_is_refused(write: Write) -> None:
+    said = problems(write({"seed": [1]}, set={KEPT: "val_loss"}, objective={"metric": "val_accuracy"}))
+    assert said == (
+        f"objective: val_accuracy of the best epoch counts, but the base's {KEPT} is val_loss, so that another epoch "
+        f"would be kept; write `{KEPT}: val_accuracy` under set, or delete the objective"
+    )
+    agreeing = write({"seed": [1]}, set={KEPT: "val_loss"}, objective={"metric": "val_loss"})
+    assert kept(agreeing) == ("val_loss", "val_loss", "best")
+
+
+def test_what_trials_keep_cannot_be_varied(write: Write) -> None:
+    assert "is decided by the objective" in problems(write({KEPT: ["val_loss", "val_accuracy"]}))
+
+
+def test_an_objective_on_validation_needs_validation_images(write: Write) -> None:
+    said = problems(write({"seed": [1]}, set={"data.validation_split": 0}, objective={"metric": "val_accuracy"}))
+    assert "val_accuracy needs validation images, but data.validation_split is 0" in said
+    assert kept(write({"seed": [1]}, set={"data.validation_split": 0}))[:2] == ("loss", "loss")

@@ -309,6 +309,7 @@ class Experiment(Section):
         for part in name.split("."):
             section = getattr(section, part)
         changed = section.model_copy(update={key: value})
+        changed.model_fields_set.intersection_update(section.model_fields_set)  # it is still what was written
         if before:
             self._replace(before, last, changed)
         else:

@@ -15,11 +15,12 @@ from whichcar.config import Experiment
 from whichcar.config_file import lay_over, parse_override, read_settings, read_yaml
 from whichcar.config_problems import Problem, check, kinds_of, report
 from whichcar.config_section import as_number, shown, suggestion
-from whichcar.config_sweep import Parameter, Sweep, mistakes, not_a_label
+from whichcar.config_sweep import Objective, Parameter, Sweep, mistakes, not_a_label
 from whichcar.errors import ConfigError
 
 DRAWS = 200  # combinations tried before anything runs
 DEFAULT_TRIALS = 20
+MONITOR = "fit.callbacks.model_checkpoint.monitor"
 
 Values = Mapping[str, Any]  # label or number by the parameter's name
 
@@ -104,6 +105,9 @@ def read_plan(path: str | Path, overrides: Sequence[str] = (), limits: Mapping[s
     settings, problems = _with_common(settings, sweep.set)
     if not problems:
         settings, problems = _with_overrides(settings, overrides)
+    if problems:
+        raise report(path, problems)
+    sweep, settings, problems = _agreeing(sweep, settings)
     if problems:
         raise report(path, problems)
     integers = frozenset(name for name in sweep.space if int in kinds_of(name) and float not in kinds_of(name))
@@ -197,6 +201,27 @@ def _with_common(settings: dict[str, Any], common: Mapping[str, Any]) -> tuple[d
     if not problems:
         problems = [Problem(f"set.{one.name}", one.message) for one in check(settings)[1]]
     return settings, problems
+
+
+def _agreeing(sweep: Sweep, settings: dict[str, Any]) -> tuple[Sweep, dict[str, Any], list[Problem]]:
+    """Make the objective and what trials keep agree: whichever is left out follows the other."""
+    objective, experiment = sweep.objective, check(settings)[0]
+    assert experiment is not None  # noqa: S101  (checked before)
+    if MONITOR in sweep.space:
+        return sweep, settings, [Problem(f"space.{MONITOR}", "is decided by the objective; delete it here")]
+    callbacks = experiment.fit.callbacks
+    base, stopping = callbacks.model_checkpoint.monitor, callbacks.early_stopping
+    decided = experiment.is_written(MONITOR) or (stopping is not None and stopping.evaluated is not None)
+    if not objective.model_fields_set and (decided or not experiment.data.validation_split):
+        objective = Objective(epoch="last") if base == "epoch" else Objective(metric=base)
+    elif decided and base != objective.monitor:
+        why = (
+            f"{objective.metric} of the {objective.epoch} epoch counts, but the base's {MONITOR} is {base}, so that "
+            f"another epoch would be kept; write `{MONITOR}: {objective.monitor}` under set, or delete the objective"
+        )
+        return sweep, settings, [Problem("objective", why)]
+    settings = lay_over(settings, MONITOR.split("."), objective.monitor)
+    return sweep.model_copy(update={"objective": objective}), settings, []
 
 
 def _with_overrides(settings: dict[str, Any], overrides: Sequence[str]) -> tuple[dict[str, Any], list[Problem]]:

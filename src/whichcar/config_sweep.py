@@ -99,10 +99,15 @@ def _parameter(value: Any) -> Any:  # noqa: ANN401
 
 
 class Objective(Section):
-    """What counts as better."""
+    """What counts as better, of trials and of each trial's epochs. Left out, the base's model_checkpoint decides."""
 
     metric: METRICS = Field("val_accuracy", description="column of history.csv")
-    epoch: Literal["best", "last"] = Field("best", description="the epoch that counts")
+    epoch: Literal["best", "last"] = Field("best", description="the epoch that counts and whose checkpoint is kept")
+
+    @property
+    def monitor(self) -> str:
+        """What model_checkpoint.monitor must be, so that the epoch that counts is the one that is kept."""
+        return self.metric if self.epoch == "best" else "epoch"
 
     @property
     def maximize(self) -> bool:

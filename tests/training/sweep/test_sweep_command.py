@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import random
 import signal
@@ -31,14 +32,14 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "v1"
 
 
-def write_sweep(folder: Path, pictures: Path, trials: int, epochs: int) -> Path:
+def write_sweep(folder: Path, pictures: Path, trials: int, epochs: int, recipe: dict[str, Any] | None = None) -> Path:
     base: dict[str, Any] = {
         "seed": 1,
         "data": {"directory": str(pictures), "image_size": [24, 24], "batch_size": 4, "validation_split": 0.4},
         "model": {"weights": None},
         "compile": {"optimizer": {"sgd": {"learning_rate": 0.01}}},
         "fit": {"epochs": epochs},
-        "recipe": {"freeze": 5},  # half the time to compile
+        "recipe": {"freeze": 5, **(recipe or {})},  # half the time to compile
         "hardware": {"precision": "float32", "save_minutes": 0.001},
     }
     (folder / "base.yml").write_text(yaml.safe_dump(base))
@@ -56,15 +57,22 @@ def rows(file: Path) -> list[dict[str, str]]:
 def test_the_command_trains_a_trial_to_an_experiment_that_can_be_evaluated(
     tmp_path: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = write_sweep(tmp_path, pictures, 1, 1)
+    file = write_sweep(tmp_path, pictures, 1, 3, {"test_sizes": [[32, 32]]})
     assert cli.run(["sweep", str(file)]) == 0
     out = capsys.readouterr().out
     assert f"next: whichcar train {tmp_path}/tiny/best/config.yml" in out
     (row,) = rows(file)
-    assert (row["outcome"], row["epochs"]) == ("complete", "1")
+    assert (row["outcome"], row["epochs"]) == ("complete", "3")
     trial = tmp_path / "tiny" / "trial_0000"
     with (trial / "history.csv").open(newline="") as history:
-        assert [line["val_accuracy"] for line in csv.DictReader(history)] == [row["value"]]
+        accuracies = [float(line["val_accuracy"]) for line in csv.DictReader(history)]
+    best = json.loads((trial / "best.json").read_text())
+    # The trial keeps its best epoch by the objective, and is worth what that epoch's checkpoint has.
+    assert accuracies[best["epoch"] - 1] == max(accuracies)
+    assert f"{best['val_accuracy']:.6g}" == row["value"]
+    assert f"best: trial 0, val_accuracy {best['val_accuracy']:.4f}" in out
+    assert cli.run(["compare", str(trial)]) == 0
+    assert f" {best['val_accuracy']:.3f} " in capsys.readouterr().out
     assert not (trial / "state" / "state.npz").exists()
     assert cli.run(["evaluate", str(trial)]) == 0
     assert cli.run(["sweep", str(file)]) == 0

@@ -16,7 +16,8 @@ import yaml
 from whichcar.config_section import shown
 from whichcar.config_space import Plan
 from whichcar.errors import ConfigError
-from whichcar.files import write_text
+from whichcar.files import read_json, write_text
+from whichcar.training.checkpoint import BEST
 from whichcar.training.logs import HISTORY, Epoch, read_history
 from whichcar.training.state import NAME as STATE
 from whichcar.training.sweep.owner import BEAT_SECONDS, OWNER, Owner
@@ -158,13 +159,19 @@ class RunningTrial:
         # A trial that has done all its epochs has cost all it could.
         return 0 < done < self.epochs and done >= self._reported and self._trial.should_prune()
 
+    def _value(self) -> float:
+        """Return what the trial is worth: what its kept checkpoint has on validation, at the size it is used at."""
+        objective = self._plan.sweep.objective
+        if objective.metric.startswith("val_"):
+            return float(read_json(self.folder / BEST)[objective.metric])
+        return objective.of([getattr(epoch, objective.metric) for epoch in self._history])
+
     def _ended(self, status: int) -> Ended | None:
         self._report()
         if status == 0:
-            values = [getattr(epoch, self._plan.sweep.objective.metric) for epoch in self._history]
-            if not values:
+            if not self._history:
                 return self._end("failed", reason="it wrote no epoch")
-            value = self._plan.sweep.objective.of(values)
+            value = self._value()
             if not math.isfinite(value):
                 return self._end("failed", reason=f"{self._plan.sweep.objective.metric} is {value}")
             return self._end("complete", value)
