@@ -161,11 +161,19 @@ def is_disk_full(error: OSError) -> bool:
 def folders(root: Path) -> list[Path]:
     """Return the visible folders directly under `root`, sorted by name; links count, but not one that leads upwards."""
     here = (root.resolve(),)
-    return sorted(
-        entry
-        for entry in root.iterdir()
-        if not entry.name.startswith(".") and entry.is_dir() and not _leads_up(entry, here)
-    )
+    with os.scandir(root) as found:
+        entries = [Path(entry.path) for entry in found if is_visible(entry.name) and _is_folder(entry)]
+    return sorted(entry for entry in entries if not _leads_up(entry, here))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """True for a folder or a link to one; without asking the system again where the listing told."""
+    return Path(entry.path).is_dir() if entry.is_symlink() else entry.is_dir()
+
+
+def is_visible(name: str) -> bool:
+    """False for hidden files and folders, and for the folder in which archives from a Mac keep what is none of ours."""
+    return not name.startswith(".") and name != "__MACOSX"
 
 
 def is_image(path: str | Path) -> bool:
@@ -207,9 +215,9 @@ def walk(root: Path, entered: tuple[Path, ...] = ()) -> Iterator[str]:
     with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(root) as found:
         for entry in sorted(found, key=lambda one: one.name):
             path, passed = Path(entry.path), entered
-            if entry.name.startswith("."):
+            if not is_visible(entry.name):
                 continue
-            if not path.is_dir() if entry.is_symlink() else not entry.is_dir():
+            if not _is_folder(entry):
                 yield entry.name
                 continue
             if entry.is_symlink():

@@ -50,6 +50,11 @@ def as_text(path: str | PurePath) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+def nfc(name: str) -> str:
+    """Return a name in the Unicode form in which names are compared: one from a Mac may have its accents apart."""
+    return unicodedata.normalize("NFC", name)
+
+
 def one_line(text: object) -> str:
     """Return a text or path on one line: line breaks, control characters and bytes that are no text are escaped."""
     return "".join(c if _is_shown(c) else c.encode("unicode_escape").decode() for c in str(text))

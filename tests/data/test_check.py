@@ -144,7 +144,7 @@ def test_rows_and_files_that_do_not_fit_are_found(data: Path) -> None:
     bad = [
         Label("gone.jpg", rows[0].class_name, "train"),
         Label(rows[1].img_name, "Other 2012", "train"),
-        Label(rows[2].img_name, rows[2].class_name, "valid"),
+        Label(rows[2].img_name, rows[2].class_name, "extra"),
     ]
     write_labels(data / "car_dataset_labels.csv", [*rows[:-1], *bad])
     found = told(check(data))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -10,10 +11,14 @@ from whichcar import files
 from whichcar.data.labels import read_labels
 from whichcar.data.layout import LABELS, PICTURES
 from whichcar.data.plan import Found, Problem, match, readable
-from whichcar.data.split_names import SPLITS, VALIDATION
-from whichcar.data.tree import RECORD, read_record
+from whichcar.data.split_names import TRAIN, VALIDATION
+from whichcar.data.structure import Structure, structure_of
+from whichcar.data.tree import read_record
 from whichcar.errors import DataError
 from whichcar.records import Label
+from whichcar.text import nfc
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,50 +69,62 @@ def collect(root: Path, labels: Path | None = None) -> Collection:
     """
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; give a folder with pictures")
-    divided = (root / "train").is_dir()
-    if labels is None and not divided and (root / LABELS).is_file():
-        labels = root / LABELS
     if labels is not None:
         return _labelled(root, labels)
+    structure = structure_of(root)
+    if (root / LABELS).is_file() and (structure.root != root or not structure.splits):
+        return _labelled(root, root / LABELS)
     paths, others = _walk(root)
     if not paths:
         raise DataError(
             f"{root}: no pictures in it; a picture's name ends in {', '.join(sorted(files.IMAGE_SUFFIXES))}"
         )
-    if divided:
-        return Collection(root, "train and test", _divided(root, paths), others=others)
-    entries = [Entry(path, path.split("/")[0] if "/" in path else "", "") for path in paths]
+    for remark in structure.remarks:
+        log.warning("%s", remark)
+    if structure.splits:
+        *first, last = structure.splits
+        kind = f"{', '.join(first)} and {last}" if first else last
+        return Collection(root, kind, _divided(root, structure, paths), others=others)
+    start = structure.root.relative_to(root).parts
+    entries = [Entry(path, _class_of(path.split("/"), start), "") for path in paths]
     kind = "a folder a class" if any(entry.class_name for entry in entries) else "pictures"
     return Collection(root, kind, entries, others=others)
 
 
 def _walk(root: Path, below: str = "") -> tuple[list[str], list[str]]:
-    """Return the pictures by suffix, and the other files that lie in folders beside pictures."""
+    """Return the images, and the other files that lie in folders next to images."""
     start = f"{below}/" if below else ""
     paths = [start + path for path in files.walk_images(root / below)]
     folders = {path.rpartition("/")[0] for path in paths}
-    others = [
-        f"{folder}/{entry.name}".removeprefix("/")
-        for folder in sorted(folders)
-        for entry in sorted((root / folder).iterdir())
-        if entry.suffix.lower() not in files.IMAGE_SUFFIXES and not entry.name.startswith(".") and entry.is_file()
-    ]
-    return paths, others
+    known = set(paths)
+    others = (start + path for path in files.walk(root / below))
+    return paths, [path for path in others if path not in known and path.rpartition("/")[0] in folders]
 
 
-def _divided(root: Path, paths: Sequence[str]) -> list[Entry]:
-    """Return the entries of `train/CLASS/...` and `test/CLASS/...`; what lies elsewhere has no class."""
-    record = read_record(root) if (root / RECORD).is_file() else None
-    names = record["classes"] if record else {}
-    held = {f"train/{name}" for name in record["validation"]} if record else set()
-    entries = []
-    for path in paths:
-        part, *inner = path.split("/")
-        if part not in SPLITS or len(inner) < 2:
-            entries.append(Entry(path, "", ""))
-            continue
-        entries.append(Entry(path, names.get(inner[0], inner[0]), VALIDATION if path in held else part))
-    return entries
+def _divided(root: Path, structure: Structure, paths: Sequence[str]) -> list[Entry]:
+    """Return the entries of `train/CLASS/...` and its like; what lies elsewhere has no class."""
+    record = read_record(structure.root)
+    names = {nfc(folder): name for folder, name in record["classes"].items()} if record else {}
+    held = {nfc(name) for name in record["validation"]} if record else set()
+    starts = {folder.relative_to(root).parts: split for split, folder in structure.splits.items()}
+    depth = len(next(iter(starts)))
+    unlabelled = {starts[folder.relative_to(root).parts] for folder in structure.unlabelled}
+
+    def entry(path: str) -> Entry:
+        parts = tuple(path.split("/"))
+        split, class_name = starts.get(parts[:depth], ""), _class_of(parts, parts[:depth])
+        if not split or (not class_name and split not in unlabelled):
+            return Entry(path, "", "")
+        chosen = split == TRAIN and nfc("/".join(parts[depth:])) in held
+        return Entry(path, names.get(class_name, class_name), VALIDATION if chosen else split)
+
+    return [entry(path) for path in paths]
+
+
+def _class_of(parts: Sequence[str], start: Sequence[str]) -> str:
+    """Return the class of an image from its path, where class folders lie in the folder `start`; "" outside of them."""
+    inside = parts[len(start) :]
+    return nfc(inside[0]) if len(inside) > 1 and tuple(parts[: len(start)]) == tuple(start) else ""
 
 
 def _labelled(root: Path, labels: Path) -> Collection:

@@ -12,12 +12,13 @@ from pathlib import Path
 
 from whichcar.files import checksum
 from whichcar.records import Sample
+from whichcar.text import nfc
 
 
 def fingerprint(samples: Iterable[Sample]) -> str:
     """Return 32 hexadecimal digits that are the same for the same files (by class folder, name and size) elsewhere."""
     files = [(path, status.st_size) for path, status in _regular(sample.path for sample in samples)]
-    lines = sorted(f"{path.parent.name}/{path.name}\t{size}" for path, size in files)
+    lines = sorted(nfc(f"{path.parent.name}/{path.name}\t{size}") for path, size in files)
     return hashlib.blake2b("\n".join(lines).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
 
 

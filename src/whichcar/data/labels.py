@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import logging
 import re
-import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from whichcar import files
 from whichcar.data.split_names import TEST, TRAIN, split_of
+from whichcar.data.structure import structure_of
 from whichcar.errors import DataError
 from whichcar.records import Label
+from whichcar.text import nfc
+
+log = logging.getLogger(__name__)
 
 COLUMNS = ("img_name", "class", "subset")
 _LONGEST_FOLDER = 200  # bytes; file systems stop at 255, and a number may have to be added
@@ -52,7 +57,7 @@ def folder_name(class_name: str) -> str:
 
     Different names can give the same folder name; `split` tells those apart.
     """
-    name = re.sub(r'[\x00-\x1f\x7f/\\:*?"<>|]', "-", unicodedata.normalize("NFC", class_name))
+    name = re.sub(r'[\x00-\x1f\x7f/\\:*?"<>|]', "-", nfc(class_name))
     short = name.encode("utf-8", "replace")[:_LONGEST_FOLDER].decode("utf-8", "ignore")
     return short.strip().lstrip(".").rstrip(". ").lstrip() or "-"
 
@@ -60,53 +65,84 @@ def folder_name(class_name: str) -> str:
 def labels_from_folders(root: Path, test_share: float, seed: int) -> list[Label]:
     """Make labels from a tree with one folder a class; `test_share` of every class goes to test.
 
-    A tree that has `train/` and `test/` already keeps that division. Every class keeps a picture in train. `img_name`
-    is the path seen from `root`, such as `BMW X3 2012/a b.jpg`.
+    A tree that is divided into splits (`data.structure`) keeps that division, and nothing is drawn where it has a
+    validation or test split. Every class keeps an image in train. `img_name` is the path seen from `root`, such as
+    `BMW X3 2012/a b.jpg`.
 
     Raises:
-        DataError: no class folder, a class without a picture, or a share outside 0..1.
+        DataError: no class folder, a class without an image, or a share outside 0..1.
     """
     check_share(test_share, "the test share")
-    top = [folder.name for folder in folders_of(root)]
-    if set(top) == {TRAIN, TEST}:
-        return [
-            Label(f"{subset}/{name}", class_name, subset)
-            for subset in (TRAIN, TEST)
-            for class_name, names in pictures_by_class(root / subset).items()
-            for name in names
-        ]
-    classes = pictures_by_class(root)
-    test = draw_share(classes, test_share, seed)
-    return [
-        Label(name, class_name, "test" if name in test else "train")
+    structure = structure_of(root)
+    for remark in structure.remarks:
+        log.warning("%s", remark)
+    folders = {TRAIN: structure.root} if not structure.splits else structure.splits
+    folders = {split: folder for split, folder in folders.items() if folder not in structure.unlabelled}
+    if TRAIN not in folders:
+        raise DataError(
+            f"{structure.root}: no training images in class folders; they belong in train/, one folder a class"
+        )
+    found = {split: pictures_by_class(folder, empty=split != TRAIN) for split, folder in folders.items()}
+    rows = [
+        Label((folders[split] / name).relative_to(root).as_posix(), class_name, split)
+        for split, classes in found.items()
         for class_name, names in classes.items()
         for name in names
     ]
+    return rows if len(found) > 1 else divided(rows, test_share, seed)
 
 
-def pictures_by_class(root: Path) -> dict[str, list[str]]:
-    """Return for each class folder, sorted, its pictures as paths seen from `root`, sorted; hidden ones left out.
+def divided(rows: Iterable[Label], test_share: float, seed: int) -> list[Label]:
+    """Return the rows in their order, with `test_share` of each class in test and the rest in train."""
+    rows = list(rows)
+    classes: dict[str, list[str]] = {}
+    for row in rows:
+        classes.setdefault(row.class_name, []).append(row.img_name)
+    test = draw_share(classes, test_share, seed)
+    return [replace(row, subset=TEST if row.img_name in test else TRAIN) for row in rows]
+
+
+def pictures_by_class(root: Path, empty: bool = False) -> dict[str, list[str]]:
+    """Return for each class folder, sorted, its images as paths seen from `root`, sorted; hidden ones left out.
+
+    A class is named in NFC; folders that differ in nothing else are one class.
+
+    Args:
+        root: holds the class folders.
+        empty: class folders may be empty; they are left out.
 
     Raises:
-        DataError: no class folder, or class folders without a picture.
+        DataError: no class folder, a class folder without an image, or one that is a broken link.
     """
-    found = {
-        folder.name: [picture.relative_to(root).as_posix() for picture in files.images(folder)]
-        for folder in folders_of(root)
-    }
+    found: dict[str, list[str]] = {}
+    for folder in folders_of(root):
+        found.setdefault(nfc(folder.name), []).extend(
+            path.relative_to(root).as_posix() for path in files.images(folder)
+        )
     if not found:
         raise DataError(f"{root}: no class folders in it; it must hold one folder a class")
-    if empty := [name for name, names in found.items() if not names]:
-        raise DataError(f"{root}: no picture in class folder {named(empty)}; add pictures or remove the folder")
-    return found
+    without = [name for name, names in found.items() if not names]
+    if without and not empty:
+        raise DataError(f"{root}: no image in class folder {named(without)}; add images or remove the folder")
+    return {name: names for name, names in sorted(found.items()) if names}
 
 
 def folders_of(root: Path) -> list[Path]:
-    """Return the visible folders of `root`, sorted, or raise DataError when it cannot be listed."""
+    """Return the visible folders of `root`, sorted.
+
+    Raises:
+        DataError: it cannot be listed, or holds a broken link that may stand for a folder.
+    """
     try:
-        return files.folders(root)
+        broken = [path for path in sorted(root.iterdir()) if files.is_broken_link(path)]
+        found = files.folders(root)
     except OSError as error:
-        raise DataError(f"{root}: cannot be listed ({error.strerror}); give a folder of pictures") from error
+        raise DataError(f"{root}: cannot be listed ({error.strerror}); give a folder of images") from error
+    if lost := [path for path in broken if files.is_visible(path.name) and not files.is_image(path)]:
+        raise DataError(
+            f"{lost[0]}: a link to {lost[0].readlink()}, which is not there; restore that or remove the link"
+        )
+    return found
 
 
 def draw_share(
@@ -165,7 +201,7 @@ def check_share(share: float, what: str) -> None:
 
 
 def _rank(seed: int, name: str) -> bytes:
-    return hashlib.blake2b(f"{seed}/{name}".encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    return hashlib.blake2b(f"{seed}/{nfc(name)}".encode("utf-8", "surrogateescape"), digest_size=8).digest()
 
 
 def _rows(path: Path, file: Iterable[str]) -> list[Label]:
@@ -181,7 +217,7 @@ def _rows(path: Path, file: Iterable[str]) -> list[Label]:
                 )
             img_name, class_name, subset = (fields[place] if place < len(fields) else "" for place in where)
             subset = split_of(subset) or subset.strip()
-            rows.append(Label(img_name, unicodedata.normalize("NFC", class_name.strip()), subset))
+            rows.append(Label(img_name, nfc(class_name.strip()), subset))
     except csv.Error as error:
         raise DataError(f"{path}: line {reader.line_num} is no CSV ({error}); mend its quotes") from error
     return rows

@@ -1,28 +1,35 @@
 """A data folder as lists of samples: train, validation and test.
 
-`split.json` in it, where `split` wrote one, says which images of `train/` are the validation split.
+`split.json` in it, where `split` wrote one, says which images of `train/` are the validation split. Class names are
+compared in NFC: a tree that came from a Mac has the same classes.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from whichcar import files
 from whichcar.data.identity import fingerprint
-from whichcar.data.labels import check_share, draw_share, folders_of, named, pictures_by_class
+from whichcar.data.labels import check_share, draw_share, named, pictures_by_class
+from whichcar.data.split_names import TEST, TRAIN, VALIDATION, split_of
+from whichcar.data.structure import Structure, splits_in, structure_of
 from whichcar.errors import DataError
 from whichcar.records import Sample
+from whichcar.text import nfc, plural
 
 RECORD = "split.json"
 
 
 @dataclass(frozen=True)
 class Tree:
-    """The pictures of a data folder; a sample's class_index counts in the sorted class folders."""
+    """The images of a data folder; a sample's class_index counts in the sorted class folders, whose names are NFC.
+
+    `drawn` are the validation images as paths seen from the training folder, where neither folders nor `split.json` say
+    which they are: whoever trains on the rest has to remember them. `remarks` are lines on folders that are not used.
+    """
 
     root: Path
     class_folders: tuple[str, ...]
@@ -30,6 +37,17 @@ class Tree:
     train: list[Sample]
     validation: list[Sample]
     test: list[Sample]
+    drawn: frozenset[str] | None = None
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def summary(self) -> str:
+        """One line on how many classes there are and how many images each split has."""
+        drawn = "" if self.drawn is None else f" (drawn from {plural(len(self.train) + len(self.validation), 'image')})"
+        return (
+            f"{self.root}: {plural(len(self.class_names), 'class')}: {named(self.class_names)}; "
+            f"{len(self.train):,} training, {len(self.validation):,} validation{drawn}, {len(self.test):,} test images"
+        )
 
     @property
     def fingerprints(self) -> dict[str, str]:
@@ -38,34 +56,53 @@ class Tree:
         return {name: fingerprint(samples) for name, samples in parts.items() if samples}
 
 
-def read_tree(directory: Path, validation: float, seed: int) -> Tree:
-    """List the samples of a data folder and divide train as its `split.json` says.
+def read_tree(directory: str | Path, validation: float, seed: int, chosen: Collection[str] | None = None) -> Tree:
+    """List the samples of a data folder; nothing is written.
+
+    The validation split is what the folder says: its `validation/`, or the images that its `split.json` names. Where it
+    says nothing, a share of train is drawn, which depends on nothing but the names, the share and the seed.
 
     Args:
-        directory: a folder with `train/` (and `test/`), such a `train/` itself, or a folder with one folder a class.
+        directory: a folder with `train/` (and `validation/`, `test/`, by any name that `split_of` knows), such a
+            `train/` itself, or a folder with one folder a class.
         validation: share of train set aside; must agree with the recorded one. 0 sets nothing aside, whatever is
-            recorded, except images that the labels themselves give for validation.
-        seed: of the choice where none is recorded; it is then written to `split.json`, if the folder can be written.
+            recorded, except images that the labels or folders themselves give for validation.
+        seed: of the choice.
+        chosen: what an earlier call drew (`Tree.drawn`), in place of another draw.
 
     Raises:
-        DataError: no classes, an empty class, a test class that train lacks, an unfinished or different split.
+        DataError: no classes, an empty class, a held-out class that train lacks, an unfinished or different split.
     """
     if validation:
         check_share(validation, "data.validation_split")
-    root, train_folder = _locate(directory)
-    classes = pictures_by_class(train_folder)
+    structure = locate(Path(directory))
+    folder, root = _train_folder(structure), structure.root
+    classes = pictures_by_class(folder)
     if len(classes) < 2:
-        raise DataError(f"{train_folder}: one class only, {next(iter(classes))!r}; a classifier needs at least two")
-    record = read_record(root) or _draw(root, classes, validation, seed)
-    if validation:
-        _check_share_agrees(root, record, validation)
-    given = record["validation_share"] is None
-    chosen = set(record["validation"]) if validation or given else set()
-    numbers = {folder: number for number, folder in enumerate(classes)}
-    train, held = _divide(train_folder, classes, chosen)
-    test = _test_part(root / "test", numbers) if train_folder != root else []
-    names = tuple(record["classes"].get(folder, folder) for folder in classes)
-    return Tree(root, tuple(classes), names, train, held, test)
+        raise DataError(f"{folder}: one class only, {next(iter(classes))!r}; a classifier needs at least two")
+    numbers = {name: number for number, name in enumerate(classes)}
+    given = _held_out(structure, VALIDATION, numbers)
+    record, drawn = read_record(root), None
+    held: Collection[str] = ()
+    if record is not None:
+        if validation:
+            _check_share_agrees(root, record, validation)
+        if validation or record.get("validation_share") is None:
+            held = {nfc(name) for name in record["validation"]}
+    elif validation and not given:
+        held = drawn = frozenset(map(nfc, draw_share(classes, validation, seed) if chosen is None else chosen))
+    train, of_train = _divide(folder, classes, held)
+    true_names = {nfc(name): true_name for name, true_name in (record["classes"] if record else {}).items()}
+    return Tree(
+        root=root,
+        class_folders=tuple(classes),
+        class_names=tuple(nfc(true_names.get(name, name)) for name in classes),
+        train=train,
+        validation=[*of_train, *given],
+        test=_held_out(structure, TEST, numbers),
+        drawn=drawn,
+        remarks=tuple(structure.remarks),
+    )
 
 
 def load_record(root: Path) -> dict[str, Any] | None:
@@ -93,23 +130,38 @@ def read_record(root: Path) -> dict[str, Any] | None:
     return record
 
 
-def _draw(root: Path, classes: Mapping[str, Sequence[str]], validation: float, seed: int) -> dict[str, Any]:
-    """Draw the validation part of a tree that has none and write it down where that is allowed."""
-    chosen = sorted(draw_share(classes, validation, seed)) if validation else []
-    record = {
-        "finished": True,
-        "seed": seed,
-        "validation_share": validation,
-        "counts": {"train": sum(map(len, classes.values())), "validation": len(chosen)},
-        "classes": {folder: folder for folder in classes},
-        "sources": {"data": "the tree itself"},
-        "problems": [],
-        "validation": chosen,
-    }
-    if validation:
-        with contextlib.suppress(OSError):
-            files.write_json(root / RECORD, record)
-    return record
+def locate(directory: Path) -> Structure:
+    """Tell how a data folder is laid out; a training folder stands for the folder that holds its other splits too.
+
+    Raises:
+        DataError: no such folder, images that were not split yet, or `structure_of` cannot tell.
+    """
+    if not directory.is_dir():
+        raise DataError(f"{directory}: no such folder; make it with `whichcar split DATA LABELS OUTPUT`")
+    here = directory.absolute()
+    if split_of(here.name) == TRAIN and not any(split_of(entry.name) == TRAIN for entry in files.folders(here)):
+        names = {split_of(entry.name) for entry in files.folders(here.parent)} - {None}
+        if (here.parent / RECORD).is_file() or len(names) > 1:
+            return splits_in(here.parent)
+    structure = structure_of(directory)
+    if (directory / "car_ims").is_dir() and (structure.root != directory or not structure.splits):
+        raise DataError(
+            f"{directory}: images not yet split; run `whichcar split {directory} LABELS OUTPUT`, use OUTPUT"
+        )
+    return structure
+
+
+def _train_folder(structure: Structure) -> Path:
+    """Return the folder of the training split's class folders."""
+    if not structure.splits:
+        return structure.root
+    folder = structure.splits.get(TRAIN)
+    if folder is None:
+        splits = ", ".join(f"{path.name}/" for path in structure.splits.values())
+        raise DataError(f"{structure.root}: no training split, only {splits}; add train/ with one folder a class")
+    if folder in structure.unlabelled:
+        raise DataError(f"{folder}: images in no class folder; sort them into one folder a class")
+    return folder
 
 
 def _check_share_agrees(root: Path, record: Mapping[str, Any], validation: float) -> None:
@@ -121,42 +173,34 @@ def _check_share_agrees(root: Path, record: Mapping[str, Any], validation: float
         )
 
 
-def _locate(directory: Path) -> tuple[Path, Path]:
-    """Return the folder split.json belongs to and the folder whose folders are the classes."""
-    if not directory.is_dir():
-        raise DataError(f"{directory}: no such folder; make it with `whichcar split DATA LABELS OUTPUT`")
-    if (directory / "train").is_dir():
-        return directory, directory / "train"
-    if (directory / "car_ims").is_dir():
-        raise DataError(
-            f"{directory}: pictures not yet split; run `whichcar split {directory} LABELS OUTPUT`, use OUTPUT"
-        )
-    parent = directory.absolute().parent
-    if directory.absolute().name == "train" and ((parent / RECORD).is_file() or (parent / "test").is_dir()):
-        return parent, directory
-    return directory, directory
-
-
-def _divide(folder: Path, classes: Mapping[str, Sequence[str]], chosen: set[str]) -> tuple[list[Sample], list[Sample]]:
+def _divide(
+    folder: Path, classes: Mapping[str, Sequence[str]], chosen: Collection[str]
+) -> tuple[list[Sample], list[Sample]]:
     """Return the samples to learn from and those held out, each in the order of classes and names."""
     train: list[Sample] = []
     held: list[Sample] = []
-    for number, (class_folder, names) in enumerate(classes.items()):
-        if chosen.issuperset(names):
+    for number, (class_name, names) in enumerate(classes.items()):
+        inside = [nfc(name) in chosen for name in names]
+        if all(inside):
             raise DataError(
-                f"{folder / class_folder}: all its pictures are set aside for validation; add pictures, or split again"
+                f"{folder / class_name}: all its images are set aside for validation; add images, or split again"
             )
-        for name in names:
-            (held if name in chosen else train).append(Sample(folder / name, number))
+        for name, is_held in zip(names, inside, strict=True):
+            (held if is_held else train).append(Sample(folder / name, number))
     if chosen and not held:
-        raise DataError(f"{folder}: none of the {len(chosen)} validation pictures in {RECORD} is there; split again")
+        raise DataError(
+            f"{folder}: none of its {plural(len(chosen), 'validation image')} is there any more; "
+            "put them back, or split and train again"
+        )
     return train, held
 
 
-def _test_part(folder: Path, numbers: Mapping[str, int]) -> list[Sample]:
-    if not folder.is_dir() or not folders_of(folder):
+def _held_out(structure: Structure, split: str, numbers: Mapping[str, int]) -> list[Sample]:
+    """Return the samples of a validation or test folder; classes may be missing there."""
+    folder = structure.splits.get(split)
+    if folder is None or folder in structure.unlabelled:
         return []
-    classes = pictures_by_class(folder)
+    classes = pictures_by_class(folder, empty=True)
     if unknown := [name for name in classes if name not in numbers]:
         raise DataError(f"{folder}: class {named(unknown)} is not in train; add it there or remove it")
     return [Sample(folder / name, numbers[of]) for of, names in classes.items() for name in names]

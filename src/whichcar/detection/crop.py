@@ -107,7 +107,7 @@ def count_pictures(source: Path) -> int:
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
-    """Return how the pictures of a tree were cut; None where `whichcar crop` did not write it.
+    """Return how the images of a folder were cropped; None where `whichcar crop` wrote neither it nor one above it.
 
     Returns:
         `settings` (of `CropSettings`) and `detector` (`name` and `sha256` of its file, null where it has none).
@@ -115,11 +115,13 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     Raises:
         DataError: the crop stage has not ended there, or its record is damaged.
     """
-    record = _content(folder)
+    here = folder.absolute()
+    above = next((place for place in (here, *here.parents) if (place / RECORD).is_file()), here)
+    record = _content(above)
     if record is None:
         return None
     if not record["finished"]:
-        raise DataError(f"{folder}: the crop stage has not ended here; run the same `whichcar crop` again")
+        raise DataError(f"{above}: the crop stage has not ended here; run the same `whichcar crop` again")
     return {"settings": record["settings"], "detector": record["detector"]}
 
 
@@ -204,9 +206,9 @@ class _Stage:
                             (self.output / row.path).unlink(missing_ok=True)
                     table.unlink()
         self._describe(finished=False)
-        split = self.source / SPLIT
-        if split.is_file():  # the same pictures are the validation part
-            files.write_text(self.output / SPLIT, split.read_text(encoding="utf-8"))
+        for split in (self.source / SPLIT, *self.source.glob(f"*/{SPLIT}")):  # the same images are for validation
+            if split.is_file():
+                files.write_text(self.output / split.relative_to(self.source), split.read_text(encoding="utf-8"))
 
     def _remove(self, gone: Sequence[str]) -> None:
         """Take away the outputs of pictures that are no longer in the input: a crop left behind would be trained on."""

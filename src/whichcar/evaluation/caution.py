@@ -19,7 +19,7 @@ def warnings_about(part: Part, trained: Path | None, metadata: Metadata) -> tupl
         trained: the tree the checkpoint was trained on (`trained_tree`); None where it is gone.
         metadata: the checkpoint's.
     """
-    if part.name == "validation":
+    if part.own and part.name == "validation":
         return (
             "there is no test split: these are the validation images on which the checkpoint was chosen, so the "
             "accuracy is optimistic; measure it with --data DIR on images that training has not seen",

@@ -16,12 +16,13 @@ from whichcar.data.duplicates import copies_among
 from whichcar.data.issues import finding
 from whichcar.data.labels import draw_folds
 from whichcar.data.split import split
-from whichcar.data.tree import Tree, read_tree
+from whichcar.data.tree import Tree
 from whichcar.errors import CheckpointError, DataError, MissingExtraError
 from whichcar.evaluation.classifier import Classifier
-from whichcar.evaluation.part import is_trained_tree
+from whichcar.evaluation.part import is_trained_tree, tree_of
 from whichcar.progress import track
 from whichcar.records import Finding, Label, Sample, Skipped
+from whichcar.text import nfc
 from whichcar.training.experiment import RESOLVED
 from whichcar.training.train import train
 
@@ -63,8 +64,8 @@ def find_label_errors(data: Path, experiment: Path, folds: int | None = None) ->
             f"{data}: {experiment} was trained on {metadata.data_root}, and which of these images it has "
             "learnt is not known; check that folder, or train on this one"
         )
-    tree = read_tree(data, metadata.settings["data"]["validation_split"], metadata.settings["seed"])
-    if tree.class_folders != metadata.class_folders:
+    tree = tree_of(data, metadata)
+    if tree.class_folders != tuple(map(nfc, metadata.class_folders)):
         raise CheckpointError(f"{experiment}: was trained on other classes than {data} has now; train anew")
     if folds is None:
         log.warning(

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from whichcar.data.identity import fingerprint
-from whichcar.data.tree import Tree, read_tree
+from whichcar.data.labels import folders_of
+from whichcar.data.split_names import SPLITS, TEST, TRAIN, VALIDATION, split_of
+from whichcar.data.structure import structure_of
+from whichcar.data.tree import Tree, locate, read_tree
 from whichcar.errors import DataError
-from whichcar.files import folders, images
+from whichcar.files import images
 from whichcar.records import Sample
-from whichcar.text import file_name
+from whichcar.text import file_name, nfc
 from whichcar.training.checkpoint import Metadata
 
 
@@ -39,7 +42,7 @@ class Part:
         if self.own:
             return self.name
         place = self.root.resolve()
-        names = [place.name, *([self.name] if self.name in ("test", "train") else [])]
+        names = [place.name, *([self.name] if self.name in SPLITS else [])]
         return file_name("-".join(names), of=str(place / self.name))
 
 
@@ -61,7 +64,7 @@ def evaluated_part(data: Path | None, metadata: Metadata) -> Part:
             )
         return held_out(trained, metadata)
     part = labelled(data, metadata)
-    own = part.name == "test" and trained is not None and part.root.resolve() == _base(trained).resolve()
+    own = part.name == "test" and trained is not None and part.root.resolve() == locate(trained).root.resolve()
     return Part(part.root, part.name, part.samples, own)
 
 
@@ -75,7 +78,7 @@ def trained_tree(data: Path | None, metadata: Metadata) -> Path | None:
         return recorded
     if data is None or not data.is_dir():
         return None
-    above = [data.resolve().parent] if data.resolve().name in ("test", "train") else []
+    above = [data.resolve().parent] if split_of(data.resolve().name) else []
     return next((root for root in (data, *above) if _is_moved(root, metadata)), None)
 
 
@@ -103,12 +106,8 @@ def tree_of(root: Path, metadata: Metadata) -> Tree:
     Raises:
         DataError: it cannot be read so.
     """
-    return read_tree(root, metadata.settings["data"]["validation_split"], metadata.settings["seed"])
-
-
-def _base(root: Path) -> Path:
-    """Return the folder that holds `test/`: the one above where `root` is a `train/` of such a tree."""
-    return root.absolute().parent if root.absolute().name == "train" and not (root / "test").is_dir() else root
+    settings = metadata.settings
+    return read_tree(root, settings["data"]["validation_split"], settings["seed"], metadata.validation)
 
 
 def held_out(root: Path, metadata: Metadata) -> Part:
@@ -121,18 +120,22 @@ def held_out(root: Path, metadata: Metadata) -> Part:
     Raises:
         DataError: its classes are not the checkpoint's.
     """
-    base = _base(root)
-    if (base / "test").is_dir() and folders(base / "test"):
-        part = labelled(base, metadata)
+    structure = locate(root)
+    test = structure.splits.get(TEST)
+    if test is not None and test not in structure.unlabelled:
+        part = labelled(test, metadata)
         return Part(part.root, part.name, part.samples, own=True)
     tree = tree_of(root, metadata)
-    if tree.class_folders != metadata.class_folders:
-        raise _disagreeing(root, sorted(set(tree.class_folders) ^ set(metadata.class_folders)))
+    known = tuple(map(nfc, metadata.class_folders))
+    if tree.class_folders != known:
+        raise _disagreeing(root, sorted(set(tree.class_folders) ^ set(known)))
     return Part(tree.root, "validation", tuple(tree.validation), own=True)
 
 
 def labelled(directory: Path, metadata: Metadata) -> Part:
     """Return the images of a tree's `test/`, or of a folder with one folder a class; classes may be missing.
+
+    Of a tree without a test split it is the validation split, else the training split.
 
     Args:
         directory: its class folders are named as those trained on, or as the classes themselves.
@@ -143,18 +146,24 @@ def labelled(directory: Path, metadata: Metadata) -> Part:
     """
     if not directory.is_dir():
         raise DataError(f"{directory}: no such folder; give a tree with test/, or a folder with one folder a class")
-    base = directory / "test" if (directory / "test").is_dir() else directory
+    numbers = {nfc(name): number for number, name in enumerate(metadata.class_names)}
+    numbers |= {nfc(folder): number for number, folder in enumerate(metadata.class_folders)}
+    base = directory
+    if not all(nfc(folder.name) in numbers for folder in folders_of(directory)):
+        structure = structure_of(directory)
+        base = next(
+            (structure.splits[split] for split in (TEST, VALIDATION, TRAIN) if split in structure.splits),
+            structure.root,
+        )
     base = base.resolve() if base.name in ("", "..") else base  # `.` may be a folder called test
-    numbers = {name: number for number, name in enumerate(metadata.class_names)}
-    numbers |= {folder: number for number, folder in enumerate(metadata.class_folders)}
-    if unknown := [folder.name for folder in folders(base) if folder.name not in numbers]:
+    classes = folders_of(base)
+    if unknown := [folder.name for folder in classes if nfc(folder.name) not in numbers]:
         raise _disagreeing(base, unknown)
-    samples = [Sample(path, numbers[folder.name]) for folder in folders(base) for path in images(folder)]
+    samples = [Sample(path, numbers[nfc(folder.name)]) for folder in classes for path in images(folder)]
     if not samples:
         raise DataError(f"{base}: no images in class folders; it must hold one folder a class, named as the classes")
-    if base.name in ("test", "train"):
-        return Part(base.parent, base.name, tuple(samples))
-    return Part(base, "pictures", tuple(samples))
+    split = split_of(base.name)
+    return Part(base.parent, split, tuple(samples)) if split else Part(base, "pictures", tuple(samples))
 
 
 def _disagreeing(where: Path, names: Sequence[str]) -> DataError:

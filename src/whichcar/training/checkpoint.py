@@ -30,6 +30,7 @@ class Metadata:
     """What a checkpoint knows of itself. `image_size` is (height, width); class i of the output is `class_names[i]`.
 
     `crop` tells how the pictures it was trained on were cut (`detection.crop.read_record`); None: not by whichcar.
+    `validation` names the images that were drawn for validation (`data.tree.Tree.drawn`); None: the data say it.
     `fingerprints` (`data.tree.Tree.fingerprints`) identify its data where they are moved; empty in earlier versions.
     """
 
@@ -41,6 +42,7 @@ class Metadata:
     data_root: str
     crop: dict[str, Any] | None = None
     fingerprints: dict[str, str] = field(default_factory=dict)
+    validation: tuple[str, ...] | None = None
 
 
 def save_checkpoint(model: keras.Model, metadata: Metadata, path: Path) -> None:
@@ -93,6 +95,7 @@ def read_metadata(path: Path) -> Metadata:
             str(content["data_root"]),
             content.get("crop"),
             dict(content.get("fingerprints") or {}),
+            tuple(content["validation"]) if content.get("validation") is not None else None,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: holds no class names; give a checkpoint that `whichcar train` wrote") from error

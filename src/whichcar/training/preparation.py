@@ -118,6 +118,9 @@ def load_pictures(experiment: Experiment) -> Pictures:
     """
     data = experiment.data
     tree = read_tree(Path(data.directory).expanduser(), data.validation_split, experiment.seed)
+    for remark in tree.remarks:
+        log.warning("%s", remark)
+    log.info("%s", tree.summary)
     given, found = experiment.model.classes, len(tree.class_folders)
     if given not in (None, found):
         raise ConfigError(

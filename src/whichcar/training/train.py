@@ -344,6 +344,7 @@ class Run:
             str(tree.root.resolve()),
             cut,
             tree.fingerprints,
+            None if tree.drawn is None else tuple(sorted(tree.drawn)),
         )
 
     def _describe(self, finished: bool) -> None:
