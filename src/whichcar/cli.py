@@ -292,6 +292,7 @@ def crop(
     from whichcar.detection.crop import count_pictures
     from whichcar.detection.crop import crop as crop_pictures
     from whichcar.progress import track
+    from whichcar.text import plural
 
     told = summary.Cropped(output)
     rows = crop_pictures(source, output, redo=redo, batch_size=batch_size, workers=workers, **settings)
@@ -299,7 +300,8 @@ def crop(
         for row in track(rows, "cropping", count_pictures(source)):
             told.add(row)
     except KeyboardInterrupt:
-        raise Interrupted(f"{output}: stopped after {told.count} pictures\ngo on with the same command") from None
+        done = plural(told.count, "image")
+        raise Interrupted(f"{output}: stopped after {done}\ngo on with the same command") from None
     _say(told.lines())
     if contact_sheet:
         say(f"page   {write_contact_sheet(source, output)}")

@@ -250,7 +250,7 @@ def test_a_picture_that_left_takes_its_crop_along(
     list(crop(tree, tmp_path / "out", detector=red_cars))
     assert "train/Red/0.jpg" not in {row.path for row in read_boxes(tmp_path / "out" / FILE)}
     assert not (tmp_path / "out/train/Red/0.jpg").exists()
-    assert "1 pictures, such as 'train/Red/0.jpg', left the input; so did their crops" in caplog.text
+    assert "removed the crops of 1 image no longer in the input, such as 'train/Red/0.jpg'" in caplog.text
 
 
 @pytest.mark.parametrize("redo", [False, True])
@@ -342,7 +342,7 @@ def test_other_settings_are_refused_without_redo(
 
 def test_what_has_changed_is_named(tree: Path, tmp_path: Path, red_cars: OnnxDetector) -> None:
     list(crop(tree, tmp_path / "out", detector=red_cars))
-    with pytest.raises(DataError, match=r"was cut with margin 0\.0, now it is 0\.1; give another folder, or --redo"):
+    with pytest.raises(DataError, match=r"with margin 0\.0, now it is 0\.1; give another folder, or --redo"):
         list(crop(tree, tmp_path / "out", detector=red_cars, margin=0.1))
 
 
@@ -367,7 +367,7 @@ def test_no_folder_and_no_pictures_are_told(tmp_path: Path, red_cars: OnnxDetect
     with pytest.raises(DataError, match="no such folder"):
         crop(tmp_path / "none", tmp_path / "out", detector=red_cars)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="no pictures in it"):
+    with pytest.raises(DataError, match="no images in it"):
         count_pictures(tmp_path / "empty")
 
 
@@ -485,7 +485,7 @@ def test_after_a_kill_only_the_rest_is_done(many: Path, tmp_path: Path, red_car_
 
 def test_ctrl_c_says_how_to_go_on(many: Path, tmp_path: Path, red_car_file: Path) -> None:
     process = start(many, tmp_path / "out", red_car_file)
-    wait_for(tmp_path / "out", 20)
+    wait_for(tmp_path / "out", 1)
     process.send_signal(signal.SIGINT)
     status, error = ended(process)
     assert status == cli.INTERRUPTED

@@ -168,3 +168,10 @@ def test_a_detector_is_found_by_file_or_variable(red_car_file: Path, monkeypatch
 def test_an_unknown_detector_says_what_there_is(name: str, said: str) -> None:
     with pytest.raises(DetectorError, match=said):
         load_detector(name)
+
+
+def test_an_unknown_detector_from_the_environment_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("lost.onnx", "qqq"):
+        monkeypatch.setenv(zoo.FILE_VARIABLE, name)
+        with pytest.raises(DetectorError, match=r"\(from WHICHCAR_DETECTOR\): no such"):
+            load_detector()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from whichcar.detection.detection import load_detector
-from whichcar.errors import DetectorError
+from whichcar.errors import DetectorError, ImageError
 from whichcar.records import Box, Detection
 
 from .conftest import scene
@@ -65,6 +65,17 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 def test_it_answers_as_other_detectors_do(stand_in: SimpleNamespace) -> None:
     found = load_detector("detectron2").detect([scene((50, 100))], 0.5)
     assert found == [[Detection("car", 0.95, Box(0, 0, 100, 50)), Detection("truck", 0.7, Box(4, 6, 60, 40))]]
+
+
+def test_a_box_that_is_not_a_number_is_refused(stand_in: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken(Instances):
+        def __init__(self) -> None:
+            super().__init__()
+            self.pred_boxes.tensor[1, 2] = np.nan
+
+    monkeypatch.setattr(sys.modules[__name__], "Instances", Broken)
+    with pytest.raises(ImageError, match="detectron2 gives a box for it that cannot be"):
+        load_detector("detectron2").detect([scene((50, 100))])
 
 
 def test_it_is_given_what_opencv_reads_and_the_configuration_of_the_original(stand_in: SimpleNamespace) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -162,6 +163,18 @@ def test_a_model_that_takes_no_images_is_refused(shape: tuple[int, ...], tmp_pat
         save(tmp_path / "x.onnx", SAME, shape=shape),
         rf"its inputs are x tensor\(float\) \[{shape[0]}, .*a detector takes",
     )
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_a_gpu_that_cannot_be_used_is_told(
+    red_car_file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    OnnxDetector(red_car_file)
+    assert not caplog.records
+    both = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: both)  # the session has the second only
+    OnnxDetector(red_car_file)
+    assert "runs on the processor, since onnxruntime could not use CUDA" in caplog.text
 
 
 def test_the_drawn_colours_are_what_they_are_called() -> None:

@@ -20,7 +20,7 @@ SHOWN = 120  # of each kind
 _RED = (230, 30, 40)
 
 
-def write_contact_sheet(source: Path, output: Path) -> Path:
+def write_contact_sheet(source: str | Path, output: str | Path) -> Path:
     """Write contact_sheet.html into `output`, one file that needs no other, and return its path.
 
     Args:
@@ -30,6 +30,7 @@ def write_contact_sheet(source: Path, output: Path) -> Path:
     Raises:
         DataError: there is no boxes.csv, or nothing in it.
     """
+    source, output = Path(source), Path(output)
     counts = {"cropped": 0, "whole": 0, "skipped": 0}
     for row in read_boxes(output / FILE):
         counts[row.kind] += 1

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from whichcar import files
+from whichcar import files, text
 from whichcar.config_crop import CropSettings, crop_settings
 from whichcar.data import boxes
 from whichcar.data.boxes import BoxTable
@@ -90,18 +90,19 @@ def crop(
     return stage.run(redo, max(1, batch_size))
 
 
-def count_pictures(source: Path) -> int:
+def count_pictures(source: str | Path) -> int:
     """Return how many pictures `crop` will find.
 
     Raises:
         DataError: no folder, or no picture in it.
     """
+    source = Path(source)
     if not source.is_dir():
-        raise DataError(f"{source}: no such folder; give a folder of pictures")
+        raise DataError(f"{source}: no such folder; give a folder of images")
     count = sum(1 for _ in files.walk_images(source))
     if not count:
         raise DataError(
-            f"{source}: no pictures in it; a picture's name ends in {', '.join(sorted(files.IMAGE_SUFFIXES))}"
+            f"{source}: no images in it; the name of an image ends in {', '.join(sorted(files.IMAGE_SUFFIXES))}"
         )
     return count
 
@@ -215,9 +216,8 @@ class _Stage:
         for path in gone:
             (self.output / path).unlink(missing_ok=True)
         if gone:
-            log.warning(
-                "%s: %d pictures, such as %r, left the input; so did their crops", self.output, len(gone), gone[0]
-            )
+            count = text.plural(len(gone), "image")
+            log.warning("%s: removed the crops of %s no longer in the input, such as %r", self.output, count, gone[0])
 
     def _tidy(self) -> None:
         """Remove what was under way; the lock stays, since another process may be waiting for it."""
@@ -227,7 +227,8 @@ class _Stage:
 
     def _changed(self, key: str, before: object, now: object) -> DataError:
         return DataError(
-            f"{self.output}: was cut with {key} {before}, now it is {now}; give another folder, or --redo to cut anew"
+            f"{self.output}: was cropped with {key} {_or_none(before)}, now it is {_or_none(now)}; give another "
+            "folder, or --redo to crop everything again"
         )
 
     def _describe(self, finished: bool) -> None:
@@ -319,3 +320,7 @@ class _Stage:
         beside.write_bytes(encoded.getbuffer())
         target.parent.mkdir(parents=True, exist_ok=True)
         beside.replace(target)
+
+
+def _or_none(value: object) -> object:
+    return "not given" if value is None else value

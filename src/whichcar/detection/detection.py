@@ -62,7 +62,9 @@ def find_detector(name: str | None = None) -> DetectorFile:
     Raises:
         DetectorError: no such name or file, or it cannot be fetched.
     """
-    name = name or os.environ.get(zoo.FILE_VARIABLE) or zoo.DEFAULT
+    named = os.environ.get(zoo.FILE_VARIABLE)
+    origin = f" (from {zoo.FILE_VARIABLE})" if named and not name else ""
+    name = name or named or zoo.DEFAULT
     if name == DETECTRON:
         return DetectorFile(name, None)
     if entry := zoo.entry_of(name):
@@ -72,11 +74,11 @@ def find_detector(name: str | None = None) -> DetectorFile:
         return DetectorFile(path.name, path)
     if path.suffix.lower() == ".onnx":
         raise DetectorError(
-            f"detector {name}: no such file; give an .onnx file, or a name that `whichcar detectors` lists"
+            f"detector {name}{origin}: no such file; give an .onnx file, or a name that `whichcar detectors` lists"
         )
     known = [entry.name for entry in zoo.ENTRIES] + [DETECTRON]
     advice = suggestion(name, known) or f"known are {', '.join(known)}"
-    raise DetectorError(f"detector {name!r}: no such name; {advice}; or give a file, PATH.onnx")
+    raise DetectorError(f"detector {name!r}{origin}: no such name; {advice}; or give a file, PATH.onnx")
 
 
 def load_detector(name: str | None = None, threads: int | None = None, family: str | None = None) -> Detector:

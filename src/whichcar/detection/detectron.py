@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from whichcar.detection.coco import NAMES
-from whichcar.errors import DetectorError
+from whichcar.errors import DetectorError, ImageError
 from whichcar.records import Box, Detection
 
 CONFIG = "COCO-Detection/faster_rcnn_R_101_FPN_3x.yaml"  # box AP 42.0
@@ -52,7 +52,10 @@ class DetectronDetector:
         # DefaultPredictor takes what OpenCV reads: blue first.
         seen = self._predictor(np.ascontiguousarray(image[:, :, ::-1]))["instances"].to("cpu")
         sides = np.array([image.shape[1], image.shape[0]] * 2)
-        boxes = np.clip(np.rint(np.asarray(seen.pred_boxes.tensor)), 0, sides).astype(int)
+        found = np.asarray(seen.pred_boxes.tensor)
+        if not np.isfinite(found).all():
+            raise ImageError("detectron2 gives a box for it that cannot be")
+        boxes = np.clip(np.rint(found), 0, sides).astype(int)
         scores, classes = np.asarray(seen.scores), np.asarray(seen.pred_classes)
         return [
             Detection(NAMES[classes[row]], float(scores[row]), Box(*(int(side) for side in boxes[row])))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,8 @@ from whichcar.records import Box, Detection
 
 if TYPE_CHECKING:
     import onnxruntime
+
+log = logging.getLogger(__name__)
 
 Picture = npt.NDArray[np.uint8]
 _BEYOND = 3  # times the input's side: a box that reaches so far is none
@@ -240,6 +243,9 @@ def _session(path: Path, threads: int) -> onnxruntime.InferenceSession:
     usable = ("CUDAExecutionProvider", "CPUExecutionProvider")
     providers = [name for name in usable if name in onnxruntime.get_available_providers()]
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=providers)
+        session = onnxruntime.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # ONNX Runtime raises errors of many kinds
         raise DetectorError(f"{path}: cannot be loaded: {reason_of(error)}") from error
+    if session.get_providers()[0] != providers[0]:  # it goes on without a word
+        log.warning("%s: runs on the processor, since onnxruntime could not use CUDA; look at its drivers", path)
+    return session
