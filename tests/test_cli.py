@@ -12,7 +12,7 @@ COMMANDS = (
     "fetch",
     "check",
     "split",
-    "look",
+    "explore",
     "crop",
     "detectors",
     "config",
@@ -128,8 +128,8 @@ def test_split_says_what_went_where_and_what_did_not(
     assert cli.run(["split", str(drawn), str(labels), str(tmp_path / "v1"), "--validation", "0.5"]) == 0
     out = capsys.readouterr().out
     assert "4 classes\n" in out
-    assert "train 24 pictures, 12 of them for validation; test 8\n" in out
-    assert "1 rows could not be used" in out
+    assert "train 24 images, 12 of them for validation; test 8 images\n" in out
+    assert "1 row could not be used" in out
     assert "missing.jpg" in out
     assert json.loads((tmp_path / "v1" / "split.json").read_text())["validation_share"] == 0.5
 

@@ -56,7 +56,7 @@ def test_an_unknown_name_says_which_there_are() -> None:
     ("script", "usage"),
     [
         ("get_dataset.py", "whichcar fetch [OPTIONS] [SOURCE]..."),
-        ("prepare_train_test_dataset.py", "whichcar split [OPTIONS] DATA LABELS OUTPUT"),
+        ("prepare_train_test_dataset.py", "whichcar split [OPTIONS] DATA [LABELS] OUTPUT"),
         ("remove_background.py", "whichcar crop [OPTIONS] INPUT OUTPUT"),
         ("train.py", "whichcar train [OPTIONS] CONFIG"),
     ],

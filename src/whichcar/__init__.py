@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from whichcar.config_file import load_config
     from whichcar.data.check import check
     from whichcar.data.fetch import fetch
-    from whichcar.data.look import look
+    from whichcar.data.look import explore, look
     from whichcar.data.split import split
     from whichcar.detection.crop import crop
     from whichcar.detection.detection import get_vehicle_coordinates
@@ -37,6 +37,7 @@ __all__ = [
     "create_model",
     "crop",
     "evaluate",
+    "explore",
     "fetch",
     "get_vehicle_coordinates",
     "load_config",
@@ -56,6 +57,7 @@ _HOMES = {
     "create_model": "whichcar.training.resnet50",
     "crop": "whichcar.detection.crop",
     "evaluate": "whichcar.evaluation.evaluate",
+    "explore": "whichcar.data.look",
     "fetch": "whichcar.data.fetch",
     "get_vehicle_coordinates": "whichcar.detection.detection",
     "load_config": "whichcar.config_file",

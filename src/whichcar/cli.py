@@ -18,6 +18,7 @@ import click
 from whichcar.cli_settings import CropCommand
 from whichcar.cli_streams import described, prepare_streams, say, say_error
 from whichcar.errors import Interrupted, WhichcarError
+from whichcar.text import plural, shell_command
 from whichcar.version import VERSION
 
 if TYPE_CHECKING:
@@ -74,11 +75,17 @@ def run(arguments: Sequence[str]) -> int:
     return status if isinstance(status, int) else 0
 
 
+_ALIASES = {"look": "explore"}
+
+
 class _Group(click.Group):
-    """Lists the commands in the order of the work, not of the alphabet."""
+    """Knows aliases, and lists the commands in the order of the work, not of the alphabet."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return super().get_command(ctx, _ALIASES.get(cmd_name, cmd_name))
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -174,7 +181,7 @@ def check(
     if undo is not None:
         from whichcar.data.quarantine import put_back
 
-        say(f"{undo}: {put_back(undo)} pictures are back where they were")
+        say(f"{undo}: moved back {plural(put_back(undo), 'image')}")
         return 0
     if data is None:
         raise click.UsageError("name the folder to check: whichcar check DATA")
@@ -204,8 +211,8 @@ def check(
         from whichcar.data.quarantine import quarantine as move_to
 
         count = move_to(data, matching(checked.findings, _listed(move), "--move"), quarantine)
-        back = shlex.join(["whichcar", "check", "--undo", str(quarantine)])
-        say(f"moved  {count} pictures to {quarantine}; back with: {back}")
+        back = shell_command(["whichcar", "check", "--undo", quarantine])
+        say(f"moved  {plural(count, 'image')} to {quarantine}; back with: {back}")
     failing = matching(checked.findings, _listed(fail_on or ""), "--fail-on")
     if failing:
         say_error(f"found, as --fail-on names it: {summary.counted(failing)}")
@@ -214,50 +221,83 @@ def check(
 
 @whichcar.command()
 @click.argument("data", type=FOLDER)
-@click.argument("labels", type=FILE)
-@click.argument("output", type=FOLDER)
+@click.argument("labels", type=FILE, required=False)
+@click.argument("output", type=FILE, metavar="OUTPUT", required=False)
+@click.option(
+    "--test-share",
+    type=float,
+    help="Share of the images for test, by class, where neither LABELS nor folders say what is in test; 0 for no test "
+    "split.  [default: 0.25]",
+)
 @click.option("--validation", default=0.2, show_default=True, help="Share of train set aside for validation, by class.")
-@click.option("--seed", default=123, show_default=True, help="Of the choice of these.")
-@click.option("--keep-copies", is_flag=True, help="Use train pictures of which test holds a copy all the same.")
-def split(data: Path, labels: Path, output: Path, validation: float, seed: int, keep_copies: bool) -> None:
-    """Sort pictures into OUTPUT/{train,test}/CLASS/ by the label file (img_name,class,subset).
+@click.option(
+    "--group-by",
+    metavar="PATTERN",
+    help="Keep images of one group on one side of the split. PATTERN is a regular expression searched in each image's "
+    "path inside DATA; its first group, or the whole match, names the group.",
+)
+@click.option("--seed", default=123, show_default=True, help="Random seed of the splits that are drawn.")
+@click.option(
+    "--keep-copies",
+    is_flag=True,
+    help="Keep training images that duplicate a test or validation image, or are of its group.",
+)
+def split(
+    data: Path,
+    labels: Path | None,
+    output: Path | None,
+    test_share: float | None,
+    validation: float,
+    group_by: str | None,
+    seed: int,
+    keep_copies: bool,
+) -> None:
+    """Divide images into OUTPUT/{train,test}/CLASS/.
 
-    Pictures are hard-linked, or copied to another disk. Running it again does only what is missing. Copies of one
-    picture, also nearly so, end on one side: none is both in train and in test or validation. What was done,
-    which pictures are kept for validation and every row that could not be used stand in OUTPUT/split.json.
+    DATA holds one folder per class, which may be divided into train/, validation/ and test/ already, or the images of
+    a label file: LABELS, or car_dataset_labels.csv in DATA. A label file has the columns img_name,class,subset and
+    optionally group; without a subset, test is drawn.
+
+    Images are hard-linked, or copied to another disk. Running it again does only what is missing. Copies of one image,
+    also near copies, and images of one group end on one side of train, validation and test. OUTPUT/split.json lists
+    what was done, the validation images, and every row that could not be used.
 
     \b
-    Example:
+    Examples:
+      whichcar split photos data/cars --test-share 0.2
       whichcar split raw raw/car_dataset_labels.csv data/car_ims_v1
+      whichcar split photos data/cars --group-by '^(.+)_[^/]*$'     (car12_a.jpg and car12_b.jpg are one group)
     """
     from whichcar import summary
-    from whichcar.data.split import split as split_pictures
+    from whichcar.data.split import split as split_images
 
-    _say(summary.of_split(split_pictures(data, labels, output, validation, seed, keep_copies)))
+    done = split_images(data, labels, output, validation, seed, keep_copies, test_share, group_by)
+    _say(summary.of_split(done))
 
 
 @whichcar.command()
 @click.argument("data", type=FOLDER)
 @click.argument("labels", type=FILE, required=False)
-@click.option("--output", type=FILE, help="The page (default: look.html in DATA).")
-@click.option("--seed", default=0, show_default=True, help="Of the pictures shown.")
-def look(data: Path, labels: Path | None, output: Path | None, seed: int) -> None:
-    """Show what DATA holds, as one page: classes, makes, years, sizes, light, samples, copies, what cannot be read.
+@click.option("--output", type=FILE, help="The page to write.  [default: explore.html in DATA]")
+@click.option("--seed", default=0, show_default=True, help="Random seed for the sampled images.")
+def explore(data: Path, labels: Path | None, output: Path | None, seed: int) -> None:
+    """Show what DATA holds on one page: classes, makes, years, sizes, brightness, samples, copies, unreadable files.
 
-    DATA has a label file (LABELS, or car_dataset_labels.csv in it), is split or cut, holds one folder a class, or
-    pictures only. The page needs no other file and no network. A second run looks at new pictures only.
+    DATA has a label file (LABELS, or car_dataset_labels.csv in it), is split or cropped, holds one folder per class, or
+    images only. The page needs no other file and no network. A second run reads new images only. `whichcar look` does
+    the same.
 
     \b
     Examples:
-      whichcar look data/car_ims_v1
-      whichcar look data data/car_dataset_labels.csv --output cars.html
+      whichcar explore data/car_ims_v1
+      whichcar explore data data/car_dataset_labels.csv --output cars.html
     """
-    from whichcar.data.look import look as look_at
+    from whichcar.data.look import explore as explore_images
 
     try:
-        say(f"page   {look_at(data, labels, output, seed)}")
+        say(f"page   {explore_images(data, labels, output, seed)}")
     except KeyboardInterrupt:
-        raise Interrupted(f"{data}: stopped; what was looked at is known\ngo on with the same command") from None
+        raise Interrupted(f"{data}: interrupted; scanned images are remembered\nre-run to resume") from None
 
 
 @whichcar.command(cls=CropCommand)

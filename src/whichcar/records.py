@@ -10,11 +10,16 @@ from whichcar.text import as_text
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """One row of the label file: a picture's name, its true class name and its subset (`train`, `test`)."""
+    """One row of the label file: an image's name, its true class name, its subset and its group.
+
+    The subset is `train`, `validation` or `test`, or "" where that is still to be drawn. Images of one group, such as
+    those of one car, belong on one side of a split; "" stands for an image that is in no group.
+    """
 
     img_name: str
     class_name: str
     subset: str
+    group: str = ""
 
 
 @dataclass(frozen=True, slots=True)

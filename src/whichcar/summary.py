@@ -42,14 +42,19 @@ def of_fetched(fetched: Fetched) -> Iterator[str]:
 
 
 def of_split(split: Split) -> Iterator[str]:
-    """Tell how many pictures went where and which rows could not be used."""
+    """Tell how many images went where and which rows could not be used."""
     counts = split.counts
-    yield f"{split.output}: {len(split.classes)} classes"
-    yield f"  train {counts['train']} pictures, {counts['validation']} of them for validation; test {counts['test']}"
+    yield f"{split.output}: {plural(len(split.classes), 'class')}"
+    held = f"{counts['validation']:,} of them for validation"
+    yield f"  train {plural(counts['train'], 'image')}, {held}; test {plural(counts['test'], 'image')}"
+    if split.test_share is not None:
+        yield f"  test was drawn: a share of {split.test_share:g} of the images (--test-share), by class"
+    if split.groups:
+        yield f"  {plural(split.groups, 'group')}, each on one side of the split"
     if split.unlabelled:
-        yield f"  {split.unlabelled} pictures have no row in the label file and were left out"
+        yield f"  {plural(split.unlabelled, 'image')} without a label, left out"
     if split.problems:
-        yield f"  {len(split.problems)} rows could not be used:"
+        yield f"  {plural(len(split.problems), 'row')} could not be used:"
         for problem in split.problems[:_SHOWN]:
             yield f"    {problem.path}: {problem.reason}"
         if len(split.problems) > _SHOWN:
@@ -61,12 +66,13 @@ def of_checked(checked: Checked, pages: Iterable[Path]) -> Iterator[str]:
     from whichcar.data.issues import ISSUES
 
     collection = checked.collection
-    classes = len({entry.class_name for entry in collection.entries if entry.class_name})
-    yield f"{collection.root}: {len(collection.entries)} pictures of {classes} classes ({collection.kind})"
+    count = len({entry.class_name for entry in collection.entries if entry.class_name})
+    classes = f" of {plural(count, 'class')}" if count else ""
+    yield f"{collection.root}: {plural(len(collection.entries), 'image')}{classes} ({collection.kind})"
     if not checked.findings:
         yield "  nothing was found"
-    for name, count in sorted(checked.counts.items(), key=lambda pair: list(ISSUES).index(pair[0])):
-        yield f"  {count:6d}  {ISSUES[name].severity:8s} {name:17s} {ISSUES[name].meaning}"
+    for (name, severity), found in checked.counts.items():
+        yield f"  {found:6d}  {severity:8s} {name:17s} {ISSUES[name].meaning}"
     for path in pages:
         yield f"{'table' if path.suffix == '.csv' else 'page':6s} {path}"
 

@@ -76,7 +76,7 @@ def test_semicolons_are_recognised(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("", "no column img_name, class, subset; found nothing"),
+        ("", "no column img_name, class; found nothing"),
         ("img_name,class,subset\n", "no row"),
         ("img_name,class,subset\n\n\n", "no row"),
         ("img_name,class,class,subset\na,b,b,train\n", "class stands twice"),

@@ -210,7 +210,7 @@ def test_where_the_page_cannot_be_written_another_place_is_asked_for(tmp_path: P
     paint(tmp_path / "a.png", 1)
     with pytest.raises(DataError, match=r"look\.html: cannot be written .*; name another place with --output FILE"):
         look(tmp_path, output=tmp_path / "a.png" / "look.html")
-    (tmp_path / "look.html").mkdir()
+    (tmp_path / "explore.html").mkdir()
     with pytest.raises(DataError, match="name another place with --output FILE"):
         look(tmp_path)
 
@@ -218,7 +218,7 @@ def test_where_the_page_cannot_be_written_another_place_is_asked_for(tmp_path: P
 def test_the_command_writes_into_the_folder_and_says_where(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     paint(tmp_path / "A" / "a.png", 1)
     assert cli.run(["look", str(tmp_path)]) == 0
-    assert capsys.readouterr().out == f"page   {tmp_path / 'look.html'}\n"
+    assert capsys.readouterr().out == f"page   {tmp_path / 'explore.html'}\n"
     assert cli.run(["look", str(tmp_path), "--output", str(tmp_path / "B" / "cars.html"), "--seed", "3"]) == 0
     assert "seed 3" in (tmp_path / "B" / "cars.html").read_text(encoding="utf-8")
     assert whichcar.look is look

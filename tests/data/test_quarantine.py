@@ -30,7 +30,7 @@ def test_pictures_are_moved_and_can_be_put_back(data: Path, tmp_path: Path, caps
     aside = tmp_path / "put aside"
     move = ["--move", "unreadable,exact_duplicate", "--output", str(tmp_path / "report")]
     assert cli.run(["check", str(data), "--quarantine", str(aside), *move]) == 0
-    assert f"moved  2 pictures to {aside}" in capsys.readouterr().out
+    assert f"moved  2 images to {aside}" in capsys.readouterr().out
     assert {path for path in contents(aside) if path.endswith("jpg")} == {"class a/broken.jpg", "class a/copy.jpg"}
     assert check(data).findings == []
     assert cli.run(["check", "--undo", str(aside)]) == 0

@@ -1,12 +1,17 @@
 import json
 import os
+import random
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
+from whichcar import cli
+from whichcar.data.check import check
 from whichcar.data.labels import draw_share, write_labels
 from whichcar.data.split import Split, split
 from whichcar.data.tree import read_tree
@@ -169,10 +174,10 @@ def test_an_interrupted_split_is_refused_by_training_and_finished_by_a_second_ru
     [
         ({"seed": 124}, "made with seed 123, not 124"),
         ({"validation": 0.3}, "made with validation share 0.2, not 0.3"),
-        ({"labels": "fewer"}, "other labels or pictures"),
-        ({"labels": "moved"}, "other labels or pictures"),
-        ({"labels": "one more problem"}, "other labels or pictures"),
-        ({"data": "changed"}, "other labels or pictures"),
+        ({"labels": "fewer"}, "other labels or images"),
+        ({"labels": "moved"}, "other labels or images"),
+        ({"labels": "one more problem"}, "other labels or images"),
+        ({"data": "changed"}, "other labels or images"),
     ],
 )
 def test_other_labels_data_or_settings_over_an_output_are_refused(
@@ -408,26 +413,170 @@ def test_a_train_picture_with_a_copy_in_test_is_left_out_and_told(drawn_large: P
     assert (kept.counts["train"], kept.problems) == (14, [])
 
 
-def test_cars_of_another_class_that_look_alike_are_no_copies(drawn_large: Path, tmp_path: Path) -> None:
+def test_a_near_copy_under_another_label_is_left_out_too(drawn_large: Path, tmp_path: Path) -> None:
     data, rows = drawn_rows(drawn_large, tmp_path)
     tested = next(row for row in rows if row.subset == "test")
     Image.open(data / "car_ims" / tested.img_name).resize((110, 80)).save(data / "car_ims" / "like.png")
     result = split(data, [*rows, Label("like.png", CLASSES[1], "train")], tmp_path / "v1")
-    assert result.problems == []
+    assert reasons(result) == {"like.png": f"a copy of {tested.img_name} in test"}
+
+
+def folders(root: Path, per_class: int = 8) -> Path:
+    for index, class_name in enumerate(CLASSES[:2]):
+        for number in range(per_class):
+            picture(root / class_name / f"{number:02d}.png", 100 * index + number)
+    return root
+
+
+@pytest.mark.parametrize("as_text", [True, False])
+def test_a_folder_per_class_is_divided_without_a_label_file(tmp_path: Path, as_text: bool) -> None:
+    folders(tmp_path / "cars")
+    picture(tmp_path / "cars" / "loose.png", 999)
+    data, output = (str(path) if as_text else path for path in (tmp_path / "cars", tmp_path / "v1"))
+    result = split(data, output)
+    assert result.counts == {"train": 12, "validation": 2, "test": 4}
+    assert (result.test_share, result.unlabelled, result.output) == (0.25, 1, tmp_path / "v1")
+    assert {path.parent.name for path in (tmp_path / "v1" / "test").rglob("*.png")} == set(CLASSES[:2])
+    assert split(data, output) == result
+    other = split(data, output=tmp_path / "v2", test_share=0.5, seed=4)
+    assert other.counts["test"] == 8
+    assert split(data, tmp_path / "v3", test_share=0).counts == {"train": 16, "validation": 3, "test": 0}
+    with pytest.raises(DataError, match=r"made with test share 0\.25, not 0\.5"):
+        split(data, output, test_share=0.5)
+
+
+def test_the_command_divides_a_folder_and_says_the_share(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, v1 = str(folders(tmp_path / "cars")), str(tmp_path / "v1")
+    assert cli.run(["split", data, v1]) == 0
+    assert "test was drawn: a share of 0.25 of the images (--test-share)" in capsys.readouterr().out
+    assert cli.run(["split", data, str(tmp_path / "v2"), "--test-share", "0.5"]) == 0
+    assert "test 8 images\n" in capsys.readouterr().out
+    assert cli.run(["split", "--help"]) == 0
+    assert "[default: 0.25]" in " ".join(capsys.readouterr().out.split())
+    for share in ("-1", "1", "nan"):
+        assert cli.run(["split", data, str(tmp_path / "v3"), "--test-share", share]) == 2
+        assert "the test share must lie between 0 and 1" in capsys.readouterr().err
+    assert cli.run(["split", data]) == 2
+    assert "no output folder" in capsys.readouterr().err
+    assert cli.run(["split", data, str(tmp_path / "cars" / "v1")]) == 2
+    assert "whose folders are the classes; give an output folder outside" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_divided_already_keeps_its_division(tmp_path: Path) -> None:
+    folders(tmp_path / "cars" / "train")
+    folders(tmp_path / "cars" / "test", 3)
+    for path in (tmp_path / "cars" / "test").rglob("*.png"):
+        picture(path, 1000 + hash(path) % 1000)
+    result = split(tmp_path / "cars", tmp_path / "v1")
+    assert result.counts == {"train": 16, "validation": 3, "test": 6}
+    assert result.test_share is None
+    with pytest.raises(DataError, match="says what is in train and test already; leave out the test share"):
+        split(tmp_path / "cars", tmp_path / "v2", test_share=0.5)
+
+
+def test_the_label_file_in_the_folder_is_used(tmp_path: Path) -> None:
+    write_labels(tmp_path / "data" / "car_dataset_labels.csv", dataset(tmp_path / "data"))
+    result = split(str(tmp_path / "data"), str(tmp_path / "v1"))
+    assert result.counts == {"train": 24, "validation": 5, "test": 6}
+    named = split(str(tmp_path / "data"), str(tmp_path / "data" / "car_dataset_labels.csv"), str(tmp_path / "v1"))
+    assert named == result
+
+
+def test_labels_without_a_subset_have_their_test_split_drawn(tmp_path: Path) -> None:
+    rows = dataset(tmp_path / "data")
+    lines = ["img_name,class", *(f"{row.img_name},{row.class_name}" for row in rows)]
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    result = split(tmp_path / "data", tmp_path / "labels.csv", tmp_path / "v1", test_share=0.2)
+    assert result.counts == {"train": 24, "validation": 5, "test": 6}
+    assert "bad_row" not in {one.issue for one in check(tmp_path / "data", tmp_path / "labels.csv").findings}
+    lines[0] = "img_name,class,Split"
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    with pytest.raises(DataError, match=r"no column subset; found .*Split; call the column 'Split' subset"):
+        split(tmp_path / "data", tmp_path / "labels.csv", tmp_path / "v2")
+
+
+def test_one_folder_only_is_no_set_of_classes(tmp_path: Path) -> None:
+    dataset(tmp_path / "data")
+    with pytest.raises(DataError, match=r"one class folder only, 'car_ims'; .* or name a label file"):
+        split(tmp_path / "data", tmp_path / "v1")
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        r"sub\{stem}.jpg", r"C:\cars\{stem}.jpg", "SUB/{stem}.JPG", "sub/{stem}", "{stem}", "sub/{stem}.jpeg",
+        " sub/{stem}.jpg ", "images/sub/{stem}.jpg", "/home/me/sub/{stem}.jpg", "{stem}.PNG", "sub / {stem}.jpg",
+    ],
+)  # fmt: skip
+def test_when_no_row_can_be_used_an_example_and_what_it_may_mean_are_told(tmp_path: Path, written: str) -> None:
+    for number in range(6):
+        picture(tmp_path / "data" / "car_ims" / "sub" / f"{number:06d}.jpg", number)
+    names = [written.format(stem=f"{number:06d}") for number in range(6)]
+    rows = [Label(name, "A", "train") for name in ("", *names)]
+    with pytest.raises(DataError, match="none of the 7 rows can be used; 6 of them: ") as raised:
+        split(tmp_path / "data", rows, tmp_path / "v1")
+    assert str(raised.value).endswith(f"such as {names[0]!r}; did you mean 'sub/000000.jpg'?")
+
+
+def test_rows_without_a_file_say_what_they_may_mean(tmp_path: Path) -> None:
+    rows = dataset(tmp_path / "data")
+    wrong = [Label("000003.JPG", CLASSES[0], "train"), Label("nothing like it.jpg", CLASSES[0], "train")]
+    told = reasons(split(tmp_path / "data", [*rows, *wrong], tmp_path / "v1"))
+    assert told["000003.JPG"].endswith("; did you mean '000003.jpg'?")
+    assert "did you mean" not in told["nothing like it.jpg"]
+    write_labels(tmp_path / "labels.csv", [*rows, *wrong])
+    found = {one.path: one.detail for one in check(tmp_path / "data", tmp_path / "labels.csv").findings}
+    assert found["000003.JPG"].endswith("; did you mean '000003.jpg'?")
+
+
+def copied_set(root: Path, seed: int) -> list[Label]:
+    """Draw 4 classes of 8 images, and 20 copies: of the same bytes, encoded again, mirrored, cropped, copies of copies.
+
+    A copy has any class and subset.
+    """
+    chance = random.Random(seed)
+    classes = ["A 2012", "B 2012", "C 2012", "D 2012"]
+    subsets = ["train", "train", "train", "validation", "test"] if seed % 2 else ["train", "train", "test"]
+    paths = []
+    for number in range(32):
+        noise = np.random.default_rng(100 * seed + number)
+        coarse, fine = (Image.fromarray(noise.integers(0, 256, (side, side, 3), np.uint8)) for side in (5, 24))
+        paths.append(root / f"{number:02d}.png")
+        root.mkdir(exist_ok=True)
+        Image.blend(coarse.resize((96, 72), Image.Resampling.BICUBIC), fine.resize((96, 72)), 0.4).save(paths[-1])
+    for number in range(20):
+        of = chance.choice(paths)
+        path = root / f"copy {number:02d}{of.suffix}"
+        with Image.open(of) as opened:
+            image = opened.convert("RGB")
+        match chance.randrange(4):
+            case 0:
+                shutil.copyfile(of, path)
+            case 1:
+                path = path.with_suffix(".jpg")
+                image.save(path, quality=80)
+            case 2:
+                ImageOps.mirror(image).save(path)
+            case _:
+                image.crop((4, 0, 96, 69)).resize((96, 72)).save(path)
+        paths.append(path)
+    return [Label(path.name, chance.choice(classes), chance.choice(subsets)) for path in paths]
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_copies_in_train_stay_out_of_validation(drawn_large: Path, tmp_path: Path, seed: int) -> None:
-    data, rows = drawn_rows(drawn_large, tmp_path)
-    learned = [row for row in rows if row.subset == "train" and row.class_name == CLASSES[0]]
-    for number, row in enumerate(learned[:4]):
-        shutil.copy(data / "car_ims" / row.img_name, data / "car_ims" / f"copy {number}.jpg")
-    rows += [Label(f"copy {number}.jpg", CLASSES[0], "train") for number in range(4)]
-    result = split(data, rows, tmp_path / "v1", validation=0.4, seed=seed)
-    tree = read_tree(tmp_path / "v1", 0.4, seed)
-    held = {sample.path.name for sample in tree.validation if tree.class_names[sample.class_index] == CLASSES[0]}
-    assert held == {row.img_name for row in learned[4:]}
-    assert result.problems == []
+def test_check_finds_no_leak_in_a_fresh_split(tmp_path: Path, seed: int) -> None:
+    rows = copied_set(tmp_path / "data", seed)
+    drawn = [replace(row, subset="") for row in rows]
+    for name, given in (("given", rows), ("drawn", drawn)):
+        split(tmp_path / "data", given, tmp_path / name, seed=seed)
+        found = check(tmp_path / name).findings
+        assert [one for one in found if one.issue == "leak"] == []
+        assert len([one for one in found if "duplicate" in one.issue]) > 0
+    whole = record(tmp_path / "drawn")
+    assert whole["counts"]["train"] + whole["counts"]["test"] == len(rows)  # type: ignore[index]  (nothing is left out)
+    assert whole["counts"]["validation"] > 3  # type: ignore[index]
+    split(tmp_path / "data", rows, tmp_path / "kept", seed=seed, keep_copies=True)
+    assert [one for one in check(tmp_path / "kept").findings if one.issue == "leak"] != []
 
 
 def test_a_set_without_copies_is_divided_as_it_always_was(drawn_large: Path, tmp_path: Path) -> None:

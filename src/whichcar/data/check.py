@@ -12,13 +12,13 @@ import numpy as np
 from PIL import Image
 
 from whichcar.data import quality
+from whichcar.data.check_copies import of_copies, of_groups
 from whichcar.data.class_names import odd_names
 from whichcar.data.collection import Collection, collect
-from whichcar.data.duplicates import Duplicates, Prints, find_duplicates
+from whichcar.data.duplicates import Prints, find_duplicates
 from whichcar.data.facts import Facts, FactStore
 from whichcar.data.images import read_header
 from whichcar.data.issues import finding, ordered
-from whichcar.data.split_names import VALIDATION
 from whichcar.errors import ImageError
 from whichcar.progress import track
 from whichcar.records import Finding, ImageHeader
@@ -26,7 +26,6 @@ from whichcar.records import Finding, ImageHeader
 SMALLEST = 64  # pixels of the shorter side from which a picture is not tiny
 _UNEVEN = 4  # times fewer or more pictures than the middle class
 _TOGETHER = 4096  # pictures judged at once
-_PARTS = {"test": 0, VALIDATION: 1, "train": 2, "": 3}  # of copies the one in the first of these parts stays
 _MODES = {"L": "grey", "LA": "grey with transparency", "1": "black and white", "P": "a palette", "RGBA": "transparency"}
 
 
@@ -42,9 +41,9 @@ class Checked:
         return Checked(self.collection, ordered([*self.findings, *more]))
 
     @property
-    def counts(self) -> Counter[str]:
-        """How many findings there are of each issue."""
-        return Counter(one.issue for one in self.findings)
+    def counts(self) -> Counter[tuple[str, str]]:
+        """How many findings there are of each issue and severity, in the order of the findings."""
+        return Counter((one.issue, one.severity) for one in self.findings)
 
 
 def check(data: str | Path, labels: str | Path | None = None, smallest: int = SMALLEST) -> Checked:
@@ -60,12 +59,12 @@ def check(data: str | Path, labels: str | Path | None = None, smallest: int = SM
         MissingExtraError: cleanvision is not installed.
     """
     collection = collect(Path(data), Path(labels) if labels else None)
-    found = [*_of_rows(collection), *_of_names(collection), *_of_classes(collection)]
+    found = [*_of_rows(collection), *_of_names(collection), *_of_classes(collection), *of_groups(collection)]
     prints = Prints()
     with FactStore() as store:
         told = store.look((collection.root / entry.path for entry in collection.entries), quality.measure)
         found += _of_pictures(collection, track(told, "checking", len(collection.entries)), prints, smallest)
-        found += _of_copies(collection, find_duplicates(store, prints, collection.path_of))
+        found += of_copies(collection, find_duplicates(store, prints, collection.path_of))
     return Checked(collection, ordered(found))
 
 
@@ -73,7 +72,7 @@ def _of_rows(collection: Collection) -> Iterator[Finding]:
     kinds = {"missing": "row_without_file", "bad": "bad_row"}
     for name, problem in collection.problems:
         if problem.kind in kinds:  # a file that cannot be used is found by looking at it
-            yield finding(name or "(no name)", kinds[problem.kind], problem.reason)
+            yield finding(name or "(no name)", kinds[problem.kind], str(problem))
     for path, said in collection.disagreeing.items():
         yield finding(path, "label_conflict", f"its rows disagree: {' against '.join(said)}")
     for path in collection.without_row:
@@ -156,44 +155,3 @@ def _of_looks(pictures: Sequence[tuple[str, Facts, ImageHeader]]) -> Iterator[Fi
             path, _, header = pictures[int(place)]
             size = f", {header.width} x {header.height} pixels" if issue == "odd_aspect" else ""
             yield finding(path, issue, f"score {scores[place]:.2f}{size}")
-
-
-def _of_copies(collection: Collection, copies: Duplicates) -> Iterator[Finding]:
-    """Tell of copies; if they have other classes or lie in other parts, that is told too."""
-    same = {group[0]: group for group in copies.exact}
-    for group in copies.exact:
-        stays, *others = _by_part(collection, group)
-        for other in others:
-            yield from _of_pair(collection, stays, other, "exact_duplicate", "the same bytes as")
-    for pair in copies.near:
-        sides = [same.get(number, [number]) for number in (pair.first, pair.second)]
-        staying, leaving = sorted(
-            (_by_part(collection, side) for side in sides), key=lambda side: _rank(collection, side[0])
-        )
-        told = f"{pair.similarity:.2f} alike{', mirrored' if pair.mirrored else ''}:"
-        for other in leaving:
-            yield from _of_pair(collection, staying[0], other, "near_duplicate", told)
-
-
-def _of_pair(collection: Collection, stays: int, other: int, issue: str, told: str) -> Iterator[Finding]:
-    one, copy = collection.entries[stays], collection.entries[other]
-    yield finding(copy.path, issue, f"{told} {one.path}", one.path)
-    conflict = bool(one.class_name and copy.class_name and one.class_name != copy.class_name)
-    # Cars of different classes in the same studio can look nearly the same: of these only equal bytes are certain.
-    severity = "warning" if conflict and issue == "near_duplicate" else "error"
-    if one.part != copy.part and one.part and copy.part:
-        detail = f"in {copy.part}, and in {one.part} as {one.path}"
-        yield finding(copy.path, "leak", detail, one.path, severity)
-    if conflict:
-        for this, that in ((copy, one), (one, copy)):
-            detail = f"is {this.class_name!r}, but {that.path} is {that.class_name!r}"
-            yield finding(this.path, "label_conflict", detail, that.path, severity)
-
-
-def _by_part(collection: Collection, numbers: Sequence[int]) -> list[int]:
-    """Sort copies: the one that should stay first."""
-    return sorted(numbers, key=lambda number: _rank(collection, number))
-
-
-def _rank(collection: Collection, number: int) -> tuple[int, int]:
-    return _PARTS[collection.entries[number].part], number

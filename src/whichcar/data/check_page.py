@@ -11,6 +11,7 @@ from whichcar.data.issues import FILE, ISSUES, SEVERITIES, Issue, write_findings
 from whichcar.errors import DataError
 from whichcar.progress import track
 from whichcar.records import Finding
+from whichcar.text import plural
 
 PAGE = "check.html"
 SHOWN = 60  # pictures of each issue
@@ -33,19 +34,20 @@ def write_report(checked: Checked, output: Path) -> tuple[Path, Path]:
 def _write_page(checked: Checked, path: Path) -> Path:
     collection, counts = checked.collection, checked.counts
     classes = len({entry.class_name for entry in collection.entries if entry.class_name})
-    said = f"{len(collection.entries)} pictures of {classes} classes ({collection.kind})"
-    worst = [f"{sum(one.severity == name for one in checked.findings)} {name}s" for name in SEVERITIES]
+    said = f"{plural(len(collection.entries), 'image')} of {plural(classes, 'class')} ({collection.kind})"
+    worst = [plural(sum(one.severity == name for one in checked.findings), name) for name in SEVERITIES]
     head = f"<p class=soft>{page.text(said)}; {', '.join(worst)}; every one of them in {FILE}</p>"
-    found = [name for name in ISSUES if counts[name]]
-    rows = "".join(f"<tr>{_row(ISSUES[name], counts[name])}</tr>" for name in found)
+    found = list(dict.fromkeys(name for name, _ in counts))
+    rows = "".join(f"<tr>{_row(ISSUES[name], severity, count)}</tr>" for (name, severity), count in counts.items())
     table = f"<div class=scroll><table>{rows}</table></div>" if found else "<p>Nothing was found.</p>"
     sections = (_section(checked, name) for name in track(found, "writing the page", unit="issues"))
     return page.write_page(path, f"{collection.root.resolve().name}: check", [head, table, *sections])
 
 
-def _row(issue: Issue, count: int) -> str:
+def _row(issue: Issue, severity: str, count: int) -> str:
     link = f'<a href="#{issue.name}">{_title(issue.name)}</a>'
-    return f"<td class=n>{count}</td><td class={issue.severity}>{link}</td><td class=soft>{issue.meaning}</td>"
+    said = f"<td class=soft>{severity}</td><td class=soft>{page.text(issue.meaning)}</td>"
+    return f"<td class=n>{count:,}</td><td class={severity}>{link}</td>{said}"
 
 
 def _title(name: str) -> str:
@@ -58,7 +60,7 @@ def _section(checked: Checked, name: str) -> str:
     pictures = [one for one in _without_reverse(rows) if (root / one.path).is_file()]
     listed = [one for one in rows if not (root / one.path).is_file()]
     shown = list(_spread(pictures, SHOWN))
-    told = f"{ISSUES[name].meaning}{_of(len(shown), len(pictures))}"
+    told = f"{page.text(ISSUES[name].meaning)}{_of(len(shown), len(pictures))}"
     gallery = page.gallery(_figure(root, one) for one in shown) if shown else ""
     lines = "".join(f"<li><b>{page.text(one.path)}</b> {page.text(one.detail)}</li>" for one in listed[:_LISTED])
     more = f"<p class=soft>{len(listed) - _LISTED} more in {FILE}</p>" if len(listed) > _LISTED else ""

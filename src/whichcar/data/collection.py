@@ -10,11 +10,12 @@ from pathlib import Path, PurePosixPath
 from whichcar import files
 from whichcar.data.labels import read_labels
 from whichcar.data.layout import LABELS, PICTURES
-from whichcar.data.plan import Found, Problem, match, readable
+from whichcar.data.match import Found, Problem, match
 from whichcar.data.split_names import TRAIN, VALIDATION
 from whichcar.data.structure import Structure, structure_of
 from whichcar.data.tree import read_record
 from whichcar.errors import DataError
+from whichcar.files import readable
 from whichcar.records import Label
 from whichcar.text import nfc
 

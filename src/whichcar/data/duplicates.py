@@ -6,7 +6,7 @@ import functools
 import os
 from array import array
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,10 +46,10 @@ class Pair:
 
 @dataclass(frozen=True)
 class Duplicates:
-    """Copies among pictures, all by number.
+    """Copies among images, all by number.
 
-    `exact` are groups of the same bytes, each ascending; `near` are pairs of first ones of different content, each a
-    picture and one before it that it is a copy of.
+    `exact` are groups of the same bytes, each ascending; `near` are pairs of first ones of different content: those
+    that join all that belong together over a chain of copies, and no more.
     """
 
     exact: list[list[int]]
@@ -57,21 +57,26 @@ class Duplicates:
 
     def groups(self) -> list[list[int]]:
         """Return all that belong together over a chain of copies, each group ascending, groups by their first."""
-        parent: dict[int, int] = {}
+        return joined([*self.exact, *([pair.first, pair.second] for pair in self.near)])
 
-        def root(one: int) -> int:
-            while (above := parent.setdefault(one, one)) != one:
-                parent[one] = one = parent[above]
-            return one
 
-        links = [(group[0], other) for group in self.exact for other in group[1:]]
-        for first, second in [*links, *((pair.first, pair.second) for pair in self.near)]:
-            low, high = sorted((root(first), root(second)))
+def joined(links: Iterable[Sequence[int]]) -> list[list[int]]:
+    """Return the numbers that belong together over a chain of links, each group ascending, groups by their first."""
+    parent: dict[int, int] = {}
+
+    def root(one: int) -> int:
+        while (above := parent.setdefault(one, one)) != one:
+            parent[one] = one = parent[above]
+        return one
+
+    for link in links:
+        for one in link:
+            low, high = sorted((root(link[0]), root(one)))
             parent[high] = low
-        found: dict[int, list[int]] = defaultdict(list)
-        for one in sorted(parent):
-            found[root(one)].append(one)
-        return [found[one] for one in sorted(found)]
+    found: dict[int, list[int]] = defaultdict(list)
+    for one in sorted(parent):
+        found[root(one)].append(one)
+    return list(found.values())
 
 
 @dataclass
@@ -101,7 +106,9 @@ def find_duplicates(store: FactStore, prints: Prints, path_of: Callable[[int], P
 
     Copies by the byte have the same checksum. Others have hashes that differ in a few bits, as they are or mirrored;
     of these pairs, those alike in layout are read again and count when their detail fits (`detail_similarity`).
-    Pictures that show nothing are left out. What was compared once is known to the store.
+    Whether two are copies depends on their content alone, not on their names, order, classes or the others: what
+    `split` keeps on one side is what `check` finds. Images that show nothing are left out. What was compared once is
+    known to the store.
 
     Args:
         store: the facts.
@@ -117,60 +124,58 @@ def find_duplicates(store: FactStore, prints: Prints, path_of: Callable[[int], P
     starts = np.flatnonzero(new)
     sizes = np.diff(np.append(starts, len(order)))
     exact = sorted(order[start : start + size].tolist() for start, size in zip(starts, sizes, strict=True) if size > 1)
-    firsts = np.sort(order[starts])
+    firsts = order[starts]
     return Duplicates(exact, _near(store, prints, path_of, firsts[kinds[firsts] == _COMPARABLE]))
 
 
-def copies_among(paths: Sequence[Path], classes: Sequence[Hashable]) -> list[list[int]]:
-    """Return groups of copies by number, each ascending; near copies count only within a class.
-
-    Cars of different classes in the same studio can look nearly the same; of those only equal bytes are certain.
-
-    Args:
-        paths: the picture files.
-        classes: the class of each.
-    """
+def copies_among(paths: Sequence[Path]) -> list[list[int]]:
+    """Return the groups of copies among image files, by number, each ascending; a group may span classes."""
     prints = Prints()
     with FactStore() as store:
         for facts in track(store.look(paths), "looking for copies", len(paths)):
             prints.add(facts)
-        found = find_duplicates(store, prints, paths.__getitem__)
-    near = [pair for pair in found.near if classes[pair.first] == classes[pair.second]]
-    return Duplicates(found.exact, near).groups()
+        return find_duplicates(store, prints, paths.__getitem__).groups()
 
 
 def _near(
     store: FactStore, prints: Prints, path_of: Callable[[int], Path], numbers: npt.NDArray[np.int64]
 ) -> list[Pair]:
-    """Return each picture's pair with the first one it is a copy of; what is a copy is not compared any more."""
+    """Return the pairs that join near copies; what belongs together already is not compared any more.
+
+    `numbers` are in the order of their checksums, so that of two contents the same one is always the first.
+    """
     hashes, turned = (np.frombuffer(kept, np.int64)[numbers] for kept in (prints.hashes, prints.mirrored))
     bits = _BITS if len(numbers) <= _MANY else _BITS_OF_MANY
-    settled = np.zeros(len(numbers), bool)
-    found: dict[int, Pair] = {}  # by place of the second
+    group = np.arange(len(numbers))
+    found: list[Pair] = []
     waiting: list[Candidate] = []
     with Comparison(store, prints, path_of, numbers) as comparison:
 
         def settle() -> None:
-            for (first, second, mirrored), similarity in zip(waiting, comparison.of(waiting), strict=True):
-                before = found.get(second)
-                if similarity >= SIMILAR and (before is None or before.similarity < similarity):
-                    found[second] = Pair(int(numbers[first]), int(numbers[second]), similarity, mirrored)
-                    settled[second] = True
+            rated = zip(comparison.of(waiting), waiting, strict=True)
+            for similarity, (first, second, mirrored) in sorted(rated, key=lambda one: (-one[0], one[1])):
+                if similarity >= SIMILAR and group[first] != group[second]:
+                    group[group == group[second]] = group[first]
+                    low, high = sorted((int(numbers[first]), int(numbers[second])))
+                    found.append(Pair(low, high, similarity, mirrored))
             waiting.clear()
 
         for row in track(range(len(numbers)), "comparing"):
             if row % _CHUNK == 0:
                 chunk = slice(row, row + _CHUNK)
-                close = [distance(hashes[chunk, None], others[None]) <= bits for others in (hashes, turned)]
-            if settled[row]:
-                continue
-            for mirrored, matrix in zip((False, True), close, strict=True):
-                later = row + 1 + np.flatnonzero(matrix[row % _CHUNK, row + 1 :] & ~settled[row + 1 :])
-                waiting += [(row, second, mirrored) for second in later.tolist()]
+                plain = distance(hashes[chunk, None], hashes[None])
+                # A hash of one and a mirrored hash of the other, either way: their medians differ a little.
+                mirrored = np.minimum(
+                    distance(hashes[chunk, None], turned[None]), distance(turned[chunk, None], hashes[None])
+                )
+                close = (plain <= bits, mirrored <= bits)
+            for is_mirrored, matrix in zip((False, True), close, strict=True):
+                later = row + 1 + np.flatnonzero(matrix[row % _CHUNK, row + 1 :] & (group[row + 1 :] != group[row]))
+                waiting += [(row, second, is_mirrored) for second in later.tolist()]
             if len(waiting) >= _AT_ONCE:
                 settle()
         settle()
-    return sorted(found.values(), key=lambda pair: (pair.first, pair.second))
+    return sorted(found, key=lambda pair: (pair.first, pair.second))
 
 
 class Comparison:

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from whichcar import files
-from whichcar.data.plan import readable
+from whichcar.data.groups import SUGGESTED
 from whichcar.errors import DataError
+from whichcar.files import readable
 from whichcar.records import Finding
+from whichcar.text import shell_command
 
 FILE = "issues.csv"
 COLUMNS = ("path", "issue", "severity", "detail")
@@ -52,6 +54,12 @@ ISSUES = {
         ),
         Issue("blank", "warning", "there is hardly anything to be seen"),
         Issue("tiny", "warning", "too few pixels to tell cars apart"),
+        Issue(
+            "likely_group",
+            "note",
+            "images in several splits are named like photos of one car; if they are, "
+            f"split them with --group-by {shell_command([SUGGESTED])}",
+        ),
         Issue("odd_aspect", "note", "very long or very high: squeezed to a square, little is left"),
         Issue("dark", "note", "even its brightest parts are dark"),
         Issue("bright", "note", "even its darkest parts are bright"),

@@ -6,7 +6,8 @@ import csv
 import hashlib
 import logging
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,18 +21,23 @@ from whichcar.text import nfc
 log = logging.getLogger(__name__)
 
 COLUMNS = ("img_name", "class", "subset")
+GROUP = "group"  # a fourth column, where there is one
+# Without a column subset the test split is drawn; one that only has another name must not be passed over.
+_LIKE_SUBSET = frozenset({"split", "splits", "subsets", "set", "part", "partition", "phase", "usage", "fold"})
 _LONGEST_FOLDER = 200  # bytes; file systems stop at 255, and a number may have to be added
 
 
-def read_labels(path: Path) -> list[Label]:
+def read_labels(path: str | Path) -> list[Label]:
     """Read the label file; every row becomes a label, also one with empty fields.
 
-    The file is comma-separated UTF-8 with a header; columns may stand in any order and others are ignored. A subset is
-    `train`, `validation` or `test`, by any of the names that `split_of` knows.
+    The file is comma-separated UTF-8 with a header; columns may stand in any order, and others than `img_name`,
+    `class`, `subset` and `group` are ignored. A subset is `train`, `validation` or `test`, by any of the names that
+    `split_of` knows. The columns `subset` and `group` may be missing; the label's are then "".
 
     Raises:
         DataError: the file cannot be read, lacks a column, has no row, or has a row with too many fields.
     """
+    path = Path(path)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = _rows(path, file)
@@ -47,9 +53,11 @@ def read_labels(path: Path) -> list[Label]:
 def write_labels(path: Path, rows: Iterable[Label]) -> None:
     """Write a label file that `read_labels` reads back, whole or not at all."""
     with files.replaced(path) as beside, beside.open("w", encoding="utf-8", newline="") as file:
+        rows = list(rows)
+        columns = (*COLUMNS, GROUP) if any(row.group for row in rows) else COLUMNS
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows((row.img_name, row.class_name, row.subset) for row in rows)
+        writer.writerow(columns)
+        writer.writerows((row.img_name, row.class_name, row.subset, row.group)[: len(columns)] for row in rows)
 
 
 def folder_name(class_name: str) -> str:
@@ -62,17 +70,18 @@ def folder_name(class_name: str) -> str:
     return short.strip().lstrip(".").rstrip(". ").lstrip() or "-"
 
 
-def labels_from_folders(root: Path, test_share: float, seed: int) -> list[Label]:
+def labels_from_folders(root: Path, test_share: float | None, seed: int) -> list[Label]:
     """Make labels from a tree with one folder a class; `test_share` of every class goes to test.
 
     A tree that is divided into splits (`data.structure`) keeps that division, and nothing is drawn where it has a
-    validation or test split. Every class keeps an image in train. `img_name` is the path seen from `root`, such as
-    `BMW X3 2012/a b.jpg`.
+    validation or test split. Every class keeps an image in train. With a share of None nothing is drawn either, and
+    subsets are left empty. `img_name` is the path seen from `root`, such as `BMW X3 2012/a b.jpg`.
 
     Raises:
         DataError: no class folder, a class without an image, or a share outside 0..1.
     """
-    check_share(test_share, "the test share")
+    if test_share is not None:
+        check_share(test_share, "the test share")
     structure = structure_of(root)
     for remark in structure.remarks:
         log.warning("%s", remark)
@@ -84,12 +93,12 @@ def labels_from_folders(root: Path, test_share: float, seed: int) -> list[Label]
         )
     found = {split: pictures_by_class(folder, empty=split != TRAIN) for split, folder in folders.items()}
     rows = [
-        Label((folders[split] / name).relative_to(root).as_posix(), class_name, split)
+        Label((folders[split] / name).relative_to(root).as_posix(), class_name, split if len(found) > 1 else "")
         for split, classes in found.items()
         for class_name, names in classes.items()
         for name in names
     ]
-    return rows if len(found) > 1 else divided(rows, test_share, seed)
+    return rows if len(found) > 1 or test_share is None else divided(rows, test_share, seed)
 
 
 def divided(rows: Iterable[Label], test_share: float, seed: int) -> list[Label]:
@@ -146,14 +155,42 @@ def folders_of(root: Path) -> list[Path]:
 
 
 def draw_share(
-    classes: Mapping[str, Sequence[str]], share: float, seed: int, staying: Collection[str] = ()
+    classes: Mapping[str, Sequence[str]], share: float, seed: int, together: Sequence[Sequence[str]] = ()
 ) -> set[str]:
-    """Draw `share` of all names, from each class in proportion, leaving every class at least one and all of `staying`.
+    """Draw `share` of all names, from each class in proportion, leaving every class at least one.
 
     The share is kept over all classes together: what rounding down leaves goes to the classes with the largest
     remainder. Which names are drawn depends on the seed and the names alone, not on their order or the machine:
-    they are ranked by a hash.
+    they are ranked by a hash. Names of a group in `together` are drawn all or none: a group is drawn where that brings
+    its classes nearer to their share, and the smallest one where a class would else have none.
     """
+    quota = _quotas(classes, share, seed)
+    class_of = {name: class_name for class_name, names in classes.items() for name in names}
+    grouped = {name for group in together for name in group}
+    units = [sorted(group) for group in together] + [[name] for name in class_of if name not in grouped]
+    units.sort(key=lambda unit: _rank(seed, unit[0]))
+    drawn: set[str] = set()
+    taken: Counter[str] = Counter()
+
+    def draw(unit: Sequence[str], wanted: Callable[[Counter[str]], bool]) -> None:
+        counts = Counter(class_of[name] for name in unit)
+        if all(taken[name] + count < len(classes[name]) for name, count in counts.items()) and wanted(counts):
+            drawn.update(unit)
+            taken.update(counts)
+
+    def nearer(counts: Counter[str]) -> bool:
+        open_ = {name: quota[name] - taken[name] for name in counts}
+        return sum(abs(open_[name] - count) - abs(open_[name]) for name, count in counts.items()) < 0
+
+    for unit in units:
+        draw(unit, nearer)
+    for unit in sorted(units, key=len):  # stable: equally large ones by rank
+        draw(unit, lambda counts: any(quota[name] and not taken[name] for name in counts))
+    return drawn
+
+
+def _quotas(classes: Mapping[str, Sequence[str]], share: float, seed: int) -> dict[str, int]:
+    """Return how many of each class make `share` of all."""
     exact = {name: share * len(names) for name, names in classes.items()}
     quota = {name: int(exact[name]) for name in classes}
     growing = [name for name, names in classes.items() if quota[name] < len(names) - 1]
@@ -161,11 +198,7 @@ def draw_share(
     wanted = max(1, round(sum(exact.values()))) - sum(quota.values())
     for name in growing[: max(0, wanted)]:
         quota[name] += 1
-    return {
-        name
-        for class_name, names in classes.items()
-        for name in sorted(set(names).difference(staying), key=lambda name: _rank(seed, name))[: quota[class_name]]
-    }
+    return quota
 
 
 def draw_folds(
@@ -215,21 +248,24 @@ def _rows(path: Path, file: Iterable[str]) -> list[Label]:
                     f"{path}: line {reader.line_num} has {len(fields)} fields, the header {columns}; "
                     "put names with a comma in quotes"
                 )
-            img_name, class_name, subset = (fields[place] if place < len(fields) else "" for place in where)
+            img_name, class_name, subset, group = (fields[place] if place < len(fields) else "" for place in where)
             subset = split_of(subset) or subset.strip()
-            rows.append(Label(img_name, nfc(class_name.strip()), subset))
+            rows.append(Label(img_name, nfc(class_name.strip()), subset, group.strip()))
     except csv.Error as error:
         raise DataError(f"{path}: line {reader.line_num} is no CSV ({error}); mend its quotes") from error
     return rows
 
 
 def _places(path: Path, header: list[str]) -> tuple[int, list[int]]:
-    """Return the number of columns and where img_name, class and subset stand."""
+    """Return the number of columns and where img_name, class, subset and group stand; past the end if they do not."""
     names = [name.strip() for name in header]
-    if missing := [column for column in COLUMNS if column not in names]:
+    meant = [name for name in names if name.casefold() in _LIKE_SUBSET] if "subset" not in names else []
+    if missing := [column for column in COLUMNS if column not in names and (column != "subset" or meant)]:
         other = next((sign for sign in ";\t|" if any(sign in name for name in names)), None)
         advice = f"separate columns by commas, not {other!r}" if other else f"the header must name {', '.join(COLUMNS)}"
+        advice = f"call the column {meant[0]!r} subset" if missing == ["subset"] else advice
         raise DataError(f"{path}: no column {', '.join(missing)}; found {', '.join(names) or 'nothing'}; {advice}")
-    if twice := [column for column in COLUMNS if names.count(column) > 1]:
+    known = (*COLUMNS, GROUP)
+    if twice := [column for column in known if names.count(column) > 1]:
         raise DataError(f"{path}: column {', '.join(twice)} stands twice in the header; remove one")
-    return len(names), [names.index(column) for column in COLUMNS]
+    return len(names), [names.index(column) if column in names else len(names) for column in known]

@@ -15,8 +15,8 @@ from typing import Any
 
 from whichcar import files
 from whichcar.data.labels import COLUMNS, folders_of, labels_from_folders, read_labels, write_labels
-from whichcar.data.plan import readable
 from whichcar.errors import DataError, MissingExtraError
+from whichcar.files import readable
 from whichcar.progress import track
 from whichcar.records import Box, Label
 

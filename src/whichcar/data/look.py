@@ -1,4 +1,4 @@
-"""What a folder of pictures holds, as one page that needs no other file and no network: look.html."""
+"""What a folder of pictures holds, as one page that needs no other file and no network: explore.html."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from whichcar.data.split_names import SPLITS
 from whichcar.errors import DataError, ImageError
 from whichcar.records import Crop
 
-FILE = "look.html"
+FILE = "explore.html"
 STYLE = Path(__file__).with_name("look.css")
 
 _LISTED = 100  # files in a list, at most
@@ -27,7 +27,9 @@ _CROPS = 8
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
-def look(data: str | Path, labels: str | Path | None = None, output: str | Path | None = None, seed: int = 0) -> Path:
+def explore(
+    data: str | Path, labels: str | Path | None = None, output: str | Path | None = None, seed: int = 0
+) -> Path:
     """Write a page about a folder of pictures and return its path.
 
     It shows numbers, classes, makes and years, sizes, aspects, brightness, a sample, one picture as an array, crops
@@ -36,8 +38,8 @@ def look(data: str | Path, labels: str | Path | None = None, output: str | Path 
     Args:
         data: a folder with a label file, a split, one folder a class, or pictures only.
         labels: the label file (default: car_dataset_labels.csv in `data`, where that is not split).
-        output: the page (default: look.html in `data`).
-        seed: of the pictures shown.
+        output: the page (default: explore.html in `data`).
+        seed: random seed for the sampled images.
 
     Raises:
         DataError: no pictures, labels that cannot be read, or the page cannot be written.
@@ -56,6 +58,9 @@ def look(data: str | Path, labels: str | Path | None = None, output: str | Path 
         raise DataError(
             f"{path}: cannot be written ({error.strerror}); name another place with --output FILE"
         ) from error
+
+
+look = explore  # its earlier name
 
 
 def _sections(overview: Overview, seed: int) -> Iterator[str]:

@@ -15,6 +15,7 @@ from whichcar.data.collection import Collection
 from whichcar.data.duplicates import Duplicates, Prints, find_duplicates
 from whichcar.data.facts import Facts, FactStore
 from whichcar.data.fingerprint import Fingerprint
+from whichcar.data.match import nothing_usable
 from whichcar.data.names import VehicleName, parse_name
 from whichcar.errors import DataError
 from whichcar.progress import track
@@ -89,8 +90,7 @@ def overview_of(collection: Collection, store: FactStore | None = None) -> Overv
         DataError: the collection has no picture, or the facts cannot be kept.
     """
     if not collection.entries:
-        told = f"none of the {len(collection.problems)} rows of {collection.labels} has a picture there"
-        raise DataError(f"{collection.root}: {told}; give the folder that its img_name are seen from")
+        raise DataError(nothing_usable(collection.root, collection.problems))
     if store is None:
         with FactStore() as opened:
             return overview_of(collection, opened)

@@ -13,9 +13,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from whichcar.data.images import read_image
-from whichcar.data.plan import readable
 from whichcar.errors import ImageError
-from whichcar.files import write_text
+from whichcar.files import readable, write_text
 
 SIDE = 240  # the longer one of a thumbnail, in pixels
 STYLE = Path(__file__).with_name("page.css")

@@ -2,44 +2,31 @@
 
 from __future__ import annotations
 
-import os
 import unicodedata
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePath, PurePosixPath
-from typing import Literal
+from pathlib import Path, PurePosixPath
 
 from whichcar import files
-from whichcar.data.duplicates import copies_among
-from whichcar.data.labels import folder_name
-from whichcar.data.split_names import TEST, TRAIN, VALIDATION, split_of
+from whichcar.data.duplicates import copies_among, joined
+from whichcar.data.labels import draw_share, folder_name
+from whichcar.data.match import Found, Problem, bases_of, match, nothing_usable
+from whichcar.data.split_names import TEST, TRAIN, VALIDATION
 from whichcar.errors import DataError
 from whichcar.records import Label
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Why a row cannot be used.
-
-    `kind` is `missing` (no such file), `unusable` (the file), `bad` (the row itself), `repeated`, `conflict` (its rows
-    disagree), `copy` (an image of train that is in validation or test too, or one of validation that is in test) or
-    `orphan` (a held-out image of a class without train images).
-    """
-
-    kind: Literal["missing", "unusable", "bad", "repeated", "conflict", "copy", "orphan"]
-    reason: str
 
 
 @dataclass(frozen=True)
 class Plan:
     """Every row of the labels, accounted for.
 
-    `targets` maps a place in the output, `<subset>/<folder>/<file>`, to the picture; `classes` maps folder to true
+    `targets` maps a place in the output, `<subset>/<folder>/<file>`, to the image; `classes` maps folder to true
     name; `problems` maps the number of a row (the first is 1) to why it cannot be used; `renamed` maps an img_name to
-    its target where that does not have the picture's own file name; `unlabelled` counts pictures that lie beside
-    usable ones and have no row; `copied` are the targets in train that have copies there; `validation` are the targets
-    that the labels give to the validation split, which lie in train/ too.
+    its target where that does not have the image's own file name; `unlabelled` counts images that lie next to
+    usable ones and have no row; `groups` maps the name of a group to its targets; `together` are the targets that
+    belong on one side, over copies and groups; `validation` are the targets that the labels give to the validation
+    split, which lie in train/ too.
     """
 
     targets: dict[str, Path]
@@ -47,126 +34,107 @@ class Plan:
     problems: dict[int, Problem]
     renamed: dict[str, str]
     unlabelled: int
-    copied: frozenset[str]
+    groups: dict[str, list[str]]
+    together: list[list[str]]
     validation: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A row whose picture is there; the first row is 1."""
-
-    row: int
-    label: Label
-    source: Path
-
-
-def make_plan(data: Path, labels: Sequence[Label], keep_copies: bool = True) -> Plan:
-    """Decide for every label where its picture goes, or why it cannot be used.
+def make_plan(
+    data: Path,
+    labels: Sequence[Label],
+    keep_copies: bool = False,
+    test_share: float = 0.25,
+    seed: int = 123,
+) -> Plan:
+    """Decide for every label where its image goes, or why it cannot be used.
 
     Args:
-        data: folder with the pictures, or with the pictures in `car_ims/`.
-        labels: the rows.
-        keep_copies: use images of which a held-out split has a copy.
+        data: folder with the images, or with the images in `car_ims/`.
+        labels: the rows. Where none has a subset, the test split is drawn.
+        keep_copies: use images of which a held-out split has a copy, or another one of their group.
+        test_share: of the draw; 0 for no test split.
+        seed: of the draw.
 
     Raises:
         DataError: no row can be used; the message has the commonest reason.
     """
     found, problems = match(data, labels)
-    used = _without_orphans(_without_repeats(found, problems), problems)
-    groups = _copies(used)
+    used = _without_repeats(found, problems)
+    links = _Links(used)
+    if not any(label.subset for label in labels):
+        used = _drawn(used, links, test_share, seed)
+    used = _without_orphans(used, problems)
     if not keep_copies:
-        used = _without_orphans(_without_copies(used, groups, problems), problems)
+        used = _without_orphans(_without_linked(used, links, problems), problems)
     if not used:
-        raise DataError(_nothing_usable(data, problems))
+        raise DataError(nothing_usable(data, [(labels[row - 1].img_name, one) for row, one in problems.items()]))
     folders = _folders({item.label.class_name for item in used})
     targets, renamed = _targets(used, folders)
-    several = {item.source for group in groups for item in group}
+    target_of = {source: target for target, source in targets.items()}
     held = {item.source for item in used if item.label.subset == VALIDATION}
+    named: dict[str, list[str]] = defaultdict(list)
+    for item in used:
+        if item.label.group:
+            named[item.label.group].append(target_of[item.source])
+    together = ([target_of[source] for source in group if source in target_of] for group in links.groups)
     return Plan(
         targets=targets,
         classes={folder: name for name, folder in sorted(folders.items(), key=lambda pair: pair[1])},
         problems=dict(sorted(problems.items())),
         renamed=renamed,
         unlabelled=_unlabelled(data, labels, found),
-        copied=frozenset(target for target, source in targets.items() if source in several),
+        groups={name: sorted(named[name]) for name in sorted(named)},
+        together=[group for group in together if len(group) > 1],
         validation=frozenset(target for target, source in targets.items() if source in held),
     )
 
 
-def match(data: Path, labels: Sequence[Label]) -> tuple[list[Found], dict[int, Problem]]:
-    """Find the picture of every row; rows without one that can be used are problems, by the number of the row.
+class _Links:
+    """What belongs on one side of a split: copies, and images of one group, over chains of both."""
 
-    Raises:
-        DataError: there is no such folder.
-    """
-    if not data.is_dir():
-        raise DataError(f"{data}: no such folder; give the folder with the pictures")
-    problems: dict[int, Problem] = {}
-    found: list[Found] = []
-    for row, label in enumerate(labels, start=1):
-        source = _find(label, _bases(data))
-        if isinstance(source, Problem):
-            problems[row] = source
-        else:
-            found.append(Found(row, replace(label, subset=split_of(label.subset) or label.subset), source))
-    return found, problems
+    def __init__(self, found: Sequence[Found]) -> None:
+        copies = copies_among([item.source for item in found])
+        named: dict[str, list[int]] = defaultdict(list)
+        for number, item in enumerate(found):
+            if item.label.group:
+                named[item.label.group].append(number)
+        self.groups = [[found[number].source for number in group] for group in joined([*copies, *named.values()])]
+        self._copied = {found[number].source: place for place, group in enumerate(copies) for number in group}
+
+    def told(self, item: Found, held: Sequence[Found], split: str) -> Problem:
+        """Return why an image cannot be used: what it is linked to in a held-out split, the nearest link first."""
+        if group := [one for one in held if item.label.group and one.label.group == item.label.group]:
+            return Problem("group", f"group {item.label.group!r} has {group[0].label.img_name} in {split}")
+        copies = [one for one in held if self._copied.get(one.source, -1) == self._copied.get(item.source)]
+        link = "a copy of" if copies else "linked, over copies and groups, to"
+        return Problem("copy", f"{link} {(copies or held)[0].label.img_name} in {split}")
+
+
+def _drawn(used: Sequence[Found], links: _Links, share: float, seed: int) -> list[Found]:
+    """Return the rows with a subset each: `share` of every class, in whole groups, is in test."""
+    names = {item.source: item.label.img_name for item in used}
+    classes: dict[str, list[str]] = defaultdict(list)
+    for item in used:
+        classes[item.label.class_name].append(item.label.img_name)
+    groups = [[names[source] for source in group] for group in links.groups]
+    test = draw_share(classes, share, seed, groups) if used and share else set()
+    if used and share and not test:
+        raise DataError(
+            "no image can be set aside for test: every class is one image or one group; add images, or use a test "
+            "share of 0"
+        )
+    subsets = {name: TEST if name in test else TRAIN for name in names.values()}
+    return [replace(item, label=replace(item.label, subset=subsets[item.label.img_name])) for item in used]
 
 
 def _unlabelled(data: Path, labels: Iterable[Label], found: Sequence[Found]) -> int:
-    known = {base / PurePosixPath(label.img_name) for label in labels for base in _bases(data)}
+    known = {base / PurePosixPath(label.img_name) for label in labels for base in bases_of(data)}
     known.update(item.source for item in found)
     return sum(
         entry not in known and entry.suffix.lower() in files.IMAGE_SUFFIXES and not entry.name.startswith(".")
-        for folder in {item.source.parent for item in found}
+        for folder in {data, *(item.source.parent for item in found)}
         for entry in folder.iterdir()
     )
-
-
-def _bases(data: Path) -> list[Path]:
-    """Return the folders that an img_name may be seen from."""
-    return [folder for folder in (data / "car_ims", data) if folder.is_dir()]
-
-
-def _find(label: Label, bases: Sequence[Path]) -> Path | Problem:
-    """Return the label's picture, or why it cannot be used."""
-    if reason := _refused(label):
-        return Problem("bad", reason)
-    for base in bases:
-        for form in (label.img_name, *(unicodedata.normalize(f, label.img_name) for f in ("NFC", "NFD"))):
-            path = base / PurePosixPath(form)
-            try:
-                if path.is_file():
-                    reason = _unusable(path)
-                    return Problem("unusable", reason) if reason else path
-            except OSError as error:
-                return Problem("missing", f"cannot be reached ({error.strerror})")
-    return Problem("missing", f"no such file in {' or '.join(map(str, bases))}")
-
-
-def _refused(label: Label) -> str | None:
-    """Return what is wrong with a row by itself, if anything."""
-    name = PurePosixPath(label.img_name)
-    if not label.img_name.strip():
-        return "img_name is empty"
-    if any(path.anchor or ".." in path.parts for path in (name, PurePath(label.img_name))):
-        return "img_name leads out of the data folder"
-    if "\0" in label.img_name or any(text != readable(text) for text in (label.img_name, label.class_name)):
-        return "img_name or class holds bytes that are no text; rename it"
-    if name.name.startswith("."):
-        return "hidden file"
-    if name.suffix.lower() not in files.IMAGE_SUFFIXES:
-        return f"suffix {name.suffix!r} is none of {' '.join(sorted(files.IMAGE_SUFFIXES))}"
-    if not label.class_name:
-        return "class is empty"
-    if split_of(label.subset) is None:
-        return f"subset {label.subset!r} is none of train, validation and test"
-    return None
-
-
-def _unusable(path: Path) -> str | None:
-    if path.stat().st_size == 0:
-        return "the file is empty"
-    return None if os.access(path, os.R_OK) else "the file may not be read; change its permissions"
 
 
 def _without_repeats(found: Iterable[Found], problems: dict[int, Problem]) -> list[Found]:
@@ -176,7 +144,7 @@ def _without_repeats(found: Iterable[Found], problems: dict[int, Problem]) -> li
         by_source[item.source].append(item)
     used = []
     for items in by_source.values():
-        said = sorted({f"{item.label.subset} {item.label.class_name!r}" for item in items})
+        said = sorted({_said(item.label) for item in items})
         if len(said) == 1:
             used.append(items[0])
             problems.update({item.row: Problem("repeated", f"repeats row {items[0].row}") for item in items[1:]})
@@ -186,22 +154,22 @@ def _without_repeats(found: Iterable[Found], problems: dict[int, Problem]) -> li
     return used
 
 
-def _copies(found: Sequence[Found]) -> list[list[Found]]:
-    groups = copies_among([item.source for item in found], [item.label.class_name for item in found])
-    return [[found[number] for number in group] for group in groups]
+def _said(label: Label) -> str:
+    group = f" of group {label.group!r}" if label.group else ""
+    return f"{label.subset} {label.class_name!r}{group}".lstrip()
 
 
-def _without_copies(
-    found: Sequence[Found], groups: Sequence[Sequence[Found]], problems: dict[int, Problem]
-) -> list[Found]:
-    """Leave out images of which a held-out split has a copy: what was learnt by heart would count as recognised."""
-    for group in groups:
-        for held, others in ((TEST, (TRAIN, VALIDATION)), (VALIDATION, (TRAIN,))):
-            kept = next((item for item in group if item.label.subset == held), None)
-            for item in group if kept else ():
-                if kept and item.label.subset in others and item.row not in problems:
-                    problems[item.row] = Problem("copy", f"a copy of {kept.label.img_name} in {held}")
-    return [item for item in found if item.row not in problems]
+def _without_linked(used: Sequence[Found], links: _Links, problems: dict[int, Problem]) -> list[Found]:
+    """Leave out images linked to one of a held-out split: what was learnt by heart would count as recognised."""
+    by_source = {item.source: item for item in used}
+    for group in links.groups:
+        items = [by_source[source] for source in group if source in by_source]
+        for split, others in ((TEST, (TRAIN, VALIDATION)), (VALIDATION, (TRAIN,))):
+            held = [item for item in items if item.label.subset == split]
+            for item in items if held else ():
+                if item.label.subset in others and item.row not in problems:
+                    problems[item.row] = links.told(item, held, split)
+    return [item for item in used if item.row not in problems]
 
 
 def _without_orphans(found: Sequence[Found], problems: dict[int, Problem]) -> list[Found]:
@@ -211,13 +179,6 @@ def _without_orphans(found: Sequence[Found], problems: dict[int, Problem]) -> li
         if item.label.class_name not in learned:
             problems[item.row] = Problem("orphan", f"class {item.label.class_name!r} has no usable picture in train")
     return [item for item in found if item.label.class_name in learned]
-
-
-def _nothing_usable(data: Path, problems: Mapping[int, Problem]) -> str:
-    if not problems:
-        return f"{data}: no labels given; add one row a picture"
-    reason, count = Counter(problem.reason for problem in problems.values()).most_common(1)[0]
-    return f"{data}: none of the {len(problems)} rows can be used; {count} of them: {reason}"
 
 
 def _folders(names: Iterable[str]) -> dict[str, str]:
@@ -252,8 +213,3 @@ def _free(stem: str, suffix: str, taken: set[str]) -> str:
         name = f"{stem} ({number}){suffix}"
     taken.add(key)
     return name
-
-
-def readable(name: str) -> str:
-    """Return a name that UTF-8 can hold: bytes of a file name that are no text are written as escapes."""
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -113,7 +113,7 @@ def _folds(experiment: Path, tree: Tree, folds: int) -> Iterator[tuple[Classifie
     """Yield, for each fold, a network that was trained without it, and its pictures."""
     known = sorted([*tree.train, *tree.validation], key=lambda sample: sample.path)
     names = [sample.path.relative_to(tree.root).as_posix() for sample in known]
-    together = [[names[number] for number in group] for group in _copies(known)]
+    together = [[names[number] for number in group] for group in copies_among([sample.path for sample in known])]
     classes: dict[str, list[str]] = {}
     for name, sample in zip(names, known, strict=True):
         classes.setdefault(tree.class_folders[sample.class_index], []).append(name)
@@ -134,10 +134,6 @@ def _folds(experiment: Path, tree: Tree, folds: int) -> Iterator[tuple[Classifie
         train(folder / "config.yml", resume=True)
         fold = [sample for name, sample in zip(names, known, strict=True) if drawn[name] == number]
         yield Classifier(folder), fold
-
-
-def _copies(samples: list[Sample]) -> list[list[int]]:
-    return copies_among([sample.path for sample in samples], [sample.class_index for sample in samples])
 
 
 def _settings(experiment: Path) -> dict[str, Any]:

@@ -1,0 +1,192 @@
+"""Which image file each row of a label file means, or why a row cannot be used, and what it may have meant."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath, PurePosixPath
+from typing import Literal
+
+from whichcar import files
+from whichcar.data.split_names import split_of
+from whichcar.errors import DataError
+from whichcar.files import readable
+from whichcar.records import Label
+from whichcar.text import one_line, plural
+
+Form = Callable[[str], str]
+
+_LISTED = 500_000  # files among which a name that was meant is looked for, at most
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a row cannot be used, and the name that it may have meant ("" where none is near).
+
+    `kind` is `missing` (no such file), `unusable` (the file), `bad` (the row itself), `repeated`, `conflict` (its rows
+    disagree), `copy` (an image of train that is in validation or test too, or one of validation that is in test),
+    `group` (likewise, of a group) or `orphan` (a held-out image of a class without train images).
+    """
+
+    kind: Literal["missing", "unusable", "bad", "repeated", "conflict", "copy", "group", "orphan"]
+    reason: str
+    meant: str = ""
+
+    def __str__(self) -> str:
+        """Return the reason, and the name that may have been meant."""
+        return f"{self.reason}; did you mean {self.meant!r}?" if self.meant else self.reason
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A row whose image is there; the first row is 1."""
+
+    row: int
+    label: Label
+    source: Path
+
+
+def match(data: Path, labels: Sequence[Label]) -> tuple[list[Found], dict[int, Problem]]:
+    """Find the image of every row; rows without one that can be used are problems, by the number of the row.
+
+    Where no row has a subset, none is asked for.
+
+    Raises:
+        DataError: there is no such folder.
+    """
+    if not data.is_dir():
+        raise DataError(f"{data}: no such folder; give the folder with the images")
+    divided = any(label.subset for label in labels)
+    problems: dict[int, Problem] = {}
+    found: list[Found] = []
+    for row, label in enumerate(labels, start=1):
+        source = _find(label, bases_of(data), divided)
+        if isinstance(source, Problem):
+            problems[row] = source
+        else:
+            found.append(Found(row, replace(label, subset=split_of(label.subset) or label.subset), source))
+    return found, _with_what_was_meant(data, labels, problems)
+
+
+def bases_of(data: Path) -> list[Path]:
+    """Return the folders that an img_name may be seen from."""
+    return [folder for folder in (data / "car_ims", data) if folder.is_dir()]
+
+
+def nothing_usable(data: Path, problems: Sequence[tuple[str, Problem]]) -> str:
+    """Return the message for rows of which none can be used: the commonest reason, an example, what it may have meant.
+
+    Args:
+        data: the folder with the images.
+        problems: the img_name of each row, with what is wrong with it.
+    """
+    if not problems:
+        return f"{data}: no labels given; add one row per image"
+    reason, count = Counter(problem.reason for _, problem in problems).most_common(1)[0]
+    alike = [(name, problem) for name, problem in problems if problem.reason == reason]
+    name, problem = next((one for one in alike if one[1].meant), alike[0])
+    lost = "; give the folder that its names are seen from" if problem.kind == "missing" else ""
+    meant = f"; did you mean {problem.meant!r}?" if problem.meant else lost
+    return (
+        f"{data}: none of the {plural(len(problems), 'row')} can be used; {count} of them: {reason}, "
+        f"such as {readable(one_line(name))!r}{meant}"
+    )
+
+
+def _find(label: Label, bases: Sequence[Path], divided: bool) -> Path | Problem:
+    """Return the label's image, or why it cannot be used."""
+    if reason := _refused(label, divided):
+        return Problem("bad", reason)
+    for base in bases:
+        for form in (label.img_name, *(unicodedata.normalize(f, label.img_name) for f in ("NFC", "NFD"))):
+            path = base / PurePosixPath(form)
+            try:
+                if path.is_file():
+                    reason = _unusable(path)
+                    return Problem("unusable", reason) if reason else path
+            except OSError as error:
+                return Problem("missing", f"cannot be reached ({error.strerror})")
+    return Problem("missing", f"no such file in {' or '.join(map(str, bases))}")
+
+
+def _refused(label: Label, divided: bool) -> str | None:
+    """Return what is wrong with a row by itself, if anything."""
+    if reason := _refused_name(label.img_name):
+        return reason
+    if any(text != readable(text) for text in (label.class_name, label.group)):
+        return "class or group holds bytes that are no text; rename it"
+    if not label.class_name:
+        return "class is empty"
+    if divided and split_of(label.subset) is None:
+        return f"subset {label.subset!r} is none of train, validation and test"
+    return None
+
+
+def _refused_name(img_name: str) -> str | None:
+    """Return why no image can have this name, if so."""
+    name = PurePosixPath(img_name)
+    if not img_name.strip():
+        return "img_name is empty"
+    if any(path.anchor or ".." in path.parts for path in (name, PurePath(img_name))):
+        return "img_name leads out of the data folder"
+    if "\0" in img_name or img_name != readable(img_name):
+        return "img_name holds bytes that are no text; rename it"
+    if name.name.startswith("."):
+        return "hidden file"
+    if name.suffix.lower() not in files.IMAGE_SUFFIXES:
+        return f"suffix {name.suffix!r} is none of {' '.join(sorted(files.IMAGE_SUFFIXES))}"
+    return None
+
+
+def _unusable(path: Path) -> str | None:
+    if path.stat().st_size == 0:
+        return "the file is empty"
+    return None if os.access(path, os.R_OK) else "the file may not be read; change its permissions"
+
+
+def _with_what_was_meant(data: Path, labels: Sequence[Label], problems: dict[int, Problem]) -> dict[int, Problem]:
+    """Add to names without an image the one in `data` that differs in what is easily mistaken, if there is one."""
+    asked = {row: labels[row - 1].img_name for row, problem in problems.items() if problem.kind in ("missing", "bad")}
+    asked = {row: name for row, name in asked.items() if problems[row].kind == "missing" or _refused_name(name)}
+    if not asked:
+        return problems
+    names: list[str] = []
+    with contextlib.suppress(PermissionError):  # what can be listed will do: no row is lost for want of advice
+        names.extend(itertools.islice(files.walk_images(bases_of(data)[0]), _LISTED))
+    indices = [(form, _index(names, form)) for form in (_path, _stem, _file, lambda name: _stem(_file(name)))]
+    return {
+        row: replace(problem, meant=_meant(asked[row], indices)) if row in asked else problem
+        for row, problem in problems.items()
+    }
+
+
+def _index(names: Sequence[str], form: Form) -> dict[str, str]:
+    """Return each name by its form, but none where several share one."""
+    counts = Counter(map(form, names))
+    return {form(name): name for name in names if counts[form(name)] == 1}
+
+
+def _meant(name: str, indices: Sequence[tuple[Form, Mapping[str, str]]]) -> str:
+    return next((index[form(name)] for form, index in indices if form(name) in index), "")
+
+
+def _path(name: str) -> str:
+    """Return a name without what is easily mistaken: case, the kind of slash, spaces, Unicode form."""
+    return "".join(unicodedata.normalize("NFKC", name).replace("\\", "/").casefold().split()).strip("/")
+
+
+def _stem(name: str) -> str:
+    """Return the same without its suffix, if that is one of an image."""
+    path = _path(name)
+    suffix = PurePosixPath(path).suffix
+    return path.removesuffix(suffix) if suffix in files.IMAGE_SUFFIXES else path
+
+
+def _file(name: str) -> str:
+    """Return the same without folders."""
+    return _path(name).rpartition("/")[2]
