@@ -34,7 +34,7 @@ def test_pictures_are_moved_and_can_be_put_back(data: Path, tmp_path: Path, caps
     assert {path for path in contents(aside) if path.endswith("jpg")} == {"class a/broken.jpg", "class a/copy.jpg"}
     assert check(data).findings == []
     assert cli.run(["check", "--undo", str(aside)]) == 0
-    assert "2 pictures are back" in capsys.readouterr().out
+    assert "moved back 2 images" in capsys.readouterr().out
     assert contents(data) == before
     assert not aside.exists()
 

@@ -18,8 +18,8 @@ from whichcar.data.tree import read_tree
 from whichcar.errors import DataError
 from whichcar.records import Label
 
-# Pictures in train of which test has a copy: two of the same bytes, three mirrored (one of them a twin, by eye).
-COPIES = ["000984.jpg", "001074.jpg", "011178.jpg", "012452.jpg", "012559.jpg"]
+# Images of the real cars in train that test has a copy of; of two, 008131 and 012452, one is a twin, by eye.
+COPIES = [f"{number:06d}.jpg" for number in (984, 1074, 3356, 3607, 6715, 8131, 11178, 12452, 12469, 12559)]
 CLASSES = ("AM General Hummer SUV 2000", "BMW X3 SUV 2012", "Ram C/V Cargo Van Minivan 2012")
 
 
