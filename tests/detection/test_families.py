@@ -52,7 +52,7 @@ def test_a_file_is_recognised_and_its_box_is_right(name: str, tmp_path: Path) ->
 def test_a_file_of_several_families_is_asked_for_and_its_box_is_right(name: str, tmp_path: Path) -> None:
     family, make = ASKED[name]
     path = make().save(tmp_path / "x.onnx")
-    with pytest.raises(DetectorError, match=rf"as several families do .*say where it comes from: .*--family {family}"):
+    with pytest.raises(DetectorError, match=rf"as several families do .*which it is of: .*--family {family}"):
         OnnxDetector(path, threads=1)
     assert_seen(OnnxDetector(path, threads=1, family=family))
 

@@ -6,17 +6,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
 from whichcar import cli
+from whichcar.data.images import read_image
 from whichcar.detection import zoo
 from whichcar.detection.crop import crop, read_record
 from whichcar.detection.onnx import OnnxDetector
 from whichcar.errors import DetectorError
 from whichcar.evaluation.classifier import Classifier
 from whichcar.evaluation.evaluate import evaluate
-from whichcar.evaluation.framing import is_cut
+from whichcar.evaluation.framing import Framing, is_cut
 from whichcar.files import write_json
 from whichcar.records import Prediction
 from whichcar.training.checkpoint import Metadata, save_checkpoint
@@ -177,5 +179,20 @@ def test_a_detector_without_crop_is_refused(
 
 def test_a_detector_that_is_missing_is_told_at_once(make: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(zoo.FILE_VARIABLE, "lost.onnx")
-    with pytest.raises(DetectorError, match=r"lost\.onnx: no such file"):
+    with pytest.raises(DetectorError, match=r"lost\.onnx .*: no such file"):
         Classifier(make(trained_on_crops=True), crop=True)
+
+
+def test_the_family_that_was_asked_for_stays_with_the_crops(tmp_path: Path, street: Path, red_car_file: Path) -> None:
+    model = onnx.load(str(red_car_file))
+    del model.metadata_props[:]  # its classes: now they may be COCO's 80 or 91
+    onnx.save(model, str(tmp_path / "one.onnx"))
+    model.doc_string = "another file"
+    onnx.save(model, str(tmp_path / "other.onnx"))
+    list(crop(street.parent, tmp_path / "cut", detector=tmp_path / "one.onnx", family="rt-detr"))
+    trained = read_record(tmp_path / "cut")
+    framing = Framing(Path("model.keras"), trained, crop=True)
+    assert framing.cut is not None
+    assert framing.cut("a.png", read_image(street))[1].label == "car"
+    with pytest.raises(DetectorError, match=r"other\.onnx: .* tell `whichcar crop` which it is of: --family"):
+        Framing(Path("model.keras"), trained, crop=True, detector=str(tmp_path / "other.onnx"))

@@ -210,8 +210,8 @@ class OnnxDetector:
                 f"{name}: {FAMILIES[name].describe()}, {FAMILIES[name].classes} classes" for name in likely
             )
             raise DetectorError(
-                f"{self.path}: gives {reading.what}, as several families do ({differ}); "
-                f"say where it comes from: {' or '.join(f'--family {name}' for name in likely)}"
+                f"{self.path}: gives {reading.what}, as several families do ({differ}); tell `whichcar crop` which it "
+                f"is of: {' or '.join(f'--family {name}' for name in likely)}"
             )
         return FAMILIES[likely[0]]
 
