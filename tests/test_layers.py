@@ -1,6 +1,7 @@
 """The architecture as a test: imports point down."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -93,3 +94,8 @@ def test_files_of_json_are_read_in_one_place() -> None:
     others = {"cluster.py", "cluster_link.py", "study.py", "state.py", "checkpoint.py", "parquet.py"}
     reading = {path.name for path in ROOT.rglob("*.py") if "json.load" in path.read_text(encoding="utf-8")}
     assert reading == {"files.py", *others}
+
+
+def test_printed_commands_are_quoted_in_one_place() -> None:
+    quoting = {p.name for p in ROOT.rglob("*.py") if re.search(r"shlex\.(join|quote)", p.read_text(encoding="utf-8"))}
+    assert quoting == {"text.py"}

@@ -1,7 +1,9 @@
 """Counts, commands and addresses as they are printed."""
 
+import os
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,17 @@ def test_a_command_splits_into_the_words_it_was_made_from() -> None:
 
 def test_a_command_takes_paths() -> None:
     assert shell_command(["whichcar", Path("a b")]) == "whichcar 'a b'"
+    assert shell_command(["whichcar", Path("-rf"), "--set"]) == "whichcar ./-rf --set"
+
+
+@pytest.mark.parametrize(
+    "word", ["a\nb", "a'\\b\tc", "\udcff é", "$HOME", "`x`", "!!", "长 城", "", "~", "a\u202eb", "#"]
+)
+def test_a_shell_reads_each_word_of_a_command_as_it_was(word: str) -> None:
+    command = shell_command(["printf", "%s", word])
+    assert command.isprintable()
+    shell = subprocess.run(["bash", "-c", os.fsencode(command)], capture_output=True, check=True)
+    assert shell.stdout == os.fsencode(word)
 
 
 @pytest.mark.parametrize(
@@ -47,6 +60,19 @@ def test_a_command_takes_paths() -> None:
         ("postgresql://me:p@ss@host/db", "postgresql://me:***@host/db"),
         ("https://token@host/a@b.jpg", "https://***@host/a@b.jpg"),
         ("s3://bucket/key@2x.jpg", "s3://bucket/key@2x.jpg"),
+        ("postgresql+psycopg://me:p/w@d@host/db", "postgresql+psycopg://me:***@host/db"),
+        ("mysql://:pw@host/db", "mysql://:***@host/db"),
+        ("https://host:8080/a@b.jpg", "https://host:8080/a@b.jpg"),
+        ("https://h/a.tgz?X-Amz-Signature=abc&v=1", "https://h/a.tgz?X-Amz-Signature=***&v=1"),
+        ("https://h/a?sv=2&sig=a%2Fb%3D#x", "https://h/a?sv=2&sig=***#x"),
+        (
+            "https://h/a?api_key=1&access_token=2&key=3&page=4",
+            "https://h/a?api_key=***&access_token=***&key=***&page=4",
+        ),
+        ("could not connect: host=h password=secret dbname=d", "could not connect: host=h password=*** dbname=d"),
+        ("--token=abc", "--token=***"),
+        ("fit.epochs=3", "fit.epochs=3"),
+        ("data/keys=1/token.jpg", "data/keys=1/token.jpg"),
         ("refused: https://u:p@one and https://v:q@two", "refused: https://u:***@one and https://v:***@two"),
     ],
 )

@@ -6,7 +6,6 @@ What a stage needs is imported inside its handler, so that `whichcar --help` loa
 from __future__ import annotations
 
 import logging
-import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
@@ -441,16 +440,16 @@ def train(config: Path, overrides: tuple[str, ...], resume: bool, overwrite: boo
     try:
         trained = train_network(config, overrides, resume=resume, overwrite=overwrite, track=track)
     except Interrupted as error:
-        command = [
+        command: list[str | Path] = [
             "whichcar",
             "train",
-            str(config),
+            config,
             *(word for text in overrides for word in ("--set", text)),
             "--resume",
         ]
         command += ["--track", track] if track else []
-        raise Interrupted(f"{error}\ngo on with: {shlex.join(command)}") from None
-    _say([f"checkpoint: {trained.checkpoint}", f"next: whichcar evaluate {shlex.quote(str(trained.folder))}"])
+        raise Interrupted(f"{error}\ngo on with: {shell_command(command)}") from None
+    _say([f"checkpoint: {trained.checkpoint}", f"next: {shell_command(['whichcar', 'evaluate', trained.folder])}"])
 
 
 @whichcar.command()
@@ -500,12 +499,12 @@ def sweep(
             swept = search(file, overrides, storage, launcher, limits=limits)
         _say(summary.of_swept(swept))
     except Interrupted as error:
-        options = [*(f"--set {shlex.quote(text)}" for text in overrides)]
-        options += ["--storage …"] if storage else []
-        options += [f"--ray {shlex.quote(ray)}"] if ray else []
-        options += [f"--{name.rpartition('.')[2]} {value:g}" for name, value in limits.items()]
-        command = " ".join(["whichcar sweep", shlex.quote(str(file)), *options])
-        raise Interrupted(f"{error}\ngo on with: {command}") from None
+        command: list[str | Path] = ["whichcar", "sweep", file]
+        command += [word for text in overrides for word in ("--set", text)]
+        command += ["--storage", storage] if storage else []
+        command += ["--ray", ray] if ray else []
+        command += [word for name, value in limits.items() for word in (f"--{name.rpartition('.')[2]}", f"{value:g}")]
+        raise Interrupted(f"{error}\ngo on with: {shell_command(command)}") from None
 
 
 @whichcar.command()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 import sys
 import time
@@ -14,6 +13,7 @@ from typing import Any
 
 from whichcar import files, summary
 from whichcar.errors import DataError
+from whichcar.text import shell_command
 
 Say = Callable[[str], None]
 
@@ -184,8 +184,8 @@ def _next(into: Path, experiment: Path) -> list[str]:
     return [
         "",
         "what to type next",
-        f"  {command} predict {shlex.quote(str(experiment))} {shlex.quote(str(some))}",
-        f"  {command} config {shlex.quote(str(experiment / 'config.yml'))}",
-        f"  {command} demo --real YOUR_PICTURES --into demo_real",
-        f"  {command} --help",
+        f"  {shell_command([command, 'predict', experiment, some])}",
+        f"  {shell_command([command, 'config', experiment / 'config.yml'])}",
+        f"  {shell_command([command])} demo --real YOUR_PICTURES --into demo_real",
+        f"  {shell_command([command])} --help",
     ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import statistics
 from array import array
 from collections import Counter
@@ -12,7 +11,7 @@ from datetime import datetime
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
-from whichcar.text import one_line, plural
+from whichcar.text import one_line, plural, shell_command
 
 if TYPE_CHECKING:
     from whichcar.config_table import Setting
@@ -37,8 +36,8 @@ def of_fetched(fetched: Fetched) -> Iterator[str]:
             yield f"  {one.source}: {one.size / 1e6:.1f} MB, SHA-256 {one.sha256}"
     if not fetched.fresh:
         yield "  fetched before; nothing to do"
-    command = ["whichcar", "split", str(into), str(labels), str(into / "car_ims_v1")]
-    yield f"next: {shlex.join(command)}"
+    command: list[str | Path] = ["whichcar", "split", into, labels, into / "car_ims_v1"]
+    yield f"next: {shell_command(command)}"
 
 
 def of_split(split: Split) -> Iterator[str]:
@@ -173,7 +172,7 @@ def of_swept(swept: Swept) -> Iterator[str]:
     if swept.report:
         yield f"report  {swept.report}"
     if swept.config:
-        yield f"next: {shlex.join(['whichcar', 'train', str(swept.config)])}"
+        yield f"next: {shell_command(['whichcar', 'train', swept.config])}"
 
 
 def of_caches(root: Path, caches: Sequence[CacheInfo]) -> Iterator[str]:

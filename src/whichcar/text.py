@@ -7,11 +7,16 @@ import re
 import shlex
 import unicodedata
 from collections.abc import Iterable
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import PurePath
 
+# In the address of a file a slash ends the host, and so the password; in a database's, drivers take all before the `@`.
 _PASSWORD = re.compile(r"(?<=://)([^/\s:@]*):[^/\s]*@")
-_TOKEN = re.compile(r"(?<=https://)[^/\s:]+@|(?<=http://)[^/\s:]+@")
+_LONG_PASSWORD = re.compile(r"(?<![\w+.-])(?!https?:|s3:|hf:|file:)([a-zA-Z][\w+.-]*://[^/\s:@]*):[^\s'\"]*@")
+_TOKEN = re.compile(r"(?<=https://)[^/\s:@]+@|(?<=http://)[^/\s:@]+@")
+_SECRET = r"[\w.%-]*(?:password|passwd|secret|token|signature|credential|api[_-]?key|access[_-]?key)[\w.%-]*"
+_QUERY = re.compile(rf"(?i)(?<=[?&;])({_SECRET}|key|sig|auth|[\w-]+-key)=[^&;\s#'\"]+")
+_ASSIGNED = re.compile(r"(?i)(?<![\w?&;.-])((?:--)?[\w.-]*(?:password|passwd|secret|token|api[_-]?key))=[^&\s'\"]+")
 
 
 def plural(count: int, noun: str, several: str | None = None) -> str:
@@ -35,13 +40,38 @@ def plural(count: int, noun: str, several: str | None = None) -> str:
 
 
 def shell_command(words: Iterable[str | PathLike[str]]) -> str:
-    """Return a command as one line that a POSIX shell splits into exactly these words; passwords are replaced."""
-    return shlex.join(without_password(str(word)) for word in words)
+    """Return a command as one line that a shell splits into exactly these words; passwords are replaced.
+
+    A word with line breaks, control characters or bytes that are no text is quoted as `$'...'`, which bash, zsh and
+    ksh understand; everything else by the rules of POSIX. A path (no `str`) that begins with a dash gets a `./`.
+    """
+    return " ".join(_quoted(without_password(_word(word))) for word in words)
+
+
+def _word(word: str | PathLike[str]) -> str:
+    # A path that begins with a dash would be taken for an option.
+    text = fspath(word)
+    return f"./{text}" if text.startswith("-") and not isinstance(word, str) else text
+
+
+def _quoted(word: str) -> str:
+    if all(map(_is_shown, word)):
+        return shlex.quote(word)
+    return "$'" + "".join(c if _is_shown(c) and c not in "\\'" else _as_bytes(c) for c in word) + "'"
+
+
+def _as_bytes(character: str) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in character.encode("utf-8", "surrogateescape"))
 
 
 def without_password(text: str) -> str:
-    """Return `text` with the password of every address in it, or the token before a web address's host, as `***`."""
-    return _TOKEN.sub("***@", _PASSWORD.sub(r"\1:***@", text))
+    """Return `text` with `***` for every password, token and signature in it.
+
+    These are what stands between user and host of an address, or before a web address's host, the values of parameters
+    such as `X-Amz-Signature`, `sig`, `token` or `key` behind its `?`, and what follows `password=` or the like.
+    """
+    text = _PASSWORD.sub(r"\1:***@", _LONG_PASSWORD.sub(r"\1:***@", text))
+    return _ASSIGNED.sub(r"\1=***", _QUERY.sub(r"\1=***", _TOKEN.sub("***@", text)))
 
 
 def as_text(path: str | PurePath) -> str:

@@ -4,7 +4,6 @@ import csv
 import json
 import os
 import re
-import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,7 @@ from whichcar.evaluation.compare import compare
 from whichcar.evaluation.evaluate import evaluate
 from whichcar.evaluation.part import held_out
 from whichcar.files import write_json
+from whichcar.text import shell_command
 from whichcar.training.checkpoint import read_metadata
 from whichcar.training.logs import Epoch, write_history
 from whichcar.training.tracking import tracking_of
@@ -237,7 +237,7 @@ def test_any_folder_name_gives_a_folder_of_results(
     painter(tmp_path / name / "Red Sedan 2011" / "1.jpg", RED)
     result = evaluate(experiment, data=tmp_path / name)
     assert re.fullmatch(r"[\w.][\w.-]*", result.folder.name)
-    assert shlex.split(result.origin.command)[-1] == str(tmp_path / name)
+    assert result.origin.command == shell_command(["whichcar", "evaluate", experiment, "--data", tmp_path / name])
 
 
 def test_the_count_outlives_the_results_and_a_failed_report(experiment: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -190,7 +190,7 @@ def test_trainings_that_begin_at_once_share_the_experiment(mlflow_store: MlflowC
 
 def test_a_password_in_an_address_is_not_told() -> None:
     error = OSError("request to https://me:secret@host:5000/api failed.\nmore")
-    assert first_line(error) == "request to https://***@host:5000/api failed"
+    assert first_line(error) == "request to https://me:***@host:5000/api failed"
     assert first_line(ValueError()) == "ValueError"
 
 

@@ -17,6 +17,7 @@ from whichcar import files
 from whichcar.errors import DataError
 from whichcar.progress import track
 from whichcar.records import Finding
+from whichcar.text import shell_command
 
 FILE = "quarantine.csv"
 # Findings about rows and classes: what they name is no picture that was found.
@@ -59,9 +60,8 @@ def quarantine(root: Path, findings: Iterable[Finding], into: Path) -> int:
             _write_down(into / FILE, (path, str((root / path).absolute()), one.issue, one.detail))
             _move(root / path, into / path)
     except OSError as error:
-        raise DataError(
-            f"{error.filename or into}: {error.strerror}; `whichcar check --undo {into}` puts back"
-        ) from error
+        back = shell_command(["whichcar", "check", "--undo", into])
+        raise DataError(f"{error.filename or into}: {error.strerror}; put back with: {back}") from error
     return len(chosen)
 
 

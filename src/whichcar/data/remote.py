@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from whichcar import files
 from whichcar.errors import DataError, MissingExtraError
 from whichcar.files import is_disk_full, read_json, write_json
 from whichcar.progress import Bar
+from whichcar.text import without_password
 
 log = logging.getLogger(__name__)
 
@@ -50,12 +51,6 @@ def is_remote(source: str) -> bool:
     return "://" in source and not source.startswith("file://")
 
 
-def shown(url: str) -> str:
-    """Return the address without what may be secret: user, password and everything behind `?`."""
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
-
-
 def tables_of(url: str) -> list[str]:
     """Return the Parquet files of a data set on the Hugging Face hub: `hf://datasets/OWNER/NAME`.
 
@@ -65,9 +60,11 @@ def tables_of(url: str) -> list[str]:
     try:
         found = _Remote(url).tables()
     except _transport_errors() as error:
-        raise DataError(f"{shown(url)}: {_reason(error)}") from error
+        raise DataError(f"{without_password(url)}: {_reason(error)}") from error
     if not found:
-        raise DataError(f"{shown(url)}: no .parquet file in it; give the address of an archive in it instead")
+        raise DataError(
+            f"{without_password(url)}: no .parquet file in it; give the address of an archive in it instead"
+        )
     return found
 
 
@@ -93,7 +90,7 @@ def download(
     """
     name = name or file_name(url)
     if not name:
-        raise DataError(f"{shown(url)}: names no file; give the address of an archive or a table")
+        raise DataError(f"{without_password(url)}: names no file; give the address of an archive or a table")
     target, part = folder / name, folder / f"{name}.part"
     folder.mkdir(parents=True, exist_ok=True)
     remote = _Remote(url)
@@ -114,20 +111,21 @@ def download(
             got = (part.stat().st_size if part.is_file() else 0) - before
             tries = 1 if got > 0 else tries + 1
             if _final(error) or tries >= TRIES:
-                raise DataError(f"{shown(url)}: {_reason(error)}") from error
+                raise DataError(f"{without_password(url)}: {_reason(error)}") from error
             wait = pause * 2 ** (tries - 1)
-            log.warning("%s: %s; trying again in %.0f s", shown(url), _reason(error), wait)
+            log.warning("%s: %s; trying again in %.0f s", without_password(url), _reason(error), wait)
             time.sleep(wait)
     digest = files.sha256(part)
     size = part.stat().st_size
     if sha256 and digest != sha256.lower():
         part.unlink()
         raise DataError(
-            f"{shown(url)}: its SHA-256 is {digest}, not {sha256}; get the right checksum, or do not trust it"
+            f"{without_password(url)}: its SHA-256 is {digest}, not {sha256}; "
+            "get the right checksum, or do not trust it"
         )
     part.replace(target)
     _mark_of(part).replace(_mark_of(target))
-    return Downloaded(target, shown(url), size, digest)
+    return Downloaded(target, without_password(url), size, digest)
 
 
 def file_name(url: str) -> str:
@@ -140,7 +138,8 @@ def file_name(url: str) -> str:
 def identity(url: str) -> str:
     """Return what tells one address from another without holding secrets: what signs a request is left out."""
     query = [pair for pair in parse_qsl(urlsplit(url).query) if not _SIGNING.search(pair[0].lower())]
-    return shown(url) + (f"?{hashlib.sha256(repr(query).encode()).hexdigest()[:12]}" if query else "")
+    address = without_password(url.partition("?")[0].partition("#")[0])
+    return address + (f"?{hashlib.sha256(repr(query).encode()).hexdigest()[:12]}" if query else "")
 
 
 def _there_already(remote: _Remote, target: Path) -> Downloaded | None:
@@ -153,7 +152,7 @@ def _there_already(remote: _Remote, target: Path) -> Downloaded | None:
             return None
     except _transport_errors():
         return None  # the download itself will tell what is wrong
-    return Downloaded(target, shown(remote.url), target.stat().st_size, files.sha256(target))
+    return Downloaded(target, without_password(remote.url), target.stat().st_size, files.sha256(target))
 
 
 class _Remote:
@@ -162,7 +161,9 @@ class _Remote:
     def __init__(self, url: str) -> None:
         scheme = urlsplit(url).scheme
         if scheme not in SCHEMES:
-            raise DataError(f"{shown(url)}: {scheme}:// is not known here; known are {', '.join(SCHEMES)} and paths")
+            raise DataError(
+                f"{without_password(url)}: {scheme}:// is not known here; known are {', '.join(SCHEMES)} and paths"
+            )
         self.url, self.scheme = url, scheme
 
     @cached_property
@@ -216,7 +217,7 @@ def _append(remote: _Remote, part: Path, name: str) -> None:
     """Write what is missing of a file to `part`; what belongs to another version of it is thrown away."""
     marks, beside = remote.marks(), _mark_of(part)
     if part.is_file() and _marks_in(beside) != marks:
-        log.warning("%s: changed since its download began; beginning anew", shown(remote.url))
+        log.warning("%s: changed since its download began; beginning anew", without_password(remote.url))
         part.unlink()
     write_json(beside, marks)
     size = marks["size"]

@@ -203,7 +203,7 @@ def _origin(
     fingerprint = part.fingerprint
     use = {"time": now, "part": part.name, "images": len(part.samples), "checkpoint": checkpoint}
     return Origin(
-        command=as_text(Path(shell_command(command))),
+        command=shell_command(command),
         time=now,
         versions={"python": platform.python_version(), **versions()},
         hardware={name: str(value) for name, value in dataclasses.asdict(classifier.hardware).items()},

@@ -8,7 +8,6 @@ import glob
 import os
 import platform
 import re
-import shlex
 import shutil
 import sys
 import time
@@ -19,6 +18,7 @@ from typing import IO, Any, Literal
 from whichcar.config import Experiment
 from whichcar.errors import ConfigError, DataError, TrainingError
 from whichcar.files import read_json, write_json
+from whichcar.text import shell_command
 from whichcar.training.checkpoint import BEST
 from whichcar.training.hardware import Hardware
 from whichcar.training.state import NAME as STATE
@@ -158,7 +158,7 @@ def folder_of(config_path: Path) -> Path:
 def environment(hardware: Hardware) -> dict[str, Any]:
     """What a run ran on and how it was called."""
     return {
-        "command": shlex.join(words_called()),
+        "command": shell_command(words_called()),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "backend": hardware.backend,
         "precision": hardware.precision,

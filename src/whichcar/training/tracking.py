@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from whichcar.errors import ConfigError, Interrupted, TrackingError
+from whichcar.text import without_password
 from whichcar.training.experiment import RESOLVED, Ending
 from whichcar.training.logs import HISTORY, Epoch, read_history
 from whichcar.training.tracking_mlflow import Mlflow
@@ -152,7 +152,7 @@ def tracking_of(name: str | None, folder: Path) -> Tracking:
 def first_line(error: Exception) -> str:
     """Return what an error says in one line, without a password in an address and without a full stop."""
     lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return re.sub(r"//[^/@\s]+@", "//***@", lines[0]).strip().rstrip(".")
+    return without_password(lines[0]).strip().rstrip(".")
 
 
 def _end(service: Service, folder: Path, status: Ending) -> None:

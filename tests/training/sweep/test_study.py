@@ -10,7 +10,6 @@ from whichcar.config_sweep import Pruner, Sampler
 from whichcar.errors import MissingExtraError
 from whichcar.training.sweep.driver import Driver
 from whichcar.training.sweep.owner import OWNER, Owner
-from whichcar.training.sweep.results import _without_storage
 from whichcar.training.sweep.study import make_pruner, make_sampler, new_trial, open_study
 
 from .conftest import Sweeps
@@ -113,9 +112,3 @@ def test_a_mark_is_there_from_a_trials_first_moment(sweeps: Sweeps) -> None:
     trial = new_trial(study, plan, owner)
     assert owner.owns(trial.user_attrs[OWNER])
     assert trial.number == 0
-
-
-def test_the_recorded_command_has_no_password() -> None:
-    words = ["whichcar", "sweep", "a.yml", "--storage", "postgresql://me:secret@host/db", "--set", "seed=1"]
-    assert _without_storage(words) == "whichcar sweep a.yml --storage ... --set seed=1"
-    assert "secret" not in _without_storage(["whichcar", "sweep", "--storage=postgresql://me:secret@host/db", "a.yml"])

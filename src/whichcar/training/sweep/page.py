@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import warnings
 from collections.abc import Iterator, Sequence
 from html import escape
@@ -14,6 +13,7 @@ from whichcar.config_space import Plan
 from whichcar.errors import MissingExtraError
 from whichcar.files import write_text
 from whichcar.progress import clock
+from whichcar.text import shell_command
 
 if TYPE_CHECKING:
     import optuna
@@ -63,7 +63,7 @@ def _head(plan: Plan, trials: Sequence[FrozenTrial], ranked: Sequence[FrozenTria
     metric = plan.sweep.objective.metric
     best = f"<p>Best: trial {ranked[0].number}, {metric} <b>{ranked[0].value:.4f}</b>." if ranked else "<p>"
     best += f" {said}; {clock(seconds)} in all trials together.</p>"
-    command = f"whichcar train {shlex.quote(str(plan.folder / 'best' / 'config.yml'))}" if ranked else ""
+    command = shell_command(["whichcar", "train", plan.folder / "best" / "config.yml"]) if ranked else ""
     return f"<h1>{escape(plan.name)}</h1>{best}" + (f"<p><code>{escape(command)}</code></p>" if command else "")
 
 

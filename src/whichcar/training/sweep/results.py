@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-import shlex
 import time
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +14,7 @@ import yaml
 from whichcar.config_space import Plan
 from whichcar.config_sweep import Parameter
 from whichcar.files import write_json, write_text
+from whichcar.text import shell_command
 from whichcar.training.experiment import RESOLVED, versions, words_called
 from whichcar.training.sweep.page import PAGE, write_page
 from whichcar.training.sweep.running import EPOCHS, KILLS, REASON, SECONDS, trial_folder
@@ -74,7 +73,7 @@ class Results:
         """Write sweep.json: what a comparison of searches tells beside the trials."""
         sweep = self._plan.sweep
         about = {
-            "command": _without_storage(words_called()),
+            "command": shell_command(words_called()),
             "metric": sweep.objective.metric,
             "maximize": sweep.objective.maximize,
             "sampler": sweep.sampler.name,
@@ -127,7 +126,7 @@ class Results:
         head = (
             f"# The best of {len(self.trials())} trials of {self._plan.path}: trial {best.number}, "
             f"{self._plan.sweep.objective.metric} {best.value:.4f}.\n"
-            f"# Command:  whichcar train {shlex.quote(str(config))}\n"
+            f"# Command:  {shell_command(['whichcar', 'train', config])}\n"
         )
         content = head + yaml.safe_dump(self._plan.settings_of(best.params), sort_keys=False)
         if not config.exists() or config.read_text(encoding="utf-8") != content:
@@ -144,15 +143,6 @@ class Results:
                 folder = trial_folder(self._plan, trial.number)
                 for checkpoint in (*folder.glob("*.h5"), *folder.glob("*.keras")):
                     checkpoint.unlink(missing_ok=True)
-
-
-def _without_storage(words: Sequence[str]) -> str:
-    """Return the command without the database's address, which may hold a password."""
-    kept = ["--storage=..." if word.startswith("--storage=") else word for word in words]
-    if "--storage" in kept:
-        place = kept.index("--storage")
-        kept[place + 1 : place + 2] = ["..."]
-    return shlex.join(kept)
 
 
 def _cell(trial: FrozenTrial, name: str, parameter: Parameter) -> Any:  # noqa: ANN401

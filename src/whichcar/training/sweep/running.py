@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 import shutil
 import time
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from whichcar.config_section import shown
 from whichcar.config_space import Plan
 from whichcar.errors import ConfigError
 from whichcar.files import read_json, write_text
+from whichcar.text import shell_command
 from whichcar.training.checkpoint import BEST
 from whichcar.training.logs import HISTORY, Epoch, read_history
 from whichcar.training.state import NAME as STATE
@@ -133,7 +133,7 @@ class RunningTrial:
 
     def _head(self) -> str:
         drawn = "".join(f"#   {name}: {shown(value)}\n" for name, value in self.values.items())
-        again = f"whichcar train {shlex.quote(str(self.config))}"
+        again = shell_command(["whichcar", "train", self.config])
         return f"# Trial {self.number} of {self._plan.path}; alone: {again}\n{drawn}"
 
     def _already_reported(self) -> int:

@@ -16,6 +16,7 @@ from whichcar.config_space import Plan, is_active
 from whichcar.config_start import start_values
 from whichcar.config_sweep import Parameter, Pruner, Sampler
 from whichcar.errors import MissingExtraError, SweepError, WhichcarError
+from whichcar.text import without_password
 from whichcar.training.experiment import first_difference
 from whichcar.training.sweep.owner import OWNER, Owner
 
@@ -63,7 +64,7 @@ def open_study(plan: Plan, storage: str | None = None) -> optuna.Study:
     elif known != now:
         close_study(study)
         raise SweepError(
-            f"{plan.path}: {_without_password(where)} holds trials of other settings ({first_difference(known, now)}); "
+            f"{plan.path}: {without_password(where)} holds trials of other settings ({first_difference(known, now)}); "
             f"give the sweep another name, or remove {plan.folder} to begin anew"
         )
     return study
@@ -100,14 +101,9 @@ def errors_told(where: str) -> Iterator[None]:
         if type(error).__module__.partition(".")[0] not in ("optuna", "sqlalchemy", "psycopg", "sqlite3", "json"):
             raise
         raise SweepError(
-            f"{_without_password(where)}: cannot be used as a study ({_reason(error)}); the same command goes on "
+            f"{without_password(where)}: cannot be used as a study ({_reason(error)}); the same command goes on "
             "once it can be reached"
         ) from error
-
-
-def _without_password(where: str) -> str:
-    scheme, between, rest = where.partition("://")
-    return f"{scheme}{between}{rest.rpartition('@')[2]}"
 
 
 def _storage(where: str) -> BaseStorage:
@@ -123,7 +119,7 @@ def _storage(where: str) -> BaseStorage:
     if "://" not in where:
         if Path(where).suffix != ".db":
             raise SweepError(
-                f"--storage {where}: must be FILE.db, FILE.journal or a URL such as postgresql://host/name"
+                f"--storage {without_password(where)}: must be FILE.db, FILE.journal or a URL such as postgresql://host/name"
             )
         Path(where).parent.mkdir(parents=True, exist_ok=True)
         options = {"connect_args": {"timeout": 60}, "poolclass": NullPool}  # a file is opened when it is needed
