@@ -18,7 +18,7 @@ from whichcar.data.split_names import TEST, TRAIN, VALIDATION, split_of
 from whichcar.data.structure import Structure, splits_in, structure_of
 from whichcar.errors import DataError
 from whichcar.records import Sample
-from whichcar.text import nfc, plural
+from whichcar.text import nfc, plural, shell_command
 
 RECORD = "split.json"
 
@@ -145,9 +145,8 @@ def locate(directory: Path) -> Structure:
             return splits_in(here.parent)
     structure = structure_of(directory)
     if (directory / "car_ims").is_dir() and (structure.root != directory or not structure.splits):
-        raise DataError(
-            f"{directory}: images not yet split; run `whichcar split {directory} LABELS OUTPUT`, use OUTPUT"
-        )
+        command = shell_command(["whichcar", "split", directory])
+        raise DataError(f"{directory}: images not yet split; run {command} LABELS OUTPUT, and use OUTPUT")
     return structure
 
 
