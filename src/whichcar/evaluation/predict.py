@@ -185,7 +185,8 @@ def cropped_to(crop: Crop) -> str:
     if crop.box is None or crop.score is None:
         return "no vehicle found, whole image used"
     box = f"{crop.box.left},{crop.box.top},{crop.box.right},{crop.box.bottom}"
-    return f"{crop.label} {crop.score:.2f}, box {box}, 1 of {plural(crop.candidates, 'vehicle')}"
+    among = "the only vehicle" if crop.candidates == 1 else f"1 of {plural(crop.candidates, 'vehicle')}"
+    return f"{crop.label} {crop.score:.2f}, box {box}, {among}"
 
 
 def _csv_line(cells: Sequence[object]) -> str:
