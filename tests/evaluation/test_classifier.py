@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -171,6 +172,12 @@ def test_batch_norm_gives_the_same_answer_for_one_picture_and_for_64(tmp_path: P
         np.testing.assert_array_equal(old, new)
 
 
+def test_a_folder_with_one_checkpoint_and_nothing_else_is_enough(colour_experiment: Path, tmp_path: Path) -> None:
+    shutil.copyfile(next(colour_experiment.glob("*.keras")), tmp_path / "m.keras")
+    assert Classifier(str(tmp_path)).probabilities(np.zeros((4, 4, 3), np.uint8)).shape == (1, 3)
+
+
 def test_an_experiment_without_an_epoch_says_how_to_train(tmp_path: Path) -> None:
+    (tmp_path / "config.yml").write_text("seed: 1")
     with pytest.raises(CheckpointError, match="whichcar train"):
         Classifier(tmp_path)

@@ -195,7 +195,7 @@ def test_what_an_image_was_cropped_to_is_in_table_json_and_csv() -> None:
         "   80.0%  B  cat.jpg  (no vehicle found, whole image used)",
     ]
     alone = Prediction(Path("a.jpg"), ("A",), (0.9,), dataclasses.replace(CAR, candidates=1))
-    assert list(lines([alone], "table", top=1))[0].endswith("a.jpg  (truck 0.83, box 3,4,50,60, the only vehicle)")
+    assert next(lines([alone], "table", top=1)).endswith("a.jpg  (truck 0.83, box 3,4,50,60, the only vehicle)")
     car = {"vehicle": "truck", "vehicle_score": 0.8317, "candidates": 3, "outcome": "cropped"}
     car |= {"left": 3, "top": 4, "right": 50, "bottom": 60}
     cat = {"vehicle": None, "vehicle_score": None, "candidates": 0, "outcome": "whole: no vehicle"}

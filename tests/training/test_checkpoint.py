@@ -183,6 +183,40 @@ def test_a_checkpoint_is_found_from_its_folder(tmp_path: Path) -> None:
         find_checkpoint(tmp_path / "nowhere")
 
 
+@KINDS
+def test_the_only_checkpoint_of_a_folder_is_taken(tmp_path: Path, suffix: str) -> None:
+    only = tmp_path / f"m{suffix}"
+    for name in (only.name, f".half-written{suffix}", "notes.txt"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / f"folder{suffix}").mkdir()
+    assert find_checkpoint(tmp_path) == only
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (["b.h5", "a.keras"], "holds 2 checkpoints and no best.json; name one of them: a.keras, b.h5"),
+        ([f"{n}.h5" for n in range(9)], "holds 9 checkpoints and no best.json; name one of them: "
+         "0.h5, 1.h5, 2.h5, 3.h5, 4.h5, 5.h5 and 3 more"),
+        (["config.yml", "history.csv"], "holds no finished epoch yet; run: whichcar train '{folder}/config.yml'"),
+        (["notes.txt", "a.onnx"], "holds no checkpoint (.keras or .h5), only a.onnx, notes.txt; "
+         "name an experiment's folder or a checkpoint"),
+        ([], "holds no checkpoint (.keras or .h5), nothing; name an experiment's folder or a checkpoint"),
+        (["exp_1/best.json", "exp_2/best.json", "README.md"],
+         "holds 2 experiments, but no checkpoint itself; name one of them: exp_1, exp_2"),
+    ],
+)  # fmt: skip
+def test_a_folder_without_best_json_says_what_is_in_it(tmp_path: Path, files: list[str], message: str) -> None:
+    folder = tmp_path / "my folder"
+    folder.mkdir()
+    for name in files:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"x")
+    with pytest.raises(CheckpointError) as caught:
+        find_checkpoint(folder)
+    assert str(caught.value) == f"{folder}: {message.replace('{folder}', str(folder))}"
+
+
 @contextmanager
 def no_file_larger_than(size: int) -> Iterator[None]:
     """Let the kernel refuse larger files, as a full disk does."""

@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import warnings
 import zipfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whichcar.errors import CheckpointError
 from whichcar.files import replaced
+from whichcar.text import one_line, plural, shell_command
 from whichcar.training.hardware import fused_batch_norm_is_faster, prepare
 from whichcar.training.resnet50 import computing_form, load_saved_model
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 NAME = "whichcar"
 BEST = "best.json"
+SUFFIXES = (".keras", ".h5")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +109,7 @@ def read_metadata(path: Path) -> Metadata:
 
 
 def find_checkpoint(path: Path) -> Path:
-    """Return the file for a checkpoint or an experiment's folder (there: the one that `best.json` names).
+    """Return the file for a checkpoint or an experiment's folder (the one that `best.json` names, or the only one).
 
     Raises:
         CheckpointError: nothing there.
@@ -117,11 +120,44 @@ def find_checkpoint(path: Path) -> Path:
         raise CheckpointError(f"{path}: no such experiment or checkpoint")
     record = path / BEST
     if not record.is_file():
-        raise CheckpointError(f"{path}: holds no finished epoch yet; run: whichcar train {path / 'config.yml'}")
+        return _lone_checkpoint(path)
     found = path / str(json.loads(record.read_text(encoding="utf-8"))["checkpoint"])
     if not found.is_file():
         raise CheckpointError(f"{found}: named by {record} but missing; train again or give another checkpoint")
     return found
+
+
+def _lone_checkpoint(folder: Path) -> Path:
+    """Return the checkpoint in a folder without best.json, where there is just one, as when it was copied there.
+
+    Raises:
+        CheckpointError: none, or several.
+    """
+    entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    checkpoints = [entry for entry in entries if entry.suffix in SUFFIXES and entry.is_file()]
+    if len(checkpoints) == 1:
+        return checkpoints[0]
+    if checkpoints:
+        count = plural(len(checkpoints), "checkpoint")
+        raise CheckpointError(f"{folder}: holds {count} and no {BEST}; name one of them: {_some(checkpoints)}")
+    if (folder / "config.yml").is_file():
+        command = shell_command(["whichcar", "train", folder / "config.yml"])
+        raise CheckpointError(f"{folder}: holds no finished epoch yet; run: {command}")
+    if experiments := [entry for entry in entries if (entry / BEST).is_file()]:
+        raise CheckpointError(
+            f"{folder}: holds {plural(len(experiments), 'experiment')}, but no checkpoint itself; "
+            f"name one of them: {_some(experiments)}"
+        )
+    content = f"only {_some(entries)}" if entries else "nothing"
+    raise CheckpointError(
+        f"{folder}: holds no checkpoint ({' or '.join(SUFFIXES)}), {content}; "
+        "name an experiment's folder or a checkpoint"
+    )
+
+
+def _some(paths: Sequence[Path], most: int = 6) -> str:
+    names = ", ".join(one_line(path.name) for path in paths[:most])
+    return f"{names} and {len(paths) - most} more" if len(paths) > most else names
 
 
 def load_model(path: Path) -> keras.Model:
