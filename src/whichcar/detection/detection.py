@@ -62,6 +62,10 @@ def find_detector(name: str | None = None) -> DetectorFile:
     Raises:
         DetectorError: no such name or file, or it cannot be fetched.
     """
+    if name == "":  # of a shell variable that is not set: not the default, unasked
+        raise DetectorError(
+            "detector '': the name is empty; give one that `whichcar detectors` lists, or a file, PATH.onnx"
+        )
     named = os.environ.get(zoo.FILE_VARIABLE)
     origin = f" (from {zoo.FILE_VARIABLE})" if named and not name else ""
     name = name or named or zoo.DEFAULT

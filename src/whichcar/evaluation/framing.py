@@ -50,7 +50,7 @@ class Framing:
         self.cut_as: dict[str, Any] | None = None  # for the record of a result
         if crop:
             before = trained or {"settings": {}, "detector": {"name": "", "sha256": None}}
-            found = find_detector(detector or _still_there(before["settings"].get("detector")))
+            found = find_detector(_still_there(before["settings"].get("detector")) if detector is None else detector)
             now = {"name": found.name, "sha256": found.sha256}
             given: dict[str, str | None] = {"detector": str(found.file or found.name)}
             if before["detector"]["sha256"] != now["sha256"]:
