@@ -34,10 +34,17 @@ def of_fetched(fetched: Fetched) -> Iterator[str]:
     for one in fetched.files:
         if one.sha256:
             yield f"  {one.source}: {one.size / 1e6:.1f} MB, SHA-256 {one.sha256}"
+    counts = ", ".join(f"{split} {count:,}" for split, count in fetched.splits.items())
+    yield f"  {plural(len(fetched.classes), 'class')}: {_some(fetched.classes)}; {counts or 'no labels'}"
     if not fetched.fresh:
         yield "  fetched before; nothing to do"
     command: list[str | Path] = ["whichcar", "split", into, labels, into / "car_ims_v1"]
     yield f"next: {shell_command(command)}"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
+    return ", ".join(map(one_line, names[:_SHOWN])) + more
 
 
 def of_split(split: Split) -> Iterator[str]:

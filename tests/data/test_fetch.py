@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import functools
 import http.server
 import json
+import os
 import shutil
 import tarfile
 import threading
@@ -14,7 +14,6 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from whichcar import cli
@@ -23,7 +22,7 @@ from whichcar.data.fetch import _put as put
 from whichcar.data.labels import read_labels
 from whichcar.data.split import split
 from whichcar.errors import DataError
-from whichcar.files import locked
+from whichcar.files import locked, walk_images
 
 
 def packed(folder: Path, archive: Path, inside: str = ".") -> Path:
@@ -104,56 +103,6 @@ def test_a_folder_a_class_becomes_labels(by_class: Path, tmp_path: Path, as_arch
     assert split(tmp_path / "data", rows, tmp_path / "v1", 0.25, 1).problems == []
 
 
-ROW = [(name, "O") for name in ("relative_im_path", "bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2", "class", "test")]
-HALF = [*ROW[1:6], ("fname", "O")]
-CLASSES = np.array(["AM General Hummer SUV 2000", "Ram C/V Cargo Van Minivan 2012"], dtype=object)
-
-
-def test_the_devkit_of_one_table_becomes_labels_and_boxes(drawn: Path, tmp_path: Path) -> None:
-    savemat = pytest.importorskip("scipy.io").savemat
-    pictures = names(drawn / "car_ims")
-    rows = np.array(
-        [(f"car_ims/{name}", 31, 11, 90, 70, 1 + n % 2, n % 4 == 0) for n, name in enumerate(pictures)], dtype=ROW
-    )
-    savemat(tmp_path / "cars_annos.mat", {"annotations": rows.reshape(1, -1), "class_names": CLASSES.reshape(1, -1)})
-    archive = packed(drawn / "car_ims", tmp_path / "car_ims.tgz", "car_ims")
-    got = fetch([archive, tmp_path / "cars_annos.mat"], tmp_path / "data")
-    assert (got.kind, got.pictures, got.labels) == ("devkit", 32, 32)
-    labels = read_labels(tmp_path / "data/car_dataset_labels.csv")
-    assert [(row.img_name, row.class_name, row.subset) for row in labels[:2]] == [
-        (pictures[0], "AM General Hummer SUV 2000", "test"),
-        (pictures[1], "Ram C/V Cargo Van Minivan 2012", "train"),
-    ]
-    with (tmp_path / "data/boxes.csv").open(newline="") as file:
-        first = next(csv.DictReader(file))
-    assert first == {"img_name": pictures[0], "left": "30", "top": "10", "right": "90", "bottom": "70"}
-
-
-def test_the_devkit_of_two_halves_becomes_labels(drawn: Path, tmp_path: Path) -> None:
-    savemat = pytest.importorskip("scipy.io").savemat
-    kit, nested = tmp_path / "kit", "cars_{0}/cars_{0}"  # as the copy on Kaggle has them
-    pictures = [drawn / "car_ims" / name for name in names(drawn / "car_ims")]
-    for subset, some, table in (
-        ("train", pictures[:20], "cars_train_annos.mat"),
-        ("test", pictures[20:], "cars_test_annos_withlabels.mat"),
-    ):
-        rows = []
-        for number, picture in enumerate(some, start=1):
-            target = kit / nested.format(subset) / f"{number:05d}.jpg"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(picture, target)
-            rows.append((1, 1, 50, 40, 1 + number % 2, target.name))
-        (kit / "devkit").mkdir(exist_ok=True)
-        savemat(kit / "devkit" / table, {"annotations": np.array(rows, dtype=HALF).reshape(1, -1)})
-    with pytest.raises(DataError, match=r"without cars_meta\.mat, which names the classes"):
-        fetch([kit], tmp_path / "data")
-    savemat(kit / "devkit" / "cars_meta.mat", {"class_names": CLASSES.reshape(1, -1)})
-    got = fetch([kit], tmp_path / "data")
-    assert (got.pictures, got.labels) == (32, 32)
-    done = split(tmp_path / "data", tmp_path / "data/car_dataset_labels.csv", tmp_path / "v1", 0.25, 1)
-    assert (done.counts["train"], done.counts["test"], done.problems) == (20, 12, [])
-
-
 def test_a_second_run_does_nothing(drawn: Path, tmp_path: Path) -> None:
     archive = packed(drawn, tmp_path / "a.tgz")
     fetch([archive], tmp_path / "data")
@@ -189,7 +138,7 @@ def test_pictures_that_were_there_before_are_left_alone(drawn: Path, by_class: P
     ("source", "said"),
     [
         ("no-such-set", r"no-such-set: no such file or folder, nor a data set with a name \(stanford-cars\)"),
-        ("empty", "no set of pictures; it must hold img_name,class,subset"),
+        ("empty", "no set of images; it must hold img_name,class,subset"),
     ],
 )
 def test_what_cannot_be_fetched_is_told(
@@ -324,3 +273,71 @@ def test_without_a_source_the_environment_is_asked(
     said = capsys.readouterr().out
     assert "32 pictures, 32 labels (label file)" in said
     assert "next: whichcar split" in said
+
+
+@pytest.mark.parametrize("names", [("train", "valid", "test"), ("Training", "val"), ("train", "validation", "testing")])
+def test_split_folders_by_any_common_name_become_splits_and_not_classes(
+    by_class: Path,
+    tmp_path: Path,
+    names: tuple[str, ...],
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for name in names:
+        shutil.copytree(by_class, tmp_path / "set" / "cars" / name)
+    for other in ("extra", "__MACOSX"):
+        (tmp_path / "set" / "cars" / other).mkdir()
+        shutil.copy(next(by_class.rglob("*.jpg")), tmp_path / "set" / "cars" / other)
+    (tmp_path / "set" / "README.md").touch()
+    assert cli.run(["fetch", str(tmp_path / "set"), "--into", str(tmp_path / "data")]) == 0
+    said = capsys.readouterr().out
+    splits = ["train", "validation", "test"][: len(names)]
+    classes = ", ".join(sorted(path.name for path in by_class.iterdir()))
+    assert f"4 classes: {classes}; {', '.join(f'{split_name} 32' for split_name in splits)}" in said
+    assert "extra: none of train, validation, test; its images are not used" in caplog.text
+    rows = read_labels(tmp_path / "data/car_dataset_labels.csv")
+    assert {row.img_name.split("/")[0] for row in rows} == set(names)
+    assert len(rows) == sum(1 for _ in walk_images(tmp_path / "data" / "car_ims")) == 32 * len(names)
+
+
+def test_a_class_called_train_becomes_a_class(by_class: Path, tmp_path: Path) -> None:
+    first = sorted(by_class.iterdir())[0]
+    first.rename(by_class / "train")
+    got = fetch(by_class, tmp_path / "data")
+    assert "train" in got.classes
+    assert len(got.classes) == 4
+    assert got.splits.keys() == {"train", "test"}
+
+
+def test_linked_class_folders_are_fetched_and_broken_links_and_pipes_are_told(
+    by_class: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    inside = sorted(by_class.iterdir())[0]
+    (inside / "gone.jpg").symlink_to(tmp_path / "gone.jpg")
+    os.mkfifo(inside / "pipe.jpg")
+    (tmp_path / "set").mkdir()
+    for folder in by_class.iterdir():
+        (tmp_path / "set" / folder.name).symlink_to(folder)
+    assert fetch(tmp_path / "set", tmp_path / "data").pictures == 32
+    assert "2 names left out, such as" in caplog.text
+    assert "gone.jpg: a broken link, or no regular file" in caplog.text
+
+
+def test_labels_that_match_no_image_name_one_and_what_may_be_meant(
+    drawn: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(drawn, tmp_path / "set")
+    table = tmp_path / "set" / "car_dataset_labels.csv"
+    table.write_text(table.read_text().replace("000001.jpg", "images\\000001.JPG"))
+    fetch(tmp_path / "set", tmp_path / "data")
+    assert r"1 of 32 labels have no image, such as 'images\\000001.JPG'; is '000001.jpg' meant?" in caplog.text
+
+
+def test_the_named_set_tells_its_terms_and_comes_from_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert all(source.startswith("hf://datasets/") for home in NAMED["stanford-cars"] for source in home)
+    monkeypatch.setitem(NAMED, "stanford-cars", (("gopher://first/a.tgz",),))
+    with pytest.raises(DataError, match="get its files another way and give their paths"):
+        fetch("stanford-cars", tmp_path / "data")
+    assert "non-commercial research" in caplog.text

@@ -71,17 +71,50 @@ def test_other_columns_are_understood_and_one_table_is_divided(
     assert sum(row.subset == "test" for row in rows) == 8
 
 
-def test_a_validation_half_is_the_test_half_where_there_is_no_other(pictures: list[Path], tmp_path: Path) -> None:
-    table(tmp_path / "in" / "train.parquet", pictures[:20])
-    table(tmp_path / "in" / "validation.parquet", pictures[20:])
-    fetch([tmp_path / "in"], tmp_path / "data")
-    rows = read_labels(tmp_path / "data/car_dataset_labels.csv")
-    assert [sum(row.subset == half for row in rows) for half in ("train", "test")] == [20, 12]
+def test_a_validation_table_is_the_validation_split(pictures: list[Path], tmp_path: Path) -> None:
+    table(tmp_path / "in" / "Training.parquet", pictures[:20])
+    table(tmp_path / "in" / "cars_valid.parquet", pictures[20:])
+    got = fetch([tmp_path / "in"], tmp_path / "data")
+    assert got.splits == {"train": 20, "validation": 12}
+    assert split(tmp_path / "data", tmp_path / "data/car_dataset_labels.csv", tmp_path / "v1").counts == {
+        "train": 32,
+        "validation": 12,
+        "test": 0,
+    }
+
+
+def test_the_folder_of_a_table_tells_its_split_and_tables_of_no_split_are_left_out(
+    pictures: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, some in (("train", pictures[:16]), ("test", pictures[16:24]), ("motion_blur", pictures[24:])):
+        table(tmp_path / "in" / "default" / name / "0000.parquet", some)
+    got = fetch([tmp_path / "in"], tmp_path / "data")
+    assert (got.splits, got.pictures) == ({"train": 16, "test": 8}, 24)
+    assert "8 rows in none of the splits train, validation, test left out" in caplog.text
+
+
+def test_a_column_tells_the_split_of_each_row(pictures: list[Path], tmp_path: Path) -> None:
+    contents = [picture.read_bytes() for picture in pictures[:6]]
+    splits = ["train", "Train", "val", "validation", "test", "other"]
+    made = pyarrow.table({"image": contents, "label": list("ababab"), "split": splits})
+    parquet.write_table(made, tmp_path / "train.parquet")
+    assert fetch(tmp_path / "train.parquet", tmp_path / "data").splits == {"train": 3, "validation": 2, "test": 1}
+    parquet.write_table(made, tmp_path / "cars.parquet")
+    assert fetch(tmp_path / "cars.parquet", tmp_path / "more").splits == {"train": 2, "validation": 2, "test": 1}
+
+
+def test_rows_without_a_class_are_left_out(
+    pictures: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    contents = [picture.read_bytes() for picture in pictures[:4]]
+    parquet.write_table(pyarrow.table({"image": contents, "label": [0, 1, -1, -1]}), tmp_path / "train.parquet")
+    assert fetch(tmp_path / "train.parquet", tmp_path / "data").pictures == 2
+    assert "2 rows without a class left out" in caplog.text
 
 
 def test_a_table_without_pictures_or_labels_says_what_it_has(tmp_path: Path) -> None:
     parquet.write_table(pyarrow.table({"a": [1], "label": [0]}), tmp_path / "a.parquet")
-    with pytest.raises(DataError, match="no column of pictures; it has a, label"):
+    with pytest.raises(DataError, match="no column of images; it has a, label"):
         fetch([tmp_path / "a.parquet"], tmp_path / "data")
     parquet.write_table(pyarrow.table({"image": [b"x"]}), tmp_path / "b.parquet")
     with pytest.raises(DataError, match=r"no column of labels \(label, .*\); it has image"):
@@ -147,6 +180,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
 def hub(pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     pytest.importorskip("huggingface_hub", reason="whichcar[hf] is not installed")
     halves = {"data/train/0000.parquet": pictures[:20], "data/test/0000.parquet": pictures[20:]}
+    halves["data/contrast/0000.parquet"] = pictures  # of no split: not even downloaded
     files = {name: table(tmp_path / "made" / name, some).read_bytes() for name, some in halves.items()}
     monkeypatch.setattr(Hub, "files", files | {"README.md": b"cars"})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
@@ -167,8 +201,8 @@ def test_a_data_set_of_the_hub_is_fetched(hub: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "32 pictures, 32 labels" in done.stdout
     assert sorted(path.name for path in (tmp_path / "data/raw").glob("*.parquet")) == [
-        "cars-data-test-0000.parquet",
-        "cars-data-train-0000.parquet",
+        "data-test-0000.parquet",
+        "data-train-0000.parquet",
     ]
     rows = read_labels(tmp_path / "data/car_dataset_labels.csv")
     assert sum(row.subset == "train" for row in rows) == 20

@@ -24,6 +24,7 @@ def test_common_names_of_a_split_mean_it(split: str | None, names: list[str]) ->
         ("default/test/0000.parquet", "test"),
         ("cars_val.parquet", "validation"),
         ("test data/train.parquet", "train"),
+        ("my-test-set-train-0000.parquet", "train"),
         ("trained_cars.parquet", None),
         ("latest.parquet", None),
     ],

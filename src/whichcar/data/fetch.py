@@ -7,9 +7,11 @@ them there and downloads nothing.
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import shlex
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,26 +21,27 @@ from urllib.parse import urlsplit
 from whichcar import files
 from whichcar.data import layout
 from whichcar.data.archives import KINDS, is_archive, unpack
+from whichcar.data.labels import read_labels
 from whichcar.data.parquet import SUFFIX, unpack_parquet
 from whichcar.data.remote import Downloaded, download, file_name, identity, is_remote, tables_of
+from whichcar.data.split_names import SPLITS, split_in
 from whichcar.errors import DataError
+from whichcar.text import plural
+
+log = logging.getLogger(__name__)
 
 SOURCE_VARIABLE = "WHICHCAR_SOURCE"
 MANIFEST = "manifest.json"
 _STAGING = ".fetching"
 
-# Data sets with a name: their known homes, tried in turn; each home is all the files it takes.
+# Data sets with a name: their known homes, tried in turn; each home is all the files it takes. The site of Stanford
+# Cars is gone; these copies are by others, and fetching them has not been tried where whichcar is made.
 NAMED: dict[str, tuple[tuple[str, ...], ...]] = {
-    "stanford-cars": (
-        (
-            "http://ai.stanford.edu/~jkrause/car196/car_ims.tgz",
-            "http://ai.stanford.edu/~jkrause/car196/cars_annos.mat",
-        ),
-        (
-            "http://imagenet.stanford.edu/internal/car196/car_ims.tgz",
-            "http://imagenet.stanford.edu/internal/car196/cars_annos.mat",
-        ),
-    )
+    "stanford-cars": (("hf://datasets/tanganke/stanford_cars",), ("hf://datasets/Donghyun99/Stanford-Cars",))
+}
+TERMS = {
+    "stanford-cars": "the original site is gone; this is a copy by others on the Hugging Face hub, untested with "
+    "whichcar; the images (Krause et al. 2013) are for non-commercial research"
 }
 # What a manifest holds, and each entry of its `files`.
 _KEYS = {"sources": list, "finished": bool, "files": list, "pictures": int, "labels": int, "kind": str}
@@ -47,7 +50,10 @@ _FILE_KEYS = {"path", "source", "size", "sha256"}
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What is there now; `kind` is how it was labelled, `fresh` whether anything was done."""
+    """What is there now; `kind` is how it was labelled, `fresh` whether anything was done.
+
+    `classes` are sorted; `splits` has how many images the labels give to each split.
+    """
 
     into: Path
     kind: str
@@ -55,6 +61,8 @@ class Fetched:
     labels: int
     files: tuple[Downloaded, ...]
     fresh: bool
+    classes: tuple[str, ...]
+    splits: dict[str, int]
 
 
 def fetch(
@@ -152,7 +160,7 @@ class _Stage:
         pictures = sum(1 for _ in files.walk_images(self.into / layout.PICTURES))
         if pictures < known["pictures"] or not (self.into / layout.LABELS).is_file():
             return None
-        return Fetched(self.into, known["kind"], pictures, known["labels"], got, fresh=False)
+        return self._fetched(known["kind"], pictures, got, fresh=False)
 
     def _bring(self) -> list[Downloaded]:
         """Return the sources as files or folders on this disk, from the first home that has them."""
@@ -168,19 +176,20 @@ class _Stage:
                 ]
             except DataError as error:
                 failures.append(str(error))
-        raise DataError("; ".join(failures))
+        by_hand = "; get its files another way and give their paths" if self.wanted[0] in NAMED else ""
+        raise DataError("; ".join(failures) + by_hand)
 
     def _arrange(self, got: list[Downloaded]) -> Fetched:
         """Make the new set beside the old one, then put it in its place."""
         shutil.rmtree(self.staging, ignore_errors=True)
         unpacked, new = self.staging / "unpacked", self.staging / "new"
         called = " ".join(one.source for one in got)
-        if len(got) == 1 and got[0].path.is_dir() and not any(got[0].path.rglob(f"*{SUFFIX}")):
+        if len(got) == 1 and got[0].path.is_dir() and not _tables_in(got[0].path):
             found = layout.find(got[0].path, called)
         else:
             for one in got:
                 _stage(one.path, unpacked)
-            if tables := sorted(unpacked.rglob(f"*{SUFFIX}")):
+            if tables := _tables_in(unpacked):
                 unpack_parquet(tables, unpacked, layout.PICTURES, layout.LABELS, layout.TEST_SHARE, layout.SEED)
             found = layout.find(unpacked, called)
         pictures = layout.arrange(found, new)
@@ -196,7 +205,15 @@ class _Stage:
         for name in (layout.PICTURES, layout.LABELS, layout.BOXES):
             _put(new / name, self.into / name)
         files.write_json(self.manifest, content | {"finished": True})
-        return Fetched(self.into, found.kind, pictures, len(found.labels), tuple(got), fresh=True)
+        return self._fetched(found.kind, pictures, tuple(got), fresh=True)
+
+    def _fetched(self, kind: str, pictures: int, got: tuple[Downloaded, ...], fresh: bool) -> Fetched:
+        """Describe what is there by its label file."""
+        rows = read_labels(self.into / layout.LABELS)
+        classes = tuple(sorted({row.class_name for row in rows}))
+        counts = Counter(row.subset for row in rows)
+        splits = {split: counts.pop(split) for split in SPLITS if split in counts} | counts
+        return Fetched(self.into, kind, pictures, len(rows), got, fresh, classes, splits)
 
 
 def _put(new: Path, place: Path) -> None:
@@ -213,6 +230,7 @@ def _homes(wanted: list[str]) -> Sequence[Sequence[str]]:
     """Return the sets of sources to be tried in turn."""
     if len(wanted) == 1 and not is_remote(wanted[0]) and not Path(wanted[0]).exists():
         if wanted[0] in NAMED:
+            log.warning("%s: %s", wanted[0], TERMS[wanted[0]])
             return NAMED[wanted[0]]
         raise DataError(f"{wanted[0]}: no such file or folder, nor a data set with a name ({', '.join(NAMED)})")
     return [wanted]
@@ -220,8 +238,22 @@ def _homes(wanted: list[str]) -> Sequence[Sequence[str]]:
 
 def _expanded(home: Sequence[str]) -> list[str]:
     """Return the sources with each data set of the hub as its tables."""
-    parts = [tables_of(one) if one.startswith("hf://") and not Path(one).suffix else [one] for one in home]
+    parts = [_of_splits(tables_of(one)) if one.startswith("hf://") and not Path(one).suffix else [one] for one in home]
     return [one for some in parts for one in some]
+
+
+def _of_splits(tables: list[str]) -> list[str]:
+    """Leave out the tables of a hub's data set that are of no split, such as distorted copies of its test images."""
+    named = [table for table in tables if split_in(_inside(table))]
+    if named and len(named) < len(tables):
+        other = next(table for table in tables if table not in named)
+        log.warning("%s left out, such as %s: in no split", plural(len(tables) - len(named), "table"), other)
+    return named or tables
+
+
+def _inside(url: str) -> str:
+    """Return the path of a file of a hub's data set, as seen from the data set."""
+    return urlsplit(url).path.strip("/").split("/", 2)[-1]
 
 
 def _names(sources: Sequence[str]) -> list[str]:
@@ -231,7 +263,7 @@ def _names(sources: Sequence[str]) -> list[str]:
     """
     names: list[str] = []
     for source in sources:
-        name = "-".join(urlsplit(source).path.strip("/").split("/")[1:]) if source.startswith("hf://") else ""
+        name = _inside(source).replace("/", "-") if source.startswith("hf://") else ""
         name = name or file_name(source)
         names.append(f"{len(names) + 1}-{name}" if name in names else name)
     return names
@@ -252,14 +284,18 @@ def _bring(source: str, raw: Path, name: str, sha256: str | None) -> Downloaded:
     return Downloaded(path, source, path.stat().st_size, digest)
 
 
+def _tables_in(folder: Path) -> list[Path]:
+    return [folder / name for name in files.walk(folder) if name.lower().endswith(SUFFIX)]
+
+
 def _stage(path: Path, unpacked: Path) -> None:
-    """Unpack or copy a source to where all of them come together."""
+    """Unpack or copy a source to where all of them come together; tables of a folder keep their place in it."""
     if path.is_dir():
-        tables = sorted(path.rglob(f"*{SUFFIX}"))
+        tables = _tables_in(path)
         if not tables:
             raise DataError(f"{path}: a folder goes alone; give archives and tables together, or one folder")
         for table in tables:
-            _stage(table, unpacked)
+            _stage(table, unpacked / table.parent.relative_to(path))
         return
     if is_archive(path):
         unpack(path, unpacked)

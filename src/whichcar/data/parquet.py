@@ -1,21 +1,27 @@
-"""Parquet tables with pictures in them, as data sets on the Hugging Face hub are kept, to pictures and a label file."""
+"""Parquet tables with images in them, as data sets on the Hugging Face hub are kept, to images and a label file."""
 
 from __future__ import annotations
 
+import contextlib
 import json
-import re
+import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from whichcar.data.labels import draw_share, write_labels
+from whichcar.data.labels import divided, write_labels
+from whichcar.data.split_names import SPLITS, TRAIN, split_in, split_of
 from whichcar.errors import DataError, MissingExtraError
 from whichcar.progress import Bar
 from whichcar.records import Label
+from whichcar.text import nfc, plural
+
+log = logging.getLogger(__name__)
 
 SUFFIX = ".parquet"
 _LABEL_COLUMNS = ("label", "labels", "class", "fine_label", "class_name", "category")
-_HALF = re.compile(r"(?:^|[^a-z])(train|test|validation|valid|val)(?:[^a-z]|$)")
+_SPLIT_COLUMNS = ("split", "subset")
 _BEGINNINGS = {
     b"\xff\xd8": ".jpg",
     b"\x89PNG": ".png",
@@ -27,102 +33,122 @@ _BEGINNINGS = {
 _ROWS = 64  # read at once
 
 
+@dataclass(frozen=True)
+class _Table:
+    """A table: its columns, the names of its classes where labels are numbers, and the split that its path means."""
+
+    path: Path
+    image: str
+    label: str
+    names: list[str]
+    split_column: str | None
+    split: str | None
+
+
 def unpack_parquet(
     tables: Sequence[Path], target: Path, pictures: str, labels: str, test_share: float, seed: int
 ) -> int:
-    """Write the pictures of these tables and a label file; return how many pictures that were.
+    """Write the images of these tables and a label file; return how many images that were.
 
-    A table's name says whether it is of the training or the test half; a validation half counts as test where there is
-    no other, else as train. Where no name says anything, `test_share` of every class goes to test.
+    A row's split is what its column `split` or `subset` says, or else a word of the table's path below `target`
+    (`data.split_names`). Where some rows have a split, those without one are left out; where none has, or all are of
+    the training split, `test_share` of every class goes to test.
 
     Args:
-        tables: their rows hold a picture (bytes, or a struct with `bytes`) and a label (a number with names in the
-            table's metadata, or text).
-        target: folder to write to.
-        pictures: name of the folder for pictures inside it.
+        tables: their rows hold an image (bytes, or a struct with `bytes`) and a label (a number with names in the
+            table's metadata, or text); a number below 0 is no label, and that row is left out.
+        target: folder to write to, which holds the tables.
+        pictures: name of the folder for images inside it.
         labels: name of the label file inside it.
         test_share: of each class.
         seed: of what is drawn.
 
     Raises:
-        DataError: a table cannot be read, or has no picture or label column.
+        DataError: a table cannot be read, or has no image or label column.
         MissingExtraError: pyarrow is not installed.
     """
+    described = [_described(table, table.relative_to(target).as_posix()) for table in tables]
     rows: list[Label] = []
-    halves = [_HALF.search(table.name.lower()) for table in tables]
-    said = {half[1] for half in halves if half}
+    without_class = 0
     with Bar("unpacking tables", None, "pictures") as bar:
-        for table, half in zip(tables, halves, strict=True):
-            subset = _subset(half[1] if half else "train", said)
-            for content, name in _rows(table):
-                img_name = f"{subset}_{len(rows) + 1:06d}{_suffix(content)}"
+        for table in described:
+            for content, name, split in _rows(table):
+                if name is None:
+                    without_class += 1
+                    continue
+                img_name = f"{split or 'image'}_{len(rows) + 1:06d}{_suffix(content)}"
                 path = target / pictures / img_name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
-                rows.append(Label(img_name, name, subset))
+                rows.append(Label(img_name, name, split or ""))
                 bar.update()
-    if "test" not in {row.subset for row in rows}:
-        rows = _divided(rows, test_share, seed)
+    if without_class:
+        log.warning("%s without a class left out", plural(without_class, "row"))
+    if any(row.subset for row in rows) and (lost := [row for row in rows if not row.subset]):
+        log.warning("%s in none of the splits %s left out", plural(len(lost), "row"), ", ".join(SPLITS))
+        for row in lost:
+            (target / pictures / row.img_name).unlink()
+        rows = [row for row in rows if row.subset]
+    if {row.subset for row in rows} <= {TRAIN, ""}:
+        rows = divided(rows, test_share, seed)
     write_labels(target / labels, rows)
     return len(rows)
 
 
-def _divided(rows: Sequence[Label], test_share: float, seed: int) -> list[Label]:
-    """Return the rows with some of each class in test."""
-    classes: dict[str, list[str]] = {}
-    for row in rows:
-        classes.setdefault(row.class_name, []).append(row.img_name)
-    test = draw_share(classes, test_share, seed)
-    return [Label(row.img_name, row.class_name, "test" if row.img_name in test else "train") for row in rows]
+def _rows(table: _Table) -> Iterator[tuple[bytes, str | None, str | None]]:
+    """Yield each row's image, as the bytes of its file, its class and its split, None where it has none."""
+    columns = [table.image, table.label, *([table.split_column] if table.split_column else [])]
+    with _opened(table.path) as file:
+        for batch in file.iter_batches(_ROWS, columns=columns):
+            for row in batch.to_pylist():
+                content = row[table.image]["bytes"] if isinstance(row[table.image], dict) else row[table.image]
+                if content is None or row[table.label] is None:
+                    raise DataError(f"{table.path}: a row without image or label; give a table that holds both")
+                split = split_of(row[table.split_column] or "") if table.split_column else None
+                yield content, _name(row[table.label], table.names), split or table.split
 
 
-def _subset(half: str, said: set[str]) -> str:
-    if half in ("train", "test"):
-        return half
-    return "train" if "test" in said else "test"
-
-
-def _rows(table: Path) -> Iterator[tuple[bytes, str]]:
-    """Yield each row's picture, as the bytes of its file, and class name."""
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Open a table; whatever goes wrong with it while the block runs becomes a DataError."""
     try:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
         raise MissingExtraError("pyarrow, which reads .parquet files,", "hf") from error
     try:
-        with pyarrow.parquet.ParquetFile(table) as file:
-            image, label, names = _columns(table, file.schema_arrow)
-            for batch in file.iter_batches(_ROWS, columns=[image, label]):
-                for row in batch.to_pylist():
-                    content = row[image]["bytes"] if isinstance(row[image], dict) else row[image]
-                    if content is None or row[label] is None:
-                        raise DataError(f"{table}: a row without picture or label; give a table that holds both")
-                    yield content, _name(row[label], names)
+        with pyarrow.parquet.ParquetFile(path) as file:
+            yield file
     except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(
-            f"{table}: cannot be read as a table ({' '.join(str(error).split())}); fetch it again"
-        ) from error
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path}: cannot be read as a table ({reason}); fetch it again") from error
 
 
-def _columns(table: Path, schema: Any) -> tuple[str, str, list[str]]:  # noqa: ANN401  (pyarrow has no types)
-    """Return the columns of picture and label, and the names of the classes where the labels are numbers."""
+def _described(path: Path, inside: str) -> _Table:
+    """Find the columns of a table; `inside` is its path as far as it tells of a split."""
+    with _opened(path) as file:
+        schema = file.schema_arrow
     kinds = {entry.name: str(entry.type) for entry in schema}
     image = next((name for name, kind in kinds.items() if "binary" in kind), None)
     label = next((name for name in _LABEL_COLUMNS if name in kinds), None)
     if image is None or label is None:
-        lacking = "pictures" if image is None else f"labels ({', '.join(_LABEL_COLUMNS)})"
-        raise DataError(f"{table}: no column of {lacking}; it has {', '.join(kinds)}")
+        lacking = "images" if image is None else f"labels ({', '.join(_LABEL_COLUMNS)})"
+        raise DataError(f"{path}: no column of {lacking}; it has {', '.join(kinds)}")
     try:
         features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
-        return image, label, list(features.get(label, {}).get("names", []))
+        names = list(features.get(label, {}).get("names", []))
     except (ValueError, AttributeError, TypeError) as error:
-        raise DataError(f"{table}: the names of its classes cannot be read ({error}); download it again") from error
+        raise DataError(f"{path}: the names of its classes cannot be read ({error}); download it again") from error
+    split_column = next((name for name in _SPLIT_COLUMNS if kinds.get(name) in ("string", "large_string")), None)
+    return _Table(path, image, label, names, split_column, split_in(inside))
 
 
-def _name(label: int | str, names: list[str]) -> str:
+def _name(label: int | str, names: list[str]) -> str | None:
     if isinstance(label, str):
-        return label
-    return names[label] if 0 <= label < len(names) else f"class {label}"
+        return nfc(label.strip()) or None
+    if label < 0:
+        return None
+    return nfc(names[label]) if label < len(names) else f"class {label}"
 
 
 def _suffix(content: bytes) -> str:

@@ -20,10 +20,7 @@ def split_of(name: str) -> str | None:
 def split_in(path: str) -> str | None:
     """Return the split that a word of a path means, such as `train` for `data/train-00000-of-00002.parquet`.
 
-    The file's own name comes first, then its folders from the inside out.
+    The last such word counts, so that the file's own name comes before those of its folders.
     """
-    for part in reversed(path.split("/")):
-        for word in re.split(r"[^a-z]+", part.casefold()):
-            if split := split_of(word):
-                return split
-    return None
+    words = re.split(r"[^a-z]+", path.casefold())
+    return next((split for word in reversed(words) if (split := split_of(word))), None)

@@ -1,0 +1,153 @@
+"""The annotations of Stanford Cars (Krause et al. 2013), MATLAB tables, as labels and boxes.
+
+`cars_annos.mat` has all images, as paths `car_ims/NNNNNN.jpg` with a mark for the test half. `cars_train_annos.mat` and
+`cars_test_annos_withlabels.mat` name `NNNNN.jpg` in `cars_train/` and `cars_test/`; the class names then stand in
+`cars_meta.mat`. Copies of it call the labelled test table `cars_test_annos.mat`, or count classes from 0.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from whichcar import files
+from whichcar.data.split_names import TEST, TRAIN
+from whichcar.errors import DataError, MissingExtraError
+from whichcar.records import Box, Label
+from whichcar.text import nfc
+
+log = logging.getLogger(__name__)
+
+WHOLE, META = "cars_annos.mat", "cars_meta.mat"
+HALVES = (
+    (TRAIN, "cars_train_annos.mat"),
+    (TEST, "cars_test_annos_withlabels.mat"),
+    (TEST, "cars_test_annos.mat"),  # in the devkit itself it has no classes
+)
+_SIDES = ("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2")
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    table: Path
+    name: str
+    number: int
+    split: str
+    box: Box
+
+
+def read(root: Path, tables: Mapping[str, Path], called: str) -> tuple[Path, list[Label], dict[str, Box]] | None:
+    """Return the folder of the images, and labels and boxes with names seen from it; None: it is no devkit.
+
+    Args:
+        root: what all of it lies under.
+        tables: the `.mat` files by name.
+        called: what messages call `root`.
+
+    Raises:
+        DataError: a table is damaged, lacks a column or the class names, or has a class that they do not name.
+        MissingExtraError: SciPy is not installed.
+    """
+    if whole := tables.get(WHOLE):
+        content = _read_mat(whole)
+        annotations = _annotations(whole, content, ("relative_im_path", "test", "class"))
+        rows = [
+            _row(whole, row, Path(str(row["relative_im_path"])).name, TEST if row["test"] else TRAIN)
+            for row in annotations
+        ]
+        folder = folder_called(root, "car_ims")
+        return root if folder is None else root / folder, *_labelled(rows, _class_names(whole, content))
+    halves = _halves(tables)
+    if not halves:
+        return None
+    if META not in tables:
+        raise DataError(f"{called}: {next(iter(halves.values())).name} without {META}, which names the classes; add it")
+    names = _class_names(tables[META], _read_mat(tables[META]))
+    rows = []
+    for split, table in halves.items():
+        folder = folder_called(root, f"cars_{split}") or f"cars_{split}"
+        annotations = _annotations(table, _read_mat(table), ("fname", "class"))
+        rows += [_row(table, row, f"{folder}/{row['fname']}", split) for row in annotations]
+    return root, *_labelled(rows, names)
+
+
+def folder_called(root: Path, name: str) -> str | None:
+    """Return the innermost folder of that name which holds images, seen from `root`: some copies nest it in another."""
+    for inside in files.walk_images(root):
+        folders = inside.split("/")[:-1]
+        if name in folders:
+            return "/".join(folders[: len(folders) - folders[::-1].index(name)])
+    return None
+
+
+def _halves(tables: Mapping[str, Path]) -> dict[str, Path]:
+    """Return the tables of the training and the test half that have classes."""
+    found: dict[str, Path] = {}
+    for split, name in HALVES:
+        if name not in tables or split in found:
+            continue
+        if name == HALVES[-1][1] and "class" not in _annotations(tables[name], _read_mat(tables[name]), ()).dtype.names:
+            log.warning("%s has no classes, so test images get no labels; add %s", name, HALVES[1][1])
+            continue
+        found[split] = tables[name]
+    return found
+
+
+def _read_mat(path: Path) -> dict[str, Any]:
+    try:
+        from scipy.io import loadmat
+    except ImportError as error:
+        raise MissingExtraError("SciPy, which reads .mat files,", "fetch") from error
+    try:
+        with path.open("rb") as file:
+            start = file.read(512).lstrip().lower()
+        if start.startswith((b"<!doctype", b"<html", b"<?xml")):
+            raise DataError(f"{path}: a web page, not MATLAB's .mat; the address it came from no longer has the file")
+        content: dict[str, Any] = loadmat(path, squeeze_me=True)
+        return content
+    except DataError:
+        raise
+    except Exception as error:  # SciPy raises nearly anything on damaged files
+        raise DataError(f"{path}: cannot be read as MATLAB's .mat ({error}); fetch it again") from error
+
+
+def _annotations(path: Path, content: Mapping[str, Any], columns: Iterable[str]) -> Any:  # noqa: ANN401  (rows of SciPy)
+    rows = np.atleast_1d(content.get("annotations", ())).reshape(-1)
+    there = rows.dtype.names or ()
+    if lacking := [name for name in (*_SIDES, *columns) if name not in there]:
+        found = f"; it has {', '.join(there)}" if there else ""
+        raise DataError(f"{path}: no `annotations` with {', '.join(lacking)}{found}; fetch it again")
+    return rows
+
+
+def _class_names(path: Path, content: Mapping[str, Any]) -> list[str]:
+    names = [nfc(str(name)) for name in np.atleast_1d(content.get("class_names", ())).reshape(-1)]
+    if not names:
+        raise DataError(f"{path}: no `class_names` in it, so its classes have no names; fetch it again")
+    return names
+
+
+def _row(table: Path, row: Any, name: str, split: str) -> _Row:  # noqa: ANN401
+    """MATLAB counts pixels from 1, and its right and bottom belong to the box."""
+    try:
+        left, top, right, bottom = (int(row[side]) for side in _SIDES)
+        return _Row(table, name, int(row["class"]), split, Box(left - 1, top - 1, right, bottom))
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{table}: class or box of {name} is no number ({error}); fetch it again") from error
+
+
+def _labelled(rows: Sequence[_Row], names: Sequence[str]) -> tuple[list[Label], dict[str, Box]]:
+    """Name the classes. MATLAB counts from 1; a table with a class 0 counts from 0."""
+    first = 0 if any(row.number == 0 for row in rows) else 1
+    for row in rows:
+        if not 0 <= row.number - first < len(names):
+            raise DataError(
+                f"{row.table}: class {row.number} of {row.name}, but only {len(names)} classes have names, "
+                f"counted from {first}; tables and names are not of one set"
+            )
+    return [Label(row.name, names[row.number - first], row.split) for row in rows], {row.name: row.box for row in rows}
