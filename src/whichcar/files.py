@@ -45,8 +45,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:  # noqa: ANN401  (whatever JSON can hold)
-    """Write `content` as indented JSON, whole or not at all."""
-    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    """Write `content` as indented JSON, whole or not at all.
+
+    Raises:
+        ValueError: a number in it is NaN or infinite, which JSON has no word for; what is not known is null.
+    """
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_json(

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from whichcar.training.logs import Epoch, EventLog, draw_curves, write_history
+from whichcar.training.logs import Epoch, EventLog, draw_curves, read_history, write_history
 
 COLUMNS = ["epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "image_size"]
 COLUMNS += ["images_per_second", "seconds", "checkpoint"]
@@ -55,11 +55,27 @@ def test_a_longer_history_takes_the_place_of_the_one_before(tmp_path: Path) -> N
     assert [entry.name for entry in tmp_path.iterdir()] == ["history.csv"]
 
 
-def test_what_was_not_measured_is_nan(tmp_path: Path) -> None:
+def test_what_was_not_measured_is_an_empty_cell(tmp_path: Path) -> None:
     write_history(tmp_path / "history.csv", [replace(history(1)[0], val_loss=math.nan, checkpoint="")])
     row = next(csv.DictReader((tmp_path / "history.csv").read_text().splitlines()))
-    assert math.isnan(float(row["val_loss"]))
-    assert row["checkpoint"] == ""
+    assert (row["val_loss"], row["checkpoint"]) == ("", "")
+    (epoch,) = read_history(tmp_path / "history.csv")
+    assert math.isnan(epoch.val_loss)
+    assert epoch.val_accuracy == pytest.approx(history(1)[0].val_accuracy, rel=1e-5)
+
+
+def test_tensorboard_is_given_no_nan(tmp_path: Path, model: object, caplog: pytest.LogCaptureFixture) -> None:
+    log = EventLog(tmp_path, histogram_freq=0, start=0)
+    log.add(replace(history(1)[0], val_loss=math.nan, val_accuracy=math.nan, images_per_second=math.nan), model)
+    log.close()
+    assert "NaN or Inf found in input tensor" not in caplog.text
+    assert {tag for tag, _, _ in events(tmp_path / "validation")} == {"purged"}
+    assert {tag for tag, _, _ in events(tmp_path / "train")} == {
+        "purged",
+        "epoch_loss",
+        "epoch_accuracy",
+        "epoch_learning_rate",
+    }
 
 
 @pytest.mark.parametrize("count", [1, 12])

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -132,6 +133,24 @@ def test_checkpoints_carry_the_names_of_the_specification(tree: Path, tmp_path: 
     done = trained(write(tmp_path / "exp", settings(tree, fit={"callbacks": pattern})))
     expected = [f"model.{e.epoch:02d}-{e.val_loss:.4f}.h5" for e in done.history]
     assert sorted(entry.name for entry in done.folder.glob("*.h5")) == expected
+
+
+def test_without_validation_nothing_is_nan(
+    drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "data"
+    for number, name in enumerate(("A", "B")):
+        (folder / name).mkdir(parents=True)
+        shutil.copy(sorted((drawn / "car_ims").glob("*.jpg"))[number], folder / name)
+    done = trained(write(tmp_path / "exp", settings(folder, data={"validation_split": 0})))
+    assert (len(done.history), done.best["val_loss"], done.best["val_accuracy"]) == (2, None, None)
+    best = min(done.history, key=lambda epoch: epoch.loss)
+    assert done.checkpoint.name == f"model.{best.epoch:02d}-{best.loss:.4f}.keras"
+    said = [caplog.text, capsys.readouterr().out, capsys.readouterr().err]
+    left = [path for path in done.folder.rglob("*") if path.suffix in (".json", ".csv", ".yml")]
+    assert len(left) >= 5
+    assert not [text for text in (*said, *(path.read_text() for path in left)) if re.search(r"\bnan\b", text, re.I)]
+    assert not [path for path in done.folder.rglob("*") if "nan" in path.name]
 
 
 def test_training_learns(tmp_path: Path) -> None:

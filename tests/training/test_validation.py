@@ -6,9 +6,11 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
+import pytest
 
 from whichcar import metrics
 from whichcar.data.packed import StoredRows
+from whichcar.errors import TrainingError
 from whichcar.training.hardware import prepare
 from whichcar.training.preparation import Network, Pictures
 from whichcar.training.validation import Score, validate
@@ -16,24 +18,31 @@ from whichcar.training.validation import Score, validate
 prepare("float32")
 import keras  # noqa: E402
 
+SIZE = (32, 32)
+
 
 def validated(tmp_path: Any, probabilities: np.ndarray, classes: list[int]) -> Score:  # noqa: ANN401
     """The score of a network that gives these probabilities, image by image."""
     np.save(tmp_path / "rows.npy", probabilities.astype(np.float32))
     rows = np.arange(len(classes))
     pictures = SimpleNamespace(
-        images=StoredRows(tmp_path / "rows.npy"), validation_rows=rows, validation_classes=np.array(classes)
+        validation={SIZE: (StoredRows(tmp_path / "rows.npy"), rows)}, validation_classes=np.array(classes)
     )
     inputs = keras.Input((probabilities.shape[1],))
     computing = keras.Model(inputs, keras.layers.Identity()(inputs))
     network = SimpleNamespace(computing=computing)
-    return validate(cast(Network, network), cast(Pictures, pictures), batch_size=2)
+    return validate(cast(Network, network), cast(Pictures, pictures), batch_size=2, size=SIZE)
 
 
 def test_a_tie_is_a_miss_in_validation_as_in_evaluation(tmp_path: Any) -> None:  # noqa: ANN401
     constant = np.full((5, 4), 0.25)
     assert validated(tmp_path, constant, [0, 1, 2, 3, 0]).accuracy == 0.0
     assert metrics.top_k_accuracy(constant, np.array([0, 1, 2, 3, 0])) == 0.0
+
+
+def test_predictions_that_are_no_numbers_end_the_training(tmp_path: Any) -> None:  # noqa: ANN401
+    with pytest.raises(TrainingError, match="are not numbers; lower the learning rate"):
+        validated(tmp_path, np.array([[0.5, 0.5], [np.nan, np.nan]]), [0, 1])
 
 
 def test_loss_and_accuracy_are_those_of_evaluation(tmp_path: Any) -> None:  # noqa: ANN401

@@ -155,14 +155,14 @@ def _cells(row: Row) -> dict[str, str]:
     low_high = top_1.get("interval_95")
     size = row.result.get("image_size") or row.best.get("image_size")
     seconds, rate = _training(row.history)
-    validation = row.best.get("val_accuracy", math.nan)  # it is NaN too where no part was set aside
+    validation = row.best.get("val_accuracy")  # null, in older files NaN, where no image was set aside
     return {
         "experiment": row.name,
         "top-1": f"**{top_1['value']:.3f}**" if top_1 else "not evaluated",
         "95 % interval": f"{low_high[0]:.3f}–{low_high[1]:.3f}" if low_high else "–",
         "top-5": f"{top_5['value']:.3f}" if top_5 else "–",
         "pictures": f"{top_1['of']} {row.result['data']['part']}" if top_1 else "–",
-        "validation": "–" if math.isnan(validation) else f"{validation:.3f}",
+        "validation": "–" if validation is None or math.isnan(validation) else f"{validation:.3f}",
         "epochs": _epochs(row),
         "training": _duration(seconds) if seconds else "–",
         "images/s": f"{rate:.1f}" if rate else "–",
@@ -269,8 +269,8 @@ def _training(history: Sequence[dict[str, str]]) -> tuple[float, float]:
     history.csv counts seconds from the beginning, so the last epoch has them all. Every epoch has the same number of
     pictures, so the rate over all is the harmonic mean of the epochs' rates.
     """
-    rates = [float(epoch["images_per_second"]) for epoch in history]
-    slowness = [1 / rate for rate in rates if rate > 0]  # it is NaN where nothing was timed
+    rates = [float(epoch["images_per_second"] or "nan") for epoch in history]  # empty where nothing was timed
+    slowness = [1 / rate for rate in rates if rate > 0]
     return float(history[-1]["seconds"]) if history else 0.0, len(slowness) / sum(slowness) if slowness else 0.0
 
 

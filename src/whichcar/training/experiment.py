@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import glob
+import math
 import os
 import platform
 import re
@@ -89,7 +90,8 @@ class ExperimentFolder:
 
     def write_best(self, record: dict[str, Any]) -> None:
         """Name the checkpoint that evaluation uses."""
-        write_json(self.path / BEST, record)
+        unknown = [key for key, value in record.items() if isinstance(value, float) and math.isnan(value)]
+        write_json(self.path / BEST, record | dict.fromkeys(unknown))
 
     def read_best(self) -> dict[str, Any]:
         """Return what best.json holds."""

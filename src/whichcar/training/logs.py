@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
 from pathlib import Path
@@ -24,7 +24,10 @@ HISTORY = "history.csv"
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """One row of history.csv. `epoch` counts from 1; `val_loss` is cross-entropy without smoothing or penalties."""
+    """One row of history.csv. `epoch` counts from 1; `val_loss` is cross-entropy without smoothing or penalties.
+
+    What was not measured is NaN here and empty in the file: validation without images, the rate of a single step.
+    """
 
     epoch: int
     loss: float
@@ -50,7 +53,7 @@ def write_history(path: Path, history: Sequence[Epoch]) -> None:
 
 def read_history(path: Path) -> tuple[Epoch, ...]:
     """Read the epochs of a CSV that `write_history` wrote."""
-    kinds = {field.name: {"int": int, "float": float, "str": str}[str(field.type)] for field in fields(Epoch)}
+    kinds = {field.name: _KINDS[str(field.type)] for field in fields(Epoch)}
     with path.open(encoding="utf-8", newline="") as file:
         return tuple(Epoch(**{key: kinds[key](value) for key, value in row.items()}) for row in csv.DictReader(file))
 
@@ -70,6 +73,8 @@ def draw_curves(path: Path, history: Sequence[Epoch], title: str) -> None:
     )
     for axes, (name, keys) in zip(figure.subplots(1, 3), panels, strict=True):
         for key in keys:
+            if not any(math.isfinite(getattr(epoch, key)) for epoch in history):
+                continue  # no validation
             label = "validation" if key.startswith("val_") else "training"
             axes.plot(epochs, [getattr(epoch, key) for epoch in history], marker="o", markersize=3, label=label)
         axes.set(xlabel="epoch", title=name, xlim=(epochs[0] - 0.5, epochs[-1] + 0.5))
@@ -103,10 +108,10 @@ class EventLog:
     def add(self, epoch: Epoch, model: keras.Model) -> None:
         """Write one epoch."""
         step = epoch.epoch - 1
-        for key in ("loss", "accuracy", "learning_rate", "images_per_second"):
-            self._train.add_scalar(f"epoch_{key}", getattr(epoch, key), step)
-        self._validation.add_scalar("epoch_loss", epoch.val_loss, step)
-        self._validation.add_scalar("epoch_accuracy", epoch.val_accuracy, step)
+        for key in ("loss", "accuracy", "learning_rate", "images_per_second", "val_loss", "val_accuracy"):
+            writer = self._validation if key.startswith("val_") else self._train
+            if math.isfinite(value := getattr(epoch, key)):
+                writer.add_scalar(f"epoch_{key.removeprefix('val_')}", value, step)
         if self._every and epoch.epoch % self._every == 0:
             for variable in model.weights:
                 self._train.add_histogram(variable.path, variable.numpy(), step)
@@ -117,5 +122,14 @@ class EventLog:
         self._validation.close()
 
 
+def _float(text: str) -> float:
+    return float(text) if text else math.nan
+
+
+_KINDS: dict[str, Callable[[str], Any]] = {"int": int, "float": _float, "str": str}
+
+
 def _short(value: Any) -> Any:  # noqa: ANN401
-    return f"{value:.6g}" if isinstance(value, float) and math.isfinite(value) else value
+    if not isinstance(value, float):
+        return value
+    return f"{value:.6g}" if math.isfinite(value) else ""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from whichcar import metrics
+from whichcar.errors import TrainingError
 from whichcar.training.batches import plain_batches
 from whichcar.training.preparation import Network, Pictures, Size
 
@@ -31,6 +32,11 @@ def validate(network: Network, pictures: Pictures, batch_size: int, size: Size) 
         return Score(math.nan, math.nan)
     batches = plain_batches(images, rows, batch_size)
     scores = np.concatenate([network.computing.predict_on_batch(batch) for batch in batches])[: len(rows)]
+    if not np.isfinite(scores).all():
+        raise TrainingError(
+            "the predictions for the validation images are not numbers; lower the learning rate or warm up for longer, "
+            "and start over with --overwrite"
+        )
     own = scores[np.arange(len(rows)), truth]
     return Score(metrics.log_loss(own), metrics.top_k_accuracy(scores, truth))
 
