@@ -37,7 +37,7 @@ def test_a_parameter_that_is_a_path_may_be_text(name: str, routine: Callable[...
 
 
 def test_the_stages_and_the_classifier_are_public() -> None:
-    stages = {"fetch", "check", "split", "look", "crop", "train", "sweep", "evaluate", "predict", "compare"}
+    stages = {"fetch", "check", "split", "look", "explore", "crop", "train", "sweep", "evaluate", "predict", "compare"}
     assert stages | {"Classifier", "predict_from_folder"} <= set(whichcar.__all__)
 
 

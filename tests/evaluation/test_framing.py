@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import json
 import logging
 from collections.abc import Callable
@@ -113,7 +114,15 @@ def test_evaluate_with_crop_keeps_the_result_without_it(make: Callable[..., Path
     experiment = make(trained_on_crops=True)
     evaluate(experiment)
     before = (experiment / "result.json").read_bytes()
+    assert "vehicle" not in (experiment / "predictions.csv").read_text()
     result = evaluate(experiment, crop=True)
+    with (result.folder / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file, strict=True))
+    told = [(row["vehicle"], row["candidates"], row["outcome"], row["problem"][:7]) for row in rows]
+    unreadable = ("", "", "", rows[1]["problem"][:7])
+    assert sorted(set(told)) == sorted({("", "0", "whole: no vehicle", ""), ("car", "1", "cropped", ""), unreadable})
+    assert rows[1]["problem"]
+    assert all(row["vehicle_score"].startswith("0.9") for row in rows if row["vehicle"])
     assert result.folder == experiment / "evaluations" / "with-crop"
     assert json.loads((result.folder / "result.json").read_text())["command"].endswith("--crop")
     assert (experiment / "result.json").read_bytes() == before

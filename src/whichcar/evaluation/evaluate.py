@@ -21,7 +21,7 @@ from whichcar.evaluation.classifier import Classifier, Probabilities, best_of
 from whichcar.evaluation.part import Part, evaluated_part, trained_tree
 from whichcar.evaluation.report import write_report
 from whichcar.evaluation.result import Mistake, Origin, Result
-from whichcar.records import Prediction, Sample, Skipped
+from whichcar.records import CROP_COLUMNS, Prediction, Sample, Skipped
 from whichcar.text import as_text, file_name, shell_command
 from whichcar.training.experiment import versions
 from whichcar.training.tracking import tracking_of
@@ -112,18 +112,19 @@ def _ask(classifier: Classifier, part: Part, table: Path, batch_size: int) -> tu
     told = zip(part.samples, scored, strict=True)
     with files.replaced(table) as beside, beside.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(_columns())
+        crop_columns = () if classifier.framing.cut is None else CROP_COLUMNS
+        writer.writerow([*_columns(), *crop_columns, "problem"])
         for sample, item in progress.track(told, "evaluating", len(part.samples)):
             inside = sample.path.relative_to(part.root)
             start = [as_text(inside), classifier.class_names[sample.class_index]]
             if isinstance(item, Skipped):
                 unreadable.append(Skipped(inside, item.reason))
-                writer.writerow([*start, *[""] * (5 + 2 * TOP), item.reason])
+                writer.writerow([*start, *[""] * (5 + 2 * TOP + len(crop_columns)), item.reason])
                 continue
             answers.append(_answer(sample, item.probabilities))
-            writer.writerow(
-                [*start, *_cells(answers[-1], best_of(item, classifier.class_names, TOP), classifier.class_names)]
-            )
+            cells = _cells(answers[-1], best_of(item, classifier.class_names, TOP), classifier.class_names)
+            crop = {} if item.crop is None else item.crop.as_row()
+            writer.writerow([*start, *cells, *crop.values(), ""])
     if not answers:
         raise DataError(f"{part.root}: not one of its {len(unreadable)} pictures can be read; see {table}")
     return answers, tuple(unreadable)
@@ -141,14 +142,14 @@ def _answer(sample: Sample, probabilities: Probabilities) -> Answer:
 
 def _columns() -> list[str]:
     more = [name for number in range(1, TOP + 1) for name in (f"class_{number}", f"probability_{number}")]
-    return ["path", "truth", "prediction", "probability", "right", "rank", "truth_probability", *more, "problem"]
+    return ["path", "truth", "prediction", "probability", "right", "rank", "truth_probability", *more]
 
 
 def _cells(answer: Answer, best: Prediction, names: tuple[str, ...]) -> list[str]:
     pairs = list(zip(best.classes, best.probabilities, strict=True))
     top = [text for name, probability in pairs for text in (name, f"{probability:.6f}")]
     told = [names[answer.said], f"{answer.probability:.6f}", str(int(answer.rank == 1)), str(answer.rank)]
-    return [*told, f"{answer.truth_probability:.6f}", *top, *[""] * (2 * TOP - len(top)), ""]
+    return [*told, f"{answer.truth_probability:.6f}", *top, *[""] * (2 * TOP - len(top))]
 
 
 def _result(
