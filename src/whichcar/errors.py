@@ -18,7 +18,15 @@ class DataError(WhichcarError, ValueError):
 
 
 class ImageError(DataError):
-    """One file cannot be read as a picture."""
+    """One file cannot be read as an image; `reason` is the message without the file's name."""
+
+    def __init__(self, message: str, reason: str | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason or message
+
+
+class UnsupportedFormatError(ImageError):
+    """An image of a format that is not opened, such as HEIC."""
 
 
 class TruncatedImageError(ImageError):

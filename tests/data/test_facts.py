@@ -26,8 +26,8 @@ def pictures(drawn: Path, tmp_path: Path) -> list[Path]:
 def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the files that were decoded."""
     names: list[str] = []
-    original = facts.read_image
-    monkeypatch.setattr(facts, "read_image", lambda path, at_least: names.append(path.name) or original(path, at_least))
+    original = facts.decoded
+    monkeypatch.setattr(facts, "decoded", lambda path, at_least: names.append(path.name) or original(path, at_least))
     return names
 
 
@@ -111,7 +111,7 @@ def test_a_lack_of_memory_is_not_remembered_as_damage(
 
     with FactStore(tmp_path / "facts.db") as store:
         with monkeypatch.context() as patch:
-            patch.setattr(facts, "read_image", lambda *_, **__: short_of_memory())
+            patch.setattr(facts, "decoded", lambda *_, **__: short_of_memory())
             assert next(iter(store.look(pictures[:1]))).problem
         assert not next(iter(store.look(pictures[:1]))).problem
 

@@ -169,7 +169,7 @@ def test_unreadable_ones_are_listed_among_good_ones_and_alone(tmp_path: Path, pa
     (tmp_path / "A").mkdir()
     (tmp_path / "A" / "broken.jpg").write_bytes(b"nothing")
     alone = page(tmp_path)
-    assert "<li>A/broken.jpg: not a picture of a known format" in alone
+    assert "<li>A/broken.jpg: not an image of a known format" in alone
     assert "Samples" not in titles(alone) and "Sizes and light" not in titles(alone)
     paint(tmp_path / "A" / "good.png", 1)
     both = page(tmp_path)

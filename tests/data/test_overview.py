@@ -50,7 +50,7 @@ def test_what_cannot_be_read_says_why_and_keeps_its_place(tmp_path: Path) -> Non
     assert found.readable.tolist() == [0, 3]
     assert list(found.width) == [32, 0, 0, 32] and math.isnan(found.brightness[1])
     assert found.unreadable.keys() == {1, 2}
-    assert "not a picture" in found.unreadable[1] and "empty" in found.unreadable[2]
+    assert "not an image" in found.unreadable[1] and "empty" in found.unreadable[2]
 
 
 def test_a_sample_is_the_same_for_the_same_seed_and_leaves_out_what_cannot_be_read(tmp_path: Path, drawn: Path) -> None:

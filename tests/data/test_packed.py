@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from whichcar.data import packed
-from whichcar.data.images import read_image, squeeze
+from whichcar.data.images import read_resized
 from whichcar.data.packed import PackedImages, clear_caches, list_caches, pack
 from whichcar.errors import DataError
 
@@ -41,7 +41,7 @@ def paths(tmp_path: Path) -> list[Path]:
 
 
 def expected(paths: Sequence[Path], size: tuple[int, int] = SIZE) -> np.ndarray:
-    return np.stack([squeeze(read_image(path, at_least=size), size) for path in paths])
+    return np.stack([read_resized(path, size) for path in paths])
 
 
 def everything(images: PackedImages) -> np.ndarray:
@@ -129,7 +129,7 @@ def test_a_picture_mended_after_it_was_unreadable_is_read(paths: list[Path], roo
 def test_no_readable_picture_at_all_is_an_error_and_leaves_nothing(paths: list[Path], root: Path) -> None:
     for path in paths:
         path.write_bytes(b"no picture")
-    with pytest.raises(DataError, match=r"not one of 8 pictures can be read; the first: .*00\.jpg: not a picture"):
+    with pytest.raises(DataError, match=r"not one of 8 pictures can be read; the first: .*00\.jpg: not an image"):
         pack(paths, SIZE, root)
     assert list(root.iterdir()) == []
     with pytest.raises(DataError, match="no picture to decode"):

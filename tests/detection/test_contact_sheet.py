@@ -40,7 +40,7 @@ def test_the_page_shows_boxes_counts_and_reasons(cropped: Path, tmp_path: Path) 
     assert "3 cropped, 8 left whole, 1 skipped" in page
     assert "<b>car 0.90</b>" in page
     assert "A &amp; B/0.png" in page
-    assert "<li>&lt;b&gt;.jpg: not a picture of a known format" in page
+    assert "<li>&lt;b&gt;.jpg: not an image of a known format" in page
     shown = pictures(page)
     assert len(shown) == 11
     boxed = shown[8]  # left whole come first

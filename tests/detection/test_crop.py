@@ -81,7 +81,7 @@ def test_a_picture_without_a_vehicle_stays_whole_and_one_unreadable_is_a_row(
     np.testing.assert_array_equal(read_image(tmp_path / "out/train/Grey/0.png"), scene((96, 128), car=None))
     broken = rows["test/Red/broken.jpg"]
     assert (broken.box, broken.kind) == (None, "skipped")
-    assert "not a picture of a known format" in broken.outcome
+    assert "not an image of a known format" in broken.outcome
     assert str(tmp_path) not in broken.outcome
     assert not (tmp_path / "out/test/Red/broken.jpg").exists()
 
@@ -194,7 +194,7 @@ def test_nasty_pictures_are_rows_with_a_reason(tmp_path: Path, paint: Paint, red
     ]  # fmt: skip
     assert "the file is empty" in rows["empty.jpg"]
     assert "truncated" in rows["truncated.jpg"]
-    assert "not a picture" in rows["page.jpg"]
+    assert "not an image" in rows["page.jpg"]
     assert "100 million pixels" in rows["huge.png"]
     assert "no such file" in rows["gone.jpg"]
 

@@ -88,7 +88,7 @@ def test_predictions_csv_has_a_row_for_every_picture(experiment: Path) -> None:
     assert 0 < float(wrong["truth_probability"]) < float(wrong["probability"]) < 1
     broken = rows["test/Blue C-V Van 2012/01.jpg"]
     assert (broken["truth"], broken["prediction"], broken["right"]) == ("Blue C/V Van 2012", "", "")
-    assert "not a picture" in broken["problem"]
+    assert "not an image" in broken["problem"]
     assert {row["rank"] for row in rows.values()} <= {"1", "2", "3", ""}
 
 

@@ -35,6 +35,7 @@ _COLOURS = {
 _PARTS = (*SPLITS, "")
 _GREY, _LINE = "#808080", "rgba(128,128,128,.25)"
 _ASPECTS = np.round(np.arange(0.25, 4, 0.1), 2)  # square pictures in the middle of a bar
+_STRIP = 1 << 20  # pixels
 _RGB = (("red", "#e05252"), ("green", "#3fa35b"), ("blue", "#4c8bd6"))
 
 
@@ -130,8 +131,12 @@ def brightness_chart(overview: Overview) -> Figure:
 def channel_chart(image: npt.NDArray[np.uint8]) -> Figure:
     """Return how often each value occurs in the three channels of a picture, (height, width, 3) uint8, RGB."""
     traces = []
+    pixels = image.reshape(-1, 3)
+    places = range(_STRIP, len(pixels), _STRIP)
     for channel, (name, colour) in enumerate(_RGB):
-        counts = np.bincount(image[:, :, channel].ravel(), minlength=256)
+        # In strips: numpy counts eight bytes a pixel.
+        parts = [np.bincount(rows[:, channel], minlength=256) for rows in np.split(pixels, places)]
+        counts = np.sum(parts, axis=0)
         line = {"color": colour, "width": 1.5, "shape": "hvh"}
         traces.append({"type": "scatter", "mode": "lines", "name": name, "y": counts.tolist(), "line": line})
     figure = _figure(traces, "value", "pixels", legend=True)

@@ -17,7 +17,7 @@ from whichcar.data.class_names import odd_names
 from whichcar.data.collection import Collection, collect
 from whichcar.data.duplicates import Prints, find_duplicates
 from whichcar.data.facts import Facts, FactStore
-from whichcar.data.images import read_header
+from whichcar.data.images import read_format
 from whichcar.data.issues import finding, ordered
 from whichcar.errors import ImageError
 from whichcar.progress import track
@@ -79,7 +79,7 @@ def _of_rows(collection: Collection) -> Iterator[Finding]:
         yield finding(path, "file_without_row", "no row of the label file names it")
     for path in collection.others:
         try:
-            form = read_header(collection.root / path).format
+            form = read_format(collection.root / path)
         except ImageError:  # it is no picture: a list, a note
             continue
         suffix = PurePosixPath(path).suffix

@@ -23,14 +23,14 @@ import numpy as np
 import numpy.typing as npt
 
 from whichcar.data.fingerprint import Fingerprint, fingerprint
-from whichcar.data.images import read_header, read_image
+from whichcar.data.images import decoded
 from whichcar.data.packed import cache_root
 from whichcar.errors import DataError, ImageError, TruncatedImageError
 from whichcar.files import checksum
 from whichcar.records import ImageHeader
 
 FILE = "facts.db"
-_EDITION = 2  # changes whenever the same file gives other facts
+_EDITION = 3  # changes whenever the same file gives other facts
 _SIZE = (224, 224)  # pixels that are looked at, at least
 _AHEAD = 16  # pictures under way for each thread
 _RECENT = 50_000_000  # nanoseconds; file systems count time in ticks of up to 10 ms, and two changes may share one
@@ -169,14 +169,14 @@ class FactStore:
                 content = bytes.fromhex(checksum(path))
                 if known := self._known_content(content, measure is not None):
                     return known
-            header = read_header(path)
-            image = read_image(path, at_least=_SIZE)
+            with decoded(path, at_least=_SIZE) as found:
+                image, _ = found.reduced(_SIZE)
+                header = found.header
         except OSError as error:
             return Facts(content, f"cannot be read ({error.strerror}); change its permissions", False, None, None, ())
         except ImageError as error:
-            reason = str(error).partition(f"{path.name}: ")[2] or str(error)
             content = b"" if _passing(error) else content
-            return Facts(content, reason, isinstance(error, TruncatedImageError), None, None, ())
+            return Facts(content, error.reason, isinstance(error, TruncatedImageError), None, None, ())
         return Facts(content, "", False, header, fingerprint(image), measure(image) if measure else ())
 
     def _settled(self, key: tuple[int, ...] | None, facts: Facts | Future[Facts]) -> Facts:

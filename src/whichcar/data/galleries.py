@@ -59,7 +59,8 @@ def channel_orders(image: Picture) -> str:
         "read as RGB, as whichcar does",
         "the same array taken for BGR, as OpenCV has it: red and blue change places",
     )
-    return page.gallery(_shown(one, note) for one, note in zip((image, image[:, :, ::-1]), told, strict=True))
+    small = np.asarray(page.small(image))
+    return page.gallery(_shown(one, note) for one, note in zip((small, small[:, :, ::-1]), told, strict=True))
 
 
 def array_table(image: Picture) -> str:

@@ -1,72 +1,86 @@
-"""From a picture file to an RGB array: the only place where pictures are opened."""
+"""From an image file to an RGB array: the only place where images are opened.
+
+The images that all threads hold at once take no more memory together than the largest that is allowed (`_Budget`).
+"""
 
 from __future__ import annotations
 
 import contextlib
 import stat
+import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from whichcar.errors import ImageError, TruncatedImageError
-from whichcar.records import ImageHeader
+from whichcar.data.decoded_image import DecodedImage, Pixels, format_of, orientation_of
+from whichcar.data.image_errors import COPY_AGAIN, LARGEST_PIXELS, TOO_LARGE, reported, said
+from whichcar.files import IMAGE_FORMATS
 
-LARGEST_PIXELS = 100_000_000
 # Pillow warns from 89 million pixels on, and of damaged EXIF parts, without naming the file. The first is an error of
 # our own here, the second does no harm. Switched off once: `catch_warnings` around a call does not work in threads.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.\w+ImagePlugin")
 
-_ORIENTATION = 0x0112
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-_COPY_AGAIN = "copy it again from its source or leave it out"
+
+class _Budget:
+    """Bytes of decoded images that may be in memory at once. A larger image takes all of them: it is alone."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._used = most, 0
+        self._changed, self._turn = threading.Condition(), threading.Lock()
+
+    @contextlib.contextmanager
+    def hold(self, wanted: int) -> Iterator[None]:
+        wanted = min(wanted, self._most)
+        with self._turn, self._changed:  # a large image that waits is not overtaken by small ones for ever
+            self._changed.wait_for(lambda: self._used + wanted <= self._most)
+            self._used += wanted
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._used -= wanted
+                self._changed.notify()
 
 
-def read_image(path: Path, at_least: tuple[int, int] | None = None) -> np.ndarray:
-    """Read a picture as it is meant to be seen.
+_BUDGET = _Budget(4 * LARGEST_PIXELS)
 
-    EXIF rotation is applied; grey, palette, CMYK and 16-bit pictures become 8-bit RGB; what is transparent becomes
-    white; of an animation the first frame is taken. The suffix does not matter, the content does.
+
+def read_image(path: str | Path, at_least: tuple[int, int] | None = None) -> Pixels:
+    """Read an image as it is meant to be seen.
+
+    EXIF orientation is applied; colours become sRGB as the image's ICC profile says; grey, palette, CMYK and 16-bit
+    images become 8-bit RGB; what is transparent becomes white; of an animation the first frame is taken. The suffix
+    does not matter, the content does.
 
     Args:
         path: a file.
-        at_least: (height, width) that will be needed. A large JPEG is then decoded at a half, a quarter or an eighth
-            of its size, several times faster, while both sides stay at least that long.
+        at_least: (height, width) that will be needed. A larger image is then reduced to a half, a quarter, an eighth
+            and so on, while both sides stay at least that long (a JPEG is decoded at that size, several times faster).
+            Of an image that is very long or very high, no more than 16 times as many pixels are kept.
 
     Returns:
         (height, width, 3) uint8, RGB, writable.
 
     Raises:
-        TruncatedImageError: the end of the picture is missing.
-        ImageError: the file is missing, unreadable, empty, no picture, or has 100 million pixels or more.
+        TruncatedImageError: the end of the image is missing.
+        UnsupportedFormatError: it is an image of another format than those of `files.IMAGE_FORMATS`.
+        ImageError: the file is missing, unreadable, empty, no image, or has 100 million pixels or more.
     """
-    with _opened(path) as image:
-        if at_least is not None:
-            height, width = at_least if _orientation(image) < 5 else at_least[::-1]
-            image.draft(None, (width, height))
-        image.load()
-        return np.array(_upright(_to_rgb(image), _orientation(image)))
+    with decoded(path, at_least) as image:
+        return image.pixels() if at_least is None else image.reduced(at_least)[0]
 
 
-def read_resized(path: str | Path, size: tuple[int, int]) -> np.ndarray:
+def read_resized(path: str | Path, size: tuple[int, int]) -> Pixels:
     """Read an image at the size a network takes: the one way from a file to a network's input.
 
     Training, validation, evaluation and prediction all read through this function, so that they see the same pixels.
 
     Args:
         path: a file.
-        size: (height, width), both at least 1; the aspect ratio is not kept.
+        size: (height, width), both at least 1; bilinear with anti-aliasing, the aspect ratio is not kept.
 
     Returns:
         (height, width, 3) uint8, RGB.
@@ -74,142 +88,112 @@ def read_resized(path: str | Path, size: tuple[int, int]) -> np.ndarray:
     Raises:
         ImageError: as `read_image`.
     """
-    return squeeze(read_image(Path(path), at_least=size), size)
+    with decoded(path, at_least=size) as image:
+        return image.resized(size)
 
 
-def rgb_of(image: Image.Image, name: str | Path) -> np.ndarray:
-    """Return an image that is open already as `read_image` returns a file.
-
-    Raises:
-        ImageError: it is damaged or closed, or has 100 million pixels or more; the message names it `name`.
-    """
-    with _blamed(name):
-        _check_size(name, image)
-        image.load()
-        return np.array(_upright(_to_rgb(image), _orientation(image)))
-
-
-def read_header(path: Path) -> ImageHeader:
-    """Read what a picture file says of itself, without decoding it.
+def read_format(path: str | Path) -> str:
+    """Return Pillow's name of an image file's format (`JPEG`) without decoding the image.
 
     Raises:
         ImageError: as `read_image`, as far as the file's beginning shows it.
     """
-    with _opened(path) as image:
-        orientation = _orientation(image)
-        width, height = image.size if orientation < 5 else image.size[::-1]
-        # A camera's JPEG with a preview behind it is an "MPO" of several frames to Pillow.
-        form = "JPEG" if image.format == "MPO" else image.format or ""
-        animated = form != "JPEG" and bool(getattr(image, "is_animated", False))
-        return ImageHeader(form, image.mode, width, height, orientation, animated)
+    with _opened(Path(path), path) as image:
+        return format_of(image)
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    """Open a picture; whatever goes wrong with it while the block runs becomes an ImageError."""
-    _check_file(path)
-    with _blamed(path), Image.open(path) as image:
-        _check_size(path, image)
+def decoded(
+    path: str | Path, at_least: tuple[int, int] | None = None, name: str | Path | None = None
+) -> Iterator[DecodedImage]:
+    """Decode an image file once and give what is wanted of it while the block runs.
+
+    Other threads may wait meanwhile for the memory of a large image; `DecodedImage.close` frees it earlier.
+
+    Args:
+        path: a file.
+        at_least: (height, width) that will be needed; a JPEG may then be decoded at a half, a quarter or an eighth.
+        name: what errors call it (default: `path`).
+
+    Raises:
+        ImageError: as `read_image`.
+    """
+    path, name = Path(path), name or path
+    with _opened(path, name) as image:
+        stored = image.size
+        with reported(name, path):
+            # Only of a JPEG is EXIF known before decoding. Pillow decodes a PNG to look for it, and an error is lost.
+            if at_least is not None and format_of(image) == "JPEG":
+                height, width = at_least if orientation_of(image) < 5 else at_least[::-1]
+                image.draft(None, (width, height))
+        with _in_memory(image, name, stored) as found:
+            yield found
+
+
+@contextlib.contextmanager
+def decoded_from(image: Image.Image, name: str | Path) -> Iterator[DecodedImage]:
+    """Take an image that Pillow has opened as `decoded` takes a file.
+
+    Raises:
+        ImageError: it is damaged or closed, or has 100 million pixels or more; the message names it `name`.
+    """
+    with reported(name):
+        _check_size(name, image)
+    with _in_memory(image, name, image.size) as found:
+        yield found
+
+
+@contextlib.contextmanager
+def _opened(path: Path, name: str | Path) -> Iterator[Image.Image]:
+    """Open an image of a format that is named in `IMAGE_FORMATS`, not decoded."""
+    _check_file(path, name)
+    with contextlib.ExitStack() as stack:
+        with reported(name, path):
+            # Given a name, Pillow maps uncompressed files into memory, and misreads a TIFF that is stored turned.
+            file = stack.enter_context(path.open("rb"))
+            image = stack.enter_context(Image.open(file, formats=tuple(IMAGE_FORMATS)))
+            _check_size(name, image)
         yield image
 
 
 @contextlib.contextmanager
-def _blamed(path: str | Path) -> Iterator[None]:
-    """Turn whatever goes wrong while the block runs into an ImageError that names `path`."""
-    try:
-        yield
-    except ImageError:
-        raise
-    except Exception as error:  # broken files raise nearly anything from inside Pillow's readers
-        kind = TruncatedImageError if "truncated" in str(error).lower() else ImageError
-        raise kind(f"{_shown(path)}: {_reason(path, error)}") from error
+def _in_memory(image: Image.Image, name: str | Path, stored: tuple[int, int]) -> Iterator[DecodedImage]:
+    """Decode an image as soon as there is room for it; `stored` is its whole (width, height)."""
+    with _BUDGET.hold(_bytes(image, stored)):
+        with reported(name):
+            # Loading a PNG finds its EXIF; loading a TIFF turns it upright and forgets that it was not.
+            before = 1 if image.format == "PNG" else orientation_of(image)
+            image.load()
+            found = DecodedImage(image, name, stored, before)
+        yield found
 
 
-def squeeze(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resize to (height, width), bilinear and anti-aliased, without keeping the aspect.
-
-    Args:
-        image: (height, width, 3) uint8; returned as it is when it has the size already.
-        size: height and width, both at least 1.
-    """
-    if image.shape[:2] == tuple(size):
-        return image
-    height, width = size
-    squeezed: np.ndarray = np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
-    return squeezed
-
-
-def _check_file(path: Path) -> None:
+def _check_file(path: Path, name: str | Path) -> None:
     try:
         status = path.stat()
     except FileNotFoundError as error:
-        raise ImageError(f"{_shown(path)}: no such file; check the name") from error
+        raise said(name, "no such file; check the name") from error
     except (OSError, ValueError) as error:
-        raise ImageError(f"{_shown(path)}: cannot be reached ({error}); check name and permissions") from error
+        raise said(name, f"cannot be reached ({error}); check name and permissions") from error
     if not stat.S_ISREG(status.st_mode):  # a pipe would block for ever
-        raise ImageError(f"{_shown(path)}: not a file; name a picture")
+        raise said(name, "not a file; name an image")
     if status.st_size == 0:
-        raise ImageError(f"{_shown(path)}: the file is empty; {_COPY_AGAIN}")
+        raise said(name, f"the file is empty; {COPY_AGAIN}")
 
 
-def _check_size(path: str | Path, image: Image.Image) -> None:
+def _check_size(name: str | Path, image: Image.Image) -> None:
     width, height = image.size
     if width * height >= LARGEST_PIXELS:
-        millions = LARGEST_PIXELS // 1_000_000
-        raise ImageError(f"{_shown(path)}: {width} x {height} has {millions} million pixels or more; make it smaller")
+        raise said(name, f"{width} x {height} has {TOO_LARGE}")
 
 
-def _reason(path: str | Path, error: Exception) -> str:
-    if isinstance(error, PermissionError):
-        return "may not be read; change its permissions"
-    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
-        return f"{LARGEST_PIXELS // 1_000_000} million pixels or more; make it smaller"
-    if isinstance(error, UnidentifiedImageError):
-        with Path(path).open("rb") as file:
-            return f"not a picture of a known format, it begins with {file.read(8)!r}; {_COPY_AGAIN}"
-    if "truncated" in str(error).lower():
-        return f"the picture is truncated; {_COPY_AGAIN}"
-    return f"the picture is broken ({' '.join(str(error).split()) or type(error).__name__}); {_COPY_AGAIN}"
-
-
-def _shown(path: str | Path) -> str:
-    """Return the path on one line, also when its name holds line breaks or bytes that are no text."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(path))
-
-
-def _orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation, 1 to 8; 1 (upright) where it is missing or the EXIF part is broken."""
-    try:
-        value = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # the picture itself may be sound: Pillow raises anything from SyntaxError to struct.error here
-        return 1
-    return value if value in _UPRIGHT else 1
-
-
-def _upright(image: Image.Image, orientation: int) -> Image.Image:
-    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB" and not image.has_transparency_data:
-        return image
-    if image.mode == "F" or image.mode.startswith("I"):
-        return Image.fromarray(_to_eight_bits(np.asarray(image), image.mode)).convert("RGB")
-    if image.has_transparency_data:
-        seen = image.convert("RGBA")
-        white = Image.new("RGBA", seen.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, seen).convert("RGB")
-    return image.convert("RGB")
-
-
-def _to_eight_bits(grey: np.ndarray, mode: str) -> np.ndarray:
-    """Scale a grey picture of more than 8 bits: (height, width) numbers of `mode` to uint8.
-
-    `I;16` runs to 65535. The range of `I` and `F` is not stored: the smallest usual one that holds the values is taken.
-    """
-    values = np.nan_to_num(grey.astype(np.float64), posinf=0, neginf=0)
-    top = values.max(initial=0)
-    usual = (65535.0,) if mode.startswith("I;16") else (1.0, 255.0, 65535.0) if mode == "F" else (255.0, 65535.0)
-    full = next((limit for limit in usual if top <= limit), top)
-    eight: np.ndarray = np.clip(np.rint(values / full * 255), 0, 255).astype(np.uint8)
-    return eight
+def _bytes(image: Image.Image, size: tuple[int, int]) -> int:
+    """Return how many bytes decoding takes, at most."""
+    width, height = image.size
+    if image.format == "WEBP":  # decoded into two canvases, copied, copied again
+        return 16 * width * height
+    if image.format == "TIFF" and orientation_of(image) != 1:  # Pillow makes an upright copy
+        return 8 * width * height
+    if image.info.get("progressive"):  # all coefficients are kept, at full size
+        return 4 * width * height + 6 * size[0] * size[1]
+    return 4 * width * height

@@ -6,6 +6,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from whichcar.data.images import read_image, read_resized, rgb_of, squeeze
+from whichcar.data.decoded_image import DecodedImage
+from whichcar.data.images import decoded, decoded_from
 from whichcar.data.web import is_address, read_url
-from whichcar.errors import DataError, ImageError
+from whichcar.errors import DataError
 from whichcar.files import IMAGE_SUFFIXES, images
 from whichcar.records import Skipped
 from whichcar.text import without_password
@@ -34,14 +36,14 @@ class Given(NamedTuple):
     """One image to classify: where it is from, and how to read it.
 
     `path` is a file's path, an address without its password, or `image 3` for the third image where it has no name.
-    `read` returns it upright as (height, width, 3) uint8 RGB, in full, or at a (height, width).
+    `open` decodes it, at least as large as a (height, width), or in full.
 
-    Raises (when read):
+    Raises (when opened):
         ImageError: it cannot be read.
     """
 
     path: Path | str
-    read: Callable[[Size | None], Array]
+    open: Callable[[Size | None], AbstractContextManager[DecodedImage]]
 
 
 def each(sources: Sources) -> Iterator[Given | Skipped]:
@@ -92,7 +94,7 @@ def _named(name: str) -> Iterator[Given | Skipped]:
     if not name:
         raise DataError("an image's path is empty; name a file, a folder or an http(s) address")
     if is_address(name) and not os.path.exists(name):  # noqa: PTH110  (a Path would lose a slash)
-        yield Given(without_password(name), lambda size: _read_address(name, size))
+        yield Given(without_password(name), lambda size: _address(name, size))
     elif os.path.isdir(name):  # noqa: PTH112  (False for a name that the system refuses, where Path raises)
         yield from _in_folder(Path(name))
     else:
@@ -111,28 +113,28 @@ def _in_folder(folder: Path) -> Iterator[Given | Skipped]:
 
 
 def _file(path: Path) -> Given:
-    return Given(path, lambda size: read_image(path) if size is None else read_resized(path, size))
+    return Given(path, lambda size: decoded(path, size))
 
 
-def _read_address(url: str, size: Size | None) -> Array:
-    """Read what an address has as a file is read, so that both are the same to the network."""
+@contextmanager
+def _address(url: str, size: Size | None) -> Iterator[DecodedImage]:
+    """Open what an address has as a file is opened, so that both are the same to the network."""
     content = read_url(url)
     with tempfile.NamedTemporaryFile(prefix="whichcar-") as file:
         file.write(content)
         file.flush()
-        try:
-            return _file(Path(file.name)).read(size)
-        except ImageError as error:
-            raise ImageError(str(error).replace(file.name, without_password(url))) from error
+        with decoded(file.name, size, name=without_password(url)) as image:
+            yield image
 
 
 def _opened(path: Path | str, image: Image.Image) -> Given:
-    def read(size: Size | None) -> Array:
-        with _one_at_a_time:  # Pillow's objects are not made for several threads, and one may be given twice
-            full = rgb_of(image, path)
-        return full if size is None else squeeze(full, size)
+    @contextmanager
+    def opened(_: Size | None) -> Iterator[DecodedImage]:
+        # Pillow's objects are not made for several threads, and one may be given twice.
+        with _one_at_a_time, decoded_from(image, path) as found:
+            yield found
 
-    return Given(path, read)
+    return Given(path, opened)
 
 
 def _arrays(array: npt.NDArray[Any]) -> Iterator[Array]:

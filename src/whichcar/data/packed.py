@@ -29,7 +29,7 @@ from whichcar.files import checksum, read_json, write_json
 from whichcar.progress import track
 from whichcar.records import Skipped
 
-FORMAT = 2
+FORMAT = 3
 PICTURES = "pictures.npy"
 INDEX = "index.json"
 _KEY = re.compile(r"[0-9a-f]{20}")
@@ -252,7 +252,7 @@ def _decoded(paths: Sequence[Path], size: tuple[int, int], workers: int) -> Iter
         try:
             return read_resized(path, size)
         except ImageError as error:
-            return str(error).removeprefix(f"{path}: ")
+            return error.reason
 
     bar = track(range(len(paths)), "decoding pictures", len(paths))
     with ThreadPoolExecutor(workers) as pool:

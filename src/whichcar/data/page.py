@@ -59,7 +59,7 @@ def image(path: Path) -> str:
     try:
         return picture(small(read_image(path, at_least=(SIDE, SIDE))))
     except ImageError as error:
-        return f"<p class=gone>{text(str(error).removeprefix(f'{path}: '))}</p>"
+        return f"<p class=gone>{text(error.reason)}</p>"
 
 
 def small(pixels: npt.NDArray[np.uint8]) -> Image.Image:

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from whichcar.data import page
 from whichcar.data.boxes import FILE, read_boxes
-from whichcar.data.images import read_image
+from whichcar.data.images import decoded
 from whichcar.errors import DataError, ImageError
 from whichcar.records import Crop
 
@@ -80,10 +80,10 @@ def _figure(row: Crop, source: Path) -> str:
 
 def _with_box(row: Crop, source: Path) -> Image.Image:
     """Return the picture in small, its box drawn."""
-    image = read_image(source / row.path)
-    small = page.small(image)
+    with decoded(source / row.path, at_least=(page.SIDE, page.SIDE)) as image:
+        small, width = page.small(image.reduced((page.SIDE, page.SIDE))[0]), image.header.width
     if row.box and row.kind == "cropped":
-        box, scale = row.box, small.width / image.shape[1]
+        box, scale = row.box, small.width / width
         edges = (box.left * scale, box.top * scale, box.right * scale - 1, box.bottom * scale - 1)
         ImageDraw.Draw(small).rectangle(edges, outline=_RED, width=2)
     return small

@@ -29,10 +29,11 @@ from whichcar import files, text
 from whichcar.config_crop import CropSettings, crop_settings
 from whichcar.data import boxes
 from whichcar.data.boxes import BoxTable
-from whichcar.data.images import read_image
+from whichcar.data.decoded_image import DecodedImage
+from whichcar.data.images import decoded
 from whichcar.data.tree import RECORD as SPLIT
 from whichcar.detection import zoo
-from whichcar.detection.cutter import Cutter, described
+from whichcar.detection.cutter import Chosen, Cutter, described, is_large
 from whichcar.detection.detection import Detector, find_detector
 from whichcar.detection.onnx import OnnxDetector
 from whichcar.errors import DataError, ImageError
@@ -265,31 +266,45 @@ class _Stage:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _work(self, paths: Sequence[str]) -> list[Crop]:
-        """Take some pictures through all steps."""
+        """Take some images through all steps; a large one alone, as long as it is in memory."""
         rows: dict[str, Crop] = {}
         images: dict[str, npt.NDArray[np.uint8]] = {}
         for path in paths:
             try:
-                images[path] = read_image(self.source / path)
+                with decoded(self.source / path) as image:
+                    if is_large(image):
+                        rows[path] = self._large(path, image)
+                    else:
+                        images[path] = image.pixels()
             except ImageError as error:
-                reason = str(error).removeprefix(f"{self.source / path}: ")
-                rows[path] = self._skipped(path, reason)
+                rows[path] = self._skipped(path, error.reason)
         try:
             choices = self.cutter.choose(list(images.values())) if images else []
         except ImageError as error:
             if len(paths) > 1:  # the others are told apart from the one that is at fault
                 return [row for path in paths for row in self._work([path])]
-            return [self._skipped(paths[0], str(error))]
-        for (path, image), chosen in zip(images.items(), choices, strict=True):
-            try:
-                if chosen.vehicle is None and self.settings.missing != "whole":
-                    rows[path] = self._without(path)
-                else:
-                    self._write(path, image if chosen.vehicle is None else self.cutter.cut(image, chosen.vehicle.box))
-                    rows[path] = described(path, image, chosen)
-            except ImageError as error:
-                rows[path] = self._skipped(path, str(error))
+            return [self._skipped(paths[0], error.reason)]
+        for (path, pixels), chosen in zip(images.items(), choices, strict=True):
+            box = self.cutter.box(chosen, pixels.shape[:2])
+            cropped = pixels if box is None else pixels[box.top : box.bottom, box.left : box.right]
+            rows[path] = self._done(path, pixels.shape[:2], chosen, cropped)
         return [rows[path] for path in paths]
+
+    def _large(self, path: str, image: DecodedImage) -> Crop:
+        chosen, size = self.cutter.choose_in(image), image.size
+        cropped = image.pixels(self.cutter.box(chosen, size))
+        image.close()
+        return self._done(path, size, chosen, cropped)
+
+    def _done(self, path: str, size: tuple[int, int], chosen: Chosen, cropped: npt.NDArray[np.uint8]) -> Crop:
+        """Write what an image of (height, width) was cropped to, or leave it out, and return its row."""
+        if chosen.vehicle is None and self.settings.missing != "whole":
+            return self._without(path)
+        try:
+            self._write(path, cropped)
+        except ImageError as error:
+            return self._skipped(path, error.reason)
+        return described(path, size, chosen)
 
     def _skipped(self, path: str, reason: str) -> Crop:
         """Leave a picture out, and nothing behind of what an earlier run made of it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -11,12 +12,16 @@ import numpy.typing as npt
 
 from whichcar.config_crop import CropSettings
 from whichcar.config_section import suggestion
+from whichcar.data.decoded_image import DecodedImage
 from whichcar.detection.coco import NAMES
 from whichcar.detection.detection import Detector, load_detector, main_vehicle, vehicles_among, with_margin
 from whichcar.errors import ConfigError
 from whichcar.records import Box, Crop, Detection
 
 Picture = npt.NDArray[np.uint8]
+
+_LARGE = 4_000_000  # pixels
+_SHOWN = (1024, 1024)  # of a large image, at least: more than detectors look at
 
 
 class Chosen(NamedTuple):
@@ -60,28 +65,43 @@ class Cutter:
 
     def choose(self, images: Sequence[Picture]) -> list[Chosen]:
         """Return the vehicle of each picture; pictures are (height, width, 3) uint8, RGB, upright."""
-        settings = self.settings
-        found = []
-        for image, seen in zip(images, self.detector.detect(images, settings.score), strict=True):
-            candidates = vehicles_among(seen, settings.classes, settings.min_size)
-            found.append(Chosen(main_vehicle(candidates, image.shape[:2], settings.choice), len(candidates)))
-        return found
+        found = self.detector.detect(images, self.settings.score)
+        return [self._chosen(seen, image.shape[:2]) for image, seen in zip(images, found, strict=True)]
 
-    def cut(self, image: Picture, box: Box) -> Picture:
-        """Return the picture inside the box and its margin."""
-        wide = with_margin(box, self.settings.margin, image.shape[:2])
-        return image[wide.top : wide.bottom, wide.left : wide.right]
+    def choose_in(self, image: DecodedImage) -> Chosen:
+        """Return the vehicle of one image; the detector is shown a large one reduced."""
+        small, factor = image.reduced(_SHOWN) if is_large(image) else (image.pixels(), 1)
+        seen = self.detector.detect([small], self.settings.score)[0]
+        return self._chosen([replace(one, box=_enlarged(one.box, factor, image.size)) for one in seen], image.size)
 
-    def cropped(self, path: str, image: Picture) -> tuple[Picture, Crop]:
-        """Return the image cropped to its vehicle, or whole where it shows none, and which of the two it is."""
-        chosen = self.choose([image])[0]
-        cut = image if chosen.vehicle is None else self.cut(image, chosen.vehicle.box)
-        return cut, described(path, image, chosen)
+    def _chosen(self, seen: Sequence[Detection], size: tuple[int, int]) -> Chosen:
+        candidates = vehicles_among(seen, self.settings.classes, self.settings.min_size)
+        return Chosen(main_vehicle(candidates, size, self.settings.choice), len(candidates))
+
+    def box(self, chosen: Chosen, size: tuple[int, int]) -> Box | None:
+        """Return what to crop an image of (height, width) to: the vehicle and its margin; None for all of it."""
+        return with_margin(chosen.vehicle.box, self.settings.margin, size) if chosen.vehicle else None
+
+    def cropped(self, path: str, image: DecodedImage) -> tuple[Box | None, Crop]:
+        """Return what to crop an image to, None for all of it where it shows no vehicle, and the record of that."""
+        chosen = self.choose_in(image)
+        return self.box(chosen, image.size), described(path, image.size, chosen)
 
 
-def described(path: str, image: Picture, chosen: Chosen) -> Crop:
-    """Return the record of a crop, or of an image that stays whole since no vehicle was found."""
+def is_large(image: DecodedImage) -> bool:
+    """True for an image that is shown to the detector alone and reduced, since it takes much memory."""
+    return image.size[0] * image.size[1] > _LARGE
+
+
+def _enlarged(box: Box, factor: int, size: tuple[int, int]) -> Box:
+    """Return a box found in an image that was reduced by `factor` in pixels of the image, of (height, width)."""
+    right, bottom = min(size[1], box.right * factor), min(size[0], box.bottom * factor)
+    return Box(box.left * factor, box.top * factor, right, bottom)
+
+
+def described(path: str, size: tuple[int, int], chosen: Chosen) -> Crop:
+    """Return the record of a crop, or of an image of (height, width) that stays whole since it shows no vehicle."""
     vehicle, candidates = chosen
     if vehicle is None:
-        return Crop(path, Box(0, 0, image.shape[1], image.shape[0]), "", None, 0, "whole: no vehicle")
+        return Crop(path, Box(0, 0, size[1], size[0]), "", None, 0, "whole: no vehicle")
     return Crop(path, vehicle.box, vehicle.label, round(vehicle.score, 4), candidates, "cropped")

@@ -13,12 +13,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from whichcar.data.images import squeeze
 from whichcar.data.inputs import Given, Sources, each
 from whichcar.errors import CheckpointError, ConfigError, ImageError
 from whichcar.evaluation.framing import Cut, Framing
 from whichcar.records import Crop, Prediction, Skipped
-from whichcar.text import as_text, one_line
+from whichcar.text import as_text
 from whichcar.training.checkpoint import find_checkpoint, load_model, read_metadata
 from whichcar.training.hardware import prepare
 
@@ -228,10 +227,9 @@ def _open(given: Given | Skipped, size: tuple[int, int], cut: Cut | None) -> Ope
     if isinstance(given, Skipped):
         return given
     try:
-        if cut is None:
-            return Opened(given.read(size), None)
-        # What is cropped must be sharp too, so the image is not decoded smaller.
-        image, crop = cut(as_text(given.path), given.read(None))
-        return Opened(squeeze(image, size), crop)
+        # What is cropped must be sharp too, so the image is then not decoded smaller.
+        with given.open(size if cut is None else None) as image:
+            box, crop = cut(as_text(given.path), image) if cut else (None, None)
+            return Opened(image.resized(size, box), crop)
     except ImageError as error:
-        return Skipped(given.path, str(error).removeprefix(f"{one_line(given.path)}: "))
+        return Skipped(given.path, error.reason)

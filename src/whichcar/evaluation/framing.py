@@ -8,21 +8,18 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from whichcar.config_crop import crop_settings
+from whichcar.data.decoded_image import DecodedImage
 from whichcar.data.inputs import Given
 from whichcar.detection.crop import RECORD
 from whichcar.detection.cutter import Cutter
 from whichcar.detection.detection import find_detector
 from whichcar.errors import DetectorError
-from whichcar.records import Crop, Skipped
+from whichcar.records import Box, Crop, Skipped
 
 log = logging.getLogger(__name__)
 
-Image = npt.NDArray[np.uint8]
-Cut = Callable[[str, Image], tuple[Image, Crop]]
+Cut = Callable[[str, DecodedImage], tuple[Box | None, Crop]]
 
 
 class Framing:

@@ -1,0 +1,104 @@
+"""Why an image cannot be read: other formats are named, and so is what is often saved under an image's name."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+
+from whichcar.errors import ImageError, TruncatedImageError, UnsupportedFormatError
+from whichcar.text import one_line
+
+LARGEST_PIXELS = 100_000_000
+COPY_AGAIN = "copy it again from its source or leave it out"
+TOO_LARGE = f"{LARGEST_PIXELS // 1_000_000} million pixels or more; make it smaller"
+
+# The boxes that HEIC, AVIF and videos begin with, by the brand in them.
+_BRANDS = {
+    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "HEIC"),
+    **dict.fromkeys((b"avif", b"avis"), "AVIF"),
+    b"crx ": "Canon raw",
+}
+_FORMATS = (
+    (b"8BPS", "Photoshop"),
+    (b"%PDF", "PDF"),
+    (b"%!PS", "EPS"),
+    (b"\xc5\xd0\xd3\xc6", "EPS"),
+    (b"\xff\x0a", "JPEG XL"),
+    (b"\0\0\0\x0cJXL ", "JPEG XL"),
+    (b"\0\0\0\x0cjP  ", "JPEG 2000"),
+    (b"\xff\x4f\xff\x51", "JPEG 2000"),
+    (b"\0\0\x01\0", "ICO"),
+    (b"DDS ", "DDS"),
+    (b"FUJIFILMCCD-RAW", "Fujifilm raw"),
+    (b"v/1\x01", "OpenEXR"),
+    (b"#?RADIANCE", "Radiance HDR"),
+    *((b"P%d%c" % (number, blank), "Netpbm") for number in range(1, 8) for blank in b"\n "),
+)
+_OTHERS = (
+    (b"version https://git-lfs", "a Git LFS pointer; fetch the file itself with: git lfs pull"),
+    (b"pk\x03\x04", "a zip archive; unpack it"),
+    (b"\x1f\x8b", "a gzip archive; unpack it"),
+    (b"<!doctype html", "a web page; download the image itself"),
+    (b"<html", "a web page; download the image itself"),
+)
+
+
+@contextlib.contextmanager
+def reported(name: str | Path, path: Path | None = None) -> Iterator[None]:
+    """Make an ImageError of whatever goes wrong with an image while the block runs; `path` is its file."""
+    try:
+        yield
+    except ImageError:
+        raise
+    except Exception as error:  # broken files raise nearly anything from inside Pillow's readers
+        if path and isinstance(error, UnidentifiedImageError):
+            raise _unidentified(path, name) from error
+        raise _error(name, error) from error
+
+
+def said(name: str | Path, reason: str, kind: type[ImageError] = ImageError) -> ImageError:
+    """Return the error that says of an image what is the matter and what would do."""
+    return kind(f"{one_line(name)}: {reason}", reason)
+
+
+def _error(name: str | Path, error: Exception) -> ImageError:
+    if isinstance(error, PermissionError):
+        return said(name, "may not be read; change its permissions")
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return said(name, TOO_LARGE)
+    if "truncated" in str(error).lower():
+        return said(name, f"the image is truncated; {COPY_AGAIN}", TruncatedImageError)
+    return said(name, f"the image is damaged ({one_line(error) or type(error).__name__}); {COPY_AGAIN}")
+
+
+def _unidentified(path: Path, name: str | Path) -> ImageError:
+    if form := _format_of(path):
+        return said(name, f"{form} is not supported; convert it to JPEG", UnsupportedFormatError)
+    return said(name, f"not an image of a known format, {_described(path)}")
+
+
+def _format_of(path: Path) -> str:
+    """Return the name of the image format that is not supported, as its first bytes tell it; "" for anything else."""
+    beginning = _beginning(path)
+    if beginning[4:8] == b"ftyp":
+        return _BRANDS.get(beginning[8:12], "video")
+    text = beginning.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if text.startswith((b"<svg", b"<?xml")) and b"<svg" in text:
+        return "SVG"
+    return next((name for start, name in _FORMATS if beginning.startswith(start)), "")
+
+
+def _described(path: Path) -> str:
+    """Return what a file is that is no image of any known format, and what would do; or how it begins."""
+    beginning = _beginning(path)
+    text = beginning.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    known = next((what for start, what in _OTHERS if text.startswith(start)), "")
+    return known or f"it begins with {beginning[:8]!r}; {COPY_AGAIN}"
+
+
+def _beginning(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(1024)
