@@ -176,7 +176,8 @@ def _one_image(image: Source) -> Picture:
         raise DataError(f"expected one image, got {'several' if given else 'none'}; give one at a time")
     if isinstance(given[0], Skipped):
         raise ImageError(f"{given[0].path}: {given[0].reason}")
-    return given[0].read(None)
+    with given[0].open(None) as opened:
+        return opened.pixels()
 
 
 def with_margin(box: Box, share: float, size: tuple[int, int]) -> Box:
