@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from whichcar import cli
-from whichcar.data.images import read_image
+from whichcar.data.images import decoded
 from whichcar.detection import zoo
 from whichcar.detection.crop import crop, read_record
 from whichcar.detection.onnx import OnnxDetector
@@ -202,6 +202,7 @@ def test_the_family_that_was_asked_for_stays_with_the_crops(tmp_path: Path, stre
     trained = read_record(tmp_path / "cut")
     framing = Framing(Path("model.keras"), trained, crop=True)
     assert framing.cut is not None
-    assert framing.cut("a.png", read_image(street))[1].label == "car"
+    with decoded(street) as image:
+        assert framing.cut("a.png", image)[1].label == "car"
     with pytest.raises(DetectorError, match=r"other\.onnx: .* tell `whichcar crop` which it is of: --family"):
         Framing(Path("model.keras"), trained, crop=True, detector=str(tmp_path / "other.onnx"))
