@@ -143,11 +143,12 @@ def _row(table: Path, row: Any, name: str, split: str) -> _Row:  # noqa: ANN401
 
 def _labelled(rows: Sequence[_Row], names: Sequence[str]) -> tuple[list[Label], dict[str, Box]]:
     """Name the classes. MATLAB counts from 1; a table with a class 0 counts from 0."""
-    first = 0 if any(row.number == 0 for row in rows) else 1
+    zero = next((row for row in rows if row.number == 0), None)
+    first, counted = (1, "counted from 1") if zero is None else (0, f"counted from 0 as {zero.name} has class 0")
     for row in rows:
         if not 0 <= row.number - first < len(names):
             raise DataError(
-                f"{row.table}: class {row.number} of {row.name}, but only {len(names)} classes have names, "
-                f"counted from {first}; tables and names are not of one set"
+                f"{row.table}: class {row.number} of {row.name}, but only {len(names)} classes have names, {counted}; "
+                "tables and names are not of one set"
             )
     return [Label(row.name, names[row.number - first], row.split) for row in rows], {row.name: row.box for row in rows}
