@@ -92,7 +92,11 @@ def test_classes_counted_from_0_are_recognised(drawn: Path, tmp_path: Path) -> N
     ("numbers", "changes", "message"),
     [
         ([1, 3], {}, r"class 3 of 000002\.jpg, but only 2 classes have names, counted from 1"),
-        ([0, 2], {}, r"class 2 of 000002\.jpg, but only 2 classes have names, counted from 0 as 000001\.jpg has class 0"),
+        (
+            [0, 2],
+            {},
+            r"class 2 of 000002\.jpg, but only 2 classes have names, counted from 0 as 000001\.jpg has class 0",
+        ),
         ([-1, 1], {}, r"class -1 of 000001\.jpg, but only 2"),
         ([1], {"class_names": None}, r"no `class_names` in it"),
         ([1], {"annotations": None}, r"no `annotations` with bbox_x1, .*class; fetch it again"),
