@@ -265,7 +265,7 @@ def split(
     Examples:
       whichcar split photos data/cars --test-share 0.2
       whichcar split raw raw/car_dataset_labels.csv data/car_ims_v1
-      whichcar split photos data/cars --group-by '^(.+)_[^/]*$'     (car12_a.jpg and car12_b.jpg are one group)
+      whichcar split photos data/cars --group-by '^(.+)_[^/]*$'  # car12_a.jpg and car12_b.jpg are one group
     """
     from whichcar import summary
     from whichcar.data.split import split as split_images

@@ -106,6 +106,12 @@ def test_a_validation_accuracy_that_is_not_there_is_a_dash(trained: Path) -> Non
         assert dict(zip(cells(table, 0), cells(table, 2), strict=True))["validation"] == "–"
 
 
+def test_epochs_of_one_step_have_no_rate(trained: Path) -> None:
+    write_text(trained / "history.csv", HISTORY.replace(",30.0,", ",,").replace(",20.0,", ",,"))
+    table = experiments_table([trained])
+    assert dict(zip(cells(table, 0), cells(table, 2), strict=True))["images/s"] == "–"
+
+
 def copies(trained: Path, *settings: dict) -> list[Path]:
     """Copies of an experiment, run_0 and so on, with these settings."""
     folders = [trained.parent / f"run_{number}" for number in range(len(settings))]

@@ -66,6 +66,15 @@ def test_of_another_tree_the_most_held_out_split_is_evaluated(
     assert {sample.path.parent.parent for sample in part.samples} == {other / splits[-1]}
 
 
+def test_where_all_images_were_trained_on_others_are_asked_for(tmp_path: Path) -> None:
+    root = tree(tmp_path / "data")
+    metadata = trained_on(root)
+    metadata.settings["data"]["validation_split"] = 0
+    all_trained_on = dataclasses.replace(metadata, validation=())
+    with pytest.raises(DataError, match="no image that the experiment did not learn from; give others with --data DIR"):
+        evaluated_part(None, all_trained_on)
+
+
 def test_the_own_tree_gives_its_test_split_or_its_given_validation_split(tmp_path: Path) -> None:
     whole, without = tree(tmp_path / "a", "train", "dev", "TEST"), tree(tmp_path / "b", "train", "dev")
     for root, name in ((whole, "test"), (without, "validation")):

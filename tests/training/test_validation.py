@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -26,7 +27,10 @@ def validated(tmp_path: Any, probabilities: np.ndarray, classes: list[int]) -> S
     np.save(tmp_path / "rows.npy", probabilities.astype(np.float32))
     rows = np.arange(len(classes))
     pictures = SimpleNamespace(
-        validation={SIZE: (StoredRows(tmp_path / "rows.npy"), rows)}, validation_classes=np.array(classes)
+        images=StoredRows(tmp_path / "rows.npy"),
+        train_rows=np.arange(len(probabilities)),
+        validation={SIZE: (StoredRows(tmp_path / "rows.npy"), rows)},
+        validation_classes=np.array(classes),
     )
     inputs = keras.Input((probabilities.shape[1],))
     computing = keras.Model(inputs, keras.layers.Identity()(inputs))
@@ -43,6 +47,9 @@ def test_a_tie_is_a_miss_in_validation_as_in_evaluation(tmp_path: Any) -> None: 
 def test_predictions_that_are_no_numbers_end_the_training(tmp_path: Any) -> None:  # noqa: ANN401
     with pytest.raises(TrainingError, match="are not numbers; lower the learning rate"):
         validated(tmp_path, np.array([[0.5, 0.5], [np.nan, np.nan]]), [0, 1])
+    with pytest.raises(TrainingError, match="are not numbers"):
+        validated(tmp_path, np.full((2, 2), np.nan), [])
+    assert math.isnan(validated(tmp_path, np.full((2, 2), 0.5), []).loss)
 
 
 def test_loss_and_accuracy_are_those_of_evaluation(tmp_path: Any) -> None:  # noqa: ANN401

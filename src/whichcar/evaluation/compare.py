@@ -137,7 +137,7 @@ def _history(path: Path) -> list[dict[str, str]]:
         with path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
         for row in rows:
-            _ = int(row["epoch"]), float(row["seconds"]), float(row["images_per_second"])
+            _ = int(row["epoch"]), float(row["seconds"]), float(row["images_per_second"] or "nan")
     except (OSError, csv.Error, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: damaged, not the rows of epochs that training writes ({error}); {_FIX}") from error
     return rows

@@ -129,6 +129,8 @@ def held_out(root: Path, metadata: Metadata) -> Part:
     known = tuple(map(nfc, metadata.class_folders))
     if tree.class_folders != known:
         raise _disagreeing(root, sorted(set(tree.class_folders) ^ set(known)))
+    if not tree.validation:
+        raise DataError(f"{tree.root}: no image that the experiment did not learn from; give others with --data DIR")
     return Part(tree.root, "validation", tuple(tree.validation), own=True)
 
 

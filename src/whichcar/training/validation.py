@@ -29,16 +29,22 @@ def validate(network: Network, pictures: Pictures, batch_size: int, size: Size) 
     """Score the network as it stands, set to predict at `size`, on the validation part."""
     (images, rows), truth = pictures.validation[size], pictures.validation_classes
     if not len(rows):
+        _see_that_numbers(network.computing.predict_on_batch(pictures.images.take(pictures.train_rows[:batch_size])))
         return Score(math.nan, math.nan)
     batches = plain_batches(images, rows, batch_size)
     scores = np.concatenate([network.computing.predict_on_batch(batch) for batch in batches])[: len(rows)]
-    if not np.isfinite(scores).all():
-        raise TrainingError(
-            "the predictions for the validation images are not numbers; lower the learning rate or warm up for longer, "
-            "and start over with --overwrite"
-        )
+    _see_that_numbers(scores)
     own = scores[np.arange(len(rows)), truth]
     return Score(metrics.log_loss(own), metrics.top_k_accuracy(scores, truth))
+
+
+def _see_that_numbers(scores: np.ndarray) -> None:
+    """Raise where a network whose training loss is a number has weights that predict none."""
+    if not np.isfinite(scores).all():
+        raise TrainingError(
+            "the network's predictions are not numbers; lower the learning rate or warm up for longer, and start over "
+            "with --overwrite"
+        )
 
 
 def score_sizes(network: Network, pictures: Pictures, batch_size: int, sizes: Sequence[Size]) -> dict[Size, Score]:
