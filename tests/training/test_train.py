@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import os
 import re
 import shlex
@@ -24,9 +25,10 @@ from whichcar import cli
 from whichcar.config import Experiment
 from whichcar.config_file import read_experiment
 from whichcar.data.split import split
+from whichcar.data.tree import read_tree
 from whichcar.errors import ConfigError, DataError, Interrupted, TrainingError
 from whichcar.training import keeping
-from whichcar.training.checkpoint import load_model
+from whichcar.training.checkpoint import load_model, read_metadata
 from whichcar.training.experiment import ExperimentFolder
 from whichcar.training.hardware import prepare
 from whichcar.training.memory import out_of_memory
@@ -506,3 +508,20 @@ def test_where_all_checkpoints_are_kept_none_is_passed_over(tree: Path, tmp_path
     named = [epoch.checkpoint for epoch in done.history if epoch.checkpoint]
     assert len(named) > 1
     assert sorted(file.name for file in done.folder.glob("model.*.h5")) == named
+
+
+def test_a_given_validation_split_is_trained_with_and_a_drawn_one_is_remembered(
+    tree: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    shutil.copytree(tree / "train", tmp_path / "classes")
+    shutil.copytree(tree / "train", tmp_path / "divided" / "train")
+    shutil.copytree(tree / "test", tmp_path / "divided" / "valid")
+    remembered = {}
+    for name in ("classes", "divided"):
+        best = trained(write(tmp_path / f"exp {name}", settings(tmp_path / name, fit={"epochs": 1}))).checkpoint
+        remembered[name] = read_metadata(best).validation
+    drawn = read_tree(tmp_path / "classes", 0.2, 5)
+    assert remembered == {"classes": tuple(sorted(drawn.drawn or ())), "divided": None}
+    assert read_tree(tmp_path / "divided", 0.2, 5).summary in caplog.text
+    assert not (tmp_path / "classes" / "split.json").exists()
