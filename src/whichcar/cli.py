@@ -112,11 +112,13 @@ def whichcar() -> None:
 def fetch(sources: tuple[str, ...], into: Path, sha256: str | None, redo: bool) -> None:
     """Get pictures and labels: INTO/car_ims/ and INTO/car_dataset_labels.csv, ready to be split.
 
-    SOURCE is an address (s3://, https://, hf://datasets/OWNER/NAME), an archive, a table, a folder, or stanford-cars;
-    several make one set.
+    SOURCE is an address (s3://, https://, hf://datasets/OWNER/NAME), an archive, a table, a folder, or stanford-cars
+    (copies by others on the Hugging Face hub, for non-commercial research, untested); several make one set.
     Without SOURCE it is what WHICHCAR_SOURCE lists. Credentials come from the environment, for S3 as usual with AWS
     (AWS_ENDPOINT_URL for other servers, WHICHCAR_ANONYMOUS=1 for public buckets). A label file, the Stanford devkit and
-    a folder a class are understood. Stopped, the same command goes on; a second run downloads nothing.
+    one folder per class, also inside train/, valid/ and test/, are understood. A validation split that is given is
+    used; where neither validation nor test is given, a quarter of each class goes to test. Stopped, the same command
+    goes on; a second run downloads nothing.
 
     \b
     Examples:
