@@ -11,6 +11,7 @@ import pytest
 
 from whichcar.errors import TrainingError
 from whichcar.files import is_disk_full
+from whichcar.training import state
 from whichcar.training.hardware import prepare
 from whichcar.training.state import load_state, save_state
 
@@ -57,7 +58,7 @@ def test_the_state_of_another_network_is_refused_and_nothing_is_changed(tmp_path
     save_state(tmp_path / "state.npz", variables(1), PROGRESS)
     other = variables(2, units)
     before = [variable.numpy() for variable in other]
-    with pytest.raises(TrainingError, match="belongs to another network or optimizer; start anew with --overwrite"):
+    with pytest.raises(TrainingError, match="belongs to another network or optimizer; start over with --overwrite"):
         load_state(tmp_path / "state.npz", other)
     for variable, kept in zip(other, before, strict=True):
         np.testing.assert_array_equal(variable.numpy(), kept)
@@ -88,7 +89,34 @@ def test_a_broken_state_is_one_line(tmp_path: Path, damage: str) -> None:
     with pytest.raises(TrainingError) as caught:
         load_state(path, variables(1))
     assert str(caught.value).startswith(f"{path}: cannot be read")
-    assert str(caught.value).endswith("start anew with --overwrite")
+    assert str(caught.value).endswith("start over with --overwrite")
+
+
+def test_a_state_of_another_format_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "state.npz"
+    np.savez(path, progress=np.frombuffer(b'{"epoch": 3}', np.uint8), v0=np.zeros(3))  # before there were numbers
+    older = "format 1, and this version of whichcar reads format 2; resume with the version that environment.json names"
+    with pytest.raises(TrainingError, match=older):
+        load_state(path, variables(1))
+    monkeypatch.setattr(state, "FORMAT", 3)
+    save_state(path, variables(1), PROGRESS)
+    monkeypatch.undo()
+    with pytest.raises(TrainingError, match="has format 3, and this version of whichcar reads format 2"):
+        load_state(path, variables(1))
+
+
+def test_wrong_bytes_anywhere_are_one_line(tmp_path: Path) -> None:
+    path, rng = tmp_path / "state.npz", np.random.default_rng(0)
+    save_state(path, variables(1), PROGRESS)
+    whole, other, refused = path.read_bytes(), variables(1), 0
+    for place in rng.integers(0, len(whole), 300):
+        path.write_bytes(whole[:place] + rng.bytes(1) + whole[place + 1 :])
+        try:
+            load_state(path, other)
+        except TrainingError as error:
+            refused += 1
+            assert "\n" not in str(error)
+    assert refused > 200
 
 
 @contextmanager

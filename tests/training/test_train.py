@@ -401,13 +401,6 @@ def test_the_rate_is_lowered_on_a_plateau_down_to_its_floor(tree: Path, tmp_path
     assert rates == pytest.approx([0.05, 0.05, 0.005, 0.001, 0.001])
 
 
-def test_only_the_best_and_the_last_are_kept(tree: Path, tmp_path: Path) -> None:
-    saving = {"model_checkpoint": {"monitor": "val_loss", "keep": 1}}
-    done = trained(write(tmp_path / "exp", settings(tree, fit={"epochs": 4, "callbacks": saving})))
-    left = {path.name for path in done.folder.glob("*.keras")}
-    assert left == {done.checkpoint.name, done.history[-1].checkpoint}
-
-
 def test_sizes_grow_as_the_stages_say_and_the_test_size_is_chosen_on_validation(tree: Path, tmp_path: Path) -> None:
     done = trained(write(tmp_path / "exp", settings(tree, fit={"epochs": 3}, recipe=FULL_RECIPE)))
     assert [epoch.image_size for epoch in done.history] == ["24x24", "32x32", "32x32"]

@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import warnings
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from whichcar.errors import CheckpointError
-from whichcar.files import replaced
+from whichcar.errors import CheckpointError, DataError
+from whichcar.files import checksum, read_json, replaced
 from whichcar.text import one_line, plural, shell_command
 from whichcar.training.hardware import fused_batch_norm_is_faster, prepare
 from whichcar.training.resnet50 import computing_form, load_saved_model
@@ -108,23 +108,55 @@ def read_metadata(path: Path) -> Metadata:
         ) from error
 
 
-def find_checkpoint(path: Path) -> Path:
+def find_checkpoint(path: str | Path) -> Path:
     """Return the file for a checkpoint or an experiment's folder (the one that `best.json` names, or the only one).
 
     Raises:
-        CheckpointError: nothing there.
+        CheckpointError: nothing there, or not the file that `best.json` describes.
     """
+    path = Path(path)
     if path.is_file():
         return path
     if not path.is_dir():
         raise CheckpointError(f"{path}: no such experiment or checkpoint")
-    record = path / BEST
-    if not record.is_file():
+    best = read_best(path)
+    if best is None:
         return _lone_checkpoint(path)
-    found = path / str(json.loads(record.read_text(encoding="utf-8"))["checkpoint"])
+    while problem := _mismatch(path, best):
+        before, best = best, read_best(path) or {}
+        if best in (before, {}):  # else a training that goes on has just written another
+            raise CheckpointError(problem)
+    return path / str(best["checkpoint"])
+
+
+def read_best(folder: Path) -> dict[str, Any] | None:
+    """Return the content of an experiment's best.json, None where there is none.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    path = folder / BEST
+    if not path.exists():
+        return None
+    try:
+        return read_json(
+            path, {"checkpoint": str}, "name a checkpoint file instead of the folder, or train again with --overwrite"
+        )
+    except DataError as error:
+        raise CheckpointError(str(error)) from error
+
+
+def _mismatch(folder: Path, best: Mapping[str, Any]) -> str:
+    """Say in what way the file that best.json names is not the one it describes; empty if it is."""
+    found = folder / best["checkpoint"]
     if not found.is_file():
-        raise CheckpointError(f"{found}: named by {record} but missing; train again or give another checkpoint")
-    return found
+        return f"{found}: named by {folder / BEST} but missing; train again or give another checkpoint"
+    if best.get("blake2b", "") not in ("", checksum(found)):
+        return (
+            f"{found}: is not the file that {folder / BEST} describes; put that back, or name this file instead of "
+            "the folder"
+        )
+    return ""
 
 
 def _lone_checkpoint(folder: Path) -> Path:

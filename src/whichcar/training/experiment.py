@@ -27,6 +27,7 @@ from whichcar.training.uses import keep_uses
 from whichcar.version import VERSION
 
 RESOLVED = "resolved.json"
+SPARED = "best-"  # before the name of a best checkpoint whose own name another epoch took
 TRACKING = "tracking.json"
 Ending = Literal["finished", "stopped", "failed"]
 # What a run and its evaluation leave besides checkpoints, and `--overwrite` takes away.

@@ -17,30 +17,40 @@ if TYPE_CHECKING:
     import keras
 
 NAME = "state.npz"
+FORMAT = 2  # of what `progress` holds; raised with every change of it
+# What zipfile, NumPy and json make of a file with wrong bytes in it.
+_DAMAGE = (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile)
 
 
 def save_state(path: Path, variables: Sequence[keras.Variable], progress: dict[str, Any]) -> None:
     """Write variables and progress (what JSON can hold) as one file, whole or not at all."""
     arrays: dict[str, Any] = {f"v{number}": np.asarray(v.numpy()) for number, v in enumerate(variables)}
-    text = np.frombuffer(json.dumps(progress).encode(), np.uint8)
+    head = {"format": FORMAT, "progress": progress}
     with replaced(path) as beside:
-        np.savez(beside, progress=text, **arrays)
+        np.savez(beside, progress=np.frombuffer(json.dumps(head).encode(), np.uint8), **arrays)
 
 
 def load_state(path: Path, variables: Sequence[keras.Variable]) -> dict[str, Any]:
     """Put the saved values into `variables` and return the progress.
 
     Raises:
-        TrainingError: the file is broken or belongs to another network.
+        TrainingError: the file is damaged, of another version's format, or belongs to another network.
     """
     try:
         with path.open("rb") as file, np.load(file) as saved:
-            progress: dict[str, Any] = json.loads(saved["progress"].tobytes())
+            head: dict[str, Any] = json.loads(saved["progress"].tobytes())
             arrays = [saved[f"v{number}"] for number in range(len(saved.files) - 1)]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise TrainingError(f"{path}: cannot be read ({error}); start anew with --overwrite") from error
+    except _DAMAGE as error:
+        raise TrainingError(f"{path}: cannot be read ({error}); start over with --overwrite") from error
+    if head.get("format", 1) != FORMAT:
+        raise TrainingError(
+            f"{path}: has format {head.get('format', 1)}, and this version of whichcar reads format {FORMAT}; resume "
+            "with the version that environment.json names, or start over with --overwrite"
+        )
     if [a.shape for a in arrays] != [tuple(variable.shape) for variable in variables]:
-        raise TrainingError(f"{path}: belongs to another network or optimizer; start anew with --overwrite")
+        raise TrainingError(f"{path}: belongs to another network or optimizer; start over with --overwrite")
     for variable, array in zip(variables, arrays, strict=True):
         variable.assign(array)
+    progress: dict[str, Any] = head["progress"]
     return progress
+

@@ -47,9 +47,13 @@ class Watch:
         """Go on from a saved state."""
         self.best, self.waited, self.cooldown = state["best"], state["waited"], state["cooldown"]
 
+    @property
+    def larger_is_better(self) -> bool:
+        """True when the watched value is to grow."""
+        return self.mode == "max" or (self.mode == "auto" and ("acc" in self.monitor or self.monitor == "epoch"))
+
     def _gain(self, value: float, best: float) -> float:
-        larger = self.mode == "max" or (self.mode == "auto" and ("acc" in self.monitor or self.monitor == "epoch"))
-        return value - best if larger else best - value
+        return value - best if self.larger_is_better else best - value
 
 
 def rate_after(watch: Watch, settings: ReduceOnPlateau, rate: float) -> float:
