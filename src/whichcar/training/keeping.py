@@ -1,8 +1,8 @@
 """Which epochs' models are written, which of them are kept, and which one evaluation uses.
 
-best.json always describes the weights in the file that it names, at any moment a run may be killed: a file that it names
-is never written over. Where another epoch has the same name, the best epoch's file is first linked as `best-NAME`, and
-best.json names that.
+best.json always describes the weights in the file that it names, at any moment a run may be killed: that file is never
+written over. Where another epoch has the same name, the best epoch's file is first linked as `best-NAME`, and best.json
+names that.
 """
 
 from __future__ import annotations

@@ -53,4 +53,3 @@ def load_state(path: Path, variables: Sequence[keras.Variable]) -> dict[str, Any
         variable.assign(array)
     progress: dict[str, Any] = head["progress"]
     return progress
-
