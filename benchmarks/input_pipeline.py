@@ -42,7 +42,7 @@ def main() -> None:
             section = {"data": {"directory": f"{scratch}/v1", "image_size": [size, size], "cache_size": [224, 224]}}
             experiment = Experiment.model_validate(SETTINGS | section)
             pictures = load_pictures(experiment)
-            network = build_network(experiment, prepare(), len(pictures.tree.class_folders))
+            network = build_network(experiment, prepare(), pictures.tree.class_names)
             batches = make_batches(experiment, pictures)
             real = itertools.chain.from_iterable(batches.epoch(number) for number in itertools.count())
             same = itertools.repeat(next(real))

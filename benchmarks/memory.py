@@ -29,7 +29,7 @@ def one_run(tree: str) -> None:
     }
     experiment = Experiment.model_validate(settings)
     pictures = load_pictures(experiment)
-    network = build_network(experiment, prepare(), len(pictures.tree.class_folders))
+    network = build_network(experiment, prepare(), pictures.tree.class_names)
     for number, (images, labels) in enumerate(make_batches(experiment, pictures).epoch(0)):
         if number < 20:
             network.computing.train_on_batch(images, labels)

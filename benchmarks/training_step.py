@@ -36,7 +36,7 @@ def whichcar_step() -> Callable[[], int]:
         "model": {"weights": None},
         "compile": {"optimizer": {"sgd": {"learning_rate": 0.01, "momentum": 0.9, "nesterov": True}}},
     }
-    network = build_network(Experiment.model_validate(settings), prepare(), CLASSES)
+    network = build_network(Experiment.model_validate(settings), prepare(), [str(number) for number in range(CLASSES)])
     images, labels = batch()
 
     def steps() -> int:

@@ -423,14 +423,23 @@ def clear(key: str | None) -> None:
 @whichcar.command()
 @click.argument("config", type=FILE)
 @overrides_option
-@click.option("--resume", is_flag=True, help="Go on where an interrupted training stopped.")
-@click.option("--overwrite", is_flag=True, help="Delete what an earlier training left in the folder.")
+@click.option(
+    "--resume", is_flag=True, help="Resume an interrupted training, or extend a finished one with --set fit.epochs=N."
+)
+@click.option(
+    "--overwrite",
+    is_flag=True,
+    help="Replace an earlier training and its evaluations, which are deleted once the new one has a checkpoint.",
+)
 @track_option
 def train(config: Path, overrides: tuple[str, ...], resume: bool, overwrite: bool, track: str | None) -> None:
-    """Train as CONFIG says; everything is written beside it. Ctrl-C saves first.
+    """Train as CONFIG, an experiment's folder or a settings file, says; everything is written beside it.
+
+    Ctrl-C saves first. A finished training is left as it is.
 
     \b
     Examples:
+      whichcar train experiments/exp_003
       whichcar train experiments/exp_003/config.yml
       whichcar train experiments/exp_003/config.yml --set fit.epochs=3
       whichcar train experiments/exp_003/config.yml --resume
@@ -442,15 +451,10 @@ def train(config: Path, overrides: tuple[str, ...], resume: bool, overwrite: boo
     try:
         trained = train_network(config, overrides, resume=resume, overwrite=overwrite, track=track)
     except Interrupted as error:
-        command: list[str | Path] = [
-            "whichcar",
-            "train",
-            config,
-            *(word for text in overrides for word in ("--set", text)),
-            "--resume",
-        ]
-        command += ["--track", track] if track else []
-        raise Interrupted(f"{error}\ngo on with: {shell_command(command)}") from None
+        command = ["whichcar", "train", str(config), *(word for text in overrides for word in ("--set", text))]
+        command += ["--resume" if error.saved else "--overwrite", *(["--track", track] if track else [])]
+        again = "go on with" if error.saved else "start it again with"
+        raise Interrupted(f"{error}\n{again}: {shell_command(command)}") from None
     _say([f"checkpoint: {trained.checkpoint}", f"next: {shell_command(['whichcar', 'evaluate', trained.folder])}"])
 
 

@@ -61,4 +61,8 @@ class MissingExtraError(WhichcarError, ImportError):
 
 
 class Interrupted(WhichcarError):
-    """The user stopped a run; what was reached is saved. The command exits with status 130 and says how to go on."""
+    """The user stopped a run; what was reached is `saved`. The command exits with status 130 and says how to go on."""
+
+    def __init__(self, message: str, saved: bool = True) -> None:
+        super().__init__(message)
+        self.saved = saved

@@ -40,11 +40,19 @@ class Bar:
     `update` may be called from several threads.
     """
 
-    def __init__(self, label: str, total: int | None = None, unit: str = "pictures") -> None:
-        """Name the work; `total` is None where the end is not known."""
+    def __init__(self, label: str, total: int | None = None, unit: str = "pictures", stays: bool = True) -> None:
+        """Name the work.
+
+        Args:
+            label: what is done.
+            total: how much there is of it; None where the end is not known.
+            unit: what is counted.
+            stays: whether a line is left when the work ends; not where the work itself writes one.
+        """
         self.label = label
         self.total = total
         self.unit = unit
+        self.stays = stays
         self.done = 0
         self._marks: deque[tuple[float, int]] = deque()  # (time, done), at most one a second
         self._shown: dict[str, float | str] = {}
@@ -57,7 +65,7 @@ class Bar:
         self._start = self._last_line = time.monotonic()
         self._marks.append((self._start, 0))
         if not self._quiet and sys.stderr.isatty():
-            self._rich = _rich_bar(self.label, self.total)
+            self._rich = _rich_bar(self.label, self.total, self.stays)
         return self
 
     def update(self, n: int = 1, **shown: float | str) -> None:
@@ -84,7 +92,7 @@ class Bar:
             progress, task = self._rich
             progress.update(task, completed=self.done, text=text)
             progress.stop()
-        elif not self._quiet:
+        elif self.stays and not self._quiet:
             sys.stderr.write(f"{self.label}: {text}\n")
             sys.stderr.flush()
 
@@ -112,7 +120,7 @@ class Bar:
             self._marks.popleft()
 
 
-def _rich_bar(label: str, total: int | None) -> tuple[Progress, TaskID]:
+def _rich_bar(label: str, total: int | None, stays: bool) -> tuple[Progress, TaskID]:
     from rich.console import Console
     from rich.markup import escape
     from rich.progress import BarColumn, Progress, TextColumn
@@ -122,6 +130,7 @@ def _rich_bar(label: str, total: int | None) -> tuple[Progress, TaskID]:
         BarColumn(bar_width=24),
         TextColumn("{task.fields[text]}", markup=False),
         console=Console(stderr=True),
+        transient=not stays,
     )
     progress.start()
     return progress, progress.add_task(escape(label), total=total, text="")

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import itertools
 import json
+import math
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,11 +13,19 @@ import pytest
 import yaml
 
 from whichcar.config_file import read_experiment
-from whichcar.errors import ConfigError, TrainingError
-from whichcar.training.experiment import ExperimentFolder, environment, folder_of, versions
+from whichcar.errors import CheckpointError, ConfigError, TrainingError
+from whichcar.training.checkpoint import find_checkpoint
+from whichcar.training.experiment import ExperimentFolder, config_in, environment, folder_of, versions
 from whichcar.training.hardware import Hardware
+from whichcar.training.overwriting import recover
 
 HARDWARE = Hardware("tensorflow", "float32", "a processor", 2)
+
+
+class Killed(BaseException):
+    """In the place of `kill -9`: nothing catches it."""
+
+
 SETTINGS: dict[str, Any] = {"seed": 1, "data": {"directory": "cars"}, "model": {"weights": None}}
 
 
@@ -33,6 +44,8 @@ def opened(config: Path, resume: bool = False, overwrite: bool = False) -> Exper
     folder = ExperimentFolder(config, read_experiment(config))
     try:
         folder.open(resume, overwrite)
+        if overwrite:
+            folder.set_aside()
     except TrainingError:
         folder.close()
         raise
@@ -49,11 +62,25 @@ def ran(config: Path, finished: bool) -> None:
     folder.state.write_bytes(b"state")
     folder.logs.mkdir()
     tables = ("history.csv", "curves.png", "tracking.json", "result.json", "report.html")
-    for name in ("model.01-0.5000.keras", *tables, "logs/events"):
-        (folder.path / name).write_text(name)
     (folder.path / "plots").mkdir()
-    (folder.path / "plots" / "classes.png").write_text("plot")
+    (folder.path / "evaluations" / "other").mkdir(parents=True)
+    names = ("best-model.02-0.5000.keras", "plots/classes.png", "evaluations/other/report.html")
+    for name in ("model.01-0.5000.keras", *tables, "logs/events", *names):
+        (folder.path / name).write_text("{}" if name == "result.json" else name)
     folder.close()
+
+
+def first_checkpoint(folder: ExperimentFolder) -> list[Path]:
+    """Do what a new run does up to its first checkpoint; gives what it leaves."""
+    folder.describe(HARDWARE, {"class_names": ["a", "b"]}, finished=False)
+    folder.write_best({"checkpoint": "model.h5"})
+    return [folder.path / name for name in ("resolved.json", "environment.json", "best.json")]
+
+
+def content(folder: Path) -> dict[str, str]:
+    """Every file with what it holds, but for locks and what a kill has cut short."""
+    files = (path for path in folder.rglob("[!.]*") if path.is_file() and path.name != "lock")
+    return {str(path.relative_to(folder)): path.read_text() for path in files}
 
 
 def test_a_config_belongs_to_its_folder_or_to_one_of_its_name(tmp_path: Path) -> None:
@@ -129,19 +156,27 @@ def test_an_unfinished_run_wants_to_be_gone_on_with_or_overwritten(config: Path)
 
 def test_overwriting_takes_away_the_run_and_nothing_else(config: Path) -> None:
     ran(config, finished=True)
-    mine = [config.parent / name for name in ("notes.md", "resnet50_notop.h5", "state/lock", "config.yml")]
-    for path in mine[:2]:
-        path.write_text("mine")
+    names = ("notes.md", "resnet50_notop.h5", "model.01-mine.keras", "test_uses.json", "state/lock", "config.yml")
+    mine = [config.parent / name for name in names]
+    for path in mine[:4]:
+        path.write_text("{}")
     folder = ExperimentFolder(config, read_experiment(config))
     assert folder.open(resume=False, overwrite=True) is False
+    assert (config.parent / "history.csv").exists(), "nothing is touched before the new run is sure to begin"
+    folder.set_aside()
+    new = first_checkpoint(folder)
     folder.close()
-    assert sorted(path for path in config.parent.rglob("*") if path.is_file()) == sorted(mine)
+    kept = {path for path in config.parent.rglob("*") if path.is_file() and not path.name.endswith(".lock")}
+    assert kept == {*mine, *new}
 
 
 def test_overwriting_knows_the_checkpoints_of_the_run_that_is_there(config: Path) -> None:
     ran(config, finished=True)
     write(config, fit={"callbacks": {"model_checkpoint": {"filepath": "weights-{epoch}.h5"}}})
-    opened(config, overwrite=True).close()
+    folder = opened(config, overwrite=True)
+    assert not list(config.parent.glob("*.keras"))
+    first_checkpoint(folder)
+    folder.close()
     assert not list(config.parent.glob("*.keras"))
 
 
@@ -150,8 +185,132 @@ def test_overwriting_spares_the_weights_that_the_new_run_starts_from(config: Pat
     start = config.parent / "model.01-0.5000.keras"
     (config.parent / "model.02-0.4000.keras").write_text("another")
     write(config, model={"weights": str(start)})
-    opened(config, overwrite=True).close()
+    folder = opened(config, overwrite=True)
     assert [path.name for path in config.parent.glob("*.keras")] == [start.name]
+    first_checkpoint(folder)
+    folder.close()
+    assert [path.name for path in config.parent.glob("*.keras")] == [start.name]
+    assert start.read_text() == start.name
+
+
+def test_a_run_that_ends_before_its_first_checkpoint_leaves_the_earlier_one_whole(
+    config: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ran(config, finished=True)
+    before = content(config.parent)
+    write(config, fit={"callbacks": {"tensor_board": {"log_dir": "events"}}}, model={"weights": None, "classes": 7})
+    folder = opened(config, overwrite=True)
+    folder.describe(HARDWARE, {}, finished=False)
+    (folder.path / "events").mkdir()
+    for name in ("tracking.json", "events/one", "state/state.npz"):
+        (folder.path / name).write_text("new")
+    folder.close()
+    assert content(config.parent) == before | {"config.yml": config.read_text()}
+    assert "ended before its first checkpoint; the run is back as it was" in caplog.text
+
+
+def test_a_config_from_elsewhere_comes_back_with_the_earlier_run(tmp_path: Path) -> None:
+    config = write(tmp_path / "small.yml")
+    ran(config, finished=True)
+    before = content(tmp_path / "small")
+    write(config, seed=2)
+    folder = opened(config, overwrite=True)
+    folder.describe(HARDWARE, {}, finished=False)
+    folder.close()
+    assert content(tmp_path / "small") == before
+
+
+def test_the_earlier_run_is_whole_again_wherever_the_new_one_is_killed(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each move or deletion in turn is the last that a process makes; the next process may be killed as well."""
+    ran(config, finished=True)
+    before, left = content(config.parent), [math.inf]
+
+    def counted(owner: Any, name: str) -> None:  # noqa: ANN401
+        real = getattr(owner, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+            left[0] -= 1
+            if left[0] < 0:
+                raise Killed
+            return real(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, call)
+
+    for owner, name in ((Path, "rename"), (Path, "replace"), (Path, "unlink"), (shutil, "rmtree")):
+        counted(owner, name)
+    for stop in itertools.count():
+        folder = ExperimentFolder(config, read_experiment(config))
+        left[0] = stop
+        try:
+            folder.open(resume=False, overwrite=True)
+            folder.set_aside()
+            folder.describe(HARDWARE, {}, finished=False)
+            folder.state.write_text("new")
+            folder.close()
+            break
+        except Killed:
+            assert folder._lock
+            folder._lock.close()  # as the operating system does
+        for again in (stop // 2, math.inf):
+            left[0] = again
+            try:
+                recover(config.parent)
+            except Killed:
+                continue
+        assert content(config.parent) == before
+    assert stop > 20
+    assert content(config.parent) == before
+
+
+def test_what_a_kill_has_cut_short_is_removed(config: Path) -> None:
+    ran(config, finished=True)
+    half = [config.parent / name for name in (f".{'0a' * 16}.keras", f"state/.{'0a' * 16}.npz")]
+    mine = config.parent / ".mine.keras"
+    for path in (*half, mine):
+        path.write_text("x")
+    opened(config).close()
+    assert [path for path in (*half, mine) if path.exists()] == [mine]
+
+
+def test_while_a_run_is_being_overwritten_it_is_not_evaluated(config: Path) -> None:
+    ran(config, finished=True)
+    folder = opened(config, overwrite=True)
+    with pytest.raises(CheckpointError, match="is being overwritten by a training without a checkpoint so far"):
+        find_checkpoint(config.parent)
+    folder.close()
+    assert find_checkpoint(config.parent).name == "model.01-0.5000.keras"
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"finished": true}', b'{"finished": 1, "settings": {}}'])
+def test_a_damaged_record_is_one_line_and_can_be_overwritten(config: Path, damage: bytes) -> None:
+    ran(config, finished=True)
+    (config.parent / "resolved.json").write_bytes(damage)
+    for resume in (False, True):
+        with pytest.raises(TrainingError) as caught:
+            opened(config, resume=resume)
+        assert str(caught.value).startswith(f"{config.parent / 'resolved.json'}: damaged")
+        assert str(caught.value).endswith("put it back, or start over with --overwrite")
+        assert "\n" not in str(caught.value)
+    folder = opened(config, overwrite=True)
+    first_checkpoint(folder)
+    folder.close()
+    assert not list(config.parent.glob("*.keras"))
+
+
+@pytest.mark.parametrize("name", [".", "..", "", "state", "evaluations", "plots", "best.json"])
+def test_a_log_folder_that_overwriting_would_delete_with_more_than_logs_is_refused(config: Path, name: str) -> None:
+    write(config, fit={"callbacks": {"tensor_board": {"log_dir": name}}})
+    with pytest.raises(ConfigError, match=r"tensor_board\.log_dir: '.*' is taken; give another name"):
+        opened(config)
+
+
+def test_a_folder_stands_for_the_config_in_it(config: Path, tmp_path: Path) -> None:
+    assert config_in(config.parent) == config_in(config) == config
+    assert config_in(write(tmp_path / "exp_2" / "config.yaml").parent) == tmp_path / "exp_2" / "config.yaml"
+    with pytest.raises(ConfigError, match=r"holds no config\.yml; name an experiment's folder or a YAML file"):
+        config_in(tmp_path)
 
 
 def test_a_checkpoint_or_log_path_in_another_folder_is_refused(tmp_path: Path, config: Path) -> None:

@@ -23,7 +23,7 @@ from whichcar.evaluation.part import is_trained_tree, tree_of
 from whichcar.progress import track
 from whichcar.records import Finding, Label, Sample, Skipped
 from whichcar.text import nfc
-from whichcar.training.experiment import RESOLVED
+from whichcar.training.overwriting import RESOLVED
 from whichcar.training.train import train
 
 log = logging.getLogger(__name__)

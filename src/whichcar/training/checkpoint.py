@@ -18,13 +18,13 @@ from whichcar.errors import CheckpointError, DataError
 from whichcar.files import checksum, read_json, replaced
 from whichcar.text import one_line, plural, shell_command
 from whichcar.training.hardware import fused_batch_norm_is_faster, prepare
+from whichcar.training.overwriting import BEST, recover
 from whichcar.training.resnet50 import computing_form, load_saved_model
 
 if TYPE_CHECKING:
     import keras
 
 NAME = "whichcar"
-BEST = "best.json"
 SUFFIXES = (".keras", ".h5")
 
 
@@ -119,6 +119,7 @@ def find_checkpoint(path: str | Path) -> Path:
         return path
     if not path.is_dir():
         raise CheckpointError(f"{path}: no such experiment or checkpoint")
+    recover(path)
     best = read_best(path)
     if best is None:
         return _lone_checkpoint(path)

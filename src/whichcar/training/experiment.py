@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
-import glob
+import json
 import math
 import os
 import platform
-import re
 import shutil
 import sys
 import time
@@ -20,19 +18,26 @@ from whichcar.config import Experiment
 from whichcar.errors import ConfigError, DataError, TrainingError
 from whichcar.files import read_json, write_json
 from whichcar.text import shell_command
-from whichcar.training.checkpoint import BEST
 from whichcar.training.hardware import Hardware
+from whichcar.training.overwriting import (
+    BEST,
+    LEFT,
+    RESOLVED,
+    files_of_run,
+    is_set_aside,
+    put_back,
+    remove_half_written,
+    remove_previous,
+    set_aside,
+)
 from whichcar.training.state import NAME as STATE
 from whichcar.training.uses import keep_uses
 from whichcar.version import VERSION
 
-RESOLVED = "resolved.json"
-SPARED = "best-"  # before the name of a best checkpoint whose own name another epoch took
-TRACKING = "tracking.json"
 Ending = Literal["finished", "stopped", "failed"]
-# What a run and its evaluation leave besides checkpoints, and `--overwrite` takes away.
-LEFT = ("history.csv", "curves.png", "environment.json", TRACKING, "result.json", "predictions.csv", "report.html")
 PACKAGES = ("keras", "tensorflow-cpu", "tensorflow", "jax", "numpy", "onnxruntime", "pillow")
+# What says how long a run lasts and no more: it may change when a run is resumed.
+LENGTH = (("fit", "epochs"), ("fit", "callbacks", "early_stopping"), ("recipe", "stages"))
 
 
 class ExperimentFolder:
@@ -48,33 +53,63 @@ class ExperimentFolder:
         self._settings = experiment.model_dump(mode="json", exclude={"hardware"})
         self._weights = Path(experiment.model.weights or "").expanduser().resolve()
         self._lock: IO[str] | None = None
+        self.finished = False  # after `open`: trained to its end, with nothing to add
+        self.changed = False  # after `open`: resumed with another length
 
     def open(self, resume: bool, overwrite: bool) -> bool:
         """Take the folder for this run; True if there is something to go on from.
+
+        Nothing of an earlier run is touched: `set_aside` does that once the new one is sure to begin.
 
         Raises:
             TrainingError: another process trains here, or the folder holds another or an unfinished run.
         """
         self._take()
-        record = self.path / RESOLVED
+        put_back(self.path)
+        remove_previous(self.path)
+        remove_half_written(self.path)
         if overwrite:
-            self._clear()
-        elif record.exists():
-            known = self._resolved()
-            if known["settings"] != self._settings:
-                difference = first_difference(known["settings"], self._settings)
-                raise TrainingError(
-                    f"{self.path}: holds a run with other settings ({difference}); use a folder of its own "
-                    "for each experiment, or --overwrite to start anew"
-                )
-            if not resume and not known["finished"]:
-                raise TrainingError(f"{self.path}: holds an unfinished run; go on with --resume, or --overwrite it")
+            return False
+        record = self._record()
+        if record is not None:
+            self._compare(record["settings"], record["finished"], resume)
         return self.state.exists()
 
+    def _compare(self, known: dict[str, Any], finished: bool, resume: bool) -> None:
+        """Hold the settings of the run that is here against those of this one."""
+        self.changed = known != self._settings
+        same_but_length = _without_length(known) == _without_length(self._settings)
+        if self.changed and not (resume and same_but_length):
+            raise TrainingError(
+                f"{self.path}: holds a run with other settings ({first_difference(known, self._settings)}); "
+                f"{'train on with --resume, ' if same_but_length else ''}use a folder of its own for each experiment, "
+                "or --overwrite to start over"
+            )
+        self.finished = finished and not self.changed
+        if not resume and not self.finished:
+            raise TrainingError(f"{self.path}: holds an unfinished run; go on with --resume, or --overwrite it")
+        if finished and self.changed and not self.state.exists():
+            raise TrainingError(
+                f"{self.path}: cannot be trained on, since {self.state} is gone; start over with --overwrite, or give "
+                "its checkpoint to a new experiment as model.weights"
+            )
+
+    def set_aside(self) -> None:
+        """Hide the earlier run until `write_best` is called; without that, `close` puts it back.
+
+        The count of evaluations on the test set stays: it belongs to the images, not to the run.
+        """
+        keep_uses(self.path)
+        files = list(files_of_run(self.path, self.pattern, self.logs.name))
+        kept = self.path / "config.yml"
+        if kept.exists() and kept.resolve() != self.config_path.resolve():
+            files.append(kept)
+        set_aside(self.path, files, self._weights)
+
     @property
-    def finished(self) -> bool:
-        """True when this experiment was trained to its end."""
-        return (self.path / RESOLVED).exists() and bool(self._resolved()["finished"])
+    def is_replacing(self) -> bool:
+        """True while an earlier run waits to be removed or put back."""
+        return self._lock is not None and is_set_aside(self.path)
 
     def describe(self, hardware: Hardware, about: dict[str, Any], finished: bool) -> None:
         """Write resolved.json, environment.json and, where the config came from elsewhere, config.yml."""
@@ -85,22 +120,16 @@ class ExperimentFolder:
         if not finished:
             write_json(self.path / "environment.json", environment(hardware))
 
-    def _resolved(self) -> dict[str, Any]:
-        filepath = "settings.fit.callbacks.model_checkpoint.filepath"
-        return read_json(self.path / RESOLVED, {"finished": bool, filepath: str}, "start over with --overwrite")
-
     def write_best(self, record: dict[str, Any]) -> None:
-        """Name the checkpoint that evaluation uses."""
+        """Name the checkpoint that evaluation uses; an earlier run that waits is removed."""
         unknown = [key for key, value in record.items() if isinstance(value, float) and math.isnan(value)]
         write_json(self.path / BEST, record | dict.fromkeys(unknown))
-
-    def read_best(self) -> dict[str, Any]:
-        """Return what best.json holds."""
-        return read_json(self.path / BEST, {"checkpoint": str}, "start over with --overwrite")
+        remove_previous(self.path)
 
     def close(self) -> None:
-        """Give the folder back."""
+        """Give the folder back, with the earlier run in it if this one has written no checkpoint."""
         if self._lock is not None:
+            put_back(self.path)
             self._lock.close()
             self._lock = None
 
@@ -108,38 +137,24 @@ class ExperimentFolder:
         lock = self.path / "state" / "lock"
         try:
             lock.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = lock.open("w")
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            file = lock.open("w")
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock = file
         except BlockingIOError:
-            self.close()
+            file.close()
             raise TrainingError(f"{self.path}: another process trains here; wait for it or stop it") from None
         except OSError as error:
             raise TrainingError(f"{self.path}: cannot be written ({error.strerror})") from error
 
-    def _clear(self) -> None:
-        """Delete the run that is here, but neither the weights that the new one starts from nor what is not ours.
-
-        The count of evaluations on the test set stays: it belongs to the images, not to the run.
-        """
-        keep_uses(self.path)
-        for checkpoint in self._checkpoints():
-            if checkpoint.resolve() != self._weights:
-                checkpoint.unlink()
-        for name in (RESOLVED, BEST, *LEFT):
-            (self.path / name).unlink(missing_ok=True)
-        self.state.unlink(missing_ok=True)
-        for folder in (self.logs, self.path / "plots"):
-            shutil.rmtree(folder, ignore_errors=True)
-
-    def _checkpoints(self) -> list[Path]:
-        """The checkpoints of the run that is here, by the pattern it was given."""
-        record = self.path / RESOLVED
-        pattern = self.pattern
-        if record.exists():
-            with contextlib.suppress(DataError):  # damaged: most runs have the same pattern
-                settings = self._resolved()["settings"]
-                pattern = Path(settings["fit"]["callbacks"]["model_checkpoint"]["filepath"]).name
-        return list(self.path.glob("*".join(map(glob.escape, re.split(r"{.*?}", pattern)))))
+    def _record(self) -> dict[str, Any] | None:
+        """Return what resolved.json says of the run that is here; None where there is none."""
+        path = self.path / RESOLVED
+        if not path.exists():
+            return None
+        try:
+            return read_json(path, {"finished": bool, "settings": dict}, "put it back, or start over with --overwrite")
+        except DataError as error:
+            raise TrainingError(str(error)) from error
 
     def _own(self, name: str, key: str) -> str:
         given = Path(name).expanduser()
@@ -148,7 +163,19 @@ class ExperimentFolder:
                 f"{self.config_path}: fit.callbacks.{key}: lies in {given.parent}, not in this experiment's folder "
                 f"{self.path}; give only the name: {given.name}"
             )
+        if given.name in ("", "..", "state", "label_folds", *LEFT):
+            raise ConfigError(f"{self.config_path}: fit.callbacks.{key}: {name!r} is taken; give another name")
         return given.name
+
+
+def config_in(path: Path) -> Path:
+    """Return the config of an experiment's folder; another path is returned as it is."""
+    if not path.is_dir():
+        return path
+    found = [path / name for name in ("config.yml", "config.yaml") if (path / name).is_file()]
+    if not found:
+        raise ConfigError(f"{path}: holds no config.yml; name an experiment's folder or a YAML file")
+    return found[0]
 
 
 def folder_of(config_path: Path) -> Path:
@@ -188,6 +215,17 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def _without_length(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return a copy of nested settings without those in `LENGTH`."""
+    copied: dict[str, Any] = json.loads(json.dumps(settings))
+    for *sections, key in LENGTH:
+        inner: Any = copied
+        for section in sections:
+            inner = inner.get(section, {})
+        inner.pop(key, None)
+    return copied
 
 
 def first_difference(known: Any, now: Any, path: str = "") -> str:  # noqa: ANN401

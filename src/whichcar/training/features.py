@@ -24,8 +24,9 @@ from whichcar.files import checksum
 from whichcar.progress import Bar
 from whichcar.training.batches import Rows, plain_batches
 from whichcar.training.hardware import Hardware
-from whichcar.training.preparation import Network, Pictures, make_trainable, network_from, plain_model
+from whichcar.training.preparation import Network, Pictures, make_trainable, network_from
 from whichcar.training.resnet50 import HEAD, computing_form
+from whichcar.training.weights import plain_model
 
 if TYPE_CHECKING:
     import keras
@@ -53,7 +54,7 @@ def on_features(experiment: Experiment, hardware: Hardware, pictures: Pictures) 
 
     The head is that of `build_network`: the same start, the same draws, the same place in what is saved.
     """
-    saved = plain_model(experiment, len(pictures.tree.class_folders))
+    saved = plain_model(experiment, pictures.tree.class_names)
     path = _path(experiment, hardware, pictures)
     if not path.exists():
         _compute(network_from(saved, experiment, hardware).computing, hardware, pictures.images, path)

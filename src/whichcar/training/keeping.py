@@ -17,8 +17,9 @@ from typing import Any
 from whichcar.config import ModelCheckpoint
 from whichcar.files import checksum, link_or_copy
 from whichcar.training.checkpoint import Metadata, read_best, save_checkpoint
-from whichcar.training.experiment import SPARED, ExperimentFolder
+from whichcar.training.experiment import ExperimentFolder
 from whichcar.training.logs import Epoch
+from whichcar.training.overwriting import SPARED
 from whichcar.training.preparation import Network, Size
 from whichcar.training.resnet50 import load_saved_model
 from whichcar.training.validation import Score

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import io
 import math
 from collections.abc import Callable, Sequence
@@ -11,9 +12,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from whichcar.errors import MissingExtraError
+from whichcar.errors import DataError, MissingExtraError
 from whichcar.figures import lettering, new_figure, save_figure
 from whichcar.files import write_text
+from whichcar.progress import clock
+from whichcar.text import one_line
 
 if TYPE_CHECKING:
     import keras
@@ -52,10 +55,52 @@ def write_history(path: Path, history: Sequence[Epoch]) -> None:
 
 
 def read_history(path: Path) -> tuple[Epoch, ...]:
-    """Read the epochs of a CSV that `write_history` wrote."""
+    """Read the epochs of a CSV that `write_history` wrote.
+
+    Raises:
+        DataError: it is missing or damaged.
+    """
     kinds = {field.name: _KINDS[str(field.type)] for field in fields(Epoch)}
-    with path.open(encoding="utf-8", newline="") as file:
-        return tuple(Epoch(**{key: kinds[key](value) for key, value in row.items()}) for row in csv.DictReader(file))
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = csv.DictReader(file, strict=True)
+            history = tuple(Epoch(**{key: kinds[key](value) for key, value in row.items()}) for row in rows)
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise DataError(f"{path}: damaged ({one_line(error)}); put it back, or train again with --overwrite") from error
+    if [epoch.epoch for epoch in history] != list(range(1, len(history) + 1)) or not history:
+        raise DataError(f"{path}: damaged (epochs are missing); put it back, or train again with --overwrite")
+    return history
+
+
+def epoch_line(history: Sequence[Epoch], sizes: Sequence[tuple[int, int]]) -> str:
+    """Tell how the last epoch went, how long it took, and how long the others will take.
+
+    Args:
+        history: the epochs done.
+        sizes: of all epochs, (height, width); an epoch takes as long as its images are large.
+    """
+    last, done = history[-1], len(history)
+    before = history[-2].seconds if done > 1 else 0.0
+    own, area = last.seconds - before, math.prod(sizes[done - 1])
+    left = own * sum(math.prod(size) for size in sizes[done:]) / area
+    parts = [
+        f"epoch {last.epoch}/{len(sizes)} at {last.image_size}: loss {last.loss:.4f}, accuracy {last.accuracy:.4f}",
+        f"validation loss {last.val_loss:.4f}, accuracy {last.val_accuracy:.4f}",
+        *([f"{last.images_per_second:.1f} images/s"] if math.isfinite(last.images_per_second) else []),
+        f"{clock(own)} (elapsed {clock(last.seconds)}{f', remaining {clock(left)}' if left else ''})",
+    ]
+    return "; ".join(parts)
+
+
+def check_packages() -> None:
+    """Raise where a package is missing that is needed for what a run leaves, before it has cost anything.
+
+    Raises:
+        MissingExtraError: which, and how to install it.
+    """
+    for name in ("matplotlib", "tensorboardX"):
+        if importlib.util.find_spec(name) is None:
+            raise MissingExtraError(name, "cpu")
 
 
 def draw_curves(path: Path, history: Sequence[Epoch], title: str) -> None:

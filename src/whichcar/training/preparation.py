@@ -13,12 +13,13 @@ import numpy as np
 from whichcar.config import Experiment
 from whichcar.data.packed import pack
 from whichcar.data.tree import Tree, read_tree
-from whichcar.errors import CheckpointError, ConfigError, DataError
+from whichcar.errors import ConfigError, DataError
 from whichcar.training.batches import Rows, TrainingBatches
 from whichcar.training.hardware import Hardware, fused_batch_norm_is_faster
 from whichcar.training.optimizer import create_optimizer
-from whichcar.training.resnet50 import HEAD, PREPROCESSING, computing_form, create_model, freeze, is_whole_model
+from whichcar.training.resnet50 import computing_form, freeze
 from whichcar.training.usable import check_usable
+from whichcar.training.weights import plain_model
 
 if TYPE_CHECKING:
     import keras
@@ -160,14 +161,14 @@ def _validation_at(size: Size, paths: Sequence[Path]) -> tuple[Rows, np.ndarray]
     return images, np.arange(len(paths))
 
 
-def build_network(experiment: Experiment, hardware: Hardware, class_count: int) -> Network:
+def build_network(experiment: Experiment, hardware: Hardware, class_names: Sequence[str]) -> Network:
     """Build the ResNet-50 of these settings, ready to train.
 
     Raises:
         CheckpointError: `model.weights` is a trained model of another network.
         ConfigError: no weights could be had.
     """
-    return network_from(plain_model(experiment, class_count), experiment, hardware)
+    return network_from(plain_model(experiment, class_names), experiment, hardware)
 
 
 def network_from(saved: keras.Model, experiment: Experiment, hardware: Hardware) -> Network:
@@ -216,34 +217,3 @@ def make_batches(experiment: Experiment, pictures: Pictures) -> TrainingBatches:
         experiment.recipe,
         data.balanced,
     )
-
-
-def plain_model(experiment: Experiment, class_count: int) -> keras.Model:
-    """Build the ResNet-50 of these settings in the form that is saved."""
-    section = experiment.model.model_dump()
-    weights = section.pop("weights")
-    section |= {"classes": class_count, "data_aug_layer": None, "input_shape": (None, None, 3)}
-    section["image_size"] = experiment.data.image_size
-    model = create_model(weights, **section)
-    if weights in (None, "imagenet") or not is_whole_model(Path(weights).expanduser()):
-        return model
-    # A trained model was loaded: take its weights, and its head where the classes are as many.
-    if not any(layer.name == PREPROCESSING for layer in model.layers):
-        raise CheckpointError(
-            f"{weights}: is not a ResNet-50 as whichcar builds it; give one that `whichcar train` wrote"
-        )
-    fresh = create_model(None, **section)
-    for layer in fresh.layers:
-        if not layer.weights or (layer.name == HEAD and model.output_shape[-1] != class_count):
-            continue
-        try:
-            layer.set_weights(model.get_layer(layer.name).get_weights())
-        except ValueError as error:
-            raise CheckpointError(
-                f"{weights}: is not a ResNet-50 as whichcar builds it; layer {layer.name} differs"
-            ) from error
-    if model.output_shape[-1] != class_count:
-        log.warning(
-            "%s has %d classes, the data %d: its head is not used", weights, model.output_shape[-1], class_count
-        )
-    return fresh

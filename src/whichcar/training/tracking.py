@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from whichcar.errors import ConfigError, Interrupted, TrackingError
+from whichcar.errors import ConfigError, Interrupted, TrackingError, WhichcarError
 from whichcar.text import without_password
-from whichcar.training.experiment import RESOLVED, Ending
+from whichcar.training.experiment import Ending
 from whichcar.training.logs import HISTORY, Epoch, read_history
+from whichcar.training.overwriting import RESOLVED
 from whichcar.training.tracking_mlflow import Mlflow
 
 log = logging.getLogger(__name__)
@@ -27,8 +28,8 @@ PAUSE_SECONDS, SHARE = 60.0, 20
 class Service(Protocol):
     """One experiment's run in a tracking service. Every method may raise whatever the service's package does."""
 
-    def check(self) -> None:
-        """Reach the service, and find the run if there is one."""
+    def check(self, new_run: bool) -> None:
+        """Reach the service, and find the run if there is one and it is not to be a new one."""
 
     def is_down(self, error: Exception) -> bool:
         """True when `error` says that the service cannot be reached now, not that something is set wrongly."""
@@ -119,16 +120,18 @@ class Tracking:
         self._not_before = time.monotonic() + max(PAUSE_SECONDS, SHARE * seconds)
 
 
-def tracking_of(name: str | None, folder: Path) -> Tracking:
+def tracking_of(name: str | None, folder: Path, new_run: bool = False) -> Tracking:
     """Return the tracking of an experiment's folder by a service, which is reached first.
 
     Args:
         name: a key of `SERVICES`, or None for none.
         folder: the experiment's; the service's own name of the run is kept there.
+        new_run: the run that is known there is about to be overwritten.
 
     Raises:
         ConfigError: there is no such service.
         MissingExtraError: its package is not installed.
+        DataError: the file that names the run is damaged.
         TrackingError: it refuses, or does not know the run. One that is down is waited for instead.
     """
     if name is None:
@@ -139,8 +142,8 @@ def tracking_of(name: str | None, folder: Path) -> Tracking:
     tracking = Tracking(service)
     began = time.monotonic()
     try:
-        service.check()
-    except TrackingError:
+        service.check(new_run)
+    except WhichcarError:
         raise
     except Exception as error:
         if not service.is_down(error):

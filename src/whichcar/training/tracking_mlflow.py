@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from whichcar.config_file import as_texts
 from whichcar.errors import MissingExtraError, TrackingError
 from whichcar.files import read_json, write_json
-from whichcar.training.experiment import RESOLVED, TRACKING, Ending
+from whichcar.training.experiment import Ending
 from whichcar.training.logs import HISTORY, Epoch, read_history
+from whichcar.training.overwriting import RESOLVED, TRACKING
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -50,8 +51,8 @@ class Mlflow:
         self._open = False  # whether this process has begun or taken up the run
         self._steps: set[int] = set()
 
-    def check(self) -> None:
-        """Reach the server or store, and find the run that this experiment has there.
+    def check(self, new_run: bool) -> None:
+        """Reach the server or store, and find the run that this experiment has there, unless it is to have a new one.
 
         Raises:
             TrackingError: it has none of that number.
@@ -59,7 +60,7 @@ class Mlflow:
         """
         from mlflow.exceptions import MlflowException
 
-        number = self._number()
+        number = None if new_run else self._number()
         if number is None:
             self._client.get_experiment_by_name(self._name())
             return

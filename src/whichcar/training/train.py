@@ -19,14 +19,25 @@ from whichcar.detection.crop import read_record
 from whichcar.errors import Interrupted, TrainingError, WhichcarError
 from whichcar.files import is_disk_full
 from whichcar.progress import Bar
-from whichcar.training.checkpoint import Metadata
-from whichcar.training.experiment import ExperimentFolder, versions
+from whichcar.text import plural, shell_command
+from whichcar.training.checkpoint import Metadata, read_best
+from whichcar.training.experiment import ExperimentFolder, config_in, versions
 from whichcar.training.features import on_features
 from whichcar.training.hardware import Hardware, is_out_of_memory, make_deterministic, prepare
 from whichcar.training.keeping import Keeper
-from whichcar.training.logs import HISTORY, Epoch, EventLog, draw_curves, read_history, write_history
+from whichcar.training.logs import (
+    HISTORY,
+    Epoch,
+    EventLog,
+    check_packages,
+    draw_curves,
+    epoch_line,
+    read_history,
+    write_history,
+)
 from whichcar.training.memory import out_of_memory
 from whichcar.training.optimizer import averaged_weights, rate_share
+from whichcar.training.overwriting import BEST
 from whichcar.training.preparation import (
     Network,
     Pictures,
@@ -84,10 +95,11 @@ def train(
     """Train as a config says, into its experiment's folder; a finished run is left as it is.
 
     Args:
-        config_path: the experiment's `config.yml`.
+        config_path: the experiment's `config.yml`, or its folder.
         overrides: one-off settings such as `fit.epochs=3`.
-        resume: go on from the last saved state, if there is one.
-        overwrite: start anew in a folder that holds a run.
+        resume: go on from the last saved state, if there is one; with another `fit.epochs` (or stages, or early
+            stopping) a run, also a finished one, is trained for that long.
+        overwrite: start over in a folder that holds a run, which is deleted once the new one has a checkpoint.
         track: the tracking service that the run is logged to as well, such as `mlflow`.
 
     Raises:
@@ -96,26 +108,40 @@ def train(
         TrainingError: the folder is another run's, the loss is not a number, memory or disk is used up.
         Interrupted: Ctrl-C or SIGTERM; the state is saved.
     """
+    config_path = config_in(Path(config_path))
     experiment = read_experiment(config_path, overrides)
-    folder = ExperimentFolder(Path(config_path), experiment)
+    folder = ExperimentFolder(config_path, experiment)
     try:
         going_on = folder.open(resume, overwrite)
-        tracking = tracking_of(track, folder.path)
+        tracking = tracking_of(track, folder.path, new_run=overwrite)
+        if folder.finished:
+            with tracking.training(folder.path):
+                return _trained_before(folder, overrides)
+        run = _prepare(experiment, folder, going_on, tracking)
+        if overwrite:
+            folder.set_aside()
         with tracking.training(folder.path):
-            return _trained(folder) if folder.finished else _train(experiment, folder, going_on, tracking)
+            return run.train()
+    except (Interrupted, KeyboardInterrupt) as error:
+        if folder.is_replacing:
+            raise Interrupted(f"{folder.path}: stopped before the first checkpoint", saved=False) from error
+        raise
     except Exception as error:
         if not isinstance(error, WhichcarError) and is_out_of_memory(error):
-            raise out_of_memory(Path(config_path), experiment, overrides, track) from error
+            raise out_of_memory(config_path, experiment, overrides, track) from error
         if isinstance(error, OSError) and is_disk_full(error):
+            again = "start it again" if folder.is_replacing else "go on with --resume"
             raise TrainingError(
-                f"{folder.path}: the disk is full; what was saved is untouched: make room and go on with --resume"
+                f"{folder.path}: the disk is full; what was saved is untouched: make room and {again}"
             ) from error
         raise
     finally:
         folder.close()
 
 
-def _train(experiment: Experiment, folder: ExperimentFolder, going_on: bool, tracking: Tracking) -> Trained:
+def _prepare(experiment: Experiment, folder: ExperimentFolder, going_on: bool, tracking: Tracking) -> Run:
+    """Do all that may fail before the first step, and leave the folder as it is."""
+    check_packages()
     hardware = prepare(experiment.hardware.precision)
     import keras
 
@@ -126,11 +152,11 @@ def _train(experiment: Experiment, folder: ExperimentFolder, going_on: bool, tra
     if experiment.recipe.cached_features:
         pictures, network = on_features(experiment, hardware, pictures)
     else:
-        network = build_network(experiment, hardware, len(pictures.tree.class_folders))
+        network = build_network(experiment, hardware, pictures.tree.class_names)
     run = Run(experiment, folder, hardware, pictures, network, tracking)
     if going_on:
         run.restore()
-    return run.train()
+    return run
 
 
 class Run:
@@ -153,6 +179,7 @@ class Run:
         self.history: list[Epoch] = []
         self._saved = time.monotonic()
         self._drawn = -math.inf
+        self._compiled_for: Size | None = None  # the size of the last step, if this process has taken one
         callbacks = experiment.fit.callbacks
         self.keeper = Keeper(folder, callbacks.model_checkpoint, network, self._about())
         stopping, plateau = callbacks.early_stopping, callbacks.reduce_on_plateau
@@ -172,11 +199,12 @@ class Run:
             with stop_asked() as stop:
                 while self.progress.epoch < len(self.sizes) and not self._stopped_early():
                     self._one_epoch(stop, events)
+                # What the last epoch left is what an extended run goes on from; the best weights are loaded next.
+                self.save()
                 self._settle_size()
         finally:
             events.close()
             self.keeper.write()
-        self.save()
         self._draw()
         self._describe(finished=True)
         return _trained(self.folder)
@@ -189,7 +217,6 @@ class Run:
             "progress": asdict(self.progress),
             "history": [asdict(epoch) for epoch in self.history],
             "keeper": self.keeper.state(),
-            "stopping": self.stopping.state() if self.stopping else None,
             "plateau": self.plateau.state() if self.plateau else None,
         }
         save_state(self.folder.state, self.network.state_variables(), record)
@@ -206,14 +233,48 @@ class Run:
         if record["pictures"] != self.pictures.images.key:
             raise TrainingError(
                 f"{self.folder.path}: the pictures of {self.experiment.data.directory} changed since this run was "
-                "stopped; put them back, or start anew with --overwrite"
+                "stopped; put them back, or start over with --overwrite"
             )
         self.progress = Progress(**record["progress"])
         self.history = [Epoch(**row) for row in record["history"]]
         self.keeper.restore(record["keeper"])
-        for watch, saved in ((self.stopping, record["stopping"]), (self.plateau, record["plateau"])):
-            if watch and saved:
-                watch.restore(saved)
+        if self.plateau:
+            self.plateau.restore(record["plateau"])
+        if self.stopping:
+            for epoch in self.history:  # early stopping may be another one than before
+                self.stopping.improved(asdict(epoch))
+        if self.folder.changed:
+            self._check_length()
+
+    def _check_length(self) -> None:
+        """Raise where a run cannot take up another length; tell what changes with it.
+
+        Raises:
+            TrainingError: it has trained for longer, was trained at other sizes, or would stop early at once.
+        """
+        done, epochs, path, recipe = self.progress.epoch, len(self.sizes), self.folder.path, self.experiment.recipe
+        if done > epochs:
+            raise TrainingError(f"{path}: has trained for {plural(done, 'epoch')} already; set fit.epochs to more")
+        for epoch, (height, width) in zip(self.history, self.sizes, strict=False):
+            if epoch.image_size != f"{height}x{width}":
+                raise TrainingError(
+                    f"{path}: epoch {epoch.epoch} was trained at {epoch.image_size}, and would be at {height}x{width} "
+                    "now; set recipe.stages so that the epochs done stay as they were, or start over with --overwrite"
+                )
+        if self._stopped_early():
+            raise TrainingError(
+                f"{path}: early stopping has ended this run after {plural(done, 'epoch')}; to train on, change that "
+                "too, for example with --set fit.callbacks.early_stopping=null"
+            )
+        log.info("%s: trained for %s so far, going on to %d", path, plural(done, "epoch"), epochs)
+        if recipe.schedule != "constant" and self.history:
+            log.warning(
+                "the %s schedule is computed for %s now: the learning rate goes on from its value there, not from "
+                "%.3g, where it was",
+                *(recipe.schedule, plural(epochs, "epoch"), self.history[-1].learning_rate),
+            )
+        if recipe.plain_epochs:
+            log.warning("recipe.plain_epochs: the last %s of the new length", plural(recipe.plain_epochs, "epoch"))
 
     def _one_epoch(self, stop: threading.Event, events: EventLog) -> None:
         progress, batch_size = self.progress, min(self.experiment.data.batch_size, len(self.pictures.train_rows))
@@ -223,7 +284,7 @@ class Run:
         plain = progress.epoch >= len(self.sizes) - self.experiment.recipe.plain_epochs
         began = time.monotonic() - progress.seconds
         label = f"epoch {progress.epoch + 1}/{len(self.sizes)} at {train_size[0]}x{train_size[1]}"
-        with Bar(label, len(self.batches) * batch_size) as bar:
+        with Bar(label, len(self.batches) * batch_size, "images", stays=False) as bar:
             bar.update(progress.step * batch_size)
             for images, labels in self.batches.epoch(progress.epoch, progress.step, plain):
                 self._step(images, labels)
@@ -250,9 +311,10 @@ class Run:
                 f"{self.folder.path}: the loss became {loss} in epoch {progress.epoch + 1}, batch {progress.step + 1}; "
                 f"lower the learning rate ({self.rate:g}) or warm up for longer, and start anew with --overwrite"
             )
-        if progress.seen:  # the first step may compile
+        if self._compiled_for == self.sizes[progress.epoch]:
             progress.timed += len(images)
             progress.timed_seconds += time.monotonic() - start
+        self._compiled_for = self.sizes[progress.epoch]
         progress.loss_sum += loss * len(images)
         progress.correct += accuracy * len(images)
         progress.seen += len(images)
@@ -290,11 +352,7 @@ class Run:
         )
         epoch = self.keeper.keep(epoch, size)
         self.history.append(epoch)
-        log.info(
-            "epoch %d: loss %.4f, accuracy %.4f, validation loss %.4f, accuracy %.4f, %.1f pictures/s, %.0f s",
-            *(epoch.epoch, epoch.loss, epoch.accuracy, epoch.val_loss, epoch.val_accuracy),
-            *(epoch.images_per_second, epoch.seconds),
-        )
+        log.info("%s", epoch_line(self.history, self.sizes))
         self._look(epoch)
         self.progress = Progress(epoch.epoch, seconds=progress.seconds, rate_factor=progress.rate_factor)
         self._save_after(min(EPOCH_SECONDS, 60 * self.experiment.hardware.save_minutes))
@@ -360,6 +418,22 @@ class Run:
         self.folder.describe(self.hardware, about, finished)
 
 
+def _trained_before(folder: ExperimentFolder, overrides: Sequence[str]) -> Trained:
+    """Return what a finished run has left, and tell that there is nothing to do and what else could be done."""
+    trained = _trained(folder)
+    done = len(trained.history)
+    others = [text for text in overrides if not text.replace(" ", "").startswith("fit.epochs=")]
+    words = [word for text in (*others, f"fit.epochs={2 * done}") for word in ("--set", text)]
+    longer = shell_command(["whichcar", "train", folder.config_path, "--resume", *words])
+    log.info(
+        "%s: already trained for %s: nothing to do; %sstart over with --overwrite",
+        *(folder.path, plural(done, "epoch"), f"train on with: {longer}, or " if folder.state.exists() else ""),
+    )
+    return trained
+
+
 def _trained(folder: ExperimentFolder) -> Trained:
-    best = folder.read_best()
+    best = read_best(folder.path)
+    if best is None:
+        raise TrainingError(f"{folder.path / BEST}: is missing; put it back, or start over with --overwrite")
     return Trained(folder.path, folder.path / best["checkpoint"], best, read_history(folder.path / HISTORY))

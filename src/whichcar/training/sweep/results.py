@@ -15,7 +15,8 @@ from whichcar.config_space import Plan
 from whichcar.config_sweep import Parameter
 from whichcar.files import write_json, write_text
 from whichcar.text import shell_command
-from whichcar.training.experiment import RESOLVED, versions, words_called
+from whichcar.training.experiment import versions, words_called
+from whichcar.training.overwriting import RESOLVED
 from whichcar.training.sweep.page import PAGE, write_page
 from whichcar.training.sweep.running import EPOCHS, KILLS, REASON, SECONDS, trial_folder
 from whichcar.training.sweep.study import SURPLUS, running

@@ -1,0 +1,78 @@
+"""The network that a training starts from: random, ImageNet's or a trained model's weights, and whose head is used."""
+
+from __future__ import annotations
+
+import logging
+import unicodedata
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from whichcar.config import Experiment
+from whichcar.data.labels import folder_name
+from whichcar.errors import CheckpointError
+from whichcar.training.checkpoint import read_metadata
+from whichcar.training.resnet50 import HEAD, PREPROCESSING, create_model, is_whole_model
+
+if TYPE_CHECKING:
+    import keras
+
+log = logging.getLogger(__name__)
+
+
+def plain_model(experiment: Experiment, class_names: Sequence[str]) -> keras.Model:
+    """Build the ResNet-50 of these settings in the form that is saved.
+
+    Where `model.weights` is a trained model its head is used too if it was trained on the same classes, by name.
+    """
+    section = experiment.model.model_dump()
+    weights = section.pop("weights")
+    section |= {"classes": len(class_names), "data_aug_layer": None, "input_shape": (None, None, 3)}
+    section["image_size"] = experiment.data.image_size
+    model = create_model(weights, **section)
+    if weights in (None, "imagenet") or not is_whole_model(Path(weights).expanduser()):
+        return model
+    # A trained model was loaded: take its weights.
+    if not any(layer.name == PREPROCESSING for layer in model.layers):
+        raise CheckpointError(
+            f"{weights}: is not a ResNet-50 as whichcar builds it; give one that `whichcar train` wrote"
+        )
+    order = head_order(Path(weights).expanduser(), class_names)
+    fresh = create_model(None, **section)
+    for layer in fresh.layers:
+        if not layer.weights or (layer.name == HEAD and order is None):
+            continue
+        values = model.get_layer(layer.name).get_weights()
+        try:
+            layer.set_weights([value[..., order] for value in values] if layer.name == HEAD else values)
+        except (ValueError, IndexError) as error:
+            raise CheckpointError(
+                f"{weights}: is not a ResNet-50 as whichcar builds it; layer {layer.name} differs"
+            ) from error
+    return fresh
+
+
+def head_order(checkpoint: Path, class_names: Sequence[str]) -> list[int] | None:
+    """Return the place of each class among those of a checkpoint, None where they are not the same; tell which.
+
+    Names are compared in Unicode's form NFC, and as folders are named, so that a tree without its label file compares
+    too.
+    """
+    try:
+        theirs = read_metadata(checkpoint).class_names
+    except CheckpointError:
+        log.warning("model.weights: %s names no classes: its backbone is used, its head is not", checkpoint)
+        return None
+    for form in (partial(unicodedata.normalize, "NFC"), folder_name):
+        known, wanted = list(map(form, theirs)), list(map(form, class_names))
+        if sorted(known) == sorted(wanted) and len(set(known)) == len(known):
+            moved = "" if known == wanted else ", in the order of this data"
+            log.info("model.weights: backbone and head of %s are used: the same classes%s", checkpoint, moved)
+            return [known.index(name) for name in wanted]
+    other = sorted({unicodedata.normalize("NFC", name) for name in theirs}.symmetric_difference(class_names))
+    log.warning(
+        "model.weights: the backbone of %s is used, its head is not: it was trained on other classes (%s)",
+        *(checkpoint, ", ".join(other[:3]) + (", …" if len(other) > 3 else "")),
+    )
+    return None
