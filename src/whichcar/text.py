@@ -30,7 +30,7 @@ def plural(count: int, noun: str, several: str | None = None) -> str:
     if count == 1:
         return f"1 {noun}"
     if several is None:
-        if noun.endswith(("s", "x", "ch", "sh")):
+        if noun.endswith(("s", "x", "ch", "sh")) and not noun.endswith("och"):
             several = f"{noun}es"
         elif noun.endswith("y") and noun[-2:-1] not in "aeiou":
             several = f"{noun[:-1]}ies"

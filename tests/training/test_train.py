@@ -15,6 +15,7 @@ import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -26,8 +27,9 @@ from whichcar.config import Experiment
 from whichcar.config_file import read_experiment
 from whichcar.data.split import split
 from whichcar.data.tree import read_tree
-from whichcar.errors import ConfigError, DataError, Interrupted, TrainingError
-from whichcar.training import keeping
+from whichcar.errors import ConfigError, DataError, Interrupted, TrainingError, WhichcarError
+from whichcar.training import keeping, preparation
+from whichcar.training import train as loop
 from whichcar.training.checkpoint import load_model, read_metadata
 from whichcar.training.experiment import ExperimentFolder
 from whichcar.training.hardware import prepare
@@ -92,8 +94,8 @@ def run(path: Path, resume: bool = False, tracking: Tracking | None = None) -> R
     """A run of the config with the tiny network; the caller closes `run.folder`."""
     experiment = read_experiment(path)
     folder = ExperimentFolder(path, experiment)
-    going_on = folder.open(resume, overwrite=False)
     try:
+        going_on = folder.open(resume, overwrite=False)
         pictures = load_pictures(experiment)
         network = tiny_network(path, len(pictures.tree.class_folders))
         made = Run(experiment, folder, prepare("float32"), pictures, network, tracking or Tracking(None))
@@ -329,7 +331,7 @@ def test_after_running_out_of_memory_the_printed_command_trains_with_the_same_up
 ) -> None:
     path = write(tmp_path / "an exp", settings(tree, recipe={"schedule": "cosine", "warmup_steps": 2}))
     monkeypatch.setattr(
-        "whichcar.training.train.build_network", lambda experiment, _, classes: tiny_network(path, classes, experiment)
+        "whichcar.training.train.build_network", lambda experiment, _, names: tiny_network(path, len(names), experiment)
     )
     step = Run._step
     # A real refusal by the allocator: images of 1 TB each.
@@ -518,3 +520,235 @@ def test_a_given_validation_split_is_trained_with_and_a_drawn_one_is_remembered(
     assert remembered == {"classes": tuple(sorted(drawn.drawn or ())), "divided": None}
     assert read_tree(tmp_path / "divided", 0.2, 5).summary in caplog.text
     assert not (tmp_path / "classes" / "split.json").exists()
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Let `train` build the tiny network too; gives the config to write."""
+    config = tmp_path / "exp" / "config.yml"
+    monkeypatch.setattr(loop, "build_network", lambda _, __, names: tiny_network(config, len(names)))
+    return config
+
+
+def unreachable(*_: object, **__: object) -> str:
+    raise URLError("Name or service not known")
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_nothing_that_fails_before_the_first_step_touches_the_run_to_be_overwritten(
+    tree: Path, tmp_path: Path, quick: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = settings(tree)
+    trained(write(quick.parent, content))
+    write_uses = quick.parent / "evaluations" / "other" / "result.json"
+    write_uses.parent.mkdir(parents=True)
+    write_uses.write_text("{}")
+    (tmp_path / "a file").write_text("in the way")
+    before = everything(quick.parent)
+
+    def fails(reason: str, *overrides: str, track: str | None = None, **environment: str) -> None:
+        with monkeypatch.context() as patch:
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            with pytest.raises(WhichcarError, match=reason):
+                train(quick, overrides, overwrite=True, track=track)
+        assert everything(quick.parent) == before, reason
+
+    fails("no `mlfow`; known: mlflow", track="mlfow")
+    fails("unsupported|Could not|registry|scheme", track="mlflow", MLFLOW_TRACKING_URI="gopher://nowhere")
+    fails("nowhere", f"data.directory={tmp_path / 'nowhere'}")
+    fails(r"model\.classes: 7, but", "model.classes=7")
+    fails("a file", WHICHCAR_CACHE=str(tmp_path / "a file" / "cache"))
+    fails("KERAS_BACKEND=theano: not installed", KERAS_BACKEND="theano")
+    fails("no such setting", "model.droput_rate=0.5")
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "build_network", preparation.build_network)  # the real one, which wants its weights
+        fails(r"model\.weights: no file", f"model.weights={tmp_path / 'no.h5'}")
+        patch.setattr("keras.src.utils.file_utils.get_file", unreachable)
+        fails(r"the ImageNet weights could not be downloaded", "model.weights=imagenet")
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "tensorboardX", None)
+        fails("tensorboardX is not installed")
+
+
+def test_overwriting_ends_with_the_new_run_alone(tree: Path, quick: Path) -> None:
+    trained(write(quick.parent, settings(tree)))
+    (quick.parent / "evaluations").mkdir()
+    for name in ("result.json", "test_uses.json"):
+        (quick.parent / name).write_text("{}")
+    write(quick.parent, settings(tree) | {"seed": 6})
+    done = train(quick.parent, overwrite=True)
+    left = {path.name for path in quick.parent.iterdir() if not path.name.endswith(".lock")}
+    assert left == {
+        *("config.yml", "resolved.json", "environment.json", "history.csv", "curves.png", "best.json", "state", "logs"),
+        *(epoch.checkpoint for epoch in done.history),
+        "test_uses.json",
+    }
+    assert json.loads((quick.parent / "resolved.json").read_text())["settings"]["seed"] == 6
+
+
+def test_a_new_run_whose_loss_is_not_a_number_leaves_the_earlier_one(
+    tree: Path, quick: Path, mlflow_store: MlflowClient
+) -> None:
+    first = trained(write(quick.parent, settings(tree)))
+    train(quick, track="mlflow")
+    number = json.loads((quick.parent / "tracking.json").read_text())["mlflow"]
+    before = everything(quick.parent)
+    with pytest.raises(TrainingError, match="loss became"):
+        train(quick, ["compile.optimizer={sgd: {learning_rate: 1e30}}", "fit.epochs=9"], overwrite=True, track="mlflow")
+    assert everything(quick.parent) == before
+    assert train(quick) == first
+    assert mlflow_store.get_run(number).info.status == "FINISHED", "the earlier run's is not touched"
+
+
+def test_a_run_stopped_before_its_first_checkpoint_leaves_the_earlier_one_and_is_started_again(
+    tree: Path, quick: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained(write(quick.parent, settings(tree)))
+    before = everything(quick.parent)
+    step = Run._step
+
+    def stops(self: Run, *batch: np.ndarray) -> None:
+        step(self, *batch)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Run, "_step", stops)
+    with pytest.raises(Interrupted, match="stopped before the first checkpoint") as caught:
+        train(quick, overwrite=True)
+    assert not caught.value.saved
+    assert everything(quick.parent) == before
+
+
+def test_a_finished_run_says_so_and_how_to_go_on(tree: Path, quick: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    trained(write(quick.parent, settings(tree)))
+    caplog.clear()
+    train(quick.parent, ["fit.epochs=2"])
+    assert "already trained for 2 epochs: nothing to do; train on with: whichcar train" in caplog.text
+    assert "config.yml --resume --set fit.epochs=4, or start over with --overwrite" in caplog.text
+    (quick.parent / "state" / "state.npz").unlink()
+    caplog.clear()
+    train(quick)
+    assert "nothing to do; start over with --overwrite" in caplog.text
+    with pytest.raises(TrainingError, match=r"cannot be trained on, since .*state\.npz is gone; start over"):
+        train(quick, ["fit.epochs=3"], resume=True)
+
+
+PLAIN = {name: value for name, value in FULL_RECIPE.items() if name not in ("schedule", "stages", "plain_epochs")}
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_an_extended_run_is_as_if_it_had_been_as_long_from_the_start(tree: Path, tmp_path: Path, stop: bool) -> None:
+    """At a constant rate, with a test size settled at the end of the shorter run; finished, or stopped in epoch 2."""
+    content = settings(tree, fit={"epochs": 4}, recipe=PLAIN)
+    whole = run(write(tmp_path / "whole", content))
+    whole.train()
+    whole.folder.close()
+    shorter = run(write(tmp_path / "shorter", settings(tree, fit={"epochs": 2}, recipe=PLAIN)))
+    if stop:
+        step = shorter._step
+
+        def stops(*batch: np.ndarray) -> None:
+            step(*batch)
+            if shorter.progress.epoch == 1:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        shorter._step = stops  # type: ignore[method-assign]
+        with pytest.raises(Interrupted):
+            shorter.train()
+    else:
+        shorter.train()
+    shorter.folder.close()
+    extended = run(write(tmp_path / "shorter", content), resume=True)
+    assert extended.progress.epoch == (1 if stop else 2)
+    done = extended.train()
+    extended.folder.close()
+    for expected, found in zip(whole.network.state_variables(), extended.network.state_variables(), strict=True):
+        np.testing.assert_array_equal(expected.numpy(), found.numpy(), err_msg=expected.path)
+    assert [(e.loss, e.val_loss) for e in whole.history] == [(e.loss, e.val_loss) for e in extended.history]
+    expected_best = json.loads((tmp_path / "whole" / "best.json").read_text())
+    assert done.best | {"blake2b": ""} == expected_best | {"blake2b": ""}, "a .keras file has a date in it"
+    assert json.loads((tmp_path / "shorter" / "resolved.json").read_text())["settings"]["fit"]["epochs"] == 4
+
+
+def test_what_a_finished_run_cannot_take_up_is_refused(tree: Path, tmp_path: Path) -> None:
+    stages = [{"epochs": 1, "image_size": [24, 24]}, {"epochs": 1, "image_size": [32, 32]}]
+    stopping = {"early_stopping": {"monitor": "val_loss", "patience": 1, "min_delta": 100.0}}
+    base = {"fit": {"epochs": 4, "callbacks": stopping}, "recipe": {"stages": stages}}
+    first = trained(write(tmp_path / "exp", settings(tree, **base)))
+    assert len(first.history) == 2
+
+    def refused(reason: str, resume: bool = True, **changed: dict) -> None:
+        with pytest.raises(TrainingError, match=reason):
+            run(write(tmp_path / "exp", settings(tree, **{**base, **changed})), resume)
+
+    longer = {"epochs": 6, "callbacks": stopping}
+    refused("fit.epochs: 4 there, 6 here.*; train on with --resume, use a folder", resume=False, fit=longer)
+    refused(r"model\.dropout_rate: 0\.0 there, 0\.5 here", fit=longer, model={"weights": None, "dropout_rate": 0.5})
+    refused("epoch 2 was trained at 24x24, and would be at 32x32 now", fit={"epochs": 2})
+    refused("has trained for 2 epochs already; set fit.epochs to more", fit={"epochs": 1})
+    wide = [{"epochs": 2, "image_size": [24, 24]}, {"epochs": 2, "image_size": [32, 32]}]
+    refused("early stopping has ended this run after 2 epochs", recipe={"stages": wide}, fit=longer | {"epochs": 4})
+
+
+def test_a_run_that_stopped_early_goes_on_without_early_stopping(tree: Path, tmp_path: Path) -> None:
+    stopping = {"early_stopping": {"monitor": "val_loss", "patience": 1, "min_delta": 100.0}}
+    trained(write(tmp_path / "exp", settings(tree, fit={"epochs": 4, "callbacks": stopping})))
+    assert len(rows(tmp_path / "exp")) == 2
+    done = trained(write(tmp_path / "exp", settings(tree, fit={"epochs": 4})), resume=True)
+    assert len(done.history) == 4
+
+
+def test_a_cosine_schedule_is_computed_for_the_new_length_and_that_is_told(
+    tree: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    recipe = {"schedule": "cosine", "plain_epochs": 1}
+    first = trained(write(tmp_path / "exp", settings(tree, recipe=recipe)))
+    done = trained(write(tmp_path / "exp", settings(tree, fit={"epochs": 4}, recipe=recipe)), resume=True)
+    assert "the cosine schedule is computed for 4 epochs now: the learning rate goes on from its value there" in (
+        caplog.text
+    )
+    assert "recipe.plain_epochs: the last 1 epoch of the new length" in caplog.text
+    assert done.history[2].learning_rate > first.history[1].learning_rate
+
+
+def test_the_rate_of_images_leaves_out_the_steps_that_compile(tree: Path, tmp_path: Path) -> None:
+    """The first of a process, also inside an epoch, and the first at another size."""
+    stages = [{"epochs": 1, "image_size": [24, 24]}, {"epochs": 1, "image_size": [32, 32]}]
+    made = run(write(tmp_path / "exp", settings(tree, recipe={"stages": stages})))
+    try:
+        batch = next(iter(made.batches.epoch(0, 0)))
+        counted = []
+        for epoch in (0, 0, 1, 1):
+            made.progress.epoch = epoch
+            made._step(*batch)
+            counted.append(made.progress.timed)
+        assert counted == [0, 8, 8, 16]
+        again = run_again(made)
+        again._step(*batch)
+        assert again.progress.timed == 16
+    finally:
+        made.folder.close()
+
+
+def run_again(made: Run) -> Run:
+    """The same run in another process."""
+    other = Run(made.experiment, made.folder, made.hardware, made.pictures, made.network, made.tracking)
+    other.progress = made.progress
+    return other
+
+
+def test_each_epoch_is_told_in_one_line(
+    tree: Path, quick: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.delenv("WHICHCAR_QUIET")
+    caplog.set_level("INFO")
+    train(write(quick.parent, settings(tree)))
+    told = [line for line in (*caplog.messages, *capsys.readouterr().err.splitlines()) if line.startswith("epoch ")]
+    assert len(told) == 2
+    assert all("elapsed" in line for line in told)
+    assert "remaining" in told[0] and "remaining" not in told[1]

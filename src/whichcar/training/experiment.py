@@ -78,10 +78,12 @@ class ExperimentFolder:
     def _compare(self, known: dict[str, Any], finished: bool, resume: bool) -> None:
         """Hold the settings of the run that is here against those of this one."""
         self.changed = known != self._settings
-        same_but_length = _without_length(known) == _without_length(self._settings)
+        others = _without_length(known), _without_length(self._settings)
+        same_but_length = others[0] == others[1]
         if self.changed and not (resume and same_but_length):
+            difference = first_difference(known, self._settings) if same_but_length else first_difference(*others)
             raise TrainingError(
-                f"{self.path}: holds a run with other settings ({first_difference(known, self._settings)}); "
+                f"{self.path}: holds a run with other settings ({difference}); "
                 f"{'train on with --resume, ' if same_but_length else ''}use a folder of its own for each experiment, "
                 "or --overwrite to start over"
             )
