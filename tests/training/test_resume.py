@@ -1,8 +1,12 @@
-"""A real ResNet-50, trained by the command, stopped by Ctrl-C and killed by `kill -9`, ends as if nothing had been."""
+"""A real ResNet-50, trained by the command, stopped by Ctrl-C and killed by `kill -9`, ends as if nothing had been.
+
+So does the run that another was to overwrite.
+"""
 
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +20,7 @@ import pytest
 import yaml
 
 from whichcar.data.split import split
+from whichcar.files import checksum
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +53,7 @@ def steps_saved(folder: Path) -> int:
             text = np.load(io.BytesIO(archive.read("progress.npy"))).tobytes()
     except FileNotFoundError:
         return 0
-    progress = json.loads(text)["progress"]
+    progress = json.loads(text)["progress"]["progress"]
     return int(progress["epoch"]) * 4 + int(progress["step"])
 
 
@@ -66,12 +71,18 @@ def weights(folder: Path) -> dict[str, np.ndarray]:
     return found
 
 
-def test_a_run_that_was_stopped_and_killed_gives_the_same_weights(content: dict, tmp_path: Path) -> None:
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    uninterrupted = start(whole, content)
+@pytest.fixture(scope="module")
+def whole(content: dict, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("whole") / "exp"
+    uninterrupted = start(folder, content)
     _, said = uninterrupted.communicate()
     assert uninterrupted.returncode == 0, said
+    return folder
 
+
+def test_a_run_that_was_stopped_and_killed_gives_the_same_weights(content: dict, whole: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
     stopped = start(broken, content)
     wait_for(stopped, broken, 1)
     stopped.send_signal(signal.SIGINT)
@@ -92,3 +103,51 @@ def test_a_run_that_was_stopped_and_killed_gives_the_same_weights(content: dict,
     assert len(expected) == len(found) > 300
     for name, values in expected.items():
         np.testing.assert_array_equal(values, found[name], err_msg=name)
+
+
+def test_a_run_is_whole_again_when_the_one_that_overwrites_it_is_killed_or_stopped(
+    content: dict, whole: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "exp"
+    shutil.copytree(whole, folder, copy_function=os.link)
+    before = checksums(folder)
+    # Many steps before the first checkpoint, and no state, which would take longest.
+    slow = content | {"data": content["data"] | {"batch_size": 1}, "hardware": {"precision": "float32"}}
+
+    killed = start(folder, slow, "--overwrite")
+    wait_for_folder(killed, folder / ".previous")
+    killed.kill()
+    killed.communicate()
+    assert killed.returncode == -signal.SIGKILL
+    assert not (folder / "best.json").exists()
+    ended = command("predict", str(folder), "nothing.jpg")
+    assert "the training that was to overwrite this run ended before its first checkpoint" in ended.stderr
+    (folder / "config.yml").write_text(yaml.safe_dump(content))
+    assert checksums(folder) == before
+
+    stopped = start(folder, slow, "--overwrite")
+    wait_for_folder(stopped, folder / ".previous")
+    time.sleep(0.2)
+    stopped.send_signal(signal.SIGINT)
+    _, said = stopped.communicate()
+    assert stopped.returncode == 130, said
+    assert f"start it again with: whichcar train {folder / 'config.yml'} --overwrite" in said
+    (folder / "config.yml").write_text(yaml.safe_dump(content))
+    assert checksums(folder) == before
+    ended = command("train", str(folder))
+    assert ended.returncode == 0
+    assert "already trained for 2 epochs: nothing to do" in ended.stderr
+
+
+def command(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "whichcar", *words], capture_output=True, text=True, check=False)
+
+
+def wait_for_folder(process: subprocess.Popen[str], folder: Path) -> None:
+    while not folder.exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+
+
+def checksums(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): checksum(path) for path in folder.rglob("[!.]*") if path.is_file()}

@@ -200,7 +200,7 @@ class Broken:
     def __init__(self) -> None:
         self.asked = 0
 
-    def check(self) -> None:
+    def check(self, new_run: bool) -> None:
         self.fail()
 
     def is_down(self, error: Exception) -> bool:

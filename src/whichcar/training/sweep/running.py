@@ -17,8 +17,8 @@ from whichcar.config_space import Plan
 from whichcar.errors import ConfigError
 from whichcar.files import read_json, write_text
 from whichcar.text import shell_command
-from whichcar.training.checkpoint import BEST
 from whichcar.training.logs import HISTORY, Epoch, read_history
+from whichcar.training.overwriting import BEST
 from whichcar.training.state import NAME as STATE
 from whichcar.training.sweep.owner import BEAT_SECONDS, OWNER, Owner
 from whichcar.training.sweep.process import LOG, Launcher, Process, how_it_ended, killed_from_outside
