@@ -127,7 +127,8 @@ def test_a_run_is_whole_again_when_the_one_that_overwrites_it_is_killed_or_stopp
 
     stopped = start(folder, slow, "--overwrite")
     wait_for_folder(stopped, folder / ".previous")
-    time.sleep(0.2)
+    wait_for_folder(stopped, folder / "logs" / "validation")
+    time.sleep(0.5)
     stopped.send_signal(signal.SIGINT)
     _, said = stopped.communicate()
     assert stopped.returncode == 130, said
