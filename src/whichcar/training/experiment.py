@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import copy
 import fcntl
-import json
 import math
 import os
 import platform
@@ -221,7 +221,7 @@ def versions() -> dict[str, str]:
 
 def _without_length(settings: dict[str, Any]) -> dict[str, Any]:
     """Return a copy of nested settings without those in `LENGTH`."""
-    copied: dict[str, Any] = json.loads(json.dumps(settings))
+    copied = copy.deepcopy(settings)
     for *sections, key in LENGTH:
         inner: Any = copied
         for section in sections:
