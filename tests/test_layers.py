@@ -19,7 +19,7 @@ LAYERS = (
     {"data"},
     {"config_file", "config_problems"},
     {"config", "config_table", "config_section", "config_augmentations"},
-    {"records", "files", "figures", "errors", "progress", "text", "metrics", "version"},
+    {"records", "files", "figures", "errors", "progress", "text", "metrics", "version", "environment", "install"},
 )
 HEAVY = {"keras", "tensorflow", "jax", "torch", "h5py", "tensorboardX"}
 MAY_BE_HEAVY = {"training", "evaluation", "serving"}
@@ -90,8 +90,8 @@ def test_only_training_and_above_know_the_frameworks() -> None:
 
 
 def test_files_of_json_are_read_in_one_place() -> None:
-    # What these read is no file of ours: messages between processes, or text inside a checkpoint, state or table.
-    others = {"cluster.py", "cluster_link.py", "study.py", "state.py", "checkpoint.py", "parquet.py"}
+    # What these read is no file of ours: messages between processes, or text in a checkpoint, state, table or package.
+    others = {"cluster.py", "cluster_link.py", "study.py", "state.py", "checkpoint.py", "parquet.py", "install.py"}
     reading = {path.name for path in ROOT.rglob("*.py") if "json.load" in path.read_text(encoding="utf-8")}
     assert reading == {"files.py", *others}
 

@@ -16,6 +16,7 @@ import click
 
 from whichcar.cli_settings import CropCommand
 from whichcar.cli_streams import described, prepare_streams, say, say_error
+from whichcar.environment import VARIABLES
 from whichcar.errors import Interrupted, WhichcarError
 from whichcar.text import plural, shell_command
 from whichcar.version import VERSION
@@ -85,6 +86,16 @@ class _Group(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         return super().get_command(ctx, _ALIASES.get(cmd_name, cmd_name))
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        # click would cut each summary at the end of its line.
+        whole = 1000
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.get_short_help_str(whole)) for name, command in self.commands.items()])
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Environment variables"):
+            formatter.write_dl(list(VARIABLES.items()))
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -401,7 +412,8 @@ def cache(context: click.Context) -> None:
     """
     if context.invoked_subcommand is None:
         from whichcar import summary
-        from whichcar.data.packed import cache_root, list_caches
+        from whichcar.data.packed import list_caches
+        from whichcar.environment import cache_root
 
         _say(summary.of_caches(cache_root(), list_caches()))
 
@@ -515,12 +527,15 @@ def sweep(
 
 @whichcar.command()
 @click.argument("experiment", type=FILE)
-@click.option("--data", type=FOLDER, help="Other pictures, one folder a class (default: the test part trained beside).")
+@click.option("--data", type=FOLDER, help="Other images, one folder per class (default: the dataset's own test split).")
 @crop_option
 @detector_option
 @track_option
 def evaluate(experiment: Path, data: Path | None, crop: bool, detector: str | None, track: str | None) -> None:
-    """Measure EXPERIMENT on the test pictures: result.json, predictions.csv, report.html and plots beside it.
+    """Evaluate EXPERIMENT on the test set: result.json, predictions.csv, report.html and plots in its folder.
+
+    Results for other images go to EXPERIMENT/evaluations/, in a folder for each. How often the same images have been
+    used is counted in EXPERIMENT/test_uses.json.
 
     \b
     Examples:

@@ -57,7 +57,9 @@ class MissingExtraError(WhichcarError, ImportError):
     """An optional package is not installed; the message holds the line that installs it."""
 
     def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f"{what} is not installed; install it with: pip install 'whichcar[{extra}]'")
+        from whichcar.install import install_command
+
+        super().__init__(f"{what} is not installed; install it with: {install_command(extra)}")
 
 
 class Interrupted(WhichcarError):

@@ -6,13 +6,14 @@ On a terminal a bar moves; elsewhere (a log file, CI) one line appears about eve
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sized
 from typing import TYPE_CHECKING, Self, TypeVar
+
+from whichcar.environment import is_set
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -57,7 +58,7 @@ class Bar:
         self._marks: deque[tuple[float, int]] = deque()  # (time, done), at most one a second
         self._shown: dict[str, float | str] = {}
         self._lock = threading.Lock()
-        self._quiet = os.environ.get("WHICHCAR_QUIET", "") not in ("", "0")
+        self._quiet = is_set("WHICHCAR_QUIET")
         self._rich: tuple[Progress, TaskID] | None = None
 
     def __enter__(self) -> Self:

@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from whichcar.data.drawn import draw
-from whichcar.data.packed import cache_root
 from whichcar.data.split import split
+from whichcar.environment import cache_root
 from whichcar.errors import DataError
 from whichcar.training import features
 from whichcar.training.checkpoint import load_model

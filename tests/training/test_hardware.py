@@ -57,9 +57,9 @@ def test_a_gpu_that_jax_sees_gets_jax(installed: set[str], monkeypatch: pytest.M
 
 
 def test_nothing_installed_says_what_installs_it(installed: set[str]) -> None:
-    with pytest.raises(MissingExtraError, match=r"pip install 'whichcar\[cpu\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install .*\[cpu\]"):
         choose_backend()
-    with pytest.raises(MissingExtraError, match=r"Keras is not installed; .* 'whichcar\[cpu\]'"):
+    with pytest.raises(MissingExtraError, match=r"Keras is not installed; .*\[cpu\]"):
         prepare()
 
 

@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from whichcar.data.fingerprint import Fingerprint, fingerprint
 from whichcar.data.images import decoded
-from whichcar.data.packed import cache_root
+from whichcar.environment import cache_root
 from whichcar.errors import DataError, ImageError, TruncatedImageError
 from whichcar.files import checksum
 from whichcar.records import ImageHeader

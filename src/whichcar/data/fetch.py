@@ -25,6 +25,7 @@ from whichcar.data.labels import read_labels
 from whichcar.data.parquet import SUFFIX, unpack_parquet
 from whichcar.data.remote import Downloaded, download, file_name, identity, is_remote, tables_of
 from whichcar.data.split_names import SPLITS, split_in
+from whichcar.environment import expanded
 from whichcar.errors import DataError
 from whichcar.text import plural
 
@@ -93,7 +94,7 @@ def fetch(
         raise DataError(
             f"fetch: no source; name one, such as s3://bucket/car_ims.tgz, or list them in {SOURCE_VARIABLE}"
         )
-    wanted = [one if is_remote(one) else str(Path(one.removeprefix("file://")).expanduser()) for one in wanted]
+    wanted = [one if is_remote(one) else str(expanded(one.removeprefix("file://"))) for one in wanted]
     for source in wanted:
         _check_apart(source, into)
     try:

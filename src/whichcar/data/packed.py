@@ -24,6 +24,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from whichcar.data.images import read_resized
+from whichcar.environment import cache_root
 from whichcar.errors import DataError, ImageError
 from whichcar.files import checksum, read_json, write_json
 from whichcar.progress import track
@@ -99,14 +100,6 @@ class PackedImages(StoredRows):
     def size(self) -> tuple[int, int]:
         """(height, width) of the pictures."""
         return int(self.shape[1]), int(self.shape[2])
-
-
-def cache_root() -> Path:
-    """`WHICHCAR_CACHE`, else `whichcar` in the user's cache folder."""
-    if named := os.environ.get("WHICHCAR_CACHE"):
-        return Path(named).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "whichcar"
 
 
 def pack(

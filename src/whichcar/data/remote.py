@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import re
 import sys
 import time
@@ -16,6 +15,7 @@ from typing import IO, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from whichcar import files
+from whichcar.environment import is_set
 from whichcar.errors import DataError, MissingExtraError
 from whichcar.files import is_disk_full, read_json, write_json
 from whichcar.progress import Bar
@@ -170,7 +170,7 @@ class _Remote:
     def _system(self) -> Any:  # noqa: ANN401  (fsspec has no types)
         options: dict[str, Any] = {"skip_instance_cache": True, "use_listings_cache": False}
         if self.scheme == "s3":
-            options["anon"] = os.environ.get("WHICHCAR_ANONYMOUS", "") not in ("", "0")
+            options["anon"] = is_set("WHICHCAR_ANONYMOUS")
         elif self.scheme != "hf":
             options["client_kwargs"] = {"trust_env": True}  # proxies
         try:

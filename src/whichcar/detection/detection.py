@@ -18,6 +18,7 @@ from whichcar.config_crop import SCORE, VEHICLES
 from whichcar.config_section import suggestion
 from whichcar.data.inputs import Source, each
 from whichcar.detection import zoo
+from whichcar.environment import expanded
 from whichcar.errors import DataError, DetectorError, ImageError
 from whichcar.records import Box, Detection, Skipped
 
@@ -73,7 +74,7 @@ def find_detector(name: str | None = None) -> DetectorFile:
         return DetectorFile(name, None)
     if entry := zoo.entry_of(name):
         return DetectorFile(name, zoo.file_of(entry))
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.is_file():
         return DetectorFile(path.name, path)
     if path.suffix.lower() == ".onnx":

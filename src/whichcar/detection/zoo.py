@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from whichcar.data.packed import cache_root
+from whichcar.environment import cache_root
 from whichcar.errors import DetectorError
 from whichcar.files import read_json, replaced, sha256, write_json
 from whichcar.progress import Bar

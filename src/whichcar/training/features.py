@@ -18,7 +18,8 @@ import numpy as np
 from numpy.lib import format as npy
 
 from whichcar.config import Experiment
-from whichcar.data.packed import StoredRows, cache_root
+from whichcar.data.packed import StoredRows
+from whichcar.environment import cache_root, expanded
 from whichcar.errors import DataError
 from whichcar.files import checksum
 from whichcar.progress import Bar
@@ -78,7 +79,7 @@ def _path(experiment: Experiment, hardware: Hardware, pictures: Pictures) -> Pat
     height, width = experiment.data.image_size
     weights = str(experiment.model.weights)
     if weights != "imagenet":
-        weights = checksum(Path(weights).expanduser())
+        weights = checksum(expanded(weights))
     name = f"features-{FORMAT}-{height}x{width}-{weights}-{hardware.backend}-{hardware.precision}.npy"
     return cache_root() / pictures.images.key / name
 

@@ -13,6 +13,7 @@ import numpy as np
 from whichcar.config import Experiment
 from whichcar.data.packed import pack
 from whichcar.data.tree import Tree, read_tree
+from whichcar.environment import expanded
 from whichcar.errors import ConfigError, DataError
 from whichcar.training.batches import Rows, TrainingBatches
 from whichcar.training.hardware import Hardware, fused_batch_norm_is_faster
@@ -118,7 +119,7 @@ def load_pictures(experiment: Experiment) -> Pictures:
         DataError: the tree is not usable.
     """
     data = experiment.data
-    tree = read_tree(Path(data.directory).expanduser(), data.validation_split, experiment.seed)
+    tree = read_tree(expanded(data.directory), data.validation_split, experiment.seed)
     for remark in tree.remarks:
         log.warning("%s", remark)
     log.info("%s", tree.summary)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from whichcar.environment import expanded
 from whichcar.errors import CheckpointError, ConfigError
 from whichcar.training.data_aug import create_data_aug_layer
 
@@ -148,7 +149,7 @@ def load_saved_model(path: Path) -> keras.Model:
 
 
 def _existing(path: Path) -> Path:
-    path = path.expanduser()
+    path = expanded(path)
     if not path.is_file():
         raise CheckpointError(
             f"model.weights: no file {path}; give imagenet, null, or the path of a .keras or .h5 file"
@@ -186,7 +187,7 @@ def _backbone(weights: str | Path | None, x: Any) -> keras.Model:  # noqa: ANN40
                 "tf_kernels_notop.h5 where there is a network and give its path as model.weights"
             ) from error
     else:
-        path = Path(str(weights)).expanduser()
+        path = expanded(str(weights))
         model = keras.applications.ResNet50(weights=None, **keys)
         try:
             model.load_weights(path)

@@ -162,7 +162,7 @@ def test_the_room_of_a_cluster_is_counted_node_by_node() -> None:
 
 def test_without_ray_the_line_that_installs_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(MissingExtraError, match=r"Ray is not installed.*whichcar\[ray\]"):
+    with pytest.raises(MissingExtraError, match=r"Ray is not installed.*\[ray\]"):
         RayLauncher("auto")
 
 

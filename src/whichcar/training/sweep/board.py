@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections import Counter
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from whichcar.config_section import shown
 from whichcar.config_space import Plan
+from whichcar.environment import is_set
 from whichcar.progress import clock
 from whichcar.training.logs import Epoch
 
@@ -62,7 +62,7 @@ class Board:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._quiet = os.environ.get("WHICHCAR_QUIET", "") not in ("", "0")
+        self._quiet = is_set("WHICHCAR_QUIET")
         self._live: Live | None = None
         self._drawn = 0.0
 
