@@ -90,3 +90,9 @@ def test_every_command_that_keeps_a_cache_runs_without_a_home(
     assert run(["check", str(drawn), "--output", str(out)]) == 0
     assert run(["look", str(drawn), "--output", str(out / "look.html")]) == 0
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_tilde_is_expanded_in_one_place() -> None:
+    assert {path.name for path in ROOT.rglob("*.py") if "expanduser" in path.read_text(encoding="utf-8")} == {
+        "environment.py"
+    }

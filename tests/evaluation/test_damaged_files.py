@@ -75,6 +75,17 @@ def test_compare_names_a_damaged_history(folder: Path, capsys: pytest.CaptureFix
     assert f"{folder / 'history.csv'}: damaged" in message(capsys, ["compare", str(folder)])
 
 
+@pytest.mark.parametrize("content", [*DAMAGED, "{}", '{"checkpoint": 3}', '{"checkpoint": []}'])
+@pytest.mark.parametrize("command", ["predict", "evaluate"])
+def test_predict_and_evaluate_name_a_damaged_best_json(
+    folder: Path, capsys: pytest.CaptureFixture[str], command: str, content: str
+) -> None:
+    (folder / "result.json").unlink()
+    (folder / "best.json").write_text(content)
+    arguments = [command, str(folder), *(["x.jpg"] if command == "predict" else [])]
+    assert f"{folder / 'best.json'}: damaged" in message(capsys, arguments)
+
+
 @pytest.mark.parametrize("content", [*DAMAGED, "{}", '{"finished": true, "settings": []}', '{"settings": {}}'])
 @pytest.mark.parametrize("option", ["--resume", None])
 def test_train_names_a_damaged_record_of_its_settings(

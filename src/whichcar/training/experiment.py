@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from whichcar.config import Experiment
+from whichcar.environment import expanded
 from whichcar.errors import ConfigError, DataError, TrainingError
 from whichcar.files import read_json, write_json
 from whichcar.text import shell_command
@@ -51,7 +52,7 @@ class ExperimentFolder:
         self.logs = self.path / self._own(callbacks.tensor_board.log_dir, "tensor_board.log_dir")
         self.state = self.path / "state" / STATE
         self._settings = experiment.model_dump(mode="json", exclude={"hardware"})
-        self._weights = Path(experiment.model.weights or "").expanduser().resolve()
+        self._weights = expanded(experiment.model.weights or "").resolve()
         self._lock: IO[str] | None = None
         self.finished = False  # after `open`: trained to its end, with nothing to add
         self.changed = False  # after `open`: resumed with another length
@@ -159,7 +160,7 @@ class ExperimentFolder:
             raise TrainingError(str(error)) from error
 
     def _own(self, name: str, key: str) -> str:
-        given = Path(name).expanduser()
+        given = expanded(name)
         if len(given.parts) > 1 and given.parent.resolve() != self.path.resolve():
             raise ConfigError(
                 f"{self.config_path}: fit.callbacks.{key}: lies in {given.parent}, not in this experiment's folder "

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from whichcar.config import Experiment
 from whichcar.data.labels import folder_name
+from whichcar.environment import expanded
 from whichcar.errors import CheckpointError
 from whichcar.training.checkpoint import read_metadata
 from whichcar.training.resnet50 import HEAD, PREPROCESSING, create_model, is_whole_model
@@ -31,14 +32,14 @@ def plain_model(experiment: Experiment, class_names: Sequence[str]) -> keras.Mod
     section |= {"classes": len(class_names), "data_aug_layer": None, "input_shape": (None, None, 3)}
     section["image_size"] = experiment.data.image_size
     model = create_model(weights, **section)
-    if weights in (None, "imagenet") or not is_whole_model(Path(weights).expanduser()):
+    if weights in (None, "imagenet") or not is_whole_model(expanded(weights)):
         return model
     # A trained model was loaded: take its weights.
     if not any(layer.name == PREPROCESSING for layer in model.layers):
         raise CheckpointError(
             f"{weights}: is not a ResNet-50 as whichcar builds it; give one that `whichcar train` wrote"
         )
-    order = head_order(Path(weights).expanduser(), class_names)
+    order = head_order(expanded(weights), class_names)
     fresh = create_model(None, **section)
     for layer in fresh.layers:
         if not layer.weights or (layer.name == HEAD and order is None):
