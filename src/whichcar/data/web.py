@@ -35,11 +35,11 @@ def read_url(url: str) -> bytes:
             return _body(answer)
     except urllib.error.HTTPError as error:
         error.close()
-        raise ImageError(_message(url, f"the server answers {error.code} {_words(error.reason)}")) from error
+        raise _error(url, f"the server answers {error.code} {_words(error.reason)}") from error
     except urllib.error.URLError as error:
-        raise ImageError(_message(url, f"no connection ({_words(error.reason)})")) from error
+        raise _error(url, f"no connection ({_words(error.reason)})") from error
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise ImageError(_message(url, f"cannot be fetched ({_words(error)})")) from error
+        raise _error(url, f"cannot be fetched ({_words(error)})") from error
 
 
 def _request(url: str) -> urllib.request.Request:
@@ -48,12 +48,12 @@ def _request(url: str) -> urllib.request.Request:
         parts = urllib.parse.urlsplit(url)
         host, port = (parts.hostname or "").encode("idna").decode(), parts.port
     except ValueError as error:
-        raise ImageError(_message(url, f"not a usable address ({_words(error)})")) from error
+        raise _error(url, f"not a usable address ({_words(error)})") from error
     if parts.scheme.lower() not in ("http", "https"):
         kind = f"{parts.scheme}://"
-        raise ImageError(_message(url, f"{kind} addresses are not supported; give http:// or https://, or a file"))
+        raise _error(url, f"{kind} addresses are not supported; give http:// or https://, or a file")
     if not host:
-        raise ImageError(_message(url, "names no host; give https://HOST/PATH"))
+        raise _error(url, "names no host; give https://HOST/PATH")
     place = (f"[{host}]" if ":" in host else host) + ("" if port is None else f":{port}")
     quoted = (urllib.parse.quote(part, safe="/%:=&?~+!$,;'@()*[]") for part in (parts.path, parts.query))
     request = urllib.request.Request(
@@ -81,8 +81,8 @@ def _body(answer: http.client.HTTPResponse) -> bytes:
     raise ValueError(f"larger than {LARGEST // 1_000_000} MB")
 
 
-def _message(url: str, reason: str) -> str:
-    return f"{without_password(url)}: {reason}"
+def _error(url: str, reason: str) -> ImageError:
+    return ImageError(f"{without_password(url)}: {reason}", reason)
 
 
 def _words(error: object) -> str:
