@@ -18,7 +18,7 @@ from whichcar.data.tree import read_tree
 from whichcar.errors import DataError
 from whichcar.records import Label
 
-# Images of the real cars in train that test has a copy of; of two, 008131 and 012452, one is a twin, by eye.
+# Images of the real cars in train that test has a copy of, five of them under another label; the same photo by eye.
 COPIES = [f"{number:06d}.jpg" for number in (984, 1074, 3356, 3607, 6715, 8131, 11178, 12452, 12469, 12559)]
 CLASSES = ("AM General Hummer SUV 2000", "BMW X3 SUV 2012", "Ram C/V Cargo Van Minivan 2012")
 
@@ -309,7 +309,7 @@ def test_when_no_row_can_be_used_the_commonest_reason_is_given(tmp_path: Path) -
     with pytest.raises(DataError, match="cannot be read"):
         split(tmp_path / "data", tmp_path / "gone.csv", tmp_path / "v1")
     with pytest.raises(DataError, match="between 0 and 1"):
-        split(tmp_path / "data", rows, tmp_path / "v1", validation=0)
+        split(tmp_path / "data", rows, tmp_path / "v1", validation=1)
     assert not (tmp_path / "v1").exists()
 
 

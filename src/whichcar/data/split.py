@@ -74,7 +74,7 @@ def split(
         labels: the label file, or its rows; an `img_name` may hold folders, seen from `data`.
         output: folder to be made.
         validation: share of train that is set aside, by class, where no row is of the validation split; every class
-            keeps an image to learn from.
+            keeps an image to learn from; 0 for none.
         seed: random seed of the splits that are drawn.
         keep_copies: use images of which a held-out split has a copy, or another one of their group, all the same.
         test_share: share of the images for test, by class, where neither labels nor folders say what is in test
@@ -90,7 +90,8 @@ def split(
     if output is None:
         raise DataError(f"{data}: no output folder; give one: split(data, output) or split(data, labels, output)")
     data, output = Path(data), Path(output)
-    check_share(validation, "the validation share")
+    if validation:
+        check_share(validation, "the validation share")
     rows, source = _rows(data, labels, output)
     if group_by is not None:
         rows = with_groups(rows, group_by)
@@ -154,12 +155,13 @@ def _record(
             train.setdefault(folder, []).append(f"{folder}/{name}")
     given = {_inside(target) for target in plan.validation}
     together = [[_inside(target) for target in group if target.startswith(f"{TRAIN}/")] for group in plan.together]
-    chosen = sorted(given or draw_share(train, validation, seed, [group for group in together if group]))
+    drawn = draw_share(train, validation, seed, [group for group in together if group]) if validation else set()
+    chosen = sorted(given or drawn)
     in_train = sum(map(len, train.values()))
     return {
         "finished": True,
         "seed": seed,
-        "validation_share": None if given else validation,
+        "validation_share": None if given else float(validation),
         **({} if test_share is None else {"test_share": test_share}),
         "counts": {"train": in_train, "validation": len(chosen), "test": len(plan.targets) - in_train},
         "classes": plan.classes,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,11 +13,12 @@ import numpy.typing as npt
 import yaml
 
 from whichcar import files
-from whichcar.data.duplicates import copies_among
+from whichcar.data.duplicates import copies_among, joined
 from whichcar.data.issues import finding
 from whichcar.data.labels import draw_folds
 from whichcar.data.split import split
-from whichcar.data.tree import Tree
+from whichcar.data.split_names import TEST, TRAIN
+from whichcar.data.tree import Tree, read_record
 from whichcar.errors import CheckpointError, DataError, MissingExtraError
 from whichcar.evaluation.classifier import Classifier
 from whichcar.evaluation.part import is_trained_tree, tree_of
@@ -24,9 +26,13 @@ from whichcar.progress import track
 from whichcar.records import Finding, Label, Sample, Skipped
 from whichcar.text import nfc
 from whichcar.training.overwriting import RESOLVED
+from whichcar.training.checkpoint import find_checkpoint, read_metadata
+from whichcar.training.hardware import release_memory
 from whichcar.training.train import train
 
 log = logging.getLogger(__name__)
+
+Answers = Iterator[tuple[Sample, npt.NDArray[np.float32]]]
 
 FOLDER = "label_folds"
 SURE = 0.5  # probability of another class from which a label is more than a note
@@ -57,8 +63,7 @@ def find_label_errors(data: Path, experiment: Path, folds: int | None = None) ->
         raise MissingExtraError("cleanlab", "check") from error
     if folds is not None and folds < 2:
         raise DataError(f"--folds: at least 2 are needed; got {folds}")
-    classifier = Classifier(experiment)
-    metadata = classifier.metadata
+    metadata = read_metadata(find_checkpoint(experiment))
     if not is_trained_tree(data, metadata):
         raise DataError(
             f"{data}: {experiment} was trained on {metadata.data_root}, and which of these images it has "
@@ -71,15 +76,15 @@ def find_label_errors(data: Path, experiment: Path, folds: int | None = None) ->
         log.warning(
             "%d train pictures are not judged: the network has learnt them; --folds 4 judges all", len(tree.train)
         )
-        asked = [(classifier, [*tree.validation, *tree.test])]
+        judged = _answers(Classifier(experiment), [*tree.validation, *tree.test])
     else:
-        asked = [(classifier, tree.test), *_folds(experiment, tree, folds)]
+        held_out = _answers(Classifier(experiment), tree.test)
+        judged = itertools.chain(held_out, _answers_of_folds(experiment, tree, folds))
     samples: list[Sample] = []
     rows: list[npt.NDArray[np.float32]] = []
-    for network, part in asked:
-        for sample, probabilities in _answers(network, part):
-            samples.append(sample)
-            rows.append(probabilities)
+    for sample, probabilities in judged:
+        samples.append(sample)
+        rows.append(probabilities)
     if not samples:
         raise DataError(f"{data}: no picture that the network has not learnt can be read; use --folds")
     answers = np.stack(rows).astype(np.float64)
@@ -91,11 +96,14 @@ def find_label_errors(data: Path, experiment: Path, folds: int | None = None) ->
     return [_finding(tree, samples[number], answers[number], rank) for rank, number in enumerate(suspected, start=1)]
 
 
-def _answers(network: Classifier, part: list[Sample]) -> Iterator[tuple[Sample, npt.NDArray[np.float32]]]:
+def _answers(network: Classifier, part: list[Sample]) -> Answers:
+    """Yield what a network says of each image, and then let go of all memory that networks took."""
     scored = network.scored(sample.path for sample in part)
     for sample, item in track(zip(part, scored, strict=True), "asking the network", len(part)):
         if not isinstance(item, Skipped):
             yield sample, item.probabilities
+    del network, scored
+    release_memory()
 
 
 def _finding(tree: Tree, sample: Sample, answer: npt.NDArray[np.float64], rank: int) -> Finding:
@@ -109,20 +117,29 @@ def _finding(tree: Tree, sample: Sample, answer: npt.NDArray[np.float64], rank: 
     return finding(path, "label_error", detail, severity=severity, rank=rank)
 
 
-def _folds(experiment: Path, tree: Tree, folds: int) -> Iterator[tuple[Classifier, list[Sample]]]:
-    """Yield, for each fold, a network that was trained without it, and its pictures."""
+def _answers_of_folds(experiment: Path, tree: Tree, folds: int) -> Answers:
+    """Yield, for each fold, what a network that was trained without it says of its images."""
     known = sorted([*tree.train, *tree.validation], key=lambda sample: sample.path)
     names = [sample.path.relative_to(tree.root).as_posix() for sample in known]
-    together = [[names[number] for number in group] for group in copies_among([sample.path for sample in known])]
+    copies = copies_among([sample.path for sample in known])
     classes: dict[str, list[str]] = {}
     for name, sample in zip(names, known, strict=True):
         classes.setdefault(tree.class_folders[sample.class_index], []).append(name)
     settings = _settings(experiment)
-    drawn = draw_folds(classes, folds, settings["seed"], together)
+    groups = (read_record(tree.root) or {}).get("groups", {})
+    group_of = {name: group for group, members in groups.items() for name in members}
+    places = {name: number for number, name in enumerate(names)}
+    together = joined([*copies, *([places[name] for name in of if name in places] for of in groups.values())])
+    drawn = draw_folds(classes, folds, settings["seed"], [[names[number] for number in group] for group in together])
     for number in range(folds):
         folder = experiment / FOLDER / f"{number + 1}_of_{folds}"
         rows = [
-            Label(name, tree.class_folders[sample.class_index], "test" if drawn[name] == number else "train")
+            Label(
+                name,
+                tree.class_folders[sample.class_index],
+                TEST if drawn[name] == number else TRAIN,
+                group_of.get(name, ""),
+            )
             for name, sample in zip(names, known, strict=True)
         ]
         split(
@@ -133,7 +150,7 @@ def _folds(experiment: Path, tree: Tree, folds: int) -> Iterator[tuple[Classifie
         log.warning("fold %d of %d: training in %s", number + 1, folds, folder)
         train(folder / "config.yml", resume=True)
         fold = [sample for name, sample in zip(names, known, strict=True) if drawn[name] == number]
-        yield Classifier(folder), fold
+        yield from _answers(Classifier(folder), fold)
 
 
 def _settings(experiment: Path) -> dict[str, Any]:

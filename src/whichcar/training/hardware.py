@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib.util
 import logging
 import os
@@ -117,6 +118,14 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or any(
         sign in text for sign in ("ResourceExhausted", "RESOURCE_EXHAUSTED", "OutOfMemory", "out of memory", "OOM when")
     )
+
+
+def release_memory() -> None:
+    """Let go of networks that nothing refers to any more: Keras and the backend keep what they made for them."""
+    import keras
+
+    keras.utils.clear_session()
+    gc.collect()
 
 
 def make_deterministic() -> None:
