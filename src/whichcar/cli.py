@@ -241,7 +241,12 @@ def check(
     help="Share of the images for test, by class, where neither LABELS nor folders say what is in test; 0 for no test "
     "split.  [default: 0.25]",
 )
-@click.option("--validation", default=0.2, show_default=True, help="Share of train set aside for validation, by class; 0 for none.")
+@click.option(
+    "--validation",
+    default=0.2,
+    show_default=True,
+    help="Share of train set aside for validation, by class; 0 for none.",
+)
 @click.option(
     "--group-by",
     metavar="PATTERN",

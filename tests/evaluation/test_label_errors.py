@@ -1,3 +1,4 @@
+import gc
 import shutil
 from pathlib import Path
 
@@ -6,8 +7,9 @@ import pytest
 from whichcar import cli
 from whichcar.data.labels import draw_folds
 from whichcar.data.split import split
-from whichcar.errors import DataError
+from whichcar.errors import DataError, TrainingError
 from whichcar.evaluation import label_errors
+from whichcar.evaluation.classifier import Classifier
 from whichcar.evaluation.label_errors import find_label_errors
 from whichcar.files import write_json
 from whichcar.records import Label
@@ -57,7 +59,7 @@ def test_the_command_lists_label_errors_with_the_other_findings(
 
 
 def test_with_folds_every_picture_is_judged_by_a_network_that_has_not_seen_it(
-    wrong: tuple[Path, list[str]], tmp_path: Path, colour_model: object
+    wrong: tuple[Path, list[str]], tmp_path: Path, colour_model: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Trains two small networks for real, from random weights; what they say is not asked here, only of what."""
     tree, _ = wrong
@@ -70,7 +72,11 @@ def test_with_folds_every_picture_is_judged_by_a_network_that_has_not_seen_it(
         "fit": {"epochs": 1, "callbacks": {"early_stopping": None}},
     }
     write_json(experiment / "resolved.json", {"finished": True, "settings": settings})
+    held: list[int] = []
+    train = label_errors._train
+    monkeypatch.setattr(label_errors, "_train", lambda config: (held.append(classifiers()), train(config)))
     find_label_errors(tree, experiment, folds=2)
+    assert held == [0, 0]  # networks in memory while a fold is trained
     tested: list[str] = []
     for number in (1, 2):
         fold = experiment / label_errors.FOLDER / f"{number}_of_2"
@@ -81,6 +87,22 @@ def test_with_folds_every_picture_is_judged_by_a_network_that_has_not_seen_it(
         tested += judged
         assert (fold / "best.json").is_file()
     assert sorted(tested) == sorted(path.name for path in (tree / "train").rglob("*.jpg"))
+
+
+def classifiers() -> int:
+    gc.collect()
+    return sum(isinstance(thing, Classifier) for thing in gc.get_objects())
+
+
+def test_a_fold_whose_training_fails_is_told(
+    wrong: tuple[Path, list[str]], tmp_path: Path, colour_model: object
+) -> None:
+    tree, _ = wrong
+    experiment = make_experiment(tmp_path / "exp", tree, colour_model)
+    settings = {"seed": 1, "data": {"directory": str(tree), "validation_split": 0.25}, "fit": {"epochs": -1}}
+    write_json(experiment / "resolved.json", {"finished": True, "settings": settings})
+    with pytest.raises(TrainingError, match="label_folds/1_of_2: its training failed .exit status 2., as told above"):
+        find_label_errors(tree, experiment, folds=2)
 
 
 def test_another_tree_is_refused(experiment: Path, tree: Path, tmp_path: Path) -> None:

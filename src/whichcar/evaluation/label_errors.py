@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from whichcar.data.labels import draw_folds
 from whichcar.data.split import split
 from whichcar.data.split_names import TEST, TRAIN
 from whichcar.data.tree import Tree, read_record
-from whichcar.errors import CheckpointError, DataError, MissingExtraError
+from whichcar.errors import CheckpointError, DataError, MissingExtraError, TrainingError
 from whichcar.evaluation.classifier import Classifier
 from whichcar.evaluation.part import is_trained_tree, tree_of
 from whichcar.progress import track
@@ -28,7 +30,8 @@ from whichcar.text import nfc
 from whichcar.training.overwriting import RESOLVED
 from whichcar.training.checkpoint import find_checkpoint, read_metadata
 from whichcar.training.hardware import release_memory
-from whichcar.training.train import train
+from whichcar.training.stopping import stop_asked
+from whichcar.training.sweep.process import INTERRUPTED, how_it_ended, tied_command, train_command
 
 log = logging.getLogger(__name__)
 
@@ -148,9 +151,28 @@ def _answers_of_folds(experiment: Path, tree: Tree, folds: int) -> Answers:
         config = {**settings, "data": {**settings["data"], "directory": str((folder / "data").resolve())}}
         files.write_text(folder / "config.yml", yaml.safe_dump(config, sort_keys=False))
         log.warning("fold %d of %d: training in %s", number + 1, folds, folder)
-        train(folder / "config.yml", resume=True)
+        _train(folder / "config.yml")
         fold = [sample for name, sample in zip(names, known, strict=True) if drawn[name] == number]
         yield from _answers(Classifier(folder), fold)
+
+
+def _train(config: Path) -> None:
+    """Train in a process of its own: what a backend keeps of every network it trained goes with it."""
+    command = tied_command(train_command(config), sorted(os.sched_getaffinity(0)))
+    with stop_asked() as stop:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+        try:
+            while process.poll() is None:
+                if stop.wait(0.1):
+                    process.terminate()  # it saves its state and ends
+                    process.wait()
+        finally:
+            process.kill()
+            status = process.wait()
+    if status == INTERRUPTED or stop.is_set():
+        raise KeyboardInterrupt
+    if status:
+        raise TrainingError(f"{config.parent}: its training failed ({how_it_ended(status)}), as told above")
 
 
 def _settings(experiment: Path) -> dict[str, Any]:
