@@ -101,7 +101,7 @@ def test_a_fold_whose_training_fails_is_told(
     experiment = make_experiment(tmp_path / "exp", tree, colour_model)
     settings = {"seed": 1, "data": {"directory": str(tree), "validation_split": 0.25}, "fit": {"epochs": -1}}
     write_json(experiment / "resolved.json", {"finished": True, "settings": settings})
-    with pytest.raises(TrainingError, match="label_folds/1_of_2: its training failed .exit status 2., as told above"):
+    with pytest.raises(TrainingError, match=r"1_of_2: its training failed \(exit status 2\), as told above"):
         find_label_errors(tree, experiment, folds=2)
 
 

@@ -27,9 +27,9 @@ from whichcar.evaluation.part import is_trained_tree, tree_of
 from whichcar.progress import track
 from whichcar.records import Finding, Label, Sample, Skipped
 from whichcar.text import nfc
-from whichcar.training.overwriting import RESOLVED
 from whichcar.training.checkpoint import find_checkpoint, read_metadata
 from whichcar.training.hardware import release_memory
+from whichcar.training.overwriting import RESOLVED
 from whichcar.training.stopping import stop_asked
 from whichcar.training.sweep.process import INTERRUPTED, how_it_ended, tied_command, train_command
 
