@@ -539,3 +539,9 @@ def test_a_budget_lets_what_fits_in_at_once_and_the_rest_wait() -> None:
         list(pool.map(take, [1, 3, 25, 2, 4, 10, 5] * 8))
     assert max(total for total, _ in most) <= 10
     assert max(count for _, count in most) > 1
+
+
+def test_a_broken_link_says_what_it_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").symlink_to(tmp_path / "gone.jpg")
+    with pytest.raises(ImageError, match=r"a\.jpg: a link to .*gone\.jpg, which is not there"):
+        read_image(tmp_path / "a.jpg")

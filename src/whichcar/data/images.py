@@ -17,6 +17,7 @@ from PIL import Image
 from whichcar.data.decoded_image import DecodedImage, Pixels, format_of, orientation_of
 from whichcar.data.image_errors import COPY_AGAIN, LARGEST_PIXELS, TOO_LARGE, reported, said
 from whichcar.files import IMAGE_FORMATS
+from whichcar.text import one_line
 
 # Pillow warns from 89 million pixels on, and of damaged EXIF parts, without naming the file. The first is an error of
 # our own here, the second does no harm. Switched off once: `catch_warnings` around a call does not work in threads.
@@ -172,6 +173,8 @@ def _check_file(path: Path, name: str | Path) -> None:
     try:
         status = path.stat()
     except FileNotFoundError as error:
+        if path.is_symlink():
+            raise said(name, f"a link to {one_line(path.readlink())}, which is not there; restore that") from error
         raise said(name, "no such file; check the name") from error
     except (OSError, ValueError) as error:
         raise said(name, f"cannot be reached ({error}); check name and permissions") from error
