@@ -14,6 +14,7 @@ import yaml
 from whichcar.cli import whichcar
 from whichcar.config_file import read_experiment
 from whichcar.config_space import read_plan
+from whichcar.training.experiment import config_in
 
 ROOT = Path(__file__).parents[1]
 
@@ -61,7 +62,7 @@ def parsed(line: str) -> click.Context:
 def file_of(path: Path, folder: Path) -> Path:
     """The file an example names; for the best settings of a search, those of its base."""
     if path.parent.name != "best":
-        return path
+        return config_in(path)
     plan = read_plan(path.parents[1].with_suffix(".yml"))
     (folder / "config.yml").write_text(yaml.safe_dump(plan.settings_of({})))
     return folder / "config.yml"

@@ -142,6 +142,7 @@ def test_checkpoints_carry_the_names_of_the_specification(tree: Path, tmp_path: 
 def test_without_validation_nothing_is_nan(
     drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "whichcar")
     folder = tmp_path / "data"
     for number, name in enumerate(("A", "B")):
         (folder / name).mkdir(parents=True)
@@ -153,6 +154,7 @@ def test_without_validation_nothing_is_nan(
     said = [caplog.text, capsys.readouterr().out, capsys.readouterr().err]
     left = [path for path in done.folder.rglob("*") if path.suffix in (".json", ".csv", ".yml")]
     assert len(left) >= 5
+    assert "loss" in caplog.text
     assert not [
         text
         for text in (*said, *(path.read_text() for path in left))

@@ -85,7 +85,11 @@ def epoch_line(history: Sequence[Epoch], sizes: Sequence[tuple[int, int]]) -> st
     left = own * sum(math.prod(size) for size in sizes[done:]) / area
     parts = [
         f"epoch {last.epoch}/{len(sizes)} at {last.image_size}: loss {last.loss:.4f}, accuracy {last.accuracy:.4f}",
-        f"validation loss {last.val_loss:.4f}, accuracy {last.val_accuracy:.4f}",
+        *(
+            [f"validation loss {last.val_loss:.4f}, accuracy {last.val_accuracy:.4f}"]
+            if math.isfinite(last.val_loss)
+            else []
+        ),
         *([f"{last.images_per_second:.1f} images/s"] if math.isfinite(last.images_per_second) else []),
         f"{clock(own)} (elapsed {clock(last.seconds)}{f', remaining {clock(left)}' if left else ''})",
     ]
