@@ -470,7 +470,7 @@ def test_a_folder_that_is_divided_already_keeps_its_division(tmp_path: Path) -> 
     result = split(tmp_path / "cars", tmp_path / "v1")
     assert result.counts == {"train": 16, "validation": 3, "test": 6}
     assert result.test_share is None
-    with pytest.raises(DataError, match="says what is in train and test already; leave out the test share"):
+    with pytest.raises(DataError, match="cars: says what is in test already; leave out --test-share"):
         split(tmp_path / "cars", tmp_path / "v2", test_share=0.5)
 
 

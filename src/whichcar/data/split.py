@@ -130,7 +130,7 @@ def _rows(data: Path, labels: str | Path | Sequence[Label] | None, output: Path)
             f"{data}: one class folder only, {next(iter(classes))!r}; give the folder that holds one folder per class, "
             "or name a label file: split DATA LABELS OUTPUT"
         )
-    return rows, "the folders"
+    return rows, readable(str(data))
 
 
 def _test_share(rows: Sequence[Label], asked: float | None, source: str) -> float | None:
@@ -140,7 +140,7 @@ def _test_share(rows: Sequence[Label], asked: float | None, source: str) -> floa
     if not any(row.subset for row in rows):
         return TEST_SHARE if asked is None else asked
     if asked is not None:
-        raise DataError(f"{source}: says what is in train and test already; leave out the test share")
+        raise DataError(f"{source}: says what is in test already; leave out --test-share")
     return None
 
 
