@@ -1,6 +1,8 @@
 import csv
 import os
+import re
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -263,3 +265,21 @@ def test_an_output_that_cannot_be_written_is_told(data: Path, capsys: pytest.Cap
 def test_a_missing_label_file_is_told(data: Path) -> None:
     with pytest.raises(DataError, match=r"no\.csv: cannot be read"):
         check(data, data / "no.csv")
+
+
+def test_what_is_printed_and_shown_agrees_with_the_table(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Near copies of two classes are warnings, the same bytes of two classes errors: one issue, two severities."""
+    classes = sorted((tree / "train").iterdir())
+    images = [sorted(folder.iterdir())[0] for folder in classes]
+    shutil.copy(images[0], classes[1] / "same.jpg")
+    Image.open(images[2]).resize((100, 75)).save(classes[3] / "like.png")
+    assert cli.run(["check", str(tree)]) == 0
+    printed = [line.split()[:3] for line in capsys.readouterr().out.splitlines() if line.startswith("     ")]
+    with (tree / "issues.csv").open(encoding="utf-8", newline="") as file:
+        counts = Counter((row["severity"], row["issue"]) for row in csv.DictReader(file))
+    assert printed == [[str(count), *name] for name, count in counts.items()]
+    assert ["2", "error", "label_conflict"] in printed
+    assert ["2", "warning", "label_conflict"] in printed
+    page = (tree / "check.html").read_text(encoding="utf-8")
+    rows = re.findall(r"<td class=n>(\d+)</td><td class=(\w+)><a href=\"#(\w+)\">", page)
+    assert [[count, severity, issue] for count, severity, issue in rows] == printed
