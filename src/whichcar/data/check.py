@@ -19,7 +19,7 @@ from whichcar.data.duplicates import Prints, find_duplicates
 from whichcar.data.facts import Facts, FactStore
 from whichcar.data.images import read_format
 from whichcar.data.issues import finding, ordered
-from whichcar.errors import ImageError
+from whichcar.errors import ImageError, UnsupportedFormatError
 from whichcar.progress import track
 from whichcar.records import Finding, ImageHeader
 
@@ -80,6 +80,9 @@ def _of_rows(collection: Collection) -> Iterator[Finding]:
     for path in collection.others:
         try:
             form = read_format(collection.root / path)
+        except UnsupportedFormatError as error:
+            yield finding(path, "unreadable", error.reason)
+            continue
         except ImageError:  # it is no picture: a list, a note
             continue
         suffix = PurePosixPath(path).suffix

@@ -34,8 +34,10 @@ class DecodedImage:
     Boxes are in pixels of the upright image.
     """
 
-    def __init__(self, image: Image.Image, name: str | Path, stored: tuple[int, int], orientation: int = 1) -> None:
-        self._name, self._image = name, image
+    def __init__(
+        self, image: Image.Image, name: str | Path, stored: tuple[int, int], orientation: int, mode: str
+    ) -> None:
+        self._name, self._image, self._mode = name, image, mode
         self._profile = image.info.get("icc_profile")
         self._top = _largest(image) if image.mode in ("F", "I") else 0.0
         self._plain = image.mode in _PLAIN and not image.has_transparency_data
@@ -57,7 +59,7 @@ class DecodedImage:
         """What the file says of itself; to be asked for after the pixels, since it looks for further frames."""
         form = format_of(self._image)
         animated = form != "JPEG" and _is_animated(self._image)
-        return ImageHeader(form, self._image.mode, self._width, self._height, self._file_orientation, animated)
+        return ImageHeader(form, self._mode, self._width, self._height, self._file_orientation, animated)
 
     def pixels(self, box: Box | None = None, factor: int = 1) -> Pixels:
         """Return the pixels in `box` (default: all), each the mean of `factor` times `factor`; always a new array."""

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from whichcar.data import webp
 from whichcar.data.decoded_image import DecodedImage, Pixels, format_of, orientation_of
 from whichcar.data.image_errors import COPY_AGAIN, LARGEST_PIXELS, TOO_LARGE, reported, said
 from whichcar.files import IMAGE_FORMATS
@@ -23,6 +24,9 @@ from whichcar.text import one_line
 # our own here, the second does no harm. Switched off once: `catch_warnings` around a call does not work in threads.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.\w+ImagePlugin")
+# A large image in one piece goes back to the system when it is freed. In Pillow's own pieces of 16 MB it stays with
+# the thread that held it, and sixteen threads keep sixteen of them.
+Image.core.set_block_size(64 << 20)  # type: ignore[attr-defined]  # of the guide's part on the block allocator
 
 
 class _Budget:
@@ -122,12 +126,14 @@ def decoded(
     path, name = Path(path), name or path
     with _opened(path, name) as image:
         stored = image.size
+        size = stored
         with reported(name, path):
-            # Only of a JPEG is EXIF known before decoding. Pillow decodes a PNG to look for it, and an error is lost.
-            if at_least is not None and format_of(image) == "JPEG":
+            # Only of these is EXIF known before decoding. Pillow decodes a PNG to look for it, and an error is lost.
+            if at_least is not None and format_of(image) in ("JPEG", "WEBP"):
                 height, width = at_least if orientation_of(image) < 5 else at_least[::-1]
                 image.draft(None, (width, height))
-        with _in_memory(image, name, stored) as found:
+                size = _eighths(stored, (width, height)) if image.format == "WEBP" else image.size
+        with _in_memory(image, name, stored, size, path) as found:
             yield found
 
 
@@ -140,7 +146,7 @@ def decoded_from(image: Image.Image, name: str | Path) -> Iterator[DecodedImage]
     """
     with reported(name):
         _check_size(name, image)
-    with _in_memory(image, name, image.size) as found:
+    with _in_memory(image, name, image.size, image.size) as found:
         yield found
 
 
@@ -158,15 +164,35 @@ def _opened(path: Path, name: str | Path) -> Iterator[Image.Image]:
 
 
 @contextlib.contextmanager
-def _in_memory(image: Image.Image, name: str | Path, stored: tuple[int, int]) -> Iterator[DecodedImage]:
-    """Decode an image as soon as there is room for it; `stored` is its whole (width, height)."""
-    with _BUDGET.hold(_bytes(image, stored)):
+def _in_memory(
+    image: Image.Image, name: str | Path, stored: tuple[int, int], size: tuple[int, int], path: Path | None = None
+) -> Iterator[DecodedImage]:
+    """Decode an image as soon as there is room for it, of (width, height) `stored` in the file `path` at `size`."""
+    with _BUDGET.hold(_bytes(image, stored, size)):
         with reported(name):
             # Loading a PNG finds its EXIF; loading a TIFF turns it upright and forgets that it was not.
             before = 1 if image.format == "PNG" else orientation_of(image)
-            image.load()
-            found = DecodedImage(image, name, stored, before)
+            mode = image.mode
+            found = DecodedImage(_loaded(image, size, path), name, stored, before, mode)
         yield found
+
+
+def _loaded(image: Image.Image, size: tuple[int, int], path: Path | None) -> Image.Image:
+    """Return the decoded image, a WebP in the file `path` at `size`."""
+    if path and image.format == "WEBP" and not getattr(image, "is_animated", False):
+        still = webp.decode(path.read_bytes(), size, size != image.size, image.mode)
+        if still is not None:
+            still.info, still.format = image.info, image.format
+            return still
+    image.load()
+    return image
+
+
+def _eighths(stored: tuple[int, int], wanted: tuple[int, int]) -> tuple[int, int]:
+    """Return a half, a quarter or an eighth of `stored`, as a JPEG is decoded, both sides at least as `wanted`."""
+    whole = min(stored[0] // wanted[0], stored[1] // wanted[1])
+    factor = 8 if whole >= 8 else 4 if whole >= 4 else 2 if whole >= 2 else 1
+    return -(-stored[0] // factor), -(-stored[1] // factor)
 
 
 def _check_file(path: Path, name: str | Path) -> None:
@@ -190,13 +216,13 @@ def _check_size(name: str | Path, image: Image.Image) -> None:
         raise said(name, f"{width} x {height} has {TOO_LARGE}")
 
 
-def _bytes(image: Image.Image, size: tuple[int, int]) -> int:
-    """Return how many bytes decoding takes, at most."""
-    width, height = image.size
-    if image.format == "WEBP":  # decoded into two canvases, copied, copied again
-        return 16 * width * height
+def _bytes(image: Image.Image, stored: tuple[int, int], size: tuple[int, int]) -> int:
+    """Return how many bytes decoding an image of (width, height) `stored` at `size` takes, at most."""
+    whole, few = stored[0] * stored[1], size[0] * size[1]
+    if image.format == "WEBP":  # an animation is decoded into two canvases, copied, copied again
+        return 16 * whole if getattr(image, "is_animated", False) else 4 * whole + 4 * few
     if image.format == "TIFF" and orientation_of(image) != 1:  # Pillow makes an upright copy
-        return 8 * width * height
+        return 8 * whole
     if image.info.get("progressive"):  # all coefficients are kept, at full size
-        return 4 * width * height + 6 * size[0] * size[1]
-    return 4 * width * height
+        return 4 * few + 6 * whole
+    return 4 * few

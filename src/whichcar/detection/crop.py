@@ -287,16 +287,18 @@ class _Stage:
         for (path, pixels), chosen in zip(images.items(), choices, strict=True):
             box = self.cutter.box(chosen, pixels.shape[:2])
             cropped = pixels if box is None else pixels[box.top : box.bottom, box.left : box.right]
-            rows[path] = self._done(path, pixels.shape[:2], chosen, cropped)
+            rows[path] = self._done(path, pixels.shape[:2], chosen, Image.fromarray(cropped))
         return [rows[path] for path in paths]
 
     def _large(self, path: str, image: DecodedImage) -> Crop:
         chosen, size = self.cutter.choose_in(image), image.size
-        cropped = image.pixels(self.cutter.box(chosen, size))
+        pixels = image.pixels(self.cutter.box(chosen, size))
         image.close()
+        cropped = Image.fromarray(pixels)
+        del pixels  # encoding takes memory of its own
         return self._done(path, size, chosen, cropped)
 
-    def _done(self, path: str, size: tuple[int, int], chosen: Chosen, cropped: npt.NDArray[np.uint8]) -> Crop:
+    def _done(self, path: str, size: tuple[int, int], chosen: Chosen, cropped: Image.Image) -> Crop:
         """Write what an image of (height, width) was cropped to, or leave it out, and return its row."""
         if chosen.vehicle is None and self.settings.missing != "whole":
             return self._without(path)
@@ -320,7 +322,7 @@ class _Stage:
             )
         return self._skipped(path, "no vehicle")
 
-    def _write(self, path: str, image: npt.NDArray[np.uint8]) -> None:
+    def _write(self, path: str, image: Image.Image) -> None:
         """Write a picture in the format its name says, whole or not at all; it carries no metadata of its source."""
         target = self.output / path
         kind = target.suffix.lower()
@@ -328,9 +330,9 @@ class _Stage:
         options = {"quality": self.settings.quality} if kind in _LOSSY else {}
         form = Image.registered_extensions()[kind]
         try:
-            Image.fromarray(image).save(encoded, form, **options)
+            image.save(encoded, form, **options)
         except (OSError, ValueError) as error:  # nothing is written to a disk here
-            raise ImageError(f"{image.shape[1]} x {image.shape[0]} cannot be written as {form} ({error})") from error
+            raise ImageError(f"{image.width} x {image.height} cannot be written as {form} ({error})") from error
         beside = self.output / _WORK / f"{threading.get_ident()}{kind}"
         beside.write_bytes(encoded.getbuffer())
         target.parent.mkdir(parents=True, exist_ok=True)
