@@ -247,3 +247,10 @@ def test_a_place_that_cannot_be_written_is_one_line(paths: list[Path], tmp_path:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(DataError, match="set WHICHCAR_CACHE to a larger disk"):
         pack(paths, SIZE, tmp_path / "file" / "caches")
+
+
+def test_a_named_pipe_is_skipped_and_not_waited_for(paths: list[Path], root: Path) -> None:
+    os.mkfifo(paths[0].with_name("pipe.jpg"))
+    images = pack([*paths, paths[0].with_name("pipe.jpg")], SIZE, root)
+    assert [skipped.path.name for skipped in images.skipped] == ["pipe.jpg"]
+    assert "not a file" in images.skipped[0].reason

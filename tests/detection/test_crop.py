@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from whichcar import cli
 from whichcar.data.boxes import FILE, read_boxes
@@ -162,6 +162,42 @@ def test_orientation_is_applied_and_metadata_left_behind(tmp_path: Path, red_car
         assert written.size == (64, 48)
         assert not dict(written.getexif())
         assert "comment" not in written.info
+
+
+def test_crops_are_in_srgb_whatever_the_profile_of_the_image(tmp_path: Path, red_cars: OnnxDetector) -> None:
+    wide = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    swapped = wide.replace(b"rXYZ", b"tmpX", 1).replace(b"gXYZ", b"rXYZ", 1).replace(b"tmpX", b"gXYZ", 1)
+    green = scene((96, 128), car=CAR)[:, :, [1, 0, 2]]  # red by its profile, in which red and green are swapped
+    (tmp_path / "in").mkdir()
+    Image.fromarray(np.ascontiguousarray(green)).save(tmp_path / "in/a.png", icc_profile=swapped)
+    (row,) = crop(tmp_path / "in", tmp_path / "out", detector=red_cars)
+    assert row.box == Box(*CAR)
+    with Image.open(tmp_path / "out/a.png") as written:
+        assert "icc_profile" not in written.info
+    middle = read_image(tmp_path / "out/a.png")[20, 30]
+    assert middle[0] > 200 and middle[1] < 60
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_large_image_is_cropped_to_pixels_of_its_full_size(
+    tmp_path: Path, red_cars: OnnxDetector, orientation: int
+) -> None:
+    seen = scene((2400, 2000), car=(600, 500, 1500, 1700))
+    rng = np.random.default_rng(0)
+    seen[500:1700, 600:1500, 0] = rng.integers(220, 250, (1200, 900))  # detail that a reduced image has not
+    stored = seen if orientation == 1 else seen.transpose(1, 0, 2)[::-1]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    (tmp_path / "in").mkdir()
+    Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / "in/a.png", exif=exif, compress_level=1)
+    (row,) = crop(tmp_path / "in", tmp_path / "out", detector=red_cars)
+    assert row.box is not None
+    assert (
+        np.abs(np.subtract((row.box.left, row.box.top, row.box.right, row.box.bottom), (600, 500, 1500, 1700))).max()
+        < 80
+    )
+    expected = seen[row.box.top : row.box.bottom, row.box.left : row.box.right]
+    np.testing.assert_array_equal(read_image(tmp_path / "out/a.png"), expected)
 
 
 @pytest.mark.parametrize("mode", ["CMYK", "L", "P", "I;16", "RGBA"])

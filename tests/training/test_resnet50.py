@@ -6,7 +6,10 @@ from urllib.error import URLError
 import h5py
 import numpy as np
 import pytest
+from PIL import Image
 
+from whichcar.data.drawn import draw
+from whichcar.data.images import read_image, read_resized
 from whichcar.errors import CheckpointError, ConfigError
 from whichcar.training.hardware import prepare
 
@@ -227,3 +230,17 @@ def test_a_model_with_layers_that_keras_does_not_know_is_one_line(tmp_path: Path
     with pytest.raises(CheckpointError, match="not a model that Keras can load") as caught:
         load_saved_model(tmp_path / "strange.keras")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_a_saved_model_resizes_nearly_as_images_are_read(tmp_path: Path, suffix: str) -> None:
+    """Within the tolerance that the documentation states: a third party may feed the saved model whole images."""
+    layer = keras.layers.Resizing(96, 96, interpolation="bilinear", antialias=True)
+    draw(tmp_path, classes=2, per_class=4, size=(480, 640))
+    means = []
+    for number, path in enumerate(sorted((tmp_path / "car_ims").iterdir())):
+        target = tmp_path / f"{number}.{suffix}"
+        Image.open(path).save(target, quality=95)
+        exact = np.asarray(layer(read_image(target)[None].astype(np.float32)))[0]
+        means.append(np.abs(exact - read_resized(target, (96, 96))).mean())
+    assert max(means) < (0.5 if suffix == "png" else 2.5)

@@ -21,7 +21,7 @@ Pixels = npt.NDArray[np.uint8]
 
 _ORIENTATION = 0x0112
 _PLAIN = ("L", "RGB", "CMYK")  # modes that can be reduced as they are
-_STRIP = 1 << 20  # pixels of a strip
+_STRIP = 1 << 18  # pixels of a strip
 # An image is averaged over whole pixels down to three times the size wanted, then resampled. The same as resampling
 # at once but for one level in 255, and several times faster.
 _RESERVE = 3
