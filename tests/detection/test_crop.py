@@ -232,7 +232,7 @@ def test_nasty_pictures_are_rows_with_a_reason(tmp_path: Path, paint: Paint, red
     assert "truncated" in rows["truncated.jpg"]
     assert "not an image" in rows["page.jpg"]
     assert "100 million pixels" in rows["huge.png"]
-    assert "no such file" in rows["gone.jpg"]
+    assert "a link to nowhere.jpg, which is not there" in rows["gone.jpg"]
 
 
 def test_a_second_run_does_nothing_and_tells_the_same(tree: Path, tmp_path: Path, red_car_file: Path) -> None:
