@@ -302,7 +302,40 @@ def test_half_a_jpeg_says_truncated(tmp_path: Path) -> None:
     assert "truncated" in message(path)
 
 
-@pytest.mark.parametrize("content", [b"\0" * 1000, b"GIF89a", "Škoda".encode()])
+def test_a_jpeg_that_tells_its_pixels_thousands_of_times_is_refused_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    quarters(2000, 2000).save(path, progressive=True)
+    whole = path.read_bytes()
+    last = whole.rindex(b"\xff\xda")
+    path.write_bytes(whole[:last] + whole[last:-2] * 3000 + whole[-2:])
+    start = time.perf_counter()
+    assert "scans, more than 200" in message(path)
+    assert time.perf_counter() - start < 1
+    path.write_bytes(whole[:last] + whole[last:-2] * 3 + whole[-2:])
+    assert read_image(path).shape == (2000, 2000, 3)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "gif", "webp", "bmp"])
+def test_an_image_whose_beginning_is_damaged_is_called_a_damaged_image(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    quarters().save(path)
+    path.write_bytes(path.read_bytes()[:12] + bytes(200 if suffix == "jpg" else 0))
+    assert f"a damaged {Image.registered_extensions()[f'.{suffix}']}, " in message(path)
+
+
+def test_a_tiff_that_cannot_be_read_is_told_of_by_its_row_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "a.tif"
+    quarters().save(path)
+    path.write_bytes(
+        path.read_bytes().replace(struct.pack("<HHII", 277, 3, 1, 3), struct.pack("<HHII", 277, 3, 1, 999))
+    )
+    assert "a damaged TIFF" in message(path)
+    assert not caplog.records  # Pillow's own lines do not say of which file they are
+
+
+@pytest.mark.parametrize("content", [b"\0" * 1000, b"GIF89a", b"BMW 3 series", "Škoda".encode()])
 def test_what_is_no_picture_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.jpg").write_bytes(content)
     assert "copy it again" in message(tmp_path / "a.jpg")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,6 +38,14 @@ _FORMATS = (
     (b"#?RADIANCE", "Radiance HDR"),
     *((b"P%d%c" % (number, blank), "Netpbm") for number in range(1, 8) for blank in b"\n "),
 )
+_SUPPORTED = {
+    "JPEG": re.compile(rb"\xff\xd8\xff"),
+    "PNG": re.compile(rb"\x89PNG"),
+    "WEBP": re.compile(rb"RIFF....WEBP", re.DOTALL),
+    "TIFF": re.compile(rb"II[*+]\0|MM\0[*+]"),
+    "BMP": re.compile(rb"BM....\0\0\0\0", re.DOTALL),
+    "GIF": re.compile(rb"GIF8[79]a"),
+}
 _OTHERS = (
     (b"version https://git-lfs", "a Git LFS pointer; fetch the file itself with: git lfs pull"),
     (b"pk\x03\x04", "a zip archive; unpack it"),
@@ -77,6 +86,8 @@ def _error(name: str | Path, error: Exception) -> ImageError:
 def _unidentified(path: Path, name: str | Path) -> ImageError:
     if form := _format_of(path):
         return said(name, f"{form} is not supported; convert it to JPEG", UnsupportedFormatError)
+    if form := next((form for form, start in _SUPPORTED.items() if start.match(_beginning(path))), ""):
+        return said(name, f"a damaged {form}, whose header cannot be read; {COPY_AGAIN}")
     return said(name, f"not an image of a known format, {_described(path)}")
 
 

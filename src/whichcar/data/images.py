@@ -6,6 +6,7 @@ The images that all threads hold at once take no more memory together than the l
 from __future__ import annotations
 
 import contextlib
+import logging
 import stat
 import threading
 import warnings
@@ -24,9 +25,14 @@ from whichcar.text import one_line
 # our own here, the second does no harm. Switched off once: `catch_warnings` around a call does not work in threads.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.\w+ImagePlugin")
+logging.getLogger("PIL").setLevel(logging.CRITICAL)  # what it logs of a file, it raises too
 # A large image in one piece goes back to the system when it is freed. In Pillow's own pieces of 16 MB it stays with
 # the thread that held it, and sixteen threads keep sixteen of them.
 Image.core.set_block_size(64 << 20)  # type: ignore[attr-defined]  # of the guide's part on the block allocator
+
+
+# Of a JPEG; encoders write about ten, and those of previews and further frames count too.
+_MOST_SCANS = 200
 
 
 class _Budget:
@@ -160,6 +166,8 @@ def _opened(path: Path, name: str | Path) -> Iterator[Image.Image]:
             file = stack.enter_context(path.open("rb"))
             image = stack.enter_context(Image.open(file, formats=tuple(IMAGE_FORMATS)))
             _check_size(name, image)
+            if format_of(image) == "JPEG":
+                _check_scans(name, path)
         yield image
 
 
@@ -214,6 +222,16 @@ def _check_size(name: str | Path, image: Image.Image) -> None:
     width, height = image.size
     if width * height >= LARGEST_PIXELS:
         raise said(name, f"{width} x {height} has {TOO_LARGE}")
+
+
+def _check_scans(name: str | Path, path: Path) -> None:
+    """Refuse a JPEG of so many scans that it was made to take for ever: each goes over all pixels again."""
+    scans = 0
+    with path.open("rb") as file:
+        while part := file.read(1 << 20):
+            scans += part.count(b"\xff\xda")
+    if scans > _MOST_SCANS:
+        raise said(name, f"a JPEG of {scans:,} scans, more than {_MOST_SCANS}; save it anew in an image editor")
 
 
 def _bytes(image: Image.Image, stored: tuple[int, int], size: tuple[int, int]) -> int:
