@@ -13,7 +13,7 @@ from typing import Any
 
 from whichcar import files, summary
 from whichcar.errors import DataError
-from whichcar.text import shell_command
+from whichcar.text import plural, shell_command
 
 Say = Callable[[str], None]
 
@@ -111,7 +111,7 @@ def _pictures(into: Path, real: Path | None, plan: Plan, say: Say) -> int:
 
     raw = real or into / "raw"
     if real is None:
-        say(f"1/4  drawing {plan.classes} kinds of cars and trucks, {plan.per_class} pictures each, into {raw}")
+        say(f"1/4  drawing {plan.classes} kinds of cars and trucks, {plural(plan.per_class, 'image')} each, into {raw}")
         draw(raw, plan.classes, plan.per_class)
     elif not real.is_dir():
         raise DataError(
@@ -157,17 +157,17 @@ def _train(experiment: Path, say: Say) -> None:
 
     say(f"3/4  training ResNet-50 from random weights as {experiment / 'config.yml'} says")
     trained = train(experiment / "config.yml", resume=True)
-    say(f"     {len(trained.history)} epochs; the best by validation is {trained.checkpoint}")
+    say(f"     {plural(len(trained.history), 'epoch')}; the best by validation is {trained.checkpoint}")
 
 
 def _evaluate(experiment: Path, say: Say) -> tuple[Mapping[str, Any], Path]:
     """Return the content of result.json and the folder it lies in."""
     from whichcar.evaluation.evaluate import evaluate
-    from whichcar.evaluation.result import read_result, result_file
+    from whichcar.evaluation.result import FILE, read_result
     from whichcar.training.checkpoint import find_checkpoint
 
     say("4/4  measuring it on pictures it has never seen")
-    best, known = find_checkpoint(experiment), result_file(experiment)
+    best, known = find_checkpoint(experiment), experiment / FILE
     if known.exists():
         result = read_result(experiment)
         if result["checkpoint"] == {"file": best.name, "blake2b": files.checksum(best)}:

@@ -30,7 +30,7 @@ _WORST_SHOWN = 5
 def of_fetched(fetched: Fetched) -> Iterator[str]:
     """Tell what is there now and what to type next."""
     into, labels = fetched.into, fetched.into / "car_dataset_labels.csv"
-    yield f"{into}: {fetched.pictures} pictures, {fetched.labels} labels ({fetched.kind})"
+    yield f"{into}: {plural(fetched.pictures, 'image')}, {plural(fetched.labels, 'label')} ({fetched.kind})"
     for one in fetched.files:
         if one.sha256:
             yield f"  {one.source}: {one.size / 1e6:.1f} MB, SHA-256 {one.sha256}"
@@ -115,7 +115,7 @@ class Cropped:
     def lines(self) -> Iterator[str]:
         """Tell how many were cropped, left whole and skipped, and in which classes most were not cropped."""
         cropped = len(self.scores)
-        yield f"{self.output}: {self.count} pictures"
+        yield f"{self.output}: {plural(self.count, 'image')}"
         if cropped:
             found = ", ".join(f"{label} {count}" for label, count in self.labels.most_common())
             middle = statistics.median(self.scores)
@@ -124,14 +124,14 @@ class Cropped:
         for outcome, count in others[:_SHOWN]:
             yield f"  {count:6d}  {count / self.count:6.1%}  {outcome}"
         if len(others) > _SHOWN:
-            yield f"  ... {len(others) - _SHOWN} more reasons in {self.output / 'boxes.csv'}"
+            yield f"  ... {plural(len(others) - _SHOWN, 'more reason')} in {self.output / 'boxes.csv'}"
         shares = {name: 1 - counts["cropped"] / counts.total() for name, counts in self.folders.items()}
         worst = sorted((-share, name) for name, share in shares.items() if share)[:_WORST_SHOWN]
         if worst and len(self.folders) > 1:
             yield "  least often cropped:"
             for share, name in worst:
-                counts = self.folders[name]
-                yield f"    {-share:4.0%} not ({counts.total() - counts['cropped']} of {counts.total()})  {_text(name)}"
+                total, cropped = self.folders[name].total(), self.folders[name]["cropped"]
+                yield f"    {-share:4.0%} not ({total - cropped} of {total})  {one_line(name)}"
         yield f"table  {self.output / 'boxes.csv'}"
 
 
@@ -215,14 +215,14 @@ def of_result(result: Mapping[str, Any], folder: Path) -> Iterator[str]:
     for warning in result["warnings"]:
         yield f"  warning: {one_line(warning)}"
     yield ""
-    yield f"  accuracy   {best['value']:6.1%}   (95 % interval {low:.1%} to {high:.1%}; {best['right']} right)"
+    yield f"  accuracy   {best['value']:6.1%}   (95 % interval {low:.1%} to {high:.1%}; {best['right']} correct)"
     if len(classes) > 5:
-        yield f"  best five  {result['top_5']['value']:6.1%}"
+        yield f"  top-5      {result['top_5']['value']:6.1%}"
     yield f"  by chance  {1 / len(classes):6.1%}"
     yield ""
     yield from _classes(classes)
     for pair in result["most_confused"][:3]:
-        yield f"  {pair['truth']} taken for {pair['said']}: {pair['count']} of {pair['of']}"
+        yield f"  {one_line(pair['truth'])} predicted as {one_line(pair['said'])}: {pair['count']} of {pair['of']}"
     yield ""
     yield f"report   {folder / 'report.html'}"
     yield f"plots    {folder / 'plots'}"
@@ -232,14 +232,14 @@ def of_result(result: Mapping[str, Any], folder: Path) -> Iterator[str]:
 def _classes(classes: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """List the classes, the hardest first; of many only the hardest."""
     hardest = sorted(classes, key=lambda row: (row["recall"], row["f1"]))
-    rows = [("class", "pictures", "right", "recall", "precision")]
+    rows = [("class", "images", "correct", "recall", "precision")]
     for row in hardest[:_CLASSES_SHOWN]:
         shares = (f"{row['recall']:.0%}", f"{row['precision']:.0%}")
-        rows.append((row["name"], str(row["pictures"]), str(row["right"]), *shares))
+        rows.append((one_line(row["name"]), str(row["pictures"]), str(row["right"]), *shares))
     for line in columns(rows):
         yield f"  {line}"
     if len(hardest) > _CLASSES_SHOWN:
-        yield f"  ... {len(hardest) - _CLASSES_SHOWN} easier classes stand in the report"
+        yield f"  ... {plural(len(hardest) - _CLASSES_SHOWN, 'easier class')} in the report"
     yield ""
 
 
@@ -253,11 +253,6 @@ def columns(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
             for cell, width, number in zip(row, widths, numeric, strict=True)
         )
         yield "  ".join(cells).rstrip()
-
-
-def _text(name: str) -> str:
-    """Return a name that a terminal takes: bytes in it that are no text become escapes."""
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _is_number(cell: str) -> bool:

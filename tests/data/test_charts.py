@@ -59,8 +59,8 @@ def test_names_are_no_markup_and_equal_looking_ones_stay_apart() -> None:
 def test_pictures_of_one_size_are_one_point_and_unreadable_ones_none() -> None:
     points = charts.size_chart(overview({}, [(640, 480)] * 3 + [(320, 240), (0, 0)])).data[0]
     assert dict(zip(zip(points.x, points.y, strict=True), points.hovertext, strict=True)) == {
-        (640, 480): "640 x 480: 3 pictures",
-        (320, 240): "320 x 240: 1 picture",
+        (640, 480): "640 x 480: 3 images",
+        (320, 240): "320 x 240: 1 image",
     }
     assert points.marker.size[0] > points.marker.size[1]
 

@@ -74,7 +74,7 @@ def test_it_shows_numbers_charts_and_twenty_titled_samples(drawn: Path, page: Pa
     ]  # fmt: skip
     assert "<th>pictures</th><td>32</td>" in told
     assert "<td>train 24, test 8</td>" in told
-    assert "<td>4 of 8 to 8 pictures" in told
+    assert "<td>4 of 8 images" in told
     samples = told.split('<h2 id="samples">')[1].split("<h2")[0]
     assert samples.count("<figure>") == samples.count("<figcaption><b>") == 20
     assert "(48, 64, 3) (height, width, channels)" in told
@@ -162,7 +162,7 @@ def test_pictures_without_classes_have_no_charts_of_them(tmp_path: Path, page: P
 
 def test_one_class_only_is_enough(tmp_path: Path, page: Page) -> None:
     paint(tmp_path / "Audi A5 2012" / "a.png", 1)
-    assert "<td>1 of 1 to 1 pictures" in page(tmp_path)
+    assert "<td>1 of 1 image" in page(tmp_path)
 
 
 def test_unreadable_ones_are_listed_among_good_ones_and_alone(tmp_path: Path, page: Page) -> None:

@@ -129,7 +129,7 @@ def test_a_picture_mended_after_it_was_unreadable_is_read(paths: list[Path], roo
 def test_no_readable_picture_at_all_is_an_error_and_leaves_nothing(paths: list[Path], root: Path) -> None:
     for path in paths:
         path.write_bytes(b"no picture")
-    with pytest.raises(DataError, match=r"not one of 8 pictures can be read; the first: .*00\.jpg: not an image"):
+    with pytest.raises(DataError, match=r"none of 8 images can be read; the first: .*00\.jpg: not an image"):
         pack(paths, SIZE, root)
     assert list(root.iterdir()) == []
     with pytest.raises(DataError, match="no picture to decode"):

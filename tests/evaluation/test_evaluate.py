@@ -23,6 +23,8 @@ from whichcar.training.checkpoint import read_metadata
 from whichcar.training.logs import Epoch, write_history
 from whichcar.training.tracking import tracking_of
 
+from .conftest import make_experiment
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
@@ -160,16 +162,15 @@ def test_a_tree_without_test_is_evaluated_on_its_validation_part(experiment: Pat
 
 
 def test_validation_images_are_reported_with_a_warning(
-    experiment: Path, tree: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, tree: Path, colour_model: object, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shutil.rmtree(tree / "test")
-    (experiment / "config.yml").write_text("seed: 1\n")
+    shutil.rmtree(tree / "test")  # before the training: the data never had a test split
+    experiment = make_experiment(tmp_path / "experiments" / "exp_8", tree, colour_model)
     assert run(["evaluate", str(experiment)]) == 0
     warning = "on which the checkpoint was chosen"
     assert f"warning: there is no test split: these are the validation images {warning}" in capsys.readouterr().out
-    folder = experiment / "evaluations" / "validation"
-    assert warning in result_of(folder)["warnings"][0]
-    assert warning in (folder / "report.html").read_text()
+    assert warning in result_of(experiment)["warnings"][0]
+    assert warning in (experiment / "report.html").read_text()
     assert warning in compare([experiment])
 
 
@@ -264,7 +265,7 @@ def test_nothing_readable_is_an_error_that_names_the_table(experiment: Path, tmp
     broken = tmp_path / "mine" / "Red Sedan 2011" / "b.jpg"
     broken.parent.mkdir(parents=True)
     broken.write_bytes(b"nothing")
-    with pytest.raises(DataError, match=r"not one of its 1 pictures can be read; see .*predictions.csv"):
+    with pytest.raises(DataError, match=r"none of 1 image can be read; see .*predictions.csv"):
         evaluate(experiment, data=tmp_path / "mine")
 
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from whichcar.data.overview import Overview
 from whichcar.data.split_names import SPLITS, VALIDATION
 from whichcar.errors import MissingExtraError
-from whichcar.text import one_line
+from whichcar.text import one_line, plural
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -53,9 +53,7 @@ def make_chart(overview: Overview) -> Figure:
         makes[parts.make] += overview.classes[name]
         classes[parts.make] += 1
     order = sorted(makes, key=lambda make: (-makes[make].total(), make))
-    return _bars_by_part(
-        {make: makes[make] for make in order}, [_counted(classes[make], "class", "classes") for make in order]
-    )
+    return _bars_by_part({make: makes[make] for make in order}, [plural(classes[make], "class") for make in order])
 
 
 def year_chart(overview: Overview) -> Figure:
@@ -67,7 +65,7 @@ def year_chart(overview: Overview) -> Figure:
             pictures[parts.year] += overview.classes[name].total()
             classes[parts.year] += 1
     years = sorted(pictures)
-    told = [f"{year}: {_pictures(pictures[year])}, {_counted(classes[year], 'class', 'classes')}" for year in years]
+    told = [f"{year}: {plural(pictures[year], 'image')}, {plural(classes[year], 'class')}" for year in years]
     figure = _columns(years, [pictures[year] for year in years], told, "year")
     figure.update_xaxes(tickformat="d")
     return figure
@@ -87,7 +85,7 @@ def size_chart(overview: Overview) -> Figure:
         points = Counter(cells)
     places = sorted(points, key=lambda place: -points[place])  # small points lie on large ones
     counts = np.array([points[place] for place in places])
-    told = [f"{_span(w, step)} x {_span(h, step)}: {_pictures(points[w, h])}" for w, h in places]
+    told = [f"{_span(w, step)} x {_span(h, step)}: {plural(points[w, h], 'image')}" for w, h in places]
     marker = {
         "size": 5 + 35 * np.sqrt(counts / counts.max(initial=1)),
         "sizemode": "diameter",
@@ -111,7 +109,7 @@ def aspect_chart(overview: Overview) -> Figure:
     counts = np.histogram(aspects, edges)[0]
     spans = [f"{low:.2f} to {high:.2f}" for low, high in itertools.pairwise(edges)]
     spans[0], spans[-1] = f"below {edges[1]:.2f}", f"{edges[-2]:.2f} and more"
-    told = [f"{span}: {_pictures(count)}" for span, count in zip(spans, counts, strict=True)]
+    told = [f"{span}: {plural(count, 'image')}" for span, count in zip(spans, counts, strict=True)]
     figure = _columns(((edges[1:] + edges[:-1]) / 2).round(2).tolist(), counts.tolist(), told, "width by height")
     there = np.flatnonzero(counts)
     if len(there):  # no empty sides
@@ -124,7 +122,7 @@ def brightness_chart(overview: Overview) -> Figure:
     light = np.frombuffer(overview.brightness, np.float32)[overview.readable]
     counts, edges = np.histogram(light, 50, (0, 1))
     spans = zip(itertools.pairwise(edges), counts, strict=True)
-    told = [f"{low:.2f} to {high:.2f}: {_pictures(count)}" for (low, high), count in spans]
+    told = [f"{low:.2f} to {high:.2f}: {plural(count, 'image')}" for (low, high), count in spans]
     return _columns(((edges[1:] + edges[:-1]) / 2).round(3).tolist(), counts.tolist(), told, "mean brightness")
 
 
@@ -245,14 +243,6 @@ def _sizes(overview: Overview) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.in
 
 def _span(start: int, step: int) -> str:
     return f"{start}" if step == 1 else f"{start}–{start + step - 1}"
-
-
-def _counted(count: int, one: str, many: str) -> str:
-    return f"{count:,} {one if count == 1 else many}"
-
-
-def _pictures(count: int) -> str:
-    return _counted(count, "picture", "pictures")
 
 
 def _markup(name: str) -> str:

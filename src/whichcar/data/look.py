@@ -16,6 +16,7 @@ from whichcar.data.overview import Overview, overview_of
 from whichcar.data.split_names import SPLITS
 from whichcar.errors import DataError, ImageError
 from whichcar.records import Crop
+from whichcar.text import plural
 
 FILE = "explore.html"
 STYLE = Path(__file__).with_name("look.css")
@@ -98,10 +99,8 @@ def _numbers(overview: Overview) -> Iterator[tuple[str, str]]:
         yield "parts", _counts({name or "in no part": overview.parts[name] for name in order})
     if overview.classes:
         each = sorted(parts.total() for parts in overview.classes.values())
-        yield (
-            "classes",
-            f"{len(each):,} of {each[0]:,} to {each[-1]:,} pictures, half of them of {_median(each)} or more",
-        )
+        span = "" if each[0] == each[-1] else f"{each[0]:,} to "
+        yield "classes", f"{len(each):,} of {span}{plural(each[-1], 'image')}, median {_median(each)}"
     if outside := sum(1 for entry in found.entries if not entry.class_name):
         yield "pictures without a class", f"{outside:,}"
     there = overview.readable
@@ -116,7 +115,10 @@ def _numbers(overview: Overview) -> Iterator[tuple[str, str]]:
             yield "turned by EXIF", f"{turned:,}"
     yield "on disk", f"{sum(overview.size) / 1e6:,.1f} MB"
     copied = overview.duplicates
-    yield "copies", f"{len(copied.exact):,} groups of the same bytes, {len(copied.near):,} pairs nearly the same"
+    yield (
+        "copies",
+        f"{plural(len(copied.exact), 'group')} of the same bytes, {plural(len(copied.near), 'pair')} nearly the same",
+    )
     yield "unreadable", f"{len(overview.unreadable):,}"
     further = {
         "rows without a picture": len(found.problems),
@@ -141,7 +143,7 @@ def _makes(overview: Overview) -> str:
     if years:
         told += f"<h3>Years</h3>{charts.as_html(charts.year_chart(overview), 'year')}"
     without = len(overview.classes) - len(years)
-    return told + (f"<p class=soft>{without} classes have no year in their names.</p>" if without else "")
+    return told + (f"<p class=soft>{plural(without, 'class')} without a year in the name.</p>" if without else "")
 
 
 def _sizes(overview: Overview) -> str:
@@ -216,7 +218,7 @@ def _copies(overview: Overview) -> str:
     count = galleries.count_copies(overview)
     if not count:
         return ""
-    told = f"{_PAIRS} of {count:,} shown, those first that do most harm" if count > _PAIRS else f"{count} pairs"
+    told = f"{_PAIRS} of {count:,} shown, those first that do most harm" if count > _PAIRS else plural(count, "pair")
     return f"<p class=soft>{told}</p>{galleries.copies(overview, _PAIRS)}"
 
 

@@ -29,6 +29,7 @@ from whichcar.errors import DataError, ImageError
 from whichcar.files import checksum, read_json, write_json
 from whichcar.progress import track
 from whichcar.records import Skipped
+from whichcar.text import plural
 
 FORMAT = 3
 PICTURES = "pictures.npy"
@@ -197,7 +198,9 @@ def _build(folder: Path, paths: Sequence[Path], size: tuple[int, int], workers: 
         beside.mkdir(parents=True)
         skipped = _write_pictures(beside / PICTURES, paths, size, workers)
         if len(skipped) == len(paths):
-            raise DataError(f"not one of {len(paths)} pictures can be read; the first: {paths[0]}: {skipped[0][1]}")
+            raise DataError(
+                f"none of {plural(len(paths), 'image')} can be read; the first: {paths[0]}: {skipped[0][1]}"
+            )
         index = {
             "images": len(paths),
             "size": size,

@@ -16,7 +16,7 @@ from whichcar.config_file import as_texts
 from whichcar.errors import DataError
 from whichcar.evaluation.compare_sweeps import is_search, searches_table
 from whichcar.evaluation.paired import LEVEL, Paired, paired
-from whichcar.evaluation.result import FILE, read_result, result_file
+from whichcar.evaluation.result import FILE, read_result
 from whichcar.training.uses import read_uses
 
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
@@ -121,7 +121,7 @@ def _read(folder: Path) -> Row:
     return Row(
         folder=folder,
         name=folder.resolve().name,
-        result=read_result(folder) if result_file(folder).is_file() else {},
+        result=read_result(folder) if (folder / FILE).is_file() else {},
         history=_history(folder / "history.csv"),
         settings=resolved.get("settings", resolved),
         environment=content("environment.json", {}),

@@ -20,9 +20,10 @@ from whichcar.evaluation.caution import warnings_about
 from whichcar.evaluation.classifier import Classifier, Probabilities, best_of
 from whichcar.evaluation.part import Part, evaluated_part, trained_tree
 from whichcar.evaluation.report import write_report
-from whichcar.evaluation.result import Mistake, Origin, Result
+from whichcar.evaluation.result import FILE, Mistake, Origin, Result
 from whichcar.records import CROP_COLUMNS, Prediction, Sample, Skipped
-from whichcar.text import as_text, file_name, shell_command
+from whichcar.text import as_text, file_name, plural, shell_command
+from whichcar.training.checkpoint import Metadata
 from whichcar.training.experiment import versions
 from whichcar.training.tracking import tracking_of
 from whichcar.training.uses import count_use, read_uses
@@ -60,10 +61,10 @@ def evaluate(
         detector: the detector for that: a name or a file (default: the one that cut those trained on).
         track: the tracking service that the result is logged to as well, such as `mlflow`.
 
-    The result for the experiment's own test split goes into its folder. One for other images (each under a name of its
-    own), for the validation split where there is no test split, for a checkpoint file, or with `crop` goes into a
-    folder under `evaluations/`, so that the experiment's own result stays. How often these images have been used is
-    counted in `test_uses.json`, which nothing resets.
+    The result for the experiment's own test split (the validation split where its data never had one) goes into its
+    folder. One for other images, for a checkpoint file, or with `crop` goes into a folder of its own under
+    `evaluations/`, so that the experiment's own result stays. How often these images have been used is counted in
+    `test_uses.json`, which nothing resets.
 
     Raises:
         CheckpointError: there is no usable checkpoint.
@@ -76,7 +77,7 @@ def evaluate(
     classifier = Classifier(experiment, crop, detector)
     part = evaluated_part(data, classifier.metadata)
     warnings = warnings_about(part, trained_tree(data, classifier.metadata), classifier.metadata)
-    folder = _folder(experiment, part, crop, detector)
+    folder = _folder(experiment, part, classifier.metadata, crop, detector)
     start = time.perf_counter()
     answers, unreadable = _ask(classifier, part, folder / "predictions.csv", batch_size)
     seconds = time.perf_counter() - start
@@ -95,13 +96,22 @@ def _home(experiment: Path) -> Path:
     return experiment if experiment.is_dir() else experiment.parent
 
 
-def _folder(experiment: Path, part: Part, crop: bool, detector: str | None) -> Path:
-    """Return where the result goes: the experiment's own folder for its test split, else one for this evaluation."""
+def _folder(experiment: Path, part: Part, metadata: Metadata, crop: bool, detector: str | None) -> Path:
+    """Return where the result goes: the experiment's own folder for its held-out split, else one of its own."""
     names = [] if experiment.is_dir() else [file_name(experiment.name)]
-    names += [] if part.own and part.name == "test" else [part.folder_name]
+    is_held_out = part.own and (part.name == "test" or not _has_test(experiment, metadata))
+    names += [] if is_held_out else [part.folder_name]
     names += ["with-crop"] if crop else []
     names += [file_name(Path(detector).name)] if detector else []
     return _home(experiment) / "evaluations" / "-".join(names) if names else experiment
+
+
+def _has_test(experiment: Path, metadata: Metadata) -> bool:
+    """True where the experiment's data had a test split when it was trained, or was evaluated on one since."""
+    path = _home(experiment) / FILE
+    return "test" in metadata.fingerprints or (
+        path.is_file() and files.read_json(path, {"data.part": str})["data"]["part"] == "test"
+    )
 
 
 def _ask(classifier: Classifier, part: Part, table: Path, batch_size: int) -> tuple[list[Answer], tuple[Skipped, ...]]:
@@ -126,7 +136,7 @@ def _ask(classifier: Classifier, part: Part, table: Path, batch_size: int) -> tu
             crop = {} if item.crop is None else item.crop.as_row()
             writer.writerow([*start, *cells, *crop.values(), ""])
     if not answers:
-        raise DataError(f"{part.root}: not one of its {len(unreadable)} pictures can be read; see {table}")
+        raise DataError(f"{part.root}: none of {plural(len(unreadable), 'image')} can be read; see {table}")
     return answers, tuple(unreadable)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from whichcar.errors import DataError
-from whichcar.evaluation.result import FILE, read_result, result_file
+from whichcar.evaluation.result import FILE, read_result
 from whichcar.text import shell_command
 
 FEW = 25  # discordant pictures, below which the chi-squared distribution is too coarse
@@ -116,7 +116,7 @@ def _pictures(result: dict[str, Any]) -> str:
 
 def _answers(folder: Path, result: dict[str, Any]) -> dict[str, bool]:
     """Return whether each picture that could be read was told rightly, by its path seen from the data's root."""
-    table = result_file(folder).with_name("predictions.csv")
+    table = folder / "predictions.csv"
     try:
         with table.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))

@@ -22,12 +22,6 @@ _KEYS = {
 }
 
 
-def result_file(experiment: Path) -> Path:
-    """Return where an experiment's own result is or will be: for its test split, else for its validation split."""
-    own, validation = experiment / FILE, experiment / "evaluations" / "validation" / FILE
-    return validation if validation.is_file() and not own.is_file() else own
-
-
 def read_result(experiment: Path) -> dict[str, Any]:
     """Return the content of an experiment's own result.json.
 
@@ -35,9 +29,9 @@ def read_result(experiment: Path) -> dict[str, Any]:
         DataError: there is none, or it is damaged.
     """
     again = shell_command(["whichcar", "evaluate", experiment])
-    if not result_file(experiment).is_file():
+    if not (experiment / FILE).is_file():
         raise DataError(f"{experiment}: has not been evaluated; run: {again}")
-    return read_json(result_file(experiment), _KEYS, f"make it again with: {again}")
+    return read_json(experiment / FILE, _KEYS, f"make it again with: {again}")
 
 
 @dataclass(frozen=True, slots=True)

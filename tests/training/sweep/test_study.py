@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import optuna
 import pytest
@@ -10,7 +11,7 @@ from whichcar.config_sweep import Pruner, Sampler
 from whichcar.errors import MissingExtraError
 from whichcar.training.sweep.driver import Driver
 from whichcar.training.sweep.owner import OWNER, Owner
-from whichcar.training.sweep.study import make_pruner, make_sampler, new_trial, open_study
+from whichcar.training.sweep.study import close_study, make_pruner, make_sampler, new_trial, open_study
 
 from .conftest import Sweeps
 
@@ -112,3 +113,12 @@ def test_a_mark_is_there_from_a_trials_first_moment(sweeps: Sweeps) -> None:
     trial = new_trial(study, plan, owner)
     assert owner.owns(trial.user_attrs[OWNER])
     assert trial.number == 0
+
+
+@pytest.mark.parametrize("name", ["a?b#c%20d", "a b'\"$x", "a\nb", "{x}"])
+def test_a_study_lies_in_its_file_whatever_the_path_holds(sweeps: Sweeps, tmp_path: Path, name: str) -> None:
+    plan, path = read_plan(sweeps.file), tmp_path / name / "study.db"
+    path.parent.mkdir()
+    close_study(open_study(plan, str(path)))
+    assert path.stat().st_size > 0
+    assert [entry.name for entry in path.parent.iterdir()] == ["study.db"]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from whichcar.config_space import Plan, read_plan
 from whichcar.errors import Interrupted, SweepError
+from whichcar.text import plural
 from whichcar.training.stopping import stop_asked
 from whichcar.training.sweep.board import Board, Row, Status
 from whichcar.training.sweep.owner import OWNER, Owner
@@ -208,7 +209,7 @@ class Driver:
         if len(failures) >= SAME_FAILURES and len({_shape(reason) for reason in failures}) == 1:
             last = failures[-1].strip().splitlines()[-1]
             raise SweepError(
-                f"{self._plan.folder}: the first {len(failures)} trials failed alike: {last} "
+                f"{self._plan.folder}: the first {plural(len(failures), 'trial')} failed alike: {last} "
                 f"(all of it: {one.folder / 'log.txt'}); mend it and call again (they count; "
                 "--trials gives more), or remove the folder to begin anew"
             )

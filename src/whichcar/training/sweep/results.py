@@ -14,7 +14,7 @@ import yaml
 from whichcar.config_space import Plan
 from whichcar.config_sweep import Parameter
 from whichcar.files import write_json, write_text
-from whichcar.text import shell_command
+from whichcar.text import plural, shell_command
 from whichcar.training.experiment import versions, words_called
 from whichcar.training.overwriting import RESOLVED
 from whichcar.training.sweep.page import PAGE, write_page
@@ -125,7 +125,7 @@ class Results:
             return
         best = ranked[0]
         head = (
-            f"# The best of {len(self.trials())} trials of {self._plan.path}: trial {best.number}, "
+            f"# The best of {plural(len(self.trials()), 'trial')} of {self._plan.path}: trial {best.number}, "
             f"{self._plan.sweep.objective.metric} {best.value:.4f}.\n"
             f"# Command:  {shell_command(['whichcar', 'train', config])}\n"
         )

@@ -16,7 +16,7 @@ from whichcar.config_section import shown
 from whichcar.config_space import Plan
 from whichcar.errors import ConfigError
 from whichcar.files import read_json, write_text
-from whichcar.text import shell_command
+from whichcar.text import plural, shell_command
 from whichcar.training.logs import HISTORY, Epoch, read_history
 from whichcar.training.overwriting import BEST
 from whichcar.training.state import NAME as STATE
@@ -180,7 +180,7 @@ class RunningTrial:
         self._kills += 1
         self._trial.set_user_attr(KILLS, self._kills)
         if self._kills > self._plan.sweep.restarts:
-            return self._end("failed", reason=f"killed {self._kills} times, last by {how_it_ended(status)}")
+            return self._end("failed", reason=f"killed {plural(self._kills, 'time')}, last by {how_it_ended(status)}")
         self._launch()
         return None
 

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import sqlite3
 import time
 import warnings
 from collections.abc import Iterator
@@ -122,8 +123,10 @@ def _storage(where: str) -> BaseStorage:
                 f"--storage {without_password(where)}: must be FILE.db, FILE.journal or a URL such as postgresql://host/name"
             )
         Path(where).parent.mkdir(parents=True, exist_ok=True)
-        options = {"connect_args": {"timeout": 60}, "poolclass": NullPool}  # a file is opened when it is needed
-        return RDBStorage(f"sqlite:///{Path(where).resolve()}", engine_kwargs=options)
+        path = Path(where).resolve()
+        # An address would end at a `?` in the path. The file is opened when it is needed.
+        options = {"creator": lambda: sqlite3.connect(path, timeout=60), "poolclass": NullPool}
+        return RDBStorage("sqlite://", engine_kwargs=options)
     kind, rest = where.split("://", 1)
     kind = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}.get(kind, kind)
     return RDBStorage(f"{kind}://{rest}", engine_kwargs={"pool_pre_ping": True})
