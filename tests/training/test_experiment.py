@@ -137,6 +137,17 @@ def test_a_run_with_other_settings_is_refused_with_the_difference(config: Path) 
             opened(config, resume=resume)
 
 
+def test_a_setting_that_an_earlier_version_did_not_have_counts_as_its_default(config: Path) -> None:
+    ran(config, finished=True)
+    record = json.loads((config.parent / "resolved.json").read_text())
+    del record["settings"]["recipe"], record["settings"]["data"]["balanced"]
+    (config.parent / "resolved.json").write_text(json.dumps(record))
+    opened(config).close()
+    write(config, data={"directory": "cars", "balanced": True})
+    with pytest.raises(TrainingError, match=r"other settings \(data\.balanced: False there, True here\)"):
+        opened(config)
+
+
 def test_where_it_runs_may_change_between_two_calls(config: Path) -> None:
     ran(config, finished=True)
     write(config, hardware={"precision": "bfloat16"})

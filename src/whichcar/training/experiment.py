@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import fcntl
+import logging
 import math
 import os
 import platform
@@ -35,6 +36,7 @@ from whichcar.training.state import NAME as STATE
 from whichcar.training.uses import keep_uses
 from whichcar.version import VERSION
 
+log = logging.getLogger(__name__)
 Ending = Literal["finished", "stopped", "failed"]
 PACKAGES = ("keras", "tensorflow-cpu", "tensorflow", "jax", "numpy", "onnxruntime", "pillow")
 # What says how long a run lasts and no more: it may change when a run is resumed.
@@ -77,7 +79,13 @@ class ExperimentFolder:
         return self.state.exists()
 
     def _compare(self, known: dict[str, Any], finished: bool, resume: bool) -> None:
-        """Hold the settings of the run that is here against those of this one."""
+        """Hold the settings of the run that is here against those of this one.
+
+        A setting that an earlier version did not have counts as its default.
+        """
+        defaults = Experiment.model_validate({"seed": 0, "data": {"directory": "."}}).model_dump(mode="json")
+        del defaults["hardware"]
+        known = _filled(known, defaults)
         self.changed = known != self._settings
         others = _without_length(known), _without_length(self._settings)
         same_but_length = others[0] == others[1]
@@ -91,6 +99,8 @@ class ExperimentFolder:
         self.finished = finished and not self.changed
         if not resume and not self.finished:
             raise TrainingError(f"{self.path}: holds an unfinished run; go on with --resume, or --overwrite it")
+        if not finished and not self.state.exists():
+            log.warning("%s: no state has been saved: training starts from the first epoch", self.path)
         if finished and self.changed and not self.state.exists():
             raise TrainingError(
                 f"{self.path}: cannot be trained on, since {self.state} is gone; start over with --overwrite, or give "
@@ -218,6 +228,16 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def _filled(known: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """Return nested settings with the defaults of those that are missing."""
+    inner = {
+        key: _filled(known[key], value)
+        for key, value in defaults.items()
+        if isinstance(value, dict) and isinstance(known.get(key), dict)
+    }
+    return {**defaults, **known, **inner}
 
 
 def _without_length(settings: dict[str, Any]) -> dict[str, Any]:
