@@ -1,4 +1,5 @@
 import csv
+import io
 import json
 import shutil
 from collections.abc import Iterator
@@ -71,15 +72,16 @@ def test_predictions_of_the_demo_come_as_json_from_folder_list_and_file(
 ) -> None:
     into, _ = whole_way
     pictures = sorted((into / "data" / "test").rglob("*.jpg"))
-    monkeypatch.setattr("sys.stdin", iter([f"{pictures[0]}\n", f"{into}/no.jpg\n"]))
+    names = f"{pictures[0]}\n{into}/no.jpg\n".encode()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(names)))
     arguments = [str(into / "experiments" / "demo"), str(pictures[1]), str(into / "data" / "test"), "-"]
     assert cli.run(["predict", *arguments, "--json", "--top", "2"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [row["path"] for row in rows] == [
         str(pictures[1]), *map(str, pictures), str(pictures[0]), str(into / "no.jpg"),
     ]  # fmt: skip
-    assert all(len(row["top"]) == 2 for row in rows[:-1])
-    assert "problem" in rows[-1]
+    assert all(row["probability"] >= row["probability_2"] for row in rows[:-1])
+    assert [row["problem"] is None for row in rows] == [True] * (len(rows) - 1) + [False]
 
 
 def test_pictures_in_class_folders_are_divided_and_used(tmp_path: Path, drawn: Path) -> None:
