@@ -1,6 +1,6 @@
 """From an image file to an RGB array: the only place where images are opened.
 
-The images that all threads hold at once take no more memory together than the largest that is allowed (`_Budget`).
+A large image is decoded alone, and all threads together hold no more than `_BUDGET` of smaller ones.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class _Budget:
                 self._changed.notify()
 
 
-_BUDGET = _Budget(4 * LARGEST_PIXELS)
+_BUDGET = _Budget(200_000_000)  # two decoded images of 25 megapixels
 
 
 def read_image(path: str | Path, at_least: tuple[int, int] | None = None) -> Pixels:
