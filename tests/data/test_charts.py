@@ -100,7 +100,7 @@ def test_charts_of_nothing_are_empty_not_errors() -> None:
 def test_without_plotly_the_line_that_installs_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "plotly", None)
     monkeypatch.setitem(sys.modules, "plotly.offline", None)
-    for wanted in (charts.plotly_script, lambda: charts.class_chart(overview({}))):
+    for wanted in (charts.page_head, lambda: charts.class_chart(overview({}))):
         with pytest.raises(MissingExtraError, match=r"\[check\]"):
             wanted()
 
@@ -109,3 +109,18 @@ def test_importing_them_does_not_load_plotly() -> None:
     code = "import sys, whichcar.data.charts, whichcar.data.look; print('plotly' in sys.modules)"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert told == "False\n"
+
+
+def test_the_bars_of_few_classes_have_their_room_whatever_the_legend_needs() -> None:
+    few = {
+        f"A rather long name of a class {number} 2012": {"train": 3, "validation": 1, "test": 1} for number in range(4)
+    }
+    layout = charts.class_chart(overview(few)).layout
+    assert not layout.showlegend  # it would wrap on a telephone and push the bars together
+    assert all(name in layout.title.text for name in ("train", "validation", "test"))
+    assert layout.height - layout.margin.t - layout.margin.b >= 4 * 18
+
+
+def test_a_name_between_dollars_is_no_formula() -> None:
+    figure = charts.class_chart(overview({"Ba$$in $x$": {"": 1}}))
+    assert figure.layout.yaxis.ticktext == ("Ba&#36;&#36;in &#36;x&#36;",)

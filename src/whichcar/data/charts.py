@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from whichcar.text import one_line, plural
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
+STYLE = Path(__file__).with_name("charts.css")
 MOST_POINTS = 2000  # in a chart of sizes
 _LONGEST = 60  # characters of a name
 _ROW = 18  # pixels a bar of a long chart
@@ -34,6 +36,9 @@ _COLOURS = {
 }  # told apart by the colour-blind
 _PARTS = (*SPLITS, "")
 _GREY, _LINE = "#808080", "rgba(128,128,128,.25)"
+_AXIS = {"gridcolor": _LINE, "linecolor": _LINE, "zeroline": False, "automargin": True, "tickfont": {"size": 12}}
+# The browser itself refuses whatever is not in the page.
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 _ASPECTS = np.round(np.arange(0.25, 4, 0.1), 2)  # square pictures in the middle of a bar
 _STRIP = 1 << 20  # pixels
 _RGB = (("red", "#e05252"), ("green", "#3fa35b"), ("blue", "#4c8bd6"))
@@ -137,13 +142,13 @@ def channel_chart(image: npt.NDArray[np.uint8]) -> Figure:
         counts = np.sum(parts, axis=0)
         line = {"color": colour, "width": 1.5, "shape": "hvh"}
         traces.append({"type": "scatter", "mode": "lines", "name": name, "y": counts.tolist(), "line": line})
-    figure = _figure(traces, "value", "pixels", legend=True)
+    figure = _figure(traces, "value", "pixels", legend=dict(_RGB))
     figure.update_layout(hovermode="x unified")
     return figure
 
 
-def plotly_script() -> str:
-    """Return plotly.js itself, 5 MB, for a page that holds it.
+def page_head() -> str:
+    """Return what the head of a page with charts holds: plotly.js itself, 5 MB, and the look of charts.
 
     Raises:
         MissingExtraError: plotly is not installed.
@@ -152,8 +157,17 @@ def plotly_script() -> str:
         from plotly.offline import get_plotlyjs
     except ImportError as error:
         raise _missing() from error
-    script: str = get_plotlyjs()
-    return script
+    style = STYLE.read_text(encoding="utf-8")
+    policy = f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+    return f"{policy}<style>\n{style}</style><script>{get_plotlyjs()}</script>"
+
+
+def restyle(figure: Figure, height: int = 320) -> Figure:
+    """Give a figure that another package made the look of these charts, and return it."""
+    figure.update_layout(**_look(height), title=None, legend_title=None)
+    figure.update_xaxes(**_AXIS, exponentformat="none")
+    figure.update_yaxes(**_AXIS, exponentformat="none")
+    return figure
 
 
 def as_html(figure: Figure, name: str) -> str:
@@ -178,15 +192,17 @@ def _bars_by_part(rows: dict[str, Counter[str]], notes: Sequence[str] = ()) -> F
     traces = []
     for part in there:
         told = [
-            f"{name}<br>{counts[part]:,} {part or 'pictures'} of {counts.total():,}{', ' + note if note else ''}"
+            f"{name}<br>{counts[part]:,} {part or 'images'} of {counts.total():,}{', ' + note if note else ''}"
             for name, counts, note in zip(names, rows.values(), notes or [""] * len(names), strict=True)
         ]
         values = [counts[part] for counts in rows.values()]
         trace = {"type": "bar", "orientation": "h", "x": values, "y": list(range(len(names))), "hovertext": told}
-        traces.append({**trace, "name": part or "pictures", "marker": {"color": _COLOURS[part]}, "hoverinfo": "text"})
-    figure = _figure(traces, "", "", legend=len(there) > 1, height=_ROW * len(names) + 70)
+        traces.append({**trace, "name": part or "images", "marker": {"color": _COLOURS[part]}, "hoverinfo": "text"})
+    legend = {part or "images": _COLOURS[part] for part in there} if len(there) > 1 else None
+    figure = _figure(traces, "", "", legend, height=_ROW * len(names) + 90)
     figure.update_layout(barmode="stack", bargap=0.25, hovermode="closest")
-    figure.update_xaxes(side="top")
+    most = max((counts.total() for counts in rows.values()), default=0)
+    figure.update_xaxes(side="top", tickangle=0, nticks=6, tickformat=",d", **({"dtick": 1} if most < 5 else {}))
     # Numbers, with names for ticks: as categories, names equal in markup would be one bar, and "2012" a number.
     ticks: dict[str, Any] = {
         "tickmode": "array",
@@ -200,39 +216,46 @@ def _bars_by_part(rows: dict[str, Counter[str]], notes: Sequence[str] = ()) -> F
 
 def _columns(places: Sequence[float], counts: Sequence[int], told: Sequence[str], title: str) -> Figure:
     trace = {"type": "bar", "x": list(places), "y": list(counts), "marker": {"color": _COLOURS["train"]}}
-    return _figure([{**trace, "hovertext": list(told), "hoverinfo": "text"}], title, "pictures")
+    return _figure([{**trace, "hovertext": list(told), "hoverinfo": "text"}], title, "images")
 
 
-def _figure(traces: Sequence[dict[str, Any]], across: str, up: str, legend: bool = False, height: int = 320) -> Figure:
+def _figure(
+    traces: Sequence[dict[str, Any]], across: str, up: str, legend: Mapping[str, str] | None = None, height: int = 320
+) -> Figure:
+    """Return a figure; `legend` has the colour of each name in it."""
     try:
         from plotly import graph_objects
     except ImportError as error:
         raise _missing() from error
-    axis = {"gridcolor": _LINE, "linecolor": _LINE, "zeroline": False, "automargin": True, "tickfont": {"size": 12}}
+    # plotly's own legend is several lines on a telephone, and takes them from the bars.
+    told = "&#160;&#160; ".join(
+        f'<span style="color:{colour}">■</span> {name}' for name, colour in (legend or {}).items()
+    )
+    place = {"x": 0, "xref": "container", "xanchor": "left", "y": 1, "yref": "container", "yanchor": "top"}
     return graph_objects.Figure(
         list(traces),
         {
-            "template": "none",
-            "paper_bgcolor": "rgba(0,0,0,0)",
-            "plot_bgcolor": "rgba(0,0,0,0)",
-            "font": {"color": _GREY, "family": "system-ui, sans-serif"},
-            "margin": {"l": 10, "r": 10, "t": 40 if legend else 20, "b": 10},
-            "height": height,
-            "bargap": 0.08,
-            "showlegend": legend,
-            "legend": {
-                "orientation": "h",
-                "y": 1,
-                "yref": "container",
-                "yanchor": "top",
-                "x": 0,
-                "traceorder": "normal",
-            },
-            "xaxis": {**axis, "title": {"text": across}},
-            "yaxis": {**axis, "title": {"text": up}},
-            "dragmode": False,
+            **_look(height),
+            "margin": {"l": 10, "r": 10, "t": 60 if legend else 20, "b": 10},
+            "showlegend": False,
+            "title": {"text": told, "font": {"size": 13}, "pad": {"t": 8, "l": 10}, **place},
+            "xaxis": {**_AXIS, "title": {"text": across}},
+            "yaxis": {**_AXIS, "title": {"text": up}},
         },
     )
+
+
+def _look(height: int) -> dict[str, Any]:
+    return {
+        "template": "none",
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"color": _GREY, "family": "system-ui, sans-serif"},
+        "margin": {"l": 10, "r": 10, "t": 20, "b": 10},
+        "height": height,
+        "bargap": 0.08,
+        "dragmode": False,
+    }
 
 
 def _sizes(overview: Overview) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -19,13 +19,10 @@ from whichcar.records import Crop
 from whichcar.text import plural
 
 FILE = "explore.html"
-STYLE = Path(__file__).with_name("look.css")
 
 _LISTED = 100  # files in a list, at most
 _PAIRS = 30
 _CROPS = 8
-# The browser itself refuses whatever is not in the page.
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
 def explore(
@@ -47,12 +44,8 @@ def explore(
         MissingExtraError: plotly is not installed.
     """
     data, path = Path(data), Path(output) if output else Path(data) / FILE
-    script = charts.plotly_script()  # what is missing shows before the work begins
+    head = charts.page_head()  # what is missing shows before the work begins
     overview = overview_of(collect(data, Path(labels) if labels else None))
-    head = (
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        f"<style>\n{STYLE.read_text(encoding='utf-8')}</style><script>{script}</script>"
-    )
     try:
         return page.write_page(path, data.resolve().name, _sections(overview, seed), head)
     except OSError as error:

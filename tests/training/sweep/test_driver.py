@@ -61,6 +61,8 @@ def test_the_page_has_all_plots_and_needs_no_network(sweeps: Sweeps) -> None:
         assert f"<h2>{title}</h2>" in text
     assert text.count("Plotly.newPlot(") >= 5
     assert '"ticktext":["val_accuracy","batch_size","dropout_rate"]' in text
+    assert "Intermediate Value" not in text and "Best Value" not in text
+    assert "prefers-color-scheme: dark" in text and "default-src 'none'" in text  # the look and the guard of all pages
     sources: list[str] = []
 
     class Finder(html.parser.HTMLParser):

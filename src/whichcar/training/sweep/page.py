@@ -1,17 +1,15 @@
-"""The search as one page: report.html needs no other file and no network. The plots are Optuna's."""
+"""The search as one page, in the look of the other pages; report.html needs no other file. The plots are Optuna's."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whichcar.config_section import shown
 from whichcar.config_space import Plan
-from whichcar.errors import MissingExtraError
-from whichcar.files import write_text
+from whichcar.data import charts, page
 from whichcar.progress import clock
 from whichcar.text import shell_command
 
@@ -20,13 +18,8 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 PAGE = "report.html"
+SHOWN = 10  # best trials
 ENOUGH = 4  # complete trials from which on importance and coordinates say anything
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 72rem; padding: 1rem; color: #222; }
-table { border-collapse: collapse; font-size: 14px; } td, th { padding: .2rem .6rem; text-align: right; }
-td:last-child, th:last-child { text-align: left; } tr:nth-child(even) { background: #f4f4f4; }
-.scroll { overflow-x: auto; } code { background: #f4f4f4; padding: .1rem .3rem; }
-"""
 
 
 def write_page(plan: Plan, study: optuna.Study, trials: Sequence[FrozenTrial], ranked: Sequence[FrozenTrial]) -> Path:
@@ -39,21 +32,8 @@ def write_page(plan: Plan, study: optuna.Study, trials: Sequence[FrozenTrial], r
     Raises:
         MissingExtraError: plotly is not installed.
     """
-    try:
-        from plotly.offline import get_plotlyjs
-    except ImportError as error:
-        raise MissingExtraError("plotly", "sweep") from error
-
     sections = [_head(plan, trials, ranked), _ranking(plan, ranked), *_plots(plan, study, ranked), _failures(trials)]
-    page = (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{escape(plan.name)} – whichcar sweep</title><style>{STYLE}</style>"
-        f"<script>{get_plotlyjs()}</script></head>\n<body>{chr(10).join(filter(None, sections))}</body></html>\n"
-    )
-    path = plan.folder / PAGE
-    write_text(path, page)
-    return path
+    return page.write_page(plan.folder / PAGE, plan.name, sections, charts.page_head())
 
 
 def _head(plan: Plan, trials: Sequence[FrozenTrial], ranked: Sequence[FrozenTrial]) -> str:
@@ -64,7 +44,7 @@ def _head(plan: Plan, trials: Sequence[FrozenTrial], ranked: Sequence[FrozenTria
     best = f"<p>Best: trial {ranked[0].number}, {metric} <b>{ranked[0].value:.4f}</b>." if ranked else "<p>"
     best += f" {said}; {clock(seconds)} in all trials together.</p>"
     command = shell_command(["whichcar", "train", plan.folder / "best" / "config.yml"]) if ranked else ""
-    return f"<h1>{escape(plan.name)}</h1>{best}" + (f"<p><code>{escape(command)}</code></p>" if command else "")
+    return best + (f"<p><code>{page.text(command)}</code></p>" if command else "")
 
 
 _STATES = (("COMPLETE", "complete"), ("PRUNED", "pruned"), ("FAIL", "failed"), ("RUNNING", "running"))
@@ -73,16 +53,28 @@ _STATES = (("COMPLETE", "complete"), ("PRUNED", "pruned"), ("FAIL", "failed"), (
 def _ranking(plan: Plan, ranked: Sequence[FrozenTrial]) -> str:
     if not ranked:
         return ""
-    rows = "".join(
-        f"<tr><td>{trial.number}</td><td>{trial.value:.4f}</td><td>{escape(_values(trial.params))}</td></tr>"
-        for trial in ranked[:10]
-    )
-    head = f"<tr><th>trial</th><th>{plan.sweep.objective.metric}</th><th>values</th></tr>"
-    return f"<h2>Best trials</h2><div class=scroll><table>{head}{rows}</table></div>"
+    names = _names(ranked)
+    titles = ("trial", plan.sweep.objective.metric, *_short(names))
+    head = "".join(f"<th class=n>{page.text(title)}</th>" for title in titles)
+    rows = "".join(f"<tr>{''.join(_cells(trial, names))}</tr>" for trial in ranked[:SHOWN])
+    return f"<h2>Best trials</h2><div class=scroll><table><tr>{head}</tr>{rows}</table></div>"
 
 
-def _values(values: dict[str, Any]) -> str:
-    return ", ".join(f"{name}: {_value(value)}" for name, value in values.items())
+def _cells(trial: FrozenTrial, names: Sequence[str]) -> Iterator[str]:
+    values = (_value(trial.params[name]) if name in trial.params else "–" for name in names)
+    yield from (f"<td class=n>{page.text(text)}</td>" for text in (trial.number, f"{trial.value:.4f}", *values))
+
+
+def _names(trials: Sequence[FrozenTrial]) -> list[str]:
+    return sorted({name for trial in trials for name in trial.params})
+
+
+def _short(names: Sequence[str]) -> list[str]:
+    """Return the last part of each setting's name, with the one before where that is not enough to tell them apart."""
+    ends = [name.rsplit(".", 1)[-1] for name in names]
+    return [
+        end if ends.count(end) == 1 else ".".join(name.split(".")[-2:]) for name, end in zip(names, ends, strict=True)
+    ]
 
 
 def _value(value: Any) -> str:  # noqa: ANN401
@@ -97,17 +89,30 @@ def _plots(plan: Plan, study: optuna.Study, ranked: Sequence[FrozenTrial]) -> It
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Optuna marks some plots as experimental
         if ranked:
-            yield _plot("History", visualization.plot_optimization_history(study, target_name=metric))
-        yield _plot("Epochs", visualization.plot_intermediate_values(study))
+            history = visualization.plot_optimization_history(study, target_name=metric)
+            history.for_each_trace(lambda trace: trace.update(name=trace.name.replace("Best Value", "best so far")))
+            history.update_xaxes(title="trial", tickformat="d", **({"dtick": 1} if len(study.trials) < 8 else {}))
+            yield _plot("History", history)
+        epochs = visualization.plot_intermediate_values(study)
+        epochs.update_xaxes(title="epoch", tickformat="d").update_yaxes(title=metric)
+        yield _plot("Epochs", epochs)
         if len(ranked) < ENOUGH:
             yield f"<p>Importance, slices and parallel coordinates need {ENOUGH} complete trials.</p>"
             return
-        yield _plot("Importance", visualization.plot_param_importances(study, target_name=metric))
-        yield _plot("Slices", visualization.plot_slice(study, target_name=metric))
+        names = _names(ranked)
+        short = dict(zip(names, _short(names), strict=True))
+        importance = visualization.plot_param_importances(study, target_name=metric)
+        importance.update_xaxes(title="share of the variance explained").update_yaxes(title=None, labelalias=short)
+        importance.update_traces(textposition="auto", cliponaxis=False)
+        yield _plot("Importance", importance, 120 + 30 * len(names))
+        slices = visualization.plot_slice(study, target_name=metric)
+        slices.for_each_xaxis(lambda axis: axis.update(title=short.get(axis.title.text, axis.title.text)))
+        slices.update_xaxes(dtick=1, selector={"type": "log"})  # between the powers of ten there is no room
+        slices.for_each_trace(lambda trace: trace.update(marker_colorbar_title="trial"))
+        yield _plot("Slices", slices, width=max(360, 220 * len(names)))
         parallel = visualization.plot_parallel_coordinate(study, target_name=metric)
-        names = sorted({name for trial in ranked for name in trial.params})
         parallel.layout.xaxis.ticktext = _axis_names(parallel.layout.xaxis.ticktext, names)
-        yield _plot("Parallel coordinates", parallel)
+        yield _plot("Parallel coordinates", parallel, 420, width=max(360, 130 * (len(names) + 1)))
 
 
 def _axis_names(labels: Sequence[str], names: Sequence[str]) -> list[str]:
@@ -116,22 +121,21 @@ def _axis_names(labels: Sequence[str], names: Sequence[str]) -> list[str]:
     Args:
         labels: the objective, then the parameters in the order of `names`.
     """
-    ends = [name.rsplit(".", 1)[-1] for name in names]
-    short = [
-        end if ends.count(end) == 1 else ".".join(name.split(".")[-2:]) for name, end in zip(names, ends, strict=True)
-    ]
-    return [labels[0], *short] if len(labels) == len(names) + 1 else list(labels)
+    return [labels[0], *_short(names)] if len(labels) == len(names) + 1 else list(labels)
 
 
-def _plot(title: str, figure: Any) -> str:  # noqa: ANN401
-    figure.update_layout(title=None)
-    return f"<h2>{title}</h2><div class=scroll>{figure.to_html(full_html=False, include_plotlyjs=False)}</div>"
+def _plot(title: str, figure: Any, height: int = 320, width: int = 0) -> str:  # noqa: ANN401
+    """Return a plot under its title; one that needs a `width` can be scrolled to it where there is less room."""
+    charts.restyle(figure, height)
+    figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}, margin={"l": 40, "r": 40})
+    chart = charts.as_html(figure, title.split()[0].lower())
+    return f'<h2>{title}</h2><div class=scroll><div style="min-width:{width}px">{chart}</div></div>'
 
 
 def _failures(trials: Sequence[FrozenTrial]) -> str:
     failed = [trial for trial in trials if trial.state.name == "FAIL"]
     rows = "".join(
-        f"<tr><td>{trial.number}</td><td>{escape(str(trial.user_attrs.get('reason', '')))}</td></tr>"
+        f"<tr><td>{trial.number}</td><td>{page.text(str(trial.user_attrs.get('reason', '')))}</td></tr>"
         for trial in failed
     )
     return f"<h2>Failed</h2><div class=scroll><table>{rows}</table></div>" if rows else ""
