@@ -6,11 +6,13 @@ A large image is decoded alone, and all threads together hold no more than `_BUD
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import functools
 import logging
 import stat
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from PIL import Image
@@ -56,6 +58,7 @@ class _Budget:
                 self._changed.notify()
 
 
+_LARGE = 64_000_000  # bytes of a decoded image after which freed memory is given back to the system
 _BUDGET = _Budget(200_000_000)  # two decoded images of 25 megapixels
 
 
@@ -176,13 +179,29 @@ def _in_memory(
     image: Image.Image, name: str | Path, stored: tuple[int, int], size: tuple[int, int], path: Path | None = None
 ) -> Iterator[DecodedImage]:
     """Decode an image as soon as there is room for it, of (width, height) `stored` in the file `path` at `size`."""
-    with _BUDGET.hold(_bytes(image, stored, size)):
+    wanted = _bytes(image, stored, size)
+    with _BUDGET.hold(wanted):
         with reported(name):
             # Loading a PNG finds its EXIF; loading a TIFF turns it upright and forgets that it was not.
             before = 1 if image.format == "PNG" else orientation_of(image)
             mode = image.mode
             found = DecodedImage(_loaded(image, size, path), name, stored, before, mode)
         yield found
+        if path and wanted > _LARGE:
+            found.close()
+            _give_back()
+
+
+@functools.cache
+def _trim() -> Callable[[int], int] | None:
+    """The function of the C library (glibc) that gives the system the memory back that threads have freed."""
+    return getattr(ctypes.CDLL(None), "malloc_trim", None)
+
+
+def _give_back() -> None:
+    """Do not keep, in each thread, the memory that was needed beside a large image."""
+    if trim := _trim():
+        trim(0)
 
 
 def _loaded(image: Image.Image, size: tuple[int, int], path: Path | None) -> Image.Image:
