@@ -78,3 +78,10 @@ def test_any_name_can_be_drawn(tmp_path: Path) -> None:
     for name in ("confusion", "classes"):
         with Image.open(tmp_path / f"{name}.png") as image:
             assert max(image.size) < 4000
+
+
+def test_the_heading_of_a_small_matrix_is_whole(tmp_path: Path) -> None:
+    plots.plot_confusion(tmp_path / "confusion.png", np.eye(2, dtype=np.int64), ["a", "b"])
+    with Image.open(tmp_path / "confusion.png") as image:
+        edge = np.asarray(image.convert("L"))[:40, -12:]
+    assert edge.min() > 200

@@ -35,7 +35,7 @@ def plot_confusion(path: Path, matrix: npt.NDArray[np.int64], names: Sequence[st
     margin = 0.4 + letters.width(names, font) if count <= NAMED else 0.5
     far = margin if count > FEW else 0.4
     side = count * cell
-    width, height = margin + side + far, 0.5 + margin + side + far
+    width, height = max(margin + side + far, 3.6), 0.5 + margin + side + far  # the heading needs so much
     figure = new_figure(figsize=(width, height), facecolor="white")
     axes = figure.add_axes((margin / width, far / height, side / width, side / height))
     _cells(axes, matrix, font)
