@@ -58,6 +58,7 @@ def test_the_command_lists_label_errors_with_the_other_findings(
     assert f"{paths[0]},label_error,warning" in (tmp_path / "issues.csv").read_text()
 
 
+@pytest.mark.slow
 def test_with_folds_every_picture_is_judged_by_a_network_that_has_not_seen_it(
     wrong: tuple[Path, list[str]], tmp_path: Path, colour_model: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:

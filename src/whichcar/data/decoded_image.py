@@ -22,8 +22,8 @@ Pixels = npt.NDArray[np.uint8]
 _ORIENTATION = 0x0112
 _PLAIN = ("L", "RGB", "CMYK")  # modes that can be reduced as they are
 _STRIP = 1 << 18  # pixels of a strip
-# An image is averaged over whole pixels down to three times the size wanted, then resampled. The same as resampling
-# at once but for one level in 255, and several times faster.
+# An image is averaged over whole pixels down to three times the size wanted, then resampled: several times faster than
+# resampling at once. On photos the two differ by less than one level of 255 in the mean, on noise by up to 1.5.
 _RESERVE = 3
 _AREA = 16  # times the square of the longer side asked for that a reduced image may have, whatever its aspect
 
