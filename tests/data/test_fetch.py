@@ -271,7 +271,7 @@ def test_without_a_source_the_environment_is_asked(
     monkeypatch.setenv(SOURCE_VARIABLE, f"{archive} {drawn / 'car_dataset_labels.csv'}")
     assert cli.run(["fetch", "--into", str(tmp_path / "data")]) == 0
     said = capsys.readouterr().out
-    assert "32 pictures, 32 labels (label file)" in said
+    assert "32 images, 32 labels (label file)" in said
     assert "next: whichcar split" in said
 
 

@@ -199,7 +199,7 @@ def run(hub: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_a_data_set_of_the_hub_is_fetched(hub: str, tmp_path: Path) -> None:
     done = run(hub, "fetch", "hf://datasets/me/cars", "--into", str(tmp_path / "data"))
     assert done.returncode == 0, done.stderr
-    assert "32 pictures, 32 labels" in done.stdout
+    assert "32 images, 32 labels" in done.stdout
     assert sorted(path.name for path in (tmp_path / "data/raw").glob("*.parquet")) == [
         "data-test-0000.parquet",
         "data-train-0000.parquet",
