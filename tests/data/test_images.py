@@ -14,6 +14,7 @@ from PIL import Image, ImageCms
 
 from whichcar.data import images
 from whichcar.data.images import decoded, read_format, read_image, read_resized
+from whichcar.data.inputs import each
 from whichcar.errors import ImageError, UnsupportedFormatError
 from whichcar.files import IMAGE_FORMATS, IMAGE_SUFFIXES
 from whichcar.records import Box
@@ -578,3 +579,21 @@ def test_a_broken_link_says_what_it_leads_to(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").symlink_to(tmp_path / "gone.jpg")
     with pytest.raises(ImageError, match=r"a\.jpg: a link to .*gone\.jpg, which is not there"):
         read_image(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "webp"])
+@pytest.mark.parametrize("side", [130, 250, 600, 1500])
+def test_an_image_that_is_decoded_smaller_looks_to_a_network_as_its_pixels_do(
+    tmp_path: Path, side: int, suffix: str
+) -> None:
+    path, rng = tmp_path / f"a.{suffix}", np.random.default_rng(side)
+    coarse = Image.fromarray(rng.integers(0, 256, (side // 8, side // 8, 3), np.uint8))
+    coarse.resize((side, side), Image.Resampling.BICUBIC).save(path, quality=95)
+    with Image.open(path) as image:
+        pixels = np.asarray(image.convert("RGB"))
+    (given,) = each(pixels)
+    (file,) = each(path)
+    with given.open((112, 112)) as from_array, file.open((112, 112)) as from_file:
+        whole = from_array.resized((112, 112)).astype(int)
+        assert np.abs(from_file.resized((112, 112)) - whole).mean() < 1.5
+    assert np.abs(read_resized(path, (112, 112)) - whole).mean() < 1.5

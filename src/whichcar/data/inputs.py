@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from whichcar.data.decoded_image import DecodedImage
-from whichcar.data.images import decoded, decoded_from
+from whichcar.data.images import decoded, decoded_from, enough_for
 from whichcar.data.web import is_address, read_url
 from whichcar.errors import DataError
 from whichcar.files import IMAGE_SUFFIXES, images
@@ -36,7 +36,7 @@ class Given(NamedTuple):
     """One image to classify: where it is from, and how to read it.
 
     `path` is a file's path, an address without its password, or `image 3` for the third image where it has no name.
-    `open` decodes it, at least as large as a (height, width), or in full.
+    `open` decodes it, large enough to be resized to a (height, width), or in full.
 
     Raises (when opened):
         ImageError: it cannot be read.
@@ -113,7 +113,7 @@ def _in_folder(folder: Path) -> Iterator[Given | Skipped]:
 
 
 def _file(path: Path) -> Given:
-    return Given(path, lambda size: decoded(path, size))
+    return Given(path, lambda size: decoded(path, size and enough_for(size)))
 
 
 @contextmanager
@@ -123,7 +123,7 @@ def _address(url: str, size: Size | None) -> Iterator[DecodedImage]:
     with tempfile.NamedTemporaryFile(prefix="whichcar-") as file:
         file.write(content)
         file.flush()
-        with decoded(file.name, size, name=without_password(url)) as image:
+        with decoded(file.name, size and enough_for(size), name=without_password(url)) as image:
             yield image
 
 

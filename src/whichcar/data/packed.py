@@ -31,7 +31,7 @@ from whichcar.progress import track
 from whichcar.records import Skipped
 from whichcar.text import plural
 
-FORMAT = 3
+FORMAT = 4
 PICTURES = "pictures.npy"
 INDEX = "index.json"
 _KEY = re.compile(r"[0-9a-f]{20}")
