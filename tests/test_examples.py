@@ -68,7 +68,8 @@ def file_of(path: Path, folder: Path) -> Path:
     return folder / "config.yml"
 
 
-def check(line: str, folder: Path) -> None:
+def runs(line: str, folder: Path) -> bool:
+    """True when the example's command and options exist, and the file it names takes its settings."""
     context = parsed(line)
     given = context.params
     if context.info_name in ("config", "train"):
@@ -78,18 +79,19 @@ def check(line: str, folder: Path) -> None:
     elif context.info_name == "sweep":
         limits = {"budget.trials": given["trials"], "budget.minutes": given["minutes"], "parallel": given["parallel"]}
         read_plan(given["file"], given["overrides"], {key: value for key, value in limits.items() if value is not None})
+    return True
 
 
 @pytest.mark.parametrize("line", [*HELP, *EXPERIMENTS])
 def test_an_example_runs_as_printed(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    check(line, tmp_path)
+    assert runs(line, tmp_path)
 
 
 @pytest.mark.parametrize("line", README)
 def test_a_command_of_the_readme_is_one(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    parsed(line)
+    assert parsed(line).info_name in whichcar.commands
 
 
 def test_examples_of_all_commands_were_found() -> None:
@@ -110,4 +112,4 @@ def test_a_wrong_example_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         "whichcar nothing",
     ):
         with pytest.raises((ValueError, click.UsageError, AssertionError)):
-            check(line, tmp_path)
+            runs(line, tmp_path)

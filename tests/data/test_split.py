@@ -18,7 +18,7 @@ from whichcar.data.tree import read_tree
 from whichcar.errors import DataError
 from whichcar.records import Label
 
-# Images of the real cars in train that test has a copy of, five of them under another label; the same photo by eye.
+# Images of the real cars in train that test has a copy of, five of them under another label.
 COPIES = [f"{number:06d}.jpg" for number in (984, 1074, 3356, 3607, 6715, 8131, 11178, 12452, 12469, 12559)]
 CLASSES = ("AM General Hummer SUV 2000", "BMW X3 SUV 2012", "Ram C/V Cargo Van Minivan 2012")
 
