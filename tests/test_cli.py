@@ -163,3 +163,20 @@ def test_clearing_an_unknown_cache_is_a_mistake(capsys: pytest.CaptureFixture[st
 
 def test_an_error_of_ours_from_python_is_a_value_error() -> None:
     assert issubclass(DataError, ValueError)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("predict", "exp", "a.jpg", "--json", "--csv"), "--json and --csv exclude each other"),
+        (("predict", "exp", "a.jpg", "--csv", "--json"), "--json and --csv exclude each other"),
+        (("train", "exp", "--resume", "--overwrite"), "resume and overwrite exclude each other"),
+        (("train", "exp", "--overwrite", "--resume"), "resume and overwrite exclude each other"),
+        (("compare", "exp", "--block", "crops"), "--block needs --write FILE"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(
+    arguments: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(arguments) == 2
+    assert told in capsys.readouterr().err

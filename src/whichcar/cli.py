@@ -18,7 +18,7 @@ from whichcar.cli_settings import CropCommand
 from whichcar.cli_streams import described, prepare_streams, say, say_error
 from whichcar.environment import VARIABLES
 from whichcar.errors import Interrupted, WhichcarError
-from whichcar.text import plural, shell_command
+from whichcar.text import one_line, plural, shell_command
 from whichcar.version import VERSION
 
 if TYPE_CHECKING:
@@ -557,8 +557,8 @@ def evaluate(experiment: Path, data: Path | None, crop: bool, detector: str | No
 @whichcar.command()
 @click.argument("experiment", type=FILE)
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@click.option("--json", "form", flag_value="json", help="One JSON object a line.")
-@click.option("--csv", "form", flag_value="csv", help="CSV with a header.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
+@click.option("--csv", "as_csv", is_flag=True, help="CSV with a header.")
 @click.option(
     "--top", default=3, show_default=True, type=click.IntRange(1), help="How many classes are listed per image."
 )
@@ -568,7 +568,8 @@ def evaluate(experiment: Path, data: Path | None, crop: bool, detector: str | No
 def predict(
     experiment: Path,
     paths: tuple[str, ...],
-    form: Form | None,
+    as_json: bool,
+    as_csv: bool,
     top: int,
     batch_size: int,
     crop: bool,
@@ -589,6 +590,8 @@ def predict(
       whichcar predict experiments/exp_003 pictures/ --csv --top 1 > answers.csv
       find . -name '*.jpg' | whichcar predict experiments/exp_003 - --json
     """
+    if as_json and as_csv:
+        raise click.UsageError("--json and --csv exclude each other; choose one")
     from whichcar.evaluation.classifier import Classifier
     from whichcar.evaluation.predict import lines, names_of, one_usable
 
@@ -596,7 +599,8 @@ def predict(
     top = min(top, len(classifier.class_names))
     names = names_of(paths, None if sys.stdin is None else sys.stdin.buffer)
     rows = one_usable(classifier.stream(names, top, batch_size))
-    _say(lines(rows, form or "table", top, max(map(len, classifier.class_names)), crop))
+    form: Form = "json" if as_json else "csv" if as_csv else "table"
+    _say(lines(rows, form, top, max(len(one_line(name)) for name in classifier.class_names), crop))
 
 
 @whichcar.command()
@@ -621,6 +625,8 @@ def compare(experiments: tuple[Path, ...], against: Path | None, write: Path | N
       whichcar compare --write experiments/README.md --block crops experiments/crops/*_?
       whichcar compare experiments/sweeps/show/grid experiments/sweeps/show/pruned
     """
+    if block and not write:
+        raise click.UsageError("--block needs --write FILE, which has the markers")
     from whichcar.evaluation.compare import compare as comparison
     from whichcar.evaluation.compare import write_table
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import errno
 import io
 import os
 import sys
@@ -62,7 +63,11 @@ def described(error: OSError) -> str:
     except OSError:
         _drop_output()
     where = f"{one_line(error.filename)}: " if error.filename else ""
-    advice = "; change its permissions" if isinstance(error, PermissionError) else ""
+    advice = {
+        errno.EACCES: "; change its permissions",
+        errno.EPERM: "; change its permissions",
+        errno.EROFS: "; choose a folder on another disk",
+    }.get(error.errno or 0, "")
     return f"{where}{error.strerror}{advice}"
 
 

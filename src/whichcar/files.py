@@ -44,6 +44,10 @@ def replaced(path: Path) -> Iterator[Path]:
         with beside.open("rb") as file:
             os.fsync(file.fileno())
         beside.replace(path)
+    except OSError as error:
+        if str(error.filename) == str(beside):  # a name that says nothing to whoever reads the message
+            error.filename, error.filename2 = str(path), None
+        raise
     finally:
         beside.unlink(missing_ok=True)
 

@@ -117,7 +117,7 @@ class Cropped:
         cropped = len(self.scores)
         yield f"{self.output}: {plural(self.count, 'image')}"
         if cropped:
-            found = ", ".join(f"{label} {count}" for label, count in self.labels.most_common())
+            found = ", ".join(f"{one_line(label)} {count}" for label, count in self.labels.most_common())
             middle = statistics.median(self.scores)
             yield f"  {cropped:6d}  {cropped / self.count:6.1%}  cropped ({found}; middle score {middle:.2f})"
         others = [(outcome, count) for outcome, count in self.outcomes.most_common() if outcome != "cropped"]
@@ -206,8 +206,11 @@ def of_result(result: Mapping[str, Any], folder: Path) -> Iterator[str]:
     size = "x".join(map(str, result["image_size"]))
     low, high = best["interval_95"]
     what = "image" if data["part"] == "pictures" else f"{data['part']} image"
+    present = [row for row in classes if row["pictures"]]
+    all_of = "" if len(present) == len(classes) else f"{len(present)} of the model's "
     yield (
-        f"{one_line(result['checkpoint']['file'])}: {plural(best['of'], what)} of {plural(len(classes), 'class')}, "
+        f"{one_line(result['checkpoint']['file'])}: {plural(best['of'], what)} of {all_of}"
+        f"{plural(len(classes), 'class')}, "
         f"{size}; this experiment has been evaluated on them {plural(data['evaluations'], 'time')}"
     )
     if data["unreadable"]:
@@ -220,7 +223,7 @@ def of_result(result: Mapping[str, Any], folder: Path) -> Iterator[str]:
         yield f"  top-5      {result['top_5']['value']:6.1%}"
     yield f"  by chance  {1 / len(classes):6.1%}"
     yield ""
-    yield from _classes(classes)
+    yield from _classes(present)
     for pair in result["most_confused"][:3]:
         yield f"  {one_line(pair['truth'])} predicted as {one_line(pair['said'])}: {pair['count']} of {pair['of']}"
     yield ""

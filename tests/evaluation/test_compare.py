@@ -47,7 +47,6 @@ def test_the_table_has_accuracy_interval_cost_and_seed_of_each_experiment(traine
         "experiment": "exp_9",
         "top-1": "**0.800**",
         "95 % interval": "0.376–0.964",
-        "top-5": "1.000",
         "pictures": "5 test",
         "epochs": "2 of 3",
         "training": "35 min",
@@ -250,3 +249,17 @@ def test_a_table_without_an_end_is_an_error_and_the_file_stays(trained: Path, tm
     with pytest.raises(DataError, match=r"README\.md"):
         write_table(readme, [trained])
     assert readme.read_text(encoding="utf-8") == f"{BEGIN}\nold\n"
+
+
+def test_the_column_of_top_5_is_for_more_than_five_classes(trained: Path) -> None:
+    evaluate(trained)
+    assert "top-5" not in cells(experiments_table([trained]), 0)
+    result = json.loads((trained / "result.json").read_text())
+    write_json(trained / "result.json", {**result, "classes": 2 * result["classes"]})
+    assert "top-5" in cells(experiments_table([trained]), 0)
+
+
+def test_a_name_with_a_line_break_stays_on_its_row(trained: Path) -> None:
+    odd = trained.rename(trained.with_name("exp\n9"))
+    table = experiments_table([odd])
+    assert cells(table, 2)[0] == "exp\\n9"

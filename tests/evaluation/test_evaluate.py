@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -315,3 +316,65 @@ def test_other_pictures_are_tracked_under_their_own_name(
     metrics = tracked(mlflow_store, experiment).data.metrics
     assert [value for name, value in metrics.items() if re.fullmatch(r"two_photos-\w{8}\.top_1", name)] == [1.0]
     assert "test.top_1" not in metrics
+
+
+def test_a_class_without_an_image_is_not_among_the_hardest(
+    experiment: Path, tmp_path: Path, painter: Painter, capsys: pytest.CaptureFixture[str]
+) -> None:
+    painter(tmp_path / "mine" / "Blue C-V Van 2012" / "a.jpg", BLUE)
+    painter(tmp_path / "mine" / "Red Sedan 2011" / "b.jpg", RED)
+    assert run(["evaluate", str(experiment), "--data", str(tmp_path / "mine")]) == 0
+    said = capsys.readouterr().out
+    assert "2 images of 2 of the model's 3 classes, 24x32" in said
+    assert "Green Coupe 2010" not in said
+    assert "Red Sedan 2011" in said
+    (folder,) = (experiment / "evaluations").iterdir()
+    assert "<b>2 of 3</b><span class=soft>classes</span>" in (folder / "report.html").read_text()
+    assert [row["recall"] for row in result_of(folder)["classes"]] == [1.0, None, 1.0]
+
+
+def test_top_5_is_not_shown_where_there_are_no_more_than_five_classes(
+    experiment: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["evaluate", str(experiment)]) == 0
+    assert "top-5" not in capsys.readouterr().out
+    assert "top-5" not in (experiment / "report.html").read_text()
+    assert result_of(experiment)["top_5"]["of"] == 5
+
+
+@contextlib.contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """Forbid to write into a folder; root, who may always, is another user meanwhile."""
+    folder.chmod(0o555)
+    is_root = os.geteuid() == 0
+    if is_root:
+        for above in folder.parents[:-2]:  # of the temporary folder only
+            above.chmod(0o755)
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if is_root:
+            os.seteuid(0)
+        folder.chmod(0o755)
+
+
+def test_an_experiment_that_is_read_only_is_named_with_what_would_do(
+    tmp_path: Path, colour_model: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_experiment(tmp_path / "exp", tmp_path / "data", colour_model)
+    with read_only(folder):
+        assert run(["evaluate", str(folder)]) == 2
+    assert capsys.readouterr().err == (
+        f"error: {folder}: cannot be written (Permission denied), and the result goes there; change its permissions, "
+        "make room, or evaluate a copy of the experiment's folder\n"
+    )
+
+
+def test_a_file_in_the_place_of_the_folder_of_results_is_named(
+    experiment: Path, tmp_path: Path, painter: Painter
+) -> None:
+    (experiment / "evaluations").write_text("mine")
+    painter(tmp_path / "mine" / "Red Sedan 2011" / "b.jpg", RED)
+    with pytest.raises(DataError, match="evaluations/mine-.*: cannot be written .Not a directory."):
+        evaluate(experiment, data=tmp_path / "mine")

@@ -233,3 +233,13 @@ def test_the_table_aligns_classes_and_names_the_picture_once() -> None:
         "    5.0%  Audi S4 2007",
         "       -  not readable    c.jpg: the file is empty",
     ]
+
+
+def test_a_class_name_with_a_line_break_stays_on_its_row_of_the_table() -> None:
+    row = Prediction(Path("a.jpg"), ("Red\nSedan", "Blue\tVan"), (0.9, 0.1))
+    broken = Skipped(Path("b.jpg"), "no\nimage")
+    assert list(lines([row, broken], "table", 2, width=10)) == [
+        "   90.0%  Red\\nSedan  a.jpg",
+        "   10.0%  Blue\\tVan",
+        "       -  not readable  b.jpg: no\\nimage",
+    ]

@@ -16,7 +16,8 @@ from whichcar.config_file import as_texts
 from whichcar.errors import DataError
 from whichcar.evaluation.compare_sweeps import is_search, searches_table
 from whichcar.evaluation.paired import LEVEL, Paired, paired
-from whichcar.evaluation.result import FILE, read_result
+from whichcar.evaluation.result import FILE, TOP, read_result
+from whichcar.text import one_line
 from whichcar.training.uses import read_uses
 
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
@@ -144,14 +145,20 @@ def _history(path: Path) -> list[dict[str, str]]:
 
 
 def _columns(rows: Sequence[Row]) -> dict[str, list[str]]:
-    """Return the columns that every table has, each with a cell for every experiment."""
+    """Return the columns that every table has, each with a cell for every experiment.
+
+    Where all are evaluated there is no validation, and where none has more than five classes no top-5.
+    """
     cells = [_cells(row) for row in rows]
-    names = [name for name in cells[0] if name != "validation" or not all(row.result for row in rows)]
-    return {name: [one[name] for one in cells] for name in names}
+    dropped = {"validation"} if all(row.result for row in rows) else set()
+    if any(row.result for row in rows) and all(one["top-5"] == "–" for one in cells):
+        dropped.add("top-5")
+    return {name: [one[name] for one in cells] for name in cells[0] if name not in dropped}
 
 
 def _cells(row: Row) -> dict[str, str]:
     top_1, top_5 = row.result.get("top_1", {}), row.result.get("top_5", {})
+    classes = len(row.result.get("classes", ())) or math.inf  # earlier versions did not list them
     low_high = top_1.get("interval_95")
     size = row.result.get("image_size") or row.best.get("image_size")
     seconds, rate = _training(row.history)
@@ -160,7 +167,7 @@ def _cells(row: Row) -> dict[str, str]:
         "experiment": row.name,
         "top-1": f"**{top_1['value']:.3f}**" if top_1 else "not evaluated",
         "95 % interval": f"{low_high[0]:.3f}–{low_high[1]:.3f}" if low_high else "–",
-        "top-5": f"{top_5['value']:.3f}" if top_5 else "–",
+        "top-5": f"{top_5['value']:.3f}" if top_5 and classes > TOP else "–",
         "pictures": f"{top_1['of']} {row.result['data']['part']}" if top_1 else "–",
         "validation": "–" if validation is None or math.isnan(validation) else f"{validation:.3f}",
         "epochs": _epochs(row),
@@ -307,4 +314,4 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> lis
 
 
 def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    return "| " + " | ".join(one_line(cell).replace("|", "\\|") for cell in cells) + " |"

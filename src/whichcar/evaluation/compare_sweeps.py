@@ -11,6 +11,7 @@ from typing import Any
 
 from whichcar.errors import DataError
 from whichcar.files import read_json
+from whichcar.text import one_line
 
 TABLE, SETTINGS = "trials.csv", "sweep.json"
 
@@ -78,4 +79,4 @@ def _read(folder: Path) -> Search:
 
 
 def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+    return f"| {' | '.join(map(one_line, cells))} |"

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import datetime
 import platform
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,15 +21,14 @@ from whichcar.evaluation.caution import warnings_about
 from whichcar.evaluation.classifier import Classifier, Probabilities, best_of
 from whichcar.evaluation.part import Part, evaluated_part, trained_tree
 from whichcar.evaluation.report import write_report
-from whichcar.evaluation.result import FILE, Mistake, Origin, Result
+from whichcar.evaluation.result import FILE, TOP, Mistake, Origin, Result
 from whichcar.records import CROP_COLUMNS, Prediction, Sample, Skipped
-from whichcar.text import as_text, file_name, plural, shell_command
+from whichcar.text import as_text, file_name, one_line, plural, shell_command
 from whichcar.training.checkpoint import Metadata
 from whichcar.training.experiment import versions
 from whichcar.training.tracking import tracking_of
 from whichcar.training.uses import count_use, read_uses
 
-TOP = 5
 MISTAKES = 24
 
 
@@ -68,16 +68,20 @@ def evaluate(
 
     Raises:
         CheckpointError: there is no usable checkpoint.
-        DataError: the pictures are missing, none can be read, or their classes are not the checkpoint's.
+        DataError: the pictures are missing, none can be read, their classes are not the checkpoint's, or the
+            experiment's folder is read-only.
         TrackingError: the tracking service refuses; one that is down is warned of.
     """
     experiment, data = Path(experiment), None if data is None else Path(data)
     tracking = tracking_of(track, _home(experiment))
-    read_uses(_home(experiment))  # a damaged count shows before the work
+    read_uses(_home(experiment))  # a damaged count shows before the work, and so does a folder that is read-only
+    if _home(experiment).is_dir():
+        _check_writable(_home(experiment))
     classifier = Classifier(experiment, crop, detector)
     part = evaluated_part(data, classifier.metadata)
     warnings = warnings_about(part, trained_tree(data, classifier.metadata), classifier.metadata)
     folder = _folder(experiment, part, classifier.metadata, crop, detector)
+    _check_writable(folder)
     start = time.perf_counter()
     answers, unreadable = _ask(classifier, part, folder / "predictions.csv", batch_size)
     seconds = time.perf_counter() - start
@@ -94,6 +98,22 @@ def evaluate(
 
 def _home(experiment: Path) -> Path:
     return experiment if experiment.is_dir() else experiment.parent
+
+
+def _check_writable(folder: Path) -> None:
+    """Make the folder unless it is there, and raise where no file can be written into it.
+
+    Raises:
+        DataError: no file can.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise DataError(
+            f"{one_line(folder)}: cannot be written ({error.strerror}), and the result goes there; change its "
+            "permissions, make room, or evaluate a copy of the experiment's folder"
+        ) from error
 
 
 def _folder(experiment: Path, part: Part, metadata: Metadata, crop: bool, detector: str | None) -> Path:

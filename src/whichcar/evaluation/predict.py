@@ -172,11 +172,11 @@ def lines(
 def _as_table(row: Prediction | Skipped, width: int) -> Iterator[str]:
     place = one_line(as_text(row.path))
     if isinstance(row, Skipped):
-        yield f"       -  {'not readable':<{width}}  {place}: {row.reason}"
+        yield f"       -  {'not readable':<{width}}  {place}: {one_line(row.reason)}"
         return
     shown = place if row.crop is None else f"{place}  ({cropped_to(row.crop)})"
     for name, probability in zip(row.classes, row.probabilities, strict=True):
-        yield f"{probability:8.1%}  {name:<{width}}  {shown}".rstrip()
+        yield f"{probability:8.1%}  {one_line(name):<{width}}  {shown}".rstrip()
         shown = ""
 
 

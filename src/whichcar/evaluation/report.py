@@ -13,7 +13,7 @@ from PIL import Image
 from whichcar import files
 from whichcar.data.images import read_image
 from whichcar.errors import ImageError
-from whichcar.evaluation.result import Mistake, Result
+from whichcar.evaluation.result import TOP, Mistake, Result
 from whichcar.metrics import ClassScore, Confusion, Share
 from whichcar.text import one_line, plural
 
@@ -65,12 +65,13 @@ def _interval(share: Share) -> str:
 
 def _head(result: Result) -> str:
     origin, top = result.origin, result.top_1
+    present = len(result.classes) - len(result.absent)
     facts = [
         ("95 % interval", _interval(top)),
-        ("top-5", _percent(result.top_5.value)),
+        *([("top-5", _percent(result.top_5.value))] if len(result.classes) > TOP else []),
         ("mean over classes", _percent(result.mean_recall)),
         ("log loss", f"{result.log_loss:.3f}"),
-        ("classes", str(len(result.classes))),
+        ("classes", f"{present} of {len(result.classes)}" if result.absent else str(present)),
         ("pictures a second", f"{top.of / result.seconds:.1f}"),
     ]
     shown = "".join(f"<div><b>{_text(value)}</b><span class=soft>{_text(name)}</span></div>" for name, value in facts)

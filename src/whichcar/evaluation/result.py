@@ -13,12 +13,13 @@ from whichcar.records import Skipped
 from whichcar.text import as_text, shell_command
 
 FILE = "result.json"
+TOP = 5  # of top-5 accuracy, which says nothing where there are no more classes
 # What is read of a result, with its kind.
 _KEYS = {
     **dict.fromkeys(("command", "time", "checkpoint.file", "data.part", "data.root", "data.fingerprint"), str),
     **dict.fromkeys(("data.pictures", "data.evaluations", "top_1.right", "top_1.of"), int),
     **dict.fromkeys(("top_1.value", "top_5.value"), float),
-    **dict.fromkeys(("top_1.interval_95", "image_size", "warnings?"), list),
+    **dict.fromkeys(("top_1.interval_95", "image_size", "classes?", "warnings?"), list),
 }
 
 
@@ -153,7 +154,7 @@ def _class(score: ClassScore) -> dict[str, Any]:
         "pictures": score.pictures,
         "right": score.right,
         "said": score.said,
-        "recall": round(score.recall, 6),
+        "recall": round(score.recall, 6) if score.pictures else None,
         "precision": round(score.precision, 6),
         "f1": round(score.f1, 6),
     }

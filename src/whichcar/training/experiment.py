@@ -157,7 +157,10 @@ class ExperimentFolder:
             file.close()
             raise TrainingError(f"{self.path}: another process trains here; wait for it or stop it") from None
         except OSError as error:
-            raise TrainingError(f"{self.path}: cannot be written ({error.strerror})") from error
+            raise TrainingError(
+                f"{self.path}: cannot be written ({error.strerror}); change its permissions, or train with a copy of "
+                "the config in another folder"
+            ) from error
 
     def _record(self) -> dict[str, Any] | None:
         """Return what resolved.json says of the run that is here; None where there is none."""

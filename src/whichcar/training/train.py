@@ -108,6 +108,8 @@ def train(
         TrainingError: the folder is another run's, the loss is not a number, memory or disk is used up.
         Interrupted: Ctrl-C or SIGTERM; the state is saved.
     """
+    if resume and overwrite:
+        raise TrainingError("resume and overwrite exclude each other: resume goes on with a run, overwrite replaces it")
     config_path = config_in(Path(config_path))
     experiment = read_experiment(config_path, overrides)
     folder = ExperimentFolder(config_path, experiment)

@@ -13,6 +13,7 @@ from whichcar.config import Experiment
 from whichcar.data.labels import folder_name
 from whichcar.environment import expanded
 from whichcar.errors import CheckpointError
+from whichcar.text import one_line
 from whichcar.training.checkpoint import read_metadata
 from whichcar.training.resnet50 import HEAD, PREPROCESSING, create_model, is_whole_model
 
@@ -74,6 +75,6 @@ def head_order(checkpoint: Path, class_names: Sequence[str]) -> list[int] | None
     other = sorted({unicodedata.normalize("NFC", name) for name in theirs}.symmetric_difference(class_names))
     log.warning(
         "model.weights: the backbone of %s is used, its head is not: it was trained on other classes (%s)",
-        *(checkpoint, ", ".join(other[:3]) + (", …" if len(other) > 3 else "")),
+        *(checkpoint, ", ".join(map(one_line, other[:3])) + (", …" if len(other) > 3 else "")),
     )
     return None
