@@ -53,12 +53,20 @@ def of_split(split: Split) -> Iterator[str]:
     yield f"{split.output}: {plural(len(split.classes), 'class')}"
     held = f"{counts['validation']:,} of them for validation"
     yield f"  train {plural(counts['train'], 'image')}, {held}; test {plural(counts['test'], 'image')}"
-    if split.test_share is not None:
+    if split.test_share == 0:
+        yield "  no test split was drawn (--test-share 0)"
+    elif split.test_share is not None:
         yield f"  test was drawn: a share of {split.test_share:g} of the images (--test-share), by class"
     if split.groups:
         yield f"  {plural(split.groups, 'group')}, each on one side of the split"
     if split.unlabelled:
         yield f"  {plural(split.unlabelled, 'image')} without a label, left out"
+    if split.unused_classes:
+        count = plural(len(split.unused_classes), "class")
+        yield f"  warning: {count} without a usable image, left out: {_some(split.unused_classes)}"
+    if split.conflicts:
+        command = shell_command(["whichcar", "check", split.output])
+        yield f"  warning: {split.conflicts:,} images have a copy in another class; list them with: {command}"
     if split.problems:
         yield f"  {plural(len(split.problems), 'row')} could not be used:"
         for problem in split.problems[:_SHOWN]:

@@ -173,7 +173,7 @@ def test_folders_without_pictures_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no image in class folder 'Audi'"):
         labels_from_folders(tmp_path, 0.2, seed=1)
     shutil.rmtree(tmp_path / "Audi")
-    with pytest.raises(DataError, match="between 0 and 1"):
+    with pytest.raises(DataError, match="at least 0 and less than 1"):
         labels_from_folders(tmp_path, 1.0, seed=1)
     with pytest.raises(DataError, match="cannot be listed"):
         labels_from_folders(tmp_path / "gone", 0.2, seed=1)

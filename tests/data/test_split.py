@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from whichcar import cli
 from whichcar.data.check import check
-from whichcar.data.labels import draw_share, write_labels
+from whichcar.data.labels import draw_share, labels_from_folders, write_labels
 from whichcar.data.split import Split, split
 from whichcar.data.tree import read_tree
 from whichcar.errors import DataError
@@ -308,7 +308,7 @@ def test_when_no_row_can_be_used_the_commonest_reason_is_given(tmp_path: Path) -
         split(tmp_path / "data", [], tmp_path / "v1")
     with pytest.raises(DataError, match="cannot be read"):
         split(tmp_path / "data", tmp_path / "gone.csv", tmp_path / "v1")
-    with pytest.raises(DataError, match="between 0 and 1"):
+    with pytest.raises(DataError, match="at least 0 and less than 1"):
         split(tmp_path / "data", rows, tmp_path / "v1", validation=1)
     assert not (tmp_path / "v1").exists()
 
@@ -455,11 +455,83 @@ def test_the_command_divides_a_folder_and_says_the_share(tmp_path: Path, capsys:
     assert "[default: 0.25]" in " ".join(capsys.readouterr().out.split())
     for share in ("-1", "1", "nan"):
         assert cli.run(["split", data, str(tmp_path / "v3"), "--test-share", share]) == 2
-        assert "the test share must lie between 0 and 1" in capsys.readouterr().err
+        assert "the test share must be at least 0 and less than 1" in capsys.readouterr().err
     assert cli.run(["split", data]) == 2
     assert "no output folder" in capsys.readouterr().err
     assert cli.run(["split", data, str(tmp_path / "cars" / "v1")]) == 2
     assert "whose folders are the classes; give an output folder outside" in capsys.readouterr().err
+
+
+def test_a_test_share_of_0_says_that_no_test_split_was_drawn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = folders(tmp_path / "cars")
+    assert cli.run(["split", str(data), str(tmp_path / "v1"), "--test-share", "0"]) == 0
+    out = capsys.readouterr().out
+    assert "no test split was drawn (--test-share 0)" in out
+    assert "test was drawn" not in out
+
+
+@pytest.mark.parametrize("share", ["1.2", "1", "-0.1", "nan"])
+def test_a_validation_share_outside_its_limits_is_told_the_limits(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], share: str
+) -> None:
+    assert cli.run(["split", str(folders(tmp_path / "cars")), str(tmp_path / "v1"), f"--validation={share}"]) == 2
+    assert "the validation share must be at least 0 and less than 1; got" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_unreadable_images_are_left_out_and_a_class_without_another_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], labelled: bool
+) -> None:
+    data = folders(tmp_path / "cars")
+    (data / "Ford Ka").mkdir()
+    for name in ("a.jpg", "b.png"):
+        (data / "Ford Ka" / name).write_bytes(b"no image")
+    some = next(data.glob("[!F]*/*"))
+    some.write_bytes(some.read_bytes()[:40])
+    arguments = [str(data), str(tmp_path / "v1")]
+    if labelled:
+        write_labels(tmp_path / "labels.csv", labels_from_folders(data, 0.25, 1))
+        arguments.insert(1, str(tmp_path / "labels.csv"))
+    assert cli.run(["split", *arguments]) == 0
+    out = capsys.readouterr().out
+    assert "1 class without a usable image, left out: Ford Ka" in out
+    assert "3 rows could not be used" in out
+    assert "Ford Ka/a.jpg: " in out
+    kept = record(tmp_path / "v1")
+    assert kept["unused_classes"] == ["Ford Ka"]
+    assert not list((tmp_path / "v1").rglob("Ford Ka"))
+    assert [one["img_name"] for one in kept["problems"]] == sorted(
+        ["Ford Ka/a.jpg", "Ford Ka/b.png", some.relative_to(data).as_posix()]
+    )
+    assert cli.run(["split", *arguments]) == 0  # a second run agrees
+
+
+def test_an_unreadable_image_belongs_to_no_group(tmp_path: Path) -> None:
+    data = folders(tmp_path / "cars")
+    paths = sorted(data.glob("*/*"))[:2]
+    for path in paths:
+        path.write_bytes(b"the same broken bytes")
+    done = split(data, tmp_path / "v1", group_by=r"(\d+)\.png")
+    assert {str(problem.path) for problem in done.problems} == {path.relative_to(data).as_posix() for path in paths}
+    assert all(done.counts.values())
+
+
+def test_copies_in_two_classes_are_counted_with_the_command_that_lists_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = folders(tmp_path / "cars")
+    one, other = sorted(path for path in data.iterdir())[:2]
+    shutil.copy(next(one.iterdir()), other / "again.jpg")
+    assert cli.run(["split", str(data), str(tmp_path / "v1")]) == 0
+    told = f"2 images have a copy in another class; list them with: whichcar check {tmp_path / 'v1'}"
+    assert told in capsys.readouterr().out
+    conflicts = [one for one in check(tmp_path / "v1").findings if one.issue == "label_conflict"]
+    assert len(conflicts) == 2
+    shutil.copy(next(one.iterdir()), one / "again.jpg")  # within a class it is none
+    (other / "again.jpg").unlink()
+    assert split(data, tmp_path / "v2").conflicts == 0
 
 
 def test_a_folder_that_is_divided_already_keeps_its_division(tmp_path: Path) -> None:

@@ -130,11 +130,19 @@ def find_duplicates(store: FactStore, prints: Prints, path_of: Callable[[int], P
 
 def copies_among(paths: Sequence[Path]) -> list[list[int]]:
     """Return the groups of copies among image files, by number, each ascending; a group may span classes."""
+    return copies_and_unreadable(paths)[0]
+
+
+def copies_and_unreadable(paths: Sequence[Path]) -> tuple[list[list[int]], dict[int, str]]:
+    """Return the groups of copies as `copies_among` does, and why images cannot be read, by number."""
     prints = Prints()
+    unreadable: dict[int, str] = {}
     with FactStore() as store:
-        for facts in track(store.look(paths), "looking for copies", len(paths)):
+        for number, facts in enumerate(track(store.look(paths), "looking for copies", len(paths))):
             prints.add(facts)
-        return find_duplicates(store, prints, paths.__getitem__).groups()
+            if facts.problem:
+                unreadable[number] = facts.problem
+        return find_duplicates(store, prints, paths.__getitem__).groups(), unreadable
 
 
 def _near(

@@ -228,9 +228,9 @@ def named(names: Sequence[str]) -> str:
 
 
 def check_share(share: float, what: str) -> None:
-    """Raise DataError unless 0 < share < 1."""
-    if not 0 < share < 1:
-        raise DataError(f"{what} must lie between 0 and 1, both excluded; got {share}")
+    """Raise DataError unless 0 <= share < 1."""
+    if not 0 <= share < 1:
+        raise DataError(f"{what} must be at least 0 and less than 1; got {share:g}")
 
 
 def _rank(seed: int, name: str) -> bytes:

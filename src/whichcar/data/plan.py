@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from whichcar import files
-from whichcar.data.duplicates import copies_among, joined
+from whichcar.data.duplicates import copies_and_unreadable, joined
 from whichcar.data.labels import draw_share, folder_name
 from whichcar.data.match import Found, Problem, bases_of, match, nothing_usable
 from whichcar.data.split_names import TEST, TRAIN, VALIDATION
 from whichcar.errors import DataError
+from whichcar.files import readable
 from whichcar.records import Label
 
 
@@ -26,7 +27,8 @@ class Plan:
     its target where that does not have the image's own file name; `unlabelled` counts images that lie next to
     usable ones and have no row; `groups` maps the name of a group to its targets; `together` are the targets that
     belong on one side, over copies and groups; `validation` are the targets that the labels give to the validation
-    split, which lie in train/ too.
+    split, which lie in train/ too. `unused_classes` are the classes of the labels of which no image can be used;
+    `conflicts` counts used images that have a copy in another class.
     """
 
     targets: dict[str, Path]
@@ -37,6 +39,8 @@ class Plan:
     groups: dict[str, list[str]]
     together: list[list[str]]
     validation: frozenset[str]
+    unused_classes: list[str]
+    conflicts: int
 
 
 def make_plan(
@@ -61,6 +65,8 @@ def make_plan(
     found, problems = match(data, labels)
     used = _without_repeats(found, problems)
     links = _Links(used)
+    problems.update({item.row: links.unreadable[item.source] for item in used if item.source in links.unreadable})
+    used = [item for item in used if item.row not in problems]
     if not any(label.subset for label in labels):
         used = _drawn(used, links, test_share, seed)
     used = _without_orphans(used, problems)
@@ -86,20 +92,35 @@ def make_plan(
         groups={name: sorted(named[name]) for name in sorted(named)},
         together=[group for group in together if len(group) > 1],
         validation=frozenset(target for target, source in targets.items() if source in held),
+        unused_classes=sorted({readable(label.class_name) for label in labels if label.class_name} - folders.keys()),
+        conflicts=links.count_conflicts(used),
     )
 
 
 class _Links:
-    """What belongs on one side of a split: copies, and images of one group, over chains of both."""
+    """What belongs on one side of a split: copies, and images of one group, over chains of both.
+
+    `unreadable` says why images cannot be read; these are in no group.
+    """
 
     def __init__(self, found: Sequence[Found]) -> None:
-        copies = copies_among([item.source for item in found])
+        copies, unreadable = copies_and_unreadable([item.source for item in found])
+        self.unreadable = {found[number].source: Problem("unusable", why) for number, why in unreadable.items()}
+        copies = [group for group in copies if not unreadable.keys() & group]  # copies are all readable, or none is
         named: dict[str, list[int]] = defaultdict(list)
         for number, item in enumerate(found):
-            if item.label.group:
+            if item.label.group and number not in unreadable:
                 named[item.label.group].append(number)
         self.groups = [[found[number].source for number in group] for group in joined([*copies, *named.values()])]
         self._copied = {found[number].source: place for place, group in enumerate(copies) for number in group}
+
+    def count_conflicts(self, used: Iterable[Found]) -> int:
+        """Count the images that have a copy in another class."""
+        groups: dict[int, list[str]] = defaultdict(list)
+        for item in used:
+            if item.source in self._copied:
+                groups[self._copied[item.source]].append(item.label.class_name)
+        return sum(len(names) for names in groups.values() if len(set(names)) > 1)
 
     def told(self, item: Found, held: Sequence[Found], split: str) -> Problem:
         """Return why an image cannot be used: what it is linked to in a held-out split, the nearest link first."""

@@ -35,7 +35,8 @@ class Split:
     to true name; `problems` are the rows that could not be used; `renamed` maps an img_name to its place in the output
     where its own file name was taken; `unlabelled` counts images that lie beside used ones and have no row; `groups`
     counts named groups; `test_share` is the share of the images that was drawn for test, None where the labels or
-    folders say what is in test.
+    folders say what is in test; `unused_classes` are the classes of which no image can be used, which are left out;
+    `conflicts` counts used images that have a copy in another class.
     """
 
     output: Path
@@ -46,6 +47,8 @@ class Split:
     unlabelled: int
     groups: int
     test_share: float | None
+    unused_classes: list[str]
+    conflicts: int
 
 
 def split(
@@ -63,7 +66,7 @@ def split(
     `split(data, output)` takes the labels from `data`: from its `car_dataset_labels.csv`, or from its folders, one per
     class, which may be divided into train/, test/ and the like already. `split(data, labels, output)` names them.
 
-    Every row is used or listed in `problems`. Images that are copies of each other, also nearly so
+    Every row is used or listed in `problems`, also that of an image that cannot be read. Images that are copies of each other, also nearly so
     (`data.duplicates`), and images of one group end on one side: a drawn split takes all of them or none, and where
     the labels put them on several sides, those in train (or validation) are left out. Images that the labels give to
     the validation split lie in `train/` too; split.json names them. Running it again adds what is missing and changes
@@ -90,8 +93,7 @@ def split(
     if output is None:
         raise DataError(f"{data}: no output folder; give one: split(data, output) or split(data, labels, output)")
     data, output = Path(data), Path(output)
-    if validation:
-        check_share(validation, "the validation share")
+    check_share(validation, "the validation share")
     rows, source = _rows(data, labels, output)
     if group_by is not None:
         rows = with_groups(rows, group_by)
@@ -108,7 +110,18 @@ def split(
         raise DataError(f"{where}: {error.strerror}; fix this and run it again, completed files are kept") from error
     problems = [Skipped(Path(names[row]), str(problem)) for row, problem in plan.problems.items()]
     counts: dict[str, int] = record["counts"]
-    return Split(output, counts, plan.classes, problems, plan.renamed, plan.unlabelled, len(plan.groups), share)
+    return Split(
+        output=output,
+        counts=counts,
+        classes=plan.classes,
+        problems=problems,
+        renamed=plan.renamed,
+        unlabelled=plan.unlabelled,
+        groups=len(plan.groups),
+        test_share=share,
+        unused_classes=plan.unused_classes,
+        conflicts=plan.conflicts,
+    )
 
 
 def _rows(data: Path, labels: str | Path | Sequence[Label] | None, output: Path) -> tuple[Sequence[Label], str]:
@@ -135,7 +148,7 @@ def _rows(data: Path, labels: str | Path | Sequence[Label] | None, output: Path)
 
 def _test_share(rows: Sequence[Label], asked: float | None, source: str) -> float | None:
     """Return the share of the images to be drawn for test, or None where the rows say what is in test."""
-    if asked is not None and asked != 0:
+    if asked is not None:
         check_share(asked, "the test share")
     if not any(row.subset for row in rows):
         return TEST_SHARE if asked is None else asked
@@ -165,6 +178,7 @@ def _record(
         **({} if test_share is None else {"test_share": test_share}),
         "counts": {"train": in_train, "validation": len(chosen), "test": len(plan.targets) - in_train},
         "classes": plan.classes,
+        **({"unused_classes": plan.unused_classes} if plan.unused_classes else {}),
         "unlabelled": plan.unlabelled,
         "fingerprint": _fingerprint(plan),
         "problems": [
@@ -199,7 +213,7 @@ def _check_output(output: Path, record: Mapping[str, Any]) -> None:
     for key, name in (("seed", "seed"), ("validation_share", "validation share"), ("test_share", "test share")):
         if known.get(key) != record.get(key) and None not in (known.get(key), record.get(key)):
             raise DataError(f"{output}: made with {name} {known.get(key)}, not {record[key]}; {ways_out}")
-    free = {"finished", "sources", "unlabelled"}  # the same images may be named by another path
+    free = {"finished", "sources", "unlabelled", "unused_classes"}  # the same images may be named by another path
     if any(known.get(key) != value for key, value in record.items() if key not in free):
         raise DataError(f"{output}: made from other labels or images; {ways_out}")
 

@@ -73,8 +73,7 @@ def read_tree(directory: str | Path, validation: float, seed: int, chosen: Colle
     Raises:
         DataError: no classes, an empty class, a held-out class that train lacks, an unfinished or different split.
     """
-    if validation:
-        check_share(validation, "data.validation_split")
+    check_share(validation, "data.validation_split")
     structure = locate(Path(directory))
     folder, root = _train_folder(structure), structure.root
     classes = pictures_by_class(folder)
