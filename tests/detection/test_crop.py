@@ -57,6 +57,28 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.parametrize("inside", ["", "v1/"])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{damaged", "damaged, not readable as JSON"),
+        ("[]", "damaged, holds a list"),
+        ('{"finished": true}', "damaged, `classes` is missing"),
+        ('{"finished": false, "classes": {}, "validation": []}', "its split was interrupted"),
+    ],
+)
+def test_a_split_record_that_training_would_refuse_is_refused_before_anything_is_written(
+    tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str, message: str, inside: str
+) -> None:
+    (tree / inside).mkdir(exist_ok=True)
+    (tree / inside / "split.json").write_text(content)
+    assert cli.run(["crop", str(tree), str(tmp_path / "out"), "--detector", str(tmp_path / "not_asked_for.onnx")]) == 2
+    told = capsys.readouterr().err
+    assert message in told
+    assert str(tree / inside) in told
+    assert not (tmp_path / "out").exists()
+
+
 def test_every_picture_is_cut_to_its_vehicle_under_the_same_path(
     tree: Path, tmp_path: Path, red_car_file: Path
 ) -> None:

@@ -32,6 +32,7 @@ from whichcar.data.boxes import BoxTable
 from whichcar.data.decoded_image import DecodedImage
 from whichcar.data.images import decoded
 from whichcar.data.tree import RECORD as SPLIT
+from whichcar.data.tree import read_record as read_split
 from whichcar.detection import zoo
 from whichcar.detection.cutter import Chosen, Cutter, described, is_large
 from whichcar.detection.detection import Detector, find_detector
@@ -77,8 +78,8 @@ def crop(
 
     Raises:
         ConfigError: a setting is unknown or outside its limits.
-        DataError: no pictures, a foreign output folder, other settings than before, a picture without a vehicle where
-            `missing="fail"`, or the disk is full.
+        DataError: no pictures, a damaged or unfinished split.json, a foreign output folder, other settings than before,
+            a picture without a vehicle where `missing="fail"`, or the disk is full.
         DetectorError: the detector cannot be had.
     """
     given = None
@@ -151,6 +152,10 @@ class _Stage:
         if inner == outer or inner.is_relative_to(outer) or outer.is_relative_to(inner):
             raise DataError(f"{output}: lies in {source}, or the other way round; give a folder beside it")
         self.source, self.output, self.settings = source, output, settings
+        # They are carried over: the same images are for validation.
+        self.splits = [path for path in (source / SPLIT, *sorted(source.glob(f"*/{SPLIT}"))) if path.exists()]
+        for path in self.splits:  # what is wrong with one shows now
+            read_split(path.parent)
         self.workers = max(1, workers or len(os.sched_getaffinity(0)))
         self.cutter = Cutter(settings, threads=1 if self.workers > 1 else None, detector=detector)
         self.given = detector
@@ -208,9 +213,8 @@ class _Stage:
                             (self.output / row.path).unlink(missing_ok=True)
                     table.unlink()
         self._describe(finished=False)
-        for split in (self.source / SPLIT, *self.source.glob(f"*/{SPLIT}")):  # the same images are for validation
-            if split.is_file():
-                files.write_text(self.output / split.relative_to(self.source), split.read_text(encoding="utf-8"))
+        for split in self.splits:
+            files.write_text(self.output / split.relative_to(self.source), split.read_text(encoding="utf-8"))
 
     def _remove(self, gone: Sequence[str]) -> None:
         """Take away the outputs of pictures that are no longer in the input: a crop left behind would be trained on."""
