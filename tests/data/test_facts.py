@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from whichcar import cli
 from whichcar.data import facts
 from whichcar.data.facts import FactStore
 from whichcar.errors import DataError, ImageError
@@ -197,13 +198,82 @@ def test_two_processes_may_share_the_file(pictures: list[Path], tmp_path: Path) 
         assert time.monotonic() - start < 50
 
 
-def test_a_damaged_file_is_named(tmp_path: Path) -> None:
-    (tmp_path / "facts.db").write_bytes(b"no database at all, but long enough to look like one" * 40)
-    with (
-        pytest.raises(DataError, match=r"facts\.db: cannot be used .*delete it, or set WHICHCAR_CACHE"),
-        FactStore(tmp_path / "facts.db"),
-    ):
-        pass
+def unusable(place: Path, kind: str) -> Path:
+    """Make a place for the file that cannot be used: the folder is a file, cannot be made, or the file is damaged."""
+    place.mkdir()
+    if kind == "file":
+        (place / "cache").touch()
+    elif kind == "nowhere":
+        return Path("/proc/whichcar/facts.db")
+    elif kind == "folder":
+        (place / "cache" / "facts.db").mkdir(parents=True)
+    else:
+        (place / "cache").mkdir()
+        (place / "cache" / "facts.db").write_bytes(b"no database at all, but long enough to look like one" * 40)
+    return place / "cache" / "facts.db"
+
+
+@pytest.mark.parametrize(
+    ("kind", "advice"),
+    [
+        ("file", "set WHICHCAR_CACHE to a folder that can be written"),
+        ("nowhere", "set WHICHCAR_CACHE to a folder that can be written"),
+        ("folder", "set WHICHCAR_CACHE to a folder that can be written"),
+        ("damaged", "it is damaged); going on without it, so images are scanned again next time; delete it: rm "),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_done_without_and_one_line_says_so(
+    pictures: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str, advice: str
+) -> None:
+    path = unusable(tmp_path / "place", kind)
+    with FactStore(path) as store:
+        told = list(store.look(pictures, mean))
+        assert list(store.look(pictures, mean)) == told
+        assert not any(one.problem for one in told)
+    assert [str(path) in record.getMessage() and advice in record.getMessage() for record in caplog.records] == [True]
+
+
+def test_where_the_disk_fills_up_the_rest_is_kept_in_memory_and_what_was_learnt_stays(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    paths = []
+    for number in range(60):
+        pixels = np.random.default_rng(number).integers(0, 256, (32, 32, 3), np.uint8)
+        paths.append(tmp_path / f"{number}.png")
+        Image.fromarray(pixels).save(paths[-1])
+    with FactStore(tmp_path / "facts.db") as store:
+        told = list(store.look(paths[:2], mean))
+        used = store._base.execute("pragma page_count").fetchone()[0]
+        store._base.execute(f"pragma max_page_count={used + 2}")
+        more = list(store.look(paths, mean))
+        assert more[:2] == told
+        assert store.fingerprint(more[-1].checksum) == more[-1].fingerprint
+        store.keep_similarity(more[0].checksum, more[1].checksum, False, 0.5)
+        assert store.similarity(more[0].checksum, more[1].checksum, False) == 0.5
+    assert ["make room" in record.getMessage() for record in caplog.records] == [True]
+    with FactStore(tmp_path / "facts.db") as store:
+        assert store.fingerprint(told[0].checksum) == told[0].fingerprint
+
+
+def test_a_file_that_turns_out_to_be_damaged_is_to_be_deleted(pictures: list[Path], tmp_path: Path) -> None:
+    path = tmp_path / "facts.db"
+    with FactStore(path) as store:
+        list(store.look(pictures, mean))
+    content = path.read_bytes()
+    path.write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
+    with pytest.raises(DataError, match=r"facts\.db: cannot be read \(it is damaged\); delete it: rm "):
+        with FactStore(path) as store:
+            list(store.look(pictures, mean))
+
+
+@pytest.mark.parametrize("command", ["split", "check", "explore"])
+def test_commands_that_only_remember_what_they_scanned_go_on_without_a_cache(
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, command: str
+) -> None:
+    monkeypatch.setenv("WHICHCAR_CACHE", str(unusable(tmp_path / "place", "file").parent))
+    options = {"split": [str(tmp_path / "v1")], "check": [f"--output={tmp_path}"]}
+    assert cli.run([command, str(drawn), *options.get(command, [f"--output={tmp_path / 'page.html'}"])]) == 0
+    assert [record.getMessage().count("going on without it") for record in caplog.records] == [1]
 
 
 def test_facts_of_another_edition_are_forgotten(

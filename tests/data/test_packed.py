@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -245,8 +246,18 @@ def test_the_cache_lies_where_the_environment_says(monkeypatch: pytest.MonkeyPat
 
 def test_a_place_that_cannot_be_written_is_one_line(paths: list[Path], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(DataError, match="set WHICHCAR_CACHE to a larger disk"):
+    with pytest.raises(DataError, match="cannot be written there .*set WHICHCAR_CACHE to a folder that can be written"):
         pack(paths, SIZE, tmp_path / "file" / "caches")
+
+
+def test_a_full_disk_is_told_with_the_room_that_is_needed(paths: list[Path], root: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(DataError, match=r"the decoded cache needs 1 MB: make room .*, or set WHICHCAR_CACHE to a"):
+            pack(paths, SIZE, root)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_named_pipe_is_skipped_and_not_waited_for(paths: list[Path], root: Path) -> None:

@@ -142,6 +142,14 @@ def test_a_download_that_fails_leaves_nothing_and_says_how_to_give_a_file(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_place_that_cannot_keep_the_file_is_told_as_such_and_not_as_a_failed_download(
+    server: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DetectorError, match=r"cannot be kept in .*file/models \(Not a directory\); set WHICHCAR_CACHE"):
+        file_of(entry(f"{server}/a.onnx"), tmp_path / "file" / "models")
+
+
 def test_no_server_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(DetectorError, match=r"cannot be fetched \(.*refused"):
         file_of(entry("http://127.0.0.1:9/a.onnx"), tmp_path)

@@ -4,16 +4,18 @@ The facts belong to a content, known by its checksum. Which content a file has i
 date and time of change (ctime): a file of which any of these differs is read again, but decoded only where its content
 is new. So a hard link, a copy or a rename costs a read, and a file that was replaced under the old size and date, or
 another one that got its inode, is seen as what it is. The facts lie in `facts.db` in the cache folder, an SQLite file:
-what was learnt before a crash is there after it.
+what was learnt before a crash is there after it. Where that file cannot be used, or not any more, facts are kept in
+memory, and a warning says so.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +28,11 @@ from whichcar.data.fingerprint import Fingerprint, fingerprint
 from whichcar.data.images import decoded
 from whichcar.environment import cache_root
 from whichcar.errors import DataError, ImageError, TruncatedImageError
-from whichcar.files import checksum
+from whichcar.files import checksum, is_disk_full
 from whichcar.records import ImageHeader
+from whichcar.text import one_line, shell_command
+
+log = logging.getLogger(__name__)
 
 FILE = "facts.db"
 _EDITION = 3  # changes whenever the same file gives other facts
@@ -45,6 +50,9 @@ create table if not exists contents (
 create table if not exists pairs (first blob, second blob, mirrored integer, similarity real,
   primary key (first, second, mirrored));
 """
+
+_ELSEWHERE = "set WHICHCAR_CACHE to a folder that can be written"
+_ROOM = "make room, or set WHICHCAR_CACHE to a folder on a larger disk"
 
 Measure = Callable[[npt.NDArray[np.uint8]], tuple[float, ...]]
 
@@ -76,34 +84,20 @@ class FactStore:
         self.path = path or cache_root() / FILE
 
     def __enter__(self) -> Self:
-        """Open the file, or begin it.
-
-        Raises:
-            DataError: it cannot be written.
-        """
+        """Open the file, or begin it."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._base = sqlite3.connect(
-                self.path,
-                timeout=60,
-                isolation_level=None,
-                check_same_thread=False,  # threads read, one writes
-            )
-            edition = self._base.execute("pragma user_version").fetchone()[0]
-            if edition != _EDITION:
-                tables = ("pictures", "files", "contents", "pairs")  # the first one is of edition 1
-                self._base.executescript("".join(f"drop table if exists {name};" for name in tables))
-            self._base.executescript(
-                f"pragma journal_mode=wal; pragma synchronous=normal; pragma user_version={_EDITION}; {_CREATE}"
-            )
+            self._base = _opened(self.path)
         except (OSError, sqlite3.Error) as error:
-            advice = "delete it, or set WHICHCAR_CACHE to a folder that can be written"
-            raise DataError(f"{self.path}: cannot be used ({error}); {advice}") from error
+            self._base = _opened(":memory:")
+            self._warn(error)
+        self._left: sqlite3.Connection | None = None
         return self
 
     def __exit__(self, *_: object) -> None:
         """Close the file."""
-        self._base.close()
+        for base in filter(None, (self._base, self._left)):
+            base.close()
 
     def look(
         self, paths: Iterable[Path], measure: Measure | None = None, workers: int | None = None
@@ -117,7 +111,7 @@ class FactStore:
             workers: threads (default: the processors this process may use).
 
         Raises:
-            DataError: the disk is full.
+            DataError: the file turns out to be damaged.
         """
         workers = workers or len(os.sched_getaffinity(0))
         pool = ThreadPoolExecutor(workers, thread_name_prefix="look")
@@ -131,15 +125,13 @@ class FactStore:
                     yield self._settled(*waiting.popleft())
             while waiting:
                 yield self._settled(*waiting.popleft())
-        except sqlite3.Error as error:
-            raise DataError(f"{self.path}: cannot be written ({error}); make room and run it again") from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def similarity(self, first: bytes, second: bytes, mirrored: bool) -> float | None:
         """Return how alike the contents of two checksums were found to be, None where that is not known."""
         query = "select similarity from pairs where first=? and second=? and mirrored=?"
-        found = self._base.execute(query, (*sorted((first, second)), mirrored)).fetchone()
+        found = self._one(query, (*sorted((first, second)), mirrored))
         return found[0] if found else None
 
     def keep_similarity(self, first: bytes, second: bytes, mirrored: bool, similarity: float) -> None:
@@ -149,16 +141,16 @@ class FactStore:
     def fingerprint(self, content: bytes) -> Fingerprint:
         """Return the fingerprint of the content of a checksum that `look` has told."""
         query = "select hash, mirrored, thumbnail from contents where checksum=?"
-        return Fingerprint(*self._base.execute(query, (content,)).fetchone())
+        return Fingerprint(*self._one(query, (content,)))
 
     def _known(self, key: tuple[int, ...], measured: bool) -> Facts | None:
         """Return what is known of a file that is as it was."""
         query = "select checksum from files where device=? and inode=? and size=? and modified=? and changed=?"
-        row = self._base.execute(query, key).fetchone()
+        row = self._one(query, key)
         return self._known_content(row[0], measured) if row else None
 
     def _known_content(self, content: bytes, measured: bool) -> Facts | None:
-        row = self._base.execute("select * from contents where checksum=?", (content,)).fetchone()
+        row = self._one("select * from contents where checksum=?", (content,))
         found = _facts(row) if row else None
         return None if found and measured and not found.problem and not found.measures else found
 
@@ -190,8 +182,71 @@ class FactStore:
                 self._insert("files", (*key, found.checksum))
         return found
 
+    def _one(self, query: str, values: Sequence[Any]) -> Any:  # noqa: ANN401  (a row of any columns, or None)
+        try:
+            return self._base.execute(query, values).fetchone()
+        except sqlite3.DatabaseError as error:
+            raise self._unusable(error) from error
+
     def _insert(self, table: str, row: tuple[Any, ...]) -> None:
-        self._base.execute(f"insert or replace into {table} values ({','.join('?' * len(row))})", row)
+        statement = f"insert or replace into {table} values ({','.join('?' * len(row))})"
+        try:
+            self._base.execute(statement, row)
+        except sqlite3.DatabaseError as error:
+            if self._left is not None:  # it is in memory already
+                raise
+            self._move_to_memory(error)
+            self._base.execute(statement, row)
+
+    def _move_to_memory(self, error: sqlite3.Error) -> None:
+        """Go on without the file; it stays open, since threads may be reading it."""
+        memory = _opened(":memory:")
+        try:
+            self._base.backup(memory)
+        except sqlite3.Error as damage:
+            raise self._unusable(damage) from error
+        self._base, self._left = memory, self._base
+        self._warn(error)
+
+    def _warn(self, error: OSError | sqlite3.Error) -> None:
+        reason, advice = _told(self.path, error)
+        log.warning(
+            "%s: cannot be written (%s); going on without it, so images are scanned again next time; %s",
+            one_line(self.path),
+            reason,
+            advice,
+        )
+
+    def _unusable(self, error: sqlite3.Error) -> DataError:
+        reason, advice = _told(self.path, error)
+        return DataError(f"{self.path}: cannot be read ({reason}); {advice}")
+
+
+def _opened(path: str | Path) -> sqlite3.Connection:
+    base = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)  # threads read, one writes
+    try:
+        edition = base.execute("pragma user_version").fetchone()[0]
+        if edition != _EDITION:
+            tables = ("pictures", "files", "contents", "pairs")  # the first one is of edition 1
+            base.executescript("".join(f"drop table if exists {name};" for name in tables))
+        base.executescript(
+            f"pragma journal_mode=wal; pragma synchronous=normal; pragma user_version={_EDITION}; {_CREATE}"
+        )
+    except sqlite3.Error:
+        base.close()
+        raise
+    return base
+
+
+def _told(path: Path, error: OSError | sqlite3.Error) -> tuple[str, str]:
+    """Return what is wrong with the file, and what would do."""
+    if isinstance(error, OSError):
+        full = is_disk_full(error)
+        return error.strerror or str(error), _ROOM if full else _ELSEWHERE
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest is detail
+    if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+        return "it is damaged", f"delete it: {shell_command(['rm', path])}"
+    return str(error), _ROOM if code == sqlite3.SQLITE_FULL else _ELSEWHERE
 
 
 def _passing(error: ImageError) -> bool:

@@ -26,7 +26,7 @@ from numpy.lib import format as npy
 from whichcar.data.images import read_resized
 from whichcar.environment import cache_root
 from whichcar.errors import DataError, ImageError
-from whichcar.files import checksum, read_json, write_json
+from whichcar.files import checksum, is_disk_full, read_json, write_json
 from whichcar.progress import track
 from whichcar.records import Skipped
 from whichcar.text import plural
@@ -217,12 +217,24 @@ def _build(folder: Path, paths: Sequence[Path], size: tuple[int, int], workers: 
             if not (folder / INDEX).exists():
                 raise
     except OSError as error:
-        raise DataError(
-            f"{folder.parent}: {error.strerror or error}; the decoded cache needs "
-            f"{len(paths) * size[0] * size[1] * 3 / 1e9:.1f} GB (set WHICHCAR_CACHE to a larger disk)"
-        ) from error
+        raise DataError(_not_built(folder.parent, error, len(paths) * size[0] * size[1] * 3)) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def _not_built(root: Path, error: OSError, needed: int) -> str:
+    """Return why a cache of so many bytes cannot be written, and what would do."""
+    reason = error.strerror or str(error)
+    if not is_disk_full(error):
+        return (
+            f"{root}: the decoded cache cannot be written there ({reason}); set WHICHCAR_CACHE to a folder that can be "
+            "written"
+        )
+    amount = f"{needed / 1e9:.1f} GB" if needed >= 1e9 else f"{max(1, round(needed / 1e6))} MB"
+    return (
+        f"{root}: {reason}; the decoded cache needs {amount}: make room (whichcar cache), or set WHICHCAR_CACHE to a "
+        "folder on a larger disk"
+    )
 
 
 def _write_pictures(target: Path, paths: Sequence[Path], size: tuple[int, int], workers: int) -> list[tuple[int, str]]:

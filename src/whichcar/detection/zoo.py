@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import os
 import urllib.error
@@ -65,6 +66,11 @@ ENTRIES = (
 )  # fmt: skip
 
 
+_OF_THE_DISK = frozenset(
+    (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+)
+
+
 def entry_of(name: str) -> Entry | None:
     """Return the entry of that name, if there is one."""
     return next((entry for entry in ENTRIES if entry.name == name), None)
@@ -94,6 +100,11 @@ def file_of(entry: Entry, folder: Path | None = None) -> Path:
             digest = _download(entry, beside)
             _check(entry, digest, folder, f"{entry.url} is not the file it should be", advice)
     except (OSError, http.client.HTTPException) as error:  # urllib's own errors are OSErrors
+        if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
+            raise DetectorError(
+                f"detector {entry.name}: cannot be kept in {folder} ({error.strerror}); set WHICHCAR_CACHE to a folder "
+                f"with room that can be written, or give a file with --detector PATH.onnx or {FILE_VARIABLE}=PATH.onnx"
+            ) from error
         raise DetectorError(
             f"detector {entry.name}: {entry.url} cannot be fetched ({_reason(error)}); fetch it elsewhere and give the "
             f"file with --detector PATH.onnx or {FILE_VARIABLE}=PATH.onnx"
