@@ -70,8 +70,8 @@ def test_what_every_experiment_needs_is_asked_for(path: Path, text: str, missing
     [
         (b"", "is empty; write at least seed and data.directory"),
         (b"# only a comment\n", "is empty; write at least seed and data.directory"),
-        (b"- 1\n- 2\n", "must hold settings such as `seed: 123`, one a line; got a list"),
-        (b"seed 123", "must hold settings such as `seed: 123`, one a line; got a str"),
+        (b"- 1\n- 2\n", "must hold settings, one a line, at least seed and data.directory; got a list instead"),
+        (b"seed 123", "must hold settings, one a line, at least seed and data.directory; got a text instead"),
         (b"seed: \xff\xfe\n", "is not text in UTF-8 (byte 6); save it as UTF-8"),
         (b"seed: 1\nseed: 2\n", "line 2, column 1: `seed` is written twice, first in line 1; keep one"),
         (b"data:\n  a: 1\n  b: 2\n  a: 3\n", "line 4, column 3: `a` is written twice, first in line 2; keep one"),
@@ -94,7 +94,7 @@ def test_a_file_that_is_no_yaml_of_settings_is_refused_with_the_place(path: Path
 def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none\.yml: no such file; name a YAML file"):
         load_config(tmp_path / "none.yml")
-    with pytest.raises(ConfigError, match=r"is a folder; name the YAML file in it, usually .*config\.yml"):
+    with pytest.raises(ConfigError, match=r"is a folder; name a YAML file such as .*config\.yml"):
         load_config(tmp_path)
 
 

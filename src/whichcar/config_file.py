@@ -175,8 +175,15 @@ def lay_over(raw: dict[str, Any], keys: Sequence[str], value: Any, before: tuple
     return raw | {key: lay_over(inner, rest, value, here)}
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(
+    path: Path, example: str = "experiments/exp_001/config.yml", least: Sequence[str] = ("seed", "data.directory")
+) -> dict[str, Any]:
     """Return what the file holds, if it holds settings.
+
+    Args:
+        path: the file.
+        example: a file of the kind that is expected, for messages.
+        least: the settings that such a file must have, for messages.
 
     Raises:
         ConfigError: it cannot be read, is not YAML, or holds something else.
@@ -184,9 +191,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         raw = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file; name a YAML file such as experiments/exp_001/config.yml") from None
+        raise ConfigError(f"{path}: no such file; name a YAML file such as {example}") from None
     except IsADirectoryError:
-        raise ConfigError(f"{path}: is a folder; name the YAML file in it, usually {path / 'config.yml'}") from None
+        near = (path / Path(example).name, path.with_suffix(".yml"))
+        meant = next((file for file in near if file.is_file()), example)
+        raise ConfigError(f"{path}: is a folder; name a YAML file such as {meant}") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: is not text in UTF-8 (byte {error.start}); save it as UTF-8") from None
     except OSError as error:
@@ -196,10 +205,16 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if _holds_itself(raw, ()):
         raise ConfigError(f"{path}: holds itself through an alias (*name); write the settings out")
     if raw is None:
-        raise ConfigError(f"{path}: is empty; write at least seed and data.directory")
+        raise ConfigError(f"{path}: is empty; write at least {' and '.join(least)}")
     if not isinstance(raw, dict):
-        raise ConfigError(f"{path}: must hold settings such as `seed: 123`, one a line; got a {type(raw).__name__}")
+        raise ConfigError(
+            f"{path}: must hold settings, one a line, at least {' and '.join(least)}; got {_in_words(raw)} instead"
+        )
     return raw
+
+
+def _in_words(raw: Any) -> str:  # noqa: ANN401
+    return {list: "a list", str: "a text", bool: "true or false"}.get(type(raw), "a single value")
 
 
 def _holds_itself(value: Any, around: tuple[int, ...]) -> bool:  # noqa: ANN401

@@ -93,7 +93,7 @@ def read_plan(path: str | Path, overrides: Sequence[str] = (), limits: Mapping[s
         ConfigError: naming every mistake in the file, or in the base.
     """
     path = Path(path)
-    raw = read_yaml(path)
+    raw = read_yaml(path, "experiments/sweeps/fast.yml", ("base", "space"))
     try:
         sweep = Sweep.model_validate(raw)
         for name, value in (limits or {}).items():

@@ -261,9 +261,9 @@ def test_a_file_that_turns_out_to_be_damaged_is_to_be_deleted(pictures: list[Pat
         list(store.look(pictures, mean))
     content = path.read_bytes()
     path.write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
-    with pytest.raises(DataError, match=r"facts\.db: cannot be read \(it is damaged\); delete it: rm "):
-        with FactStore(path) as store:
-            list(store.look(pictures, mean))
+    message = r"facts\.db: cannot be read \(it is damaged\); delete it: rm "
+    with FactStore(path) as store, pytest.raises(DataError, match=message):
+        list(store.look(pictures, mean))
 
 
 @pytest.mark.parametrize("command", ["split", "check", "explore"])

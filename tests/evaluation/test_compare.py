@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from whichcar import cli
 from whichcar.errors import DataError
 from whichcar.evaluation.compare import BEGIN, END, experiments_table, write_table
 from whichcar.evaluation.evaluate import evaluate
@@ -206,8 +207,23 @@ def test_what_is_no_experiment_is_passed_over(trained: Path, tmp_path: Path) -> 
 
 
 def test_no_experiment_at_all_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no experiment there"):
+    with pytest.raises(DataError, match=r"neither an experiment nor a search .*; give folders of `whichcar train`"):
         experiments_table([tmp_path])
+
+
+def test_a_folder_that_is_not_there_or_holds_experiments_is_told_so(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["compare", str(trained), str(tmp_path / "nope")]) == 2
+    assert f"error: {tmp_path / 'nope'}: no such folder; give folders of" in capsys.readouterr().err
+    assert cli.run(["compare", str(trained), "--against", str(tmp_path / "nope")]) == 2
+    assert f"error: --against {tmp_path / 'nope'}: no such folder" in capsys.readouterr().err
+    assert cli.run(["compare", str(trained.parent)]) == 2
+    assert f"compare those in it: whichcar compare {trained}" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    assert cli.run(["compare"]) == 2
+    assert "error: no experiment in experiments/ of this folder; give folders of" in capsys.readouterr().err
 
 
 def test_only_what_stands_between_the_markers_is_replaced(trained: Path, tmp_path: Path) -> None:

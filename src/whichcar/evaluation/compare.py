@@ -14,15 +14,16 @@ from typing import Any
 from whichcar import files
 from whichcar.config_file import as_texts
 from whichcar.errors import DataError
-from whichcar.evaluation.compare_sweeps import is_search, searches_table
+from whichcar.evaluation.compare_sweeps import SETTINGS, is_search, searches_table
 from whichcar.evaluation.paired import LEVEL, Paired, paired
 from whichcar.evaluation.result import FILE, TOP, read_result
-from whichcar.text import one_line
+from whichcar.text import one_line, shell_command
 from whichcar.training.uses import read_uses
 
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
 # What shows that a folder is an experiment.
 MARKS = ("config.yml", "resolved.json", FILE)
+_GIVE = "give folders of `whichcar train`, or of `whichcar sweep`"
 _FIX = "leave this experiment out, or train it again"
 # So many settings that differ still fit beside the others as columns.
 COLUMNS = 4
@@ -52,6 +53,10 @@ def compare(folders: str | Path | Iterable[str | Path], against: str | Path | No
         DataError: there is neither, or both, or searches are to be tested against each other.
     """
     paths = [Path(folder) for folder in ([folders] if isinstance(folders, str | Path) else folders)]
+    if gone := [str(path) for path in paths if not path.exists()]:
+        raise DataError(f"{', '.join(gone)}: no such folder; {_GIVE}")
+    if against is not None and not Path(against).exists():
+        raise DataError(f"--against {against}: no such folder; give that of an experiment")
     if not any(map(is_search, paths)):
         return experiments_table(paths, None if against is None else Path(against))
     if against is not None:
@@ -78,9 +83,7 @@ def experiments_table(folders: Sequence[Path], against: Path | None = None) -> s
         folders = [against, *folders]
     rows = [_read(folder) for folder in folders if any((folder / name).is_file() for name in MARKS)]
     if not rows:
-        raise DataError(
-            f"{', '.join(map(str, folders)) or 'compare'}: no experiment there; give folders of `whichcar train`"
-        )
+        raise DataError(_no_experiment(folders))
     differing = _differing(rows)
     columns = _columns(rows) | (differing if len(differing) <= COLUMNS else {})
     lines = _table(list(columns), list(zip(*columns.values(), strict=True)), left=2)
@@ -90,6 +93,17 @@ def experiments_table(folders: Sequence[Path], against: Path | None = None) -> s
     if len(differing) > COLUMNS:
         lines += ["", "Settings that differ:", "", *_listed(rows, differing)]
     return "\n".join(lines)
+
+
+def _no_experiment(folders: Sequence[Path]) -> str:
+    """Return the message for folders that hold neither an experiment nor a search; it names those inside them."""
+    if not folders:
+        return f"no experiment in experiments/ of this folder; {_GIVE}"
+    names = (*MARKS, SETTINGS)
+    within = [one for folder in folders if folder.is_dir() for one in sorted(folder.iterdir())]
+    inside = [one for one in within if any((one / name).is_file() for name in names)]
+    advice = f"compare those in it: {shell_command(['whichcar', 'compare', *inside[:5]])}" if inside else _GIVE
+    return f"{', '.join(map(str, folders))}: neither an experiment nor a search ({' or '.join(names)}); {advice}"
 
 
 def write_table(readme: Path, folders: Sequence[Path], block: str = "", against: Path | None = None) -> str:
