@@ -209,13 +209,13 @@ def test_a_mistake_in_the_sweep_file_is_told(write: Write, rest: dict[str, objec
 
 
 def test_files_that_are_not_there_are_told(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"no\.yml: no such file; name a YAML file such as experiments/sweeps/fast\.yml"):
+    with pytest.raises(ConfigError, match=r"no\.yml: no such file; name a YAML file such as .*sweeps/fast\.yml"):
         read_plan(tmp_path / "no.yml")
     (tmp_path / "empty.yml").touch()
     with pytest.raises(ConfigError, match=r"empty\.yml: is empty; write at least base and space"):
         read_plan(tmp_path / "empty.yml")
     (tmp_path / "some").mkdir()
-    with pytest.raises(ConfigError, match=r"some: is a folder; name a YAML file such as experiments/sweeps/fast\.yml"):
+    with pytest.raises(ConfigError, match=r"some: is a folder; name a YAML file such as .*sweeps/fast\.yml"):
         read_plan(tmp_path / "some")
     (tmp_path / "some.yml").write_text("base: gone.yml\nspace: {seed: [1, 2]}\n")
     with pytest.raises(ConfigError, match=r"some: is a folder; name a YAML file such as .*some\.yml"):

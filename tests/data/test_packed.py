@@ -246,7 +246,7 @@ def test_the_cache_lies_where_the_environment_says(monkeypatch: pytest.MonkeyPat
 
 def test_a_place_that_cannot_be_written_is_one_line(paths: list[Path], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(DataError, match=r"cannot be written there .*set WHICHCAR_CACHE to a folder that can be written"):
+    with pytest.raises(DataError, match=r"cannot be written there .*set WHICHCAR_CACHE to a folder that can"):
         pack(paths, SIZE, tmp_path / "file" / "caches")
 
 
