@@ -66,11 +66,11 @@ def split(
     `split(data, output)` takes the labels from `data`: from its `car_dataset_labels.csv`, or from its folders, one per
     class, which may be divided into train/, test/ and the like already. `split(data, labels, output)` names them.
 
-    Every row is used or listed in `problems`, also that of an image that cannot be read. Images that are copies of each other, also nearly so
-    (`data.duplicates`), and images of one group end on one side: a drawn split takes all of them or none, and where
-    the labels put them on several sides, those in train (or validation) are left out. Images that the labels give to
-    the validation split lie in `train/` too; split.json names them. Running it again adds what is missing and changes
-    nothing else.
+    Every row is used or listed in `problems`, also that of an image that cannot be read. Images that are copies of each
+    other, also nearly so (`data.duplicates`), and images of one group end on one side: a drawn split takes all of them
+    or none, and where the labels put them on several sides, those in train (or validation) are left out. Images that
+    the labels give to the validation split lie in `train/` too; split.json names them. Running it again adds what is
+    missing and changes nothing else.
 
     Args:
         data: folder with the images, or with the images in `car_ims/`.
