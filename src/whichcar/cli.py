@@ -521,13 +521,14 @@ def sweep(
         with RayLauncher(ray) if ray is not None else nullcontext() as launcher:
             swept = search(file, overrides, storage, launcher, limits=limits)
         _say(summary.of_swept(swept))
-    except Interrupted as error:
+    except (Interrupted, KeyboardInterrupt) as error:
         command: list[str | Path] = ["whichcar", "sweep", file]
         command += [word for text in overrides for word in ("--set", text)]
         command += ["--storage", storage] if storage else []
         command += ["--ray", ray] if ray else []
         command += [word for name, value in limits.items() for word in (f"--{name.rpartition('.')[2]}", f"{value:g}")]
-        raise Interrupted(f"{error}\ngo on with: {shell_command(command)}") from None
+        told = str(error) or f"{file}: stopped at once; trials go on from what they saved last"
+        raise Interrupted(f"{told}\ngo on with: {shell_command(command)}") from None
 
 
 @whichcar.command()

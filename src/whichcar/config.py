@@ -30,7 +30,9 @@ class Data(Section):
         0.2, ge=0, lt=1, description="share of train kept for validation, by class; 0: train on all images"
     )
     image_size: Size = Field((224, 224), description="height and width the network sees")
-    batch_size: int = Field(32, ge=1, description="pictures a step")
+    batch_size: int = Field(
+        32, ge=1, description="images per step; an epoch leaves out the last ones if they do not fill a batch"
+    )
     cache_size: Size | None = Field(None, description="height and width in the decoded cache (default: largest used)")
     balanced: bool = Field(False, description="draw every class equally often")
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 import struct
 import time
 import warnings
@@ -12,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from whichcar.training.logs import Epoch, EventLog, draw_curves, read_history, write_history
+from whichcar.errors import DataError
+from whichcar.training.logs import Epoch, EventLog, draw_curves, read_history, undamaged_history, write_history
 
 COLUMNS = ["epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "image_size"]
 COLUMNS += ["images_per_second", "seconds", "checkpoint"]
@@ -185,3 +187,25 @@ def test_curves_take_any_title(tmp_path: Path, title: str) -> None:
         warnings.simplefilter("error")
         draw_curves(tmp_path / "curves.png", history(2), title)
     assert (tmp_path / "curves.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("place", "text", "told"),
+    [
+        (2, "2,abc,0.5,1,0.5,0.01,32x32,,20,", "row 2: loss is 'abc', not a number"),
+        (2, "2,1.5,0.5", "row 2: has not the columns epoch, loss"),
+        (2, "3,1,1,1,1,1,32x32,1,1,", "row 2: is of epoch 3"),
+        (3, '3,"1', "row 3: "),
+        (0, "epoch,loss", "row 1: has not the columns epoch, loss"),
+    ],
+)
+def test_the_row_that_is_damaged_is_told_with_what_is_wrong(tmp_path: Path, place: int, text: str, told: str) -> None:
+    path = tmp_path / "history.csv"
+    write_history(path, history(3))
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:place], text, *lines[place + 1 :]]) + "\n")
+    with pytest.raises(DataError, match=re.escape(f"{path}: damaged ({told}")):
+        read_history(path)
+    whole, damage = undamaged_history(path)
+    assert len(whole) == max(0, place - 1)
+    assert damage.startswith(told)

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.error import URLError
@@ -27,7 +28,7 @@ from whichcar.config import Experiment
 from whichcar.config_file import read_experiment
 from whichcar.data.split import split
 from whichcar.data.tree import read_tree
-from whichcar.errors import ConfigError, DataError, Interrupted, TrainingError, WhichcarError
+from whichcar.errors import CheckpointError, ConfigError, DataError, Interrupted, TrainingError, WhichcarError
 from whichcar.training import keeping, preparation
 from whichcar.training import train as loop
 from whichcar.training.checkpoint import load_model, read_metadata
@@ -754,3 +755,106 @@ def test_each_epoch_is_told_in_one_line(
     assert len(told) == 2
     assert all("elapsed" in line for line in told)
     assert "remaining" in told[0] and "remaining" not in told[1]
+
+
+def test_a_damaged_history_is_written_anew_when_the_run_is_resumed(
+    tree: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = trained(write(tmp_path / "exp", settings(tree)))
+    path = tmp_path / "exp" / "history.csv"
+    whole = path.read_text()
+    path.write_text(whole.replace("\n2,", "\n2,x"))
+    longer = run(write(tmp_path / "exp", settings(tree, fit={"epochs": 3})), resume=True)
+    longer.tracking.begin = lambda history: seen.append(path.read_text())  # type: ignore[method-assign]
+    seen: list[str] = []
+    done = longer.train()
+    longer.folder.close()
+    assert seen == [whole], "before the first step"
+    assert re.search(r"history\.csv: damaged \(row 2: loss is 'x.*'\, not a number\); it is written anew", caplog.text)
+    assert done.history[:2] == first.history
+
+
+def test_a_second_signal_says_what_is_kept_and_how_to_go_on(
+    tree: Path, quick: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(quick.parent, settings(tree))
+    step, save = Run._step, loop.save_state
+
+    def stops(self: Run, *batch: np.ndarray) -> None:
+        step(self, *batch)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def stops_again(*state: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        save(*state)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Run, "_step", stops)
+    with monkeypatch.context() as impatient:
+        impatient.setattr(loop, "save_state", stops_again)
+        assert cli.run(["train", str(quick)]) == 130
+    again = f"\ngo on with: whichcar train {quick} --resume\n"
+    assert f"\n{quick.parent}: stopped at once; nothing was saved yet{again}" in capsys.readouterr().err
+    assert cli.run(["train", str(quick), "--resume"]) == 130
+    assert "stopped in epoch 1; everything is saved" in capsys.readouterr().err
+    monkeypatch.setattr(loop, "save_state", stops_again)
+    assert cli.run(["train", str(quick), "--resume"]) == 130
+    assert f"stopped at once; kept is what was saved in epoch 1, batch 1{again}" in capsys.readouterr().err
+
+
+def test_a_signal_before_the_first_step_says_how_to_go_on(
+    tree: Path, quick: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(quick.parent, settings(tree))
+
+    def stopped(_: Experiment) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "load_pictures", stopped)
+    for option, told in (("--resume", "go on with"), ("--overwrite", "start it again with")):
+        assert cli.run(["train", str(quick), option]) == 130
+        assert f"\n{told}: whichcar train {quick} {option}\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("section", "told"),
+    [
+        ({"model": {"weights": "nowhere.h5"}}, "model.weights: no file nowhere.h5; give imagenet, null, or the path"),
+        ({"model": {"weights": __file__}}, "test_train.py: not an HDF5 file"),
+        ({"model": {"weights": "broken.keras"}}, "model.weights: .*broken.keras is damaged"),
+        ({"data": {"directory": "nowhere"}}, "nowhere: no such folder"),
+    ],
+)
+def test_a_wrong_path_is_told_before_anything_heavy_is_loaded(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, section: dict, told: str
+) -> None:
+    def loaded(_: str) -> None:
+        raise AssertionError("the backend was loaded")
+
+    monkeypatch.setattr(loop, "prepare", loaded)
+    monkeypatch.chdir(tmp_path)
+    Path("broken.keras").write_bytes(b"no archive")
+    with pytest.raises((CheckpointError, DataError), match=told):
+        train(write(tmp_path / "exp", settings(tree, **section)))
+
+
+def test_the_seconds_of_an_epoch_hold_the_writing_of_its_checkpoint(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = keeping.save_checkpoint
+
+    def slow(*given: object) -> None:
+        time.sleep(0.5)
+        save(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(keeping, "save_checkpoint", slow)
+    first, last = trained(write(tmp_path / "exp", settings(tree))).history
+    assert first.seconds > 0.5
+    assert last.seconds - first.seconds > 0.5
+
+
+def test_the_rate_of_images_needs_some_steps(tree: Path, tmp_path: Path) -> None:
+    data = settings(tree)["data"]
+    for batch_size, is_told in ((8, False), (1, True)):
+        content = settings(tree, data=data | {"batch_size": batch_size}, fit={"epochs": 1})
+        (epoch,) = trained(write(tmp_path / str(batch_size), content)).history
+        assert np.isfinite(epoch.images_per_second) == is_told

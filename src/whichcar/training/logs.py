@@ -6,7 +6,7 @@ import csv
 import importlib.util
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
 from pathlib import Path
@@ -60,16 +60,44 @@ def read_history(path: Path) -> tuple[Epoch, ...]:
     Raises:
         DataError: it is missing or damaged.
     """
-    kinds = {field.name: _KINDS[str(field.type)] for field in fields(Epoch)}
+    history, damage = undamaged_history(path)
+    if damage:
+        raise DataError(f"{path}: damaged ({damage}); put it back, or train again with --overwrite")
+    return history
+
+
+def undamaged_history(path: Path) -> tuple[tuple[Epoch, ...], str]:
+    """Return the epochs that can be read, and what is damaged after them; empty where nothing is."""
+    history: list[Epoch] = []
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            rows = csv.DictReader(file, strict=True)
-            history = tuple(Epoch(**{key: kinds[key](value) for key, value in row.items()}) for row in rows)
-    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-        raise DataError(f"{path}: damaged ({one_line(error)}); put it back, or train again with --overwrite") from error
-    if [epoch.epoch for epoch in history] != list(range(1, len(history) + 1)) or not history:
-        raise DataError(f"{path}: damaged (epochs are missing); put it back, or train again with --overwrite")
-    return history
+            for row in csv.DictReader(file, strict=True):
+                history.append(_epoch(row))
+                if history[-1].epoch != len(history):
+                    return tuple(history[:-1]), f"row {len(history)}: is of epoch {history[-1].epoch}"
+    except OSError as error:
+        return (), f"cannot be read: {error.strerror}"
+    except (ValueError, csv.Error) as error:
+        return tuple(history), f"row {len(history) + 1}: {one_line(error)}"
+    return tuple(history), "" if history else "no epoch in it"
+
+
+def _epoch(row: Mapping[str, str]) -> Epoch:
+    """Return the epoch that a row tells.
+
+    Raises:
+        ValueError: a column is missing, unknown, or holds another kind of value.
+    """
+    kinds = {field.name: _KINDS[str(field.type)] for field in fields(Epoch)}
+    if row.keys() != kinds.keys() or None in row.values():
+        raise ValueError(f"has not the columns {', '.join(kinds)}")
+    values = {}
+    for name, text in row.items():
+        try:
+            values[name] = kinds[name](text)
+        except ValueError:
+            raise ValueError(f"{name} is {text!r}, not a number") from None
+    return Epoch(**values)
 
 
 def epoch_line(history: Sequence[Epoch], sizes: Sequence[tuple[int, int]]) -> str:

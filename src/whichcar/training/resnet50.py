@@ -60,7 +60,7 @@ def create_model(
     import keras
 
     if weights not in (None, "imagenet"):
-        path = _existing(Path(str(weights)))
+        path = existing(Path(str(weights)))
         if is_whole_model(path):
             return load_saved_model(path)
     if classes is None:
@@ -148,7 +148,12 @@ def load_saved_model(path: Path) -> keras.Model:
         raise CheckpointError(f"{path}: not a model that Keras can load ({reason}); train it anew") from error
 
 
-def _existing(path: Path) -> Path:
+def existing(path: Path) -> Path:
+    """Return the path of a file with weights, with `~` and variables replaced.
+
+    Raises:
+        CheckpointError: there is no such file.
+    """
     path = expanded(path)
     if not path.is_file():
         raise CheckpointError(

@@ -66,7 +66,7 @@ class Tracking:
         try:
             yield
             status = "finished"
-        except Interrupted:
+        except (Interrupted, KeyboardInterrupt):
             status = "stopped"
             raise
         finally:

@@ -7,7 +7,7 @@ import math
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from whichcar.training.logs import (
     draw_curves,
     epoch_line,
     read_history,
+    undamaged_history,
     write_history,
 )
 from whichcar.training.memory import out_of_memory
@@ -53,10 +54,12 @@ from whichcar.training.stopping import stop_asked
 from whichcar.training.tracking import Tracking, tracking_of
 from whichcar.training.validation import Score, score_sizes, validate
 from whichcar.training.watch import Watch, rate_after
+from whichcar.training.weights import check_weights
 
 log = logging.getLogger(__name__)
 # An epoch's end is a good place to go on from, but a state is 300 MB: short epochs share one.
 EPOCH_SECONDS = 30.0
+TIMED_STEPS, TIMED_SECONDS = 5, 1.0  # one of them is needed for a rate that says something
 CURVES_SECONDS = 10.0  # between two drawings of the curves
 
 
@@ -112,7 +115,7 @@ def train(
         raise TrainingError("resume and overwrite exclude each other: resume goes on with a run, overwrite replaces it")
     config_path = config_in(Path(config_path))
     experiment = read_experiment(config_path, overrides)
-    folder = ExperimentFolder(config_path, experiment)
+    folder, run = ExperimentFolder(config_path, experiment), None
     try:
         going_on = folder.open(resume, overwrite)
         tracking = tracking_of(track, folder.path, new_run=overwrite)
@@ -125,8 +128,11 @@ def train(
         with tracking.training(folder.path):
             return run.train()
     except (Interrupted, KeyboardInterrupt) as error:
-        if folder.is_replacing:
+        if folder.is_replacing or (overwrite and run is None):
             raise Interrupted(f"{folder.path}: stopped before the first checkpoint", saved=False) from error
+        if isinstance(error, KeyboardInterrupt):  # before the first step, or a second signal while saving
+            kept = "nothing was saved yet" if run is None or not run.saved else f"kept is what was saved {run.saved}"
+            raise Interrupted(f"{folder.path}: stopped at once; {kept}") from error
         raise
     except Exception as error:
         if not isinstance(error, WhichcarError) and is_out_of_memory(error):
@@ -144,13 +150,14 @@ def train(
 def _prepare(experiment: Experiment, folder: ExperimentFolder, going_on: bool, tracking: Tracking) -> Run:
     """Do all that may fail before the first step, and leave the folder as it is."""
     check_packages()
+    check_weights(experiment)
+    pictures = load_pictures(experiment)
     hardware = prepare(experiment.hardware.precision)
     import keras
 
     keras.utils.set_random_seed(experiment.seed)
     if experiment.hardware.exact:
         make_deterministic()
-    pictures = load_pictures(experiment)
     if experiment.recipe.cached_features:
         pictures, network = on_features(experiment, hardware, pictures)
     else:
@@ -179,7 +186,8 @@ class Run:
         self.batches = make_batches(experiment, pictures)
         self.progress = Progress()
         self.history: list[Epoch] = []
-        self._saved = time.monotonic()
+        self.saved = ""  # where the run was when its state was saved last
+        self._saved = self._began = time.monotonic()
         self._drawn = -math.inf
         self._compiled_for: Size | None = None  # the size of the last step, if this process has taken one
         callbacks = experiment.fit.callbacks
@@ -191,9 +199,11 @@ class Run:
 
     def train(self) -> Trained:
         """Train to the end, or until a signal asks to stop."""
+        self._began = time.monotonic() - self.progress.seconds
         for remark in remarks(self.experiment, self._updates()):
             log.warning("%s", remark)
         self._describe(finished=False)
+        self._mend_history()
         self.tracking.begin(self.history)
         histograms = self.experiment.fit.callbacks.tensor_board.histogram_freq
         events = EventLog(self.folder.logs, histograms, self.progress.epoch)
@@ -211,6 +221,14 @@ class Run:
         self._describe(finished=True)
         return _trained(self.folder)
 
+    def _mend_history(self) -> None:
+        """Write the history of a resumed run anew where the file is damaged, and say so: the state has it too."""
+        path = self.folder.path / HISTORY
+        damage = undamaged_history(path)[1] if self.history else ""
+        if damage:
+            log.warning("%s: damaged (%s); it is written anew from the saved state", path, damage)
+            write_history(path, self.history)
+
     def save(self) -> None:
         """Write the state, and the checkpoint it names."""
         self.keeper.write()
@@ -222,7 +240,15 @@ class Run:
             "plateau": self.plateau.state() if self.plateau else None,
         }
         save_state(self.folder.state, self.network.state_variables(), record)
-        self._saved = time.monotonic()
+        self._saved, self.saved = time.monotonic(), self._place()
+
+    def _place(self) -> str:
+        progress = self.progress
+        return (
+            f"in epoch {progress.epoch + 1}, batch {progress.step}"
+            if progress.step
+            else f"after epoch {progress.epoch}"
+        )
 
     def _save_after(self, seconds: float) -> None:
         """Write the state if the last one is older than this."""
@@ -238,6 +264,7 @@ class Run:
                 "stopped; put them back, or start over with --overwrite"
             )
         self.progress = Progress(**record["progress"])
+        self.saved = self._place()
         self.history = [Epoch(**row) for row in record["history"]]
         self.keeper.restore(record["keeper"])
         if self.plateau:
@@ -284,7 +311,6 @@ class Run:
         size = train_size if self.experiment.recipe.stages else self.experiment.data.image_size
         self.network.set_sizes(train_size, size)
         plain = progress.epoch >= len(self.sizes) - self.experiment.recipe.plain_epochs
-        began = time.monotonic() - progress.seconds
         label = f"epoch {progress.epoch + 1}/{len(self.sizes)} at {train_size[0]}x{train_size[1]}"
         with Bar(label, len(self.batches) * batch_size, "images", stays=False) as bar:
             bar.update(progress.step * batch_size)
@@ -292,14 +318,17 @@ class Run:
                 self._step(images, labels)
                 loss, accuracy = progress.loss_sum / progress.seen, progress.correct / progress.seen
                 bar.update(len(images), loss=loss, accuracy=accuracy)
-                progress.seconds = time.monotonic() - began
+                progress.seconds = self._elapsed()
                 if stop.is_set():
                     self.save()
                     raise Interrupted(f"{self.folder.path}: stopped in epoch {progress.epoch + 1}; everything is saved")
                 self._save_after(60 * self.experiment.hardware.save_minutes)
         score = self._validate(size)
-        progress.seconds = time.monotonic() - began
         self._end_epoch(score, size, events)
+
+    def _elapsed(self) -> float:
+        """Seconds of training so far, by the clock on the wall; those before a stop count too."""
+        return time.monotonic() - self._began
 
     def _step(self, images: np.ndarray, labels: np.ndarray) -> None:
         progress, recipe = self.progress, self.experiment.recipe
@@ -348,11 +377,13 @@ class Run:
             val_accuracy=score.accuracy,
             learning_rate=float(self.network.optimizer.learning_rate),
             image_size="x".join(map(str, self.sizes[progress.epoch])),
-            images_per_second=progress.timed / progress.timed_seconds if progress.timed else math.nan,
-            seconds=progress.seconds,
+            images_per_second=self._rate(),
+            seconds=math.nan,
             checkpoint="",
         )
         epoch = self.keeper.keep(epoch, size)
+        progress.seconds = self._elapsed()  # with the checkpoint; the state is written in the next epoch's time
+        epoch = replace(epoch, seconds=progress.seconds)
         self.history.append(epoch)
         log.info("%s", epoch_line(self.history, self.sizes))
         self._look(epoch)
@@ -363,6 +394,13 @@ class Run:
             self._draw()
         events.add(epoch, self.network.computing)
         self.tracking.epochs(self.history)
+
+    def _rate(self) -> float:
+        """Return the images per second of this epoch's training steps; NaN where too little was timed to tell."""
+        progress = self.progress
+        steps = progress.timed / min(self.experiment.data.batch_size, len(self.pictures.train_rows))
+        is_enough = steps >= TIMED_STEPS or progress.timed_seconds >= TIMED_SECONDS
+        return progress.timed / progress.timed_seconds if is_enough else math.nan
 
     def _draw(self) -> None:
         draw_curves(self.folder.path / "curves.png", self.history, self.folder.path.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import unicodedata
+import zipfile
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -15,12 +16,28 @@ from whichcar.environment import expanded
 from whichcar.errors import CheckpointError
 from whichcar.text import one_line
 from whichcar.training.checkpoint import read_metadata
-from whichcar.training.resnet50 import HEAD, PREPROCESSING, create_model, is_whole_model
+from whichcar.training.resnet50 import HEAD, PREPROCESSING, create_model, existing, is_whole_model
 
 if TYPE_CHECKING:
     import keras
 
 log = logging.getLogger(__name__)
+
+
+def check_weights(experiment: Experiment) -> None:
+    """Raise where `model.weights` is no file with weights, before anything that takes long.
+
+    Raises:
+        CheckpointError: there is no such file, or it is neither `.keras` nor HDF5.
+    """
+    weights = experiment.model.weights
+    if weights in (None, "imagenet"):
+        return
+    path = existing(Path(str(weights)))
+    if not is_whole_model(path):
+        return
+    if path.suffix == ".keras" and not zipfile.is_zipfile(path):
+        raise CheckpointError(f"model.weights: {path} is damaged, not a .keras file; give another, or copy it anew")
 
 
 def plain_model(experiment: Experiment, class_names: Sequence[str]) -> keras.Model:
