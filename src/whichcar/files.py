@@ -28,6 +28,9 @@ IMAGE_FORMATS = {
     "BMP": (".bmp",),
     "GIF": (".gif",),
 }
+UNOPENED_SUFFIXES = frozenset(
+    (".heic", ".heif", ".avif", ".jxl", ".jp2", ".jfif", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raw", ".psd")
+)
 IMAGE_SUFFIXES = frozenset(suffix for suffixes in IMAGE_FORMATS.values() for suffix in suffixes)
 
 

@@ -201,7 +201,7 @@ def test_a_given_validation_split_is_used_and_none_is_drawn(tmp_path: Path, name
     assert (len(tree.train), len(tree.validation), len(tree.test), tree.drawn) == (8, 8, 8, None)
     assert {sample.path.parent.parent for sample in tree.validation} == {root / name}
     assert read_tree(root / "train", 0.2, 1) == tree
-    assert "8 training, 8 validation, 8 test images" in tree.summary
+    assert f"8 training, 8 validation (given in {name}/), 8 test images" in tree.summary
 
 
 def test_a_class_may_be_missing_or_empty_in_held_out_splits_but_not_be_new_there(tmp_path: Path) -> None:
@@ -270,3 +270,10 @@ def test_linked_class_and_split_folders_are_read_and_broken_links_are_told(tmp_p
     (root / "c").symlink_to(store / "gone")
     with pytest.raises(DataError, match=r"flat/c: a link to .*gone, which is not there; restore that or remove"):
         read_tree(root, 0.25, 1)
+
+
+def test_the_summary_says_that_split_json_chose_the_validation_images(drawn: Path, tmp_path: Path) -> None:
+    split(drawn, drawn / "car_dataset_labels.csv", tmp_path / "v1")
+    tree = read_tree(tmp_path / "v1", 0.2, 1)
+    assert f"{len(tree.validation)} validation (given in split.json), " in tree.summary
+    assert "given" not in read_tree(tmp_path / "v1", 0, 1).summary

@@ -24,7 +24,7 @@ from whichcar.training.checkpoint import read_metadata
 from whichcar.training.logs import Epoch, write_history
 from whichcar.training.tracking import tracking_of
 
-from .conftest import make_experiment
+from .conftest import FOLDERS, draw, make_experiment
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -129,7 +129,7 @@ def test_the_surest_mistake_comes_first(experiment: Path, tmp_path: Path, painte
 def test_classes_the_checkpoint_does_not_know_are_named(experiment: Path, tmp_path: Path, painter: Painter) -> None:
     painter(tmp_path / "mine" / "Pink Roadster 2013" / "a.jpg", RED)
     painter(tmp_path / "mine" / "Red Sedan 2011" / "b.jpg", RED)
-    with pytest.raises(DataError, match="disagree about class 'Pink Roadster 2013';"):
+    with pytest.raises(DataError, match=r"trained on .*missing: .*'Green Coupe 2010'; new: 'Pink Roadster 2013'\)"):
         evaluate(experiment, data=tmp_path / "mine")
 
 
@@ -378,3 +378,13 @@ def test_a_file_in_the_place_of_the_folder_of_results_is_named(
     painter(tmp_path / "mine" / "Red Sedan 2011" / "b.jpg", RED)
     with pytest.raises(DataError, match=r"evaluations/mine-.*: cannot be written .Not a directory\."):
         evaluate(experiment, data=tmp_path / "mine")
+
+
+def test_class_folders_that_were_renamed_since_are_told_with_both_names(tmp_path: Path, colour_model: object) -> None:
+    for number, (name, colour) in enumerate(zip(FOLDERS, (BLUE, GREEN, RED), strict=True)):
+        for copy in range(4):
+            draw(tmp_path / "cars" / name / f"{number}{copy}.jpg", colour, seed=10 * number + copy)
+    folder = make_experiment(tmp_path / "exp", tmp_path / "cars", colour_model)
+    (tmp_path / "cars" / "Red Sedan 2011").rename(tmp_path / "cars" / "Ruby Sedan 2011")
+    with pytest.raises(DataError, match=r"\(missing: 'Red Sedan 2011'; new: 'Ruby Sedan 2011'\); rename or remove"):
+        evaluate(folder)

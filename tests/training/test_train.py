@@ -858,3 +858,40 @@ def test_the_rate_of_images_needs_some_steps(tree: Path, tmp_path: Path) -> None
         content = settings(tree, data=data | {"batch_size": batch_size}, fit={"epochs": 1})
         (epoch,) = trained(write(tmp_path / str(batch_size), content)).history
         assert np.isfinite(epoch.images_per_second) == is_told
+
+
+def test_class_folders_that_were_renamed_are_told_when_a_run_is_resumed(drawn: Path, tmp_path: Path) -> None:
+    split(drawn, drawn / "car_dataset_labels.csv", tmp_path / "v1")
+    for name in ("split.json", "test"):
+        (tmp_path / "v1" / name).rename(tmp_path / name)
+    path = write(tmp_path / "exp", settings(tmp_path / "v1"))
+    stopped = run(path)
+    stopped._describe(finished=False)
+    stopped.save()
+    stopped.folder.close()
+    folder = sorted((tmp_path / "v1" / "train").iterdir())[0]
+    folder.rename(folder.with_name("Aspen"))
+    with pytest.raises(TrainingError, match=rf"\(missing: '{re.escape(folder.name)}'; new: 'Aspen'\); put the old names back"):
+        run(path, resume=True)
+
+
+def test_the_disk_that_a_run_takes_and_the_files_that_it_does_not_open_are_told(
+    tree: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(tree, tmp_path / "v1")
+    for folder in sorted((tmp_path / "v1" / "train").iterdir())[:2]:
+        (folder / "phone.HEIC").write_bytes(b"heic")
+    caplog.set_level("INFO")
+    keep = {"model_checkpoint": {"keep": 1}}
+    for callbacks, told in (
+        ({}, "for 2 checkpoints of 0 MB (every epoch's is kept: fit.callbacks.model_checkpoint.keep) and 0 MB for "),
+        (
+            keep,
+            "for 1 checkpoint of 0 MB (the best is kept: fit.callbacks.model_checkpoint.keep) and 0 MB for --resume",
+        ),
+    ):
+        caplog.clear()
+        content = settings(tmp_path / "v1", fit={"epochs": 2, "callbacks": callbacks})
+        trained(write(tmp_path / f"exp{len(callbacks)}", content))
+        assert f"disk: up to 0.0 GB {told}" in caplog.text
+        assert "2 files of a format that is not opened, such as HEIC, not used; convert to JPEG or PNG" in caplog.text

@@ -227,6 +227,12 @@ def named(names: Sequence[str]) -> str:
     return ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
+def renamed(known: Sequence[str], found: Sequence[str]) -> str:
+    """Return, for a message, which of the known names are missing and which are new; empty where they are the same."""
+    missing, new = ([name for name in some if name not in other] for some, other in ((known, found), (found, known)))
+    return "; ".join(f"{side}: {named(names)}" for side, names in (("missing", missing), ("new", new)) if names)
+
+
 def check_share(share: float, what: str) -> None:
     """Raise DataError unless 0 <= share < 1."""
     if not 0 <= share < 1:

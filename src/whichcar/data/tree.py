@@ -28,7 +28,8 @@ class Tree:
     """The images of a data folder; a sample's class_index counts in the sorted class folders, whose names are NFC.
 
     `drawn` are the validation images as paths seen from the training folder, where neither folders nor `split.json` say
-    which they are: whoever trains on the rest has to remember them. `remarks` are lines on folders that are not used.
+    which they are: whoever trains on the rest has to remember them. `remarks` are lines on folders that are not used,
+    `given_in` are the folder and the file that say which images are for validation.
     """
 
     root: Path
@@ -39,14 +40,17 @@ class Tree:
     test: list[Sample]
     drawn: frozenset[str] | None = None
     remarks: tuple[str, ...] = ()
+    given_in: tuple[str, ...] = ()
 
     @property
     def summary(self) -> str:
-        """One line on how many classes there are and how many images each split has."""
-        drawn = "" if self.drawn is None else f" (drawn from {plural(len(self.train) + len(self.validation), 'image')})"
+        """One line on how many classes there are and how many images each split has, and who chose the validation."""
+        origin = f" (given in {' and '.join(self.given_in)})" if self.given_in else ""
+        if self.drawn is not None:
+            origin = f" (drawn from {plural(len(self.train) + len(self.validation), 'image')})"
         return (
             f"{self.root}: {plural(len(self.class_names), 'class')}: {named(self.class_names)}; "
-            f"{len(self.train):,} training, {len(self.validation):,} validation{drawn}, {len(self.test):,} test images"
+            f"{len(self.train):,} training, {len(self.validation):,} validation{origin}, {len(self.test):,} test images"
         )
 
     @property
@@ -101,7 +105,17 @@ def read_tree(directory: str | Path, validation: float, seed: int, chosen: Colle
         test=_held_out(structure, TEST, numbers),
         drawn=drawn,
         remarks=tuple(structure.remarks),
+        given_in=(
+            *([RECORD] if of_train and drawn is None else []),
+            *([f"{structure.splits[VALIDATION].name}/"] if given else []),
+        ),
     )
+
+
+def unopened(tree: Tree) -> int:
+    """Return how many files beside the tree's images are images of formats that are not opened, such as HEIC."""
+    folders = {sample.path.parent for sample in (*tree.train, *tree.validation, *tree.test)}
+    return sum(path.suffix.lower() in files.UNOPENED_SUFFIXES for folder in folders for path in folder.iterdir())
 
 
 def load_record(root: Path) -> dict[str, Any] | None:

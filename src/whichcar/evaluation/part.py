@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from whichcar.data.identity import fingerprint
-from whichcar.data.labels import folders_of
+from whichcar.data.labels import folders_of, renamed
 from whichcar.data.split_names import SPLITS, TEST, TRAIN, VALIDATION, split_of
 from whichcar.data.structure import structure_of
 from whichcar.data.tree import Tree, locate, read_tree
@@ -128,7 +128,7 @@ def held_out(root: Path, metadata: Metadata) -> Part:
     tree = tree_of(root, metadata)
     known = tuple(map(nfc, metadata.class_folders))
     if tree.class_folders != known:
-        raise _disagreeing(root, sorted(set(tree.class_folders) ^ set(known)))
+        raise _disagreeing(root, known, tree.class_folders)
     if not tree.validation:
         raise DataError(f"{tree.root}: no image that the experiment did not learn from; give others with --data DIR")
     return Part(tree.root, "validation", tuple(tree.validation), own=True)
@@ -159,8 +159,10 @@ def labelled(directory: Path, metadata: Metadata) -> Part:
         )
     base = base.resolve() if base.name in ("", "..") else base  # `.` may be a folder called test
     classes = folders_of(base)
-    if unknown := [folder.name for folder in classes if nfc(folder.name) not in numbers]:
-        raise _disagreeing(base, unknown)
+    if any(nfc(folder.name) not in numbers for folder in classes):
+        there = {numbers.get(nfc(folder.name)) for folder in classes}
+        missing = [name for number, name in enumerate(metadata.class_folders) if number not in there]
+        raise _disagreeing(base, missing, [name for folder in classes if (name := nfc(folder.name)) not in numbers])
     samples = [Sample(path, numbers[nfc(folder.name)]) for folder in classes for path in images(folder)]
     if not samples:
         raise DataError(f"{base}: no images in class folders; it must hold one folder a class, named as the classes")
@@ -168,9 +170,8 @@ def labelled(directory: Path, metadata: Metadata) -> Part:
     return Part(base.parent, split, tuple(samples)) if split else Part(base, "pictures", tuple(samples))
 
 
-def _disagreeing(where: Path, names: Sequence[str]) -> DataError:
-    shown = ", ".join(map(repr, names[:8])) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+def _disagreeing(where: Path, known: Sequence[str], found: Sequence[str]) -> DataError:
     return DataError(
-        f"{where}: the checkpoint and this folder disagree about class {shown}; "
-        "rename or remove what it does not know, or evaluate an experiment trained on these classes"
+        f"{where}: the class folders are not those that the checkpoint was trained on ({renamed(known, found)}); "
+        "rename or remove those that are new, or evaluate an experiment trained on these classes"
     )

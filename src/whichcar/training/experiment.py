@@ -57,6 +57,7 @@ class ExperimentFolder:
         self._weights = expanded(experiment.model.weights or "").resolve()
         self._lock: IO[str] | None = None
         self.finished = False  # after `open`: trained to its end, with nothing to add
+        self.class_folders: list[str] = []  # after `open`: of the run that is there
         self.changed = False  # after `open`: resumed with another length
 
     def open(self, resume: bool, overwrite: bool) -> bool:
@@ -75,6 +76,7 @@ class ExperimentFolder:
             return False
         record = self._record()
         if record is not None:
+            self.class_folders = record.get("class_folders") or []
             self._compare(record["settings"], record["finished"], resume)
         return self.state.exists()
 
@@ -168,7 +170,11 @@ class ExperimentFolder:
         if not path.exists():
             return None
         try:
-            return read_json(path, {"finished": bool, "settings": dict}, "put it back, or start over with --overwrite")
+            return read_json(
+                path,
+                {"finished": bool, "settings": dict, "class_folders?": list},
+                "put it back, or start over with --overwrite",
+            )
         except DataError as error:
             raise TrainingError(str(error)) from error
 

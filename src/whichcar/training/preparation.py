@@ -12,9 +12,10 @@ import numpy as np
 
 from whichcar.config import Experiment
 from whichcar.data.packed import pack
-from whichcar.data.tree import Tree, read_tree
+from whichcar.data.tree import Tree, read_tree, unopened
 from whichcar.environment import expanded
 from whichcar.errors import ConfigError, DataError
+from whichcar.text import plural
 from whichcar.training.batches import Rows, TrainingBatches
 from whichcar.training.hardware import Hardware, fused_batch_norm_is_faster
 from whichcar.training.optimizer import create_optimizer
@@ -122,6 +123,11 @@ def load_pictures(experiment: Experiment) -> Pictures:
     tree = read_tree(expanded(data.directory), data.validation_split, experiment.seed)
     for remark in tree.remarks:
         log.warning("%s", remark)
+    if count := unopened(tree):
+        log.warning(
+            "%s: %s of a format that is not opened, such as HEIC, not used; convert to JPEG or PNG",
+            *(tree.root, plural(count, "file")),
+        )
     log.info("%s", tree.summary)
     given, found = experiment.model.classes, len(tree.class_folders)
     if given not in (None, found):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from whichcar.config import Experiment
 from whichcar.text import plural
 from whichcar.training.optimizer import warmup_updates
-from whichcar.training.preparation import scaled
+from whichcar.training.preparation import Network, scaled
 
 LONG_WARMUP = 0.5  # of all updates
 
@@ -32,3 +34,19 @@ def remarks(experiment: Experiment, updates: int) -> Iterator[str]:
             f"the learning rate is warmed up for {warmup} of {plural(updates, 'update')}; for a shorter warm-up write "
             "recipe.warmup_share, for example 0.05, in the place of recipe.warmup_steps"
         )
+
+
+def disk_needed(experiment: Experiment, network: Network) -> str:
+    """Return one line on how much disk the run takes at most, and which setting bounds it."""
+    keep, epochs = experiment.fit.callbacks.model_checkpoint.keep, experiment.fit.epochs
+    count = epochs if keep is None else min(keep, epochs)
+    one, state = _megabytes(network.saved.weights), _megabytes(network.state_variables())
+    kept = "every epoch's is kept" if keep is None else f"the best {keep} are kept" if keep > 1 else "the best is kept"
+    return (
+        f"disk: up to {(count * one + state) / 1000:.1f} GB for {plural(count, 'checkpoint')} of {one:.0f} MB ({kept}: "
+        f"fit.callbacks.model_checkpoint.keep) and {state:.0f} MB for --resume"
+    )
+
+
+def _megabytes(variables: Iterable[Any]) -> float:
+    return float(sum(4 * math.prod(variable.shape) for variable in variables)) / 1e6

@@ -15,11 +15,12 @@ import numpy as np
 
 from whichcar.config import Experiment
 from whichcar.config_file import read_experiment
+from whichcar.data.labels import renamed
 from whichcar.detection.crop import read_record
 from whichcar.errors import Interrupted, TrainingError, WhichcarError
 from whichcar.files import is_disk_full
 from whichcar.progress import Bar
-from whichcar.text import plural, shell_command
+from whichcar.text import nfc, plural, shell_command
 from whichcar.training.checkpoint import Metadata, read_best
 from whichcar.training.experiment import ExperimentFolder, config_in, versions
 from whichcar.training.features import on_features
@@ -48,7 +49,7 @@ from whichcar.training.preparation import (
     make_batches,
     sizes_of,
 )
-from whichcar.training.remarks import remarks
+from whichcar.training.remarks import disk_needed, remarks
 from whichcar.training.state import load_state, save_state
 from whichcar.training.stopping import stop_asked
 from whichcar.training.tracking import Tracking, tracking_of
@@ -202,6 +203,7 @@ class Run:
         self._began = time.monotonic() - self.progress.seconds
         for remark in remarks(self.experiment, self._updates()):
             log.warning("%s", remark)
+        log.info("%s", disk_needed(self.experiment, self.network))
         self._describe(finished=False)
         self._mend_history()
         self.tracking.begin(self.history)
@@ -257,6 +259,12 @@ class Run:
 
     def restore(self) -> None:
         """Go on from the saved state."""
+        known = list(map(nfc, self.folder.class_folders))
+        if changes := renamed(known, self.pictures.tree.class_folders) if known else "":
+            raise TrainingError(
+                f"{self.folder.path}: the class folders of {self.experiment.data.directory} changed since this run was "
+                f"stopped ({changes}); put the old names back, or start over with --overwrite"
+            )
         record = load_state(self.folder.state, self.network.state_variables())
         if record["pictures"] != self.pictures.images.key:
             raise TrainingError(
