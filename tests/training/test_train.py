@@ -871,7 +871,8 @@ def test_class_folders_that_were_renamed_are_told_when_a_run_is_resumed(drawn: P
     stopped.folder.close()
     folder = sorted((tmp_path / "v1" / "train").iterdir())[0]
     folder.rename(folder.with_name("Aspen"))
-    with pytest.raises(TrainingError, match=rf"\(missing: '{re.escape(folder.name)}'; new: 'Aspen'\); put the old names back"):
+    told = re.escape(f"(missing: '{folder.name}'; new: 'Aspen'); put the old names back")
+    with pytest.raises(TrainingError, match=told):
         run(path, resume=True)
 
 
