@@ -185,13 +185,13 @@ def test_every_experiment_is_tested_against_one(tmp_path: Path) -> None:
         "| alike | +0.0 | -3.8 to +3.8 | 1 | 1 | 1.0000 | exact | no difference shown |",
         "| other | – | – | – | – | – | – | not tested |",
     ]
-    reason = f"- {other}: measured on other pictures (100 test of cars) than {base} (100 test of cars); "
+    reason = f"- {other}: measured on other images (100 test of cars) than {base} (100 test of cars); "
     assert any(line.startswith(reason) for line in table[where + 6 :])
 
 
 def test_where_nothing_can_be_tested_the_reason_is_an_error(tmp_path: Path, trained: Path) -> None:
     base = answered(tmp_path / "base", [True])
-    with pytest.raises(DataError, match=r"other: measured on other pictures"):
+    with pytest.raises(DataError, match=r"other: measured on other images"):
         experiments_table([answered(tmp_path / "other", [True], "g")], base)
     with pytest.raises(DataError, match=r"exp_9: has not been evaluated; run: whichcar evaluate .*exp_9"):
         experiments_table([base], trained)
@@ -279,3 +279,19 @@ def test_a_name_with_a_line_break_stays_on_its_row(trained: Path) -> None:
     odd = trained.rename(trained.with_name("exp\n9"))
     table = experiments_table([odd])
     assert cells(table, 2)[0] == "exp\\n9"
+
+
+def test_crops_are_tested_against_the_whole_images_of_the_same_paths(tmp_path: Path) -> None:
+    whole = answered(tmp_path / "whole", [True] * 50 + [False] * 50)
+    crops = answered(tmp_path / "crops", [True] * 90, "of crops")  # of ten, no vehicle was found
+    with pytest.raises(DataError, match=r"measured on other images .* only the same files, or crops of them"):
+        experiments_table([crops], whole)
+    result = json.loads((crops / "result.json").read_text())
+    write_json(tmp_path / "cropped" / "crop.json", {})
+    write_json(crops / "result.json", {**result, "data": {**result["data"], "root": str(tmp_path / "cropped")}})
+    table = experiments_table([crops], whole)
+    assert "| crops | +44.4 | " in table
+    assert "Crops are matched with whole images by their paths in the split: crops." in table
+    (crops / "predictions.csv").write_text((crops / "predictions.csv").read_text().replace("test/A/", "test/B/"))
+    with pytest.raises(DataError, match="measured on other images"):
+        experiments_table([crops], whole)

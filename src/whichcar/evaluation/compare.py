@@ -222,10 +222,12 @@ def _listed(rows: Sequence[Row], differing: dict[str, list[str]]) -> Iterator[st
 def _tests(rows: Sequence[Row], against: Path) -> list[str]:
     """Return a table of the paired tests of all other experiments against one, and why some could not be tested."""
     others = [row for row in rows if row.folder.resolve() != against.resolve()]
-    cells, problems = [], []
+    cells, problems, by_path = [], [], []
     for row in others:
         try:
-            cells.append([row.name, *_tested(paired(row.folder, against))])
+            pair = paired(row.folder, against)
+            cells.append([row.name, *_tested(pair)])
+            by_path += [row.name] if pair.by_path else []
         except DataError as error:
             cells.append([row.name, *["–"] * 6, "not tested"])
             problems.append(error)
@@ -240,6 +242,11 @@ def _tests(rows: Sequence[Row], against: Path) -> list[str]:
         f"Points are of accuracy; gained: told rightly here and wrongly by {name}, lost: the other way round. Better",
         f"and worse (p below {LEVEL}) are said of these checkpoints on these pictures, not of other seeds; of",
         "twenty such tests of equals one says so by chance.",
+        *(
+            [f"Crops are matched with whole images by their paths in the split: {', '.join(by_path)}."]
+            if by_path
+            else []
+        ),
         *(["", *(f"- {problem}" for problem in problems)] if problems else []),
     ]
 

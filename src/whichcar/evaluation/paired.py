@@ -22,11 +22,13 @@ class Paired:
     """How two classifiers' right answers fall together: McNemar's table without what both told alike.
 
     `gained` pictures only the first told rightly, `lost` only the second, of `pictures` that both answered.
+    `by_path`: the files differ, since some are crops of the others; they were matched by their paths in the split.
     """
 
     pictures: int
     gained: int
     lost: int
+    by_path: bool = False
 
     @property
     def difference(self) -> float:
@@ -89,20 +91,33 @@ def paired(first: Path, second: Path) -> Paired:
             could be read.
     """
     there, here = read_result(second), read_result(first)
-    if here["data"]["fingerprint"] != there["data"]["fingerprint"]:
-        raise DataError(
-            f"{first}: measured on other pictures ({_pictures(here)}) than {second} ({_pictures(there)}); "
-            "evaluate both on the same ones, with `whichcar evaluate --data DIR`"
-        )
+    other_files = here["data"]["fingerprint"] != there["data"]["fingerprint"]
+    other_images = DataError(
+        f"{first}: measured on other images ({_pictures(here)}) than {second} ({_pictures(there)}); only the same "
+        "files, or crops of them that `whichcar crop` wrote under the same paths, can be matched: evaluate both on the "
+        "same ones, with `whichcar evaluate --data DIR`"
+    )
+    if other_files and not (_is_crop(here) or _is_crop(there)):
+        raise other_images
     right, others = _answers(first, here), _answers(second, there)
     both = right.keys() & others.keys()
+    if other_files and len(both) < min(len(right), len(others)):  # crops may lack images, but have no others
+        raise other_images
     if not both:
         raise DataError(f"{first}: no picture was answered both here and by {second}; evaluate both anew")
     return Paired(
         pictures=len(both),
         gained=sum(right[path] and not others[path] for path in both),
         lost=sum(others[path] and not right[path] for path in both),
+        by_path=other_files,
     )
+
+
+def _is_crop(result: dict[str, Any]) -> bool:
+    """True when `whichcar crop` wrote the images of a result."""
+    from whichcar.evaluation.framing import is_cut
+
+    return is_cut(Path(result["data"]["root"]).absolute())
 
 
 def _again(folder: Path) -> str:
