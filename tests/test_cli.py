@@ -180,3 +180,22 @@ def test_options_that_contradict_each_other_are_refused(
 ) -> None:
     assert cli.run(arguments) == 2
     assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["nope"], ["split"], ["split", "photos"], ["check"], ["check", "photos", "--smallest", "0"], ["crop", "--nope"]],
+)
+def test_a_wrong_command_line_is_told_like_any_other_error(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(arguments) == 2
+    *usage, last = capsys.readouterr().err.splitlines()
+    assert last.startswith("error: ")
+    assert usage[0].startswith("Usage: whichcar")
+    assert not any("rror: " in line for line in usage)
+
+
+def test_split_without_an_output_is_told_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["split", str(tmp_path)]) == 2
+    assert f"error: no output folder; give one: whichcar split {tmp_path} OUTPUT" in capsys.readouterr().err

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from whichcar import files
+from whichcar.errors import DataError
 
 
 def other_file_system(path: Path) -> Path | None:
@@ -165,3 +166,15 @@ def test_a_file_that_cannot_be_written_is_named_as_it_was_to_be_called(tmp_path:
         with pytest.raises(OSError) as caught:
             files.write_text(tmp_path / name, "text")
         assert (caught.value.filename, caught.value.filename2) == (str(tmp_path / name), None)
+
+
+def test_json_that_cannot_be_read_says_why_in_plain_words(tmp_path: Path) -> None:
+    path = tmp_path / "some.json"
+    for content, reason in ((b"\xff\xfe{}", "not text in UTF-8 from byte 0 on"), (b"[" * 99_999, "nested too deeply")):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=rf"readable as JSON \({reason}\);"):
+            files.read_json(path)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(DataError, match=r"readable as JSON \(Is a directory\);"):
+        files.read_json(path)

@@ -89,3 +89,11 @@ def test_a_terminal_shows_a_moving_bar() -> None:
 def test_importing_progress_does_not_load_rich() -> None:
     code = "import sys, whichcar.progress; sys.exit('rich' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_nothing_to_do_shows_no_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.delenv("WHICHCAR_QUIET")
+    assert list(track([], "writing the page")) == []
+    assert capsys.readouterr().err == ""
+    assert list(track([1], "writing the page")) == [1]
+    assert "writing the page: 1/1" in capsys.readouterr().err

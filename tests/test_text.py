@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from whichcar.text import file_name, one_line, plural, shell_command, without_password
+from whichcar.text import file_name, one_line, plural, reason_of, shell_command, without_password
 
 
 @pytest.mark.parametrize(
@@ -107,3 +107,18 @@ def test_any_text_becomes_a_file_name_that_is_safe(name: str, tmp_path: Path) ->
 def test_names_that_are_changed_or_cut_stay_different() -> None:
     names = ["a b", "a?b", "a_b", "x" * 300, "x" * 301, "-a", "a"]
     assert len({file_name(name) for name in names}) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (PermissionError(13, "Permission denied", "/some/file"), "Permission denied"),
+        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), "not text in UTF-8 from byte 0 on"),
+        (KeyError("right"), "right is missing"),
+        (RecursionError("maximum recursion depth exceeded"), "nested too deeply"),
+        (ValueError("two\nlines"), "two\\nlines"),
+        (ValueError(), "ValueError"),
+    ],
+)
+def test_a_reason_is_one_line_without_the_notation_of_python(error: Exception, reason: str) -> None:
+    assert reason_of(error) == reason

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,8 +55,11 @@ def run(arguments: Sequence[str]) -> int:
         prepare_streams()
         logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
         status = whichcar.main(list(arguments), prog_name="whichcar", standalone_mode=False)
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
+        return error.exit_code
+    except click.ClickException as error:
+        say_error("\n".join(_refusal(error)))
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         say_error("stopped")
@@ -73,6 +76,14 @@ def run(arguments: Sequence[str]) -> int:
         say_error(f"error: {described(error)}")
         return MISTAKE
     return status if isinstance(status, int) else 0
+
+
+def _refusal(error: click.ClickException) -> Iterator[str]:
+    """Yield how the command is used and what is wrong with how it was, in the look of all other errors."""
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        yield error.ctx.get_usage()
+        yield f"Try '{error.ctx.command_path} --help' for help.\n"
+    yield f"error: {error.format_message()}"
 
 
 _ALIASES = {"look": "explore"}
@@ -288,6 +299,8 @@ def split(
     from whichcar import summary
     from whichcar.data.split import split as split_images
 
+    if labels is None and output is None:
+        raise click.UsageError(f"no output folder; give one: {shell_command(['whichcar', 'split', data])} OUTPUT")
     done = split_images(data, labels, output, validation, seed, keep_copies, test_share, group_by)
     _say(summary.of_split(done))
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from whichcar.errors import DataError
+from whichcar.text import reason_of
 
 # The formats of images, as Pillow calls them, and the suffixes of their files. No other format is ever opened: Pillow
 # knows some that start another program (EPS) or that nothing here has been tried on.
@@ -89,7 +90,7 @@ def read_json(
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file; {fix}") from error
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: damaged, not readable as JSON ({error}); {fix}") from error
+        raise DataError(f"{path}: damaged, not readable as JSON ({reason_of(error)}); {fix}") from error
     if not isinstance(content, dict):
         raise DataError(f"{path}: damaged, holds {_kind(type(content))} instead of an object; {fix}")
     for key, kind in (keys or {}).items():

@@ -58,7 +58,7 @@ class Bar:
         self._marks: deque[tuple[float, int]] = deque()  # (time, done), at most one a second
         self._shown: dict[str, float | str] = {}
         self._lock = threading.Lock()
-        self._quiet = is_set("WHICHCAR_QUIET")
+        self._quiet = is_set("WHICHCAR_QUIET") or total == 0  # nothing to do is nothing to show
         self._rich: tuple[Progress, TaskID] | None = None
 
     def __enter__(self) -> Self:

@@ -90,6 +90,19 @@ def one_line(text: object) -> str:
     return "".join(c if _is_shown(c) else c.encode("unicode_escape").decode() for c in str(text))
 
 
+def reason_of(error: Exception) -> str:
+    """Return why something failed in one line and in plain words, where Python's own text has its notation."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if isinstance(error, UnicodeDecodeError):
+        return f"not text in UTF-8 from byte {error.start} on"
+    if isinstance(error, KeyError):
+        return f"{one_line(error.args[0]) if error.args else 'something'} is missing"
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    return one_line(error) or type(error).__name__
+
+
 def _is_shown(character: str) -> bool:
     # Python calls only the plain space printable, not those that other scripts write or that do not break.
     return character.isprintable() or unicodedata.category(character) == "Zs"

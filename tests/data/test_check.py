@@ -12,6 +12,7 @@ from PIL import Image, ImageFilter
 
 from whichcar import cli
 from whichcar.data.check import Checked, check
+from whichcar.data.check_page import write_report
 from whichcar.data.images import read_image
 from whichcar.data.issues import ISSUES
 from whichcar.data.labels import read_labels, write_labels
@@ -283,3 +284,15 @@ def test_what_is_printed_and_shown_agrees_with_the_table(tree: Path, capsys: pyt
     page = (tree / "check.html").read_text(encoding="utf-8")
     rows = re.findall(r"<td class=n>(\d+)</td><td class=(\w+)><a href=\"#(\w+)\">", page)
     assert [[count, severity, issue] for count, severity, issue in rows] == printed
+
+
+def test_the_reason_of_an_unreadable_image_stands_on_the_page_once(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "cars" / name).mkdir(parents=True)
+        Image.new("RGB", (90, 80), "red" if name == "a" else "blue").save(tmp_path / "cars" / name / "1.png")
+    (tmp_path / "cars" / "a" / "text.jpg").write_bytes(b"only words here")
+    (tmp_path / "cars" / "a" / "bytes.jpg").write_bytes(b"\0\1\2\3\4\5\6\7\x08")
+    _, page = write_report(check(tmp_path / "cars"), tmp_path)
+    content = page.read_text(encoding="utf-8")
+    assert content.count("it begins with &quot;only wor&quot;") == 1
+    assert content.count("it begins with the bytes 00 01 02 03 04 05 06 07;") == 1

@@ -137,7 +137,7 @@ def test_rows_of_one_image_with_different_groups_disagree(tmp_path: Path) -> Non
     ("pattern", "told"),
     [
         ("(", "'(': is no regular expression"),
-        ("lorry", "'lorry': matches none of 69 names, such as 'Audi A4 2012/another.png'"),
+        ("lorry", "--group-by lorry: matches none of 69 names, such as 'Audi A4 2012/another.png'"),
         (r"\.png", "no image can be set aside for test"),
     ],
 )

@@ -344,7 +344,7 @@ def test_what_is_no_picture_is_named(tmp_path: Path, content: bytes) -> None:
 
 def test_a_file_of_no_known_kind_shows_its_beginning(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"name,class\n")
-    assert "b'name,cla'" in message(tmp_path / "a.jpg")
+    assert 'begins with "name,cla"' in message(tmp_path / "a.jpg")
 
 
 def test_damaged_bytes_never_raise_anything_but_an_image_error(tmp_path: Path) -> None:

@@ -170,7 +170,7 @@ def test_folders_without_pictures_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no class folders"):
         labels_from_folders(tmp_path, 0.2, seed=1)
     tree(tmp_path, {"BMW": 2, "Audi": 0})
-    with pytest.raises(DataError, match="no image in class folder 'Audi'"):
+    with pytest.raises(DataError, match="1 class folder without an image: 'Audi'"):
         labels_from_folders(tmp_path, 0.2, seed=1)
     shutil.rmtree(tmp_path / "Audi")
     with pytest.raises(DataError, match="at least 0 and less than 1"):

@@ -153,14 +153,15 @@ def test_trees_that_cannot_be_trained_on_are_named(tmp_path: Path) -> None:
     assert "no such folder" in refused(tmp_path / "gone")
     (tmp_path / "empty").mkdir()
     assert "no class folders" in refused(tmp_path / "empty")
-    assert "no image in class folder 'b'" in refused(flat(tmp_path / "hollow", {"a": 2, "b": 0}))
+    assert "1 class folder without an image: 'b'" in refused(flat(tmp_path / "hollow", {"a": 2, "b": 0}))
     assert "one class only, 'a'" in refused(flat(tmp_path / "single", {"a": 2}))
     dataset(tmp_path / "raw")
     flat(tmp_path / "raw", {"crops": 2})
     assert "not yet split" in refused(tmp_path / "raw")
     flat(tmp_path / "both" / "train", {"a": 2, "b": 2})
     flat(tmp_path / "both" / "test", {"a": 2, "c": 1, "d": 1})
-    assert "class 'c', 'd' is not in train" in refused(tmp_path / "both")
+    lacking = f"{tmp_path / 'both' / 'test'}: 2 classes that {tmp_path / 'both' / 'train'} lacks: 'c', 'd'"
+    assert lacking in refused(tmp_path / "both")
     (tmp_path / "both" / "split.json").write_text("{")
     assert "split.json: damaged" in refused(tmp_path / "both")
     (tmp_path / "both" / "split.json").write_text('{"seed": 1}')
@@ -209,7 +210,7 @@ def test_a_class_may_be_missing_or_empty_in_held_out_splits_but_not_be_new_there
     flat(root / "val", {"a": 2, "b": 0})
     assert len(read_tree(root, 0.2, 1).validation) == 2
     flat(root / "val", {"c": 1})
-    with pytest.raises(DataError, match="class 'c' is not in train"):
+    with pytest.raises(DataError, match=r"1 class that .*train lacks: 'c'"):
         read_tree(root, 0.2, 1)
 
 

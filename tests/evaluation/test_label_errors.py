@@ -125,5 +125,5 @@ def test_folds_have_their_share_of_each_class_and_keep_groups_together() -> None
         counts = [sum(drawn[name] == fold for name in names) for fold in range(4)]
         assert max(counts) - min(counts) <= 3
     assert draw_folds({name: names[::-1] for name, names in classes.items()}, 4, 3, [["a1", "a7", "b2"]]) == drawn
-    with pytest.raises(DataError, match="class 'lonely': too few pictures"):
+    with pytest.raises(DataError, match="1 class of too few images to be divided into folds: 'lonely'"):
         draw_folds({**classes, "lonely": ["one"]}, 4, 3)

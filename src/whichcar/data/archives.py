@@ -16,6 +16,7 @@ from typing import IO, Any, NamedTuple, cast
 
 from whichcar.errors import DataError
 from whichcar.progress import Bar
+from whichcar.text import reason_of
 
 KINDS = ".tar, .tar.gz, .tgz, .tar.bz2, .tar.xz and .zip"
 MOST_BYTES = 200_000_000_000
@@ -74,7 +75,7 @@ def unpack(archive: Path, target: Path) -> int:
                 written = _write(archive, member, target / place, written, packed)
                 bar.update()
     except _BROKEN as error:
-        raise DataError(f"{archive}: cannot be unpacked ({error}); fetch it again") from error
+        raise DataError(f"{archive}: cannot be unpacked ({reason_of(error)}); fetch it again") from error
     return len(seen)
 
 

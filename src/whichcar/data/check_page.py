@@ -57,8 +57,8 @@ def _title(name: str) -> str:
 def _section(checked: Checked, name: str) -> str:
     rows = [one for one in checked.findings if one.issue == name]
     root = checked.collection.root
-    pictures = [one for one in _without_reverse(rows) if (root / one.path).is_file()]
-    listed = [one for one in rows if not (root / one.path).is_file()]
+    pictures = [one for one in _without_reverse(rows) if _is_shown(root, one)]
+    listed = [one for one in rows if not _is_shown(root, one)]
     shown = list(_spread(pictures, SHOWN))
     told = f"{page.text(ISSUES[name].meaning)}{_of(len(shown), len(pictures))}"
     gallery = page.gallery(_figure(root, one) for one in shown) if shown else ""
@@ -68,6 +68,11 @@ def _section(checked: Checked, name: str) -> str:
     return (
         f"<h2 id={name}>{_title(name)} <span class=soft>{len(rows)}</span></h2><p class=soft>{told}</p>{gallery}{text}"
     )
+
+
+def _is_shown(root: Path, one: Finding) -> bool:
+    """True for a finding with an image: in place of one that cannot be read, its reason would stand there twice."""
+    return one.issue not in ("unreadable", "truncated") and (root / one.path).is_file()
 
 
 def _of(shown: int, count: int) -> str:

@@ -19,7 +19,7 @@ from whichcar import files
 from whichcar.data.split_names import TEST, TRAIN
 from whichcar.errors import DataError, MissingExtraError
 from whichcar.records import Box, Label
-from whichcar.text import nfc
+from whichcar.text import nfc, reason_of
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ def _read_mat(path: Path) -> dict[str, Any]:
     except DataError:
         raise
     except Exception as error:  # SciPy raises nearly anything on damaged files
-        raise DataError(f"{path}: cannot be read as MATLAB's .mat ({error}); fetch it again") from error
+        raise DataError(f"{path}: cannot be read as MATLAB's .mat ({reason_of(error)}); fetch it again") from error
 
 
 def _annotations(path: Path, content: Mapping[str, Any], columns: Iterable[str]) -> Any:  # noqa: ANN401  (rows of SciPy)
@@ -138,7 +138,7 @@ def _row(table: Path, row: Any, name: str, split: str) -> _Row:  # noqa: ANN401
         left, top, right, bottom = (int(row[side]) for side in _SIDES)
         return _Row(table, name, int(row["class"]), split, Box(left - 1, top - 1, right, bottom))
     except (TypeError, ValueError) as error:
-        raise DataError(f"{table}: class or box of {name} is no number ({error}); fetch it again") from error
+        raise DataError(f"{table}: class or box of {name} is no number ({reason_of(error)}); fetch it again") from error
 
 
 def _labelled(rows: Sequence[_Row], names: Sequence[str]) -> tuple[list[Label], dict[str, Box]]:

@@ -35,7 +35,7 @@ from whichcar.text import one_line, shell_command
 log = logging.getLogger(__name__)
 
 FILE = "facts.db"
-_EDITION = 3  # changes whenever the same file gives other facts
+_EDITION = 4  # changes whenever the same file gives other facts
 _SIZE = (224, 224)  # pixels that are looked at, at least
 _AHEAD = 16  # pictures under way for each thread
 _RECENT = 50_000_000  # nanoseconds; file systems count time in ticks of up to 10 ms, and two changes may share one

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 
 from whichcar.errors import DataError
 from whichcar.records import Label
-from whichcar.text import plural
+from whichcar.text import plural, shell_command
 
 # What tells the images of one group apart at the end of a name: a number or a letter, or Roboflow's hash of a variant.
 _LAST = re.compile(r"(?P<group>.*?[^\W_])(?:[ _.-]+(?:\d{1,4}|[a-z])|(?<=\d)[a-z]|\s*\(\d+\)|\.rf\.[0-9a-f]{32})", re.I)
@@ -29,17 +29,16 @@ def with_groups(labels: Sequence[Label], pattern: str) -> list[Label]:
     Raises:
         DataError: no regular expression, it matches no image, or there are groups already.
     """
+    option = shell_command(["--group-by", pattern])
     try:
         expression = re.compile(pattern)
     except re.error as error:
-        raise DataError(f"--group-by {pattern!r}: is no regular expression ({error})") from error
+        raise DataError(f"{option}: is no regular expression ({error})") from error
     if any(label.group for label in labels):
         raise DataError("--group-by: the label file has a column group already; leave out the option, or the column")
     found = [replace(label, group=_group(expression, label.img_name)) for label in labels]
     if labels and not any(label.group for label in found):
-        raise DataError(
-            f"--group-by {pattern!r}: matches none of {plural(len(labels), 'name')}, such as {labels[0].img_name!r}"
-        )
+        raise DataError(f"{option}: matches none of {plural(len(labels), 'name')}, such as {labels[0].img_name!r}")
     return found
 
 

@@ -107,7 +107,13 @@ def _described(path: Path) -> str:
     beginning = _beginning(path)
     text = beginning.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     known = next((what for start, what in _OTHERS if text.startswith(start)), "")
-    return known or f"it begins with {beginning[:8]!r}; {COPY_AGAIN}"
+    return known or f"it begins with {_start(beginning[:8])}; {COPY_AGAIN}"
+
+
+def _start(beginning: bytes) -> str:
+    if beginning.isascii() and (text := beginning.decode("ascii")).isprintable():
+        return f'"{text}"'
+    return f"the bytes {beginning.hex(' ')}"
 
 
 def _beginning(path: Path) -> bytes:

@@ -21,7 +21,7 @@ from whichcar.data import webp
 from whichcar.data.decoded_image import DecodedImage, Pixels, format_of, orientation_of
 from whichcar.data.image_errors import COPY_AGAIN, LARGEST_PIXELS, TOO_LARGE, reported, said
 from whichcar.files import IMAGE_FORMATS
-from whichcar.text import one_line
+from whichcar.text import one_line, reason_of
 
 # Pillow warns from 89 million pixels on, and of damaged EXIF parts, without naming the file. The first is an error of
 # our own here, the second does no harm. Switched off once: `catch_warnings` around a call does not work in threads.
@@ -240,7 +240,7 @@ def _check_file(path: Path, name: str | Path) -> None:
             raise said(name, f"a link to {one_line(path.readlink())}, which is not there; restore that") from error
         raise said(name, "no such file; check the name") from error
     except (OSError, ValueError) as error:
-        raise said(name, f"cannot be reached ({error}); check name and permissions") from error
+        raise said(name, f"cannot be reached ({reason_of(error)}); check name and permissions") from error
     if not stat.S_ISREG(status.st_mode):  # a pipe would block for ever
         raise said(name, "not a file; name an image")
     if status.st_size == 0:

@@ -16,7 +16,7 @@ from whichcar.data.split_names import TEST, TRAIN, split_of
 from whichcar.data.structure import structure_of
 from whichcar.errors import DataError
 from whichcar.records import Label
-from whichcar.text import nfc
+from whichcar.text import nfc, plural
 
 log = logging.getLogger(__name__)
 
@@ -132,7 +132,10 @@ def pictures_by_class(root: Path, empty: bool = False) -> dict[str, list[str]]:
         raise DataError(f"{root}: no class folders in it; it must hold one folder a class")
     without = [name for name, names in found.items() if not names]
     if without and not empty:
-        raise DataError(f"{root}: no image in class folder {named(without)}; add images or remove the folder")
+        raise DataError(
+            f"{root}: {plural(len(without), 'class folder')} without an image: {named(without)}; add images to each, "
+            "or remove it"
+        )
     return {name: names for name, names in sorted(found.items()) if names}
 
 
@@ -218,7 +221,10 @@ def draw_folds(
     for group in together:
         drawn.update(dict.fromkeys(group, drawn[group[0]]))
     if alone := [name for name, names in classes.items() if len({drawn[one] for one in names}) == 1]:
-        raise DataError(f"class {named(alone)}: too few pictures to be divided into folds; add some or leave it out")
+        raise DataError(
+            f"{plural(len(alone), 'class')} of too few images to be divided into folds: {named(alone)}; add images to "
+            "each, or leave it out"
+        )
     return drawn
 
 

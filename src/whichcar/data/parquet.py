@@ -15,7 +15,7 @@ from whichcar.data.split_names import SPLITS, TRAIN, split_in, split_of
 from whichcar.errors import DataError, MissingExtraError
 from whichcar.progress import Bar
 from whichcar.records import Label
-from whichcar.text import nfc, plural
+from whichcar.text import nfc, plural, reason_of
 
 log = logging.getLogger(__name__)
 
@@ -138,7 +138,9 @@ def _described(path: Path, inside: str) -> _Table:
         features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
         names = list(features.get(label, {}).get("names", []))
     except (ValueError, AttributeError, TypeError) as error:
-        raise DataError(f"{path}: the names of its classes cannot be read ({error}); download it again") from error
+        raise DataError(
+            f"{path}: the names of its classes cannot be read ({reason_of(error)}); download it again"
+        ) from error
     split_column = next((name for name in _SPLIT_COLUMNS if kinds.get(name) in ("string", "large_string")), None)
     return _Table(path, image, label, names, split_column, split_in(inside))
 

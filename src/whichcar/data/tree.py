@@ -214,5 +214,8 @@ def _held_out(structure: Structure, split: str, numbers: Mapping[str, int]) -> l
         return []
     classes = pictures_by_class(folder, empty=True)
     if unknown := [name for name in classes if name not in numbers]:
-        raise DataError(f"{folder}: class {named(unknown)} is not in train; add it there or remove it")
+        raise DataError(
+            f"{folder}: {plural(len(unknown), 'class')} that {_train_folder(structure)} lacks: {named(unknown)}; "
+            "add training images of each, or remove its folder here"
+        )
     return [Sample(folder / name, numbers[of]) for of, names in classes.items() for name in names]

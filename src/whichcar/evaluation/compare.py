@@ -17,7 +17,7 @@ from whichcar.errors import DataError
 from whichcar.evaluation.compare_sweeps import SETTINGS, is_search, searches_table
 from whichcar.evaluation.paired import LEVEL, Paired, paired
 from whichcar.evaluation.result import FILE, TOP, read_result
-from whichcar.text import one_line, shell_command
+from whichcar.text import one_line, reason_of, shell_command
 from whichcar.training.uses import read_uses
 
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
@@ -154,7 +154,9 @@ def _history(path: Path) -> list[dict[str, str]]:
         for row in rows:
             _ = int(row["epoch"]), float(row["seconds"]), float(row["images_per_second"] or "nan")
     except (OSError, csv.Error, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path}: damaged, not the rows of epochs that training writes ({error}); {_FIX}") from error
+        raise DataError(
+            f"{path}: damaged, not the rows of epochs that training writes ({reason_of(error)}); {_FIX}"
+        ) from error
     return rows
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from whichcar.errors import DataError
 from whichcar.files import read_json
-from whichcar.text import one_line
+from whichcar.text import one_line, reason_of
 
 TABLE, SETTINGS = "trials.csv", "sweep.json"
 
@@ -75,7 +75,9 @@ def _read(folder: Path) -> Search:
             best=(max if settings["maximize"] else min)(values) if values else None,
         )
     except (OSError, csv.Error, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{folder / TABLE}: damaged, not the rows that a search writes ({error}); {fix}") from error
+        raise DataError(
+            f"{folder / TABLE}: damaged, not the rows that a search writes ({reason_of(error)}); {fix}"
+        ) from error
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from whichcar.errors import DataError
 from whichcar.evaluation.result import FILE, read_result
-from whichcar.text import shell_command
+from whichcar.text import reason_of, shell_command
 
 FEW = 25  # discordant pictures, below which the chi-squared distribution is too coarse
 LEVEL = 0.05
@@ -139,7 +139,7 @@ def _answers(folder: Path, result: dict[str, Any]) -> dict[str, bool]:
     except FileNotFoundError:
         raise DataError(f"{table}: is not there; make it again with: {_again(folder)}") from None
     except (OSError, UnicodeDecodeError, csv.Error, KeyError) as error:
-        raise DataError(f"{table}: not readable ({error}); make it again with: {_again(folder)}") from error
+        raise DataError(f"{table}: not readable ({reason_of(error)}); make it again with: {_again(folder)}") from error
     if (len(answers), sum(answers.values())) != (result["top_1"]["of"], result["top_1"]["right"]):
         raise DataError(
             f"{table}: {sum(answers.values())} of {len(answers)} right, but {FILE} says {result['top_1']['right']} of "

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from whichcar.errors import CheckpointError, DataError
 from whichcar.files import checksum, read_json, replaced
-from whichcar.text import one_line, plural, shell_command
+from whichcar.text import one_line, plural, reason_of, shell_command
 from whichcar.training.hardware import fused_batch_norm_is_faster, prepare
 from whichcar.training.overwriting import BEST, recover
 from whichcar.training.resnet50 import computing_form, load_saved_model
@@ -104,7 +104,7 @@ def read_metadata(path: Path) -> Metadata:
         raise CheckpointError(f"{path}: holds no class names; give a checkpoint that `whichcar train` wrote") from error
     except (OSError, zipfile.BadZipFile) as error:
         raise CheckpointError(
-            f"{path}: cannot be read as a checkpoint ({error}); choose another or train anew"
+            f"{path}: cannot be read as a checkpoint ({reason_of(error)}); choose another or train anew"
         ) from error
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from whichcar.errors import TrainingError
 from whichcar.files import replaced
+from whichcar.text import reason_of
 
 if TYPE_CHECKING:
     import keras
@@ -41,7 +42,7 @@ def load_state(path: Path, variables: Sequence[keras.Variable]) -> dict[str, Any
             head: dict[str, Any] = json.loads(saved["progress"].tobytes())
             arrays = [saved[f"v{number}"] for number in range(len(saved.files) - 1)]
     except _DAMAGE as error:
-        raise TrainingError(f"{path}: cannot be read ({error}); start over with --overwrite") from error
+        raise TrainingError(f"{path}: cannot be read ({reason_of(error)}); start over with --overwrite") from error
     if head.get("format", 1) != FORMAT:
         raise TrainingError(
             f"{path}: has format {head.get('format', 1)}, and this version of whichcar reads format {FORMAT}; resume "
