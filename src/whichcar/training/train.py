@@ -151,7 +151,7 @@ def train(
 def _prepare(experiment: Experiment, folder: ExperimentFolder, going_on: bool, tracking: Tracking) -> Run:
     """Do all that may fail before the first step, and leave the folder as it is."""
     check_packages()
-    check_weights(experiment)
+    check_weights(experiment.model.weights)
     pictures = load_pictures(experiment)
     hardware = prepare(experiment.hardware.precision)
     import keras

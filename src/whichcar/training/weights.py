@@ -24,13 +24,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def check_weights(experiment: Experiment) -> None:
-    """Raise where `model.weights` is no file with weights, before anything that takes long.
+def check_weights(weights: object) -> None:
+    """Raise where this value of `model.weights` is no file with weights, before anything that takes long.
 
     Raises:
         CheckpointError: there is no such file, or it is neither `.keras` nor HDF5.
     """
-    weights = experiment.model.weights
     if weights in (None, "imagenet"):
         return
     path = existing(Path(str(weights)))

@@ -14,7 +14,7 @@ import yaml
 
 from whichcar.config_file import read_experiment
 from whichcar.config_space import read_plan
-from whichcar.errors import ConfigError, SweepError
+from whichcar.errors import CheckpointError, ConfigError, SweepError
 from whichcar.training.sweep import driver, owner
 from whichcar.training.sweep.owner import OWNER, Owner
 from whichcar.training.sweep.study import new_trial, open_study
@@ -430,3 +430,14 @@ def test_a_config_that_trials_share_fixes_the_decoded_size(sweeps: Sweeps) -> No
         yaml.safe_load(path.read_text())["data"]["cache_size"] for path in sweeps.folder.glob("trial_*/config.yml")
     ]
     assert sizes == [[48, 64], [48, 64]]
+
+
+@pytest.mark.parametrize("space", [{}, {"model.weights": ["imagenet", "nowhere.h5"]}])
+def test_a_wrong_path_of_weights_is_told_before_the_first_trial(sweeps: Sweeps, space: dict) -> None:
+    if not space:
+        base = yaml.safe_load((sweeps.file.parent / "base.yml").read_text())
+        (sweeps.file.parent / "base.yml").write_text(yaml.safe_dump({**base, "model": {"weights": "nowhere.h5"}}))
+    sweeps.write(space={"data.batch_size": [16, 32], **space})
+    with pytest.raises(CheckpointError, match=r"model\.weights: no file nowhere.h5; give imagenet, null, or the path"):
+        sweeps.run()
+    assert not sweeps.folder.exists()

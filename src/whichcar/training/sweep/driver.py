@@ -31,6 +31,7 @@ from whichcar.training.sweep.study import (
     open_trial,
     running,
 )
+from whichcar.training.weights import check_weights
 
 if TYPE_CHECKING:
     import optuna
@@ -79,11 +80,13 @@ def sweep(
         limits: what to put in the place of the file's own, such as `{"budget.trials": 50}`.
 
     Raises:
-        ConfigError: the sweep file, or a value it may try, is not right.
+        ConfigError, CheckpointError: the sweep file, or a value it may try, is not right.
         SweepError: the study cannot be used, or the first trials all fail alike.
         Interrupted: Ctrl-C or SIGTERM; running trials are saved and go on with the next call.
     """
     plan = read_plan(path, overrides, limits)
+    for weights in _weights(plan):
+        check_weights(weights)
     with errors_told(storage or str(plan.folder)):
         with one_at_a_time(plan.folder):
             study = open_study(plan, storage)
@@ -103,6 +106,13 @@ def sweep(
             counts, best = results.counts(), results.best()
             close_study(study)
     return Swept(plan.folder, counts, driver.ended, plan.sweep.objective.metric, *best, page)
+
+
+def _weights(plan: Plan) -> list[Any]:
+    """Return every value that `model.weights` has in a trial."""
+    if varied := plan.space.get("model.weights"):
+        return [varied.value_of(label) for label in varied.labels]
+    return [(plan.settings.get("model") or {}).get("weights")]
 
 
 class Driver:
