@@ -296,3 +296,10 @@ def test_the_reason_of_an_unreadable_image_stands_on_the_page_once(tmp_path: Pat
     content = page.read_text(encoding="utf-8")
     assert content.count("it begins with &quot;only wor&quot;") == 1
     assert content.count("it begins with the bytes 00 01 02 03 04 05 06 07;") == 1
+
+
+def test_equal_classes_of_one_image_are_not_uneven(tmp_path: Path) -> None:
+    for name, colour in (("a", "red"), ("b", "green"), ("c", "blue")):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (90, 80), colour).save(tmp_path / name / "1.png")
+    assert not [one for one in check(tmp_path).findings if one.issue == "imbalance"]

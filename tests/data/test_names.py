@@ -19,6 +19,11 @@ from whichcar.data.names import VehicleName, parse_name
         ("Audi 100 Wagon 1994", "Audi", "100 Wagon", 1994),
         ("2012 Tesla Model S", "Tesla", "Model S", 2012),
         ("acura_cl_1997", "acura", "cl", 1997),
+        ("汽车 2012", "汽车", "", 2012),
+        ("丰田卡罗拉_2012", "丰田卡罗拉", "", 2012),
+        ("Škoda 2012", "Škoda", "", 2012),
+        ("2012 Лада", "Лада", "", 2012),
+        ("Land Rover 2012", "Land Rover", "", 2012),
         ("Lynk & Co 01", "Lynk & Co", "01", None),
     ],
 )
@@ -31,7 +36,7 @@ def test_a_name_is_taken_apart(name: str, make: str, model: str, year: int | Non
     [
         ("Peugeot 2008", VehicleName("Peugeot", "2008", None)),
         ("Peugeot 2008 2014", VehicleName("Peugeot", "2008", 2014)),
-        ("Land Rover 2012", VehicleName("Land Rover", "2012", None)),
+        ("BMW 2002", VehicleName("BMW", "2002", None)),
         ("Dodge Ram 3500", VehicleName("Dodge", "Ram 3500", None)),
     ],
 )

@@ -109,7 +109,7 @@ def _of_classes(collection: Collection) -> Iterator[Finding]:
         elif "test" in parts and not of["test"]:
             yield finding(name, "missing_class", f"{of['train']} pictures in train and none in test", severity="note")
         count = of.total()
-        if count == 1:
+        if count == 1 < middle:
             yield finding(name, "imbalance", "one picture only: none can be set aside for validation")
         elif not middle / _UNEVEN <= count <= middle * _UNEVEN:
             yield finding(name, "imbalance", f"{count} pictures; the middle class has {middle:g}")

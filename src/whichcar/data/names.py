@@ -29,6 +29,18 @@ _LONG_MAKES = (
     "Ssang Yong",
     "Tata Motors",
 )
+# Models called like a year, by make; any other number like a year is one, also where nothing else follows the make.
+_LIKE_YEARS = {
+    "alfa romeo": ("1900", "2000"),
+    "bmw": ("1800", "2000", "2002"),
+    "datsun": ("2000",),
+    "fiat": ("1900",),
+    "lancia": ("2000",),
+    "opel": ("1900",),
+    "peugeot": ("2008",),
+    "rover": ("2000",),
+    "triumph": ("2000",),
+}
 _YEAR = re.compile(r"18[89]\d|19\d\d|20\d\d")
 _LONG_MAKE = re.compile(rf"(?:{'|'.join(map(re.escape, _LONG_MAKES))})(?=\s|$)", re.IGNORECASE)
 
@@ -49,14 +61,14 @@ class VehicleName:
 def parse_name(name: str) -> VehicleName:
     """Tell a class name's make, model and year.
 
-    The year is the last word, or the first; words are divided by spaces or underscores. A number that would leave
-    nothing for the model is the model: `Peugeot 2008`.
+    The year is the last word, or the first; words are divided by spaces or underscores. A number may be a model instead
+    (`Peugeot 2008`).
     """
     words = name.replace("_", " ").split()
-    for place in (-1, 0):
-        if words and _YEAR.fullmatch(words[place]):
+    for place in (-1, 0) if len(words) > 1 else ():
+        if _YEAR.fullmatch(words[place]):
             make, model = _make_and_model(" ".join(words[:-1] if place else words[1:]))
-            if model:
+            if model or words[place] not in _LIKE_YEARS.get(make.casefold(), ()):
                 return VehicleName(make, model, int(words[place]))
     return VehicleName(*_make_and_model(" ".join(words)), None)
 
