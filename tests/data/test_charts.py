@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from whichcar.data import charts
-from whichcar.data.collection import Collection, Entry
-from whichcar.data.overview import Overview
+from whichcar.data.collection import Collection, Entry, collect
+from whichcar.data.overview import Overview, overview_of
 from whichcar.errors import MissingExtraError
 
 
@@ -124,3 +125,13 @@ def test_the_bars_of_few_classes_have_their_room_whatever_the_legend_needs() -> 
 def test_a_name_between_dollars_is_no_formula() -> None:
     figure = charts.class_chart(overview({"Ba$$in $x$": {"": 1}}))
     assert figure.layout.yaxis.ticktext == ("Ba&#36;&#36;in &#36;x&#36;",)
+
+
+def test_bars_without_parts_have_the_colour_of_the_other_charts_and_no_halves(tmp_path: Path) -> None:
+    for name in ("Audi A4 2012", "BMW X3 2012"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (90, 80), "red").save(tmp_path / name / "1.png")
+    overview = overview_of(collect(tmp_path))
+    bars, years = charts.class_chart(overview), charts.year_chart(overview)
+    assert bars.data[0].marker.color == years.data[0].marker.color
+    assert years.layout.yaxis.dtick == 1

@@ -197,7 +197,9 @@ def _bars_by_part(rows: dict[str, Counter[str]], notes: Sequence[str] = ()) -> F
         ]
         values = [counts[part] for counts in rows.values()]
         trace = {"type": "bar", "orientation": "h", "x": values, "y": list(range(len(names))), "hovertext": told}
-        traces.append({**trace, "name": part or "images", "marker": {"color": _COLOURS[part]}, "hoverinfo": "text"})
+        # Where there are no parts, bars are as in the other charts; grey are images in no part beside others.
+        colour = _COLOURS[part if len(there) > 1 or part else "train"]
+        traces.append({**trace, "name": part or "images", "marker": {"color": colour}, "hoverinfo": "text"})
     legend = {part or "images": _COLOURS[part] for part in there} if len(there) > 1 else None
     figure = _figure(traces, "", "", legend, height=_ROW * len(names) + 90)
     figure.update_layout(barmode="stack", bargap=0.25, hovermode="closest")
@@ -216,7 +218,10 @@ def _bars_by_part(rows: dict[str, Counter[str]], notes: Sequence[str] = ()) -> F
 
 def _columns(places: Sequence[float], counts: Sequence[int], told: Sequence[str], title: str) -> Figure:
     trace = {"type": "bar", "x": list(places), "y": list(counts), "marker": {"color": _COLOURS["train"]}}
-    return _figure([{**trace, "hovertext": list(told), "hoverinfo": "text"}], title, "images")
+    figure = _figure([{**trace, "hovertext": list(told), "hoverinfo": "text"}], title, "images")
+    if max(counts, default=0) < 5:  # no halves of images
+        figure.update_yaxes(dtick=1)
+    return figure
 
 
 def _figure(
