@@ -42,8 +42,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         os.environ["WHICHCAR_QUIET"] = "1"
-        from whichcar.data.drawn import draw
-        from whichcar.data.split import split
+        from whichcar.data.split.split import split
+        from whichcar.synthetic.draw import draw
         from whichcar.training.hardware import prepare
 
         prepare()

@@ -31,7 +31,7 @@ COPIED = 120
 
 
 def run_check(folder: Path) -> None:
-    from whichcar.data.check import check
+    from whichcar.data.check.check import check
 
     check(folder, smallest=16)
 
@@ -51,7 +51,7 @@ def run_cleanvision(folder: Path) -> None:
 def decode_alone(folder: Path) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    from whichcar.data.images import read_image
+    from whichcar.images.read import read_image
 
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         for _ in pool.map(lambda path: read_image(path).shape, sorted(folder.rglob("*.jpg"))):
@@ -105,7 +105,7 @@ def memory(scratch: Path) -> None:
 def recall(folder: Path, scratch: Path) -> None:
     from PIL import Image, ImageEnhance, ImageOps
 
-    from whichcar.data.duplicates import copies_among
+    from whichcar.data.duplicates.find import copies_among
 
     originals = sorted(folder.rglob("*.jpg"))
     originals = originals[:: max(1, len(originals) // COPIED)][:COPIED]
@@ -157,7 +157,7 @@ def main() -> None:
         if len(sys.argv) > 1:
             folder = Path(sys.argv[1])
         else:
-            from whichcar.data.drawn import draw
+            from whichcar.synthetic.draw import draw
 
             draw(scratch / "drawn", per_class=COUNT // 12, size=(480, 640))
             folder = scratch / "drawn" / "car_ims"

@@ -34,8 +34,8 @@ def steps(pictures: list[Path], target: Path) -> dict[str, float]:
 
     from PIL import Image
 
-    from whichcar.data.images import read_image
     from whichcar.detection.detection import load_detector, main_vehicle, vehicles_among
+    from whichcar.images.read import read_image
 
     detector = load_detector(threads=1)
     spent = dict.fromkeys(("read", "detect", "encode", "write"), 0.0)
@@ -59,8 +59,8 @@ def steps(pictures: list[Path], target: Path) -> dict[str, float]:
 
 def detector_alone(pictures: list[Path], cores: int) -> Callable[[], None]:
     """Return a function that asks the detector about every picture, on all processors."""
-    from whichcar.data.images import read_image
     from whichcar.detection.detection import load_detector
+    from whichcar.images.read import read_image
 
     detector = load_detector(threads=1)
     images = [read_image(path) for path in pictures]
@@ -73,8 +73,8 @@ def detector_alone(pictures: list[Path], cores: int) -> Callable[[], None]:
 
 
 def speed(scratch: Path) -> None:
-    from whichcar.data.drawn import draw
     from whichcar.detection.crop import crop
+    from whichcar.synthetic.draw import draw
 
     cores = len(os.sched_getaffinity(0))
     draw(scratch / "drawn", per_class=COUNT // 12, size=(480, 640))
@@ -118,7 +118,7 @@ def speed(scratch: Path) -> None:
 
 
 def memory(scratch: Path) -> None:
-    from whichcar.data.drawn import draw
+    from whichcar.synthetic.draw import draw
 
     draw(scratch / "small", per_class=10, size=SMALL)
     originals = sorted((scratch / "small" / "car_ims").iterdir())
@@ -139,7 +139,7 @@ def memory(scratch: Path) -> None:
 def main() -> None:
     os.environ["WHICHCAR_QUIET"] = "1"
     if len(sys.argv) > 1:
-        from whichcar.cli import run
+        from whichcar.cli.main import run
 
         run(["crop", *sys.argv[1:]])
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)

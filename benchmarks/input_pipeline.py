@@ -26,11 +26,11 @@ SETTINGS = {
 
 
 def main() -> None:
-    from whichcar.config import Experiment
-    from whichcar.data.drawn import draw
-    from whichcar.data.split import split
+    from whichcar.config.experiment import Experiment
+    from whichcar.data.split.split import split
+    from whichcar.synthetic.draw import draw
     from whichcar.training.hardware import prepare
-    from whichcar.training.preparation import build_network, load_pictures, make_batches
+    from whichcar.training.setup import build_network, load_pictures, make_batches
 
     with tempfile.TemporaryDirectory() as scratch:
         data = Path(os.environ.get("WHICHCAR_DATA") or scratch)

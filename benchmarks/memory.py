@@ -21,15 +21,15 @@ COUNTS = (8_000, 80_000)
 DECODING = """
 import sys
 from pathlib import Path
-from whichcar.data.packed import pack
+from whichcar.data.decoded_cache import pack
 pack(sorted((Path(sys.argv[1]) / "images").iterdir()), (224, 224), Path(sys.argv[1]) / "cache", workers=16)
 """
 
 
 def one_run(tree: str) -> None:
-    from whichcar.config import Experiment
+    from whichcar.config.experiment import Experiment
     from whichcar.training.hardware import prepare
-    from whichcar.training.preparation import build_network, load_pictures, make_batches
+    from whichcar.training.setup import build_network, load_pictures, make_batches
 
     settings = {
         "seed": 1,
@@ -49,7 +49,7 @@ def main() -> None:
     if len(sys.argv) > 1:
         one_run(sys.argv[1])
         return
-    from whichcar.data.drawn import draw
+    from whichcar.synthetic.draw import draw
 
     peaks = {}
     with tempfile.TemporaryDirectory() as scratch:

@@ -20,11 +20,11 @@ ROUNDS, COUNT = 3, 96
 
 
 def main() -> None:
-    from whichcar.data.drawn import draw
-    from whichcar.evaluation.classifier import Classifier
-    from whichcar.training.checkpoint import Metadata, save_checkpoint
+    from whichcar.inference.classifier import Classifier
+    from whichcar.synthetic.draw import draw
     from whichcar.training.hardware import prepare
-    from whichcar.training.resnet50 import create_model
+    from whichcar.training.network.resnet50 import create_model
+    from whichcar.training.run.checkpoint import Metadata, save_checkpoint
 
     prepare()
     import keras

@@ -46,8 +46,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         os.environ |= {"WHICHCAR_CACHE": str(folder / "cache"), "WHICHCAR_QUIET": "1"}
-        from whichcar.data.drawn import draw
-        from whichcar.data.split import split
+        from whichcar.data.split.split import split
+        from whichcar.synthetic.draw import draw
 
         draw(folder / "raw", classes=4, per_class=8, size=(32, 48))
         split(folder / "raw", folder / "raw" / "car_dataset_labels.csv", folder / "v1")

@@ -26,9 +26,9 @@ def batch() -> tuple[np.ndarray, np.ndarray]:
 
 
 def whichcar_step() -> Callable[[], int]:
-    from whichcar.config import Experiment
+    from whichcar.config.experiment import Experiment
     from whichcar.training.hardware import prepare
-    from whichcar.training.preparation import build_network
+    from whichcar.training.setup import build_network
 
     settings = {
         "seed": 1,

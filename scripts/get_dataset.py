@@ -6,7 +6,7 @@ WHICHCAR_SOURCE="s3://BUCKET/car_ims.tgz s3://BUCKET/car_dataset_labels.csv" pyt
 
 import sys
 
-from whichcar.cli import run
+from whichcar.cli.main import run
 
 if __name__ == "__main__":
     sys.exit(run(["fetch", *sys.argv[1:]]))

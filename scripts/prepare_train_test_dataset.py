@@ -6,7 +6,7 @@ python scripts/prepare_train_test_dataset.py DATA LABELS OUTPUT
 
 import sys
 
-from whichcar.cli import run
+from whichcar.cli.main import run
 
 if __name__ == "__main__":
     sys.exit(run(["split", *sys.argv[1:]]))

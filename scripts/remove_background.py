@@ -6,7 +6,7 @@ python scripts/remove_background.py DATA_FOLDER OUTPUT
 
 import sys
 
-from whichcar.cli import run
+from whichcar.cli.main import run
 
 if __name__ == "__main__":
     sys.exit(run(["crop", *sys.argv[1:]]))

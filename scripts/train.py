@@ -6,7 +6,7 @@ python scripts/train.py CONFIG.yml
 
 import sys
 
-from whichcar.cli import run
+from whichcar.cli.main import run
 
 if __name__ == "__main__":
     sys.exit(run(["train", *sys.argv[1:]]))

@@ -12,8 +12,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from whichcar.data.drawn import draw
 from whichcar.detection.coco import NAMES
+from whichcar.synthetic.draw import draw
+
+from .colours import colour_experiment, colour_model, experiment, painter, tree  # noqa: F401  (fixtures)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from whichcar import cli, demo
+from whichcar.cli import demo, main
 from whichcar.errors import DataError
 
 
@@ -75,7 +75,7 @@ def test_predictions_of_the_demo_come_as_json_from_folder_list_and_file(
     names = f"{pictures[0]}\n{into}/no.jpg\n".encode()
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(names)))
     arguments = [str(into / "experiments" / "demo"), str(pictures[1]), str(into / "data" / "test"), "-"]
-    assert cli.run(["predict", *arguments, "--json", "--top", "2"]) == 0
+    assert main.run(["predict", *arguments, "--json", "--top", "2"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [row["path"] for row in rows] == [
         str(pictures[1]), *map(str, pictures), str(pictures[0]), str(into / "no.jpg"),

@@ -12,7 +12,7 @@ import pytest
 
 import whichcar
 from whichcar import environment
-from whichcar.cli import run
+from whichcar.cli.main import run
 from whichcar.environment import VARIABLES, cache_root, expanded
 from whichcar.errors import DataError
 

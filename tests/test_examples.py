@@ -11,10 +11,10 @@ import click
 import pytest
 import yaml
 
-from whichcar.cli import whichcar
-from whichcar.config_file import read_experiment
-from whichcar.config_space import read_plan
-from whichcar.training.experiment import config_in
+from whichcar.cli.main import whichcar
+from whichcar.config.load import read_experiment
+from whichcar.search.space import read_plan
+from whichcar.training.run.folder import config_in
 
 ROOT = Path(__file__).parents[1]
 

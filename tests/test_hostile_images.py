@@ -19,11 +19,11 @@ from typing import NamedTuple
 
 import pytest
 
-from whichcar.data.images import read_image
 from whichcar.errors import ImageError
+from whichcar.images.read import read_image
 from whichcar.text import as_text
 
-from .evaluation.conftest import FOLDERS, colour_experiment, colour_model
+from .colours import FOLDERS, colour_experiment, colour_model
 from .hostile import make
 
 __all__ = ["colour_experiment", "colour_model"]  # fixtures
@@ -40,7 +40,7 @@ json.dump([status, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 102
 PACK = """
 import json, sys
 from pathlib import Path
-from whichcar.data.packed import pack
+from whichcar.data.decoded_cache import pack
 from whichcar.files import images
 root, cache = map(Path, sys.argv[1:])
 paths = images(root)

@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING
 from whichcar.version import VERSION
 
 if TYPE_CHECKING:
-    from whichcar.config_file import load_config
-    from whichcar.data.check import check
-    from whichcar.data.fetch import fetch
-    from whichcar.data.look import explore, look
-    from whichcar.data.split import split
+    from whichcar.config.load import load_config
+    from whichcar.data.check.check import check
+    from whichcar.data.explore.explore import explore, look
+    from whichcar.data.fetch.fetch import fetch
+    from whichcar.data.split.split import split
     from whichcar.detection.crop import crop
     from whichcar.detection.detection import get_vehicle_coordinates
-    from whichcar.evaluation.classifier import Classifier
-    from whichcar.evaluation.compare import compare
+    from whichcar.evaluation.compare.experiments import compare
     from whichcar.evaluation.evaluate import evaluate
-    from whichcar.evaluation.predict import predict, predict_from_folder
-    from whichcar.training.data_aug import create_data_aug_layer
-    from whichcar.training.resnet50 import create_model
-    from whichcar.training.sweep.driver import sweep
+    from whichcar.inference.classifier import Classifier
+    from whichcar.inference.predict import predict, predict_from_folder
+    from whichcar.search.driver import sweep
+    from whichcar.training.network.data_aug import create_data_aug_layer
+    from whichcar.training.network.resnet50 import create_model
     from whichcar.training.train import train
 
 __version__ = VERSION
@@ -50,22 +50,22 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Classifier": "whichcar.evaluation.classifier",
-    "check": "whichcar.data.check",
-    "compare": "whichcar.evaluation.compare",
-    "create_data_aug_layer": "whichcar.training.data_aug",
-    "create_model": "whichcar.training.resnet50",
+    "Classifier": "whichcar.inference.classifier",
+    "check": "whichcar.data.check.check",
+    "compare": "whichcar.evaluation.compare.experiments",
+    "create_data_aug_layer": "whichcar.training.network.data_aug",
+    "create_model": "whichcar.training.network.resnet50",
     "crop": "whichcar.detection.crop",
     "evaluate": "whichcar.evaluation.evaluate",
-    "explore": "whichcar.data.look",
-    "fetch": "whichcar.data.fetch",
+    "explore": "whichcar.data.explore.explore",
+    "fetch": "whichcar.data.fetch.fetch",
     "get_vehicle_coordinates": "whichcar.detection.detection",
-    "load_config": "whichcar.config_file",
-    "look": "whichcar.data.look",
-    "predict": "whichcar.evaluation.predict",
-    "predict_from_folder": "whichcar.evaluation.predict",
-    "split": "whichcar.data.split",
-    "sweep": "whichcar.training.sweep.driver",
+    "load_config": "whichcar.config.load",
+    "look": "whichcar.data.explore.explore",
+    "predict": "whichcar.inference.predict",
+    "predict_from_folder": "whichcar.inference.predict",
+    "split": "whichcar.data.split.split",
+    "sweep": "whichcar.search.driver",
     "train": "whichcar.training.train",
 }
 

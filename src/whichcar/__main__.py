@@ -1,6 +1,6 @@
 """`python -m whichcar` is the command `whichcar`."""
 
-from whichcar.cli import main
+from whichcar.cli.main import main
 
 if __name__ == "__main__":
     main()

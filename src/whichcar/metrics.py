@@ -14,6 +14,14 @@ Numbers = npt.NDArray[np.integer]
 
 
 @dataclass(frozen=True, slots=True)
+class Score:
+    """Mean cross-entropy, without smoothing or penalties, and share right; NaN where there are no pictures."""
+
+    loss: float
+    accuracy: float
+
+
+@dataclass(frozen=True, slots=True)
 class Share:
     """A count as a share of another, with its 95 % Wilson interval; 0 of 0 is 0 with the interval 0..1."""
 

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from whichcar import cli
+from whichcar.cli import main
 from whichcar.data.boxes import FILE, read_boxes
-from whichcar.data.images import read_image
-from whichcar.data.split import split
-from whichcar.data.tree import read_tree
+from whichcar.data.split.split import split
+from whichcar.data.split.tree import read_tree
 from whichcar.detection.crop import RECORD, count_pictures, crop, read_record
 from whichcar.detection.onnx import OnnxDetector
 from whichcar.errors import ConfigError, DataError
+from whichcar.images.read import read_image
 from whichcar.records import Box, Crop
 
 from .conftest import GREY, RED, scene
@@ -72,7 +72,7 @@ def test_a_split_record_that_training_would_refuse_is_refused_before_anything_is
 ) -> None:
     (tree / inside).mkdir(exist_ok=True)
     (tree / inside / "split.json").write_text(content)
-    assert cli.run(["crop", str(tree), str(tmp_path / "out"), "--detector", str(tmp_path / "not_asked_for.onnx")]) == 2
+    assert main.run(["crop", str(tree), str(tmp_path / "out"), "--detector", str(tmp_path / "not_asked_for.onnx")]) == 2
     told = capsys.readouterr().err
     assert message in told
     assert str(tree / inside) in told
@@ -168,7 +168,7 @@ def test_a_name_that_is_no_text_is_kept(tmp_path: Path, paint: Paint, red_car_fi
         rows = list(crop(tmp_path / "in", tmp_path / "out", detector=OnnxDetector(red_car_file)))
         assert [os.fsencode(row.path) for row in rows] == [b"\xff\xfe.jpg"]
     arguments = ["crop", str(tmp_path / "in"), str(tmp_path / "out2"), "--detector", str(red_car_file)]
-    assert cli.run([*arguments, "--contact-sheet"]) == 0
+    assert main.run([*arguments, "--contact-sheet"]) == 0
 
 
 def test_orientation_is_applied_and_metadata_left_behind(tmp_path: Path, red_cars: OnnxDetector) -> None:
@@ -386,16 +386,16 @@ def test_other_settings_are_refused_without_redo(
     first, other = str(red_car_file), str(blue_spot_file)
     base = ["crop", str(tree), str(tmp_path / "out"), "--detector"]
     (tmp_path / "bus.onnx").write_bytes(b"no detector")
-    assert cli.run([*base, str(tmp_path / "bus.onnx")]) == 2
+    assert main.run([*base, str(tmp_path / "bus.onnx")]) == 2
     assert not (tmp_path / "out").exists()
-    assert cli.run([*base, first]) == 0
+    assert main.run([*base, first]) == 0
     kept = contents(tmp_path / "out")
-    assert cli.run([*base, first, "--margin", "0.1"]) == 2
-    assert cli.run([*base, other]) == 2
+    assert main.run([*base, first, "--margin", "0.1"]) == 2
+    assert main.run([*base, other]) == 2
     assert contents(tmp_path / "out") == kept
-    assert cli.run([*base, first, "--margin", "0.1", "--redo"]) == 0
+    assert main.run([*base, first, "--margin", "0.1", "--redo"]) == 0
     assert read_image(tmp_path / "out/test/Red/9.jpg").shape == (58, 76, 3)
-    assert cli.run([*base, first, "--margin", "0.1"]) == 0
+    assert main.run([*base, first, "--margin", "0.1"]) == 0
 
 
 def test_what_has_changed_is_named(tree: Path, tmp_path: Path, red_cars: OnnxDetector) -> None:
@@ -449,7 +449,7 @@ def test_a_wrong_setting_is_told_before_anything_is_done(
 def test_a_detector_that_cannot_be_had_is_told_before_anything_is_written(
     tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.run(["crop", str(tree), str(tmp_path / "out"), "--detector", "lost.onnx"]) == cli.MISTAKE
+    assert main.run(["crop", str(tree), str(tmp_path / "out"), "--detector", "lost.onnx"]) == main.MISTAKE
     assert "detector lost.onnx: no such file" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
@@ -497,7 +497,7 @@ def many(tmp_path: Path, paint: Paint) -> Path:
 
 def start(source: Path, output: Path, detector: Path, before: str = "") -> subprocess.Popen[str]:
     code = (
-        f"{before}\nimport sys\nfrom whichcar.cli import run\n"
+        f"{before}\nimport sys\nfrom whichcar.cli.main import run\n"
         f"sys.exit(run(['crop', {str(source)!r}, {str(output)!r}, '--detector', {str(detector)!r}]))"
     )
     return subprocess.Popen([sys.executable, "-c", code], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -546,7 +546,7 @@ def test_ctrl_c_says_how_to_go_on(many: Path, tmp_path: Path, red_car_file: Path
     wait_for(tmp_path / "out", 1)
     process.send_signal(signal.SIGINT)
     status, error = ended(process)
-    assert status == cli.INTERRUPTED
+    assert status == main.INTERRUPTED
     assert "stopped after" in error
     assert "go on with the same command" in error
     assert "Traceback" not in error
@@ -560,7 +560,7 @@ def test_a_full_disk_is_one_line_and_what_is_written_is_whole(many: Path, tmp_pa
     shutil.copy(red_car_file, tmp_path / "detector.onnx")
     process = start(many, tmp_path / "out", tmp_path / "detector.onnx", limit)
     status, error = ended(process)
-    assert status == cli.MISTAKE
+    assert status == main.MISTAKE
     assert "the disk is full; what was written is whole: make room and run it again" in error
     for path in (tmp_path / "out").glob("[0-9]/*.jpg"):
         read_image(path)

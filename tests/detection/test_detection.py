@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from whichcar.data.inputs import Source
 from whichcar.detection import detection, zoo
 from whichcar.detection.detection import (
     find_detector,
@@ -18,6 +17,7 @@ from whichcar.detection.detection import (
 )
 from whichcar.detection.onnx import OnnxDetector
 from whichcar.errors import DataError, DetectorError, ImageError
+from whichcar.images.inputs import Source
 from whichcar.records import Box, Detection
 
 from .conftest import scene

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto
 
-from whichcar.config_crop import CropSettings
+from whichcar.config.crop import CropSettings
 from whichcar.data.boxes import read_boxes
 from whichcar.detection.crop import crop
 from whichcar.detection.families import FAMILIES

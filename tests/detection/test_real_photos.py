@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from whichcar.data.images import read_image
 from whichcar.detection.detection import get_vehicle_coordinates
 from whichcar.detection.onnx import OnnxDetector
+from whichcar.images.read import read_image
 
 AROUND = Path(os.environ.get("WHICHCAR_DATA", "")).parent
 DETECTOR, PHOTOS = AROUND / "detectors" / "yolox_nano.onnx", AROUND / "photos"

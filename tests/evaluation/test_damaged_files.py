@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from whichcar.cli import run
+from whichcar.cli.main import run
 from whichcar.files import write_json
 
 RESULT = {

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from PIL import Image
 
-from whichcar.cli import run
+from whichcar.cli.main import run
 from whichcar.errors import CheckpointError, DataError
-from whichcar.evaluation.compare import compare
+from whichcar.evaluation.compare.experiments import compare
+from whichcar.evaluation.eval_set import held_out
 from whichcar.evaluation.evaluate import evaluate
-from whichcar.evaluation.part import held_out
 from whichcar.files import write_json
 from whichcar.text import shell_command
-from whichcar.training.checkpoint import read_metadata
-from whichcar.training.logs import Epoch, write_history
-from whichcar.training.tracking import tracking_of
+from whichcar.training.run.checkpoint import read_metadata
+from whichcar.training.run.history import Epoch, write_history
+from whichcar.training.tracking.tracker import tracking_of
 
 from .conftest import FOLDERS, draw, make_experiment
 

@@ -4,17 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from whichcar import cli
+from whichcar.cli import main
 from whichcar.data.labels import draw_folds
-from whichcar.data.split import split
+from whichcar.data.split.split import split
 from whichcar.errors import DataError, TrainingError
 from whichcar.evaluation import label_errors
-from whichcar.evaluation.classifier import Classifier
 from whichcar.evaluation.label_errors import find_label_errors
 from whichcar.files import write_json
+from whichcar.inference.classifier import Classifier
 from whichcar.records import Label
 
-from .conftest import COLOURS, draw, make_experiment
+from ..colours import COLOURS, draw, make_experiment
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_the_command_lists_label_errors_with_the_other_findings(
     tree, paths = wrong
     experiment = make_experiment(tmp_path / "exp", tree, colour_model)
     arguments = ["check", str(tree), "--labels-with", str(experiment), "--fail-on", "label_error", "--smallest", "8"]
-    assert cli.run([*arguments, "--output", str(tmp_path)]) == 1
+    assert main.run([*arguments, "--output", str(tmp_path)]) == 1
     assert "label_error" in capsys.readouterr().out
     assert paths[0] in (tmp_path / "check.html").read_text()
     assert f"{paths[0]},label_error,warning" in (tmp_path / "issues.csv").read_text()

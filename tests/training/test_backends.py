@@ -10,10 +10,10 @@ import pytest
 PROGRAM = """
 import json
 import numpy as np
-from whichcar.config import Experiment
+from whichcar.config.experiment import Experiment
 from whichcar.training.hardware import prepare
-from whichcar.training.optimizer import rate_share
-from whichcar.training.preparation import network_from
+from whichcar.training.network.optimizer import rate_share
+from whichcar.training.setup import network_from
 
 hardware = prepare("float32")
 import keras

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from whichcar.config import RandAugment, Recipe
-from whichcar.data.packed import PackedImages, pack
+from whichcar.config.experiment import RandAugment, Recipe
+from whichcar.data.decoded_cache import PackedImages, pack
 from whichcar.training.batches import Batch, TrainingBatches, ahead, plain_batches
 
 MIXED = Recipe(mixup=0.2, cutmix=1.0, mix_share=0.7, rand_augment=RandAugment(num_ops=2, factor=0.5))

@@ -10,15 +10,15 @@ from typing import Any, Literal, get_args, get_origin
 import pytest
 import yaml
 
-from whichcar.config import Adam, AdamW, Experiment, Model, Sgd
-from whichcar.config_file import read_experiment
-from whichcar.config_section import Section, section_of
-from whichcar.config_sweep import Pruner, Sampler, Sweep
-from whichcar.data.split import split
-from whichcar.training.sweep.study import make_pruner, make_sampler
+from whichcar.config.experiment import Adam, AdamW, Experiment, Model, Sgd
+from whichcar.config.load import read_experiment
+from whichcar.config.section import Section, section_of
+from whichcar.data.split.split import split
+from whichcar.search.study import make_pruner, make_sampler
+from whichcar.search.sweep_file import Pruner, Sampler, Sweep
 from whichcar.training.train import train
 
-from .sweep.conftest import Sweeps, sweeps  # noqa: F401  (a fixture)
+from ..search.conftest import Sweeps, sweeps  # noqa: F401  (a fixture)
 
 Reads = set[tuple[type[Section], str]]
 # Handed over as keyword arguments to what refuses a name that it does not know.

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import yaml
 
-from whichcar.data.split import split
+from whichcar.data.split.split import split
 from whichcar.files import checksum
 
 

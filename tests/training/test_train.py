@@ -23,20 +23,22 @@ import pytest
 import yaml
 from PIL import Image
 
-from whichcar import cli
-from whichcar.config import Experiment
-from whichcar.config_file import read_experiment
-from whichcar.data.split import split
-from whichcar.data.tree import read_tree
+from whichcar.cli import main
+from whichcar.config.experiment import Experiment
+from whichcar.config.load import read_experiment
+from whichcar.data.split.split import split
+from whichcar.data.split.tree import read_tree
 from whichcar.errors import CheckpointError, ConfigError, DataError, Interrupted, TrainingError, WhichcarError
-from whichcar.training import keeping, preparation
+from whichcar.training import setup
 from whichcar.training import train as loop
-from whichcar.training.checkpoint import load_model, read_metadata
-from whichcar.training.experiment import ExperimentFolder
 from whichcar.training.hardware import prepare
 from whichcar.training.memory import out_of_memory
-from whichcar.training.preparation import Network, load_pictures, network_from
-from whichcar.training.tracking import Tracking, tracking_of
+from whichcar.training.network.models import Network
+from whichcar.training.run import checkpointing
+from whichcar.training.run.checkpoint import load_model, read_metadata
+from whichcar.training.run.folder import ExperimentFolder
+from whichcar.training.setup import load_pictures, network_from
+from whichcar.training.tracking.tracker import Tracking, tracking_of
 from whichcar.training.train import Run, Trained, train
 
 if TYPE_CHECKING:
@@ -342,12 +344,12 @@ def test_after_running_out_of_memory_the_printed_command_trains_with_the_same_up
 
     with monkeypatch.context() as patch:
         patch.setattr(Run, "_step", lambda run, _, labels: step(run, huge, labels))
-        assert cli.run(["train", str(path), "--set", "seed=6", "--set", "data.batch_size = 8"]) == 2
+        assert main.run(["train", str(path), "--set", "seed=6", "--set", "data.batch_size = 8"]) == 2
     message = capsys.readouterr().err.strip().splitlines()[-1]
     words = shlex.split(message.partition("smaller batches: ")[2])
     changed = ["--set", "seed=6", "--set", "data.batch_size=4", "--set", "recipe.gradient_accumulation=2"]
     assert words == ["whichcar", "train", str(path), *changed, "--overwrite"]
-    assert cli.run(words[1:]) == 0
+    assert main.run(words[1:]) == 0
     halves = [epoch["learning_rate"] for epoch in rows(path.parent)]
     whole = trained(write(tmp_path / "whole", settings(tree, recipe={"schedule": "cosine", "warmup_steps": 2})))
     assert halves == [f"{epoch.learning_rate:.6g}" for epoch in whole.history]
@@ -451,7 +453,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tree: Path, tmp_path: Path) -
         "import resource, sys; from pathlib import Path; from whichcar.training.train import train\n"
         "from whichcar.errors import TrainingError\n"
         "from whichcar.training import preparation\n"
-        "from whichcar.data.packed import pack\n"
+        "from whichcar.data.decoded_cache import pack\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))\n"
         "try: train(Path(sys.argv[1]))\n"
         "except TrainingError as error: print(error); sys.exit(2)\n"
@@ -470,8 +472,8 @@ def test_of_short_epochs_only_the_last_best_is_written(
     tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[str] = []
-    save = keeping.save_checkpoint
-    monkeypatch.setattr(keeping, "save_checkpoint", lambda *args: (written.append(args[-1].name), save(*args)))
+    save = checkpointing.save_checkpoint
+    monkeypatch.setattr(checkpointing, "save_checkpoint", lambda *args: (written.append(args[-1].name), save(*args)))
     done = trained(write(tmp_path / "exp", settings(tree, fit={"epochs": 4, "callbacks": ONE})))
     best = min(done.history, key=lambda epoch: epoch.loss)
     assert written == [best.checkpoint] == [done.checkpoint.name]
@@ -568,7 +570,7 @@ def test_nothing_that_fails_before_the_first_step_touches_the_run_to_be_overwrit
     fails("KERAS_BACKEND=theano: not installed", KERAS_BACKEND="theano")
     fails("no such setting", "model.droput_rate=0.5")
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "build_network", preparation.build_network)  # the real one, which wants its weights
+        patch.setattr(loop, "build_network", setup.build_network)  # the real one, which wants its weights
         fails(r"model\.weights: no file", f"model.weights={tmp_path / 'no.h5'}")
         patch.setattr("keras.src.utils.file_utils.get_file", unreachable)
         fails(r"the ImageNet weights could not be downloaded", "model.weights=imagenet")
@@ -791,13 +793,13 @@ def test_a_second_signal_says_what_is_kept_and_how_to_go_on(
     monkeypatch.setattr(Run, "_step", stops)
     with monkeypatch.context() as impatient:
         impatient.setattr(loop, "save_state", stops_again)
-        assert cli.run(["train", str(quick)]) == 130
+        assert main.run(["train", str(quick)]) == 130
     again = f"\ngo on with: whichcar train {quick} --resume\n"
     assert f"\n{quick.parent}: stopped at once; nothing was saved yet{again}" in capsys.readouterr().err
-    assert cli.run(["train", str(quick), "--resume"]) == 130
+    assert main.run(["train", str(quick), "--resume"]) == 130
     assert "stopped in epoch 1; everything is saved" in capsys.readouterr().err
     monkeypatch.setattr(loop, "save_state", stops_again)
-    assert cli.run(["train", str(quick), "--resume"]) == 130
+    assert main.run(["train", str(quick), "--resume"]) == 130
     assert f"stopped at once; kept is what was saved in epoch 1, batch 1{again}" in capsys.readouterr().err
 
 
@@ -811,7 +813,7 @@ def test_a_signal_before_the_first_step_says_how_to_go_on(
 
     monkeypatch.setattr(loop, "load_pictures", stopped)
     for option, told in (("--resume", "go on with"), ("--overwrite", "start it again with")):
-        assert cli.run(["train", str(quick), option]) == 130
+        assert main.run(["train", str(quick), option]) == 130
         assert f"\n{told}: whichcar train {quick} {option}\n" in capsys.readouterr().err
 
 
@@ -840,13 +842,13 @@ def test_a_wrong_path_is_told_before_anything_heavy_is_loaded(
 def test_the_seconds_of_an_epoch_hold_the_writing_of_its_checkpoint(
     tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save = keeping.save_checkpoint
+    save = checkpointing.save_checkpoint
 
     def slow(*given: object) -> None:
         time.sleep(0.5)
         save(*given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(keeping, "save_checkpoint", slow)
+    monkeypatch.setattr(checkpointing, "save_checkpoint", slow)
     first, last = trained(write(tmp_path / "exp", settings(tree))).history
     assert first.seconds > 0.5
     assert last.seconds - first.seconds > 0.5

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from whichcar.config import Experiment
+from whichcar.config.experiment import Experiment
 from whichcar.errors import DataError
-from whichcar.training.preparation import Pictures, load_pictures
+from whichcar.training.setup import Pictures, load_pictures
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
 Make = Callable[[dict[str, int]], Path]

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 
 from whichcar import metrics
-from whichcar.data.packed import StoredRows
+from whichcar.data.decoded_cache import StoredRows
 from whichcar.errors import TrainingError
+from whichcar.metrics import Score
 from whichcar.training.hardware import prepare
-from whichcar.training.preparation import Network, Pictures
-from whichcar.training.validation import Score, validate
+from whichcar.training.network.models import Network
+from whichcar.training.setup import Pictures
+from whichcar.training.validation import validate
 
 prepare("float32")
 import keras  # noqa: E402

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from whichcar.config import Experiment
-from whichcar.training.checkpoint import Metadata, save_checkpoint
+from whichcar.config.experiment import Experiment
 from whichcar.training.hardware import prepare
+from whichcar.training.run.checkpoint import Metadata, save_checkpoint
 from whichcar.training.weights import head_order, plain_model
 
 prepare("float32")

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from whichcar.data.images import read_image
 from whichcar.errors import ImageError
 from whichcar.files import readable, write_text
+from whichcar.images.read import read_image
 
 SIDE = 240  # the longer one of a thumbnail, in pixels
 STYLE = Path(__file__).with_name("page.css")

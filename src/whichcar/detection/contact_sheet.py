@@ -10,8 +10,8 @@ from PIL import Image, ImageDraw
 
 from whichcar.data import page
 from whichcar.data.boxes import FILE, read_boxes
-from whichcar.data.images import decoded
 from whichcar.errors import DataError, ImageError
+from whichcar.images.read import decoded
 from whichcar.records import Crop
 
 PAGE = "contact_sheet.html"

@@ -26,18 +26,18 @@ import numpy.typing as npt
 from PIL import Image
 
 from whichcar import files, text
-from whichcar.config_crop import CropSettings, crop_settings
+from whichcar.config.crop import CropSettings, crop_settings
 from whichcar.data import boxes
 from whichcar.data.boxes import BoxTable
-from whichcar.data.decoded_image import DecodedImage
-from whichcar.data.images import decoded
-from whichcar.data.tree import RECORD as SPLIT
-from whichcar.data.tree import read_record as read_split
+from whichcar.data.split.tree import RECORD as SPLIT
+from whichcar.data.split.tree import read_record as read_split
 from whichcar.detection import zoo
-from whichcar.detection.cutter import Chosen, Cutter, described, is_large
+from whichcar.detection.cropper import Chosen, Cutter, described, is_large
 from whichcar.detection.detection import Detector, find_detector
 from whichcar.detection.onnx import OnnxDetector
 from whichcar.errors import DataError, ImageError
+from whichcar.images.pixels import DecodedImage
+from whichcar.images.read import decoded
 from whichcar.records import Crop
 
 log = logging.getLogger(__name__)

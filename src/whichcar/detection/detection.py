@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from whichcar import files
-from whichcar.config_crop import SCORE, VEHICLES
-from whichcar.config_section import suggestion
-from whichcar.data.inputs import Source, each
+from whichcar.config.crop import SCORE, VEHICLES
+from whichcar.config.section import suggestion
 from whichcar.detection import zoo
 from whichcar.environment import expanded
 from whichcar.errors import DataError, DetectorError, ImageError
+from whichcar.images.inputs import Source, each
 from whichcar.records import Box, Detection, Skipped
 
 Picture = npt.NDArray[np.uint8]

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from whichcar.data.identity import in_common
 from whichcar.errors import DataError
-from whichcar.evaluation.part import Part, tree_of
+from whichcar.evaluation.eval_set import Part, tree_of
 from whichcar.text import plural
-from whichcar.training.checkpoint import Metadata
+from whichcar.training.run.checkpoint import Metadata
 
 
 def warnings_about(part: Part, trained: Path | None, metadata: Metadata) -> tuple[str, ...]:

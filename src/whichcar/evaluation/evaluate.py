@@ -18,16 +18,16 @@ from whichcar import files, metrics, progress
 from whichcar.errors import DataError
 from whichcar.evaluation import plots
 from whichcar.evaluation.caution import warnings_about
-from whichcar.evaluation.classifier import Classifier, Probabilities, best_of
-from whichcar.evaluation.part import Part, evaluated_part, trained_tree
+from whichcar.evaluation.eval_set import Part, evaluated_part, trained_tree
 from whichcar.evaluation.report import write_report
 from whichcar.evaluation.result import FILE, TOP, Mistake, Origin, Result
+from whichcar.inference.classifier import Classifier, Probabilities, best_of
 from whichcar.records import CROP_COLUMNS, Prediction, Sample, Skipped
 from whichcar.text import as_text, file_name, one_line, plural, shell_command
-from whichcar.training.checkpoint import Metadata
-from whichcar.training.experiment import versions
-from whichcar.training.tracking import tracking_of
-from whichcar.training.uses import count_use, read_uses
+from whichcar.training.run.checkpoint import Metadata
+from whichcar.training.run.folder import versions
+from whichcar.training.run.test_uses import count_use, read_uses
+from whichcar.training.tracking.tracker import tracking_of
 
 MISTAKES = 24
 

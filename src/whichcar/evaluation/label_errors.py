@@ -15,23 +15,23 @@ import numpy.typing as npt
 import yaml
 
 from whichcar import files
-from whichcar.data.duplicates import copies_among, joined
-from whichcar.data.issues import finding
+from whichcar.data.check.issues import finding
+from whichcar.data.duplicates.find import copies_among, joined
 from whichcar.data.labels import draw_folds
-from whichcar.data.split import split
+from whichcar.data.split.split import split
+from whichcar.data.split.tree import Tree, read_record
 from whichcar.data.split_names import TEST, TRAIN
-from whichcar.data.tree import Tree, read_record
 from whichcar.errors import CheckpointError, DataError, MissingExtraError, TrainingError
-from whichcar.evaluation.classifier import Classifier
-from whichcar.evaluation.part import is_trained_tree, tree_of
+from whichcar.evaluation.eval_set import is_trained_tree, tree_of
+from whichcar.inference.classifier import Classifier
 from whichcar.progress import track
 from whichcar.records import Finding, Label, Sample, Skipped
+from whichcar.search.launcher import INTERRUPTED, how_it_ended, tied_command, train_command
 from whichcar.text import nfc
-from whichcar.training.checkpoint import find_checkpoint, read_metadata
 from whichcar.training.hardware import release_memory
-from whichcar.training.overwriting import RESOLVED
-from whichcar.training.stopping import stop_asked
-from whichcar.training.sweep.process import INTERRUPTED, how_it_ended, tied_command, train_command
+from whichcar.training.run.checkpoint import find_checkpoint, read_metadata
+from whichcar.training.run.overwriting import RESOLVED
+from whichcar.training.run.signals import stop_asked
 
 log = logging.getLogger(__name__)
 

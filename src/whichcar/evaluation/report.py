@@ -11,9 +11,9 @@ from pathlib import Path
 from PIL import Image
 
 from whichcar import files
-from whichcar.data.images import read_image
 from whichcar.errors import ImageError
 from whichcar.evaluation.result import TOP, Mistake, Result
+from whichcar.images.read import read_image
 from whichcar.metrics import ClassScore, Confusion, Share
 from whichcar.text import one_line, plural
 

@@ -10,9 +10,9 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from whichcar.config import Recipe
+from whichcar.config.experiment import Recipe
 from whichcar.records import Skipped
-from whichcar.training.mixing import cutmix, mixup
+from whichcar.training.mixup import cutmix, mixup
 from whichcar.training.rand_augment import rand_augment
 
 T = TypeVar("T")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from whichcar.config import Experiment
+from whichcar.config.experiment import Experiment
 from whichcar.errors import TrainingError
 from whichcar.text import shell_command
 

@@ -6,10 +6,11 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from whichcar.config import Experiment
+from whichcar.config.experiment import Experiment
 from whichcar.text import plural
-from whichcar.training.optimizer import warmup_updates
-from whichcar.training.preparation import Network, scaled
+from whichcar.training.network.models import Network
+from whichcar.training.network.optimizer import warmup_updates
+from whichcar.training.setup import scaled
 
 LONG_WARMUP = 0.5  # of all updates
 

@@ -13,20 +13,25 @@ from typing import Any
 
 import numpy as np
 
-from whichcar.config import Experiment
-from whichcar.config_file import read_experiment
+from whichcar.config.experiment import Experiment
+from whichcar.config.load import read_experiment
 from whichcar.data.labels import renamed
 from whichcar.detection.crop import read_record
 from whichcar.errors import Interrupted, TrainingError, WhichcarError
 from whichcar.files import is_disk_full
+from whichcar.metrics import Score
 from whichcar.progress import Bar
 from whichcar.text import nfc, plural, shell_command
-from whichcar.training.checkpoint import Metadata, read_best
-from whichcar.training.experiment import ExperimentFolder, config_in, versions
-from whichcar.training.features import on_features
+from whichcar.training.feature_cache import on_features
 from whichcar.training.hardware import Hardware, is_out_of_memory, make_deterministic, prepare
-from whichcar.training.keeping import Keeper
-from whichcar.training.logs import (
+from whichcar.training.memory import out_of_memory
+from whichcar.training.network.models import Network, Size
+from whichcar.training.network.optimizer import averaged_weights, rate_share
+from whichcar.training.remarks import disk_needed, remarks
+from whichcar.training.run.checkpoint import Metadata, read_best
+from whichcar.training.run.checkpointing import Keeper
+from whichcar.training.run.folder import ExperimentFolder, config_in, versions
+from whichcar.training.run.history import (
     HISTORY,
     Epoch,
     EventLog,
@@ -37,24 +42,13 @@ from whichcar.training.logs import (
     undamaged_history,
     write_history,
 )
-from whichcar.training.memory import out_of_memory
-from whichcar.training.optimizer import averaged_weights, rate_share
-from whichcar.training.overwriting import BEST
-from whichcar.training.preparation import (
-    Network,
-    Pictures,
-    Size,
-    build_network,
-    load_pictures,
-    make_batches,
-    sizes_of,
-)
-from whichcar.training.remarks import disk_needed, remarks
-from whichcar.training.state import load_state, save_state
-from whichcar.training.stopping import stop_asked
-from whichcar.training.tracking import Tracking, tracking_of
-from whichcar.training.validation import Score, score_sizes, validate
-from whichcar.training.watch import Watch, rate_after
+from whichcar.training.run.monitor import Watch, rate_after
+from whichcar.training.run.overwriting import BEST
+from whichcar.training.run.signals import stop_asked
+from whichcar.training.run.state import load_state, save_state
+from whichcar.training.setup import Pictures, build_network, load_pictures, make_batches, sizes_of
+from whichcar.training.tracking.tracker import Tracking, tracking_of
+from whichcar.training.validation import score_sizes, validate
 from whichcar.training.weights import check_weights
 
 log = logging.getLogger(__name__)

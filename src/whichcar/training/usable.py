@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from whichcar.data.tree import Tree
+from whichcar.data.split.tree import Tree
 from whichcar.errors import DataError
 from whichcar.records import Sample, Skipped
 from whichcar.text import one_line, plural, shell_command

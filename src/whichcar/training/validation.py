@@ -5,24 +5,17 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from whichcar import metrics
 from whichcar.errors import TrainingError
+from whichcar.metrics import Score
 from whichcar.training.batches import plain_batches
-from whichcar.training.preparation import Network, Pictures, Size
+from whichcar.training.network.models import Network, Size
+from whichcar.training.setup import Pictures
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """Mean cross-entropy, without smoothing or penalties, and share right; NaN where there are no pictures."""
-
-    loss: float
-    accuracy: float
 
 
 def validate(network: Network, pictures: Pictures, batch_size: int, size: Size) -> Score:

@@ -10,13 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from whichcar.config import Experiment
+from whichcar.config.experiment import Experiment
 from whichcar.data.labels import folder_name
 from whichcar.environment import expanded
 from whichcar.errors import CheckpointError
 from whichcar.text import one_line
-from whichcar.training.checkpoint import read_metadata
-from whichcar.training.resnet50 import HEAD, PREPROCESSING, create_model, existing, is_whole_model
+from whichcar.training.network.resnet50 import HEAD, PREPROCESSING, create_model, existing, is_whole_model
+from whichcar.training.run.checkpoint import read_metadata
 
 if TYPE_CHECKING:
     import keras

@@ -1,0 +1,42 @@
+"""Options of the command that are made from settings, so that a setting is written once."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, get_args
+
+import click
+
+
+class CropCommand(click.Command):
+    """Has an option for each setting of the crop stage, made when the options are first asked for."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Return the two arguments, the settings, then the other options."""
+        own = super().get_params(ctx)
+        return [*own[:2], *_crop_options(), *own[2:]]
+
+
+@functools.cache
+def _crop_options() -> list[click.Parameter]:
+    from whichcar.config.crop import CropSettings
+
+    def listed(_: click.Context, __: click.Parameter, value: str) -> tuple[str, ...]:
+        return tuple(filter(None, map(str.strip, value.split(","))))
+
+    options: list[click.Parameter] = []
+    for name, field in CropSettings.model_fields.items():
+        default = field.default
+        shown: dict[str, Any] = {"help": _sentence(field.description or ""), "show_default": default is not None}
+        if isinstance(default, tuple):
+            shown |= {"default": ",".join(default), "callback": listed}
+        else:
+            words = [word for word in get_args(field.annotation) if isinstance(word, str)]
+            kind = click.Choice(words) if words else str if default is None else type(default)
+            shown |= {"default": default, "type": kind}
+        options.append(click.Option([f"--{name.replace('_', '-')}"], **shown))
+    return options
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."

@@ -1,0 +1,1 @@
+"""Every setting once: its sections, reading a file, its errors in words, its table."""

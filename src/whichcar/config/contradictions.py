@@ -1,0 +1,87 @@
+"""Settings that are right by themselves and wrong together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from whichcar.config.experiment import Callbacks, Experiment
+from whichcar.config.section import shown
+
+
+def contradictions(experiment: Experiment) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield what is right by itself and wrong together: the settings involved, first the one to blame, and why."""
+    recipe, callbacks = experiment.recipe, experiment.fit.callbacks
+    if recipe.warmup_steps and recipe.warmup_share:
+        why = f"recipe.warmup_steps is {recipe.warmup_steps}, too; keep one of them"
+        yield ("recipe.warmup_share", "recipe.warmup_steps"), why
+    if recipe.schedule == "cosine" and callbacks.reduce_on_plateau:
+        why = "both set the learning rate; delete reduce_on_plateau, or write schedule: constant"
+        yield ("recipe.schedule", "fit.callbacks.reduce_on_plateau"), why
+    if recipe.cached_features:
+        yield from _not_with_features(experiment)
+    size, shape = experiment.data.image_size, experiment.model.input_shape[:2]
+    if any(fixed not in (None, wanted) for fixed, wanted in zip(shape, size, strict=True)):
+        why = f"is {list(shape)} but data.image_size is {list(size)}; delete input_shape, and it follows image_size"
+        yield ("model.input_shape", "data.image_size"), why
+    if not experiment.data.validation_split:
+        yield from _not_without_validation(experiment)
+    yield from _not_the_evaluated(callbacks)
+    for name in ("model_checkpoint", "early_stopping", "reduce_on_plateau"):
+        callback = getattr(callbacks, name)
+        if callback and callback.mode == ("max" if callback.monitor.endswith("loss") else "min"):
+            key = f"fit.callbacks.{name}"
+            why = f"{callback.mode} would take the worst {callback.monitor} for the best; write auto or delete the line"
+            yield (f"{key}.mode", f"{key}.monitor"), why
+
+
+def _not_without_validation(experiment: Experiment) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield what needs validation images."""
+    callbacks, share = experiment.fit.callbacks, "data.validation_split"
+    why = f"needs validation images, but {share} is 0"
+    for name in ("model_checkpoint", "early_stopping", "reduce_on_plateau"):
+        callback = getattr(callbacks, name)
+        if callback and callback.monitor.startswith("val_"):
+            key = f"fit.callbacks.{name}.monitor"
+            yield (key, share), f"{callback.monitor} {why}; write {callback.monitor.removeprefix('val_')}"
+    filepath = callbacks.model_checkpoint.filepath
+    if "{val_" in filepath:
+        key = "fit.callbacks.model_checkpoint.filepath"
+        yield (key, share), f"{shown(filepath)} {why}; write {filepath.replace('{val_', '{')}"
+    if experiment.recipe.test_sizes:
+        yield ("recipe.test_sizes", share), f"{why}; write [] for none"
+
+
+def _not_the_evaluated(callbacks: Callbacks) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield what would leave another epoch for evaluation than restore_best_weights asks for."""
+    stopping, checkpoint = callbacks.early_stopping, callbacks.model_checkpoint
+    if stopping is None or stopping.evaluated is None:
+        return
+    here, there = "fit.callbacks.early_stopping.restore_best_weights", "fit.callbacks.model_checkpoint"
+    epoch = f"the best epoch by {stopping.monitor}" if stopping.restore_best_weights else "the last epoch"
+    if checkpoint.monitor != stopping.evaluated:
+        why = f"{epoch} is to be evaluated, but model_checkpoint.monitor is {checkpoint.monitor}; delete one of the two"
+        yield (here, f"{there}.monitor"), why
+    elif checkpoint.save_best_only and not stopping.restore_best_weights:
+        yield (here, f"{there}.save_best_only"), f"{epoch} is to be evaluated, but save_best_only is true; delete one"
+
+
+def _not_with_features(experiment: Experiment) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield what would make the backbone's output differ from one epoch to the next."""
+    here, recipe, model = "recipe.cached_features", experiment.recipe, experiment.model
+    if recipe.freeze < 5:
+        why = f"the backbone is run once, so it must not change: write recipe.freeze: 5; got {recipe.freeze}"
+        yield (here, "recipe.freeze"), why
+    if model.weights is None:
+        yield (here, "model.weights"), "a backbone with random weights is of no use; give imagenet or a file"
+    changing = {
+        "model.data_aug_layer": model.data_aug_layer,
+        "recipe.random_resized_crop": recipe.random_resized_crop,
+        "recipe.mixup": recipe.mixup,
+        "recipe.cutmix": recipe.cutmix,
+        "recipe.rand_augment": recipe.rand_augment,
+        "recipe.stages": recipe.stages,
+        "recipe.test_sizes": recipe.test_sizes,
+    }
+    for name, value in changing.items():
+        if value:
+            yield (here, name), f"the backbone sees each picture once, as it is; delete {name}"

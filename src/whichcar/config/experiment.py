@@ -1,0 +1,318 @@
+"""Every setting, once: its name, kind, limits, default and meaning. Help, tables and checks are derived from here."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from whichcar.config.augmentations import checked
+from whichcar.config.section import Section, not_null, shown, suggestion
+
+Side = Annotated[int, Field(ge=16, le=2048)]
+Size = tuple[Side, Side]
+
+
+Monitor = Literal["loss", "accuracy", "val_loss", "val_accuracy"]
+Best = Literal["loss", "accuracy", "val_loss", "val_accuracy", "epoch"]
+Mode = Literal["auto", "min", "max"]
+FILEPATH = "model.{epoch:02d}-{val_loss:.4f}.keras"
+Augmentations = Annotated[dict[str, dict[str, Any]], BeforeValidator(checked)]
+
+
+class Data(Section):
+    """Where the pictures are and how they are batched."""
+
+    directory: str = Field(min_length=1, description="folder with train/ and test/, or with one folder a class")
+    labels: Literal["inferred"] = Field("inferred", description="classes are the folders' names")
+    label_mode: Literal["categorical"] = Field("categorical", description="one-hot labels")
+    validation_split: float = Field(
+        0.2, ge=0, lt=1, description="share of train kept for validation, by class; 0: train on all images"
+    )
+    image_size: Size = Field((224, 224), description="height and width the network sees")
+    batch_size: int = Field(
+        32, ge=1, description="images per step; an epoch leaves out the last ones if they do not fill a batch"
+    )
+    cache_size: Size | None = Field(None, description="height and width in the decoded cache (default: largest used)")
+    balanced: bool = Field(False, description="draw every class equally often")
+
+
+class Model(Section):
+    """The network; passed to `create_model`."""
+
+    weights: str | None = Field(
+        "imagenet", min_length=1, description="imagenet, null (random), a trained model, or backbone weights"
+    )
+    input_shape: tuple[Side | None, Side | None, Literal[3]] = Field((224, 224, 3), description="height, width, 3")
+    classes: int | None = Field(None, ge=2, description="number of classes (default: as many as folders)")
+    dropout_rate: float = Field(0.0, ge=0, lt=1, description="share of features dropped while training")
+    l1_factor: float = Field(0.0, ge=0, description="L1 penalty on the head's weights")
+    l2_factor: float = Field(0.0, ge=0, description="L2 penalty on the head's weights")
+    data_aug_layer: Augmentations | None = Field(None, description="Keras augmentation layers by name")
+
+    @field_validator("weights")
+    @classmethod
+    def _not_python(cls, weights: str | None) -> str | None:
+        if weights is not None and weights.lower() == "none":
+            raise ValueError(f"YAML reads {weights} as a name; write null for random weights")
+        return weights
+
+
+class Adam(Section):
+    """Adam, as in Keras."""
+
+    learning_rate: float = Field(0.001, gt=0, description="step size")
+    beta_1: float = Field(0.9, ge=0, lt=1, description="decay of the first moment")
+    beta_2: float = Field(0.999, ge=0, lt=1, description="decay of the second moment")
+    epsilon: float = Field(1e-7, gt=0, description="added to the denominator")
+    amsgrad: bool = Field(False, description="keep the largest second moment")
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay."""
+
+    weight_decay: float = Field(0.05, ge=0, description="decay a step, times the rate; not on norms and biases")
+
+
+class Sgd(Section):
+    """Stochastic gradient descent."""
+
+    learning_rate: float = Field(0.01, gt=0, description="step size")
+    momentum: float = Field(0.0, ge=0, lt=1, description="share of the last step kept")
+    nesterov: bool = Field(False, description="look ahead by the momentum")
+    weight_decay: float = Field(0.0, ge=0, description="as in AdamW; not on norms and biases")
+
+
+class Optimizer(Section):
+    """Exactly one of the optimizers."""
+
+    adam: Adam | None = Field(None, description="Adam")
+    adamw: AdamW | None = Field(None, description="AdamW")
+    sgd: Sgd | None = Field(None, description="SGD")
+
+    _filled = field_validator("*", mode="before")(not_null)
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Optimizer:
+        named = [name for name in type(self).model_fields if name in self.model_fields_set]
+        if len(named) != 1:
+            raise ValueError(f"name exactly one of adam, adamw, sgd; got {' and '.join(named) or 'none'}")
+        return self
+
+    @property
+    def chosen(self) -> Adam | AdamW | Sgd:
+        """The settings of the one that is named."""
+        found = self.adam or self.adamw or self.sgd
+        assert found is not None  # noqa: S101  (see _exactly_one)
+        return found
+
+
+class Compile(Section):
+    """Optimizer, loss and metrics."""
+
+    optimizer: Optimizer = Field(Optimizer(adam=Adam()), description="how weights are changed")
+    loss: Literal["categorical_crossentropy"] = Field("categorical_crossentropy", description="what is minimised")
+    metrics: list[Literal["accuracy"]] = Field(
+        ["accuracy"], min_length=1, max_length=1, description="computed next to the loss; there is no other"
+    )
+
+
+class ModelCheckpoint(Section):
+    """When and under which name the model is written."""
+
+    filepath: str = Field(FILEPATH, description="name pattern, .h5 or .keras")
+    monitor: Best = Field("val_loss", description="decides which epoch is best and evaluated; epoch: the last one")
+    mode: Mode = Field("auto", description="whether less or more is better")
+    save_best_only: bool = Field(False, description="write only when the monitored value improved")
+    keep: int | None = Field(None, ge=1, description="how many to keep, best first (default: all)")
+
+    @field_validator("filepath")
+    @classmethod
+    def _pattern(cls, filepath: str) -> str:
+        """Fill the pattern in once, so that a slip is found before the first epoch is over and not after it."""
+        if not filepath.endswith((".h5", ".keras")):
+            raise ValueError(f"must end in .h5 or .keras; got {shown(filepath)}")
+        values = {"epoch": 1, "learning_rate": 0.01} | dict.fromkeys(get_args(Monitor), 0.5)
+        try:
+            filepath.format(**values)
+        except KeyError as error:
+            name = error.args[0]
+            hint = suggestion(name, values) or f"known are {', '.join(values)}"
+            raise ValueError(f"{{{name}}} is no known value; {hint}") from None
+        except (ValueError, IndexError, AttributeError, TypeError) as error:
+            raise ValueError(f"cannot be filled in: {error}; e.g. model.{{epoch:02d}}-{{val_loss:.4f}}.h5") from None
+        return filepath
+
+
+class TensorBoard(Section):
+    """Event files for TensorBoard."""
+
+    log_dir: str = Field("logs", description="folder, seen from the experiment's")
+    histogram_freq: int = Field(0, ge=0, description="write weight histograms every so many epochs (0: never)")
+
+
+class EarlyStopping(Section):
+    """End training when nothing improves."""
+
+    monitor: Monitor = Field("val_loss", description="the watched value")
+    patience: int = Field(0, ge=0, description="epochs without improvement before the end")
+    min_delta: float = Field(0.0, ge=0, description="smallest change that counts")
+    mode: Mode = Field("auto", description="whether less or more is better")
+    restore_best_weights: bool | None = Field(
+        None,
+        description="true: evaluate the best epoch by this monitor; false: the last; null: model_checkpoint decides",
+    )
+
+    @property
+    def evaluated(self) -> Best | None:
+        """What model_checkpoint.monitor must be for the epoch that is to be evaluated; None: anything."""
+        if self.restore_best_weights is None:
+            return None
+        return self.monitor if self.restore_best_weights else "epoch"
+
+
+class ReduceOnPlateau(Section):
+    """Lower the learning rate when nothing improves."""
+
+    monitor: Monitor = Field("val_loss", description="the watched value")
+    factor: float = Field(0.1, gt=0, lt=1, description="new rate = factor x rate")
+    patience: int = Field(10, ge=0, description="epochs without improvement before lowering")
+    mode: Mode = Field("auto", description="whether less or more is better")
+    min_delta: float = Field(1e-4, ge=0, description="smallest change that counts")
+    cooldown: int = Field(0, ge=0, description="epochs to wait after lowering")
+    min_lr: float = Field(0.0, ge=0, description="lowest rate")
+
+
+class Callbacks(Section):
+    """What happens between epochs."""
+
+    model_checkpoint: ModelCheckpoint = Field(ModelCheckpoint(), description="writing the model")
+    tensor_board: TensorBoard = Field(TensorBoard(), description="event files")
+    early_stopping: EarlyStopping | None = Field(None, description="end early")
+    reduce_on_plateau: ReduceOnPlateau | None = Field(None, description="lower the rate")
+
+    _filled = field_validator("*", mode="before")(not_null)
+
+
+class Fit(Section):
+    """How long to train, and what happens between epochs."""
+
+    epochs: int = Field(10, ge=1, description="passes over the training pictures")
+    callbacks: Callbacks = Field(Callbacks(), description="what happens between epochs")
+
+
+class RandomResizedCrop(Section):
+    """Cut a random box and squeeze it to the training size (Szegedy et al. 2015, in the form of torchvision)."""
+
+    side: tuple[float, float] = Field((0.8, 1.0), description="smallest and largest share of each side kept")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> RandomResizedCrop:
+        low, high = self.side
+        if not 0 < low <= high <= 1:
+            raise ValueError(f"side must be two shares with 0 < low <= high <= 1; got {list(self.side)}")
+        return self
+
+
+class RandAugment(Section):
+    """Random colour and shape changes (Cubuk et al. 2020)."""
+
+    num_ops: int = Field(2, ge=1, le=10, description="changes a picture")
+    factor: float = Field(0.3, ge=0, le=1, description="strength")
+
+
+class Stage(Section):
+    """Some epochs at one image size."""
+
+    epochs: int = Field(ge=1, description="epochs at this size")
+    image_size: Size = Field(description="height and width while training")
+
+
+class Recipe(Section):
+    """What the original lacked. Everything is off unless set."""
+
+    schedule: Literal["constant", "cosine"] = Field("constant", description="learning rate over the steps")
+    warmup_steps: int = Field(0, ge=0, description="optimizer updates of linear growth from zero to the full rate")
+    warmup_share: float = Field(0.0, ge=0, lt=1, description="the same as a share of all updates of the run")
+    head_rate: float = Field(1.0, gt=0, description="the head's learning rate, as a multiple of the backbone's")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the label spread over all classes")
+    random_resized_crop: RandomResizedCrop | None = Field(None, description="random box, squeezed to the size")
+    mixup: float = Field(0.0, ge=0, description="alpha of mixup (Zhang et al. 2018); 0: off")
+    cutmix: float = Field(0.0, ge=0, description="alpha of CutMix (Yun et al. 2019); 0: off")
+    mix_share: float = Field(1.0, ge=0, le=1, description="share of batches that mixup or CutMix changes")
+    rand_augment: RandAugment | None = Field(None, description="random colour and shape changes")
+    plain_epochs: int = Field(0, ge=0, description="last epochs without mixup, CutMix and RandAugment")
+    ema: float = Field(0.0, ge=0, lt=1, description="momentum of the running mean of the weights; 0: off")
+    batch_norm_momentum: float | None = Field(None, ge=0, lt=1, description="of batch-norm (default: Keras' 0.99)")
+    stages: tuple[Stage, ...] = Field((), description="growing image sizes; their epochs are scaled to fit.epochs")
+    gradient_accumulation: int = Field(1, ge=1, description="batches per optimizer update")
+    freeze: int = Field(0, ge=0, le=5, description="stages of the backbone kept fixed: 1 the stem ... 5 all of it")
+    cached_features: bool = Field(False, description="with freeze: 5, run the backbone once for all epochs")
+    test_sizes: tuple[Size, ...] = Field((), description="sizes tried on validation at the end; the best is kept")
+
+
+class Hardware(Section):
+    """Precision, repeatability and saving."""
+
+    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 where it is fast")
+    exact: bool = Field(False, description="the same bits on every run of the same machine, where that costs time")
+    save_minutes: float = Field(5.0, gt=0, description="minutes between two saves of the training state")
+
+
+class Experiment(Section):
+    """A whole YAML file."""
+
+    seed: int = Field(ge=0, le=2**32 - 1, description="number that fixes every random choice")
+    data: Data = Field(description="where the pictures are and how they are batched")
+    model: Model = Field(Model(), description="network")
+    compile: Compile = Field(Compile(), description="optimizer, loss, metrics")
+    fit: Fit = Field(Fit(), description="epochs and callbacks")
+    recipe: Recipe = Field(Recipe(), description="what the original lacked")
+    hardware: Hardware = Field(Hardware(), description="precision and saving")
+
+    @model_validator(mode="after")
+    def _follow(self) -> Experiment:
+        """Let what was left out follow what was written: either size the other, and the epochs their stages."""
+        size, shape = self.data.image_size, self.model.input_shape
+        if "input_shape" not in self.model.model_fields_set:
+            self._replace("model", "input_shape", (*size, 3))
+        elif "image_size" not in self.data.model_fields_set and None not in shape:
+            self._replace("data", "image_size", shape[:2])
+        if self.recipe.stages and "epochs" not in self.fit.model_fields_set:
+            self._replace("fit", "epochs", sum(stage.epochs for stage in self.recipe.stages))
+        if not self.data.validation_split:
+            self._follow_training()
+        stopping = self.fit.callbacks.early_stopping
+        if stopping and stopping.evaluated and not self.is_written("fit.callbacks.model_checkpoint.monitor"):
+            self._replace("fit.callbacks.model_checkpoint", "monitor", stopping.evaluated)
+        return self
+
+    def _follow_training(self) -> None:
+        """Let what was left out watch the training images, where there are none for validation."""
+        for name in ("model_checkpoint", "early_stopping", "reduce_on_plateau"):
+            callback = getattr(self.fit.callbacks, name)
+            if callback and "monitor" not in callback.model_fields_set:
+                self._replace(f"fit.callbacks.{name}", "monitor", "loss")
+        if "filepath" not in self.fit.callbacks.model_checkpoint.model_fields_set:
+            self._replace("fit.callbacks.model_checkpoint", "filepath", FILEPATH.replace("val_loss", "loss"))
+
+    def is_written(self, name: str) -> bool:
+        """True when the setting of this dotted name was given and is no default."""
+        *sections, key = name.split(".")
+        section: Any = self
+        for part in sections:
+            section = getattr(section, part)
+        return key in section.model_fields_set
+
+    def _replace(self, name: str, key: str, value: Any) -> None:  # noqa: ANN401
+        """Put a changed copy in the place of a section; only while the experiment is being made."""
+        before, _, last = name.rpartition(".")
+        section: Any = self
+        for part in name.split("."):
+            section = getattr(section, part)
+        changed = section.model_copy(update={key: value})
+        changed.model_fields_set.intersection_update(section.model_fields_set)  # it is still what was written
+        if before:
+            self._replace(before, last, changed)
+        else:
+            self.__dict__[last] = changed

@@ -1,0 +1,160 @@
+"""The check stage: everything that is wrong, odd or doubtful about a set of pictures, a row a finding."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from PIL import Image
+
+from whichcar.data.check import quality
+from whichcar.data.check.class_names import odd_names
+from whichcar.data.check.copies import of_copies, of_groups
+from whichcar.data.check.issues import finding, ordered
+from whichcar.data.dataset import Collection, collect
+from whichcar.data.duplicates.find import Prints, find_duplicates
+from whichcar.data.duplicates.scan import Facts, FactStore
+from whichcar.errors import ImageError, UnsupportedFormatError
+from whichcar.images.read import read_format
+from whichcar.progress import track
+from whichcar.records import Finding, ImageHeader
+
+SMALLEST = 64  # pixels of the shorter side from which a picture is not tiny
+_UNEVEN = 4  # times fewer or more pictures than the middle class
+_TOGETHER = 4096  # pictures judged at once
+_MODES = {"L": "grey", "LA": "grey with transparency", "1": "black and white", "P": "a palette", "RGBA": "transparency"}
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What `check` found out about `collection`; findings are sorted, the gravest first."""
+
+    collection: Collection
+    findings: list[Finding]
+
+    def with_findings(self, more: Iterable[Finding]) -> Checked:
+        """Return the same with further findings."""
+        return Checked(self.collection, ordered([*self.findings, *more]))
+
+    @property
+    def counts(self) -> Counter[tuple[str, str]]:
+        """How many findings there are of each issue and severity, in the order of the findings."""
+        return Counter((one.issue, one.severity) for one in self.findings)
+
+
+def check(data: str | Path, labels: str | Path | None = None, smallest: int = SMALLEST) -> Checked:
+    """Look at every picture of a folder once and tell what is wrong or odd; nothing is changed or written there.
+
+    Args:
+        data: pictures with a label file, split into train/ and test/, in a folder a class, or just pictures.
+        labels: the label file (default: car_dataset_labels.csv in `data`, where there is no train/).
+        smallest: a picture whose shorter side has fewer pixels is tiny.
+
+    Raises:
+        DataError: no folder, no pictures, a label file that cannot be read, or a full disk.
+        MissingExtraError: cleanvision is not installed.
+    """
+    collection = collect(Path(data), Path(labels) if labels else None)
+    found = [*_of_rows(collection), *_of_names(collection), *_of_classes(collection), *of_groups(collection)]
+    prints = Prints()
+    with FactStore() as store:
+        told = store.look((collection.root / entry.path for entry in collection.entries), quality.measure)
+        found += _of_pictures(collection, track(told, "checking", len(collection.entries)), prints, smallest)
+        found += of_copies(collection, find_duplicates(store, prints, collection.path_of))
+    return Checked(collection, ordered(found))
+
+
+def _of_rows(collection: Collection) -> Iterator[Finding]:
+    kinds = {"missing": "row_without_file", "bad": "bad_row"}
+    for name, problem in collection.problems:
+        if problem.kind in kinds:  # a file that cannot be used is found by looking at it
+            yield finding(name or "(no name)", kinds[problem.kind], str(problem))
+    for path, said in collection.disagreeing.items():
+        yield finding(path, "label_conflict", f"its rows disagree: {' against '.join(said)}")
+    for path in collection.without_row:
+        yield finding(path, "file_without_row", "no row of the label file names it")
+    for path in collection.others:
+        try:
+            form = read_format(collection.root / path)
+        except UnsupportedFormatError as error:
+            yield finding(path, "unreadable", error.reason)
+            continue
+        except ImageError:  # it is no picture: a list, a note
+            continue
+        suffix = PurePosixPath(path).suffix
+        yield finding(path, "wrong_extension", f"a {form} picture, not read for its suffix {suffix!r}; rename it")
+
+
+def _of_names(collection: Collection) -> list[Finding]:
+    return odd_names(Counter(entry.class_name for entry in collection.entries if entry.class_name))
+
+
+def _of_classes(collection: Collection) -> Iterator[Finding]:
+    """Classes that a part lacks, and classes with far fewer or far more pictures than the middle one."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for entry in collection.entries:
+        if entry.class_name:
+            counts[entry.class_name]["test" if entry.part == "test" else "train"] += 1
+    if not counts:
+        return
+    parts = {part for of in counts.values() for part in of}
+    middle = statistics.median(of.total() for of in counts.values())
+    for name, of in sorted(counts.items()):
+        if "test" in parts and not of["train"]:
+            yield finding(name, "missing_class", f"{of['test']} test pictures and none in train")
+        elif "test" in parts and not of["test"]:
+            yield finding(name, "missing_class", f"{of['train']} pictures in train and none in test", severity="note")
+        count = of.total()
+        if count == 1 < middle:
+            yield finding(name, "imbalance", "one picture only: none can be set aside for validation")
+        elif not middle / _UNEVEN <= count <= middle * _UNEVEN:
+            yield finding(name, "imbalance", f"{count} pictures; the middle class has {middle:g}")
+
+
+def _of_pictures(collection: Collection, told: Iterable[Facts], prints: Prints, smallest: int) -> Iterator[Finding]:
+    """Tell of each picture by itself, and note its prints for comparing it with others."""
+    waiting: list[tuple[str, Facts, ImageHeader]] = []
+    for entry, facts in zip(collection.entries, told, strict=True):
+        prints.add(facts)
+        if facts.header is None or facts.fingerprint is None:
+            yield finding(entry.path, "truncated" if facts.truncated else "unreadable", facts.problem)
+            continue
+        yield from _of_file(entry.path, facts.header, smallest)
+        if facts.header.mode == "RGB" and quality.grey(facts.fingerprint.pixels):
+            yield finding(entry.path, "odd_mode", "grey, stored as RGB")
+        waiting.append((entry.path, facts, facts.header))
+        if len(waiting) == _TOGETHER:
+            yield from _of_looks(waiting)
+            waiting.clear()
+    yield from _of_looks(waiting)
+
+
+def _of_file(path: str, header: ImageHeader, smallest: int) -> Iterator[Finding]:
+    suffix = PurePosixPath(path).suffix.lower()
+    meant = Image.registered_extensions().get(suffix)
+    if meant != header.format:
+        yield finding(path, "wrong_extension", f"a {header.format} picture that is called {suffix}")
+    if header.mode != "RGB":
+        yield finding(path, "odd_mode", f"{_MODES.get(header.mode, 'stored')} ({header.mode})")
+    if header.orientation != 1:
+        yield finding(path, "exif_rotated", f"EXIF orientation {header.orientation}")
+    if header.animated:
+        yield finding(path, "animated", f"an animated {header.format}")
+    if min(header.width, header.height) < smallest:
+        yield finding(path, "tiny", f"{header.width} x {header.height} pixels")
+
+
+def _of_looks(pictures: Sequence[tuple[str, Facts, ImageHeader]]) -> Iterator[Finding]:
+    if not pictures:
+        return
+    sides = np.array([(header.width, header.height) for _, _, header in pictures], np.float64)
+    measures = np.array([facts.measures for _, facts, _ in pictures])
+    for issue, (marked, scores) in quality.judge(measures, sides.min(axis=1) / sides.max(axis=1)).items():
+        for place in np.flatnonzero(marked):
+            path, _, header = pictures[int(place)]
+            size = f", {header.width} x {header.height} pixels" if issue == "odd_aspect" else ""
+            yield finding(path, issue, f"score {scores[place]:.2f}{size}")

@@ -1,0 +1,108 @@
+"""The issues that a set of pictures can have, by name, and the table of those found: issues.csv."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from whichcar import files
+from whichcar.data.split.groups import SUGGESTED
+from whichcar.errors import DataError
+from whichcar.files import readable
+from whichcar.records import Finding
+from whichcar.text import shell_command
+
+FILE = "issues.csv"
+COLUMNS = ("path", "issue", "severity", "detail")
+SEVERITIES = ("error", "warning", "note")
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """A kind of finding: its usual severity and what it means."""
+
+    name: str
+    severity: str
+    meaning: str
+
+
+ISSUES = {
+    issue.name: issue
+    for issue in (
+        Issue("unreadable", "error", "the file cannot be read as a picture"),
+        Issue("truncated", "error", "the end of the picture is missing"),
+        Issue(
+            "leak", "error", "a copy of it is in another part (train, validation, test), so results come out too good"
+        ),
+        Issue(
+            "label_conflict",
+            "error",
+            "copies of one picture have different classes, or rows of the label file disagree",
+        ),
+        Issue("missing_class", "error", "the class has no picture to learn from, or none to test with"),
+        Issue("row_without_file", "error", "the label file names a picture that is not there"),
+        Issue("bad_row", "error", "a row of the label file cannot be used"),
+        Issue("label_error", "warning", "a network that has not seen the picture is sure of another class"),
+        Issue("exact_duplicate", "warning", "another file has the same bytes"),
+        Issue("near_duplicate", "warning", "another file shows the same photo: encoded anew, resized, cut or mirrored"),
+        Issue("file_without_row", "warning", "no row of the label file names the picture, so it is not used"),
+        Issue("wrong_extension", "warning", "the file's name does not say what it holds"),
+        Issue(
+            "class_name", "warning", "the class may be a second spelling of another, or is not named like the others"
+        ),
+        Issue("blank", "warning", "there is hardly anything to be seen"),
+        Issue("tiny", "warning", "too few pixels to tell cars apart"),
+        Issue(
+            "likely_group",
+            "note",
+            "images in several splits are named like photos of one car; if they are, "
+            f"split them with --group-by {shell_command([SUGGESTED])}",
+        ),
+        Issue("odd_aspect", "note", "very long or very high: squeezed to a square, little is left"),
+        Issue("dark", "note", "even its brightest parts are dark"),
+        Issue("bright", "note", "even its darkest parts are bright"),
+        Issue("blurry", "note", "hardly any edges"),
+        Issue("odd_mode", "note", "not 8-bit RGB; it is converted when it is read"),
+        Issue("exif_rotated", "note", "stored turned; it is turned upright when it is read"),
+        Issue("animated", "note", "several frames; the first is taken"),
+        Issue("imbalance", "note", "the class has far fewer or far more pictures than most"),
+    )
+}
+_ORDER = {name: place for place, name in enumerate(ISSUES)}
+
+
+def finding(path: str, issue: str, detail: str, other: str = "", severity: str | None = None, rank: int = 0) -> Finding:
+    """Return a finding; its severity is that of the issue unless given."""
+    return Finding(path, issue, severity or ISSUES[issue].severity, detail, other, rank)
+
+
+def ordered(findings: Iterable[Finding]) -> list[Finding]:
+    """Sort findings as the table has them: by issue, the gravest first, then by rank and path."""
+    return sorted(
+        findings,
+        key=lambda one: (_ORDER[one.issue], SEVERITIES.index(one.severity), one.rank, one.path, one.other),
+    )
+
+
+def matching(findings: Iterable[Finding], names: Sequence[str], option: str) -> list[Finding]:
+    """Return the findings that names of issues, names of severities, or `any` stand for.
+
+    Raises:
+        DataError: a name is none of these; the message, which begins with the option, lists those known.
+    """
+    known = ["any", *SEVERITIES, *ISSUES]
+    if unknown := [name for name in names if name not in known]:
+        raise DataError(f"{option}: no issue is called {unknown[0]!r}; known are {', '.join(known)}")
+    return [one for one in findings if {"any", one.severity, one.issue} & set(names)]
+
+
+def write_findings(path: Path, findings: Iterable[Finding]) -> None:
+    """Write issues.csv, one row a finding, whole or not at all."""
+    with files.replaced(path) as beside, beside.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows(
+            (readable(one.path), one.issue, one.severity, readable(one.detail)) for one in ordered(findings)
+        )

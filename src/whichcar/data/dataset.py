@@ -1,0 +1,160 @@
+"""What a folder of pictures holds, however it is laid out: each picture with its class and its part."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from whichcar import files
+from whichcar.data.fetch.formats import LABELS, PICTURES
+from whichcar.data.labels import read_labels
+from whichcar.data.split.match import Found, Problem, match
+from whichcar.data.split.tree import read_record
+from whichcar.data.split_names import TRAIN, VALIDATION
+from whichcar.data.structure import Structure, structure_of
+from whichcar.errors import DataError
+from whichcar.files import readable
+from whichcar.records import Label
+from whichcar.text import nfc
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One picture: its path seen from the collection's root, with `/`, and its class and part ("" where unknown).
+
+    The part is `train`, `test`, or `validation`, which is a share of the folder train/.
+    """
+
+    path: str
+    class_name: str
+    part: str
+
+
+@dataclass(frozen=True)
+class Collection:
+    """The pictures of a folder, sorted by path, each once.
+
+    `kind` says how it is laid out; `labels` is the label file, where one tells the classes. `problems` are the rows of
+    it that have no picture or are wrong, with their img_name; `disagreeing` maps a picture to what its rows say where
+    they contradict each other; `without_row` are pictures that no row names; `others` are files whose suffix is not
+    that of a picture.
+    """
+
+    root: Path
+    kind: str
+    entries: list[Entry]
+    labels: Path | None = None
+    problems: list[tuple[str, Problem]] = field(default_factory=list)
+    disagreeing: dict[str, list[str]] = field(default_factory=dict)
+    without_row: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+
+    def path_of(self, number: int) -> Path:
+        """Return the file of a picture by its place in `entries`."""
+        return self.root / self.entries[number].path
+
+
+def collect(root: Path, labels: Path | None = None) -> Collection:
+    """List the pictures of a folder that is a label file's, split, a folder a class, or pictures only.
+
+    Args:
+        root: the folder.
+        labels: the label file (default: car_dataset_labels.csv in `root`, where there is no train/).
+
+    Raises:
+        DataError: no folder, no picture in it, or the label file cannot be read.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder; give a folder with pictures")
+    if labels is not None:
+        return _labelled(root, labels)
+    structure = structure_of(root)
+    if (root / LABELS).is_file() and (structure.root != root or not structure.splits):
+        return _labelled(root, root / LABELS)
+    paths, others = _walk(root)
+    if not paths:
+        raise DataError(
+            f"{root}: no pictures in it; a picture's name ends in {', '.join(sorted(files.IMAGE_SUFFIXES))}"
+        )
+    for remark in structure.remarks:
+        log.warning("%s", remark)
+    if structure.splits:
+        *first, last = structure.splits
+        kind = f"{', '.join(first)} and {last}" if first else last
+        return Collection(root, kind, _divided(root, structure, paths), others=others)
+    start = structure.root.relative_to(root).parts
+    entries = [Entry(path, _class_of(path.split("/"), start), "") for path in paths]
+    kind = "a folder a class" if any(entry.class_name for entry in entries) else "pictures"
+    return Collection(root, kind, entries, others=others)
+
+
+def _walk(root: Path, below: str = "") -> tuple[list[str], list[str]]:
+    """Return the images, and the other files that lie in folders next to images."""
+    start = f"{below}/" if below else ""
+    paths = [start + path for path in files.walk_images(root / below)]
+    folders = {path.rpartition("/")[0] for path in paths}
+    known = set(paths)
+    others = (start + path for path in files.walk(root / below))
+    return paths, [path for path in others if path not in known and path.rpartition("/")[0] in folders]
+
+
+def _divided(root: Path, structure: Structure, paths: Sequence[str]) -> list[Entry]:
+    """Return the entries of `train/CLASS/...` and its like; what lies elsewhere has no class."""
+    record = read_record(structure.root)
+    names = {nfc(folder): name for folder, name in record["classes"].items()} if record else {}
+    held = {nfc(name) for name in record["validation"]} if record else set()
+    starts = {folder.relative_to(root).parts: split for split, folder in structure.splits.items()}
+    depth = len(next(iter(starts)))
+    unlabelled = {starts[folder.relative_to(root).parts] for folder in structure.unlabelled}
+
+    def entry(path: str) -> Entry:
+        parts = tuple(path.split("/"))
+        split, class_name = starts.get(parts[:depth], ""), _class_of(parts, parts[:depth])
+        if not split or (not class_name and split not in unlabelled):
+            return Entry(path, "", "")
+        chosen = split == TRAIN and nfc("/".join(parts[depth:])) in held
+        return Entry(path, names.get(class_name, class_name), VALIDATION if chosen else split)
+
+    return [entry(path) for path in paths]
+
+
+def _class_of(parts: Sequence[str], start: Sequence[str]) -> str:
+    """Return the class of an image from its path, where class folders lie in the folder `start`; "" outside of them."""
+    inside = parts[len(start) :]
+    return nfc(inside[0]) if len(inside) > 1 and tuple(parts[: len(start)]) == tuple(start) else ""
+
+
+def _labelled(root: Path, labels: Path) -> Collection:
+    rows = read_labels(labels)
+    found, problems = match(root, rows)
+    said: dict[str, list[Label]] = {}
+    for item in found:
+        said.setdefault(_inside(root, item), []).append(item.label)
+    disagreeing = {path: sorted({f"{row.subset} {row.class_name!r}" for row in told}) for path, told in said.items()}
+    # Where the labelled pictures lie in car_ims/, other folders beside it are not the label file's matter.
+    inside = (root / PICTURES).is_dir() and all(path.startswith(f"{PICTURES}/") for path in said)
+    paths, others = _walk(root, PICTURES if inside else "")
+    named = {PurePosixPath(row.img_name).as_posix() for row in rows}
+    return Collection(
+        root=root,
+        kind="a label file",
+        entries=[
+            Entry(path, said[path][0].class_name, said[path][0].subset) if path in said else Entry(path, "", "")
+            for path in sorted({*paths, *said})
+        ],
+        labels=labels,
+        problems=[(readable(rows[row - 1].img_name), problem) for row, problem in sorted(problems.items())],
+        disagreeing={path: told for path, told in disagreeing.items() if len(told) > 1},
+        without_row=[
+            path for path in paths if path not in said and not named & {path, path.removeprefix(f"{PICTURES}/")}
+        ],
+        others=others,
+    )
+
+
+def _inside(root: Path, item: Found) -> str:
+    return PurePosixPath(item.source.relative_to(root)).as_posix()

@@ -1,0 +1,276 @@
+"""The decoded cache: pictures decoded once, squeezed to one size, as rows of a file that epochs and trials share.
+
+The file is an ordinary `.npy` of uint8 (pictures, height, width, 3). Batches are read with `pread` instead of being
+mapped: mapped pages count as the process's memory and grow with the number of pictures, read ones do not, and both come
+from the operating system's page cache.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.lib import format as npy
+
+from whichcar.environment import cache_root
+from whichcar.errors import DataError, ImageError
+from whichcar.files import checksum, is_disk_full, read_json, write_json
+from whichcar.images.read import read_resized
+from whichcar.progress import track
+from whichcar.records import Skipped
+from whichcar.text import plural
+
+FORMAT = 4
+PICTURES = "pictures.npy"
+INDEX = "index.json"
+_KEY = re.compile(r"[0-9a-f]{20}")
+_UNFINISHED = re.compile(rf"\.{_KEY.pattern}-[0-9a-f]{{8}}")
+
+
+@dataclass(frozen=True, slots=True)
+class CacheInfo:
+    """One cache on disk. `bytes` is its size; `created` is in seconds since 1970."""
+
+    key: str
+    path: Path
+    images: int
+    size: tuple[int, int]
+    bytes: int
+    created: float
+
+
+class StoredRows:
+    """Rows of an `.npy` file by number, read as they are asked for; safe to read from several threads."""
+
+    def __init__(self, path: Path) -> None:
+        with path.open("rb") as file:
+            npy.read_magic(file)
+            self.shape, _, self._dtype = npy.read_array_header_1_0(file)
+            self._offset = file.tell()
+        self._file = os.open(path, os.O_RDONLY)
+        self._row = int(np.prod(self.shape[1:])) * self._dtype.itemsize
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def take(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Return these rows: (len(rows), ...) of the file's dtype."""
+        out = np.empty((len(rows), *self.shape[1:]), self._dtype)
+        for place, row in zip(out, rows, strict=True):
+            if os.preadv(self._file, [place.data], self._offset + int(row) * self._row) != self._row:
+                raise DataError(f"the decoded cache ends before row {row}; remove it with: whichcar cache clear")
+        return out
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def __del__(self) -> None:
+        with contextlib.suppress(OSError, AttributeError):
+            self.close()
+
+
+class PackedImages(StoredRows):
+    """Pictures of one cache by row number, (height, width, 3) uint8 each.
+
+    Args:
+        folder: of the cache.
+        paths: the pictures as they are called now; the cache may have been built from copies elsewhere.
+    """
+
+    def __init__(self, folder: Path, paths: Sequence[Path]) -> None:
+        index = read_json(folder / INDEX, {"skipped": list}, _clear(folder))
+        self.key = folder.name
+        self.skipped = [Skipped(paths[row], f"{paths[row]}: {reason}") for row, reason in index["skipped"]]
+        super().__init__(folder / PICTURES)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the pictures."""
+        return int(self.shape[1]), int(self.shape[2])
+
+
+def pack(
+    paths: Sequence[Path], size: tuple[int, int], root: Path | None = None, workers: int | None = None
+) -> PackedImages:
+    """Return the decoded pictures, building the cache unless one of just these contents and this size is there.
+
+    Row i is `paths[i]`. A picture that cannot be read is a black row and stands in `.skipped` with the reason.
+
+    Args:
+        paths: pictures; their names and contents and `size` make the cache's key, so any change makes a new cache.
+        size: (height, width); pictures are squeezed to it, bilinear with anti-aliasing.
+        root: folder of the caches (default: `cache_root()`).
+        workers: decoding threads (default: the processors this process may use).
+
+    Raises:
+        DataError: there are no pictures, not one of them can be read, or the disk is full.
+    """
+    if not paths:
+        raise DataError("there is no picture to decode; give a folder with pictures")
+    root = root or cache_root()
+    workers = workers or len(os.sched_getaffinity(0))
+    with ThreadPoolExecutor(workers) as pool:
+        sums = list(track(pool.map(_checksum, paths, chunksize=16), "checking the decoded cache", len(paths)))
+    key = _key(paths, sums, size)
+    folder = root / key
+    if not (folder / INDEX).exists():
+        _build(folder, paths, size, workers)
+    return PackedImages(folder, paths)
+
+
+def list_caches(root: Path | None = None) -> list[CacheInfo]:
+    """Return the caches, oldest first."""
+    found = []
+    for index in (root or cache_root()).glob(f"*/{INDEX}"):
+        if not _KEY.fullmatch(index.parent.name):
+            continue
+        folder = index.parent
+        content = read_json(index, {"size": list, "images": int, "created": float}, _clear(folder))
+        size = sum(file.stat().st_size for file in folder.iterdir())
+        height, width = content["size"]
+        found.append(CacheInfo(folder.name, folder, content["images"], (height, width), size, content["created"]))
+    return sorted(found, key=lambda info: info.created)
+
+
+def _clear(folder: Path) -> str:
+    return f"remove it with: whichcar cache clear {folder.name}"
+
+
+def clear_caches(key: str | None = None, root: Path | None = None) -> int:
+    """Delete the cache `key`, or all of them and what unfinished builds left, and nothing else; return how many.
+
+    Raises:
+        DataError: there is no cache `key`.
+    """
+    root = root or cache_root()
+    names = [folder.name for folder in root.iterdir()] if root.is_dir() else []
+    ours = [name for name in names if _KEY.fullmatch(name) or (_UNFINISHED.fullmatch(name) and key is None)]
+    chosen = [name for name in ours if key in (None, name)]
+    if key is not None and not chosen:
+        raise DataError(f"{root}: no cache {key}; `whichcar cache` lists them")
+    for name in chosen:
+        _remove(root / name)
+    return len(chosen)
+
+
+def _remove(folder: Path) -> None:
+    """Delete a cache; cut short, it leaves an unfinished one and not half of one."""
+    if _KEY.fullmatch(folder.name):
+        folder = folder.rename(_beside(folder))
+    shutil.rmtree(folder)
+
+
+def _beside(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}-{uuid.uuid4().hex[:8]}")
+
+
+def _checksum(path: Path) -> str:
+    try:
+        return checksum(path)
+    except OSError as error:
+        return f"unreadable: {error.strerror}"
+
+
+def _key(paths: Sequence[Path], sums: Sequence[str], size: tuple[int, int]) -> str:
+    whole = hashlib.blake2b(json.dumps([FORMAT, size]).encode(), digest_size=10)
+    for path, content in zip(paths, sums, strict=True):
+        whole.update(f"{path.parent.name}/{path.name}\0{content}\n".encode(errors="surrogateescape"))
+    return whole.hexdigest()
+
+
+def _build(folder: Path, paths: Sequence[Path], size: tuple[int, int], workers: int) -> None:
+    beside = _beside(folder)
+    try:
+        beside.mkdir(parents=True)
+        skipped = _write_pictures(beside / PICTURES, paths, size, workers)
+        if len(skipped) == len(paths):
+            raise DataError(
+                f"none of {plural(len(paths), 'image')} can be read; the first: {paths[0]}: {skipped[0][1]}"
+            )
+        index = {
+            "images": len(paths),
+            "size": size,
+            "created": time.time(),
+            "skipped": skipped,
+        }
+        write_json(beside / INDEX, index)
+        if folder.exists() and not (folder / INDEX).exists():
+            _remove(folder)
+        try:
+            beside.rename(folder)
+        except OSError:
+            # Another process may have built the same cache meanwhile: then its copy is as good.
+            if not (folder / INDEX).exists():
+                raise
+    except OSError as error:
+        raise DataError(_not_built(folder.parent, error, len(paths) * size[0] * size[1] * 3)) from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _not_built(root: Path, error: OSError, needed: int) -> str:
+    """Return why a cache of so many bytes cannot be written, and what would do."""
+    reason = error.strerror or str(error)
+    if not is_disk_full(error):
+        return (
+            f"{root}: the decoded cache cannot be written there ({reason}); set WHICHCAR_CACHE to a folder that can be "
+            "written"
+        )
+    amount = f"{needed / 1e9:.1f} GB" if needed >= 1e9 else f"{max(1, round(needed / 1e6))} MB"
+    return (
+        f"{root}: {reason}; the decoded cache needs {amount}: make room (whichcar cache), or set WHICHCAR_CACHE to a "
+        "folder on a larger disk"
+    )
+
+
+def _write_pictures(target: Path, paths: Sequence[Path], size: tuple[int, int], workers: int) -> list[tuple[int, str]]:
+    """Write the rows; return the numbers of those that cannot be read, with the reason."""
+    skipped = []
+    with target.open("wb") as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": (len(paths), *size, 3)}
+        npy.write_array_header_1_0(file, header)
+        for row, decoded in enumerate(_decoded(paths, size, workers)):
+            if isinstance(decoded, str):
+                skipped.append((row, decoded))
+                decoded = np.zeros((*size, 3), np.uint8)
+            file.write(decoded.data)
+        file.flush()
+        os.fsync(file.fileno())
+    return skipped
+
+
+def _decoded(paths: Sequence[Path], size: tuple[int, int], workers: int) -> Iterator[np.ndarray | str]:
+    """Decode in order, with no more than a few pictures a thread in memory at once; else say why not."""
+
+    def one(path: Path) -> np.ndarray | str:
+        try:
+            return read_resized(path, size)
+        except ImageError as error:
+            return error.reason
+
+    bar = track(range(len(paths)), "decoding pictures", len(paths))
+    with ThreadPoolExecutor(workers) as pool:
+        waiting = []
+        for path in paths:
+            waiting.append(pool.submit(one, path))
+            if len(waiting) >= 8 * workers:
+                next(bar)
+                yield waiting.pop(0).result()
+        for future in waiting:
+            next(bar)
+            yield future.result()
+        next(bar, None)

@@ -1,0 +1,286 @@
+"""What one scan of each image file told, kept on disk so that no content is decoded twice.
+
+The facts belong to a content, known by its checksum. Which content a file has is kept with its device, inode, size,
+date and time of change (ctime): a file of which any of these differs is read again, but decoded only where its content
+is new. So a hard link, a copy or a rename costs a read, and a file that was replaced under the old size and date, or
+another one that got its inode, is seen as what it is. The facts lie in `facts.db` in the cache folder, an SQLite file:
+what was learnt before a crash is there after it. Where that file cannot be used, or not any more, facts are kept in
+memory, and a warning says so.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from whichcar.data.duplicates.fingerprint import Fingerprint, fingerprint
+from whichcar.environment import cache_root
+from whichcar.errors import DataError, ImageError, TruncatedImageError
+from whichcar.files import checksum, is_disk_full
+from whichcar.images.read import decoded
+from whichcar.records import ImageHeader
+from whichcar.text import one_line, shell_command
+
+log = logging.getLogger(__name__)
+
+FILE = "facts.db"
+_EDITION = 4  # changes whenever the same file gives other facts
+_SIZE = (224, 224)  # pixels that are looked at, at least
+_AHEAD = 16  # pictures under way for each thread
+_RECENT = 50_000_000  # nanoseconds; file systems count time in ticks of up to 10 ms, and two changes may share one
+_CREATE = """
+create table if not exists files (
+  device integer, inode integer, size integer, modified integer, changed integer, checksum blob,
+  primary key (device, inode));
+create table if not exists contents (
+  checksum blob primary key, problem text, truncated integer,
+  format text, mode text, width integer, height integer, orientation integer, animated integer,
+  hash integer, mirrored integer, thumbnail blob, measures blob);
+create table if not exists pairs (first blob, second blob, mirrored integer, similarity real,
+  primary key (first, second, mirrored));
+"""
+
+_ELSEWHERE = "set WHICHCAR_CACHE to a folder that can be written"
+_ROOM = "make room, or set WHICHCAR_CACHE to a folder on a larger disk"
+
+Measure = Callable[[npt.NDArray[np.uint8]], tuple[float, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """One picture file.
+
+    `problem` says why it cannot be read ("" where it can; then `header` and `fingerprint` are there); `checksum` is
+    BLAKE2b-128 of its bytes, b"" where even these cannot be read. `measures` are what the caller of `look` measured.
+    """
+
+    checksum: bytes
+    problem: str
+    truncated: bool
+    header: ImageHeader | None
+    fingerprint: Fingerprint | None
+    measures: tuple[float, ...]
+
+
+class FactStore:
+    """The facts known so far; a context manager.
+
+    Args:
+        path: the SQLite file (default: in the cache folder).
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path or cache_root() / FILE
+
+    def __enter__(self) -> Self:
+        """Open the file, or begin it."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._base = _opened(self.path)
+        except (OSError, sqlite3.Error) as error:
+            self._base = _opened(":memory:")
+            self._warn(error)
+        self._left: sqlite3.Connection | None = None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the file."""
+        for base in filter(None, (self._base, self._left)):
+            base.close()
+
+    def look(
+        self, paths: Iterable[Path], measure: Measure | None = None, workers: int | None = None
+    ) -> Iterator[Facts]:
+        """Yield the facts of each file, in order; those that may be new are read on all processors.
+
+        Args:
+            paths: picture files; only a few are under way at once, however many there are.
+            measure: gives the further numbers wanted of a picture of about 224 x 224 pixels or more; facts without them
+                are then looked for again.
+            workers: threads (default: the processors this process may use).
+
+        Raises:
+            DataError: the file turns out to be damaged.
+        """
+        workers = workers or len(os.sched_getaffinity(0))
+        pool = ThreadPoolExecutor(workers, thread_name_prefix="look")
+        waiting: deque[tuple[tuple[int, ...] | None, Facts | Future[Facts]]] = deque()
+        try:
+            for path in paths:
+                key = _key(path)
+                known = self._known(key, measure is not None) if key else None
+                waiting.append((key, known or pool.submit(self._look, path, measure)))
+                if len(waiting) >= _AHEAD * workers:
+                    yield self._settled(*waiting.popleft())
+            while waiting:
+                yield self._settled(*waiting.popleft())
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def similarity(self, first: bytes, second: bytes, mirrored: bool) -> float | None:
+        """Return how alike the contents of two checksums were found to be, None where that is not known."""
+        query = "select similarity from pairs where first=? and second=? and mirrored=?"
+        found = self._one(query, (*sorted((first, second)), mirrored))
+        return found[0] if found else None
+
+    def keep_similarity(self, first: bytes, second: bytes, mirrored: bool, similarity: float) -> None:
+        """Write down how alike the contents of two checksums are."""
+        self._insert("pairs", (*sorted((first, second)), mirrored, similarity))
+
+    def fingerprint(self, content: bytes) -> Fingerprint:
+        """Return the fingerprint of the content of a checksum that `look` has told."""
+        query = "select hash, mirrored, thumbnail from contents where checksum=?"
+        return Fingerprint(*self._one(query, (content,)))
+
+    def _known(self, key: tuple[int, ...], measured: bool) -> Facts | None:
+        """Return what is known of a file that is as it was."""
+        query = "select checksum from files where device=? and inode=? and size=? and modified=? and changed=?"
+        row = self._one(query, key)
+        return self._known_content(row[0], measured) if row else None
+
+    def _known_content(self, content: bytes, measured: bool) -> Facts | None:
+        row = self._one("select * from contents where checksum=?", (content,))
+        found = _facts(row) if row else None
+        return None if found and measured and not found.problem and not found.measures else found
+
+    def _look(self, path: Path, measure: Measure | None) -> Facts:
+        content = b""
+        try:
+            if path.is_file():
+                content = bytes.fromhex(checksum(path))
+                if known := self._known_content(content, measure is not None):
+                    return known
+            with decoded(path, at_least=_SIZE) as found:
+                image, _ = found.reduced(_SIZE)
+                header = found.header
+        except OSError as error:
+            return Facts(content, f"cannot be read ({error.strerror}); change its permissions", False, None, None, ())
+        except ImageError as error:
+            content = b"" if _passing(error) else content
+            return Facts(content, error.reason, isinstance(error, TruncatedImageError), None, None, ())
+        return Facts(content, "", False, header, fingerprint(image), measure(image) if measure else ())
+
+    def _settled(self, key: tuple[int, ...] | None, facts: Facts | Future[Facts]) -> Facts:
+        """Wait for the facts and write down those that are new; not those of files that could not be reached."""
+        if isinstance(facts, Facts):
+            return facts
+        found = facts.result()
+        if found.checksum:
+            self._insert("contents", _row(found))
+            if key:
+                self._insert("files", (*key, found.checksum))
+        return found
+
+    def _one(self, query: str, values: Sequence[Any]) -> Any:  # noqa: ANN401  (a row of any columns, or None)
+        try:
+            return self._base.execute(query, values).fetchone()
+        except sqlite3.DatabaseError as error:
+            raise self._unusable(error) from error
+
+    def _insert(self, table: str, row: tuple[Any, ...]) -> None:
+        statement = f"insert or replace into {table} values ({','.join('?' * len(row))})"
+        try:
+            self._base.execute(statement, row)
+        except sqlite3.DatabaseError as error:
+            if self._left is not None:  # it is in memory already
+                raise
+            self._move_to_memory(error)
+            self._base.execute(statement, row)
+
+    def _move_to_memory(self, error: sqlite3.Error) -> None:
+        """Go on without the file; it stays open, since threads may be reading it."""
+        memory = _opened(":memory:")
+        try:
+            self._base.backup(memory)
+        except sqlite3.Error as damage:
+            raise self._unusable(damage) from error
+        self._base, self._left = memory, self._base
+        self._warn(error)
+
+    def _warn(self, error: OSError | sqlite3.Error) -> None:
+        reason, advice = _told(self.path, error)
+        log.warning(
+            "%s: cannot be written (%s); going on without it, so images are scanned again next time; %s",
+            one_line(self.path),
+            reason,
+            advice,
+        )
+
+    def _unusable(self, error: sqlite3.Error) -> DataError:
+        reason, advice = _told(self.path, error)
+        return DataError(f"{self.path}: cannot be read ({reason}); {advice}")
+
+
+def _opened(path: str | Path) -> sqlite3.Connection:
+    base = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)  # threads read, one writes
+    try:
+        edition = base.execute("pragma user_version").fetchone()[0]
+        if edition != _EDITION:
+            tables = ("pictures", "files", "contents", "pairs")  # the first one is of edition 1
+            base.executescript("".join(f"drop table if exists {name};" for name in tables))
+        base.executescript(
+            f"pragma journal_mode=wal; pragma synchronous=normal; pragma user_version={_EDITION}; {_CREATE}"
+        )
+    except sqlite3.Error:
+        base.close()
+        raise
+    return base
+
+
+def _told(path: Path, error: OSError | sqlite3.Error) -> tuple[str, str]:
+    """Return what is wrong with the file, and what would do."""
+    if isinstance(error, OSError):
+        full = is_disk_full(error)
+        return error.strerror or str(error), _ROOM if full else _ELSEWHERE
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest is detail
+    if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+        return "it is damaged", f"delete it: {shell_command(['rm', path])}"
+    return str(error), _ROOM if code == sqlite3.SQLITE_FULL else _ELSEWHERE
+
+
+def _passing(error: ImageError) -> bool:
+    """True when the system had no memory, no file handle or the like: that says nothing about the content."""
+    cause = error.__cause__
+    return isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno is not None)
+
+
+def _key(path: Path) -> tuple[int, ...] | None:
+    """Return what tells a file from others and from its earlier self; None where a change would not show in it."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return None
+    if time.time_ns() - status.st_ctime_ns < _RECENT:
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _row(facts: Facts) -> tuple[Any, ...]:
+    header, print_ = facts.header, facts.fingerprint
+    start = (facts.checksum, facts.problem, facts.truncated)
+    if header is None or print_ is None:
+        return (*start, *[None] * 10)
+    told = (header.format, header.mode, header.width, header.height, header.orientation, header.animated)
+    measures = np.array(facts.measures, np.float64).tobytes()
+    return (*start, *told, print_.hash, print_.mirrored, print_.thumbnail, measures)
+
+
+def _facts(row: tuple[Any, ...]) -> Facts:
+    content, problem, truncated, *told, hashed, mirrored, thumbnail, measures = row
+    if problem:
+        return Facts(content, problem, bool(truncated), None, None, ())
+    form, mode, width, height, orientation, animated = told
+    header = ImageHeader(form, mode, width, height, orientation, bool(animated))
+    numbers = tuple(np.frombuffer(measures, np.float64).tolist())
+    return Facts(content, "", False, header, Fingerprint(hashed, mirrored, thumbnail), numbers)

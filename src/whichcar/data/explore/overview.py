@@ -1,0 +1,119 @@
+"""What a folder of pictures holds in numbers: classes, sizes, light, formats, copies, and what cannot be read."""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import numpy.typing as npt
+
+from whichcar.data.dataset import Collection
+from whichcar.data.duplicates.find import Duplicates, Prints, find_duplicates
+from whichcar.data.duplicates.fingerprint import Fingerprint
+from whichcar.data.duplicates.scan import Facts, FactStore
+from whichcar.data.split.match import nothing_usable
+from whichcar.errors import DataError
+from whichcar.progress import track
+from whichcar.taxonomy import VehicleName, parse_name
+
+_LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as Pillow's grey
+
+
+@dataclass
+class Overview:
+    """The numbers of a collection; pictures are named by their place in its `entries`.
+
+    `classes` maps a class, sorted by name, to how many pictures each part has of it. `width`, `height` (upright, in
+    pixels), `size` (of the file, in bytes) and `brightness` (the mean luma, 0 … 1) have one number a picture: 0, and
+    NaN for the brightness, where it cannot be read; `unreadable` then says why.
+    """
+
+    collection: Collection
+    classes: dict[str, Counter[str]]
+    width: array[int] = field(default_factory=lambda: array("I"))
+    height: array[int] = field(default_factory=lambda: array("I"))
+    size: array[int] = field(default_factory=lambda: array("Q"))
+    brightness: array[float] = field(default_factory=lambda: array("f"))
+    formats: Counter[str] = field(default_factory=Counter)
+    modes: Counter[str] = field(default_factory=Counter)
+    orientations: Counter[int] = field(default_factory=Counter)
+    unreadable: dict[int, str] = field(default_factory=dict)
+    duplicates: Duplicates = field(default_factory=lambda: Duplicates([], []))
+
+    @property
+    def readable(self) -> npt.NDArray[np.int64]:
+        """The numbers of the pictures that can be read, ascending."""
+        return np.flatnonzero(np.frombuffer(self.width, np.uint32)).astype(np.int64)
+
+    @property
+    def parts(self) -> Counter[str]:
+        """How many pictures each part has; "" is no part."""
+        return Counter(entry.part for entry in self.collection.entries)
+
+    @property
+    def names(self) -> dict[str, VehicleName]:
+        """Every class's make, model and year."""
+        return {name: parse_name(name) for name in self.classes}
+
+    def sample(self, count: int, seed: int = 0) -> list[int]:
+        """Draw that many readable pictures, or all where there are fewer; the seed decides which."""
+        there = self.readable.tolist()
+        return Random(f"{seed}/sample").sample(there, min(count, len(there)))
+
+    def add(self, facts: Facts, size: int) -> None:
+        """Take the next picture: what one look told, and the file's size in bytes."""
+        header, print_ = facts.header, facts.fingerprint
+        self.size.append(size)
+        self.width.append(header.width if header else 0)
+        self.height.append(header.height if header else 0)
+        self.brightness.append(_brightness(print_) if print_ else float("nan"))
+        if header is None:
+            self.unreadable[len(self.width) - 1] = facts.problem
+            return
+        self.formats[header.format] += 1
+        self.modes[header.mode] += 1
+        self.orientations[header.orientation] += 1
+
+
+def overview_of(collection: Collection, store: FactStore | None = None) -> Overview:
+    """Look at every picture of a collection once and count.
+
+    Args:
+        collection: from `collect`.
+        store: facts known from before, open (default: those in the cache folder).
+
+    Raises:
+        DataError: the collection has no picture, or the facts cannot be kept.
+    """
+    if not collection.entries:
+        raise DataError(nothing_usable(collection.root, collection.problems))
+    if store is None:
+        with FactStore() as opened:
+            return overview_of(collection, opened)
+    counts: dict[str, Counter[str]] = {}
+    for entry in collection.entries:
+        if entry.class_name:
+            counts.setdefault(entry.class_name, Counter())[entry.part] += 1
+    found, prints = Overview(collection, dict(sorted(counts.items()))), Prints()
+    numbers = range(len(collection.entries))
+    looked = track(store.look(map(collection.path_of, numbers)), "looking", len(numbers))
+    for number, facts in zip(numbers, looked, strict=True):
+        found.add(facts, _file_size(collection.path_of(number)))
+        prints.add(facts)
+    found.duplicates = find_duplicates(store, prints, collection.path_of)
+    return found
+
+
+def _file_size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except (OSError, ValueError):  # gone or not to be reached: it is among the unreadable
+        return 0
+
+
+def _brightness(seen: Fingerprint) -> float:
+    return float((seen.pixels @ _LUMA).mean()) / 255

@@ -1,0 +1,1 @@
+"""Getting images and labels from anywhere."""

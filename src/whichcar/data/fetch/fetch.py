@@ -1,0 +1,311 @@
+"""The fetch stage: pictures from a bucket, the web or a disk to `car_ims/` and `car_dataset_labels.csv`.
+
+`INTO/raw/` holds what was downloaded and `manifest.json`: source, size and SHA-256 of each file. A second run finds
+them there and downloads nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import shlex
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from whichcar import files
+from whichcar.data.fetch import formats
+from whichcar.data.fetch.archives import KINDS, is_archive, unpack
+from whichcar.data.fetch.download import Downloaded, download, file_name, identity, is_remote, tables_of
+from whichcar.data.fetch.parquet import SUFFIX, unpack_parquet
+from whichcar.data.labels import read_labels
+from whichcar.data.split_names import SPLITS, split_in
+from whichcar.environment import expanded
+from whichcar.errors import DataError
+from whichcar.text import plural
+
+log = logging.getLogger(__name__)
+
+SOURCE_VARIABLE = "WHICHCAR_SOURCE"
+MANIFEST = "manifest.json"
+_STAGING = ".fetching"
+
+# Data sets with a name: their known homes, tried in turn; each home is all the files it takes. The site of Stanford
+# Cars is gone; these copies are by others, and fetching them has not been tried where whichcar is made.
+NAMED: dict[str, tuple[tuple[str, ...], ...]] = {
+    "stanford-cars": (("hf://datasets/tanganke/stanford_cars",), ("hf://datasets/Donghyun99/Stanford-Cars",))
+}
+TERMS = {
+    "stanford-cars": "the original site is gone; this is a copy by others on the Hugging Face hub, untested with "
+    "whichcar; the images (Krause et al. 2013) are for non-commercial research"
+}
+# What a manifest holds, and each entry of its `files`.
+_KEYS = {"sources": list, "finished": bool, "files": list, "pictures": int, "labels": int, "kind": str}
+_FILE_KEYS = {"path", "source", "size", "sha256"}
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What is there now; `kind` is how it was labelled, `fresh` whether anything was done.
+
+    `classes` are sorted; `splits` has how many images the labels give to each split.
+    """
+
+    into: Path
+    kind: str
+    pictures: int
+    labels: int
+    files: tuple[Downloaded, ...]
+    fresh: bool
+    classes: tuple[str, ...]
+    splits: dict[str, int]
+
+
+def fetch(
+    sources: str | Path | Sequence[str | Path] = (),
+    into: str | Path = "data",
+    sha256: str | None = None,
+    redo: bool = False,
+) -> Fetched:
+    """Get a set of pictures and put it where the other stages expect it.
+
+    Args:
+        sources: addresses (`s3://bucket/key`, `https://…`, `hf://datasets/OWNER/NAME`), paths of archives, tables or
+            folders, or one name of `NAMED`; all of them together are one set. By default what `WHICHCAR_SOURCE` lists,
+            divided as in a shell.
+        into: gets `car_ims/`, `car_dataset_labels.csv` and, where they are known, `boxes.csv`.
+        sha256: of the first source, if it is known.
+        redo: arrange anew, also in the place of another set that an earlier call brought; what was downloaded is not
+            downloaded again unless it changed.
+
+    Raises:
+        DataError: nothing to fetch, not to be had, hostile, or not understood; what was there before is untouched.
+        MissingExtraError: another package is needed for this kind of source.
+    """
+    into = Path(into)
+    given = [sources] if isinstance(sources, str | Path) else sources
+    wanted = [str(source) for source in given] or shlex.split(os.environ.get(SOURCE_VARIABLE, ""))
+    if not wanted:
+        raise DataError(
+            f"fetch: no source; name one, such as s3://bucket/car_ims.tgz, or list them in {SOURCE_VARIABLE}"
+        )
+    wanted = [one if is_remote(one) else str(expanded(one.removeprefix("file://"))) for one in wanted]
+    for source in wanted:
+        _check_apart(source, into)
+    try:
+        with files.locked(into / "raw" / "lock"):
+            return _Stage(into, wanted, sha256).run(redo)
+    except BlockingIOError as error:
+        raise DataError(f"{into}: another process fetches into it; wait for it or stop it") from error
+    except OSError as error:
+        if files.is_disk_full(error):
+            raise DataError(f"{into}: the disk is full; make room and run it again, what has come is kept") from error
+        raise DataError(f"{error.filename or into}: {error.strerror or error}; mend that and run it again") from error
+
+
+def _check_apart(source: str, into: Path) -> None:
+    """Refuse a folder that holds, is, or lies in what is to be written."""
+    if is_remote(source) or not Path(source).is_dir():
+        return
+    here, there = Path(source).resolve(), into.resolve()
+    if there.is_relative_to(here) or here.is_relative_to(there / formats.PICTURES):
+        raise DataError(f"{into}: and {source} lie in each other; give another folder with --into")
+
+
+class _Stage:
+    """One run of the stage, alone in its folder."""
+
+    def __init__(self, into: Path, wanted: list[str], sha256: str | None) -> None:
+        self.into, self.wanted, self.sha256 = into, wanted, sha256
+        self.manifest, self.staging = into / "raw" / MANIFEST, into / _STAGING
+        self.asked = [identity(one) if is_remote(one) else one for one in wanted]
+
+    def run(self, redo: bool) -> Fetched:
+        known = self._known()
+        if known is not None and not redo:
+            if known["sources"] != self.asked:
+                there = " ".join(known["sources"])
+                raise DataError(f"{self.into}: holds {there}; give another folder, or --redo to put this in its place")
+            if known["finished"] and (done := self._finished(known)):
+                return done
+        if known is None and (self.into / formats.PICTURES).exists():
+            raise DataError(
+                f"{self.into}: has a {formats.PICTURES}/ that `whichcar fetch` did not write; give another folder"
+            )
+        got = self._bring()
+        try:
+            return self._arrange(got)
+        finally:
+            shutil.rmtree(self.staging, ignore_errors=True)
+
+    def _known(self) -> dict[str, Any] | None:
+        """Return what an earlier run wrote down."""
+        if not self.manifest.is_file():
+            return None
+        fix = "remove it and run the same command again"
+        known = files.read_json(self.manifest, _KEYS, fix)
+        if not all(isinstance(one, dict) and one.keys() >= _FILE_KEYS for one in known["files"]):
+            raise DataError(f"{self.manifest}: damaged, an entry of `files` is incomplete; {fix}")
+        return known
+
+    def _finished(self, known: dict[str, Any]) -> Fetched | None:
+        """Return what is there, if nothing of it is gone."""
+        got = tuple(Downloaded(Path(one["path"]), one["source"], one["size"], one["sha256"]) for one in known["files"])
+        if self.sha256 and got and got[0].sha256 not in ("", self.sha256.lower()):
+            raise DataError(f"{got[0].source}: its SHA-256 is {got[0].sha256}, not {self.sha256}; fetch it with --redo")
+        pictures = sum(1 for _ in files.walk_images(self.into / formats.PICTURES))
+        if pictures < known["pictures"] or not (self.into / formats.LABELS).is_file():
+            return None
+        return self._fetched(known["kind"], pictures, got, fresh=False)
+
+    def _bring(self) -> list[Downloaded]:
+        """Return the sources as files or folders on this disk, from the first home that has them."""
+        failures = []
+        for home in _homes(self.wanted):
+            try:
+                sums = itertools.chain([self.sha256], itertools.repeat(None))
+                expanded = _expanded(home)
+                names = _names(expanded)
+                return [
+                    _bring(source, self.into / "raw", name, known)
+                    for source, name, known in zip(expanded, names, sums, strict=False)
+                ]
+            except DataError as error:
+                failures.append(str(error))
+        by_hand = "; get its files another way and give their paths" if self.wanted[0] in NAMED else ""
+        raise DataError("; ".join(failures) + by_hand)
+
+    def _arrange(self, got: list[Downloaded]) -> Fetched:
+        """Make the new set beside the old one, then put it in its place."""
+        shutil.rmtree(self.staging, ignore_errors=True)
+        unpacked, new = self.staging / "unpacked", self.staging / "new"
+        called = " ".join(one.source for one in got)
+        if len(got) == 1 and got[0].path.is_dir() and not _tables_in(got[0].path):
+            found = formats.find(got[0].path, called)
+        else:
+            for one in got:
+                _stage(one.path, unpacked)
+            if tables := _tables_in(unpacked):
+                unpack_parquet(tables, unpacked, formats.PICTURES, formats.LABELS, formats.TEST_SHARE, formats.SEED)
+            found = formats.find(unpacked, called)
+        pictures = formats.arrange(found, new)
+        content = {
+            "finished": False,
+            "sources": self.asked,
+            "kind": found.kind,
+            "pictures": pictures,
+            "labels": len(found.labels),
+            "files": [asdict(one) | {"path": str(one.path)} for one in got],
+        }
+        files.write_json(self.manifest, content)  # from here on what is in the folder is ours
+        for name in (formats.PICTURES, formats.LABELS, formats.BOXES):
+            _put(new / name, self.into / name)
+        files.write_json(self.manifest, content | {"finished": True})
+        return self._fetched(found.kind, pictures, tuple(got), fresh=True)
+
+    def _fetched(self, kind: str, pictures: int, got: tuple[Downloaded, ...], fresh: bool) -> Fetched:
+        """Describe what is there by its label file."""
+        rows = read_labels(self.into / formats.LABELS)
+        classes = tuple(sorted({row.class_name for row in rows}))
+        counts = Counter(row.subset for row in rows)
+        splits = {split: counts.pop(split) for split in SPLITS if split in counts} | counts
+        return Fetched(self.into, kind, pictures, len(rows), got, fresh, classes, splits)
+
+
+def _put(new: Path, place: Path) -> None:
+    """Put a file or folder in the place of an older one, or take that away where there is no new one."""
+    if place.is_dir():
+        shutil.rmtree(place)
+    else:
+        place.unlink(missing_ok=True)
+    if new.exists():
+        new.rename(place)
+
+
+def _homes(wanted: list[str]) -> Sequence[Sequence[str]]:
+    """Return the sets of sources to be tried in turn."""
+    if len(wanted) == 1 and not is_remote(wanted[0]) and not Path(wanted[0]).exists():
+        if wanted[0] in NAMED:
+            log.warning("%s: %s", wanted[0], TERMS[wanted[0]])
+            return NAMED[wanted[0]]
+        raise DataError(f"{wanted[0]}: no such file or folder, nor a data set with a name ({', '.join(NAMED)})")
+    return [wanted]
+
+
+def _expanded(home: Sequence[str]) -> list[str]:
+    """Return the sources with each data set of the hub as its tables."""
+    parts = [_of_splits(tables_of(one)) if one.startswith("hf://") and not Path(one).suffix else [one] for one in home]
+    return [one for some in parts for one in some]
+
+
+def _of_splits(tables: list[str]) -> list[str]:
+    """Leave out the tables of a hub's data set that are of no split, such as distorted copies of its test images."""
+    named = [table for table in tables if split_in(_inside(table))]
+    if named and len(named) < len(tables):
+        other = next(table for table in tables if table not in named)
+        log.warning("%s left out, such as %s: in no split", plural(len(tables) - len(named), "table"), other)
+    return named or tables
+
+
+def _inside(url: str) -> str:
+    """Return the path of a file of a hub's data set, as seen from the data set."""
+    return urlsplit(url).path.strip("/").split("/", 2)[-1]
+
+
+def _names(sources: Sequence[str]) -> list[str]:
+    """Name the files to be downloaded, each differently.
+
+    Tables of several folders of the hub may have one name, and the folder's says which half it is.
+    """
+    names: list[str] = []
+    for source in sources:
+        name = _inside(source).replace("/", "-") if source.startswith("hf://") else ""
+        name = name or file_name(source)
+        names.append(f"{len(names) + 1}-{name}" if name in names else name)
+    return names
+
+
+def _bring(source: str, raw: Path, name: str, sha256: str | None) -> Downloaded:
+    """Return a source as a file or folder on this disk."""
+    if is_remote(source):
+        return download(source, raw, sha256, name=name)
+    path = Path(source)
+    if path.is_dir():
+        return Downloaded(path, source, 0, "")
+    if not path.is_file():
+        raise DataError(f"{path}: no such file or folder; check the name")
+    digest = files.sha256(path)
+    if sha256 and digest != sha256.lower():
+        raise DataError(f"{path}: its SHA-256 is {digest}, not {sha256}; get the right file or the right checksum")
+    return Downloaded(path, source, path.stat().st_size, digest)
+
+
+def _tables_in(folder: Path) -> list[Path]:
+    return [folder / name for name in files.walk(folder) if name.lower().endswith(SUFFIX)]
+
+
+def _stage(path: Path, unpacked: Path) -> None:
+    """Unpack or copy a source to where all of them come together; tables of a folder keep their place in it."""
+    if path.is_dir():
+        tables = _tables_in(path)
+        if not tables:
+            raise DataError(f"{path}: a folder goes alone; give archives and tables together, or one folder")
+        for table in tables:
+            _stage(table, unpacked / table.parent.relative_to(path))
+        return
+    if is_archive(path):
+        unpack(path, unpacked)
+        return
+    if path.suffix.lower() not in (".csv", ".mat", SUFFIX):
+        raise DataError(
+            f"{path}: is no archive ({KINDS}), label file (.csv, .mat) or table ({SUFFIX}); give one of these"
+        )
+    unpacked.mkdir(parents=True, exist_ok=True)
+    if (unpacked / path.name).exists():
+        raise DataError(f"{path}: {path.name} stands in the archive too; keep one")
+    files.link_or_copy(path, unpacked / path.name)

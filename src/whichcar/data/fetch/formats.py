@@ -1,0 +1,148 @@
+"""What a set of pictures looks like when it arrives, turned into `car_ims/` and `car_dataset_labels.csv`.
+
+Three kinds are understood: a label file with its pictures, the Stanford Cars devkit (`.mat` annotations), and a folder
+a class. Only the names of files are looked at, and nothing is decoded.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from whichcar import files
+from whichcar.data.fetch import devkit
+from whichcar.data.labels import COLUMNS, folders_of, labels_from_folders, read_labels, write_labels
+from whichcar.data.structure import structure_of
+from whichcar.errors import DataError
+from whichcar.files import readable
+from whichcar.progress import track
+from whichcar.records import Box, Label
+from whichcar.text import nfc, plural
+
+log = logging.getLogger(__name__)
+
+PICTURES, LABELS, BOXES = "car_ims", "car_dataset_labels.csv", "boxes.csv"
+TEST_SHARE, SEED = 0.25, 123  # of a folder a class that is not divided yet
+
+
+@dataclass(frozen=True)
+class Found:
+    """Images and labels as they lie there: an `img_name` is a path seen from `pictures`.
+
+    `images` are those that belong to the set, None where it is all of them.
+    """
+
+    kind: str
+    pictures: Path
+    labels: list[Label]
+    boxes: dict[str, Box] = field(default_factory=dict)
+    images: tuple[str, ...] | None = None
+
+
+def find(root: Path, called: str) -> Found:
+    """Tell what lies under `root`; messages call it `called`.
+
+    Raises:
+        DataError: nothing that is understood, or more than one label file.
+        MissingExtraError: a devkit, and SciPy is not installed.
+    """
+    paths = list(files.walk(root))
+    tables = [root / path for path in paths if path.lower().endswith(".csv") and _is_label_file(root / path)]
+    if len(tables) > 1:
+        raise DataError(f"{called}: {len(tables)} label files, {tables[0].name} and {tables[1].name}; keep one")
+    if tables:
+        return Found("label file", _pictures(root), read_labels(tables[0]))
+    mats = {Path(path).name: root / path for path in paths if path.endswith(".mat")}
+    if annotations := devkit.read(root, mats, called):
+        return Found("devkit", *annotations)
+    if any(files.is_image(path) and "/" in path for path in paths):
+        inner = structure_of(root).root
+        labels = labels_from_folders(inner, TEST_SHARE, SEED)
+        return Found("folder a class", inner, labels, images=tuple(label.img_name for label in labels))
+    raise DataError(
+        f"{called}: no set of images; it must hold {','.join(COLUMNS)} as a .csv, the devkit's .mat files, or one "
+        "folder a class"
+    )
+
+
+def arrange(found: Found, into: Path) -> int:
+    """Lay images and labels out in a new folder as the other stages expect them; return how many images there are.
+
+    Images are hard-linked into `into`/car_ims/, or copied across disks.
+
+    Raises:
+        DataError: there are labels but no images.
+    """
+    names: list[str] = []
+    lost: list[str] = []
+    for name in files.walk_images(found.pictures) if found.images is None else found.images:
+        (names if (found.pictures / name).is_file() else lost).append(name)
+    if not names:
+        raise DataError(f"fetch: no images, only a {found.kind}; name the archive that holds them too")
+    if lost:
+        log.warning("%s left out, such as %s: a broken link, or no regular file", plural(len(lost), "name"), lost[0])
+    for name in track(names, "arranging"):
+        picture = into / PICTURES / name
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        files.link_or_copy(found.pictures / name, picture)
+    _write_labels(into / LABELS, found.labels, set(names))
+    if found.boxes:
+        with files.replaced(into / BOXES) as beside, beside.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(("img_name", "left", "top", "right", "bottom"))
+            for name, box in found.boxes.items():
+                writer.writerow((name, box.left, box.top, box.right, box.bottom))
+    return len(names)
+
+
+def _write_labels(path: Path, labels: list[Label], pictures: set[str]) -> None:
+    """Write the label file; a name that is no UTF-8 cannot stand in it. Warn of labels without a picture."""
+    rows = [label for label in labels if label.img_name == readable(label.img_name)]
+    if len(rows) < len(labels):
+        log.warning(
+            "%d pictures have names that are not UTF-8; rename them, they get no label", len(labels) - len(rows)
+        )
+    known = set(map(nfc, pictures))
+    if lost := [row.img_name for row in rows if nfc(row.img_name) not in known]:
+        log.warning("%d of %d labels have no image, such as %r%s", len(lost), len(rows), lost[0], _near(lost[0], known))
+    write_labels(path, rows)
+
+
+def _near(name: str, names: Collection[str]) -> str:
+    """Say which image a label may mean: one of that name in another folder, in other case, or after a backslash."""
+
+    def bare(text: str) -> str:
+        return text.replace("\\", "/").rpartition("/")[2].strip().casefold()
+
+    wanted = bare(name)
+    found = next((one for one in sorted(names) if bare(one) == wanted), None)
+    return f"; is {found!r} meant?" if found else ""
+
+
+def _is_label_file(path: Path) -> bool:
+    if not path.is_file():  # a named pipe would block for ever
+        return False
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return set(COLUMNS) <= {name.strip() for name in next(csv.reader(file), [])}
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return False
+
+
+def _pictures(root: Path) -> Path:
+    """Return the folder that a label file's names are seen from: `car_ims/` if there is one."""
+    named = devkit.folder_called(root, PICTURES)
+    return _without_wrapping(root) if named is None else root / named
+
+
+def _without_wrapping(root: Path) -> Path:
+    """Go down through folders that hold nothing but one folder, unless that one holds pictures itself."""
+    inner = folders_of(root)
+    while len(inner) == 1 and not any(path.is_file() and not path.name.startswith(".") for path in root.iterdir()):
+        if any(map(files.is_image, inner[0].iterdir())):
+            break
+        root, inner = inner[0], folders_of(inner[0])
+    return root

@@ -1,0 +1,1 @@
+"""From images and labels to a train/validation/test tree, and reading such a tree."""

@@ -1,0 +1,232 @@
+"""From pictures and labels to `OUTPUT/<subset>/<class>/`.
+
+`OUTPUT/split.json` holds what was done; above all which pictures of `train/` are the validation part, so that every
+later run uses the same ones. It is written first with `"finished": false`, and again when every picture is there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from whichcar import files, progress
+from whichcar.data.fetch.formats import LABELS, TEST_SHARE
+from whichcar.data.labels import check_share, draw_share, labels_from_folders, read_labels
+from whichcar.data.split.groups import with_groups
+from whichcar.data.split.plan import Plan, make_plan
+from whichcar.data.split.tree import RECORD, load_record
+from whichcar.data.split_names import TRAIN
+from whichcar.data.structure import structure_of
+from whichcar.errors import DataError
+from whichcar.files import readable
+from whichcar.records import Label, Skipped
+from whichcar.text import plural
+
+
+@dataclass(frozen=True)
+class Split:
+    """What `split` did.
+
+    `counts` has `train` (all images in train/), `validation` (how many of those), and `test`; `classes` maps folder
+    to true name; `problems` are the rows that could not be used; `renamed` maps an img_name to its place in the output
+    where its own file name was taken; `unlabelled` counts images that lie beside used ones and have no row; `groups`
+    counts named groups; `test_share` is the share of the images that was drawn for test, None where the labels or
+    folders say what is in test; `unused_classes` are the classes of which no image can be used, which are left out;
+    `conflicts` counts used images that have a copy in another class.
+    """
+
+    output: Path
+    counts: dict[str, int]
+    classes: dict[str, str]
+    problems: list[Skipped]
+    renamed: dict[str, str]
+    unlabelled: int
+    groups: int
+    test_share: float | None
+    unused_classes: list[str]
+    conflicts: int
+
+
+def split(
+    data: str | Path,
+    labels: str | Path | Sequence[Label] | None = None,
+    output: str | Path | None = None,
+    validation: float = 0.2,
+    seed: int = 123,
+    keep_copies: bool = False,
+    test_share: float | None = None,
+    group_by: str | None = None,
+) -> Split:
+    """Build `output/{train,test}/<class>/<image>` from hard links, or copies where links are not possible.
+
+    `split(data, output)` takes the labels from `data`: from its `car_dataset_labels.csv`, or from its folders, one per
+    class, which may be divided into train/, test/ and the like already. `split(data, labels, output)` names them.
+
+    Every row is used or listed in `problems`, also that of an image that cannot be read. Images that are copies of each
+    other, also nearly so (`data.duplicates`), and images of one group end on one side: a drawn split takes all of them
+    or none, and where the labels put them on several sides, those in train (or validation) are left out. Images that
+    the labels give to the validation split lie in `train/` too; split.json names them. Running it again adds what is
+    missing and changes nothing else.
+
+    Args:
+        data: folder with the images, or with the images in `car_ims/`.
+        labels: the label file, or its rows; an `img_name` may hold folders, seen from `data`.
+        output: folder to be made.
+        validation: share of train that is set aside, by class, where no row is of the validation split; every class
+            keeps an image to learn from; 0 for none.
+        seed: random seed of the splits that are drawn.
+        keep_copies: use images of which a held-out split has a copy, or another one of their group, all the same.
+        test_share: share of the images for test, by class, where neither labels nor folders say what is in test
+            (default: 0.25); 0 for no test split.
+        group_by: regular expression searched in each `img_name`; its first group, or else the whole match, names the
+            group that the image belongs to. The label file may have a column `group` instead.
+
+    Raises:
+        DataError: nothing usable, or `output` holds something else.
+    """
+    if output is None and isinstance(labels, str | Path):
+        labels, output = None, labels
+    if output is None:
+        raise DataError(f"{data}: no output folder; give one: split(data, output) or split(data, labels, output)")
+    data, output = Path(data), Path(output)
+    check_share(validation, "the validation share")
+    rows, source = _rows(data, labels, output)
+    if group_by is not None:
+        rows = with_groups(rows, group_by)
+    share = _test_share(rows, test_share, source)
+    plan = make_plan(data, rows, keep_copies, share or 0, seed)
+    names = {row: readable(rows[row - 1].img_name) for row in plan.problems}
+    record = _record(plan, names, validation, seed, share)
+    record["sources"] = {"data": readable(str(data)), "labels": source}
+    try:
+        _check_output(output, record)
+        _fill(output, plan, record)
+    except OSError as error:
+        where = error.filename2 or error.filename or output
+        raise DataError(f"{where}: {error.strerror}; fix this and run it again, completed files are kept") from error
+    problems = [Skipped(Path(names[row]), str(problem)) for row, problem in plan.problems.items()]
+    counts: dict[str, int] = record["counts"]
+    return Split(
+        output=output,
+        counts=counts,
+        classes=plan.classes,
+        problems=problems,
+        renamed=plan.renamed,
+        unlabelled=plan.unlabelled,
+        groups=len(plan.groups),
+        test_share=share,
+        unused_classes=plan.unused_classes,
+        conflicts=plan.conflicts,
+    )
+
+
+def _rows(data: Path, labels: str | Path | Sequence[Label] | None, output: Path) -> tuple[Sequence[Label], str]:
+    """Return the labels and where they come from."""
+    if labels is None and not data.is_dir():
+        raise DataError(f"{data}: no such folder; give the folder with the images")
+    if labels is None and (data / LABELS).is_file():
+        structure = structure_of(data)
+        labels = data / LABELS if structure.root != data or not structure.splits else None
+    if isinstance(labels, str | Path):
+        return read_labels(labels), readable(str(labels))
+    if labels is not None:
+        return labels, plural(len(labels), "row")
+    if output.resolve().is_relative_to(data.resolve()):
+        raise DataError(f"{output}: lies in {data}, whose folders are the classes; give an output folder outside")
+    rows = labels_from_folders(data, None, 0)
+    if len(classes := {row.class_name for row in rows}) < 2:
+        raise DataError(
+            f"{data}: one class folder only, {next(iter(classes))!r}; give the folder that holds one folder per class, "
+            "or name a label file: split DATA LABELS OUTPUT"
+        )
+    return rows, readable(str(data))
+
+
+def _test_share(rows: Sequence[Label], asked: float | None, source: str) -> float | None:
+    """Return the share of the images to be drawn for test, or None where the rows say what is in test."""
+    if asked is not None:
+        check_share(asked, "the test share")
+    if not any(row.subset for row in rows):
+        return TEST_SHARE if asked is None else asked
+    if asked is not None:
+        raise DataError(f"{source}: says what is in test already; leave out --test-share")
+    return None
+
+
+def _record(
+    plan: Plan, names: Mapping[int, str], validation: float, seed: int, test_share: float | None
+) -> dict[str, Any]:
+    """Return the content of split.json, without its sources."""
+    train: dict[str, list[str]] = {}
+    for target in plan.targets:
+        subset, folder, name = target.split("/")
+        if subset == TRAIN:
+            train.setdefault(folder, []).append(f"{folder}/{name}")
+    given = {_inside(target) for target in plan.validation}
+    together = [[_inside(target) for target in group if target.startswith(f"{TRAIN}/")] for group in plan.together]
+    drawn = draw_share(train, validation, seed, [group for group in together if group]) if validation else set()
+    chosen = sorted(given or drawn)
+    in_train = sum(map(len, train.values()))
+    return {
+        "finished": True,
+        "seed": seed,
+        "validation_share": None if given else float(validation),
+        **({} if test_share is None else {"test_share": test_share}),
+        "counts": {"train": in_train, "validation": len(chosen), "test": len(plan.targets) - in_train},
+        "classes": plan.classes,
+        **({"unused_classes": plan.unused_classes} if plan.unused_classes else {}),
+        "unlabelled": plan.unlabelled,
+        "fingerprint": _fingerprint(plan),
+        "problems": [
+            {"row": row, "img_name": names[row], "reason": str(problem)} for row, problem in plan.problems.items()
+        ],
+        "renamed": plan.renamed,
+        **({"groups": plan.groups} if plan.groups else {}),
+        "validation": chosen,
+    }
+
+
+def _inside(target: str) -> str:
+    return target.partition("/")[2]
+
+
+def _fingerprint(plan: Plan) -> str:
+    """Digest which picture, of how many bytes, goes where: labels or data that changed give another one."""
+    lines = (f"{target}\t{source.stat().st_size}" for target, source in sorted(plan.targets.items()))
+    return hashlib.blake2b("\n".join(lines).encode("utf-8"), digest_size=16).hexdigest()
+
+
+def _check_output(output: Path, record: Mapping[str, Any]) -> None:
+    """Raise DataError unless `output` is new, empty, or made from the same labels, data and settings."""
+    ways_out = "choose another output folder, or delete this one"
+    if output.exists() and not output.is_dir():
+        raise DataError(f"{output}: is a file; the output is a folder: split DATA LABELS OUTPUT, or split DATA OUTPUT")
+    known = load_record(output)
+    if known is None:
+        if output.exists() and any(not entry.name.startswith(".") for entry in output.iterdir()):
+            raise DataError(f"{output}: not empty, and no {RECORD} says it was made by split; {ways_out}")
+        return
+    for key, name in (("seed", "seed"), ("validation_share", "validation share"), ("test_share", "test share")):
+        if known.get(key) != record.get(key) and None not in (known.get(key), record.get(key)):
+            raise DataError(f"{output}: made with {name} {known.get(key)}, not {record[key]}; {ways_out}")
+    free = {"finished", "sources", "unlabelled", "unused_classes"}  # the same images may be named by another path
+    if any(known.get(key) != value for key, value in record.items() if key not in free):
+        raise DataError(f"{output}: made from other labels or images; {ways_out}")
+
+
+def _fill(output: Path, plan: Plan, record: dict[str, Any]) -> None:
+    known = load_record(output)
+    missing = [(target, source) for target, source in plan.targets.items() if not (output / target).exists()]
+    if known is not None and known["finished"] and not missing:
+        return
+    files.write_json(output / RECORD, {**record, "finished": False})
+    for target in sorted({str(Path(target).parent) for target, _ in missing}):
+        (output / target).mkdir(parents=True, exist_ok=True)
+    for target, source in progress.track(missing, "linking"):
+        with contextlib.suppress(FileExistsError):  # another run of the same split came first
+            files.link_or_copy(source.resolve() if source.is_symlink() else source, output / target)
+    files.write_json(output / RECORD, record)

@@ -1,0 +1,1 @@
+"""Experiments next to each other."""

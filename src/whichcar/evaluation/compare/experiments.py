@@ -1,0 +1,340 @@
+"""Experiments side by side: the results table of experiments/README.md, made from the files they left."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import statistics
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from whichcar import files
+from whichcar.config.load import as_texts
+from whichcar.errors import DataError
+from whichcar.evaluation.compare.mcnemar import LEVEL, Paired, paired
+from whichcar.evaluation.compare.searches import SETTINGS, is_search, searches_table
+from whichcar.evaluation.result import FILE, TOP, read_result
+from whichcar.text import one_line, reason_of, shell_command
+from whichcar.training.run.test_uses import read_uses
+
+BEGIN, END = "<!-- results -->", "<!-- /results -->"
+# What shows that a folder is an experiment.
+MARKS = ("config.yml", "resolved.json", FILE)
+_GIVE = "give folders of `whichcar train`, or of `whichcar sweep`"
+_FIX = "leave this experiment out, or train it again"
+# So many settings that differ still fit beside the others as columns.
+COLUMNS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One experiment as its files tell it; what a missing file would hold is empty."""
+
+    folder: Path
+    name: str
+    result: dict[str, Any]
+    history: list[dict[str, str]]
+    settings: dict[str, Any]
+    environment: dict[str, Any]
+    best: dict[str, Any]
+
+
+def compare(folders: str | Path | Iterable[str | Path], against: str | Path | None = None) -> str:
+    """Return a Markdown table of experiments, or of searches where the folders are those of `whichcar sweep`.
+
+    Args:
+        folders: one or several; anything that is no experiment or search is passed over.
+        against: an experiment that every other one is tested against, image by image.
+
+    Raises:
+        DataError: there is neither, or both, or searches are to be tested against each other.
+    """
+    paths = [Path(folder) for folder in ([folders] if isinstance(folders, str | Path) else folders)]
+    if gone := [str(path) for path in paths if not path.exists()]:
+        raise DataError(f"{', '.join(gone)}: no such folder; {_GIVE}")
+    if against is not None and not Path(against).exists():
+        raise DataError(f"--against {against}: no such folder; give that of an experiment")
+    if not any(map(is_search, paths)):
+        return experiments_table(paths, None if against is None else Path(against))
+    if against is not None:
+        raise DataError(f"--against {against}: searches are not tested against each other; give experiments")
+    return searches_table(paths)
+
+
+def experiments_table(folders: Sequence[Path], against: Path | None = None) -> str:
+    """Return a Markdown table of the experiments among `folders`, in their order, and below it the commands.
+
+    An experiment is a folder with a config.yml, a resolved.json or a result.json; anything else is passed over, so that
+    `experiments/*` can be given. What an experiment has not got yet is a dash; where one has not been evaluated, all
+    show their accuracy on validation. Settings that differ are columns where they are few, else lists below the table.
+    Where some differ in nothing but their seed, a second table has the mean and the spread of each such group.
+
+    Args:
+        folders: where to look.
+        against: an experiment that every other one is tested against, picture by picture, in a table of its own.
+
+    Raises:
+        DataError: there is no experiment among them, or none that can be tested against `against`.
+    """
+    if against is not None and against.resolve() not in [folder.resolve() for folder in folders]:
+        folders = [against, *folders]
+    rows = [_read(folder) for folder in folders if any((folder / name).is_file() for name in MARKS)]
+    if not rows:
+        raise DataError(_no_experiment(folders))
+    differing = _differing(rows)
+    columns = _columns(rows) | (differing if len(differing) <= COLUMNS else {})
+    lines = _table(list(columns), list(zip(*columns.values(), strict=True)), left=2)
+    lines += _means(rows)
+    lines += _tests(rows, against) if against is not None else []
+    lines += ["", *(line for row in rows for line in _evidence(row))]
+    if len(differing) > COLUMNS:
+        lines += ["", "Settings that differ:", "", *_listed(rows, differing)]
+    return "\n".join(lines)
+
+
+def _no_experiment(folders: Sequence[Path]) -> str:
+    """Return the message for folders that hold neither an experiment nor a search; it names those inside them."""
+    if not folders:
+        return f"no experiment in experiments/ of this folder; {_GIVE}"
+    names = (*MARKS, SETTINGS)
+    within = [one for folder in folders if folder.is_dir() for one in sorted(folder.iterdir())]
+    inside = [one for one in within if any((one / name).is_file() for name in names)]
+    advice = f"compare those in it: {shell_command(['whichcar', 'compare', *inside[:5]])}" if inside else _GIVE
+    return f"{', '.join(map(str, folders))}: neither an experiment nor a search ({' or '.join(names)}); {advice}"
+
+
+def write_table(readme: Path, folders: Sequence[Path], block: str = "", against: Path | None = None) -> str:
+    """Put the table between the markers of a Markdown file, leaving the rest as it is, and return it.
+
+    A file without markers gets them at its end; a missing one is made. A file with several tables has markers with a
+    name: `<!-- results NAME -->` for the `block` of that name.
+
+    Raises:
+        DataError: no experiment, or a table without an end.
+    """
+    table = compare(folders, against)
+    text = readme.read_text(encoding="utf-8") if readme.exists() else "# Experiments\n"
+    begin, end = (mark.replace("results", f"results {block}".rstrip()) for mark in (BEGIN, END))
+    if begin not in text:
+        text = f"{text.rstrip()}\n\n{begin}\n{end}\n"
+    before, _, rest = text.partition(begin)
+    _, ended, after = rest.partition(end if end in rest else begin)
+    if not ended:
+        raise DataError(f"{readme}: {begin} is there but not {end} below it; add that line where the table ends")
+    files.write_text(readme, f"{before}{begin}\n{table}\n{ended}{after}")
+    return table
+
+
+def _read(folder: Path) -> Row:
+    def content(name: str, keys: dict[str, type]) -> dict[str, Any]:
+        return files.read_json(folder / name, keys, _FIX) if (folder / name).is_file() else {}
+
+    resolved = content("resolved.json", {"settings?": dict})
+    return Row(
+        folder=folder,
+        name=folder.resolve().name,
+        result=read_result(folder) if (folder / FILE).is_file() else {},
+        history=_history(folder / "history.csv"),
+        settings=resolved.get("settings", resolved),
+        environment=content("environment.json", {}),
+        best=content("best.json", {"val_accuracy?": float, "epoch?": int, "image_size?": list}),
+    )
+
+
+def _history(path: Path) -> list[dict[str, str]]:
+    """Return the rows of history.csv, with numbers where numbers are read; none where there is no such file."""
+    if not path.is_file():
+        return []
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        for row in rows:
+            _ = int(row["epoch"]), float(row["seconds"]), float(row["images_per_second"] or "nan")
+    except (OSError, csv.Error, KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{path}: damaged, not the rows of epochs that training writes ({reason_of(error)}); {_FIX}"
+        ) from error
+    return rows
+
+
+def _columns(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """Return the columns that every table has, each with a cell for every experiment.
+
+    Where all are evaluated there is no validation, and where none has more than five classes no top-5.
+    """
+    cells = [_cells(row) for row in rows]
+    dropped = {"validation"} if all(row.result for row in rows) else set()
+    if any(row.result for row in rows) and all(one["top-5"] == "–" for one in cells):
+        dropped.add("top-5")
+    return {name: [one[name] for one in cells] for name in cells[0] if name not in dropped}
+
+
+def _cells(row: Row) -> dict[str, str]:
+    top_1, top_5 = row.result.get("top_1", {}), row.result.get("top_5", {})
+    classes = len(row.result.get("classes", ())) or math.inf  # earlier versions did not list them
+    low_high = top_1.get("interval_95")
+    size = row.result.get("image_size") or row.best.get("image_size")
+    seconds, rate = _training(row.history)
+    validation = row.best.get("val_accuracy")  # null, in older files NaN, where no image was set aside
+    return {
+        "experiment": row.name,
+        "top-1": f"**{top_1['value']:.3f}**" if top_1 else "not evaluated",
+        "95 % interval": f"{low_high[0]:.3f}–{low_high[1]:.3f}" if low_high else "–",
+        "top-5": f"{top_5['value']:.3f}" if top_5 and classes > TOP else "–",
+        "pictures": f"{top_1['of']} {row.result['data']['part']}" if top_1 else "–",
+        "validation": "–" if validation is None or math.isnan(validation) else f"{validation:.3f}",
+        "epochs": _epochs(row),
+        "training": _duration(seconds) if seconds else "–",
+        "images/s": f"{rate:.1f}" if rate else "–",
+        "size": f"{size[0]} x {size[1]}" if size else "–",
+        "seed": str(row.settings.get("seed", "–")),
+    }
+
+
+def _differing(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """Return the settings, but for the seed, in which experiments differ, with the value of each or a dash.
+
+    An experiment without a resolved.json has dashes and makes no difference. A section that is off in some is told by
+    the settings inside it. `model.input_shape` says nothing that `data.image_size` does not.
+    """
+    known = [as_texts(row.settings) for row in rows]
+    trained = [settings for settings in known if settings]
+    names = list(dict.fromkeys(name for settings in trained for name in settings))
+    found = {}
+    for name in names:
+        is_section = any(other.startswith(f"{name}.") for other in names)
+        if is_section or name in ("seed", "model.input_shape"):
+            continue
+        if len({settings.get(name) for settings in trained}) > 1:
+            found[f"`{name}`"] = [settings.get(name, "–") for settings in known]
+    return found
+
+
+def _listed(rows: Sequence[Row], differing: dict[str, list[str]]) -> Iterator[str]:
+    """Yield a list item for each experiment with the settings that differ and that it has."""
+    for place, row in enumerate(rows):
+        told = [f"{name[:-1]}: {cells[place]}`" for name, cells in differing.items() if cells[place] != "–"]
+        if told:
+            yield f"- {row.name}: {', '.join(told)}"
+
+
+def _tests(rows: Sequence[Row], against: Path) -> list[str]:
+    """Return a table of the paired tests of all other experiments against one, and why some could not be tested."""
+    others = [row for row in rows if row.folder.resolve() != against.resolve()]
+    cells, problems, by_path = [], [], []
+    for row in others:
+        try:
+            pair = paired(row.folder, against)
+            cells.append([row.name, *_tested(pair)])
+            by_path += [row.name] if pair.by_path else []
+        except DataError as error:
+            cells.append([row.name, *["–"] * 6, "not tested"])
+            problems.append(error)
+    if len(problems) == len(others):
+        raise problems[0] if problems else DataError(f"{against}: nothing to test against it; give other experiments")
+    name = against.resolve().name
+    head = (f"against {name}", "points", "95 % interval", "gained", "lost", "p", "McNemar's test", "meaning")
+    return [
+        "",
+        *_table(head, cells, left=1),
+        "",
+        f"Points are of accuracy; gained: told rightly here and wrongly by {name}, lost: the other way round. Better",
+        f"and worse (p below {LEVEL}) are said of these checkpoints on these pictures, not of other seeds; of",
+        "twenty such tests of equals one says so by chance.",
+        *(
+            [f"Crops are matched with whole images by their paths in the split: {', '.join(by_path)}."]
+            if by_path
+            else []
+        ),
+        *(["", *(f"- {problem}" for problem in problems)] if problems else []),
+    ]
+
+
+def _tested(pair: Paired) -> list[str]:
+    low, high = pair.interval
+    return [
+        f"{100 * pair.difference:+.1f}",
+        f"{100 * low:+.1f} to {100 * high:+.1f}",
+        str(pair.gained),
+        str(pair.lost),
+        f"{pair.p_value:.4f}" if pair.p_value >= 1e-4 else "< 0.0001",
+        pair.test,
+        pair.verdict,
+    ]
+
+
+def _means(rows: Sequence[Row]) -> list[str]:
+    """Return a table of the groups of experiments that differ in nothing but their seed, if there are any."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.result and row.settings:
+            same = {"settings": row.settings | {"seed": None}, "part": row.result["data"]["part"]}
+            groups.setdefault(json.dumps(same, sort_keys=True), []).append(row)
+    cells = []
+    for group in groups.values():
+        if len({row.settings.get("seed") for row in group}) > 1:
+            shares = [row.result["top_1"]["value"] for row in group]
+            mean, spread = f"**{statistics.mean(shares):.3f}**", f"{statistics.stdev(shares):.3f}"
+            span = f"{min(shares):.3f}–{max(shares):.3f}"
+            seeds = ", ".join(str(row.settings["seed"]) for row in group)
+            cells.append([", ".join(row.name for row in group), mean, spread, span, seeds])
+    head = ("same settings", "mean top-1", "standard deviation", "range", "seeds")
+    return ["", *_table(head, cells, left=1)] if cells else []
+
+
+def _epochs(row: Row) -> str:
+    if not row.history:
+        return "–"
+    total = int(row.history[-1]["epoch"])
+    best = row.best.get("epoch")
+    return f"{best} of {total}" if best and best != total else str(total)
+
+
+def _training(history: Sequence[dict[str, str]]) -> tuple[float, float]:
+    """Return the seconds of the whole training, and pictures a second over all its steps.
+
+    history.csv counts seconds from the beginning, so the last epoch has them all. Every epoch has the same number of
+    pictures, so the rate over all is the harmonic mean of the epochs' rates.
+    """
+    rates = [float(epoch["images_per_second"] or "nan") for epoch in history]  # empty where nothing was timed
+    slowness = [1 / rate for rate in rates if rate > 0]
+    return float(history[-1]["seconds"]) if history else 0.0, len(slowness) / sum(slowness) if slowness else 0.0
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if minutes < 2:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _evidence(row: Row) -> list[str]:
+    """Return one list item: the commands, the hardware, and how often the pictures have been used."""
+    parts = []
+    if command := row.environment.get("command"):
+        device = ", ".join(str(row.environment[k]) for k in ("backend", "precision", "device") if k in row.environment)
+        parts.append(f"`{command}`" + (f" on {device}, {row.environment.get('cores', '?')} cores" if device else ""))
+    if row.result:
+        counted = read_uses(row.folder).get(row.result["data"]["fingerprint"], {"times": 0})["times"]
+        times = max(counted, row.result["data"]["evaluations"])
+        often = "once" if times == 1 else f"{times} times"
+        day = str(row.result["time"])[:10]
+        part = row.result["data"]["part"]
+        parts.append(
+            f"`{row.result['command']}` ({day}, checkpoint `{row.result['checkpoint']['file']}`; "
+            f"the {part} pictures were used {often})"
+        )
+        parts += [f"warning: {warning}" for warning in row.result.get("warnings", [])]
+    return [f"- {row.name}: {'; '.join(parts)}"] if parts else []
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> list[str]:
+    """Return the lines of a Markdown table whose first columns, as many as `left`, are aligned to the left."""
+    return [_line(head), _line(["---"] * left + ["---:"] * (len(head) - left)), *map(_line, rows)]
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(one_line(cell).replace("|", "\\|") for cell in cells) + " |"

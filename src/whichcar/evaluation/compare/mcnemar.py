@@ -1,0 +1,148 @@
+"""Two classifiers on the same pictures: which of them is better, and how surely."""
+
+from __future__ import annotations
+
+import csv
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from whichcar.errors import DataError
+from whichcar.evaluation.result import FILE, read_result
+from whichcar.text import reason_of, shell_command
+
+FEW = 25  # discordant pictures, below which the chi-squared distribution is too coarse
+LEVEL = 0.05
+Z = 1.959964  # of a 95 % interval
+
+
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """How two classifiers' right answers fall together: McNemar's table without what both told alike.
+
+    `gained` pictures only the first told rightly, `lost` only the second, of `pictures` that both answered.
+    `by_path`: the files differ, since some are crops of the others; they were matched by their paths in the split.
+    """
+
+    pictures: int
+    gained: int
+    lost: int
+    by_path: bool = False
+
+    @property
+    def difference(self) -> float:
+        """The first's accuracy less the second's, -1..1."""
+        return (self.gained - self.lost) / self.pictures if self.pictures else 0.0
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Where the true difference lies in 95 of 100 such samples.
+
+        Wald's interval with a picture added to either kind of discordant ones: Bonett and Price, "Adjusted Wald
+        confidence interval for a difference of binomial proportions based on paired data", Journal of Educational and
+        Behavioral Statistics 37 (2012), 479-488; recommended by Fagerland, Lydersen and Laake, "Recommended tests and
+        confidence intervals for paired binomial proportions", Statistics in Medicine 33 (2014), 2850-2875. It is not
+        empty where the two never differ.
+        """
+        total = self.pictures + 2
+        gained, lost = (self.gained + 1) / total, (self.lost + 1) / total
+        half = Z * math.sqrt((gained + lost - (gained - lost) ** 2) / total)
+        return max(-1.0, gained - lost - half), min(1.0, gained - lost + half)
+
+    @property
+    def test(self) -> str:
+        """The form of McNemar's test that `p_value` is of: `exact` for few discordant pictures, else `chi-squared`."""
+        return "exact" if self.gained + self.lost < FEW else "chi-squared"
+
+    @property
+    def p_value(self) -> float:
+        """How often equally good classifiers would differ at least this much, 0..1.
+
+        McNemar, "Note on the sampling error of the difference between correlated proportions or percentages",
+        Psychometrika 12 (1947), 153-157, without correction for continuity. The exact form is two-sided: twice the
+        binomial tail, at most 1.
+        """
+        discordant = self.gained + self.lost
+        if discordant == 0:
+            return 1.0
+        if self.test == "exact":
+            tail = sum(math.comb(discordant, count) for count in range(min(self.gained, self.lost) + 1))
+            return min(1.0, tail / math.ldexp(1, discordant - 1))
+        # The square of a normal variable is chi-squared with one degree of freedom.
+        return math.erfc(abs(self.gained - self.lost) / math.sqrt(2 * discordant))
+
+    @property
+    def verdict(self) -> str:
+        """`better`, `worse` or `no difference shown`, of the first."""
+        if self.p_value >= LEVEL:
+            return "no difference shown"
+        return "better" if self.difference > 0 else "worse"
+
+
+def paired(first: Path, second: Path) -> Paired:
+    """Compare two evaluated experiments on the pictures that both answered.
+
+    Args:
+        first, second: folders with the result.json and predictions.csv of one evaluation.
+
+    Raises:
+        DataError: one has not been evaluated, the two were measured on other pictures, or have none in common that
+            could be read.
+    """
+    there, here = read_result(second), read_result(first)
+    other_files = here["data"]["fingerprint"] != there["data"]["fingerprint"]
+    other_images = DataError(
+        f"{first}: measured on other images ({_pictures(here)}) than {second} ({_pictures(there)}); only the same "
+        "files, or crops of them that `whichcar crop` wrote under the same paths, can be matched: evaluate both on the "
+        "same ones, with `whichcar evaluate --data DIR`"
+    )
+    if other_files and not (_is_crop(here) or _is_crop(there)):
+        raise other_images
+    right, others = _answers(first, here), _answers(second, there)
+    both = right.keys() & others.keys()
+    if other_files and len(both) < min(len(right), len(others)):  # crops may lack images, but have no others
+        raise other_images
+    if not both:
+        raise DataError(f"{first}: no picture was answered both here and by {second}; evaluate both anew")
+    return Paired(
+        pictures=len(both),
+        gained=sum(right[path] and not others[path] for path in both),
+        lost=sum(others[path] and not right[path] for path in both),
+        by_path=other_files,
+    )
+
+
+def _is_crop(result: dict[str, Any]) -> bool:
+    """True when `whichcar crop` wrote the images of a result."""
+    from whichcar.inference.input_crop import is_cut
+
+    return is_cut(Path(result["data"]["root"]).absolute())
+
+
+def _again(folder: Path) -> str:
+    return shell_command(["whichcar", "evaluate", folder])
+
+
+def _pictures(result: dict[str, Any]) -> str:
+    data = result["data"]
+    return f"{data['pictures']} {data['part']} of {data['root']}"
+
+
+def _answers(folder: Path, result: dict[str, Any]) -> dict[str, bool]:
+    """Return whether each picture that could be read was told rightly, by its path seen from the data's root."""
+    table = folder / "predictions.csv"
+    try:
+        with table.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        answers = {row["path"]: row["right"] == "1" for row in rows if not row["problem"]}
+    except FileNotFoundError:
+        raise DataError(f"{table}: is not there; make it again with: {_again(folder)}") from None
+    except (OSError, UnicodeDecodeError, csv.Error, KeyError) as error:
+        raise DataError(f"{table}: not readable ({reason_of(error)}); make it again with: {_again(folder)}") from error
+    if (len(answers), sum(answers.values())) != (result["top_1"]["of"], result["top_1"]["right"]):
+        raise DataError(
+            f"{table}: {sum(answers.values())} of {len(answers)} right, but {FILE} says {result['top_1']['right']} of "
+            f"{result['top_1']['of']}; make both again with: {_again(folder)}"
+        )
+    return answers

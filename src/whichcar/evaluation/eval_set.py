@@ -1,0 +1,177 @@
+"""Which images are evaluated: the test split of a tree, matched by name with the classes the checkpoint knows."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from whichcar.data.identity import fingerprint
+from whichcar.data.labels import folders_of, renamed
+from whichcar.data.split.tree import Tree, locate, read_tree
+from whichcar.data.split_names import SPLITS, TEST, TRAIN, VALIDATION, split_of
+from whichcar.data.structure import structure_of
+from whichcar.errors import DataError
+from whichcar.files import images
+from whichcar.records import Sample
+from whichcar.text import file_name, nfc
+from whichcar.training.run.checkpoint import Metadata
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Images with their true classes; `name` is `test`, `validation`, `train`, or `pictures` for any other folder.
+
+    `own` is true for the test or validation split of the tree that the checkpoint was trained on.
+    """
+
+    root: Path
+    name: str
+    samples: tuple[Sample, ...]
+    own: bool = False
+
+    @property
+    def fingerprint(self) -> str:
+        """The digest that is the same for these images elsewhere (`data.identity.fingerprint`)."""
+        return fingerprint(self.samples)
+
+    @property
+    def folder_name(self) -> str:
+        """A name for a folder of results: readable, and another one for every folder of images."""
+        if self.own:
+            return self.name
+        place = self.root.resolve()
+        names = [place.name, *([self.name] if self.name in SPLITS else [])]
+        return file_name("-".join(names), of=str(place / self.name))
+
+
+def evaluated_part(data: Path | None, metadata: Metadata) -> Part:
+    """Return the images that an evaluation is about.
+
+    Args:
+        data: what `labelled` takes; None, or the tree the checkpoint was trained on, stands for what `held_out` gives.
+        metadata: the checkpoint's.
+
+    Raises:
+        DataError: the images are missing, or their classes are not the checkpoint's.
+    """
+    trained = trained_tree(data, metadata)
+    if data is None or (trained is not None and data.resolve() == trained.resolve()):
+        if trained is None:
+            raise DataError(
+                f"{metadata.data_root}: the folder this experiment was trained on is not there; name it with --data DIR"
+            )
+        return held_out(trained, metadata)
+    part = labelled(data, metadata)
+    own = part.name == "test" and trained is not None and part.root.resolve() == locate(trained).root.resolve()
+    return Part(part.root, part.name, part.samples, own)
+
+
+def trained_tree(data: Path | None, metadata: Metadata) -> Path | None:
+    """Return the tree the checkpoint was trained on: where it was, or else `data` if that is the same tree, moved.
+
+    A moved tree is recognised by the fingerprint of its test images, or of its training images where it has no test.
+    """
+    recorded = Path(metadata.data_root)
+    if recorded.is_dir():
+        return recorded
+    if data is None or not data.is_dir():
+        return None
+    above = [data.resolve().parent] if split_of(data.resolve().name) else []
+    return next((root for root in (data, *above) if _is_moved(root, metadata)), None)
+
+
+def is_trained_tree(data: Path, metadata: Metadata) -> bool:
+    """True when `data` is the tree the checkpoint was trained on, also where it was moved."""
+    trained = trained_tree(data, metadata)
+    return trained is not None and trained.resolve() == data.resolve()
+
+
+def _is_moved(root: Path, metadata: Metadata) -> bool:
+    # What cannot be read as such a tree is not that tree; its faults are told when it is read as other images.
+    with contextlib.suppress(DataError):
+        part = labelled(root, metadata)
+        if part.name == "test" and part.root.resolve() == root.resolve():
+            return part.fingerprint == metadata.fingerprints.get("test")
+    with contextlib.suppress(DataError):
+        known = metadata.fingerprints.get("train")
+        return known is not None and tree_of(root, metadata).fingerprints["train"] == known
+    return False
+
+
+def tree_of(root: Path, metadata: Metadata) -> Tree:
+    """Return a tree as the checkpoint's training read it.
+
+    Raises:
+        DataError: it cannot be read so.
+    """
+    settings = metadata.settings
+    return read_tree(root, settings["data"]["validation_split"], settings["seed"], metadata.validation)
+
+
+def held_out(root: Path, metadata: Metadata) -> Part:
+    """Return what the experiment did not learn from: `test/` of its tree, or the validation split where there is none.
+
+    Args:
+        root: the tree it was trained on.
+        metadata: the checkpoint's.
+
+    Raises:
+        DataError: its classes are not the checkpoint's.
+    """
+    structure = locate(root)
+    test = structure.splits.get(TEST)
+    if test is not None and test not in structure.unlabelled:
+        part = labelled(test, metadata)
+        return Part(part.root, part.name, part.samples, own=True)
+    tree = tree_of(root, metadata)
+    known = tuple(map(nfc, metadata.class_folders))
+    if tree.class_folders != known:
+        raise _disagreeing(root, known, tree.class_folders)
+    if not tree.validation:
+        raise DataError(f"{tree.root}: no image that the experiment did not learn from; give others with --data DIR")
+    return Part(tree.root, "validation", tuple(tree.validation), own=True)
+
+
+def labelled(directory: Path, metadata: Metadata) -> Part:
+    """Return the images of a tree's `test/`, or of a folder with one folder a class; classes may be missing.
+
+    Of a tree without a test split it is the validation split, else the training split.
+
+    Args:
+        directory: its class folders are named as those trained on, or as the classes themselves.
+        metadata: the checkpoint's.
+
+    Raises:
+        DataError: no such folder, no image, or a class folder that the checkpoint does not know.
+    """
+    if not directory.is_dir():
+        raise DataError(f"{directory}: no such folder; give a tree with test/, or a folder with one folder a class")
+    numbers = {nfc(name): number for number, name in enumerate(metadata.class_names)}
+    numbers |= {nfc(folder): number for number, folder in enumerate(metadata.class_folders)}
+    base = directory
+    if not all(nfc(folder.name) in numbers for folder in folders_of(directory)):
+        structure = structure_of(directory)
+        base = next(
+            (structure.splits[split] for split in (TEST, VALIDATION, TRAIN) if split in structure.splits),
+            structure.root,
+        )
+    base = base.resolve() if base.name in ("", "..") else base  # `.` may be a folder called test
+    classes = folders_of(base)
+    if any(nfc(folder.name) not in numbers for folder in classes):
+        there = {numbers.get(nfc(folder.name)) for folder in classes}
+        missing = [name for number, name in enumerate(metadata.class_folders) if number not in there]
+        raise _disagreeing(base, missing, [name for folder in classes if (name := nfc(folder.name)) not in numbers])
+    samples = [Sample(path, numbers[nfc(folder.name)]) for folder in classes for path in images(folder)]
+    if not samples:
+        raise DataError(f"{base}: no images in class folders; it must hold one folder a class, named as the classes")
+    split = split_of(base.name)
+    return Part(base.parent, split, tuple(samples)) if split else Part(base, "pictures", tuple(samples))
+
+
+def _disagreeing(where: Path, known: Sequence[str], found: Sequence[str]) -> DataError:
+    return DataError(
+        f"{where}: the class folders are not those that the checkpoint was trained on ({renamed(known, found)}); "
+        "rename or remove those that are new, or evaluate an experiment trained on these classes"
+    )

@@ -1,0 +1,157 @@
+"""What a classifier or a detector may be given (paths, folders, addresses, arrays, PIL images), one image at a time."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from whichcar.errors import DataError
+from whichcar.files import IMAGE_SUFFIXES, images
+from whichcar.images.pixels import DecodedImage
+from whichcar.images.read import decoded, decoded_from, enough_for
+from whichcar.images.web import is_address, read_url
+from whichcar.records import Skipped
+from whichcar.text import without_password
+
+Array = npt.NDArray[np.uint8]
+Source = str | os.PathLike[str] | npt.NDArray[Any] | Image.Image
+Sources = Source | Iterable[Source]
+Size = tuple[int, int]
+
+NO_IMAGES = f"no images in it; the name of an image ends in {', '.join(sorted(IMAGE_SUFFIXES))}"
+_SHAPES = "(height, width), (height, width, 3) or (images, height, width, 3), with 1, 3 or 4 channels last"
+_one_at_a_time = threading.Lock()
+
+
+class Given(NamedTuple):
+    """One image to classify: where it is from, and how to read it.
+
+    `path` is a file's path, an address without its password, or `image 3` for the third image where it has no name.
+    `open` decodes it, large enough to be resized to a (height, width), or in full.
+
+    Raises (when opened):
+        ImageError: it cannot be read.
+    """
+
+    path: Path | str
+    open: Callable[[Size | None], AbstractContextManager[DecodedImage]]
+
+
+def each(sources: Sources) -> Iterator[Given | Skipped]:
+    """Yield every image of what a user gives, in order and lazily.
+
+    Args:
+        sources: one of these, or any iterable of them: a path; a folder, for every image under it, sorted; an http or
+            https address; a PIL image of any mode, EXIF orientation applied; an array, RGB or grey, of one image or
+            several: uint8 or other integers 0..255, or floats in 0..1 or 0..255 (0..1 where none is above 1).
+
+    A folder that holds no image, or cannot be listed, is a `Skipped`.
+
+    Raises:
+        DataError: something else, or an array of another shape or range.
+    """
+    number = 1
+    for source in _listed(sources):
+        for given in _images_of(source, number):
+            number += 1
+            yield given
+
+
+def _images_of(source: Any, number: int) -> Iterator[Given | Skipped]:  # noqa: ANN401  (whatever a user gives)
+    if isinstance(source, str | os.PathLike):
+        yield from _named(os.fsdecode(source))
+    elif isinstance(source, Image.Image):
+        name = getattr(source, "filename", "")
+        yield _opened(Path(name) if name else f"image {number}", source)
+    elif hasattr(source, "__array__"):
+        array = np.asarray(source)
+        if array.dtype.kind in "OUT":  # a column of paths
+            yield from each(array.ravel().tolist())
+            return
+        for place, image in enumerate(_arrays(array), number):
+            yield _opened(f"image {place}", Image.fromarray(image))
+    else:
+        kind = "None" if source is None else type(source).__name__
+        raise DataError(f"an image is a path, a folder, an http(s) address, an array or a PIL image; got {kind}")
+
+
+def _listed(sources: Any) -> Iterable[Any]:  # noqa: ANN401  (whatever a user gives)
+    single = isinstance(sources, str | bytes | os.PathLike | Image.Image | dict) or hasattr(sources, "__array__")
+    return [sources] if single or not isinstance(sources, Iterable) else sources
+
+
+def _named(name: str) -> Iterator[Given | Skipped]:
+    """Yield the image, or those of the folder, that a path or an address names."""
+    if not name:
+        raise DataError("an image's path is empty; name a file, a folder or an http(s) address")
+    if is_address(name) and not os.path.exists(name):  # noqa: PTH110  (a Path would lose a slash)
+        yield Given(without_password(name), lambda size: _address(name, size))
+    elif os.path.isdir(name):  # noqa: PTH112  (False for a name that the system refuses, where Path raises)
+        yield from _in_folder(Path(name))
+    else:
+        yield _file(Path(name))
+
+
+def _in_folder(folder: Path) -> Iterator[Given | Skipped]:
+    try:
+        found = images(folder)
+    except OSError as error:
+        yield Skipped(folder, f"{error.filename or folder} cannot be listed ({error.strerror}); change its permissions")
+        return
+    yield from map(_file, found)
+    if not found:
+        yield Skipped(folder, NO_IMAGES)
+
+
+def _file(path: Path) -> Given:
+    return Given(path, lambda size: decoded(path, size and enough_for(size)))
+
+
+@contextmanager
+def _address(url: str, size: Size | None) -> Iterator[DecodedImage]:
+    """Open what an address has as a file is opened, so that both are the same to the network."""
+    content = read_url(url)
+    with tempfile.NamedTemporaryFile(prefix="whichcar-") as file:
+        file.write(content)
+        file.flush()
+        with decoded(file.name, size and enough_for(size), name=without_password(url)) as image:
+            yield image
+
+
+def _opened(path: Path | str, image: Image.Image) -> Given:
+    @contextmanager
+    def opened(_: Size | None) -> Iterator[DecodedImage]:
+        # Pillow's objects are not made for several threads, and one may be given twice.
+        with _one_at_a_time, decoded_from(image, path) as found:
+            yield found
+
+    return Given(path, opened)
+
+
+def _arrays(array: npt.NDArray[Any]) -> Iterator[Array]:
+    """Yield the images in an array as (height, width) or (height, width, 3 or 4) uint8.
+
+    Raises:
+        DataError: no images, or values that are no colours.
+    """
+    channels = array.shape[-1] if array.ndim in (3, 4) else 1
+    if array.ndim not in (2, 3, 4) or channels not in (1, 3, 4) or 0 in array.shape[-3:]:
+        raise DataError(f"an array of images is {_SHAPES}; got {array.shape}")
+    if array.dtype.kind not in "buif":
+        raise DataError(f"an array of images holds numbers 0..255 or 0..1; got {array.dtype}")
+    low, high = (array.min(initial=0), array.max(initial=0)) if array.dtype != np.uint8 else (0, 255)
+    if not (low >= 0 and high <= 255):  # also NaN
+        raise DataError(f"an array of images holds numbers 0..255 or 0..1; got {low:g} to {high:g}")
+    scale = 255 if array.dtype.kind in "bf" and high <= 1 else 1
+    for image in array if array.ndim == 4 else array[None]:
+        eight = image if image.dtype == np.uint8 else np.rint(image.astype(np.float32) * scale).astype(np.uint8)
+        yield eight[..., 0] if eight.ndim == 3 and channels == 1 else eight

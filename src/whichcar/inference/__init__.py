@@ -1,0 +1,1 @@
+"""From images to answers: the one way to predict."""

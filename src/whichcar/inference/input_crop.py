@@ -1,0 +1,97 @@
+"""Whether pictures are shown to a classifier as it was trained: whole, or cut to the vehicle."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from whichcar.config.crop import crop_settings
+from whichcar.detection.crop import RECORD
+from whichcar.detection.cropper import Cutter
+from whichcar.detection.detection import find_detector
+from whichcar.errors import DetectorError
+from whichcar.images.inputs import Given
+from whichcar.images.pixels import DecodedImage
+from whichcar.records import Box, Crop, Skipped
+
+log = logging.getLogger(__name__)
+
+Cut = Callable[[str, DecodedImage], tuple[Box | None, Crop]]
+
+
+class Framing:
+    """How pictures reach a classifier.
+
+    Args:
+        checkpoint: named in warnings.
+        trained: how the pictures it was trained on were cut (`detection.crop.read_record`); None: not by whichcar.
+        crop: cut pictures now, with the settings of then.
+        detector: a name or file (default: the one of then; where its file is gone, or there is none, as for
+            `find_detector`). A warning tells where it is another than then.
+
+    Raises:
+        DetectorError: `crop`, and the detector cannot be had; or a detector, but not `crop`.
+    """
+
+    def __init__(
+        self, checkpoint: Path, trained: dict[str, Any] | None, crop: bool, detector: str | None = None
+    ) -> None:
+        """Load the detector where images are to be cropped."""
+        if detector is not None and not crop:
+            raise DetectorError(f"detector {detector}: is used only when images are cropped; add --crop (crop=True)")
+        self._checkpoint, self._trained, self._crop = checkpoint, trained, crop
+        self.cut: Cut | None = None
+        self.cut_as: dict[str, Any] | None = None  # for the record of a result
+        if crop:
+            before = trained or {"settings": {}, "detector": {"name": "", "sha256": None}}
+            found = find_detector(_still_there(before["settings"].get("detector")) if detector is None else detector)
+            now = {"name": found.name, "sha256": found.sha256}
+            given: dict[str, str | None] = {"detector": str(found.file or found.name)}
+            if before["detector"]["sha256"] != now["sha256"]:
+                given["family"] = None  # it was said of another file
+            settings = crop_settings(**before["settings"] | given)
+            cutter = Cutter(settings, threads=1)
+            _ = cutter.detector  # what is wrong with it shows now, not in the middle of the work
+            self.cut = cutter.cropped
+            self.cut_as = {"settings": settings.model_dump(mode="json", exclude={"detector"}), "detector": now}
+            if before["detector"]["sha256"] not in (None, now["sha256"]):
+                log.warning(
+                    "%s: was trained on pictures cut by %s, now %s cuts them; --detector names another",
+                    checkpoint, before["detector"]["name"], found.name,
+                )  # fmt: skip
+
+    def watched(self, images: Iterable[Given | Skipped]) -> Iterator[Given | Skipped]:
+        """Yield the images; warn at the first file that is cropped, or whole, where those trained on were not."""
+        quiet = False
+        for image in images:
+            if not quiet and isinstance(image.path, Path):
+                message = self._disagreement(is_cut(image.path.absolute().parent))
+                if message:
+                    log.warning("%s: %s", self._checkpoint, message)
+                    quiet = True
+            yield image
+
+    def _disagreement(self, already_cut: bool) -> str:
+        if self._crop and already_cut:
+            return "these pictures are cut to the vehicle already, and --crop cuts them again; leave it out"
+        if self._trained and not self._crop and not already_cut:
+            return "was trained on pictures cut to the vehicle, and these seem to be whole: add --crop"
+        if already_cut and not self._crop and not self._trained:
+            return "was not trained on pictures that `whichcar crop` cut, and these are"
+        if self._crop and not self._trained:
+            return "was not trained on pictures that `whichcar crop` cut; --crop may show it something else"
+        return ""
+
+
+def _still_there(detector: str | None) -> str | None:
+    """Return the detector unless it is a file that is gone."""
+    return None if detector and Path(detector).is_absolute() and not Path(detector).is_file() else detector
+
+
+@lru_cache(maxsize=1024)
+def is_cut(folder: Path) -> bool:
+    """True when `whichcar crop` wrote this folder, or one that it lies in."""
+    return any((above / RECORD).is_file() for above in (folder, *folder.parents))

@@ -1,0 +1,195 @@
+"""Images in, class names out: for a folder with labels, and for the command's files, folders, addresses and lists."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import json
+import logging
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from whichcar.errors import DataError
+from whichcar.files import images
+from whichcar.images.inputs import NO_IMAGES, Sources, each
+from whichcar.inference.classifier import Classifier, checked, stream
+from whichcar.records import CROP_COLUMNS, Crop, Prediction, Skipped, class_columns
+from whichcar.text import as_text, one_line, plural
+
+log = logging.getLogger(__name__)
+
+Form = Literal["table", "json", "csv"]
+
+
+def predict_from_folder(
+    folder: str | Path,
+    model: Any,  # noqa: ANN401  (any Keras model)
+    input_size: int | tuple[int, int] | Sequence[int],
+    class_names: Sequence[str],
+) -> tuple[list[str], list[str]]:
+    """Predict the class of every image under `folder`.
+
+    Args:
+        folder: holds one folder a class; images are taken in the sorted order of their paths.
+        model: a Keras model that takes (n, height, width, 3) RGB, 0..255, and gives (n, classes).
+        input_size: height and width, or one number for both. Images are resized to it, never cropped.
+        class_names: one name for each of the model's outputs, in their order.
+
+    Returns:
+        Two equally long lists: the predicted class, and the name of the folder the image lies in. An image that cannot
+        be read is in neither; it is logged as a warning.
+
+    Raises:
+        DataError: the folder is missing, or holds no readable image.
+        CheckpointError: the model's outputs are not as many as the class names.
+    """
+    folder = Path(folder)
+    size = (input_size, input_size) if isinstance(input_size, int) else (int(input_size[0]), int(input_size[1]))
+    predictions: list[str] = []
+    labels: list[str] = []
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; give one that holds images")
+    paths = images(folder)
+    if not paths:
+        raise DataError(f"{folder}: {NO_IMAGES}")
+    for path, item in zip(paths, stream(checked(model, len(class_names)), each(paths), size), strict=True):
+        if isinstance(item, Skipped):
+            log.warning("%s: left out: %s", path, item.reason)
+            continue
+        predictions.append(class_names[int(item.probabilities.argmax())])
+        labels.append(path.parent.name)
+    if not predictions:
+        raise DataError(f"{folder}: not one image in it could be read; see the warnings above")
+    return predictions, labels
+
+
+def predict(
+    experiment: str | Path,
+    images: Sources,
+    top: int = 5,
+    batch_size: int = 32,
+    crop: bool = False,
+    detector: str | Path | None = None,
+) -> list[Prediction | Skipped]:
+    """Return one row an image, in order, also for a single one: its `top` best classes, or why it cannot be read.
+
+    To ask the same experiment again, keep a `Classifier`, whose `predict` this is.
+
+    Args:
+        experiment: an experiment's folder (its best checkpoint by validation is taken) or a checkpoint file.
+        images: a path, a folder, an http(s) address, a PIL image or an array, or any iterable of these.
+        top: how many classes a row names.
+        batch_size: images the network sees at once.
+        crop: crop every image to its vehicle first.
+        detector: the detector for that: a name or a file (default: the one used for the images it was trained on).
+
+    Raises:
+        CheckpointError: there is no usable checkpoint.
+        DetectorError: `crop`, and the detector cannot be had; or a detector without `crop`.
+        DataError: `images` holds something that is no image at all.
+
+    Example:
+        >>> predict("experiments/exp_003", "car.jpg")[0].best
+        >>> pandas.DataFrame([row.as_row() for row in predict("experiments/exp_003", "images/")])
+    """
+    return Classifier(experiment, crop, detector).predict(images, top, batch_size)
+
+
+def one_usable(rows: Iterable[Prediction | Skipped]) -> Iterator[Prediction | Skipped]:
+    """Yield the rows.
+
+    Raises:
+        DataError: at the end, when there was none at all, or none that is a prediction.
+    """
+    seen = usable = 0
+    for row in rows:
+        seen += 1
+        usable += isinstance(row, Prediction)
+        yield row
+    if not usable:
+        found = f"none of {plural(seen, 'path')} could be used" if seen else "no image was given"
+        raise DataError(f"predict: {found}; name image files, folders with images, or - for a list of paths")
+
+
+def names_of(arguments: Iterable[str], listing: IO[bytes] | None) -> Iterator[str]:
+    """Yield the arguments; in the place of `-`, the lines of a list as they come, without those that are empty.
+
+    Args:
+        arguments: of a command line.
+        listing: standard input, one path or address a line, in the encoding of file names (on Linux any bytes), with or
+            without a byte order mark; None where it is closed.
+
+    Raises:
+        DataError: `-`, but there is no standard input, or it is UTF-16.
+    """
+    for argument in arguments:
+        if argument != "-":
+            yield argument
+        elif listing is None:
+            raise DataError("-: standard input is closed; give the paths as arguments, or pipe a list into the command")
+        else:
+            yield from _listed(listing)
+
+
+def _listed(listing: IO[bytes]) -> Iterator[str]:
+    for number, line in enumerate(listing):
+        if number == 0 and line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise DataError("-: the list on standard input is UTF-16; save it as UTF-8")
+        name = line.removeprefix(codecs.BOM_UTF8 if number == 0 else b"").rstrip(b"\r\n")
+        if name.strip():
+            yield os.fsdecode(name)
+
+
+def lines(
+    rows: Iterable[Prediction | Skipped], form: Form, top: int, width: int = 40, crop: bool = False
+) -> Iterator[str]:
+    """Yield the rows as text, line by line as they come.
+
+    Args:
+        rows: from `Classifier.stream`.
+        form: `table` for reading; `csv` with a header; `json`, one object a line. The last two hold `as_row()`.
+        top: how many classes a CSV row has room for.
+        width: of the table's column of class names, for example the longest name's.
+        crop: whether a CSV row has room for what the images were cropped to.
+    """
+    if form == "csv":
+        classes = [name for place in range(1, top + 1) for name in class_columns(place)]
+        columns = ["path", *classes, *(CROP_COLUMNS if crop else ()), "problem"]
+        yield _csv_line(columns)
+    for row in rows:
+        if form == "json":
+            yield json.dumps(row.as_row(), ensure_ascii=False)
+        elif form == "csv":
+            cells = row.as_row()
+            yield _csv_line([cells.get(name) for name in columns])
+        else:
+            yield from _as_table(row, width)
+
+
+def _as_table(row: Prediction | Skipped, width: int) -> Iterator[str]:
+    place = one_line(as_text(row.path))
+    if isinstance(row, Skipped):
+        yield f"       -  {'not readable':<{width}}  {place}: {one_line(row.reason)}"
+        return
+    shown = place if row.crop is None else f"{place}  ({cropped_to(row.crop)})"
+    for name, probability in zip(row.classes, row.probabilities, strict=True):
+        yield f"{probability:8.1%}  {one_line(name):<{width}}  {shown}".rstrip()
+        shown = ""
+
+
+def cropped_to(crop: Crop) -> str:
+    """Return in a few words what an image was cropped to."""
+    if crop.box is None or crop.score is None:
+        return "no vehicle found, whole image used"
+    box = f"{crop.box.left},{crop.box.top},{crop.box.right},{crop.box.bottom}"
+    among = "the only vehicle" if crop.candidates == 1 else f"1 of {plural(crop.candidates, 'vehicle')}"
+    return f"{crop.label} {crop.score:.2f}, box {box}, {among}"
+
+
+def _csv_line(cells: Sequence[object]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(cells)
+    return text.getvalue()

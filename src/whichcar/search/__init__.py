@@ -1,0 +1,1 @@
+"""Hyperparameter search: every trial is a training of its own."""

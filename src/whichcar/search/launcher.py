@@ -1,0 +1,118 @@
+"""Trials as processes: started, asked, stopped. What starts them stands behind a Protocol."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from whichcar.files import locked
+from whichcar.search import die_with_parent
+
+LOG = "log.txt"
+# Signals that come from outside: a user, a machine that shuts down, the kernel when memory is used up.
+FROM_OUTSIDE = (signal.SIGHUP, signal.SIGINT, signal.SIGKILL, signal.SIGTERM)
+INTERRUPTED = 130  # what `whichcar train` says after it saved its state
+QUIET = {"WHICHCAR_QUIET": "1", "PYTHONUNBUFFERED": "1"}  # laid over a trial's environment: no bars in its log
+
+Command = Callable[[Path], Sequence[str]]
+
+
+class Process(Protocol):
+    """A started trial."""
+
+    def poll(self) -> int | None:
+        """Return the exit status once it has ended (negative: the signal that ended it), else None."""
+
+    def stop(self) -> None:
+        """Ask it to save its state and end."""
+
+    def kill(self) -> None:
+        """End it at once and wait until it has."""
+
+
+class Launcher(Protocol):
+    """What starts trials."""
+
+    def launch(self, config: Path, slot: int, slots: int) -> Process:
+        """Start the trial of this config.yml.
+
+        Args:
+            slot: 0 ... slots - 1; trials that run at the same time have different ones.
+        """
+
+
+def train_command(config: Path) -> list[str]:
+    """The command of a trial: an ordinary training, taken up again if it was begun."""
+    return [sys.executable, "-m", "whichcar", "train", str(config), "--resume"]
+
+
+def tied_command(command: Sequence[str], cores: Sequence[int]) -> list[str]:
+    """Return the command so that it runs on these processors and dies with the thread that starts it."""
+    return [sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid()), ",".join(map(str, cores)), *command]
+
+
+class LocalLauncher:
+    """Starts trials on this machine, each with its share of the processors, tied to this process's life."""
+
+    def __init__(self, command: Command = train_command) -> None:
+        self._command = command
+
+    def launch(self, config: Path, slot: int, slots: int) -> Process:
+        """Start a process of its own session, so that a Ctrl-C meant for the search does not reach it twice."""
+        cores = sorted(os.sched_getaffinity(0))
+        mine = cores[slot::slots] or cores
+        with (config.parent / LOG).open("ab") as log:
+            process = subprocess.Popen(
+                tied_command(self._command(config), mine),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **QUIET},
+                start_new_session=True,
+            )
+        return _Local(process)
+
+
+class _Local:
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+
+    def poll(self) -> int | None:
+        return self._process.poll()
+
+    def stop(self) -> None:
+        self._process.terminate()
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+def trains(folder: Path) -> bool:
+    """True when some process holds the folder's lock, as `whichcar train` does."""
+    lock = folder / "state" / "lock"
+    if not lock.exists():
+        return False
+    try:
+        with locked(lock):
+            return False
+    except BlockingIOError:
+        return True
+
+
+def killed_from_outside(status: int) -> bool:
+    """True when the trial did not fail but was ended; a crash (such as a segmentation fault) is a failure."""
+    return status == INTERRUPTED or -status in FROM_OUTSIDE
+
+
+def how_it_ended(status: int) -> str:
+    """Return the exit status in words."""
+    if status >= 0:
+        return f"exit status {status}"
+    name = signal.Signals(-status).name if -status in set(signal.Signals) else f"signal {-status}"
+    return f"{name} (often the kernel's, when memory is used up)" if -status == signal.SIGKILL else name

@@ -1,0 +1,148 @@
+"""How far a search is, on stderr: a table that moves on a terminal, elsewhere a line a trial; WHICHCAR_QUIET=1: off."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from whichcar.config.section import shown
+from whichcar.environment import is_set
+from whichcar.progress import clock
+from whichcar.search.space import Plan
+from whichcar.training.run.history import Epoch
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from rich.console import RenderableType
+    from rich.live import Live
+
+    from whichcar.search.trial import Ended, RunningTrial
+
+REDRAW_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A running trial: how many of its epochs are done, for how long it runs, and its values."""
+
+    number: int
+    epochs: int
+    history: tuple[Epoch, ...]
+    seconds: float
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The whole search: counts by outcome, best value, running trials, mean seconds of ended ones (None: no such)."""
+
+    counts: Counter[str]
+    trials: int
+    best: int | None
+    value: float | None
+    rows: tuple[Row, ...]
+    mean_seconds: float | None
+
+    def seconds_left(self, parallel: int) -> float | None:
+        """Return the time left if the other trials take as long as those before."""
+        if self.mean_seconds is None:
+            return None
+        ended = self.counts.total() - self.counts["running"]
+        gone = sum(min(row.seconds, self.mean_seconds) for row in self.rows)
+        return max(0.0, (self.trials - ended) * self.mean_seconds - gone) / parallel
+
+
+class Board:
+    """Shows a search; `with Board(plan) as board: board.show(status)`. Never draws from a thread of its own."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._quiet = is_set("WHICHCAR_QUIET")
+        self._live: Live | None = None
+        self._drawn = 0.0
+
+    def __enter__(self) -> Self:
+        """Begin to show."""
+        if not self._quiet and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.live import Live
+
+            self._live = Live(console=Console(stderr=True), auto_refresh=False)
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Leave the last table standing."""
+        if self._live is not None:
+            self._live.stop()
+
+    def show(self, status: Status, last: bool = False) -> None:
+        """Draw the table anew where it moves, twice a second and at the last."""
+        now = time.monotonic()
+        if self._live is not None and (last or now - self._drawn >= REDRAW_SECONDS):
+            self._drawn = now
+            self._live.update(self._table(status), refresh=True)
+
+    def ended(self, ended: Ended, trial: RunningTrial, status: Status) -> None:
+        """Tell how a trial ended."""
+        metric = self._plan.sweep.objective.metric
+        if ended.outcome == "complete":
+            said = f"{metric} {ended.value:.4f}"
+        elif ended.outcome == "pruned":
+            last = trial.history[-1] if trial.history else None
+            said = f"pruned after epoch {last.epoch}, {metric} {getattr(last, metric):.4f}" if last else "pruned"
+        else:
+            said = f"failed: {ended.reason.strip().splitlines()[-1]}"
+        values = ", ".join(f"{_short(name)} {_value(value)}" for name, value in trial.values.items())
+        self.say(f"trial {ended.number}: {said}, {clock(trial.seconds)} ({values}); {self._summary(status)}")
+
+    def say(self, line: str) -> None:
+        """Write a line, above the table where there is one."""
+        if self._live is not None:
+            self._live.console.print(line, markup=False, highlight=False)
+        elif not self._quiet:
+            sys.stderr.write(f"{line}\n")
+            sys.stderr.flush()
+
+    def _summary(self, status: Status) -> str:
+        counts = status.counts
+        parts = [f"{counts.total() - counts['running']}/{status.trials} done"]
+        parts += [f"{counts[name]} {name}" for name in ("pruned", "failed") if counts[name]]
+        if status.value is not None:
+            parts.append(f"best {status.value:.4f} (trial {status.best})")
+        left = status.seconds_left(self._plan.sweep.parallel)
+        if left is not None:
+            parts.append(f"{clock(left)} left")
+        return ", ".join(parts)
+
+    def _table(self, status: Status) -> RenderableType:
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(title=Text(self._plan.name), caption=Text(self._summary(status)), title_justify="left")
+        for name in ("trial", "epoch", self._plan.sweep.objective.metric, "time", "values"):
+            table.add_column(name, justify="left" if name == "values" else "right")
+        for row in status.rows:
+            last = row.history[-1] if row.history else None
+            value = f"{getattr(last, self._plan.sweep.objective.metric):.4f}" if last else ""
+            values = ", ".join(f"{_short(name)} {_value(one)}" for name, one in row.values.items())
+            epoch = f"{last.epoch if last else 0}/{row.epochs}"
+            table.add_row(str(row.number), epoch, value, clock(row.seconds), Text(values))
+        if not status.rows and status.counts["running"]:
+            table.add_row("", "", "", "", "waiting for trials of other processes")
+        return table
+
+
+def _short(name: str) -> str:
+    return name.rpartition(".")[2]
+
+
+def _value(value: Any) -> str:  # noqa: ANN401
+    return f"{value:.4g}" if isinstance(value, float) else value if isinstance(value, str) else shown(value)

@@ -1,0 +1,157 @@
+"""What a search leaves: trials.csv, the best settings ready to be trained, a page of plots, and room on the disk."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from whichcar.files import write_json, write_text
+from whichcar.search.page import PAGE, write_page
+from whichcar.search.space import Plan
+from whichcar.search.study import SURPLUS, running
+from whichcar.search.sweep_file import Parameter
+from whichcar.search.trial import EPOCHS, KILLS, REASON, SECONDS, trial_folder
+from whichcar.text import plural, shell_command
+from whichcar.training.run.folder import versions, words_called
+from whichcar.training.run.overwriting import RESOLVED
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.trial import FrozenTrial
+
+TABLE = "trials.csv"
+SETTINGS = "sweep.json"
+COLUMNS = ("trial", "outcome", "value", "epochs", "seconds", "kills", "started", "reason")
+OUTCOMES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "running"}
+FRESH_SECONDS = 1.0
+
+
+class Results:
+    """The trials of a study as they stand, and the files that tell of them."""
+
+    def __init__(self, plan: Plan, study: optuna.Study) -> None:
+        self._plan, self._study = plan, study
+        self._trials: list[FrozenTrial] = []
+        self._read = -FRESH_SECONDS
+
+    def trials(self) -> list[FrozenTrial]:
+        """The trials that count, not older than a second."""
+        if time.monotonic() - self._read >= FRESH_SECONDS:
+            known = self._study.get_trials(deepcopy=False)
+            self._trials = [trial for trial in known if SURPLUS not in trial.user_attrs]
+            self._read = time.monotonic()
+        return self._trials
+
+    def counts(self) -> dict[str, int]:
+        """How many trials are `complete`, `pruned`, `failed` and `running`."""
+        return dict(Counter(OUTCOMES[trial.state.name] for trial in self.trials()))
+
+    def ranked(self) -> list[FrozenTrial]:
+        """The complete trials, best first; of equals the earlier."""
+        complete = [trial for trial in self.trials() if trial.value is not None and trial.state.name == "COMPLETE"]
+        sign = -1 if self._plan.sweep.objective.maximize else 1
+        return sorted(complete, key=lambda trial: (sign * (trial.value or 0.0), trial.number))
+
+    def best(self) -> tuple[int | None, float | None, Path | None]:
+        """Number, value and config of the best trial so far; nothing where none is complete."""
+        ranked = self.ranked()
+        if not ranked:
+            return None, None, None
+        return ranked[0].number, ranked[0].value, self._plan.folder / "best" / "config.yml"
+
+    def mean_seconds(self) -> float | None:
+        """Mean time of the ended trials."""
+        ended = [trial for trial in self.trials() if trial.state.is_finished()]
+        return sum(_seconds(trial) for trial in ended) / len(ended) if ended else None
+
+    def write_settings(self) -> None:
+        """Write sweep.json: what a comparison of searches tells beside the trials."""
+        sweep = self._plan.sweep
+        about = {
+            "command": shell_command(words_called()),
+            "metric": sweep.objective.metric,
+            "maximize": sweep.objective.maximize,
+            "sampler": sweep.sampler.name,
+            "pruner": sweep.pruner.name,
+            "versions": versions(),
+        }
+        write_json(self._plan.folder / SETTINGS, about)
+
+    def settle(self) -> None:
+        """Write down what is known after a trial's end."""
+        self._read = -FRESH_SECONDS
+        self.write_table()
+        self._write_best()
+        self._make_room()
+
+    def write_table(self) -> None:
+        """Write trials.csv: a row a trial, with all its values."""
+        text = io.StringIO()
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow([*COLUMNS, *self._plan.space])
+        for trial in self.trials():
+            known, started = trial.user_attrs, trial.datetime_start
+            row: list[Any] = [
+                trial.number,
+                OUTCOMES[trial.state.name],
+                "" if trial.value is None else f"{trial.value:.6g}",
+            ]
+            row += [known.get(EPOCHS, ""), f"{_seconds(trial):.1f}", known.get(KILLS, 0)]
+            row += [started.isoformat(timespec="seconds") if started else "", " ".join(known.get(REASON, "").split())]
+            table.writerow([*row, *(_cell(trial, *one) for one in self._plan.space.items())])
+        write_text(self._plan.folder / TABLE, text.getvalue())
+
+    def write_page(self, changed: bool) -> Path | None:
+        """Write report.html, where something changed or it is not there; None where no trial has ended."""
+        self._read = -FRESH_SECONDS
+        page = self._plan.folder / PAGE
+        if not changed and page.exists():
+            return page
+        if not any(trial.state.is_finished() for trial in self.trials()):
+            return None
+        self.write_table()
+        return write_page(self._plan, self._study, self.trials(), self.ranked())
+
+    def _write_best(self) -> None:
+        ranked = self.ranked()
+        config = self._plan.folder / "best" / "config.yml"
+        if not ranked or (config.parent / RESOLVED).exists():  # what was trained there stays what its config says
+            return
+        best = ranked[0]
+        head = (
+            f"# The best of {plural(len(self.trials()), 'trial')} of {self._plan.path}: trial {best.number}, "
+            f"{self._plan.sweep.objective.metric} {best.value:.4f}.\n"
+            f"# Command:  {shell_command(['whichcar', 'train', config])}\n"
+        )
+        content = head + yaml.safe_dump(self._plan.settings_of(best.params), sort_keys=False)
+        if not config.exists() or config.read_text(encoding="utf-8") != content:
+            write_text(config, content)
+
+    def _make_room(self) -> None:
+        """Delete the checkpoints of all but the best trials, where the sweep keeps only some."""
+        keep = self._plan.sweep.keep
+        if keep is None:
+            return
+        kept = {trial.number for trial in self.ranked()[:keep]} | {trial.number for trial in running(self._study)}
+        for trial in self.trials():
+            if trial.number not in kept:
+                folder = trial_folder(self._plan, trial.number)
+                for checkpoint in (*folder.glob("*.h5"), *folder.glob("*.keras")):
+                    checkpoint.unlink(missing_ok=True)
+
+
+def _cell(trial: FrozenTrial, name: str, parameter: Parameter) -> Any:  # noqa: ANN401
+    """Return the value, empty where the parameter was not active."""
+    if name not in trial.params:
+        return ""
+    return "null" if trial.params[name] is None else parameter.plain(trial.params[name])
+
+
+def _seconds(trial: FrozenTrial) -> float:
+    return float(trial.user_attrs.get(SECONDS, 0.0))

@@ -1,0 +1,266 @@
+"""The study: where trials are written down, which values they get and when they are pruned. All of it is Optuna's."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import sqlite3
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from whichcar.errors import MissingExtraError, SweepError, WhichcarError
+from whichcar.search.baseline import start_values
+from whichcar.search.lease import OWNER, Owner
+from whichcar.search.space import Plan, is_active
+from whichcar.search.sweep_file import Parameter, Pruner, Sampler
+from whichcar.text import without_password
+from whichcar.training.run.folder import first_difference
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.storages import BaseStorage
+    from optuna.trial import FrozenTrial
+
+IDENTITY = "whichcar"
+SURPLUS = "surplus"  # a trial begun on two machines at once beyond the budget; it does not count
+LOCK_SECONDS = 60.0
+
+
+def open_study(plan: Plan, storage: str | None = None) -> optuna.Study:
+    """Return the study of a plan, begun or gone on with.
+
+    Args:
+        storage: `FILE.db` (SQLite), `FILE.journal`, or a database's URL such as `postgresql://user@host/name`;
+            None for `study.db` in the sweep's folder.
+
+    Raises:
+        SweepError: the storage holds trials of other settings under this name.
+        MissingExtraError: Optuna is not installed.
+    """
+    try:
+        import optuna
+    except ImportError as error:
+        raise MissingExtraError("optuna", "sweep") from error
+
+    if storage and "://" not in storage and not Path(storage).parent.is_dir():
+        raise SweepError(f"--storage {storage}: there is no folder {Path(storage).parent}; make it, or mend the path")
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    where = storage or str(plan.folder / "study.db")
+    study = optuna.create_study(
+        storage=_storage(where),
+        study_name=plan.name,
+        direction=plan.sweep.name_of_direction,
+        load_if_exists=True,
+        sampler=make_sampler(plan.sweep.sampler, 0),
+        pruner=make_pruner(plan.sweep.pruner, plan.epochs),
+    )
+    known, now = study.user_attrs.get(IDENTITY), json.loads(json.dumps(plan.identity()))
+    if known is None:
+        study.set_user_attr(IDENTITY, now)
+    elif known != now:
+        close_study(study)
+        raise SweepError(
+            f"{plan.path}: {without_password(where)} holds trials of other settings ({first_difference(known, now)}); "
+            f"give the sweep another name, or remove {plan.folder} to begin anew"
+        )
+    return study
+
+
+def close_study(study: optuna.Study) -> None:
+    """Close the connections to a database."""
+    from optuna.storages import RDBStorage
+
+    backend = getattr(study._storage, "_backend", study._storage)
+    if isinstance(backend, RDBStorage):
+        backend.remove_session()
+        backend.engine.dispose()
+
+
+@contextlib.contextmanager
+def errors_told(where: str) -> Iterator[None]:
+    """Turn what Optuna and the database raise into one line.
+
+    Args:
+        where: the storage.
+
+    Raises:
+        SweepError: the storage cannot be reached or used.
+        MissingExtraError: the database's driver is not installed.
+    """
+    try:
+        yield
+    except WhichcarError:
+        raise
+    except Exception as error:
+        if isinstance(error, ImportError) and "DB access module" in str(error):
+            raise MissingExtraError(f"the driver of {where.partition(':')[0]}", "postgresql") from error
+        if type(error).__module__.partition(".")[0] not in ("optuna", "sqlalchemy", "psycopg", "sqlite3", "json"):
+            raise
+        raise SweepError(
+            f"{without_password(where)}: cannot be used as a study ({_reason(error)}); the same command goes on "
+            "once it can be reached"
+        ) from error
+
+
+def _storage(where: str) -> BaseStorage:
+    from optuna.storages import JournalStorage, RDBStorage
+    from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+    from sqlalchemy.pool import NullPool
+
+    if "://" not in where and Path(where).suffix == ".journal":
+        Path(where).parent.mkdir(parents=True, exist_ok=True)
+        lock = JournalFileSymlinkLock(where)
+        _mend_journal(Path(where), lock)
+        return JournalStorage(JournalFileBackend(where, lock))
+    if "://" not in where:
+        if Path(where).suffix != ".db":
+            raise SweepError(
+                f"--storage {without_password(where)}: must be FILE.db, FILE.journal or a URL such as postgresql://host/name"
+            )
+        Path(where).parent.mkdir(parents=True, exist_ok=True)
+        path = Path(where).resolve()
+        # An address would end at a `?` in the path. The file is opened when it is needed.
+        options = {"creator": lambda: sqlite3.connect(path, timeout=60), "poolclass": NullPool}
+        return RDBStorage("sqlite://", engine_kwargs=options)
+    kind, rest = where.split("://", 1)
+    kind = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}.get(kind, kind)
+    return RDBStorage(f"{kind}://{rest}", engine_kwargs={"pool_pre_ping": True})
+
+
+def _mend_journal(path: Path, lock: Any) -> None:  # noqa: ANN401
+    """Cut off a last line that was not written to its end when the machine went down: it would spoil the next one."""
+    from optuna.storages.journal._file import get_lock_file
+
+    if not path.exists():
+        return
+    with get_lock_file(lock), path.open("rb+") as file:
+        file.seek(max(0, path.stat().st_size - 2**20))
+        end = file.read()
+        if end and not end.endswith(b"\n"):
+            file.truncate(path.stat().st_size - len(end) + end.rfind(b"\n") + 1)
+
+
+def make_sampler(settings: Sampler, number: int) -> optuna.samplers.BaseSampler:
+    """Return the sampler for one trial: seed and number fix its chance, so that a new process repeats no draws."""
+    import optuna
+
+    seed = (settings.seed * 1_000_003 + number) % 2**32
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        if settings.name == "random":
+            return optuna.samplers.RandomSampler(seed=seed)
+        if settings.name == "grid":
+
+            class Grid(optuna.samplers.BruteForceSampler):
+                def after_trial(self, *_: Any) -> None:  # noqa: ANN401
+                    """Do not tell the study to stop: the plan knows how many combinations there are."""
+
+            return Grid(seed=seed)
+        return optuna.samplers.TPESampler(
+            n_startup_trials=settings.startup_trials, multivariate=True, group=True, seed=seed
+        )
+
+
+def make_pruner(settings: Pruner, epochs: int) -> optuna.pruners.BasePruner:
+    """Return the pruner; its steps are epochs, counted from 1."""
+    import optuna
+
+    first, reduction = settings.min_epochs, settings.reduction
+    if settings.name == "median":
+        return optuna.pruners.MedianPruner(settings.startup_trials, n_warmup_steps=first)
+    if settings.name == "successive_halving":
+        return optuna.pruners.SuccessiveHalvingPruner(first, reduction)
+    if settings.name == "hyperband":
+        return optuna.pruners.HyperbandPruner(first, max(first, epochs), reduction)
+    return optuna.pruners.NopPruner()
+
+
+def draw(trial: optuna.Trial, plan: Plan) -> dict[str, Any]:
+    """Return the trial's values, drawing those it does not have yet."""
+    values: dict[str, Any] = {}
+    for name, parameter in plan.space.items():
+        if is_active(parameter, values):
+            values[name] = _drawn(trial, name, parameter)
+    return values
+
+
+def _drawn(trial: optuna.Trial, name: str, parameter: Parameter) -> Any:  # noqa: ANN401
+    if parameter.choices is not None:
+        return trial.suggest_categorical(name, parameter.labels)
+    low, high, step = parameter.low, parameter.high, parameter.step
+    assert low is not None and high is not None  # noqa: S101  (Parameter sees to it)
+    if isinstance(low, int) and isinstance(high, int):
+        return trial.suggest_int(name, low, high, log=parameter.log, step=int(step or 1))
+    return trial.suggest_float(name, low, high, log=parameter.log, step=step)
+
+
+def new_trial(study: optuna.Study, plan: Plan, owner: Owner) -> optuna.Trial:
+    """Write down a trial that has its owner's mark from the first moment, and draw its values."""
+    import optuna
+
+    sampler, first = plan.sweep.sampler, not study.get_trials(deepcopy=False)
+    fixed = start_values(plan) if first and sampler.base_first and sampler.name != "grid" else {}
+    blank = optuna.trial.create_trial(
+        state=optuna.trial.TrialState.RUNNING,
+        user_attrs={OWNER: owner.mark()},
+        system_attrs={"fixed_params": fixed},  # as Optuna's own enqueue_trial does
+    )
+    known = {trial.number for trial in owned(study, owner)}
+    study.add_trial(blank)
+    mine = next(trial for trial in owned(study, owner) if trial.number not in known)
+    return open_trial(study, plan, mine)
+
+
+def open_trial(study: optuna.Study, plan: Plan, trial: FrozenTrial) -> optuna.Trial:
+    """Return the trial in the form that draws and reports."""
+    import optuna
+
+    study.sampler = make_sampler(plan.sweep.sampler, trial.number)
+    opened = optuna.Trial(study, trial._trial_id)
+    draw(opened, plan)
+    return opened
+
+
+def latest(trial: optuna.Trial) -> FrozenTrial:
+    """Return what the study knows of a trial now."""
+    return trial.study.get_trials(deepcopy=False)[trial.number]
+
+
+def owned(study: optuna.Study, owner: Owner) -> list[FrozenTrial]:
+    """Return the running trials that bear this owner's mark."""
+    return [trial for trial in running(study) if owner.owns(trial.user_attrs.get(OWNER))]
+
+
+def running(study: optuna.Study) -> list[FrozenTrial]:
+    """Return the trials that are not ended."""
+    from optuna.trial import TrialState
+
+    return study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+
+
+@contextlib.contextmanager
+def one_at_a_time(folder: Path) -> Iterator[None]:
+    """Hold the sweep's lock, for which others of this disk wait; the operating system drops it with the process."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as file:
+        until = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise SweepError(f"{folder}: another process ({os.getpid()} waits) holds the lock") from None
+                time.sleep(0.02)
+        yield
+
+
+def _reason(error: BaseException) -> str:
+    cause = error.__cause__ or error
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    return lines[0] if lines else type(cause).__name__

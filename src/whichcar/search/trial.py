@@ -1,0 +1,232 @@
+"""A trial while it runs: its epochs read, reported and judged, its process taken up again when it was killed."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import yaml
+
+from whichcar.config.section import shown
+from whichcar.errors import ConfigError
+from whichcar.files import read_json, write_text
+from whichcar.search.launcher import LOG, Launcher, Process, how_it_ended, killed_from_outside
+from whichcar.search.lease import BEAT_SECONDS, OWNER, Owner
+from whichcar.search.space import Plan
+from whichcar.search.study import latest
+from whichcar.text import plural, shell_command
+from whichcar.training.run.history import HISTORY, Epoch, read_history
+from whichcar.training.run.overwriting import BEST
+from whichcar.training.run.state import NAME as STATE
+
+if TYPE_CHECKING:
+    import optuna
+
+Outcome = Literal["complete", "pruned", "failed", "lost"]
+REASON, SECONDS, EPOCHS, KILLS, PRUNED = "reason", "seconds", "epochs", "kills", "pruned_at"
+_LAST_LINES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a trial ended. `value` is that of a complete one, `reason` says why another is not."""
+
+    number: int
+    outcome: Outcome
+    value: float | None = None
+    reason: str = ""
+
+
+def trial_folder(plan: Plan, number: int) -> Path:
+    """The experiment folder of a trial."""
+    return plan.folder / f"trial_{number:04d}"
+
+
+class RunningTrial:
+    """One trial of this process, from its start (or the taking over) to its end."""
+
+    def __init__(
+        self, trial: optuna.Trial, values: dict[str, Any], plan: Plan, owner: Owner, launcher: Launcher, slot: int
+    ) -> None:
+        self.number, self.values, self.slot = trial.number, values, slot
+        self.folder = trial_folder(plan, trial.number)
+        self.config = self.folder / "config.yml"
+        self._trial, self._plan, self._owner, self._launcher = trial, plan, owner, launcher
+        attributes = trial.user_attrs
+        self._kills, self._before = int(attributes.get(KILLS, 0)), float(attributes.get(SECONDS, 0.0))
+        self._pruned = PRUNED in attributes
+        self._history: tuple[Epoch, ...] = ()
+        self._read: tuple[int, int] | None = None
+        self._reported = self._already_reported()
+        self._began = self._beat = time.monotonic()
+        self._process: Process | None = None
+        self.epochs = 0
+
+    @property
+    def seconds(self) -> float:
+        """How long the trial has run, in all processes that ran it."""
+        return self._before + time.monotonic() - self._began
+
+    @property
+    def history(self) -> Sequence[Epoch]:
+        """The epochs done."""
+        return self._history
+
+    def start(self) -> Ended | None:
+        """Write config.yml and start the process; gives the end at once where there is nothing to run."""
+        if self._pruned:
+            return self._end("pruned")
+        try:
+            self.epochs = self._plan.experiment_of(self.values).fit.epochs
+        except ConfigError as error:
+            return self._end("failed", reason=str(error))
+        if not self.config.exists():
+            write_text(self.config, self._head() + yaml.safe_dump(self._plan.settings_of(self.values), sort_keys=False))
+        self._launch()
+        return None
+
+    def look(self) -> Ended | None:
+        """Report what is new; give the end when the trial has come to it."""
+        assert self._process is not None  # noqa: S101  (started)
+        status = self._process.poll()
+        if self._report():
+            self._trial.set_user_attr(PRUNED, self._history[-1].epoch)
+            self._process.kill()
+            return self._end("pruned")
+        if status is not None:
+            return self._ended(status)
+        if time.monotonic() - self._beat > BEAT_SECONDS and not self._still_mine():
+            self._process.kill()
+            return Ended(self.number, "lost", reason="another process took it over")
+        return None
+
+    def ask_to_stop(self) -> None:
+        """Ask the process to save its state and end."""
+        if self._process is not None:
+            self._process.stop()
+
+    def has_stopped(self) -> bool:
+        """True once the process has ended."""
+        return self._process is None or self._process.poll() is not None
+
+    def give_back(self) -> None:
+        """End the process and leave the trial to whoever comes next."""
+        if self._process is not None:
+            self._process.kill()
+        self._trial.set_user_attr(SECONDS, self.seconds)
+        self._trial.set_user_attr(OWNER, None)
+
+    def kill(self) -> None:
+        """End the process at once."""
+        if self._process is not None:
+            self._process.kill()
+
+    def _launch(self) -> None:
+        log = self.folder / LOG
+        self._log_start = log.stat().st_size if log.exists() else 0
+        self._process = self._launcher.launch(self.config, self.slot, self._plan.sweep.parallel)
+
+    def _head(self) -> str:
+        drawn = "".join(f"#   {name}: {shown(value)}\n" for name, value in self.values.items())
+        again = shell_command(["whichcar", "train", self.config])
+        return f"# Trial {self.number} of {self._plan.path}; alone: {again}\n{drawn}"
+
+    def _already_reported(self) -> int:
+        return max(latest(self._trial).intermediate_values, default=0)
+
+    def _report(self) -> bool:
+        """Tell the study the epochs it does not know; True when it says that the trial is not worth going on with."""
+        path = self.folder / HISTORY
+        try:
+            found = path.stat()
+        except FileNotFoundError:
+            return False
+        if self._read == (found.st_mtime_ns, found.st_ino):
+            return False
+        self._read = (found.st_mtime_ns, found.st_ino)
+        self._history = read_history(path)
+        metric = self._plan.sweep.objective.metric
+        for epoch in self._history:
+            if epoch.epoch > self._reported:
+                self._trial.report(getattr(epoch, metric), epoch.epoch)
+                self._reported = epoch.epoch
+        done = self._history[-1].epoch if self._history else 0
+        # A trial that has done all its epochs has cost all it could.
+        return 0 < done < self.epochs and done >= self._reported and self._trial.should_prune()
+
+    def _value(self) -> float:
+        """Return what the trial is worth: what its kept checkpoint has on validation, at the size it is used at."""
+        objective = self._plan.sweep.objective
+        if objective.metric.startswith("val_"):
+            return float(read_json(self.folder / BEST)[objective.metric])
+        return objective.of([getattr(epoch, objective.metric) for epoch in self._history])
+
+    def _ended(self, status: int) -> Ended | None:
+        self._report()
+        if status == 0:
+            if not self._history:
+                return self._end("failed", reason="it wrote no epoch")
+            value = self._value()
+            if not math.isfinite(value):
+                return self._end("failed", reason=f"{self._plan.sweep.objective.metric} is {value}")
+            return self._end("complete", value)
+        if not killed_from_outside(status):
+            return self._end("failed", reason=self._last_lines() or how_it_ended(status))
+        self._kills += 1
+        self._trial.set_user_attr(KILLS, self._kills)
+        if self._kills > self._plan.sweep.restarts:
+            return self._end("failed", reason=f"killed {plural(self._kills, 'time')}, last by {how_it_ended(status)}")
+        self._launch()
+        return None
+
+    def _end(
+        self, outcome: Literal["complete", "pruned", "failed"], value: float | None = None, reason: str = ""
+    ) -> Ended:
+        from optuna.trial import TrialState
+
+        trial = self._trial
+        if not self._still_mine():
+            return Ended(self.number, "lost", reason="another process took it over")
+        trial.set_user_attr(EPOCHS, self._reported)
+        if reason:
+            trial.set_user_attr(REASON, reason)
+        state = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}[outcome]
+        trial.study.tell(trial, value, state)
+        tidy(self.folder)
+        return Ended(self.number, outcome, value, reason)
+
+    def _still_mine(self) -> bool:
+        """Renew the mark, unless another process has put its own there."""
+        self._beat = time.monotonic()
+        known = latest(self._trial)
+        if known.state.is_finished() or not self._owner.owns(known.user_attrs.get(OWNER)):
+            return False
+        self._trial.set_user_attr(OWNER, self._owner.mark())
+        self._trial.set_user_attr(SECONDS, self.seconds)
+        return True
+
+    def _last_lines(self) -> str:
+        """Return the end of what the trial said since its last start, an error of ours alone."""
+        log = self.folder / LOG
+        with log.open("rb") as file:
+            file.seek(max(self._log_start, log.stat().st_size - 20_000))
+            lines = [line.strip() for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
+        ours = next((number for number, line in enumerate(lines) if line.startswith("error: ")), None)
+        if ours is not None:
+            return "\n".join(lines[ours:]).removeprefix("error: ")
+        return "\n".join(lines[-_LAST_LINES:])
+
+
+def tidy(folder: Path) -> None:
+    """Remove what only a trial that goes on needs: the saved state, which is large, and half-written files."""
+    (folder / "state" / STATE).unlink(missing_ok=True)
+    for part in (*folder.glob(".*"), *(folder / "state").glob(".*")):
+        if part.is_dir():
+            shutil.rmtree(part, ignore_errors=True)
+        else:
+            part.unlink(missing_ok=True)

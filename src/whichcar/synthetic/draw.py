@@ -1,0 +1,92 @@
+"""A small labelled set of invented cars and trucks, drawn: for the demo, the tests and the benchmarks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+
+from PIL import Image, ImageEnhance
+
+from whichcar import files
+from whichcar.data.labels import write_labels
+from whichcar.errors import DataError
+from whichcar.records import Label
+from whichcar.synthetic.camera import draw_vehicle
+from whichcar.synthetic.scenes import draw_foreground, draw_scene
+from whichcar.synthetic.vehicles import VEHICLES, Vehicle
+
+_FINER = 2  # drawn this many times larger, then reduced: smooth edges
+_EDITION = 1  # changes whenever the same seed gives other pictures
+
+
+def draw(
+    output: Path, classes: int = 12, per_class: int = 40, seed: int = 7, size: tuple[int, int] = (160, 213)
+) -> None:
+    """Draw `output`/car_ims/NNNNNN.jpg and `output`/car_dataset_labels.csv.
+
+    The same arguments give the same pictures. Paint, pose and surroundings vary from picture to picture and tell
+    nothing about the class. About a quarter of each class is labelled `test`. What is there already is kept.
+
+    Args:
+        output: folder to write to; made if missing.
+        classes: how many of the vehicles, 2 ... 12.
+        per_class: pictures of each, at least 2.
+        seed: of every random choice.
+        size: height and width of a picture.
+
+    Raises:
+        DataError: there are not that many vehicles, or `output` holds a set drawn with other arguments.
+    """
+    if not 2 <= classes <= len(VEHICLES) or per_class < 2:
+        raise DataError(
+            f"can draw 2 to {len(VEHICLES)} classes of at least 2 pictures; got {classes} classes of {per_class}"
+        )
+    asked = {"edition": _EDITION, "classes": classes, "per_class": per_class, "seed": seed, "size": list(size)}
+    _same_as_before(output, asked)
+    rows = plan(classes, per_class, seed)
+    (output / "car_ims").mkdir(parents=True, exist_ok=True)
+    for label, vehicle in rows:
+        path = output / "car_ims" / label.img_name
+        if not path.exists():
+            picture = draw_picture(vehicle, size, Random(f"{seed}/{label.img_name}"))
+            beside = path.with_suffix(".part")
+            picture.save(beside, "JPEG", quality=90)
+            beside.replace(path)
+    write_labels(output / "car_dataset_labels.csv", [label for label, _ in rows])
+    files.write_json(output / "drawn.json", asked)
+
+
+def plan(classes: int, per_class: int, seed: int) -> list[tuple[Label, Vehicle]]:
+    """Return every row of the label file and its vehicle, in the order of the names."""
+    held_out = max(1, round(per_class / 4))
+    cards = [
+        (vehicle, "test" if index < held_out else "train")
+        for vehicle in VEHICLES[:classes]
+        for index in range(per_class)
+    ]
+    Random(f"{seed}/order").shuffle(cards)
+    return [
+        (Label(f"{number:06d}.jpg", vehicle.name, subset), vehicle)
+        for number, (vehicle, subset) in enumerate(cards, start=1)
+    ]
+
+
+def draw_picture(vehicle: Vehicle, size: tuple[int, int], rng: Random) -> Image.Image:
+    """Return one RGB picture of `size` (height, width): surroundings, the vehicle, things in front of it, light."""
+    height, width = size
+    picture = draw_scene((width * _FINER, height * _FINER), rng)
+    draw_vehicle(picture, vehicle, rng)
+    draw_foreground(picture, rng)
+    picture = picture.reduce(_FINER)
+    picture = ImageEnhance.Brightness(picture).enhance(rng.uniform(0.75, 1.15))
+    return ImageEnhance.Color(picture).enhance(rng.uniform(0.7, 1.2))
+
+
+def _same_as_before(output: Path, asked: dict[str, object]) -> None:
+    record = output / "drawn.json"
+    if record.exists():
+        before = files.read_json(record, fix="delete the folder to draw anew")
+        if before != asked:
+            raise DataError(f"{output}: was drawn with {before}, not {asked}; delete it or name another folder")
+    elif (output / "car_dataset_labels.csv").exists():
+        raise DataError(f"{output}: holds other pictures; name an empty folder")

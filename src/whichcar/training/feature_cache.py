@@ -1,0 +1,130 @@
+"""What a frozen backbone makes of the pictures, computed once and kept beside them, and the head that trains on it.
+
+With all of the backbone fixed and every picture shown as it is, each epoch would compute the same features again. A
+head that trains on kept ones has the same numbers in a hundredth of the time ("linear probe", Alain and Bengio 2016).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import logging
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+from numpy.lib import format as npy
+
+from whichcar.config.experiment import Experiment
+from whichcar.data.decoded_cache import StoredRows
+from whichcar.environment import cache_root, expanded
+from whichcar.errors import DataError
+from whichcar.files import checksum
+from whichcar.progress import Bar
+from whichcar.training.batches import Rows, plain_batches
+from whichcar.training.hardware import Hardware
+from whichcar.training.network.models import Network
+from whichcar.training.network.resnet50 import HEAD, computing_form
+from whichcar.training.setup import Pictures, make_trainable, network_from
+from whichcar.training.weights import plain_model
+
+if TYPE_CHECKING:
+    import keras
+
+log = logging.getLogger(__name__)
+FORMAT = 1
+BATCH = 64
+
+
+class Features(StoredRows):
+    """Features in the place of pictures, (2048,) float32 each.
+
+    Args:
+        path: of the `.npy` file.
+        pictures: those that it was computed from, row by row.
+    """
+
+    def __init__(self, path: Path, pictures: Rows) -> None:
+        super().__init__(path)
+        self.key, self.skipped = pictures.key, pictures.skipped
+
+
+def on_features(experiment: Experiment, hardware: Hardware, pictures: Pictures) -> tuple[Pictures, Network]:
+    """Return the features in the place of the pictures, computed unless they are there, and the head to train on them.
+
+    The head is that of `build_network`: the same start, the same draws, the same place in what is saved.
+    """
+    saved = plain_model(experiment, pictures.tree.class_names)
+    path = _path(experiment, hardware, pictures)
+    if not path.exists():
+        _compute(network_from(saved, experiment, hardware).computing, hardware, pictures.images, path)
+    log.info("features of the backbone: %s", path)
+    head = _head(saved, experiment.seed, hardware)
+    network = Network(saved, head, saved.get_layer(HEAD), None, make_trainable(head, experiment, hardware))
+    features = Features(path, pictures.images)
+    validation = {size: (features, rows) for size, (_, rows) in pictures.validation.items()}
+    return replace(pictures, images=features, validation=validation), network
+
+
+def _head(saved: keras.Model, seed: int, hardware: Hardware) -> keras.Model:
+    import keras
+
+    part = keras.Model(saved.get_layer("dropout").input, saved.output, name="head")
+    return computing_form(part, hardware.policy, fused=False, seed=seed)
+
+
+def _path(experiment: Experiment, hardware: Hardware, pictures: Pictures) -> Path:
+    """Name the features by all that they depend on: pictures, size, weights, and what computes them."""
+    height, width = experiment.data.image_size
+    weights = str(experiment.model.weights)
+    if weights != "imagenet":
+        weights = checksum(expanded(weights))
+    name = f"features-{FORMAT}-{height}x{width}-{weights}-{hardware.backend}-{hardware.precision}.npy"
+    return cache_root() / pictures.images.key / name
+
+
+def _compute(computing: keras.Model, hardware: Hardware, images: Rows, path: Path) -> None:
+    """Run the backbone over all pictures. Cut short, it goes on where it was; where another process runs it, wait."""
+    import keras
+
+    backbone = keras.Model(computing.inputs, computing.get_layer("dropout").input)
+    backbone.compile(jit_compile=hardware.backend == "jax")
+    shape = (len(images), int(backbone.output_shape[-1]))
+    part = path.with_suffix(".part")
+    with part.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.info("another process computes the features; waiting for it")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        if not path.exists():
+            _append(file, backbone, images, shape)
+            try:
+                part.rename(path)
+            except FileNotFoundError:
+                raise DataError(f"{part}: was removed while it was written; run the same command again") from None
+    part.unlink(missing_ok=True)
+
+
+def _append(file: BinaryIO, backbone: keras.Model, images: Rows, shape: tuple[int, int]) -> None:
+    """Write the rows that an `.npy` file of this shape lacks."""
+    header = io.BytesIO()
+    npy.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    start, row_bytes = len(header.getvalue()), 4 * shape[1]
+    done = max(0, file.seek(0, os.SEEK_END) - start) // row_bytes
+    if not done:
+        file.truncate(0)
+        file.write(header.getvalue())
+    file.truncate(start + done * row_bytes)
+    with Bar("features of the backbone", len(images)) as bar:
+        bar.update(done)
+        rows = np.arange(done, len(images))
+        for batch in plain_batches(images, rows, BATCH):
+            values = np.asarray(backbone.predict_on_batch(batch), np.float32)[: len(images) - done]
+            file.write(values.tobytes())
+            done += len(values)
+            bar.update(len(values))
+    file.flush()
+    os.fsync(file.fileno())

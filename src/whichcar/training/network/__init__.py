@@ -1,0 +1,1 @@
+"""The network and how its weights are updated."""

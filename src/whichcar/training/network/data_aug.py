@@ -1,0 +1,63 @@
+"""Augmentation as Keras layers inside the model, built from the `data_aug_layer` section."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from whichcar.config.augmentations import AUGMENTATIONS
+from whichcar.errors import ConfigError
+
+if TYPE_CHECKING:
+    import keras
+
+LAYERS = {
+    "random_flip": "RandomFlip",
+    "random_rotation": "RandomRotation",
+    "random_zoom": "RandomZoom",
+    "random_translation": "RandomTranslation",
+    "random_shear": "RandomShear",
+    "random_contrast": "RandomContrast",
+    "random_brightness": "RandomBrightness",
+    "random_hue": "RandomHue",
+    "random_saturation": "RandomSaturation",
+    "random_sharpness": "RandomSharpness",
+    "random_grayscale": "RandomGrayscale",
+    "random_color_jitter": "RandomColorJitter",
+    "random_gaussian_blur": "RandomGaussianBlur",
+    "random_erasing": "RandomErasing",
+}
+
+
+def create_data_aug_layer(data_aug_layer: Mapping[str, Mapping[str, Any]]) -> keras.Sequential:
+    """Build the augmentation layers in the order of the mapping.
+
+    Args:
+        data_aug_layer: layer name, such as `random_flip`, to its parameters, passed through (also `name`).
+            Pictures are (n, h, w, 3) in 0..255. `{}` gives an empty Sequential.
+
+    Raises:
+        ConfigError: an unknown layer, or a parameter that the layer does not take.
+
+    Example:
+        >>> create_data_aug_layer({"random_flip": {"mode": "horizontal"}, "random_zoom": {"height_factor": 0.1}})
+    """
+    import keras
+
+    made = keras.Sequential(name="data_aug")
+    for name, parameters in data_aug_layer.items():
+        if name not in LAYERS:
+            raise ConfigError(f"data_aug_layer.{name}: no such layer; known are {', '.join(LAYERS)}")
+        try:
+            keys = AUGMENTATIONS[name].model_validate(parameters).model_dump(exclude_unset=True)
+            made.add(getattr(keras.layers, LAYERS[name])(**keys))
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            place = ".".join(map(str, (name, *first["loc"])))
+            message = first["msg"].removeprefix("Value error, ")
+            raise ConfigError(f"data_aug_layer.{place}: {message}") from error
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"data_aug_layer.{name}: {str(error).splitlines()[0]}") from error
+    return made

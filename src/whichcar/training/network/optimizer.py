@@ -1,0 +1,84 @@
+"""Keras optimizers with a learning rate of its own for the head, and the rate over the steps."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from whichcar.config.experiment import Adam, AdamW, Sgd
+from whichcar.training.network.resnet50 import HEAD
+
+if TYPE_CHECKING:
+    import keras
+
+    from whichcar.config.experiment import Experiment, Recipe
+
+
+def create_optimizer(experiment: Experiment, model: keras.Model) -> keras.optimizers.Optimizer:
+    """Build the optimizer of `compile.optimizer` with the recipe's decay, head rate, EMA and accumulation.
+
+    Weight decay is decoupled (Loshchilov and Hutter 2019) and leaves out norms and biases.
+    """
+    import keras
+
+    settings, recipe = experiment.compile.optimizer.chosen, experiment.recipe
+    known = {Adam: keras.optimizers.Adam, AdamW: keras.optimizers.AdamW, Sgd: keras.optimizers.SGD}
+    keys = settings.model_dump()
+    kind = known[type(settings)]
+    if keys.get("weight_decay") == 0:
+        # Keras' AdamW refuses to go without.
+        del keys["weight_decay"]
+        kind = keras.optimizers.Adam if kind is keras.optimizers.AdamW else kind
+    if recipe.ema:
+        # Keras takes the mean after every batch, also after those that only add to the gradient.
+        keys |= {"use_ema": True, "ema_momentum": recipe.ema ** (1 / recipe.gradient_accumulation)}
+    if recipe.gradient_accumulation > 1:
+        keys["gradient_accumulation_steps"] = recipe.gradient_accumulation
+    head = {variable.path for variable in model.get_layer(HEAD).trainable_variables}
+    rates = [recipe.head_rate if variable.path in head else 1.0 for variable in model.trainable_variables]
+    optimizer = _with_rates(kind, rates)(**keys)
+    optimizer.build(model.trainable_variables)
+    if keys.get("weight_decay"):
+        optimizer.exclude_from_weight_decay(var_list=[v for v in model.trainable_variables if len(v.shape) == 1])
+    return optimizer
+
+
+def warmup_updates(updates: int, recipe: Recipe) -> int:
+    """How many of a training's optimizer updates the learning rate is warmed up for."""
+    return recipe.warmup_steps or round(recipe.warmup_share * updates)
+
+
+def rate_share(update: int, updates: int, recipe: Recipe) -> float:
+    """Share of the full learning rate at an optimizer update: linear warm-up, then constant or half a cosine to zero.
+
+    Args:
+        update: 0 … updates - 1, counted over the whole training.
+    """
+    warmup = warmup_updates(updates, recipe)
+    if update < warmup:
+        return (update + 1) / warmup
+    if recipe.schedule == "constant":
+        return 1.0
+    done = (update - warmup) / max(1, updates - warmup)
+    return 0.5 * (1.0 + math.cos(math.pi * done))
+
+
+def averaged_weights(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> list[Any]:
+    """The model's weights in order, the trained ones replaced by their running mean where the recipe keeps one."""
+    if not optimizer.use_ema:
+        return list(model.get_weights())
+    means = {
+        variable.path: mean
+        for variable, mean in zip(model.trainable_variables, optimizer._model_variables_moving_average, strict=True)
+    }
+    return [means.get(variable.path, variable).numpy() for variable in model.weights]
+
+
+def _with_rates(kind: Any, rates: list[float]) -> Any:  # noqa: ANN401
+    """Subclass an optimizer so that its i-th variable moves at `rates[i]` times the learning rate."""
+
+    class Scaled(kind):
+        def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:  # noqa: ANN401
+            super().update_step(gradient, variable, learning_rate * rates[self._get_variable_index(variable)])
+
+    return Scaled

@@ -1,0 +1,230 @@
+"""A checkpoint: an ordinary Keras file (`.keras` or `.h5`) that also holds its class names, image size and settings.
+
+The model in it is the plain float32 one without augmentation, so that Keras alone can load it. What whichcar adds is an
+attribute `whichcar` in HDF5, or a file `whichcar.json` in the archive, which Keras passes over.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from whichcar.errors import CheckpointError, DataError
+from whichcar.files import checksum, read_json, replaced
+from whichcar.text import one_line, plural, reason_of, shell_command
+from whichcar.training.hardware import fused_batch_norm_is_faster, prepare
+from whichcar.training.network.resnet50 import computing_form, load_saved_model
+from whichcar.training.run.overwriting import BEST, recover
+
+if TYPE_CHECKING:
+    import keras
+
+NAME = "whichcar"
+SUFFIXES = (".keras", ".h5")
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """What a checkpoint knows of itself. `image_size` is (height, width); class i of the output is `class_names[i]`.
+
+    `crop` tells how the pictures it was trained on were cut (`detection.crop.read_record`); None: not by whichcar.
+    `validation` names the images that were drawn for validation (`data.tree.Tree.drawn`); None: the data say it.
+    `fingerprints` (`data.tree.Tree.fingerprints`) identify its data where they are moved; empty in earlier versions.
+    """
+
+    class_names: tuple[str, ...]
+    class_folders: tuple[str, ...]
+    image_size: tuple[int, int]
+    created_with: dict[str, str]
+    settings: dict[str, Any]
+    data_root: str
+    crop: dict[str, Any] | None = None
+    fingerprints: dict[str, str] = field(default_factory=dict)
+    validation: tuple[str, ...] | None = None
+
+
+def save_checkpoint(model: keras.Model, metadata: Metadata, path: Path) -> None:
+    """Write model and metadata to `path` (.keras or .h5), whole or not at all.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written.
+    """
+    with replaced(path) as beside, warnings.catch_warnings():
+        # The specification names `.h5`; Keras calls it legacy at every save.
+        warnings.simplefilter("ignore")
+        try:
+            _save_quietly(model, beside)
+            write_metadata(beside, metadata)
+        except RuntimeError as error:
+            # What HDF5 makes of a disk that is full when it closes a file.
+            if "errno = " not in str(error):
+                raise
+            raise OSError(str(error)) from error
+
+
+def write_metadata(path: Path, metadata: Metadata) -> None:
+    """Put metadata into a model file that has none yet."""
+    text = json.dumps(asdict(metadata), ensure_ascii=False)
+    if path.suffix == ".keras":
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr(f"{NAME}.json", text)
+    else:
+        import h5py
+
+        with h5py.File(path, "r+") as file:
+            # A dataset, not an attribute: those end at 64 kB.
+            file.create_dataset(NAME, data=text.encode())
+
+
+def read_metadata(path: Path) -> Metadata:
+    """Return what the checkpoint knows of itself.
+
+    Raises:
+        CheckpointError: no such file, a broken one, or a model that whichcar did not write.
+    """
+    try:
+        content = json.loads(_read_text(path))
+        return Metadata(
+            tuple(content["class_names"]),
+            tuple(content["class_folders"]),
+            (int(content["image_size"][0]), int(content["image_size"][1])),
+            dict(content["created_with"]),
+            dict(content["settings"]),
+            str(content["data_root"]),
+            content.get("crop"),
+            dict(content.get("fingerprints") or {}),
+            tuple(content["validation"]) if content.get("validation") is not None else None,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: holds no class names; give a checkpoint that `whichcar train` wrote") from error
+    except (OSError, zipfile.BadZipFile) as error:
+        raise CheckpointError(
+            f"{path}: cannot be read as a checkpoint ({reason_of(error)}); choose another or train anew"
+        ) from error
+
+
+def find_checkpoint(path: str | Path) -> Path:
+    """Return the file for a checkpoint or an experiment's folder (the one that `best.json` names, or the only one).
+
+    Raises:
+        CheckpointError: nothing there, or not the file that `best.json` describes.
+    """
+    path = Path(path)
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise CheckpointError(f"{path}: no such experiment or checkpoint")
+    recover(path)
+    best = read_best(path)
+    if best is None:
+        return _lone_checkpoint(path)
+    while problem := _mismatch(path, best):
+        before, best = best, read_best(path) or {}
+        if best in (before, {}):  # else a training that goes on has just written another
+            raise CheckpointError(problem)
+    return path / str(best["checkpoint"])
+
+
+def read_best(folder: Path) -> dict[str, Any] | None:
+    """Return the content of an experiment's best.json, None where there is none.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    path = folder / BEST
+    if not path.exists():
+        return None
+    try:
+        return read_json(
+            path, {"checkpoint": str}, "name a checkpoint file instead of the folder, or train again with --overwrite"
+        )
+    except DataError as error:
+        raise CheckpointError(str(error)) from error
+
+
+def _mismatch(folder: Path, best: Mapping[str, Any]) -> str:
+    """Say in what way the file that best.json names is not the one it describes; empty if it is."""
+    found = folder / best["checkpoint"]
+    if not found.is_file():
+        return f"{found}: named by {folder / BEST} but missing; train again or give another checkpoint"
+    if best.get("blake2b", "") not in ("", checksum(found)):
+        return (
+            f"{found}: is not the file that {folder / BEST} describes; put that back, or name this file instead of "
+            "the folder"
+        )
+    return ""
+
+
+def _lone_checkpoint(folder: Path) -> Path:
+    """Return the checkpoint in a folder without best.json, where there is just one, as when it was copied there.
+
+    Raises:
+        CheckpointError: none, or several.
+    """
+    entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    checkpoints = [entry for entry in entries if entry.suffix in SUFFIXES and entry.is_file()]
+    if len(checkpoints) == 1:
+        return checkpoints[0]
+    if checkpoints:
+        count = plural(len(checkpoints), "checkpoint")
+        raise CheckpointError(f"{folder}: holds {count} and no {BEST}; name one of them: {_some(checkpoints)}")
+    if (folder / "config.yml").is_file():
+        command = shell_command(["whichcar", "train", folder / "config.yml"])
+        raise CheckpointError(f"{folder}: holds no finished epoch yet; run: {command}")
+    if experiments := [entry for entry in entries if (entry / BEST).is_file()]:
+        raise CheckpointError(
+            f"{folder}: holds {plural(len(experiments), 'experiment')}, but no checkpoint itself; "
+            f"name one of them: {_some(experiments)}"
+        )
+    content = f"only {_some(entries)}" if entries else "nothing"
+    raise CheckpointError(
+        f"{folder}: holds no checkpoint ({' or '.join(SUFFIXES)}), {content}; "
+        "name an experiment's folder or a checkpoint"
+    )
+
+
+def _some(paths: Sequence[Path], most: int = 6) -> str:
+    names = ", ".join(one_line(path.name) for path in paths[:most])
+    return f"{names} and {len(paths) - most} more" if len(paths) > most else names
+
+
+def load_model(path: Path) -> keras.Model:
+    """Load a checkpoint in the form that predicts fastest here.
+
+    Returns:
+        A model from (n, h, w, 3) RGB in 0..255 to (n, classes) float32 probabilities.
+
+    Raises:
+        CheckpointError: the file is missing, broken or no model.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint")
+    hardware = prepare()
+    return computing_form(load_saved_model(path), hardware.policy, fused_batch_norm_is_faster(hardware.backend))
+
+
+def _save_quietly(model: keras.Model, path: Path) -> None:
+    import logging
+
+    absl = logging.getLogger("absl")
+    level = absl.level
+    absl.setLevel(logging.ERROR)
+    try:
+        model.save(path)
+    finally:
+        absl.setLevel(level)
+
+
+def _read_text(path: Path) -> str | bytes:
+    if path.suffix == ".keras":
+        with zipfile.ZipFile(path) as archive:
+            return archive.read(f"{NAME}.json")
+    import h5py
+
+    with h5py.File(path) as file:
+        return bytes(file[NAME][()])

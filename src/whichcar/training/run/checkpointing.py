@@ -1,0 +1,171 @@
+"""Which epochs' models are written, which of them are kept, and which one evaluation uses.
+
+best.json always describes the weights in the file that it names, at any moment a run may be killed: that file is never
+written over. Where another epoch has the same name, the best epoch's file is first linked as `best-NAME`, and best.json
+names that.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+from whichcar.config.experiment import ModelCheckpoint
+from whichcar.files import checksum, link_or_copy
+from whichcar.metrics import Score
+from whichcar.training.network.models import Network, Size
+from whichcar.training.network.resnet50 import load_saved_model
+from whichcar.training.run.checkpoint import Metadata, read_best, save_checkpoint
+from whichcar.training.run.folder import ExperimentFolder
+from whichcar.training.run.history import Epoch
+from whichcar.training.run.monitor import Watch
+from whichcar.training.run.overwriting import SPARED
+
+# A checkpoint takes half a second to write: where epochs are short and only the best is kept, some are passed over.
+WRITE_SECONDS = 10.0
+
+
+class Keeper:
+    """Writes checkpoints into an experiment's folder. `best` is the content of best.json."""
+
+    def __init__(self, folder: ExperimentFolder, settings: ModelCheckpoint, network: Network, about: Metadata) -> None:
+        self.best: dict[str, Any] = {}
+        self.watch = Watch(settings.monitor, settings.mode)
+        self._written: dict[str, float] = {}  # the monitored value of each file
+        self._waiting: tuple[Epoch, Size, list[Any]] | None = None  # the best so far, with the weights
+        self._wrote = time.monotonic()
+        self._folder, self._settings, self._network, self._about = folder, settings, network, about
+
+    def keep(self, epoch: Epoch, size: Size) -> Epoch:
+        """Write the network's saved form if this epoch's is to be written; gives the epoch with the file's name.
+
+        Where only the best is kept it may wait for a better one or for `write`.
+        """
+        values, settings = asdict(epoch), self._settings
+        improved = self.watch.improved(values)
+        if not improved and (settings.save_best_only or not self._is_among_best(values[settings.monitor])):
+            return epoch
+        epoch = replace(epoch, checkpoint=checkpoint_name(self._folder.pattern, values))
+        if settings.keep == 1 and time.monotonic() - self._wrote < WRITE_SECONDS:
+            self._waiting = (epoch, size, self._network.trained.get_weights())
+            return epoch
+        self._waiting = None
+        self._keep(epoch, size, improved)
+        return epoch
+
+    def write(self) -> None:
+        """Write what waits."""
+        if self._waiting:
+            epoch, size, weights = self._waiting
+            self._network.trained.set_weights(weights)
+            self._waiting = None
+            self._keep(epoch, size, improved=True)
+
+    def _keep(self, epoch: Epoch, size: Size, improved: bool) -> None:
+        self._write(epoch.checkpoint, size)
+        self._written.pop(epoch.checkpoint, None)
+        self._written[epoch.checkpoint] = asdict(epoch)[self._settings.monitor]
+        if improved:
+            shown = {name: getattr(epoch, name) for name in ("checkpoint", "epoch", "val_loss", "val_accuracy")}
+            self._name_best({**shown, "image_size": list(size)})
+        self._forget()
+
+    def load_best(self) -> None:
+        """Put the best epoch's weights into both forms of the network."""
+        self.write()
+        weights = load_saved_model(self._folder.path / self.best["checkpoint"]).get_weights()
+        self._network.saved.set_weights(weights)
+        self._network.computing.set_weights(self._network.trained.get_weights())
+
+    def settle_size(self, scores: Mapping[Size, Score]) -> None:
+        """Write the size with the lowest validation loss into the best checkpoint.
+
+        The loss chooses, since accuracy on a small validation part moves in steps.
+        """
+        size = min(scores, key=lambda tried: scores[tried].loss)
+        best, score = self.best, scores[size]
+        best = best | {"image_size": list(size), "val_loss": score.loss, "val_accuracy": score.accuracy}
+        best["test_sizes"] = {f"{height}x{width}": asdict(score) for (height, width), score in scores.items()}
+        self._write(best["checkpoint"], size)
+        self._name_best(best)
+
+    def state(self) -> dict[str, Any]:
+        """What must be saved to go on."""
+        return {"best": self.best, "written": self._written, "watch": self.watch.state()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a saved state.
+
+        After a kill best.json may be newer than the state, whose best file may be gone: what is on disk counts.
+        """
+        self.watch.restore(state["watch"])
+        self._written = dict(state["written"])
+        self.best = read_best(self._folder.path) or state["best"]
+        if self.best:
+            self._written.setdefault(self.best["checkpoint"], math.nan)
+            self._folder.write_best(self.best)
+
+    def _is_among_best(self, value: float) -> bool:
+        """True when fewer than `keep` files have a value as good."""
+        as_good = [known for known in self._written.values() if self._rank(known) <= self._rank(value)]
+        return self._settings.keep is None or len(as_good) < self._settings.keep
+
+    def _rank(self, value: float) -> tuple[bool, float]:
+        """Sort better values first, NaN last."""
+        return math.isnan(value), 0.0 if math.isnan(value) else -value if self.watch.larger_is_better else value
+
+    def _write(self, name: str, size: Size) -> None:
+        self._spare_best(name)
+        self._wrote = time.monotonic()
+        squeeze = self._network.saved.get_layer("squeeze")
+        squeeze.height, squeeze.width = size
+        save_checkpoint(self._network.saved, replace(self._about, image_size=size), self._folder.path / name)
+
+    def _spare_best(self, name: str) -> None:
+        """Give the file that best.json names another name if `name`, which is to be written, is its own."""
+        path, spared = self._folder.path / name, self._folder.path / f"{SPARED}{name}"
+        if self.best.get("checkpoint") != name or not path.exists():
+            return
+        spared.unlink(missing_ok=True)
+        link_or_copy(path, spared)
+        self._written[spared.name] = self._written.get(name, math.nan)
+        self.best = {**self.best, "checkpoint": spared.name}
+        self._folder.write_best(self.best)
+
+    def _name_best(self, best: Mapping[str, Any]) -> None:
+        """Let best.json name a file that has been written, and remove the one that was only spared for it."""
+        before = self.best.get("checkpoint", "")
+        self.best = {**best, "blake2b": checksum(self._folder.path / best["checkpoint"])}
+        self._folder.write_best(self.best)
+        if before.startswith(SPARED) and before != best["checkpoint"]:
+            self._delete(before)
+
+    def _forget(self) -> None:
+        """Delete all but the `keep` best files; the one that best.json names is always among them."""
+        best = self.best.get("checkpoint")
+        ranked = sorted(self._written, key=lambda name: (name != best, self._rank(self._written[name])))
+        for name in ranked[self._settings.keep :] if self._settings.keep else ():
+            self._delete(name)
+
+    def _delete(self, name: str) -> None:
+        (self._folder.path / name).unlink(missing_ok=True)
+        self._written.pop(name, None)
+
+
+def checkpoint_name(pattern: str, values: Mapping[str, Any]) -> str:
+    """Fill an epoch's values in; a value that rounds to zero has no minus sign."""
+    return pattern.format(
+        **{name: _Unsigned(value) if isinstance(value, float) else value for name, value in values.items()}
+    )
+
+
+class _Unsigned(float):
+    """A float that is never written as `-0.0000`."""
+
+    def __format__(self, spec: str) -> str:
+        # The option `z` (PEP 682) follows fill, alignment and sign.
+        return super().__format__(spec if "z" in spec else re.sub(r"^(?:.?[<>=^])?[-+ ]?", r"\g<0>z", spec, count=1))

@@ -1,0 +1,269 @@
+"""An experiment's folder: whose it is, what lies in it, and that no two runs write into it."""
+
+from __future__ import annotations
+
+import copy
+import fcntl
+import logging
+import math
+import os
+import platform
+import shutil
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from whichcar.config.experiment import Experiment
+from whichcar.environment import expanded
+from whichcar.errors import ConfigError, DataError, TrainingError
+from whichcar.files import read_json, write_json
+from whichcar.text import shell_command
+from whichcar.training.hardware import Hardware
+from whichcar.training.run.overwriting import (
+    BEST,
+    LEFT,
+    RESOLVED,
+    files_of_run,
+    is_set_aside,
+    put_back,
+    remove_half_written,
+    remove_previous,
+    set_aside,
+)
+from whichcar.training.run.state import NAME as STATE
+from whichcar.training.run.test_uses import keep_uses
+from whichcar.version import VERSION
+
+log = logging.getLogger(__name__)
+Ending = Literal["finished", "stopped", "failed"]
+PACKAGES = ("keras", "tensorflow-cpu", "tensorflow", "jax", "numpy", "onnxruntime", "pillow")
+# What says how long a run lasts and no more: it may change when a run is resumed.
+LENGTH = (("fit", "epochs"), ("fit", "callbacks", "early_stopping"), ("recipe", "stages"))
+
+
+class ExperimentFolder:
+    """The folder of one run. Opening it takes a lock, which the operating system drops with the process."""
+
+    def __init__(self, config_path: Path, experiment: Experiment) -> None:
+        self.config_path = config_path
+        self.path = folder_of(config_path)
+        callbacks = experiment.fit.callbacks
+        self.pattern = self._own(callbacks.model_checkpoint.filepath, "model_checkpoint.filepath")
+        self.logs = self.path / self._own(callbacks.tensor_board.log_dir, "tensor_board.log_dir")
+        self.state = self.path / "state" / STATE
+        self._settings = experiment.model_dump(mode="json", exclude={"hardware"})
+        self._weights = expanded(experiment.model.weights or "").resolve()
+        self._lock: IO[str] | None = None
+        self.finished = False  # after `open`: trained to its end, with nothing to add
+        self.class_folders: list[str] = []  # after `open`: of the run that is there
+        self.changed = False  # after `open`: resumed with another length
+
+    def open(self, resume: bool, overwrite: bool) -> bool:
+        """Take the folder for this run; True if there is something to go on from.
+
+        Nothing of an earlier run is touched: `set_aside` does that once the new one is sure to begin.
+
+        Raises:
+            TrainingError: another process trains here, or the folder holds another or an unfinished run.
+        """
+        self._take()
+        put_back(self.path)
+        remove_previous(self.path)
+        remove_half_written(self.path)
+        if overwrite:
+            return False
+        record = self._record()
+        if record is not None:
+            self.class_folders = record.get("class_folders") or []
+            self._compare(record["settings"], record["finished"], resume)
+        return self.state.exists()
+
+    def _compare(self, known: dict[str, Any], finished: bool, resume: bool) -> None:
+        """Hold the settings of the run that is here against those of this one.
+
+        A setting that an earlier version did not have counts as its default.
+        """
+        defaults = Experiment.model_validate({"seed": 0, "data": {"directory": "."}}).model_dump(mode="json")
+        del defaults["hardware"]
+        known = _filled(known, defaults)
+        self.changed = known != self._settings
+        others = _without_length(known), _without_length(self._settings)
+        same_but_length = others[0] == others[1]
+        if self.changed and not (resume and same_but_length):
+            difference = first_difference(known, self._settings) if same_but_length else first_difference(*others)
+            raise TrainingError(
+                f"{self.path}: holds a run with other settings ({difference}); "
+                f"{'train on with --resume, ' if same_but_length else ''}use a folder of its own for each experiment, "
+                "or --overwrite to start over"
+            )
+        self.finished = finished and not self.changed
+        if not resume and not self.finished:
+            raise TrainingError(f"{self.path}: holds an unfinished run; go on with --resume, or --overwrite it")
+        if not finished and not self.state.exists():
+            log.warning("%s: no state has been saved: training starts from the first epoch", self.path)
+        if finished and self.changed and not self.state.exists():
+            raise TrainingError(
+                f"{self.path}: cannot be trained on, since {self.state} is gone; start over with --overwrite, or give "
+                "its checkpoint to a new experiment as model.weights"
+            )
+
+    def set_aside(self) -> None:
+        """Hide the earlier run until `write_best` is called; without that, `close` puts it back.
+
+        The count of evaluations on the test set stays: it belongs to the images, not to the run.
+        """
+        keep_uses(self.path)
+        files = list(files_of_run(self.path, self.pattern, self.logs.name))
+        kept = self.path / "config.yml"
+        if kept.exists() and kept.resolve() != self.config_path.resolve():
+            files.append(kept)
+        set_aside(self.path, files, self._weights)
+
+    @property
+    def is_replacing(self) -> bool:
+        """True while an earlier run waits to be removed or put back."""
+        return self._lock is not None and is_set_aside(self.path)
+
+    def describe(self, hardware: Hardware, about: dict[str, Any], finished: bool) -> None:
+        """Write resolved.json, environment.json and, where the config came from elsewhere, config.yml."""
+        kept = self.path / "config.yml"
+        if not finished and kept.resolve() != self.config_path.resolve():
+            shutil.copyfile(self.config_path, kept)
+        write_json(self.path / RESOLVED, {"finished": finished, "settings": self._settings, **about})
+        if not finished:
+            write_json(self.path / "environment.json", environment(hardware))
+
+    def write_best(self, record: dict[str, Any]) -> None:
+        """Name the checkpoint that evaluation uses; an earlier run that waits is removed."""
+        unknown = [key for key, value in record.items() if isinstance(value, float) and math.isnan(value)]
+        write_json(self.path / BEST, record | dict.fromkeys(unknown))
+        remove_previous(self.path)
+
+    def close(self) -> None:
+        """Give the folder back, with the earlier run in it if this one has written no checkpoint."""
+        if self._lock is not None:
+            put_back(self.path)
+            self._lock.close()
+            self._lock = None
+
+    def _take(self) -> None:
+        lock = self.path / "state" / "lock"
+        try:
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            file = lock.open("w")
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock = file
+        except BlockingIOError:
+            file.close()
+            raise TrainingError(f"{self.path}: another process trains here; wait for it or stop it") from None
+        except OSError as error:
+            raise TrainingError(
+                f"{self.path}: cannot be written ({error.strerror}); change its permissions, or train with a copy of "
+                "the config in another folder"
+            ) from error
+
+    def _record(self) -> dict[str, Any] | None:
+        """Return what resolved.json says of the run that is here; None where there is none."""
+        path = self.path / RESOLVED
+        if not path.exists():
+            return None
+        try:
+            return read_json(
+                path,
+                {"finished": bool, "settings": dict, "class_folders?": list},
+                "put it back, or start over with --overwrite",
+            )
+        except DataError as error:
+            raise TrainingError(str(error)) from error
+
+    def _own(self, name: str, key: str) -> str:
+        given = expanded(name)
+        if len(given.parts) > 1 and given.parent.resolve() != self.path.resolve():
+            raise ConfigError(
+                f"{self.config_path}: fit.callbacks.{key}: lies in {given.parent}, not in this experiment's folder "
+                f"{self.path}; give only the name: {given.name}"
+            )
+        if given.name in ("", "..", "state", "label_folds", *LEFT):
+            raise ConfigError(f"{self.config_path}: fit.callbacks.{key}: {name!r} is taken; give another name")
+        return given.name
+
+
+def config_in(path: Path) -> Path:
+    """Return the config of an experiment's folder; another path is returned as it is."""
+    if not path.is_dir():
+        return path
+    found = [path / name for name in ("config.yml", "config.yaml") if (path / name).is_file()]
+    if not found:
+        raise ConfigError(f"{path}: holds no config.yml; name an experiment's folder or a YAML file")
+    return found[0]
+
+
+def folder_of(config_path: Path) -> Path:
+    """The folder a config belongs to: its own if it is called config.yml, else one of its name beside it."""
+    if not config_path.is_file():
+        raise ConfigError(f"{config_path}: no such file; give an experiment's config.yml")
+    return config_path.parent if config_path.stem == "config" else config_path.with_suffix("")
+
+
+def environment(hardware: Hardware) -> dict[str, Any]:
+    """What a run ran on and how it was called."""
+    return {
+        "command": shell_command(words_called()),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "backend": hardware.backend,
+        "precision": hardware.precision,
+        "device": hardware.device,
+        "cores": hardware.cores,
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
+        "python": platform.python_version(),
+        "versions": versions(),
+    }
+
+
+def words_called() -> list[str]:
+    """Return the command that runs this, as it is typed: `python -m whichcar` is `whichcar`."""
+    program = Path(sys.argv[0])
+    return [program.parent.name if program.name == "__main__.py" else program.name, *sys.argv[1:]]
+
+
+def versions() -> dict[str, str]:
+    """Versions of this package and of those that a result depends on, as far as they are installed."""
+    found = {"whichcar": VERSION}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _filled(known: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """Return nested settings with the defaults of those that are missing."""
+    inner = {
+        key: _filled(known[key], value)
+        for key, value in defaults.items()
+        if isinstance(value, dict) and isinstance(known.get(key), dict)
+    }
+    return {**defaults, **known, **inner}
+
+
+def _without_length(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return a copy of nested settings without those in `LENGTH`."""
+    copied = copy.deepcopy(settings)
+    for *sections, key in LENGTH:
+        inner: Any = copied
+        for section in sections:
+            inner = inner.get(section, {})
+        inner.pop(key, None)
+    return copied
+
+
+def first_difference(known: Any, now: Any, path: str = "") -> str:  # noqa: ANN401
+    """Return the first setting in which two nested settings differ, with both values."""
+    if isinstance(known, dict) and isinstance(now, dict):
+        for key in sorted(known.keys() | now.keys()):
+            if known.get(key) != now.get(key):
+                return first_difference(known.get(key), now.get(key), f"{path}.{key}".lstrip("."))
+    return f"{path}: {known} there, {now} here"

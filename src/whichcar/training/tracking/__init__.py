@@ -1,0 +1,1 @@
+"""Logging a run to a tracking service."""

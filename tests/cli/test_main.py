@@ -1,0 +1,201 @@
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from whichcar.cli import main
+from whichcar.errors import DataError, Interrupted
+
+COMMANDS = (
+    "fetch",
+    "check",
+    "split",
+    "explore",
+    "crop",
+    "detectors",
+    "config",
+    "cache",
+    "train",
+    "sweep",
+    "evaluate",
+    "predict",
+    "compare",
+    "demo",
+)
+HEAVY = ("numpy", "PIL", "pydantic", "yaml", "rich", "keras", "tensorflow", "jax", "matplotlib")
+
+
+def in_new_process(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize("start", ["import whichcar", "from whichcar.cli.main import run; run(['--help'])"])
+def test_nothing_heavy_is_loaded_for_help(start: str) -> None:
+    code = f"{start}\nimport sys\nprint('loaded:', [name for name in {HEAVY!r} if name in sys.modules])"
+    assert in_new_process(code).rstrip().endswith("loaded: []")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run([command, "--help"]) == 0
+    assert f"  whichcar {command}" in capsys.readouterr().out.split("Example", 1)[1]
+
+
+def test_commands_are_listed_in_the_order_of_the_work(capsys: pytest.CaptureFixture[str]) -> None:
+    main.run(["--help"])
+    listed = capsys.readouterr().out.split("Commands:")[1].split("Environment variables:")[0]
+    assert re.findall(r"^  (\w+)", listed, re.MULTILINE) == list(COMMANDS)
+
+
+def test_a_mistake_is_one_line_and_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status = main.run(["split", str(tmp_path), str(tmp_path / "no.csv"), str(tmp_path / "out")])
+    error = capsys.readouterr().err
+    assert status == 2
+    assert error.startswith("error: ")
+    assert "no.csv" in error
+    assert error.count("\n") == 1
+
+
+def test_all_mistakes_of_a_settings_file_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "config.yml"
+    file.write_text("seed: 1\ndata: {directory: d}\nmodel: {droput_rate: 0.1}\nfit: {epochs: 0}\n")
+    assert main.run(["config", str(file)]) == 2
+    error = capsys.readouterr().err
+    assert "2 problems" in error
+    assert "model.droput_rate" in error
+    assert "fit.epochs" in error
+
+
+def test_an_unknown_option_is_status_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["train", "config.yml", "--no-such"]) == 2
+    assert "No such option" in capsys.readouterr().err
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr("whichcar.data.decoded_cache.list_caches", broken)
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        main.run(["cache"])
+
+
+def test_an_interrupt_is_status_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("whichcar.data.decoded_cache.list_caches", stopped)
+    assert main.run(["cache"]) == 130
+
+
+def test_an_interrupted_training_says_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise Interrupted("my exp: stopped in epoch 3")
+
+    monkeypatch.setattr("whichcar.training.train.train", stopped)
+    assert main.run(["train", "my exp/config.yml", "--set", "fit.epochs=3", "--track", "mlflow"]) == 130
+    error = capsys.readouterr().err
+    assert "my exp: stopped in epoch 3\n" in error
+    assert "go on with: whichcar train 'my exp/config.yml' --set fit.epochs=3 --resume --track mlflow\n" in error
+
+
+def test_a_reader_that_left_early_is_no_error() -> None:
+    code = (
+        "import sys; from whichcar import cli\n"
+        "@cli.whichcar.command()\n"
+        "def flood():\n"
+        "    cli._say('x' * 99 for _ in range(99999))\n"
+        "sys.exit(cli.run(['flood']))"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+
+
+def test_split_says_what_went_where_and_what_did_not(
+    drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = tmp_path / "labels.csv"
+    rows = (drawn / "car_dataset_labels.csv").read_text()
+    labels.write_text(rows + "missing.jpg,Alder Meridian Sedan 2012,train\n")
+    assert main.run(["split", str(drawn), str(labels), str(tmp_path / "v1"), "--validation", "0.5"]) == 0
+    out = capsys.readouterr().out
+    assert "4 classes\n" in out
+    assert "train 24 images, 12 of them for validation; test 8 images\n" in out
+    assert "1 row could not be used" in out
+    assert "missing.jpg" in out
+    assert json.loads((tmp_path / "v1" / "split.json").read_text())["validation_share"] == 0.5
+
+
+def test_config_shows_where_each_setting_comes_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "config.yml"
+    file.write_text("seed: 1\ndata: {directory: d}\n")
+    assert main.run(["config", str(file), "--set", "fit.epochs=3"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["seed", "1", "file"] in lines
+    assert ["fit.epochs", "3", "--set"] in lines
+    assert ["data.batch_size", "32", "default"] in lines
+
+
+def test_cache_lists_and_clears(drawn: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from whichcar.data.decoded_cache import pack
+
+    pack(sorted((drawn / "car_ims").glob("*.jpg")), (32, 32))
+    assert main.run(["cache"]) == 0
+    assert "32x32" in capsys.readouterr().out
+    assert main.run(["cache", "clear"]) == 0
+    assert main.run(["cache"]) == 0
+    assert "no cache" in capsys.readouterr().out
+
+
+def test_clearing_an_unknown_cache_is_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["cache", "clear", "abc"]) == 2
+    assert "no cache abc" in capsys.readouterr().err
+
+
+def test_an_error_of_ours_from_python_is_a_value_error() -> None:
+    assert issubclass(DataError, ValueError)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("predict", "exp", "a.jpg", "--json", "--csv"), "--json and --csv exclude each other"),
+        (("predict", "exp", "a.jpg", "--csv", "--json"), "--json and --csv exclude each other"),
+        (("train", "exp", "--resume", "--overwrite"), "resume and overwrite exclude each other"),
+        (("train", "exp", "--overwrite", "--resume"), "resume and overwrite exclude each other"),
+        (("compare", "exp", "--block", "crops"), "--block needs --write FILE"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(
+    arguments: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.run(arguments) == 2
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["nope"], ["split"], ["split", "photos"], ["check"], ["check", "photos", "--smallest", "0"], ["crop", "--nope"]],
+)
+def test_a_wrong_command_line_is_told_like_any_other_error(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.run(arguments) == 2
+    *usage, last = capsys.readouterr().err.splitlines()
+    assert last.startswith("error: ")
+    assert usage[0].startswith("Usage: whichcar")
+    assert not any("rror: " in line for line in usage)
+
+
+def test_split_without_an_output_is_told_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["split", str(tmp_path)]) == 2
+    assert f"error: no output folder; give one: whichcar split {tmp_path} OUTPUT" in capsys.readouterr().err

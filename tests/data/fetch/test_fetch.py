@@ -1,0 +1,343 @@
+"""From archives, tables, folders and a bucket to car_ims/ and car_dataset_labels.csv."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import http.server
+import json
+import os
+import shutil
+import tarfile
+import threading
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from whichcar.cli import main
+from whichcar.data.fetch.fetch import NAMED, SOURCE_VARIABLE, fetch
+from whichcar.data.fetch.fetch import _put as put
+from whichcar.data.labels import read_labels
+from whichcar.data.split.split import split
+from whichcar.errors import DataError
+from whichcar.files import locked, walk_images
+
+
+def packed(folder: Path, archive: Path, inside: str = ".") -> Path:
+    if archive.suffix == ".zip":
+        with zipfile.ZipFile(archive, "w") as file:
+            for path in sorted(folder.rglob("*")):
+                file.write(path, f"{inside}/{path.relative_to(folder)}")
+    else:
+        with tarfile.open(archive, "w:gz") as file:
+            file.add(folder, inside)
+    return archive
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+@contextlib.contextmanager
+def http_server(folder: Path) -> Iterator[str]:
+    """Serve a folder as `python -m http.server` does, which knows no parts of files."""
+    folder.mkdir(exist_ok=True)
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture
+def by_class(drawn: Path, tmp_path: Path) -> Path:
+    for row in read_labels(drawn / "car_dataset_labels.csv"):
+        target = tmp_path / "by class" / row.class_name.replace("/", "-") / row.img_name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(drawn / "car_ims" / row.img_name, target)
+    return tmp_path / "by class"
+
+
+@pytest.mark.parametrize("archive", ["cars.tgz", "cars.zip"])
+@pytest.mark.parametrize("inside", [".", "stanford/cars"])
+def test_an_archive_with_its_label_file_is_ready_to_be_split(
+    drawn: Path, tmp_path: Path, archive: str, inside: str
+) -> None:
+    got = fetch([packed(drawn, tmp_path / archive, inside)], tmp_path / "data")
+    assert (got.kind, got.pictures, got.labels, got.fresh) == ("label file", 32, 32, True)
+    assert names(tmp_path / "data" / "car_ims") == names(drawn / "car_ims")
+    assert read_labels(tmp_path / "data/car_dataset_labels.csv") == read_labels(drawn / "car_dataset_labels.csv")
+    done = split(tmp_path / "data", tmp_path / "data/car_dataset_labels.csv", tmp_path / "v1", 0.25, 1)
+    assert done.problems == []
+    assert not (tmp_path / "data" / ".unpacked").exists()
+
+
+def test_archive_and_label_file_may_come_apart(drawn: Path, tmp_path: Path) -> None:
+    archive = packed(drawn / "car_ims", tmp_path / "car_ims.tgz", "car_ims")
+    got = fetch([archive, drawn / "car_dataset_labels.csv"], tmp_path / "data")
+    assert (got.pictures, got.labels) == (32, 32)
+    manifest = json.loads((tmp_path / "data/raw/manifest.json").read_text())
+    assert [len(one["sha256"]) for one in manifest["files"]] == [64, 64]
+
+
+def test_a_folder_is_linked_and_not_copied(drawn: Path, tmp_path: Path) -> None:
+    fetch([drawn], tmp_path / "data")
+    one = names(drawn / "car_ims")[0]
+    assert (tmp_path / "data/car_ims" / one).samefile(drawn / "car_ims" / one)
+
+
+@pytest.mark.parametrize("as_archive", [False, True])
+def test_a_folder_a_class_becomes_labels(by_class: Path, tmp_path: Path, as_archive: bool) -> None:
+    source = packed(by_class, tmp_path / "a.zip", "wrapped") if as_archive else by_class
+    got = fetch([source], tmp_path / "data")
+    assert (got.kind, got.pictures) == ("folder a class", 32)
+    rows = read_labels(tmp_path / "data/car_dataset_labels.csv")
+    assert {row.class_name for row in rows} == {path.name for path in by_class.iterdir()}
+    assert {row.subset for row in rows} == {"train", "test"}
+    assert split(tmp_path / "data", rows, tmp_path / "v1", 0.25, 1).problems == []
+
+
+def test_a_second_run_does_nothing(drawn: Path, tmp_path: Path) -> None:
+    archive = packed(drawn, tmp_path / "a.tgz")
+    fetch([archive], tmp_path / "data")
+    archive.write_bytes(b"gone bad")  # it is not even looked at
+    again = fetch([archive], tmp_path / "data")
+    assert (again.fresh, again.pictures, again.kind) == (False, 32, "label file")
+
+
+def test_a_picture_that_went_missing_is_brought_back(drawn: Path, tmp_path: Path) -> None:
+    archive = packed(drawn, tmp_path / "a.tgz")
+    fetch([archive], tmp_path / "data")
+    (tmp_path / "data/car_ims" / names(drawn / "car_ims")[3]).unlink()
+    assert fetch([archive], tmp_path / "data").fresh
+    assert names(tmp_path / "data/car_ims") == names(drawn / "car_ims")
+
+
+def test_another_set_does_not_take_the_place_of_the_first(drawn: Path, by_class: Path, tmp_path: Path) -> None:
+    fetch([drawn], tmp_path / "data")
+    with pytest.raises(DataError, match="give another folder, or --redo"):
+        fetch([by_class], tmp_path / "data")
+    fetch([by_class], tmp_path / "data", redo=True)
+    assert names(tmp_path / "data/car_ims") == names(by_class)
+
+
+def test_pictures_that_were_there_before_are_left_alone(drawn: Path, by_class: Path, tmp_path: Path) -> None:
+    shutil.copytree(drawn / "car_ims", tmp_path / "data" / "car_ims")
+    with pytest.raises(DataError, match="has a car_ims/ that `whichcar fetch` did not write"):
+        fetch([by_class], tmp_path / "data", redo=True)
+    assert names(tmp_path / "data/car_ims") == names(drawn / "car_ims")
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("no-such-set", r"no-such-set: no such file or folder, nor a data set with a name \(stanford-cars\)"),
+        ("empty", "no set of images; it must hold img_name,class,subset"),
+    ],
+)
+def test_what_cannot_be_fetched_is_told(
+    tmp_path: Path, source: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=said):
+        fetch([source], tmp_path / "data")
+
+
+def test_a_wrong_checksum_is_refused(drawn: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="its SHA-256 is"):
+        fetch([packed(drawn, tmp_path / "a.tgz")], tmp_path / "data", sha256="0" * 64)
+    assert not (tmp_path / "data" / "car_ims").exists()
+
+
+def test_a_hostile_archive_leaves_nothing(tmp_path: Path, drawn: Path) -> None:
+    with tarfile.open(tmp_path / "a.tgz", "w:gz") as file:
+        file.add(drawn / "car_ims", "car_ims")
+        link = tarfile.TarInfo("car_ims/evil.jpg")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        file.addfile(link)
+    with pytest.raises(DataError, match="is a link"):
+        fetch([tmp_path / "a.tgz"], tmp_path / "data")
+    assert names(tmp_path / "data") == ["raw/lock"]
+
+
+@pytest.mark.parametrize("bad", ["empty", "labels only"])
+def test_a_new_set_that_fails_leaves_the_old_one(drawn: Path, tmp_path: Path, bad: str) -> None:
+    fetch([drawn], tmp_path / "data")
+    (tmp_path / "empty").mkdir()
+    source = tmp_path / "empty" if bad == "empty" else drawn / "car_dataset_labels.csv"
+    with pytest.raises(DataError):
+        fetch([source], tmp_path / "data", redo=True)
+    assert names(tmp_path / "data/car_ims") == names(drawn / "car_ims")
+    assert not fetch([drawn], tmp_path / "data").fresh
+
+
+def test_a_source_in_what_is_to_be_replaced_is_refused(drawn: Path, tmp_path: Path) -> None:
+    fetch([drawn], tmp_path / "data")
+    for source, into in (
+        (tmp_path / "data" / "car_ims", tmp_path / "data"),
+        (tmp_path / "data", tmp_path / "data"),
+        (tmp_path / "data", tmp_path / "data" / "out"),
+    ):
+        with pytest.raises(DataError, match="lie in each other; give another folder with --into"):
+            fetch([source], into, redo=True)
+    assert names(tmp_path / "data/car_ims") == names(drawn / "car_ims")
+
+
+def test_two_processes_do_not_fetch_into_one_folder(drawn: Path, tmp_path: Path) -> None:
+    with locked(tmp_path / "data/raw/lock"), pytest.raises(DataError, match="another process fetches into it"):
+        fetch([drawn], tmp_path / "data")
+
+
+def test_stopped_while_arranging_the_same_command_goes_on(
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for stop_at in range(4):
+        calls = iter(range(100))
+
+        def stopping(new: Path, place: Path, stop_at: int = stop_at, calls: Iterator[int] = calls) -> None:
+            if next(calls) == stop_at:
+                raise KeyboardInterrupt
+            put(new, place)
+
+        monkeypatch.setattr("whichcar.data.fetch.fetch._put", stopping)
+        with contextlib.suppress(KeyboardInterrupt):
+            fetch([drawn], tmp_path / f"data {stop_at}")
+        monkeypatch.setattr("whichcar.data.fetch.fetch._put", put)
+        fetch([drawn], tmp_path / f"data {stop_at}")
+        assert names(tmp_path / f"data {stop_at}" / "car_ims") == names(drawn / "car_ims")
+
+
+def test_archives_of_one_name_do_not_overwrite_each_other(drawn: Path, tmp_path: Path) -> None:
+    pictures = sorted((drawn / "car_ims").iterdir())
+    with http_server(tmp_path / "web") as address:
+        for half, some in (("a", pictures[:16]), ("b", pictures[16:])):
+            (tmp_path / "web" / half).mkdir(parents=True)
+            with tarfile.open(tmp_path / "web" / half / "images.tgz", "w:gz") as file:
+                for picture in some:
+                    file.add(picture, f"car_ims/{picture.name}")
+        sources = [f"{address}/{half}/images.tgz" for half in "ab"]
+        got = fetch([*sources, str(drawn / "car_dataset_labels.csv")], tmp_path / "data")
+    assert got.pictures == 32
+
+
+def test_a_wrong_checksum_is_told_on_a_second_run_too(drawn: Path, tmp_path: Path) -> None:
+    archive = packed(drawn, tmp_path / "a.tgz")
+    fetch(str(archive), tmp_path / "data")
+    with pytest.raises(DataError, match="its SHA-256 is"):
+        fetch(archive, tmp_path / "data", sha256="0" * 64)
+
+
+def test_file_addresses_and_links_are_followed(drawn: Path, tmp_path: Path) -> None:
+    archive = packed(drawn, tmp_path / "a b.tgz")
+    assert fetch(f"file://{archive}", tmp_path / "one").pictures == 32
+    for picture in (drawn / "car_ims").iterdir():
+        target = tmp_path / "links" / "class" / picture.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.symlink_to(picture)
+    fetch([tmp_path / "links"], tmp_path / "two")
+    assert not any(path.is_symlink() for path in (tmp_path / "two/car_ims").rglob("*.jpg"))
+
+
+def test_a_file_that_is_none_of_the_kinds_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.7z").write_bytes(b"7z whatever")
+    with pytest.raises(DataError, match=r"a\.7z: is no archive \(\.tar, .*\), label file"):
+        fetch(tmp_path / "a.7z", tmp_path / "data")
+
+
+def test_of_a_named_set_every_home_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    homes = (("http://127.0.0.1:9/a.tgz",), ("gopher://second/a.tgz",))
+    monkeypatch.setitem(NAMED, "stanford-cars", homes)
+    monkeypatch.setattr("whichcar.data.fetch.download.TRIES", 1)
+    with pytest.raises(
+        DataError, match=r"http://127\.0\.0\.1:9/a\.tgz: .*; gopher://second/a\.tgz: gopher:// is not known"
+    ):
+        fetch(["stanford-cars"], tmp_path / "data")
+
+
+def test_without_a_source_the_environment_is_asked(
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv(SOURCE_VARIABLE, raising=False)
+    assert main.run(["fetch", "--into", str(tmp_path / "data")]) == main.MISTAKE
+    assert SOURCE_VARIABLE in capsys.readouterr().err
+    archive = packed(drawn / "car_ims", tmp_path / "car_ims.tgz", "car_ims")
+    monkeypatch.setenv(SOURCE_VARIABLE, f"{archive} {drawn / 'car_dataset_labels.csv'}")
+    assert main.run(["fetch", "--into", str(tmp_path / "data")]) == 0
+    said = capsys.readouterr().out
+    assert "32 images, 32 labels (label file)" in said
+    assert "next: whichcar split" in said
+
+
+@pytest.mark.parametrize("names", [("train", "valid", "test"), ("Training", "val"), ("train", "validation", "testing")])
+def test_split_folders_by_any_common_name_become_splits_and_not_classes(
+    by_class: Path,
+    tmp_path: Path,
+    names: tuple[str, ...],
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for name in names:
+        shutil.copytree(by_class, tmp_path / "set" / "cars" / name)
+    for other in ("extra", "__MACOSX"):
+        (tmp_path / "set" / "cars" / other).mkdir()
+        shutil.copy(next(by_class.rglob("*.jpg")), tmp_path / "set" / "cars" / other)
+    (tmp_path / "set" / "README.md").touch()
+    assert main.run(["fetch", str(tmp_path / "set"), "--into", str(tmp_path / "data")]) == 0
+    said = capsys.readouterr().out
+    splits = ["train", "validation", "test"][: len(names)]
+    classes = ", ".join(sorted(path.name for path in by_class.iterdir()))
+    assert f"4 classes: {classes}; {', '.join(f'{split_name} 32' for split_name in splits)}" in said
+    assert "extra: none of train, validation, test; its images are not used" in caplog.text
+    rows = read_labels(tmp_path / "data/car_dataset_labels.csv")
+    assert {row.img_name.split("/")[0] for row in rows} == set(names)
+    assert len(rows) == sum(1 for _ in walk_images(tmp_path / "data" / "car_ims")) == 32 * len(names)
+
+
+def test_a_class_called_train_becomes_a_class(by_class: Path, tmp_path: Path) -> None:
+    first = sorted(by_class.iterdir())[0]
+    first.rename(by_class / "train")
+    got = fetch(by_class, tmp_path / "data")
+    assert "train" in got.classes
+    assert len(got.classes) == 4
+    assert got.splits.keys() == {"train", "test"}
+
+
+def test_linked_class_folders_are_fetched_and_broken_links_and_pipes_are_told(
+    by_class: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    inside = sorted(by_class.iterdir())[0]
+    (inside / "gone.jpg").symlink_to(tmp_path / "gone.jpg")
+    os.mkfifo(inside / "pipe.jpg")
+    (tmp_path / "set").mkdir()
+    for folder in by_class.iterdir():
+        (tmp_path / "set" / folder.name).symlink_to(folder)
+    assert fetch(tmp_path / "set", tmp_path / "data").pictures == 32
+    assert "2 names left out, such as" in caplog.text
+    assert "gone.jpg: a broken link, or no regular file" in caplog.text
+
+
+def test_labels_that_match_no_image_name_one_and_what_may_be_meant(
+    drawn: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(drawn, tmp_path / "set")
+    table = tmp_path / "set" / "car_dataset_labels.csv"
+    table.write_text(table.read_text().replace("000001.jpg", "images\\000001.JPG"))
+    fetch(tmp_path / "set", tmp_path / "data")
+    assert r"1 of 32 labels have no image, such as 'images\\000001.JPG'; is '000001.jpg' meant?" in caplog.text
+
+
+def test_the_named_set_tells_its_terms_and_comes_from_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert all(source.startswith("hf://datasets/") for home in NAMED["stanford-cars"] for source in home)
+    monkeypatch.setitem(NAMED, "stanford-cars", (("gopher://first/a.tgz",),))
+    with pytest.raises(DataError, match="get its files another way and give their paths"):
+        fetch("stanford-cars", tmp_path / "data")
+    assert "non-commercial research" in caplog.text

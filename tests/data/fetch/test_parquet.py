@@ -1,0 +1,215 @@
+"""Tables with pictures in them, alone and from a hub: its real client, and a server on loopback that answers it."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from whichcar.data.fetch.fetch import fetch
+from whichcar.data.labels import read_labels
+from whichcar.data.split.split import split
+from whichcar.errors import DataError
+from whichcar.images.read import read_image
+
+pyarrow = pytest.importorskip("pyarrow", reason="whichcar[hf] is not installed")
+from pyarrow import parquet  # noqa: E402
+
+CLASSES = ["Audi S4 2012", "Ram C/V Cargo Van 2012"]
+
+
+def table(path: Path, pictures: list[Path], image: object = "struct", label: str = "label", text: bool = False) -> Path:
+    """Write a table as `datasets` does: pictures as structs, labels as numbers with their names in the metadata."""
+    contents = [picture.read_bytes() for picture in pictures]
+    rows = [{"bytes": content, "path": None} for content in contents] if image == "struct" else contents
+    numbers = [number % 2 for number in range(len(pictures))]
+    columns = {"image": rows, label: [CLASSES[number] for number in numbers] if text else numbers}
+    made = pyarrow.table(columns)
+    if not text:
+        features = {label: {"names": CLASSES, "_type": "ClassLabel"}, "image": {"_type": "Image"}}
+        made = made.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    parquet.write_table(made, path)
+    return path
+
+
+@pytest.fixture
+def pictures(drawn: Path) -> list[Path]:
+    return sorted((drawn / "car_ims").iterdir())
+
+
+def test_both_halves_become_pictures_and_labels(pictures: list[Path], tmp_path: Path) -> None:
+    train = table(tmp_path / "train-00000-of-00001.parquet", pictures[:20])
+    test = table(tmp_path / "test-00000-of-00001.parquet", pictures[20:])
+    got = fetch([train, test], tmp_path / "data")
+    assert (got.kind, got.pictures, got.labels) == ("label file", 32, 32)
+    rows = read_labels(tmp_path / "data/car_dataset_labels.csv")
+    assert {(row.class_name, row.subset) for row in rows} == {(c, s) for c in CLASSES for s in ("train", "test")}
+    assert sum(row.subset == "train" for row in rows) == 20
+    first = next(row for row in rows if row.subset == "train")
+    assert (read_image(tmp_path / "data/car_ims" / first.img_name) == read_image(pictures[0])).all()
+    assert split(tmp_path / "data", rows, tmp_path / "v1", 0.25, 1).problems == []
+
+
+@pytest.mark.parametrize(("image", "label", "text"), [("bytes", "label", False), ("struct", "class", True)])
+def test_other_columns_are_understood_and_one_table_is_divided(
+    pictures: list[Path], tmp_path: Path, image: str, label: str, text: bool
+) -> None:
+    table(tmp_path / "in" / "cars.parquet", pictures, image, label, text)
+    fetch([tmp_path / "in"], tmp_path / "data")
+    rows = read_labels(tmp_path / "data/car_dataset_labels.csv")
+    assert {row.class_name for row in rows} == set(CLASSES)
+    assert sum(row.subset == "test" for row in rows) == 8
+
+
+def test_a_validation_table_is_the_validation_split(pictures: list[Path], tmp_path: Path) -> None:
+    table(tmp_path / "in" / "Training.parquet", pictures[:20])
+    table(tmp_path / "in" / "cars_valid.parquet", pictures[20:])
+    got = fetch([tmp_path / "in"], tmp_path / "data")
+    assert got.splits == {"train": 20, "validation": 12}
+    assert split(tmp_path / "data", tmp_path / "data/car_dataset_labels.csv", tmp_path / "v1").counts == {
+        "train": 32,
+        "validation": 12,
+        "test": 0,
+    }
+
+
+def test_the_folder_of_a_table_tells_its_split_and_tables_of_no_split_are_left_out(
+    pictures: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, some in (("train", pictures[:16]), ("test", pictures[16:24]), ("motion_blur", pictures[24:])):
+        table(tmp_path / "in" / "default" / name / "0000.parquet", some)
+    got = fetch([tmp_path / "in"], tmp_path / "data")
+    assert (got.splits, got.pictures) == ({"train": 16, "test": 8}, 24)
+    assert "8 rows in none of the splits train, validation, test left out" in caplog.text
+
+
+def test_a_column_tells_the_split_of_each_row(pictures: list[Path], tmp_path: Path) -> None:
+    contents = [picture.read_bytes() for picture in pictures[:6]]
+    splits = ["train", "Train", "val", "validation", "test", "other"]
+    made = pyarrow.table({"image": contents, "label": list("ababab"), "split": splits})
+    parquet.write_table(made, tmp_path / "train.parquet")
+    assert fetch(tmp_path / "train.parquet", tmp_path / "data").splits == {"train": 3, "validation": 2, "test": 1}
+    parquet.write_table(made, tmp_path / "cars.parquet")
+    assert fetch(tmp_path / "cars.parquet", tmp_path / "more").splits == {"train": 2, "validation": 2, "test": 1}
+
+
+def test_rows_without_a_class_are_left_out(
+    pictures: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    contents = [picture.read_bytes() for picture in pictures[:4]]
+    parquet.write_table(pyarrow.table({"image": contents, "label": [0, 1, -1, -1]}), tmp_path / "train.parquet")
+    assert fetch(tmp_path / "train.parquet", tmp_path / "data").pictures == 2
+    assert "2 rows without a class left out" in caplog.text
+
+
+def test_a_table_without_pictures_or_labels_says_what_it_has(tmp_path: Path) -> None:
+    parquet.write_table(pyarrow.table({"a": [1], "label": [0]}), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="no column of images; it has a, label"):
+        fetch([tmp_path / "a.parquet"], tmp_path / "data")
+    parquet.write_table(pyarrow.table({"image": [b"x"]}), tmp_path / "b.parquet")
+    with pytest.raises(DataError, match=r"no column of labels \(label, .*\); it has image"):
+        fetch([tmp_path / "b.parquet"], tmp_path / "data")
+    (tmp_path / "c.parquet").write_bytes(b"no table")
+    with pytest.raises(DataError, match=r"c\.parquet: cannot be read as a table"):
+        fetch([tmp_path / "c.parquet"], tmp_path / "data")
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """What the client of the Hugging Face hub asks for, for one data set."""
+
+    protocol_version = "HTTP/1.1"
+    files: ClassVar[dict[str, bytes]] = {}
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        entries = [
+            {"type": "file", "path": name, "size": len(content), "oid": f"{len(content):040x}"}
+            for name, content in self.files.items()
+        ]
+        if path == "/api/datasets/me/cars" or path.startswith("/api/datasets/me/cars/revision/"):
+            self.say(json.dumps({"id": "me/cars", "sha": "a" * 40, "siblings": []}).encode())
+        elif path.startswith("/api/datasets/me/cars/tree/"):
+            self.say(json.dumps(entries).encode())
+        elif path.startswith("/datasets/me/cars/resolve/main/"):
+            self.say(self.files[path.removeprefix("/datasets/me/cars/resolve/main/")])
+        elif path.startswith("/api/datasets/"):
+            self.send_response(404)
+            self.send_header("X-Error-Code", "RepoNotFound")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+        else:
+            self.say(b"{}")
+
+    def do_POST(self) -> None:
+        asked = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
+        found = [name for name in self.files if name in asked or name.replace("/", "%2F") in asked]
+        entries = [
+            {"type": "file", "path": n, "size": len(self.files[n]), "oid": f"{len(self.files[n]):040x}"} for n in found
+        ]
+        self.say(json.dumps(entries).encode())
+
+    def say(self, content: bytes) -> None:
+        wanted = re.match(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        part = content[int(wanted[1]) : int(wanted[2]) + 1] if wanted else content
+        self.send_response(206 if wanted else 200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(part)))
+        self.send_header("ETag", '"tag"')
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(part)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def hub(pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    pytest.importorskip("huggingface_hub", reason="whichcar[hf] is not installed")
+    halves = {"data/train/0000.parquet": pictures[:20], "data/test/0000.parquet": pictures[20:]}
+    halves["data/contrast/0000.parquet"] = pictures  # of no split: not even downloaded
+    files = {name: table(tmp_path / "made" / name, some).read_bytes() for name, some in halves.items()}
+    monkeypatch.setattr(Hub, "files", files | {"README.md": b"cars"})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def run(hub: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process of its own: the client reads HF_ENDPOINT when it is imported."""
+    environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    command = [sys.executable, "-m", "whichcar", *arguments]
+    return subprocess.run(command, env=environment | {"HF_ENDPOINT": hub}, capture_output=True, text=True, timeout=120)
+
+
+def test_a_data_set_of_the_hub_is_fetched(hub: str, tmp_path: Path) -> None:
+    done = run(hub, "fetch", "hf://datasets/me/cars", "--into", str(tmp_path / "data"))
+    assert done.returncode == 0, done.stderr
+    assert "32 images, 32 labels" in done.stdout
+    assert sorted(path.name for path in (tmp_path / "data/raw").glob("*.parquet")) == [
+        "data-test-0000.parquet",
+        "data-train-0000.parquet",
+    ]
+    rows = read_labels(tmp_path / "data/car_dataset_labels.csv")
+    assert sum(row.subset == "train" for row in rows) == 20
+
+
+def test_a_data_set_that_is_not_there_is_told(hub: str, tmp_path: Path) -> None:
+    done = run(hub, "fetch", "hf://datasets/me/trucks", "--into", str(tmp_path / "data"))
+    assert done.returncode == 2
+    assert "error: hf://datasets/me/trucks: there is no such file; check" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,267 @@
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from whichcar.data import decoded_cache
+from whichcar.data.decoded_cache import PackedImages, clear_caches, list_caches, pack
+from whichcar.errors import DataError
+from whichcar.images.read import read_resized
+
+SIZE = (20, 30)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "caches"
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> list[Path]:
+    """Pictures of several sizes and kinds in two class folders."""
+    made = []
+    for number, (mode, suffix, size) in enumerate(
+        [("RGB", "jpg", (90, 61)), ("L", "png", (16, 12)), ("RGB", "png", (30, 20)), ("CMYK", "jpg", (300, 200))] * 2
+    ):
+        path = tmp_path / "tree" / f"class {number % 2}" / f"{number:02d}.{suffix}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        noise = np.random.default_rng(number).integers(0, 256, (size[1], size[0], 3), np.uint8)
+        Image.fromarray(noise).convert(mode).save(path)
+        made.append(path)
+    return made
+
+
+def expected(paths: Sequence[Path], size: tuple[int, int] = SIZE) -> np.ndarray:
+    return np.stack([read_resized(path, size) for path in paths])
+
+
+def everything(images: PackedImages) -> np.ndarray:
+    return images.take(range(len(images)))
+
+
+def test_row_i_is_the_squeezed_picture_i(paths: list[Path], root: Path) -> None:
+    images = pack(paths, SIZE, root)
+    assert (len(images), images.size) == (8, SIZE)
+    assert everything(images).dtype == np.uint8
+    np.testing.assert_array_equal(everything(images), expected(paths))
+    np.testing.assert_array_equal(images.take(np.array([5, 0, 5])), expected([paths[5], paths[0], paths[5]]))
+    assert images.take([]).shape == (0, *SIZE, 3)
+    assert images.skipped == []
+
+
+def test_the_second_call_decodes_nothing(paths: list[Path], root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = pack(paths, SIZE, root)
+
+    def decoding(path: Path, size: tuple[int, int]) -> np.ndarray:
+        raise AssertionError(f"{path} is decoded again")
+
+    monkeypatch.setattr(decoded_cache, "read_resized", decoding)
+    np.testing.assert_array_equal(everything(pack(paths, SIZE, root)), everything(first))
+    assert len(list_caches(root)) == 1
+
+
+def test_a_changed_picture_gives_another_cache(paths: list[Path], root: Path) -> None:
+    before = everything(pack(paths, SIZE, root))
+    Image.new("RGB", (40, 40), (1, 2, 3)).save(paths[2])
+    after = everything(pack(paths, SIZE, root))
+    assert (after[2] == (1, 2, 3)).all()
+    np.testing.assert_array_equal(np.delete(after, 2, 0), np.delete(before, 2, 0))
+    assert len(list_caches(root)) == 2
+
+
+def test_a_picture_that_moves_to_another_class_gives_another_cache(paths: list[Path], root: Path) -> None:
+    pack(paths, SIZE, root)
+    moved = paths[0].parent.with_name("class 1") / paths[0].name
+    paths[0].rename(moved)
+    pack([moved, *paths[1:]], SIZE, root)
+    assert len(list_caches(root)) == 2
+
+
+def test_another_size_or_order_gives_another_cache(paths: list[Path], root: Path) -> None:
+    pack(paths, SIZE, root)
+    assert pack(paths, (30, 20), root).take([0]).shape == (1, 30, 20, 3)
+    np.testing.assert_array_equal(everything(pack(paths[::-1], SIZE, root)), expected(paths[::-1]))
+    assert len(list_caches(root)) == 3
+
+
+def test_an_unreadable_picture_is_a_black_row_and_is_named(paths: list[Path], root: Path) -> None:
+    paths[3].write_bytes(paths[3].read_bytes()[:2000])
+    paths[6] = paths[6].with_name("missing.jpg")
+    images = pack(paths, SIZE, root)
+    assert [skipped.path for skipped in images.skipped] == [paths[3], paths[6]]
+    assert all(skipped.reason.startswith(f"{skipped.path}: ") for skipped in images.skipped)
+    assert "truncated" in images.skipped[0].reason
+    assert "no such file" in images.skipped[1].reason
+    assert not images.take([3, 6]).any()
+    np.testing.assert_array_equal(images.take([2, 4]), expected([paths[2], paths[4]]))
+
+
+def test_an_unreadable_picture_is_named_as_it_is_called_now(paths: list[Path], root: Path, tmp_path: Path) -> None:
+    paths[3].write_bytes(b"no picture")
+    pack(paths, SIZE, root)
+    (tmp_path / "tree").rename(tmp_path / "elsewhere")
+    moved = [tmp_path / "elsewhere" / path.relative_to(tmp_path / "tree") for path in paths]
+    images = pack(moved, SIZE, root)
+    assert len(list_caches(root)) == 1
+    assert [skipped.path for skipped in images.skipped] == [moved[3]]
+    assert str(paths[3]) not in images.skipped[0].reason
+
+
+def test_a_picture_mended_after_it_was_unreadable_is_read(paths: list[Path], root: Path) -> None:
+    good = paths[3].read_bytes()
+    paths[3].write_bytes(b"no picture")
+    assert pack(paths, SIZE, root).skipped
+    paths[3].write_bytes(good)
+    images = pack(paths, SIZE, root)
+    assert not images.skipped
+    np.testing.assert_array_equal(everything(images), expected(paths))
+
+
+def test_no_readable_picture_at_all_is_an_error_and_leaves_nothing(paths: list[Path], root: Path) -> None:
+    for path in paths:
+        path.write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"none of 8 images can be read; the first: .*00\.jpg: not an image"):
+        pack(paths, SIZE, root)
+    assert list(root.iterdir()) == []
+    with pytest.raises(DataError, match="no picture to decode"):
+        pack([], SIZE, root)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from whichcar.data import packed
+
+read, left = packed.read_resized, 5
+
+def dying(path, size):
+    global left
+    left -= 1
+    if left < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return read(path, size)
+
+packed.read_resized = dying
+packed.pack([Path(name) for name in sys.argv[2:]], (20, 30), Path(sys.argv[1]), workers=1)
+"""
+
+
+def test_a_build_killed_midway_is_not_taken_for_a_cache(paths: list[Path], root: Path) -> None:
+    called = [sys.executable, "-c", KILLED, str(root), *map(str, paths)]
+    assert subprocess.run(called, check=False, timeout=300).returncode == -signal.SIGKILL
+    assert len(list(root.iterdir())) == 1
+    assert list_caches(root) == []
+    np.testing.assert_array_equal(everything(pack(paths, SIZE, root)), expected(paths))
+    assert len(list_caches(root)) == 1
+    assert clear_caches(root=root) == 2
+    assert list(root.iterdir()) == []
+
+
+def test_two_builds_of_the_same_cache_do_not_hinder_each_other(paths: list[Path], root: Path) -> None:
+    with ThreadPoolExecutor(3) as pool:
+        built = list(pool.map(lambda _: pack(paths, SIZE, root), range(3)))
+    for images in built:
+        np.testing.assert_array_equal(everything(images), expected(paths))
+    assert [entry.name for entry in root.iterdir()] == [list_caches(root)[0].key]
+
+
+def test_a_cache_that_lost_its_index_is_built_anew(paths: list[Path], root: Path) -> None:
+    pack(paths, SIZE, root)
+    (list_caches(root)[0].path / decoded_cache.INDEX).unlink()
+    np.testing.assert_array_equal(everything(pack(paths, SIZE, root)), expected(paths))
+
+
+def test_a_cache_cut_short_is_an_error_that_says_what_to_do(paths: list[Path], root: Path) -> None:
+    pack(paths, SIZE, root)
+    file = list_caches(root)[0].path / decoded_cache.PICTURES
+    os.truncate(file, file.stat().st_size - 1)
+    images = pack(paths, SIZE, root)
+    with pytest.raises(DataError, match="ends before row 7; remove it with: whichcar cache clear"):
+        everything(images)
+
+
+def test_caches_are_listed_oldest_first(paths: list[Path], root: Path) -> None:
+    assert list_caches(root) == []
+    pack(paths, SIZE, root)
+    pack(paths[:3], (24, 24), root)
+    first, second = list_caches(root)
+    assert (first.images, first.size, second.images, second.size) == (8, SIZE, 3, (24, 24))
+    assert first.created < second.created
+    assert 0 <= first.bytes - 8 * 20 * 30 * 3 < 1000
+    assert (root / first.key) == first.path
+
+
+def test_clearing_takes_one_cache_or_all_and_nothing_else(paths: list[Path], root: Path) -> None:
+    pack(paths, SIZE, root)
+    pack(paths[:3], SIZE, root)
+    (root / "holiday").mkdir()
+    (root / "notes.txt").write_text("keep me")
+    keys = [info.key for info in list_caches(root)]
+    assert clear_caches(keys[0], root) == 1
+    assert [info.key for info in list_caches(root)] == keys[1:]
+    with pytest.raises(DataError, match="no cache holiday; `whichcar cache` lists them"):
+        clear_caches("holiday", root)
+    assert clear_caches(root=root) == 1
+    assert sorted(entry.name for entry in root.iterdir()) == ["holiday", "notes.txt"]
+    assert clear_caches(root=root / "nowhere") == 0
+
+
+def test_several_threads_may_read_at_once(paths: list[Path], root: Path) -> None:
+    images, truth = pack(paths, SIZE, root), expected(paths)
+
+    def right(seed: int) -> bool:
+        rows = np.random.default_rng(seed).integers(0, 8, 50)
+        return bool((images.take(rows) == truth[rows]).all())
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(right, range(40)))
+
+
+def test_the_file_is_read_and_not_mapped(paths: list[Path], root: Path) -> None:
+    images = pack(paths, SIZE, root)
+    everything(images)
+    assert decoded_cache.PICTURES not in Path("/proc/self/maps").read_text()
+
+
+def test_the_cache_lies_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("WHICHCAR_CACHE", str(tmp_path / "here"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "there"))
+    assert decoded_cache.cache_root() == tmp_path / "here"
+    monkeypatch.delenv("WHICHCAR_CACHE")
+    assert decoded_cache.cache_root() == tmp_path / "there" / "whichcar"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert decoded_cache.cache_root() == tmp_path / ".cache" / "whichcar"
+
+
+def test_a_place_that_cannot_be_written_is_one_line(paths: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(DataError, match=r"cannot be written there .*set WHICHCAR_CACHE to a folder that can"):
+        pack(paths, SIZE, tmp_path / "file" / "caches")
+
+
+def test_a_full_disk_is_told_with_the_room_that_is_needed(paths: list[Path], root: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(DataError, match=r"the decoded cache needs 1 MB: make room .*, or set WHICHCAR_CACHE to a"):
+            pack(paths, SIZE, root)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_named_pipe_is_skipped_and_not_waited_for(paths: list[Path], root: Path) -> None:
+    os.mkfifo(paths[0].with_name("pipe.jpg"))
+    images = pack([*paths, paths[0].with_name("pipe.jpg")], SIZE, root)
+    assert [skipped.path.name for skipped in images.skipped] == ["pipe.jpg"]
+    assert "not a file" in images.skipped[0].reason

@@ -1,0 +1,98 @@
+"""Which images an evaluation is about, by the layout of the folder and by what the checkpoint remembers."""
+
+import dataclasses
+import unicodedata
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from whichcar.data.split.tree import read_tree
+from whichcar.errors import DataError
+from whichcar.evaluation.eval_set import evaluated_part, labelled
+from whichcar.training.run.checkpoint import Metadata
+
+CLASSES = ("Audi S4 2012", "Citro\u00ebn C3 2012", "train")
+
+
+def tree(root: Path, *splits: str, images: int = 5) -> Path:
+    for split in splits or ("",):
+        for name in CLASSES:
+            (root / split / name).mkdir(parents=True)
+            for number in range(images):
+                Image.new("RGB", (4, 4), (number, 0, 0)).save(root / split / name / f"{number}.png")
+    return root
+
+
+def trained_on(root: Path) -> Metadata:
+    """Return what a checkpoint knows that was trained on a tree."""
+    read = read_tree(root, 0.2, 1)
+    settings = {"seed": 1, "data": {"directory": str(root), "validation_split": 0.2}}
+    drawn = None if read.drawn is None else tuple(sorted(read.drawn))
+    return Metadata(CLASSES, CLASSES, (4, 4), {}, settings, str(root), None, read.fingerprints, drawn)
+
+
+def test_the_validation_images_of_a_folder_per_class_stay_those_of_training(tmp_path: Path) -> None:
+    root = tree(tmp_path / "data")
+    metadata = trained_on(root)
+    before = evaluated_part(None, metadata)
+    assert (before.name, len(before.samples)) == ("validation", 3)
+    for number in range(5, 30):
+        Image.new("RGB", (4, 4)).save(root / CLASSES[0] / f"{number}.png")
+    assert evaluated_part(None, metadata).samples == before.samples
+    drawn_again = evaluated_part(None, dataclasses.replace(metadata, validation=None)).samples
+    assert drawn_again != before.samples  # what would have happened without
+
+
+def test_class_folders_from_a_mac_are_those_of_the_checkpoint(tmp_path: Path) -> None:
+    metadata = trained_on(tree(tmp_path / "data"))
+    other = tree(tmp_path / "other")
+    folder = other / CLASSES[1]
+    folder.rename(folder.with_name(unicodedata.normalize("NFD", CLASSES[1])))
+    assert sorted({sample.class_index for sample in labelled(other, metadata).samples}) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("splits", "name"),
+    [(("train", "val", "Testing"), "test"), (("train", "valid"), "validation"), (("Training",), "train")],
+)
+def test_of_another_tree_the_most_held_out_split_is_evaluated(
+    tmp_path: Path, splits: tuple[str, ...], name: str
+) -> None:
+    metadata = trained_on(tree(tmp_path / "data"))
+    other = tree(tmp_path / "other", *splits)
+    part = evaluated_part(other, metadata)
+    assert (part.name, len(part.samples), part.own) == (name, 15, False)
+    assert {sample.path.parent.parent for sample in part.samples} == {other / splits[-1]}
+
+
+def test_where_all_images_were_trained_on_others_are_asked_for(tmp_path: Path) -> None:
+    root = tree(tmp_path / "data")
+    metadata = trained_on(root)
+    metadata.settings["data"]["validation_split"] = 0
+    all_trained_on = dataclasses.replace(metadata, validation=())
+    with pytest.raises(DataError, match="no image that the experiment did not learn from; give others with --data DIR"):
+        evaluated_part(None, all_trained_on)
+
+
+def test_the_own_tree_gives_its_test_split_or_its_given_validation_split(tmp_path: Path) -> None:
+    whole, without = tree(tmp_path / "a", "train", "dev", "TEST"), tree(tmp_path / "b", "train", "dev")
+    for root, name in ((whole, "test"), (without, "validation")):
+        part = evaluated_part(None, trained_on(root))
+        assert (part.name, len(part.samples), part.own) == (name, 15, True)
+
+
+def test_a_folder_with_the_class_called_train_alone_is_a_folder_per_class(tmp_path: Path) -> None:
+    metadata = trained_on(tree(tmp_path / "data"))
+    (tmp_path / "other" / "train").mkdir(parents=True)
+    Image.new("RGB", (4, 4)).save(tmp_path / "other" / "train" / "1.png")
+    part = labelled(tmp_path / "other", metadata)
+    assert (part.name, [sample.class_index for sample in part.samples]) == ("pictures", [2])
+
+
+def test_a_broken_link_in_place_of_a_class_is_told(tmp_path: Path) -> None:
+    metadata = trained_on(tree(tmp_path / "data"))
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / CLASSES[0]).symlink_to(tmp_path / "gone")
+    with pytest.raises(DataError, match=r"Audi S4 2012: a link to .*gone, which is not there"):
+        labelled(tmp_path / "other", metadata)

@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from whichcar.errors import CheckpointError
+from whichcar.images.inputs import each
+from whichcar.inference.classifier import Classifier, Scored, checked, decoded, stream
+from whichcar.records import Prediction, Skipped
+
+Painter = Callable[..., Path]
+RED, GREEN, BLUE = (210, 40, 30), (30, 190, 40), (30, 40, 200)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path, painter: Painter) -> list[Path]:
+    colours = [RED, GREEN, BLUE, GREEN, RED, BLUE, RED]
+    return [painter(tmp_path / "p" / f"{n}.jpg", c, size=(40 + n, 30 + 2 * n), seed=n) for n, c in enumerate(colours)]
+
+
+def brightness(images: np.ndarray) -> np.ndarray:
+    """A network that answers with the share of each colour."""
+    mean = images.mean(axis=(1, 2), dtype=np.float32)
+    return mean / mean.sum(axis=1, keepdims=True)
+
+
+def test_answers_come_in_the_order_of_the_paths_with_unreadable_pictures_between(
+    experiment: Path, pictures: list[Path], tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"\xff\xd8\xff not a picture")
+    asked = [pictures[0], broken, *pictures[1:], tmp_path / "missing.jpg"]
+    answers = list(Classifier(experiment).predict(asked, top=2, batch_size=3))
+    assert [answer.path for answer in answers] == asked
+    assert [type(a) for a in answers] == [Prediction, Skipped, *[Prediction] * 6, Skipped]
+    told = [a.best.split()[0] for a in answers if isinstance(a, Prediction)]
+    assert told == ["Red", "Green", "Blue", "Green", "Red", "Blue", "Red"]
+    assert "no such file" in answers[-1].reason  # type: ignore[union-attr]
+    assert not answers[-1].reason.startswith(str(tmp_path))  # type: ignore[union-attr]
+
+
+def test_probabilities_are_sorted_and_there_are_never_more_than_classes(experiment: Path, pictures: list[Path]) -> None:
+    classifier = Classifier(experiment)
+    (answer,) = classifier.predict(pictures[:1], top=10)
+    assert isinstance(answer, Prediction)
+    assert len(answer.classes) == len(answer.probabilities) == 3
+    assert list(answer.probabilities) == sorted(answer.probabilities, reverse=True)
+    assert sum(answer.probabilities) == pytest.approx(1, abs=1e-4)
+    assert classifier.class_names == ("Blue C/V Van 2012", "Green Coupe 2010", "Red Sedan 2011")
+    assert classifier.image_size == (24, 32)
+
+
+def test_arrays_of_any_size_are_squeezed(experiment: Path) -> None:
+    images = np.zeros((3, 70, 50, 3), np.uint8)
+    images[range(3), :, :, [0, 1, 2]] = 255
+    assert Classifier(experiment).probabilities(images).argmax(axis=1).tolist() == [2, 1, 0]
+
+
+def test_a_shorter_last_batch_is_filled_up_so_that_one_shape_is_compiled(pictures: list[Path]) -> None:
+    shapes: list[tuple[int, ...]] = []
+
+    def network(images: np.ndarray) -> np.ndarray:
+        shapes.append(images.shape)
+        return brightness(images)
+
+    assert len(list(stream(network, each(pictures), (8, 8), batch_size=3))) == 7
+    assert shapes == [(3, 8, 8, 3)] * 3
+
+
+def test_an_unreadable_picture_leaves_the_shape_of_its_batch(pictures: list[Path], tmp_path: Path) -> None:
+    shapes: list[tuple[int, ...]] = []
+
+    def network(images: np.ndarray) -> np.ndarray:
+        shapes.append(images.shape)
+        return brightness(images)
+
+    asked = [*pictures[:4], tmp_path / "missing.jpg", pictures[4], tmp_path / "missing.jpg"]
+    answers = list(stream(network, each(asked), (8, 8), batch_size=3))
+    assert [type(answer) for answer in answers] == [*[Scored] * 4, Skipped, Scored, Skipped]
+    assert shapes == [(3, 8, 8, 3)] * 2
+
+
+def test_one_picture_does_not_cost_a_whole_batch(pictures: list[Path]) -> None:
+    shapes: list[tuple[int, ...]] = []
+
+    def network(images: np.ndarray) -> np.ndarray:
+        shapes.append(images.shape)
+        return brightness(images)
+
+    list(stream(network, each(pictures[:1]), (8, 8), batch_size=32))
+    assert shapes == [(1, 8, 8, 3)]
+
+
+def test_a_picture_gets_the_same_answer_alone_and_among_others(pictures: list[Path]) -> None:
+    alone = [item for path in pictures for item in stream(brightness, each([path]), (8, 8), batch_size=1)]
+    together = list(stream(brightness, each(pictures), (8, 8), batch_size=64))
+    for one, other in zip(alone, together, strict=True):
+        assert isinstance(one, Scored) and isinstance(other, Scored)
+        assert one.path == other.path
+        np.testing.assert_array_equal(one.probabilities, other.probabilities)
+
+
+def test_paths_are_taken_as_they_are_needed(pictures: list[Path]) -> None:
+    taken = 0
+
+    def endless() -> Iterator[Path]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield pictures[taken % len(pictures)]
+
+    answers = stream(brightness, each(endless()), (8, 8), batch_size=4)
+    for given in range(1, 101):
+        assert isinstance(next(answers), Scored)
+        assert taken <= given + 3 * 4
+    answers.close()  # type: ignore[attr-defined]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
+
+
+def test_the_next_batches_are_being_decoded_while_the_network_works(pictures: list[Path]) -> None:
+    taken: list[Path] = []
+
+    def noted() -> Iterator[Path]:
+        for path in pictures:
+            taken.append(path)
+            yield path
+
+    first = next(decoded(each(noted()), (8, 8), ahead=4))
+    assert first[0] == pictures[0]
+    assert len(taken) == 5
+
+
+def test_a_model_with_another_number_of_classes_is_refused(colour_model: object) -> None:
+    network = checked(colour_model, 4)
+    with pytest.raises(CheckpointError, match="3 values a picture, but 4 class names"):
+        network(np.zeros((1, 8, 8, 3), np.uint8))
+
+
+def test_a_model_that_answers_with_nan_is_refused() -> None:
+    import keras
+
+    image = keras.Input((None, None, 3))
+    spoilt = keras.layers.Dense(2, kernel_initializer=keras.initializers.Constant(float("nan")))
+    model = keras.Model(image, spoilt(keras.layers.GlobalAveragePooling2D()(image)))
+    with pytest.raises(CheckpointError, match="NaN"):
+        checked(model, 2)(np.ones((3, 8, 8, 3), np.uint8))
+
+
+def test_batch_norm_gives_the_same_answer_for_one_picture_and_for_64(tmp_path: Path, painter: Painter) -> None:
+    import keras
+
+    keras.utils.set_random_seed(3)
+    image = keras.Input((16, 16, 3))
+    x = keras.layers.Conv2D(8, 3)(keras.layers.Rescaling(1 / 255)(image))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.BatchNormalization(momentum=0.5)(x))
+    model = keras.Model(image, keras.layers.Dense(5, "softmax")(x))
+    rng = np.random.default_rng(0)
+    batch = rng.integers(0, 256, (64, 16, 16, 3)).astype(np.uint8)
+    in_training = keras.ops.convert_to_numpy(model(batch.astype(np.float32), training=True))
+    before = [np.array(weight) for weight in model.get_weights()]
+    network = checked(model, 5)
+    together = network(batch)
+    alone = np.concatenate([network(batch[n : n + 1]) for n in range(64)])
+    np.testing.assert_allclose(alone, together, atol=1e-6)
+    assert np.abs(in_training - together).max() > 1e-3  # the test would see batch-norm left in training mode
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_a_folder_with_one_checkpoint_and_nothing_else_is_enough(colour_experiment: Path, tmp_path: Path) -> None:
+    shutil.copyfile(next(colour_experiment.glob("*.keras")), tmp_path / "m.keras")
+    assert Classifier(str(tmp_path)).probabilities(np.zeros((4, 4, 3), np.uint8)).shape == (1, 3)
+
+
+def test_an_experiment_without_an_epoch_says_how_to_train(tmp_path: Path) -> None:
+    (tmp_path / "config.yml").write_text("seed: 1")
+    with pytest.raises(CheckpointError, match="whichcar train"):
+        Classifier(tmp_path)

@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import csv
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+
+from whichcar.cli import main
+from whichcar.detection import zoo
+from whichcar.detection.crop import crop, read_record
+from whichcar.detection.onnx import OnnxDetector
+from whichcar.errors import DetectorError
+from whichcar.evaluation.evaluate import evaluate
+from whichcar.files import write_json
+from whichcar.images.read import decoded
+from whichcar.inference.classifier import Classifier
+from whichcar.inference.input_crop import Framing, is_cut
+from whichcar.records import Prediction
+from whichcar.training.run.checkpoint import Metadata, save_checkpoint
+
+CLASSES = ("Blue C/V Van 2012", "Green Coupe 2010", "Red Sedan 2011")
+FOLDERS = ("Blue C-V Van 2012", "Green Coupe 2010", "Red Sedan 2011")
+CUT: dict[str, object] = {
+    "settings": {"margin": 0.0, "score": 0.5, "detector": None},
+    "detector": {"name": "old", "sha256": None},
+}
+
+
+@pytest.fixture(autouse=True)
+def _detector(red_car_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(zoo.FILE_VARIABLE, str(red_car_file))
+    is_cut.cache_clear()
+
+
+@pytest.fixture
+def make(tmp_path: Path, tree: Path, colour_model: object) -> Callable[..., Path]:
+    def experiment(trained_on_crops: bool) -> Path:
+        folder = tmp_path / "experiments" / f"crops {trained_on_crops}"
+        folder.mkdir(parents=True)
+        settings = {"seed": 1, "data": {"directory": str(tree), "validation_split": 0.25}}
+        metadata = Metadata(CLASSES, FOLDERS, (24, 32), {}, settings, str(tree), CUT if trained_on_crops else None)
+        save_checkpoint(colour_model, metadata, folder / "model.keras")  # type: ignore[arg-type]
+        write_json(folder / "best.json", {"checkpoint": "model.keras", "epoch": 1, "image_size": [24, 32]})
+        return folder
+
+    return experiment
+
+
+@pytest.fixture
+def street(tmp_path: Path) -> Path:
+    """A small red car in a green street: whole it is told green, cut to the car red."""
+    image = np.full((120, 160, 3), (30, 190, 40), np.uint8)
+    image[60:84, 40:80] = (230, 20, 20)
+    (tmp_path / "street").mkdir()
+    Image.fromarray(image).save(tmp_path / "street" / "a.png")
+    return tmp_path / "street" / "a.png"
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+
+
+def told(experiment: Path, picture: Path, crop: bool) -> str:
+    (answer,) = Classifier(experiment, crop).predict([picture])
+    assert isinstance(answer, Prediction)
+    return answer.best
+
+
+def test_with_crop_the_car_counts_and_not_the_street(make: Callable[..., Path], street: Path) -> None:
+    experiment = make(trained_on_crops=True)
+    assert told(experiment, street, crop=False) == "Green Coupe 2010"
+    assert told(experiment, street, crop=True) == "Red Sedan 2011"
+
+
+@pytest.mark.parametrize(
+    ("trained_on_crops", "crop", "said"),
+    [
+        (True, False, "was trained on pictures cut to the vehicle, and these seem to be whole: add --crop"),
+        (False, True, "was not trained on pictures that `whichcar crop` cut"),
+        (True, True, ""),
+        (False, False, ""),
+    ],
+)
+def test_a_warning_tells_when_training_and_asking_disagree(
+    make: Callable[..., Path],
+    street: Path,
+    caplog: pytest.LogCaptureFixture,
+    trained_on_crops: bool,
+    crop: bool,
+    said: str,
+) -> None:
+    list(Classifier(make(trained_on_crops), crop).predict([street] * 5))
+    assert len(warnings(caplog)) == (1 if said else 0)
+    assert all(said in warning for warning in warnings(caplog))
+
+
+def test_pictures_that_the_crop_stage_wrote_are_known_to_be_cut(
+    make: Callable[..., Path], street: Path, tmp_path: Path, red_car_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    list(crop(street.parent, tmp_path / "cut", detector=OnnxDetector(red_car_file)))
+    assert told(make(trained_on_crops=True), tmp_path / "cut" / "a.png", crop=False) == "Red Sedan 2011"
+    assert warnings(caplog) == []
+    told(tmp_path / "experiments" / "crops True", tmp_path / "cut" / "a.png", crop=True)
+    assert "are cut to the vehicle already, and --crop cuts them again" in caplog.text
+
+
+def test_evaluate_with_crop_keeps_the_result_without_it(make: Callable[..., Path]) -> None:
+    experiment = make(trained_on_crops=True)
+    evaluate(experiment)
+    before = (experiment / "result.json").read_bytes()
+    assert "vehicle" not in (experiment / "predictions.csv").read_text()
+    result = evaluate(experiment, crop=True)
+    with (result.folder / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file, strict=True))
+    told = [(row["vehicle"], row["candidates"], row["outcome"], row["problem"][:7]) for row in rows]
+    unreadable = ("", "", "", rows[1]["problem"][:7])
+    assert sorted(set(told)) == sorted({("", "0", "whole: no vehicle", ""), ("car", "1", "cropped", ""), unreadable})
+    assert rows[1]["problem"]
+    assert all(row["vehicle_score"].startswith("0.9") for row in rows if row["vehicle"])
+    assert result.folder == experiment / "evaluations" / "with-crop"
+    assert json.loads((result.folder / "result.json").read_text())["command"].endswith("--crop")
+    assert (experiment / "result.json").read_bytes() == before
+
+
+def test_the_detector_of_training_is_used_again_and_another_one_is_told(
+    make: Callable[..., Path], street: Path, tmp_path: Path, red_car_file: Path, blue_spot_file: Path,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    list(crop(street.parent, tmp_path / "cut", detector=red_car_file))
+    record = read_record(tmp_path / "cut")
+    assert record is not None
+    monkeypatch.setenv(zoo.FILE_VARIABLE, str(blue_spot_file))
+    monkeypatch.setitem(CUT, "settings", record["settings"])
+    monkeypatch.setitem(CUT, "detector", record["detector"])
+    experiment = make(trained_on_crops=True)
+    assert told(experiment, street, crop=True) == "Red Sedan 2011"
+    assert warnings(caplog) == []
+    (answer,) = Classifier(experiment, crop=True, detector=str(blue_spot_file)).predict([street])
+    assert isinstance(answer, Prediction)
+    assert answer.best == "Green Coupe 2010"
+    assert "was trained on pictures cut by red cars.onnx, now blue_spots.onnx cuts them" in caplog.text
+
+
+def test_the_command_crops(make: Callable[..., Path], street: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["predict", str(make(trained_on_crops=True)), str(street), "--crop", "--csv", "--top", "1"]) == 0
+    assert "Red Sedan 2011" in capsys.readouterr().out
+
+
+def test_a_prediction_tells_the_box_that_was_chosen(make: Callable[..., Path], street: Path) -> None:
+    (answer,) = Classifier(make(trained_on_crops=True), crop=True).predict([street])
+    assert isinstance(answer, Prediction) and answer.crop is not None
+    crop = answer.crop
+    assert (crop.label, crop.candidates, crop.outcome) == ("car", 1, "cropped")
+    assert crop.score == pytest.approx(0.9, abs=1e-3)
+    assert crop.box is not None
+    assert [crop.box.left, crop.box.top, crop.box.right, crop.box.bottom] == pytest.approx([40, 60, 80, 84], abs=3)
+
+
+def test_an_image_without_a_vehicle_says_so_in_every_form(
+    make: Callable[..., Path], tree: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment, green = make(trained_on_crops=True), next((tree / "test" / "Green Coupe 2010").glob("*.jpg"))
+    for form, told in (("--top=1", "no vehicle found, whole image used"), ("--json", '"outcome": "whole: no vehicle"'),
+                       ("--csv", ",whole: no vehicle,")):  # fmt: skip
+        assert main.run(["predict", str(experiment), str(green), "--crop", form]) == 0
+        assert told in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate"])
+def test_a_detector_without_crop_is_refused(
+    make: Callable[..., Path], street: Path, red_car_file: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    experiment = make(trained_on_crops=False)
+    before = sorted(experiment.rglob("*"))
+    images = [str(street)] if command == "predict" else []
+    assert main.run([command, str(experiment), *images, "--detector", str(red_car_file)]) == 2
+    assert capsys.readouterr().err == (
+        f"error: detector {red_car_file}: is used only when images are cropped; add --crop (crop=True)\n"
+    )
+    assert sorted(experiment.rglob("*")) == before
+
+
+def test_a_detector_that_is_missing_is_told_at_once(make: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(zoo.FILE_VARIABLE, "lost.onnx")
+    with pytest.raises(DetectorError, match=r"lost\.onnx .*: no such file"):
+        Classifier(make(trained_on_crops=True), crop=True)
+
+
+def test_the_family_that_was_asked_for_stays_with_the_crops(tmp_path: Path, street: Path, red_car_file: Path) -> None:
+    model = onnx.load(str(red_car_file))
+    del model.metadata_props[:]  # its classes: now they may be COCO's 80 or 91
+    onnx.save(model, str(tmp_path / "one.onnx"))
+    model.doc_string = "another file"
+    onnx.save(model, str(tmp_path / "other.onnx"))
+    list(crop(street.parent, tmp_path / "cut", detector=tmp_path / "one.onnx", family="rt-detr"))
+    trained = read_record(tmp_path / "cut")
+    framing = Framing(Path("model.keras"), trained, crop=True)
+    assert framing.cut is not None
+    with decoded(street) as image:
+        assert framing.cut("a.png", image)[1].label == "car"
+    with pytest.raises(DetectorError, match=r"other\.onnx: .* tell `whichcar crop` which it is of: --family"):
+        Framing(Path("model.keras"), trained, crop=True, detector=str(tmp_path / "other.onnx"))

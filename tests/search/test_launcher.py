@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from whichcar.search import die_with_parent
+from whichcar.search.launcher import LocalLauncher, how_it_ended, killed_from_outside
+from whichcar.search.lease import Owner
+
+from .conftest import until
+
+
+def launch(tmp_path: Path, code: str, slot: int = 0, slots: int = 1) -> LocalLauncher:
+    launcher = LocalLauncher(lambda _: [sys.executable, "-c", code])
+    process = launcher.launch(tmp_path / "config.yml", slot, slots)
+    until(lambda: process.poll() is not None)
+    return launcher
+
+
+def test_trials_at_the_same_time_share_the_processors(tmp_path: Path) -> None:
+    cores = sorted(os.sched_getaffinity(0))
+    for slot in range(2):
+        launch(tmp_path, "import os; print(sorted(os.sched_getaffinity(0)))", slot, 2)
+    said = (tmp_path / "log.txt").read_text().splitlines()
+    assert said == [str(cores[0::2] or cores), str(cores[1::2] or cores)]
+
+
+def test_a_program_whose_parent_is_gone_does_not_start(tmp_path: Path) -> None:
+    command = [sys.executable, "-I", "-S", die_with_parent.__file__, "1", "0", sys.executable, "-c", "print('started')"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+
+
+@pytest.mark.parametrize(
+    ("status", "outside"),
+    [(-signal.SIGKILL, True), (-signal.SIGTERM, True), (130, True), (-signal.SIGSEGV, False), (2, False), (1, False)],
+)
+def test_a_kill_is_told_from_a_crash(status: int, outside: bool) -> None:
+    assert killed_from_outside(status) is outside
+
+
+def test_how_a_process_ended_is_told_in_words() -> None:
+    assert how_it_ended(3) == "exit status 3"
+    assert how_it_ended(-signal.SIGSEGV) == "SIGSEGV"
+    assert "memory" in how_it_ended(-signal.SIGKILL)
+
+
+def test_a_dead_process_owns_nothing_also_while_nobody_has_buried_it() -> None:
+    code = (
+        "import json, sys, time; from whichcar.search.lease import Owner; "
+        "print(json.dumps(Owner().mark()), flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        import json
+
+        mark = json.loads(process.stdout.readline())
+        me = Owner()
+        assert not me.is_free(0, mark)
+        process.kill()
+        time.sleep(0.2)  # dead, but still in the table of processes
+        assert Path(f"/proc/{process.pid}").exists()
+        assert me.is_free(0, mark)
+
+
+def test_a_process_that_has_the_number_of_a_dead_one_is_not_taken_for_it() -> None:
+    me = Owner()
+    mark = me.mark() | {"token": "another", "began": 1}
+    assert me.is_free(0, mark)
+
+
+def test_a_trial_given_back_is_free_and_ones_own_is_not() -> None:
+    me = Owner()
+    assert me.is_free(0, None)
+    assert not me.is_free(0, me.mark())

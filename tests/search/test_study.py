@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import optuna
+import pytest
+
+from whichcar.errors import MissingExtraError
+from whichcar.search.driver import Driver
+from whichcar.search.lease import OWNER, Owner
+from whichcar.search.space import read_plan
+from whichcar.search.study import close_study, make_pruner, make_sampler, new_trial, open_study
+from whichcar.search.sweep_file import Pruner, Sampler
+
+from .conftest import Sweeps
+
+
+@pytest.mark.parametrize("name", ["none", "median", "successive_halving", "hyperband"])
+def test_every_pruner_judges_after_epochs(sweeps: Sweeps, name: str) -> None:
+    sweeps.write_base(seconds=0.01)
+    sweeps.write(pruner={"name": name, "startup_trials": 1}, budget={"trials": 4}, sampler={"name": "random"})
+    counts = sweeps.run().counts
+    assert sum(counts.values()) == 4
+    assert counts["complete"] >= 1
+    assert set(counts) <= {"complete", "pruned"}
+
+
+def test_halving_lets_one_of_so_many_go_on() -> None:
+    """Of nine trials at the first rung the best third may pass (Li et al. 2020); the first passes unseen."""
+    study = optuna.create_study(direction="maximize", pruner=make_pruner(Pruner(name="successive_halving"), 9))
+    passed = 0
+    for value in range(9):
+        trial = study.ask()
+        trial.report(9 - value, 1)  # each worse than all before
+        if trial.should_prune():
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+        else:
+            passed += 1
+            study.tell(trial, 9 - value)
+    assert passed == 1  # the first; all after it are below the best third of those before
+
+
+def test_the_same_trial_of_the_same_seed_draws_the_same_whichever_process_does() -> None:
+    def drawn(number: int, seed: int = 1) -> float:
+        study = optuna.create_study(sampler=make_sampler(Sampler(seed=seed), number))
+        return study.ask().suggest_float("x", 0, 1)
+
+    assert drawn(3) == drawn(3)
+    assert len({drawn(3), drawn(4), drawn(3, seed=2)}) == 3
+
+
+def test_a_trial_whose_driver_died_between_two_draws_keeps_the_first(
+    sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = read_plan(sweeps.file)
+    study, dead = open_study(plan), Owner()
+    dead._mark["pid"], dead._mark["began"] = 2**22 + 1, 1  # no such process
+    with monkeypatch.context() as patch:
+        patch.setattr("whichcar.search.study.draw", lambda trial, _: trial.suggest_float("model.dropout_rate", 0, 0.5))
+        first = new_trial(study, plan, dead)
+    value = first.params["model.dropout_rate"]
+    assert sweeps.run().counts == {"complete": 3}
+    assert float(sweeps.rows[0]["model.dropout_rate"]) == value
+    assert sweeps.rows[0]["data.batch_size"] in ("16", "32")
+
+
+def test_a_trial_begun_beyond_the_budget_on_another_disk_does_not_count(
+    sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweeps.write_base(seconds=0.01)
+    begun: list[int] = []
+    next_trial = Driver._next
+
+    def too_late(self: Driver) -> optuna.Trial | None:
+        """Another machine begins the last trial between our look at the budget and our trial."""
+        if len(self._study.trials) == 2 and not begun:
+            far = Owner()
+            far._mark["machine"] = "far away"
+
+            def first_far(study: optuna.Study, *arguments: object) -> optuna.Trial:
+                begun.append(new_trial(study, self._plan, far).number)
+                return new_trial(study, self._plan, self._owner)
+
+            with monkeypatch.context() as patch:
+                patch.setattr("whichcar.search.driver.new_trial", first_far)
+                surplus = next_trial(self)
+            assert surplus is None
+            self._study.tell(begun[0], 0.1)
+            return None
+        return next_trial(self)
+
+    monkeypatch.setattr(Driver, "_next", too_late)
+    assert sweeps.run().counts == {"complete": 3}
+    assert [row["trial"] for row in sweeps.rows] == ["0", "1", "2"]
+    assert len(open_study(read_plan(sweeps.file)).trials) == 4
+    sweeps.write(budget={"trials": 4})
+    assert sweeps.run().counts == {"complete": 4}
+    assert [row["trial"] for row in sweeps.rows] == ["0", "1", "2", "4"]
+
+
+def test_without_optuna_the_line_that_installs_it_is_told(sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(MissingExtraError, match=r"optuna is not installed; .*pip install .*\[sweep\]"):
+        sweeps.run()
+
+
+def test_a_mark_is_there_from_a_trials_first_moment(sweeps: Sweeps) -> None:
+    plan, owner = read_plan(sweeps.file), Owner()
+    study = open_study(plan)
+    trial = new_trial(study, plan, owner)
+    assert owner.owns(trial.user_attrs[OWNER])
+    assert trial.number == 0
+
+
+@pytest.mark.parametrize("name", ["a?b#c%20d", "a b'\"$x", "a\nb", "{x}"])
+def test_a_study_lies_in_its_file_whatever_the_path_holds(sweeps: Sweeps, tmp_path: Path, name: str) -> None:
+    plan, path = read_plan(sweeps.file), tmp_path / name / "study.db"
+    path.parent.mkdir()
+    close_study(open_study(plan, str(path)))
+    assert path.stat().st_size > 0
+    assert [entry.name for entry in path.parent.iterdir()] == ["study.db"]

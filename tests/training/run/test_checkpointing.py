@@ -1,0 +1,219 @@
+"""Which files are left after some epochs, and that best.json describes the one it names, also after a kill anywhere."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import yaml
+
+from whichcar.config.load import read_experiment
+from whichcar.errors import CheckpointError
+from whichcar.metrics import Score
+from whichcar.training.hardware import prepare
+from whichcar.training.network.models import Network
+from whichcar.training.run import checkpointing
+from whichcar.training.run.checkpoint import Metadata, find_checkpoint, read_metadata
+from whichcar.training.run.checkpointing import Keeper, checkpoint_name
+from whichcar.training.run.folder import ExperimentFolder
+from whichcar.training.run.history import Epoch
+
+prepare("float32")
+import keras  # noqa: E402
+
+ABOUT = Metadata(("a", "b"), ("a", "b"), (32, 32), {}, {}, "cars")
+LOSSES = (0.504, 0.501, 0.8, 0.502, 0.9, 0.3, 0.7)
+CONSTANT, COLLIDING, USUAL = "model.h5", "model.{val_loss:.2f}.h5", "model.{epoch:02d}-{val_loss:.4f}.h5"
+
+
+class Killed(BaseException):
+    """In the place of `kill -9`: nothing catches it."""
+
+
+def network() -> Network:
+    """A model whose one weight is the epoch it is of."""
+    image = keras.Input((None, None, 3), name="image")
+    x = keras.layers.Resizing(8, 8, name="squeeze")(image)
+    x = keras.layers.Dense(1, use_bias=False, name="predictions")(keras.layers.GlobalAveragePooling2D()(x))
+    saved = keras.Model(image, x)
+    return Network(saved, saved, saved, None, keras.optimizers.SGD())
+
+
+@pytest.fixture(scope="module")
+def shared() -> Network:
+    return network()
+
+
+def keeper(folder: Path, network: Network, **saving: Any) -> Keeper:  # noqa: ANN401  (of ModelCheckpoint)
+    folder.mkdir(exist_ok=True)
+    content = {"seed": 1, "data": {"directory": "cars"}, "fit": {"callbacks": {"model_checkpoint": saving}}}
+    (folder / "config.yml").write_text(yaml.safe_dump(content))
+    experiment = read_experiment(folder / "config.yml")
+    made = ExperimentFolder(folder / "config.yml", experiment)
+    return Keeper(made, experiment.fit.callbacks.model_checkpoint, network, ABOUT)
+
+
+def epoch(number: int, loss: float, **values: float) -> Epoch:
+    base = {"loss": 1.0, "accuracy": 0.5, "val_loss": loss, "val_accuracy": 0.5, "learning_rate": 0.1} | values
+    return Epoch(number, **base, image_size="32x32", images_per_second=1.0, seconds=1.0, checkpoint="")
+
+
+def give(network: Network, number: int) -> None:
+    network.saved.set_weights([np.full((3, 1), number, np.float32)])
+
+
+def train(keeper: Keeper, losses: Sequence[float], start: int = 0) -> list[Epoch]:
+    done = []
+    for number, loss in list(enumerate(losses, start=1))[start:]:
+        give(keeper._network, number)
+        done.append(keeper.keep(epoch(number, loss), (32, 32)))
+    return done
+
+
+def epoch_in(path: Path) -> int:
+    with h5py.File(path) as file:
+        found: list[int] = []
+        file["model_weights"].visititems(lambda _, item: found.append(item) if isinstance(item, h5py.Dataset) else None)
+        return round(float(found[0][0, 0]))
+
+
+def check(folder: Path) -> None:
+    """Hold best.json against the weights in the file that evaluation takes."""
+    best = json.loads((folder / "best.json").read_text())
+    assert epoch_in(find_checkpoint(folder)) == best["epoch"]
+    assert best["val_loss"] == pytest.approx(LOSSES[best["epoch"] - 1])
+    assert list(read_metadata(find_checkpoint(folder)).image_size) == best["image_size"]
+
+
+@pytest.mark.parametrize("pattern", [CONSTANT, COLLIDING, USUAL])
+@pytest.mark.parametrize("keep", [None, 1, 2])
+@pytest.mark.parametrize("only_best", [False, True])
+def test_best_json_describes_the_file_it_names_after_every_epoch(
+    tmp_path: Path, shared: Network, monkeypatch: pytest.MonkeyPatch, pattern: str, keep: int | None, only_best: bool
+) -> None:
+    monkeypatch.setattr(checkpointing, "WRITE_SECONDS", 0)
+    made = keeper(tmp_path / "exp", shared, filepath=pattern, keep=keep, save_best_only=only_best)
+    for number in range(1, len(LOSSES) + 1):
+        train(made, LOSSES[:number], start=number - 1)
+        check(tmp_path / "exp")
+        assert made.best["epoch"] == 1 + int(np.argmin(LOSSES[:number]))
+
+
+def test_one_name_holds_the_last_epoch_as_in_keras_and_the_best_is_spared(tmp_path: Path, shared: Network) -> None:
+    train(keeper(tmp_path / "exp", shared, filepath=CONSTANT), LOSSES)
+    assert epoch_in(tmp_path / "exp" / "model.h5") == 7
+    assert find_checkpoint(tmp_path / "exp").name == "best-model.h5"
+    train(keeper(tmp_path / "other", shared, filepath=CONSTANT), LOSSES[:6])
+    assert [path.name for path in (tmp_path / "other").glob("*.h5")] == ["model.h5"], "it is the best itself"
+
+
+@pytest.mark.parametrize("settings", [{"filepath": CONSTANT}, {"filepath": COLLIDING, "keep": 2}])
+def test_best_json_describes_the_file_it_names_wherever_a_run_is_killed(
+    tmp_path: Path, shared: Network, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
+) -> None:
+    """The disk is touched by these four calls only; each of them in turn is the last."""
+    left = [math.inf]
+
+    def counted(owner: Any, name: str) -> None:  # noqa: ANN401
+        real = getattr(owner, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+            left[0] -= 1
+            if left[0] < 0:
+                raise Killed
+            return real(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, call)
+
+    made = keeper(tmp_path / "whole", shared, **settings)
+    for owner, name in ((Path, "replace"), (Path, "unlink"), (os, "link")):
+        counted(owner, name)
+    for stop in itertools.count(3):
+        made = keeper(tmp_path / f"killed_{stop}", shared, **settings)
+        left[0] = stop
+        try:
+            train(made, LOSSES[:3])
+            give(shared, made.best["epoch"])
+            made.settle_size({(32, 32): Score(0.99, 0.5), (40, 40): Score(LOSSES[made.best["epoch"] - 1], 0.6)})
+            break
+        except Killed:
+            left[0] = math.inf
+            if (tmp_path / f"killed_{stop}" / "best.json").exists():
+                check(tmp_path / f"killed_{stop}")
+    assert stop > 20
+
+
+def test_a_run_that_goes_on_from_an_older_state_knows_what_the_file_holds(tmp_path: Path, shared: Network) -> None:
+    """Killed after the second epoch's checkpoint, before its state: the first's best has been written over."""
+    first = keeper(tmp_path / "exp", shared, filepath=CONSTANT, save_best_only=True)
+    train(first, LOSSES[:1])
+    state = json.loads(json.dumps(first.state()))
+    train(first, LOSSES[:2], start=1)
+    again = keeper(tmp_path / "exp", shared, filepath=CONSTANT, save_best_only=True)
+    again.restore(state)
+    assert again.best["epoch"] == 2
+    train(again, (LOSSES[0], 0.6, 0.55), start=1)  # the second epoch ends otherwise this time, and is no best
+    check(tmp_path / "exp")
+
+
+@pytest.mark.parametrize("only_best", [False, True])
+def test_the_best_are_kept_not_the_last(tmp_path: Path, shared: Network, only_best: bool) -> None:
+    made = keeper(tmp_path / "exp", shared, filepath="model.{epoch}.h5", keep=2, save_best_only=only_best)
+    done = train(made, LOSSES)
+    left = {path.name for path in (tmp_path / "exp").glob("*.h5")}
+    assert left == {"model.6.h5", "model.2.h5"}
+    assert [done[number].checkpoint for number in (2, 4, 6)] == [""] * 3, "what goes at once is not written"
+
+
+def test_the_best_by_accuracy_are_kept_where_that_is_monitored(tmp_path: Path, shared: Network) -> None:
+    made = keeper(tmp_path / "exp", shared, filepath="model.{epoch}.h5", keep=2, monitor="val_accuracy")
+    for number, accuracy in enumerate((0.5, 0.9, 0.7, 0.6, 0.1), start=1):
+        made.keep(epoch(number, 1.0, val_accuracy=accuracy), (32, 32))
+    assert {path.name for path in (tmp_path / "exp").glob("*.h5")} == {"model.2.h5", "model.3.h5"}
+
+
+def test_without_a_validation_value_the_last_is_kept(tmp_path: Path, shared: Network) -> None:
+    made = keeper(tmp_path / "exp", shared, filepath="model.{val_loss:.4f}.h5", keep=2)
+    train(made, (math.nan, math.nan, math.nan))
+    assert epoch_in(find_checkpoint(tmp_path / "exp")) == made.best["epoch"] == 3
+    assert find_checkpoint(tmp_path / "exp").name == "model.nan.h5"
+
+
+def test_a_file_that_best_json_does_not_describe_is_refused(tmp_path: Path, shared: Network) -> None:
+    train(keeper(tmp_path / "exp", shared, filepath=USUAL), LOSSES[:3])
+    (tmp_path / "exp" / "model.01-0.5040.h5").replace(tmp_path / "exp" / "model.02-0.5010.h5")
+    with pytest.raises(CheckpointError, match=r"model\.02-0\.5010\.h5: is not the file that .*best\.json describes"):
+        find_checkpoint(tmp_path / "exp")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"checkpoint": 3}', b"\xff\xfe", b"[" * 100_000])
+def test_a_damaged_best_json_is_one_line(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "best.json").write_bytes(content)
+    with pytest.raises(CheckpointError) as caught:
+        find_checkpoint(tmp_path)
+    assert str(caught.value).startswith(f"{tmp_path / 'best.json'}: ")
+    assert "name a checkpoint file instead of the folder, or train again with --overwrite" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "loss", "expected"),
+    [
+        ("model.{epoch:02d}-{val_loss:.4f}.h5", -0.0, "model.01-0.0000.h5"),
+        ("model.{epoch:02d}-{val_loss:.4f}.h5", -1e-9, "model.01-0.0000.h5"),
+        ("model.{val_loss:+08.3f}.h5", -1e-9, "model.+000.000.h5"),
+        ("model.{val_loss:z.2f}-{val_loss}.h5", -0.0, "model.0.00-0.0.h5"),
+        ("model.{val_loss:.1f}.h5", -1.25, "model.-1.2.h5"),
+        ("model.{val_loss:.4f}.h5", math.nan, "model.nan.h5"),
+    ],
+)
+def test_a_value_that_rounds_to_zero_has_no_minus_sign(pattern: str, loss: float, expected: str) -> None:
+    assert checkpoint_name(pattern, {"epoch": 1, "val_loss": loss}) == expected

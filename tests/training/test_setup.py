@@ -1,0 +1,92 @@
+"""From settings to what the training loop needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from whichcar.config.experiment import Experiment
+from whichcar.config.load import read_experiment
+from whichcar.images.read import read_resized
+from whichcar.training.setup import Pictures, load_pictures, scaled, sizes_of
+
+
+@pytest.mark.parametrize(
+    ("written", "total", "expected"),
+    [
+        ((11, 3, 3), 17, [11, 3, 3]),
+        ((11, 3, 3), 34, [22, 6, 6]),
+        ((11, 3, 3), 8, [5, 2, 1]),
+        ((11, 3, 3), 3, [1, 1, 1]),
+        ((11, 3, 3), 2, [0, 1, 1]),
+        ((11, 3, 3), 1, [0, 0, 1]),
+        ((1, 1, 30), 4, [1, 1, 2]),
+        ((5,), 2, [2]),
+    ],
+)
+def test_epochs_of_stages_are_scaled_to_the_run(written: tuple[int, ...], total: int, expected: list[int]) -> None:
+    assert scaled(written, total) == expected
+
+
+def test_scaled_counts_add_up_and_leave_no_stage_out_that_has_room() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        written, total = rng.integers(1, 40, rng.integers(1, 7)).tolist(), int(rng.integers(1, 80))
+        found = scaled(written, total)
+        assert sum(found) == total
+        assert sum(count > 0 for count in found) == min(len(written), total)
+        for count, share in zip(found, (one * total / sum(written) for one in written), strict=True):
+            assert count <= share + 1 or count == 1
+
+
+def test_each_epoch_has_the_size_of_its_stage() -> None:
+    stages = [{"epochs": 4, "image_size": [64, 64]}, {"epochs": 2, "image_size": [96, 96]}]
+    settings = {"seed": 1, "data": {"directory": "cars"}, "recipe": {"stages": stages}}
+    assert len(sizes_of(Experiment.model_validate(settings))) == 6
+    settings["fit"] = {"epochs": 3}
+    assert sizes_of(Experiment.model_validate(settings)) == [(64, 64), (64, 64), (96, 96)]
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """Two classes of noise, 200 x 160, in each format that is read in its own way."""
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        for number in range(6):
+            path = tmp_path / "data" / name / f"{number}.{'jpg' if number % 2 else 'png'}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 256, (160, 200, 3), np.uint8)).save(path)
+    return tmp_path / "data"
+
+
+def loaded(tree: Path, **recipe: object) -> Pictures:
+    content = {
+        "seed": 1,
+        "data": {"directory": str(tree), "image_size": [32, 32], "validation_split": 0.5},
+        "model": {"weights": None},
+        "fit": {"epochs": 2},
+        "recipe": recipe,
+    }
+    (tree.parent / "config.yml").write_text(yaml.safe_dump(content))
+    return load_pictures(read_experiment(tree.parent / "config.yml"))
+
+
+def test_validation_images_are_read_from_the_file_at_every_size_they_are_scored_at(tree: Path) -> None:
+    stages = [{"epochs": 1, "image_size": [24, 24]}, {"epochs": 1, "image_size": [32, 32]}]
+    pictures = loaded(tree, stages=stages, test_sizes=[[40, 48]])
+    assert set(pictures.validation) == {(24, 24), (32, 32), (40, 48)}
+    for size, (images, rows) in pictures.validation.items():
+        expected = [read_resized(sample.path, size) for sample in pictures.tree.validation]
+        np.testing.assert_array_equal(images.take(rows), expected)
+
+
+def test_one_size_needs_one_cache(tree: Path) -> None:
+    pictures = loaded(tree)
+    (images, rows), *others = pictures.validation.values()
+    assert not others
+    assert images is pictures.images
+    assert len(rows) == len(pictures.validation_classes) == 6
