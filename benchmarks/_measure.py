@@ -13,7 +13,7 @@ def serve(step: Callable[[], int], warm_up: int) -> None:
     """Be a contender: after the warm-up, take as many steps as each line of standard input says.
 
     Args:
-        step: does one step and returns how many pictures it took.
+        step: does one step and returns how many images it took.
     """
     with contextlib.redirect_stdout(sys.stderr):
         for _ in range(warm_up):
@@ -31,7 +31,7 @@ def serve(step: Callable[[], int], warm_up: int) -> None:
 def take_turns(
     contenders: Mapping[str, Sequence[str]], rounds: int, steps: int, environment: Mapping[str, str]
 ) -> dict[str, float]:
-    """Run commands that `serve`, in turns, and return the median pictures/s of each."""
+    """Run commands that `serve`, in turns, and return the median images/s of each."""
     running = {}
     for name, command in contenders.items():
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
@@ -51,7 +51,7 @@ def take_turns(
 
 
 def print_rates(title: str, rates: Mapping[str, float], reference: str) -> None:
-    """Print a Markdown table of pictures/s and of each one's ratio to the reference."""
-    print(f"\n{title}\n\n| | pictures/s | times {reference} |\n|---|---:|---:|")
+    """Print a Markdown table of images/s and of each one's ratio to the reference."""
+    print(f"\n{title}\n\n| | images/s | times {reference} |\n|---|---:|---:|")
     for name, rate in rates.items():
         print(f"| {name} | {rate:.1f} | {rate / rates[reference]:.2f} |")

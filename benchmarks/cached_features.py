@@ -4,7 +4,7 @@ Command:  python benchmarks/cached_features.py          (three minutes)
 Expected: epochs a hundred times as fast, the first included many times, and the same numbers.
 
 The same training (drawn cars, 96 pixels, ResNet-50 with all stages frozen, 8 epochs) is run with and without
-`recipe.cached_features`, in turns; features are computed anew in each round.
+`recipe.cached_features`, in turns; features are computed again in each round.
 """
 
 import csv

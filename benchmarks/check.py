@@ -1,8 +1,8 @@
-"""How fast is a set of pictures checked, and does memory grow with their number? How many copies are found?
+"""How fast is a set of images checked, and does memory grow with their number? How many copies are found?
 
 Command:  python benchmarks/check.py [FOLDER]                                            (about 30 minutes on 2 cores)
-Expected: faster than cleanvision, which reads every picture twice; with 20,000 pictures at most a tenth more memory
-          than with 1,000; at most 1,500 MB for images of up to 99 megapixels in all formats; of pictures copied,
+Expected: faster than cleanvision, which reads every image twice; with 20,000 images at most a tenth more memory
+          than with 1,000; at most 1,500 MB for images of up to 99 megapixels in all formats; of images copied,
           changed and mirrored nine in ten are found, and hardly any other pair.
 
 Without FOLDER cars are drawn at 640 x 480. Both sides use all processors and take turns; medians are printed. Facts are
@@ -25,7 +25,7 @@ from pathlib import Path
 from _large import print_peaks
 
 ROUNDS, COUNT = 3, 480
-SMALL = (72, 96)  # of the pictures for memory: what a set costs is a matter of their number
+SMALL = (72, 96)  # of the images for memory: what a set costs is a matter of their number
 COUNTS = (1_000, 20_000)
 COPIED = 120
 
@@ -61,14 +61,14 @@ def decode_alone(folder: Path) -> None:
 def speed(folder: Path) -> None:
     pictures = len(list(folder.rglob("*.jpg")))
 
-    def anew() -> None:
+    def again() -> None:
         forget()
         run_check(folder)
 
     sides: dict[str, Callable[[], None]] = {
         "reading alone, full size": lambda: decode_alone(folder),
         "cleanvision (`Imagelab.find_issues`)": lambda: run_cleanvision(folder),
-        "`whichcar check`": anew,
+        "`whichcar check`": again,
         "`whichcar check`, again": lambda: run_check(folder),
     }
     rates: dict[str, list[float]] = {name: [] for name in sides}
@@ -79,8 +79,8 @@ def speed(folder: Path) -> None:
             rates[name].append(pictures / (time.perf_counter() - start))
     middle = {name: statistics.median(values) for name, values in rates.items()}
     reference = middle["cleanvision (`Imagelab.find_issues`)"]
-    print(f"\nChecking {pictures} pictures of 640 x 480, {len(os.sched_getaffinity(0))} cores\n")
-    print("| | pictures/s | seconds | times cleanvision |\n|---|---:|---:|---:|")
+    print(f"\nChecking {pictures} images of 640 x 480, {len(os.sched_getaffinity(0))} cores\n")
+    print("| | images/s | seconds | times cleanvision |\n|---|---:|---:|---:|")
     for name, rate in middle.items():
         print(f"| {name} | {rate:.1f} | {pictures / rate:.0f} | {rate / reference:.2f} |")
 
@@ -88,7 +88,7 @@ def speed(folder: Path) -> None:
 def memory(scratch: Path) -> None:
     from PIL import Image
 
-    print("\nPeak memory of checking\n\n| pictures | peak, MB | times the first |\n|---:|---:|---:|")
+    print("\nPeak memory of checking\n\n| images | peak, MB | times the first |\n|---:|---:|---:|")
     first = 0
     for count in COUNTS:
         folder = scratch / str(count)
@@ -119,9 +119,9 @@ def recall(folder: Path, scratch: Path) -> None:
         return image
 
     changes: dict[str, Callable[[Image.Image], Image.Image]] = {
-        "encoded anew, JPEG 40": lambda image: image,
+        "encoded again, JPEG 40": lambda image: image,
         "half the size": lambda image: image.reduce(2),
-        "squeezed to a square": lambda image: image.resize((224, 224)),
+        "resized to a square": lambda image: image.resize((224, 224)),
         "3 % cut off each side": lambda image: cut(image, 0.03),
         "5 % cut off each side": lambda image: cut(image, 0.05),
         "10 % cut off one side": lambda image: image.crop((0, 0, round(image.width * 0.9), image.height)),
@@ -130,9 +130,7 @@ def recall(folder: Path, scratch: Path) -> None:
         "a white banner below": banner,
         "mirrored": ImageOps.mirror,
     }
-    print(
-        f"\nCopies found of {len(originals)} pictures\n\n| change | found | others taken for copies |\n|---|---:|---:|"
-    )
+    print(f"\nCopies found of {len(originals)} images\n\n| change | found | others taken for copies |\n|---|---:|---:|")
     for name, change in changes.items():
         target = scratch / name
         target.mkdir()

@@ -1,11 +1,11 @@
-"""How fast are pictures cut to the vehicle, against the detector alone, and does memory grow with their number?
+"""How fast are images cut to the vehicle, against the detector alone, and does memory grow with their number?
 
 Command:  WHICHCAR_DETECTOR=yolox_nano.onnx python benchmarks/crop.py                    (about 20 minutes on 2 cores)
-Expected: at least 30 pictures/s, 0.8 times the detector alone on all processors, and 0.9 of what they could do in all
-          steps; the peak with 20,000 pictures within 10 % of that with 1,000, and at most
+Expected: at least 30 images/s, 0.8 times the detector alone on all processors, and 0.9 of what they could do in all
+          steps; the peak with 20,000 images within 10 % of that with 1,000, and at most
           1,500 MB for images of up to 99 megapixels in all formats, with 16 workers.
 
-Cars are drawn at 640 x 480. The detector alone answers the same pictures, read before, on the same processors, one
+Cars are drawn at 640 x 480. The detector alone answers the same images, read before, on the same processors, one
 thread each. Both take turns; medians are printed. The steps are timed on one processor.
 """
 
@@ -24,12 +24,12 @@ from pathlib import Path
 from _large import print_peaks
 
 ROUNDS, COUNT = 5, 240
-SMALL = (120, 160)  # of the pictures for memory: what a tree costs is a matter of their number
+SMALL = (120, 160)  # of the images for memory: what a tree costs is a matter of their number
 COUNTS = (1_000, 20_000)
 
 
 def steps(pictures: list[Path], target: Path) -> dict[str, float]:
-    """Return the seconds a picture of each step, on one thread."""
+    """Return the seconds an image of each step, on one thread."""
     import io
 
     from PIL import Image
@@ -58,7 +58,7 @@ def steps(pictures: list[Path], target: Path) -> dict[str, float]:
 
 
 def detector_alone(pictures: list[Path], cores: int) -> Callable[[], None]:
-    """Return a function that asks the detector about every picture, on all processors."""
+    """Return a function that asks the detector about every image, on all processors."""
     from whichcar.detection.detection import load_detector
     from whichcar.images.read import read_image
 
@@ -102,15 +102,15 @@ def speed(scratch: Path) -> None:
     spent = steps(pictures, scratch / "a.jpg")
     total = sum(spent.values())
     share = outcomes.count("cropped") / len(outcomes)
-    print(f"\nCutting {COUNT} pictures of 640 x 480, {share:.0%} of them cropped, {cores} cores\n")
-    print("| | pictures/s | times the detector alone |\n|---|---:|---:|")
+    print(f"\nCutting {COUNT} images of 640 x 480, {share:.0%} of them cropped, {cores} cores\n")
+    print("| | images/s | times the detector alone |\n|---|---:|---:|")
     for name, rate in middle.items():
         print(f"| {name} | {rate:.1f} | {rate / middle['the detector alone']:.2f} |")
-    print("\n| step | ms a picture | share |\n|---|---:|---:|")
+    print("\n| step | ms an image | share |\n|---|---:|---:|")
     for name, seconds in spent.items():
         print(f"| {name} | {1000 * seconds:.1f} | {seconds / total:.0%} |")
     fair = cores / total
-    print(f"| all | {1000 * total:.1f} | {cores} cores could do {fair:.1f} pictures/s |")
+    print(f"| all | {1000 * total:.1f} | {cores} cores could do {fair:.1f} images/s |")
     print(
         f"\nThe stage reaches {middle['whichcar crop'] / fair:.0%} of what the processors can do in all steps; "
         f"they are busy {statistics.median(busy):.0%} of the time."
@@ -122,7 +122,7 @@ def memory(scratch: Path) -> None:
 
     draw(scratch / "small", per_class=10, size=SMALL)
     originals = sorted((scratch / "small" / "car_ims").iterdir())
-    print("\nPeak memory of cutting\n\n| pictures | peak, MB | times the first |\n|---:|---:|---:|")
+    print("\nPeak memory of cutting\n\n| images | peak, MB | times the first |\n|---:|---:|---:|")
     first = 0
     for count in COUNTS:
         tree = scratch / str(count)

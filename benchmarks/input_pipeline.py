@@ -1,4 +1,4 @@
-"""Does reading real pictures slow training down?
+"""Does reading real images slow training down?
 
 Command:  python benchmarks/input_pipeline.py           (about 4 minutes on 2 cores)
 Expected: at least 0.97 times the speed of one synthetic batch repeated.
@@ -30,7 +30,7 @@ def main() -> None:
     from whichcar.data.split.split import split
     from whichcar.synthetic.draw import draw
     from whichcar.training.hardware import prepare
-    from whichcar.training.setup import build_network, load_pictures, make_batches
+    from whichcar.training.setup import build_network, load_images, make_batches
 
     with tempfile.TemporaryDirectory() as scratch:
         data = Path(os.environ.get("WHICHCAR_DATA") or scratch)
@@ -41,12 +41,12 @@ def main() -> None:
         for size in (128, 224):
             section = {"data": {"directory": f"{scratch}/v1", "image_size": [size, size], "cache_size": [224, 224]}}
             experiment = Experiment.model_validate(SETTINGS | section)
-            pictures = load_pictures(experiment)
+            pictures = load_images(experiment)
             network = build_network(experiment, prepare(), pictures.tree.class_names)
             batches = make_batches(experiment, pictures)
             real = itertools.chain.from_iterable(batches.epoch(number) for number in itertools.count())
             same = itertools.repeat(next(real))
-            sides = {"one batch repeated": same, "real pictures": real}
+            sides = {"one batch repeated": same, "real images": real}
             rates = {name: [] for name in sides}
             for turn in range(ROUNDS + 1):
                 for name, source in sides.items():
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def _rate(steps: list[tuple[int, float, float]]) -> float:
-    """Median pictures/s of the rounds, the waiting for batches counted in; the first round warms up."""
+    """Median images/s of the rounds, the waiting for batches counted in; the first round warms up."""
     rounds = [[step for step in steps if step[0] == turn] for turn in range(1, ROUNDS + 1)]
     return statistics.median(32 * (len(r) - 1) / (r[-1][2] - r[0][2]) for r in rounds)
 

@@ -1,11 +1,11 @@
-"""Does memory grow with the number of pictures?
+"""Does memory grow with the number of images?
 
 Command:  python benchmarks/memory.py                   (about 15 minutes on 2 cores, 8 GB of disk)
-Expected: the peak with 80,000 pictures within 10 % of that with 8,000; at most 1,500 MB to decode images of
+Expected: the peak with 80,000 images within 10 % of that with 8,000; at most 1,500 MB to decode images of
           up to 99 megapixels in all formats, with 16 threads.
 
-Each run is a process of its own: it reads the tree, decodes every picture into the cache, builds the network, trains 20
-steps and draws every batch of the epoch. The pictures are 480 drawn cars, linked under as many names as are needed.
+Each run is a process of its own: it reads the tree, decodes every image into the cache, builds the network, trains 20
+steps and draws every batch of the epoch. The images are 480 drawn cars, linked under as many names as are needed.
 """
 
 import os
@@ -29,7 +29,7 @@ pack(sorted((Path(sys.argv[1]) / "images").iterdir()), (224, 224), Path(sys.argv
 def one_run(tree: str) -> None:
     from whichcar.config.experiment import Experiment
     from whichcar.training.hardware import prepare
-    from whichcar.training.setup import build_network, load_pictures, make_batches
+    from whichcar.training.setup import build_network, load_images, make_batches
 
     settings = {
         "seed": 1,
@@ -37,7 +37,7 @@ def one_run(tree: str) -> None:
         "model": {"weights": None},
     }
     experiment = Experiment.model_validate(settings)
-    pictures = load_pictures(experiment)
+    pictures = load_images(experiment)
     network = build_network(experiment, prepare(), pictures.tree.class_names)
     for number, (images, labels) in enumerate(make_batches(experiment, pictures).epoch(0)):
         if number < 20:
@@ -67,7 +67,7 @@ def main() -> None:
             done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
             peaks[count] = int(done.stdout.split()[-1])
         print_peaks(Path(scratch) / "large", {"decoding for training": lambda folder, _: ["-c", DECODING, str(folder)]})
-    print("\nPeak memory of training\n\n| pictures | peak, MB | times the first |\n|---:|---:|---:|")
+    print("\nPeak memory of training\n\n| images | peak, MB | times the first |\n|---:|---:|---:|")
     for count, peak in peaks.items():
         print(f"| {count} | {peak / 1e6:.0f} | {peak / peaks[COUNTS[0]]:.2f} |")
 

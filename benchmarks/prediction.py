@@ -1,9 +1,9 @@
-"""How fast are pictures classified, against the original's way of one `predict` call a picture?
+"""How fast are images classified, against the original's way of one `predict` call an image?
 
 Command:  python benchmarks/prediction.py               (about 3 minutes on 2 cores)
 Expected: at least 3 times.
 
-Both read the same pictures from disk with the same ResNet-50 at 224 pixels, in turns. WHICHCAR_DATA names a folder with
+Both read the same images from disk with the same ResNet-50 at 224 pixels, in turns. WHICHCAR_DATA names a folder with
 car_ims/; else cars are drawn.
 """
 
@@ -46,7 +46,7 @@ def main() -> None:
                 image = keras.utils.load_img(path, target_size=(224, 224))
                 stock.predict(np.expand_dims(keras.utils.img_to_array(image), 0), verbose=0)
 
-        sides = {"one predict call a picture": one_by_one, "whichcar": lambda: list(classifier.predict(paths))}
+        sides = {"one predict call an image": one_by_one, "whichcar": lambda: list(classifier.predict(paths))}
         seconds: dict[str, list[float]] = {name: [] for name in sides}
         for turn in range(ROUNDS + 1):
             for name, run in sides.items():
@@ -55,7 +55,7 @@ def main() -> None:
                 if turn:
                     seconds[name].append(time.perf_counter() - start)
     rates = {name: COUNT / statistics.median(values) for name, values in seconds.items()}
-    print_rates("Classifying pictures, ResNet-50 at 224 pixels", rates, next(iter(sides)))
+    print_rates("Classifying images, ResNet-50 at 224 pixels", rates, next(iter(sides)))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ TRIALS = 3
 ROUNDS = 2
 BASE = """
 seed: 1
-data: {{directory: {pictures}, image_size: [32, 32], batch_size: 8}}
+data: {{directory: {images}, image_size: [32, 32], batch_size: 8}}
 model: {{weights: null}}
 fit: {{epochs: 1}}
 recipe: {{freeze: 5}}

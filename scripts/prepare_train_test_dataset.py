@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Build OUTPUT/<subset>/<class>/ from pictures and their labels: the same as `whichcar split`.
+"""Build OUTPUT/<subset>/<class>/ from images and their labels: the same as `whichcar split`.
 
 python scripts/prepare_train_test_dataset.py DATA LABELS OUTPUT
 """

@@ -1,4 +1,4 @@
-"""A classifier that needs no training (it tells red, green and blue pictures) and pictures drawn for it."""
+"""A classifier that needs no training (it tells red, green and blue images) and images drawn for it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COLOURS = {"Blue C/V Van 2012": (30, 40, 200), "Green Coupe 2010": (30, 190, 40)
 
 
 def draw(path: Path, colour: tuple[int, int, int], size: tuple[int, int] = (48, 36), seed: int = 0) -> Path:
-    """Write a noisy picture of one colour."""
+    """Write a noisy image of one colour."""
     noise = np.random.default_rng(seed).integers(-25, 26, (size[1], size[0], 3))
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)).save(path, quality=95)
@@ -45,7 +45,7 @@ def colour_model() -> object:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A split tree: six test pictures, of which one is told wrongly and one cannot be read."""
+    """A split tree: six test images, of which one is told wrongly and one cannot be read."""
     rows = []
     for number, (name, colour) in enumerate(COLOURS.items()):
         for copy in range(6):
@@ -53,7 +53,7 @@ def tree(tmp_path: Path) -> Path:
             draw(tmp_path / "raw" / picture, colour, seed=10 * number + copy)
             rows.append(Label(picture, name, "test" if copy < 2 else "train"))
     draw(tmp_path / "raw" / "20.jpg", COLOURS["Green Coupe 2010"])  # a green car labelled red
-    (tmp_path / "raw" / "01.jpg").write_bytes(b"no picture")
+    (tmp_path / "raw" / "01.jpg").write_bytes(b"no image")
     split(tmp_path / "raw", rows, tmp_path / "cars", validation=0.25, seed=1)
     return tmp_path / "cars"
 
@@ -83,5 +83,5 @@ def make_experiment(folder: Path, data_root: Path, model: object) -> Path:
 
 @pytest.fixture
 def painter() -> Callable[..., Path]:
-    """The function that writes a noisy picture of one colour."""
+    """The function that writes a noisy image of one colour."""
     return draw

@@ -1,4 +1,4 @@
-"""What several tests share: a quiet environment, pictures drawn once, and detectors.
+"""What several tests share: a quiet environment, images drawn once, and detectors.
 
 The detectors are real ONNX files that need no weights: one sees red cars and blue buses, one is a grid that sees blue.
 """
@@ -33,7 +33,7 @@ def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture(scope="session")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four classes of eight drawn pictures with their label file; not to be written to."""
+    """Four classes of eight drawn images with their label file; not to be written to."""
     folder = tmp_path_factory.mktemp("drawn")
     draw(folder, classes=4, per_class=8, size=(48, 64))
     return folder
@@ -112,7 +112,7 @@ def colour_nodes(name: str, strong: int) -> list[onnx.NodeProto]:
 
 @pytest.fixture(scope="session")
 def red_car_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An end-to-end detector: what is red is a car (0.9 sure), what is blue a bus; any number of pictures at once."""
+    """An end-to-end detector: what is red is a car (0.9 sure), what is blue a bus; any number of images at once."""
     node = helper.make_node
     nodes = [
         node("Split", ["images"], ["c0", "c1", "c2"], axis=1),

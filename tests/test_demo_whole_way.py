@@ -84,21 +84,21 @@ def test_predictions_of_the_demo_come_as_json_from_folder_list_and_file(
     assert [row["problem"] is None for row in rows] == [True] * (len(rows) - 1) + [False]
 
 
-def test_pictures_in_class_folders_are_divided_and_used(tmp_path: Path, drawn: Path) -> None:
+def test_images_in_class_folders_are_divided_and_used(tmp_path: Path, drawn: Path) -> None:
     with (drawn / "car_dataset_labels.csv").open(newline="") as file:
         for row in csv.DictReader(file):
             folder = tmp_path / "mine" / row["class"].replace("/", "-")
             folder.mkdir(parents=True, exist_ok=True)
             shutil.copy(drawn / "car_ims" / row["img_name"], folder)
     said: list[str] = []
-    to_learn = demo._pictures(tmp_path / "into", tmp_path / "mine", demo.FULL, said.append)
+    to_learn = demo._images(tmp_path / "into", tmp_path / "mine", demo.FULL, said.append)
     assert to_learn == 20
     assert len(list((tmp_path / "into" / "data" / "test").rglob("*.jpg"))) == 8
     assert not (tmp_path / "into" / "raw").exists()
 
 
-def test_pictures_with_a_label_file_keep_its_subsets(tmp_path: Path, drawn: Path) -> None:
-    demo._pictures(tmp_path, drawn, demo.FULL, lambda line: None)
+def test_images_with_a_label_file_keep_its_subsets(tmp_path: Path, drawn: Path) -> None:
+    demo._images(tmp_path, drawn, demo.FULL, lambda line: None)
     with (drawn / "car_dataset_labels.csv").open(newline="") as file:
         test = {row["img_name"] for row in csv.DictReader(file) if row["subset"] == "test"}
     assert {path.name for path in (tmp_path / "data" / "test").rglob("*.jpg")} == test
@@ -110,7 +110,7 @@ def test_a_folder_that_is_not_there_is_a_mistake(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("pictures", "epochs"), [(20, demo.FULL.epochs), (1_000_000, 2)])
-def test_many_pictures_get_fewer_epochs(tmp_path: Path, pictures: int, epochs: int) -> None:
+def test_many_images_get_fewer_epochs(tmp_path: Path, pictures: int, epochs: int) -> None:
     demo._write_config(tmp_path / "config.yml", tmp_path, demo.FULL, pictures)
     assert yaml.safe_load((tmp_path / "config.yml").read_text())["fit"]["epochs"] == epochs
 

@@ -148,7 +148,7 @@ def test_a_named_pipe_has_no_checksum_and_does_not_block(tmp_path: Path, digest:
         digest(tmp_path / "pipe.jpg")
 
 
-def test_pictures_are_found_at_any_depth_sorted_and_visible(tmp_path: Path) -> None:
+def test_images_are_found_at_any_depth_sorted_and_visible(tmp_path: Path) -> None:
     (tmp_path / "b" / "deep").mkdir(parents=True)
     (tmp_path / ".cache").mkdir()
     for name in ("b/deep/2.JPG", "b/1.jpeg", "a.png", ".cache/3.jpg", "b/.4.jpg", "b/notes.txt", "b/Thumbs.db"):

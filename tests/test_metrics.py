@@ -26,7 +26,7 @@ def test_scores_that_are_no_numbers_are_misses() -> None:
     assert metrics.top_k_accuracy(scores, np.array([0, 0, 0, 1])) == 0.25
 
 
-def test_no_pictures_give_zero_and_not_an_error() -> None:
+def test_no_images_give_zero_and_not_an_error() -> None:
     assert metrics.top_k_accuracy(np.zeros((0, 3)), np.zeros(0, int)) == 0.0
     assert metrics.log_loss(np.zeros(0)) == 0.0
     assert metrics.Share(0, 0).value == 0.0

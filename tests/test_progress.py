@@ -17,7 +17,7 @@ def test_track_yields_the_items_and_writes_one_line_at_the_end(
     assert list(track(["a", "b", "c"], "reading")) == ["a", "b", "c"]
     out, err = capsys.readouterr()
     assert out == ""
-    assert re.fullmatch(r"reading: 3/3 pictures, \d+ pictures/s, 0:00 in all\n", err)
+    assert re.fullmatch(r"reading: 3/3 images, \d+ images/s, 0:00 in all\n", err)
 
 
 def test_a_generator_is_counted_without_a_total(
@@ -47,7 +47,7 @@ def test_a_line_says_rate_time_left_and_values(
         now[0] += 5
         bar.update(20, loss=0.98765)
         line = capsys.readouterr().err
-        assert line == "epoch 1: 40/100 pictures, 4 pictures/s, 0:15 left, loss 0.9877, state warm-up\n"
+        assert line == "epoch 1: 40/100 images, 4 images/s, 0:15 left, loss 0.9877, state warm-up\n"
 
 
 def test_a_slow_start_is_forgotten_after_half_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,7 +59,7 @@ def test_a_slow_start_is_forgotten_after_half_a_minute(monkeypatch: pytest.Monke
         for _ in range(40):
             now[0] += 1
             bar.update(10)
-        assert "400/1000 pictures, 10 pictures/s, 1:00 left" in bar._text(now[0])
+        assert "400/1000 images, 10 images/s, 1:00 left" in bar._text(now[0])
 
 
 def test_an_error_still_ends_the_bar(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,7 +67,7 @@ def test_an_error_still_ends_the_bar(capsys: pytest.CaptureFixture[str], monkeyp
     with pytest.raises(KeyboardInterrupt), Bar("training", 10) as bar:
         bar.update(3)
         raise KeyboardInterrupt
-    assert capsys.readouterr().err.startswith("training: 3/10 pictures")
+    assert capsys.readouterr().err.startswith("training: 3/10 images")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")

@@ -68,7 +68,7 @@ def test_a_script_of_the_specification_is_the_command(script: str, usage: str) -
     assert usage in done.stdout
 
 
-def test_the_split_script_sorts_pictures_into_subsets_and_classes(drawn: Path, tmp_path: Path) -> None:
+def test_the_split_script_sorts_images_into_subsets_and_classes(drawn: Path, tmp_path: Path) -> None:
     script = ROOT / "scripts" / "prepare_train_test_dataset.py"
     labels = drawn / "car_dataset_labels.csv"
     subprocess.run([sys.executable, script, drawn, labels, tmp_path / "v1"], capture_output=True, check=True)

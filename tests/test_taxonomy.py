@@ -54,7 +54,7 @@ def test_a_name_of_nothing_has_no_parts() -> None:
     assert parse_name("2012") == VehicleName("2012", "", None)
 
 
-@pytest.mark.skipif("WHICHCAR_DATA" not in os.environ, reason="WHICHCAR_DATA names no real pictures")
+@pytest.mark.skipif("WHICHCAR_DATA" not in os.environ, reason="WHICHCAR_DATA names no real images")
 def test_all_names_of_stanford_cars_are_understood() -> None:
     with (Path(os.environ["WHICHCAR_DATA"]) / "car_dataset_labels.csv").open(encoding="utf-8") as file:
         names = sorted({row["class"] for row in csv.DictReader(file)})

@@ -1,4 +1,4 @@
-"""Tells make, model and year from a picture of a car.
+"""Tells make, model and year from an image of a car.
 
 The names below are loaded when they are first used, so that `import whichcar` costs next to nothing.
 """

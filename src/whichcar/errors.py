@@ -6,7 +6,7 @@ A message is one line (a config's lists one problem a line) and says where, what
 
 
 class WhichcarError(Exception):
-    """Base of all errors that a user can mend."""
+    """Base of all errors that a user can fix."""
 
 
 class ConfigError(WhichcarError, ValueError):
@@ -30,7 +30,7 @@ class UnsupportedFormatError(ImageError):
 
 
 class TruncatedImageError(ImageError):
-    """The end of a picture is missing, as after a broken copy."""
+    """The end of an image is missing, as after a broken copy."""
 
 
 class DetectorError(WhichcarError, ValueError):

@@ -86,7 +86,7 @@ def _lettering(letters: frozenset[str]) -> Lettering:
 
 @lru_cache(maxsize=512)
 def _covered(file: str) -> frozenset[str]:
-    """Return the characters of a font file; none where it cannot be drawn with, as with emoji made of pictures."""
+    """Return the characters of a font file; none where it cannot be drawn with, as with emoji made of images."""
     from matplotlib.font_manager import get_font
 
     try:

@@ -1,4 +1,4 @@
-"""Writing that leaves a whole file or none, links, checksums, and walks over pictures in a fixed order."""
+"""Writing that leaves a whole file or none, links, checksums, and walks over images in a fixed order."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ IMAGE_SUFFIXES = frozenset(suffix for suffixes in IMAGE_FORMATS.values() for suf
 
 @contextlib.contextmanager
 def replaced(path: Path) -> Iterator[Path]:
-    """Yield a path beside `path` to write to; it becomes `path` when the block ends, and vanishes when it raises.
+    """Yield a path next to `path` to write to; it becomes `path` when the block ends, and vanishes when it raises.
 
     The yielded name keeps the suffix of `path`, since writers choose their format by it.
     """
@@ -120,7 +120,7 @@ def _kind(kind: type) -> str:
 def link_or_copy(source: Path, target: Path) -> None:
     """Hard-link `source` as `target`, or copy it where the two lie on different file systems."""
     try:
-        os.link(source.resolve(), target)  # not the link that a picture may be
+        os.link(source.resolve(), target)  # not the link that an image may be
     except OSError as error:
         if not is_other_disk(error) and error.errno not in (errno.EPERM, errno.EMLINK, errno.ENOTSUP):
             raise

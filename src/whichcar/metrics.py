@@ -15,7 +15,7 @@ Numbers = npt.NDArray[np.integer]
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Mean cross-entropy, without smoothing or penalties, and share right; NaN where there are no pictures."""
+    """Mean cross-entropy, without smoothing or penalties, and share right; NaN where there are no images."""
 
     loss: float
     accuracy: float
@@ -41,7 +41,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class ClassScore:
-    """One class: its pictures, how many were told rightly, and how many pictures were said to be of it."""
+    """One class: its images, how many were predicted correctly, and how many images were said to be of it."""
 
     name: str
     pictures: int
@@ -50,7 +50,7 @@ class ClassScore:
 
     @property
     def recall(self) -> float:
-        """Share of the class's pictures that were told rightly; 0 when there are none."""
+        """Share of the class's images that were predicted correctly; 0 when there are none."""
         return self.right / self.pictures if self.pictures else 0.0
 
     @property
@@ -66,7 +66,7 @@ class ClassScore:
 
 @dataclass(frozen=True, slots=True)
 class Confusion:
-    """`count` of the `of` pictures of class `truth` were taken for `said`."""
+    """`count` of the `of` images of class `truth` were taken for `said`."""
 
     truth: str
     said: str
@@ -89,11 +89,11 @@ def wilson(right: int, of: int, z: float = 1.959964) -> tuple[float, float]:
 
 
 def ranks(scores: Scores, truth: Numbers) -> npt.NDArray[np.int64]:
-    """Return the place of the true class in each picture's scores: 1 is best.
+    """Return the place of the true class in each image's scores: 1 is best.
 
     Args:
-        scores: (pictures, classes), higher is better; need not sum to one.
-        truth: (pictures,) class numbers, 0 … classes - 1.
+        scores: (images, classes), higher is better; need not sum to one.
+        truth: (images,) class numbers, 0 … classes - 1.
 
     Among equal scores the true class comes last, so a constant model is never right; nor is one that gives NaN.
     """
@@ -102,20 +102,20 @@ def ranks(scores: Scores, truth: Numbers) -> npt.NDArray[np.int64]:
 
 
 def top_k_accuracy(scores: Scores, truth: Numbers, k: int = 1) -> float:
-    """Return the share of pictures whose true class is among the k best scores.
+    """Return the share of images whose true class is among the k best scores.
 
     Args:
-        scores: (pictures, classes), higher is better; need not sum to one.
-        truth: (pictures,) class numbers, 0 … classes - 1.
+        scores: (images, classes), higher is better; need not sum to one.
+        truth: (images,) class numbers, 0 … classes - 1.
         k: how many of the best count.
 
-    A tie at the k-th place counts as a miss, so a constant model scores 0, not 1. No pictures: 0.
+    A tie at the k-th place counts as a miss, so a constant model scores 0, not 1. No images: 0.
     """
     return float((ranks(scores, truth) <= k).mean()) if len(truth) else 0.0
 
 
 def log_loss(own: Scores) -> float:
-    """Return the mean of -ln(p), where p is the probability given to each picture's true class, at least 1e-7."""
+    """Return the mean of -ln(p), where p is the probability given to each image's true class, at least 1e-7."""
     return float(-np.log(np.clip(own.astype(np.float64), 1e-7, 1.0)).mean()) if len(own) else 0.0
 
 
@@ -150,12 +150,12 @@ def reliability(probability: Scores, right: npt.NDArray[np.bool_], bins: int = 1
     """Compare what the classifier claims with what comes true.
 
     Args:
-        probability: (pictures,) of the best class, 0..1.
-        right: (pictures,) whether that class is the true one.
+        probability: (images,) of the best class, 0..1.
+        right: (images,) whether that class is the true one.
         bins: how many of equal width 0..1 is cut into.
 
     Returns:
-        (mean probability, share right, pictures) for each bin that holds a picture.
+        (mean probability, share right, images) for each bin that holds an image.
     """
     place = np.minimum((probability * bins).astype(np.int64), bins - 1)
     filled = [place == number for number in np.unique(place)]

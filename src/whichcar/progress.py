@@ -25,7 +25,7 @@ SECONDS_BETWEEN_LINES = 10.0
 SECONDS_OF_RATE = 30.0  # the rate shown is that of the last half minute: a slow start is soon forgotten
 
 
-def track(items: Iterable[Item], label: str, total: int | None = None, unit: str = "pictures") -> Iterator[Item]:
+def track(items: Iterable[Item], label: str, total: int | None = None, unit: str = "images") -> Iterator[Item]:
     """Yield the items and show how far they are; `total` is their number where they cannot tell it themselves."""
     if total is None and isinstance(items, Sized):
         total = len(items)
@@ -41,7 +41,7 @@ class Bar:
     `update` may be called from several threads.
     """
 
-    def __init__(self, label: str, total: int | None = None, unit: str = "pictures", stays: bool = True) -> None:
+    def __init__(self, label: str, total: int | None = None, unit: str = "images", stays: bool = True) -> None:
         """Name the work.
 
         Args:
@@ -98,7 +98,7 @@ class Bar:
             sys.stderr.flush()
 
     def _text(self, now: float, ended: bool = False) -> str:
-        """Return such as `640/6515 pictures, 34 pictures/s, 2:53 left, loss 1.234`."""
+        """Return such as `640/6515 images, 34 images/s, 2:53 left, loss 1.234`."""
         since, before = (self._start, 0) if ended else self._marks[0]
         rate = (self.done - before) / max(now - since, 1e-6)
         parts = [f"{self.done}" if self.total is None else f"{self.done}/{self.total}"]

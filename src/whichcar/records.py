@@ -24,7 +24,7 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A picture on disk and the number of its class in the sorted list of class folders."""
+    """An image on disk and the number of its class in the sorted list of class folders."""
 
     path: Path
     class_index: int
@@ -44,7 +44,7 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class ImageHeader:
-    """What a picture file says of itself: Pillow's names of format (`JPEG`) and mode (`CMYK`), and the upright size.
+    """What an image file says of itself: Pillow's names of format (`JPEG`) and mode (`CMYK`), and the upright size.
 
     `orientation` is EXIF's, 1 (upright) to 8.
     """
@@ -61,9 +61,9 @@ class ImageHeader:
 class Finding:
     """Something that `check` found: a row of issues.csv.
 
-    `path` is the picture, seen from the data folder with `/`, or a row's img_name, or a class's name; `issue` is a name
-    of `data.issues.ISSUES`; `other` is the picture it was compared with, if any; findings that can be ranked
-    have a `rank`, 1 for the surest.
+    `path` is the image, seen from the data folder with `/`, or a row's img_name, or a class's name; `issue` is a name
+    of `data.issues.ISSUES`; `other` is the image it was compared with, if any; findings that can be ranked
+    have a `rank`, 1 for the most confident.
     """
 
     path: str
@@ -101,7 +101,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """One object a detector saw: its COCO class name, how sure that is (0..1), and where in the upright picture."""
+    """One object a detector saw: its COCO class name, how sure that is (0..1), and where in the upright image."""
 
     label: str
     score: float
@@ -110,11 +110,11 @@ class Detection:
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """What became of one picture in the crop stage: a row of boxes.csv.
+    """What became of one image in the crop stage: a row of boxes.csv.
 
     `path` is seen from the input folder, with `/`, and is the same in the output folder. `box`, `label` and `score` are
-    the chosen vehicle's; where none was found `box` is the whole picture and the others are empty. `candidates` counts
-    the vehicles to choose from. `outcome` is `cropped`, `whole: …` or `skipped: …`; a skipped picture has no box and
+    the chosen vehicle's; where none was found `box` is the whole image and the others are empty. `candidates` counts
+    the vehicles to choose from. `outcome` is `cropped`, `whole: …` or `skipped: …`; a skipped image has no box and
     no output. `box` is the detector's: a margin is added when the image is cut.
     """
 

@@ -15,7 +15,8 @@ COMMAND = [sys.executable, "-m", "whichcar"]
 
 def with_command(body: str) -> list[str]:
     """Return a command line whose sub-command `try` has this body."""
-    code = f"import sys, json, time; from whichcar import cli\n@cli.whichcar.command('try')\ndef _():\n  {body}\n"
+    code = "import sys, json, time; from whichcar.cli import main as cli\n"
+    code += f"@cli.whichcar.command('try')\ndef _():\n  {body}\n"
     return [sys.executable, "-c", f"{code}sys.exit(cli.run(['try']))"]
 
 

@@ -11,7 +11,7 @@ from whichcar.config.augmentations import AUGMENTATIONS, checked
 from whichcar.config.section import Section
 from whichcar.training.network.data_aug import LAYERS, create_data_aug_layer
 
-# The model's layout is fixed, and the other two are read from the pictures' range, 0..255, unless given.
+# The model's layout is fixed, and the other two are read from the images' range, 0..255, unless given.
 NOT_OURS = {"self", "data_format", "kwargs"}
 SAMPLES: dict[str, Any] = {
     "mode": ["horizontal", "vertical", "horizontal_and_vertical"],

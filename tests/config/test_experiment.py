@@ -483,7 +483,7 @@ CONTRADICTIONS = [
     *(
         (
             f"recipe: {{cached_features: true, freeze: 5, {name}: {value}}}",
-            f"recipe.cached_features: the backbone sees each picture once, as it is; delete recipe.{name}",
+            f"recipe.cached_features: the backbone sees each image once, as it is; delete recipe.{name}",
         )
         for name, value in {
             "mixup": "0.2",
@@ -496,7 +496,7 @@ CONTRADICTIONS = [
     ),
     (
         "model: {data_aug_layer: {random_flip: {mode: horizontal}}}\nrecipe: {cached_features: true, freeze: 5}",
-        "recipe.cached_features: the backbone sees each picture once, as it is; delete model.data_aug_layer",
+        "recipe.cached_features: the backbone sees each image once, as it is; delete model.data_aug_layer",
     ),
 ]
 

@@ -132,7 +132,7 @@ def test_a_value_may_hold_an_equals_sign(path: Path) -> None:
 
 def test_without_data_the_section_is_asked_for(path: Path) -> None:
     path.write_text("seed: 1", encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"  data: is missing: where the pictures are"):
+    with pytest.raises(ConfigError, match=r"  data: is missing: where the images are"):
         read_experiment(path)
 
 

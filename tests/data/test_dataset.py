@@ -41,7 +41,7 @@ def test_rows_without_file_files_without_row_and_rows_that_disagree_are_told(dat
     assert "car_ims/000001.jpg" not in found.without_row
 
 
-def test_pictures_beside_car_ims_are_not_the_label_files_matter(data: Path) -> None:
+def test_images_beside_car_ims_are_not_the_label_files_matter(data: Path) -> None:
     shutil.copytree(data / "car_ims", data / "thumbnails")
     assert len(collect(data).entries) == 32
 
@@ -62,7 +62,7 @@ def test_a_class_keeps_its_true_name_in_a_split_tree(data: Path, tmp_path: Path)
     assert {entry.class_name for entry in collect(tmp_path / "v1").entries} == {"Ram C/V Van 2012", "BMW X3 2012"}
 
 
-def test_a_folder_a_class_and_mere_pictures_are_understood(data: Path, tmp_path: Path) -> None:
+def test_a_folder_a_class_and_mere_images_are_understood(data: Path, tmp_path: Path) -> None:
     shutil.copytree(data / "car_ims", tmp_path / "cars" / "BMW X3" / "inside")
     shutil.copy(data / "car_ims" / "000001.jpg", tmp_path / "cars" / "loose.jpg")
     found = collect(tmp_path / "cars")
@@ -72,7 +72,7 @@ def test_a_folder_a_class_and_mere_pictures_are_understood(data: Path, tmp_path:
     assert collect(data / "car_ims").kind == "pictures"
 
 
-def test_files_beside_pictures_that_are_not_called_pictures_are_listed(data: Path) -> None:
+def test_files_beside_images_that_are_not_called_images_are_listed(data: Path) -> None:
     (data / "car_ims" / "a.jfif").write_bytes((data / "car_ims" / "000001.jpg").read_bytes())
     (data / "car_ims" / ".DS_Store").touch()
     assert collect(data).others == ["car_ims/a.jfif"]
@@ -81,7 +81,7 @@ def test_files_beside_pictures_that_are_not_called_pictures_are_listed(data: Pat
 
 def test_nothing_to_collect_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"empty: no pictures in it"):
+    with pytest.raises(DataError, match=r"empty: no images in it"):
         collect(tmp_path / "empty")
     with pytest.raises(DataError, match=r"gone: no such folder"):
         collect(tmp_path / "gone")

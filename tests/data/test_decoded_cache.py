@@ -28,7 +28,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def paths(tmp_path: Path) -> list[Path]:
-    """Pictures of several sizes and kinds in two class folders."""
+    """Images of several sizes and kinds in two class folders."""
     made = []
     for number, (mode, suffix, size) in enumerate(
         [("RGB", "jpg", (90, 61)), ("L", "png", (16, 12)), ("RGB", "png", (30, 20)), ("CMYK", "jpg", (300, 200))] * 2
@@ -49,7 +49,7 @@ def everything(images: PackedImages) -> np.ndarray:
     return images.take(range(len(images)))
 
 
-def test_row_i_is_the_squeezed_picture_i(paths: list[Path], root: Path) -> None:
+def test_row_i_is_the_resized_image_i(paths: list[Path], root: Path) -> None:
     images = pack(paths, SIZE, root)
     assert (len(images), images.size) == (8, SIZE)
     assert everything(images).dtype == np.uint8
@@ -70,7 +70,7 @@ def test_the_second_call_decodes_nothing(paths: list[Path], root: Path, monkeypa
     assert len(list_caches(root)) == 1
 
 
-def test_a_changed_picture_gives_another_cache(paths: list[Path], root: Path) -> None:
+def test_a_changed_image_gives_another_cache(paths: list[Path], root: Path) -> None:
     before = everything(pack(paths, SIZE, root))
     Image.new("RGB", (40, 40), (1, 2, 3)).save(paths[2])
     after = everything(pack(paths, SIZE, root))
@@ -79,7 +79,7 @@ def test_a_changed_picture_gives_another_cache(paths: list[Path], root: Path) ->
     assert len(list_caches(root)) == 2
 
 
-def test_a_picture_that_moves_to_another_class_gives_another_cache(paths: list[Path], root: Path) -> None:
+def test_a_image_that_moves_to_another_class_gives_another_cache(paths: list[Path], root: Path) -> None:
     pack(paths, SIZE, root)
     moved = paths[0].parent.with_name("class 1") / paths[0].name
     paths[0].rename(moved)
@@ -94,7 +94,7 @@ def test_another_size_or_order_gives_another_cache(paths: list[Path], root: Path
     assert len(list_caches(root)) == 3
 
 
-def test_an_unreadable_picture_is_a_black_row_and_is_named(paths: list[Path], root: Path) -> None:
+def test_an_unreadable_image_is_a_black_row_and_is_named(paths: list[Path], root: Path) -> None:
     paths[3].write_bytes(paths[3].read_bytes()[:2000])
     paths[6] = paths[6].with_name("missing.jpg")
     images = pack(paths, SIZE, root)
@@ -106,8 +106,8 @@ def test_an_unreadable_picture_is_a_black_row_and_is_named(paths: list[Path], ro
     np.testing.assert_array_equal(images.take([2, 4]), expected([paths[2], paths[4]]))
 
 
-def test_an_unreadable_picture_is_named_as_it_is_called_now(paths: list[Path], root: Path, tmp_path: Path) -> None:
-    paths[3].write_bytes(b"no picture")
+def test_an_unreadable_image_is_named_as_it_is_called_now(paths: list[Path], root: Path, tmp_path: Path) -> None:
+    paths[3].write_bytes(b"no image")
     pack(paths, SIZE, root)
     (tmp_path / "tree").rename(tmp_path / "elsewhere")
     moved = [tmp_path / "elsewhere" / path.relative_to(tmp_path / "tree") for path in paths]
@@ -117,9 +117,9 @@ def test_an_unreadable_picture_is_named_as_it_is_called_now(paths: list[Path], r
     assert str(paths[3]) not in images.skipped[0].reason
 
 
-def test_a_picture_mended_after_it_was_unreadable_is_read(paths: list[Path], root: Path) -> None:
+def test_a_image_mended_after_it_was_unreadable_is_read(paths: list[Path], root: Path) -> None:
     good = paths[3].read_bytes()
-    paths[3].write_bytes(b"no picture")
+    paths[3].write_bytes(b"no image")
     assert pack(paths, SIZE, root).skipped
     paths[3].write_bytes(good)
     images = pack(paths, SIZE, root)
@@ -127,20 +127,20 @@ def test_a_picture_mended_after_it_was_unreadable_is_read(paths: list[Path], roo
     np.testing.assert_array_equal(everything(images), expected(paths))
 
 
-def test_no_readable_picture_at_all_is_an_error_and_leaves_nothing(paths: list[Path], root: Path) -> None:
+def test_no_readable_image_at_all_is_an_error_and_leaves_nothing(paths: list[Path], root: Path) -> None:
     for path in paths:
-        path.write_bytes(b"no picture")
+        path.write_bytes(b"no image")
     with pytest.raises(DataError, match=r"none of 8 images can be read; the first: .*00\.jpg: not an image"):
         pack(paths, SIZE, root)
     assert list(root.iterdir()) == []
-    with pytest.raises(DataError, match="no picture to decode"):
+    with pytest.raises(DataError, match="no image to decode"):
         pack([], SIZE, root)
 
 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from whichcar.data import packed
+from whichcar.data import decoded_cache as packed
 
 read, left = packed.read_resized, 5
 
@@ -175,7 +175,7 @@ def test_two_builds_of_the_same_cache_do_not_hinder_each_other(paths: list[Path]
     assert [entry.name for entry in root.iterdir()] == [list_caches(root)[0].key]
 
 
-def test_a_cache_that_lost_its_index_is_built_anew(paths: list[Path], root: Path) -> None:
+def test_a_cache_that_lost_its_index_is_built_again(paths: list[Path], root: Path) -> None:
     pack(paths, SIZE, root)
     (list_caches(root)[0].path / decoded_cache.INDEX).unlink()
     np.testing.assert_array_equal(everything(pack(paths, SIZE, root)), expected(paths))
@@ -183,7 +183,7 @@ def test_a_cache_that_lost_its_index_is_built_anew(paths: list[Path], root: Path
 
 def test_a_cache_cut_short_is_an_error_that_says_what_to_do(paths: list[Path], root: Path) -> None:
     pack(paths, SIZE, root)
-    file = list_caches(root)[0].path / decoded_cache.PICTURES
+    file = list_caches(root)[0].path / decoded_cache.IMAGES
     os.truncate(file, file.stat().st_size - 1)
     images = pack(paths, SIZE, root)
     with pytest.raises(DataError, match="ends before row 7; remove it with: whichcar cache clear"):
@@ -230,7 +230,7 @@ def test_several_threads_may_read_at_once(paths: list[Path], root: Path) -> None
 def test_the_file_is_read_and_not_mapped(paths: list[Path], root: Path) -> None:
     images = pack(paths, SIZE, root)
     everything(images)
-    assert decoded_cache.PICTURES not in Path("/proc/self/maps").read_text()
+    assert decoded_cache.IMAGES not in Path("/proc/self/maps").read_text()
 
 
 def test_the_cache_lies_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

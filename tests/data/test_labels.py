@@ -148,7 +148,7 @@ def test_folders_give_labels_stratified_and_the_same_each_time(tmp_path: Path) -
     assert {name: test.count(name) for name in set(test)} == {"BMW X3 2012": 2, "Škoda": 4}
 
 
-def test_stray_and_hidden_files_are_no_classes_and_no_pictures(tmp_path: Path) -> None:
+def test_stray_and_hidden_files_are_no_classes_and_no_images(tmp_path: Path) -> None:
     root = tree(tmp_path, {"BMW": 2, "Audi": 2, ".cache": 3})
     for name in (".DS_Store", "stray.jpg", "BMW/.DS_Store", "BMW/._0.jpg", "BMW/Thumbs.db", "BMW/notes.txt"):
         (root / name).write_bytes(b"x")
@@ -166,7 +166,7 @@ def test_a_tree_with_train_and_test_keeps_them(tmp_path: Path) -> None:
     assert len(rows) == 6
 
 
-def test_folders_without_pictures_are_named(tmp_path: Path) -> None:
+def test_folders_without_images_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no class folders"):
         labels_from_folders(tmp_path, 0.2, seed=1)
     tree(tmp_path, {"BMW": 2, "Audi": 0})

@@ -1,4 +1,4 @@
-"""Pictures drawn for the detectors of `tests/conftest.py`."""
+"""Images drawn for the detectors of `tests/conftest.py`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def scene(
     car: tuple[int, int, int, int] | None = (32, 24, 96, 72),
     bus: tuple[int, int, int, int] | None = None,
 ) -> np.ndarray:
-    """Draw a grey picture of (height, width) with a red car and a blue bus: (left, top, right, bottom) each."""
+    """Draw a grey image of (height, width) with a red car and a blue bus: (left, top, right, bottom) each."""
     image = np.full((*size, 3), GREY, np.uint8)
     for box, colour in ((bus, BLUE), (car, RED)):
         if box:

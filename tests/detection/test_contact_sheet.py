@@ -25,7 +25,7 @@ def cropped(tmp_path: Path, paint: Paint, red_cars: OnnxDetector) -> Path:
         paint(tmp_path / "in" / "A & B" / f"{number}.png", car=(32, 24, 96, 72))
     for number in range(8):
         paint(tmp_path / "in" / f"C{number}" / "grey.png", car=None)
-    (tmp_path / "in" / "<b>.jpg").write_bytes(b"no picture")
+    (tmp_path / "in" / "<b>.jpg").write_bytes(b"no image")
     list(crop(tmp_path / "in", tmp_path / "out", detector=red_cars))
     return tmp_path / "out"
 
@@ -83,7 +83,7 @@ def test_the_least_sure_come_first(cropped: Path, tmp_path: Path, monkeypatch: p
     assert re.findall(r"<b>car (0\.\d\d)</b>", page) == ["0.60", "0.70", "0.80"]
 
 
-def test_a_picture_gone_since_is_told_in_its_place(cropped: Path, tmp_path: Path) -> None:
+def test_a_image_gone_since_is_told_in_its_place(cropped: Path, tmp_path: Path) -> None:
     (tmp_path / "in" / "A & B" / "0.png").unlink()
     assert "no such file" in write_contact_sheet(tmp_path / "in", cropped).read_text(encoding="utf-8")
 

@@ -18,7 +18,7 @@ from whichcar.cli import main
 from whichcar.data.boxes import FILE, read_boxes
 from whichcar.data.split.split import split
 from whichcar.data.split.tree import read_tree
-from whichcar.detection.crop import RECORD, count_pictures, crop, read_record
+from whichcar.detection.crop import RECORD, count_images, crop, read_record
 from whichcar.detection.onnx import OnnxDetector
 from whichcar.errors import ConfigError, DataError
 from whichcar.images.read import read_image
@@ -41,15 +41,15 @@ ODD_NAMES = (
 
 @pytest.fixture
 def tree(tmp_path: Path, paint: Paint) -> Path:
-    """Pictures with a car, without one, and one that cannot be read, in train/ and test/."""
+    """Images with a car, without one, and one that cannot be read, in train/ and test/."""
     for number in range(4):
         paint(tmp_path / "in" / "train" / "Red" / f"{number}.jpg", car=(32 + number, 24, 96, 72))
         paint(tmp_path / "in" / "train" / "Grey" / f"{number}.png", car=None)
     paint(tmp_path / "in" / "test" / "Red" / "9.jpg", car=CAR)
-    (tmp_path / "in" / "test" / "Red" / "broken.jpg").write_bytes(b"no picture")
+    (tmp_path / "in" / "test" / "Red" / "broken.jpg").write_bytes(b"no image")
     (tmp_path / "in" / ".hidden").mkdir()
     paint(tmp_path / "in" / ".hidden" / "a.jpg")
-    (tmp_path / "in" / "notes.txt").write_text("not a picture")
+    (tmp_path / "in" / "notes.txt").write_text("not an image")
     return tmp_path / "in"
 
 
@@ -79,9 +79,7 @@ def test_a_split_record_that_training_would_refuse_is_refused_before_anything_is
     assert not (tmp_path / "out").exists()
 
 
-def test_every_picture_is_cut_to_its_vehicle_under_the_same_path(
-    tree: Path, tmp_path: Path, red_car_file: Path
-) -> None:
+def test_every_image_is_cut_to_its_vehicle_under_the_same_path(tree: Path, tmp_path: Path, red_car_file: Path) -> None:
     rows = {row.path: row for row in crop(tree, tmp_path / "out", detector=OnnxDetector(red_car_file))}
     assert sorted(rows) == list(rows) == sorted(
         [f"train/Red/{n}.jpg" for n in range(4)] + [f"train/Grey/{n}.png" for n in range(4)]
@@ -95,7 +93,7 @@ def test_every_picture_is_cut_to_its_vehicle_under_the_same_path(
     np.testing.assert_allclose(cut.mean(axis=(0, 1)), RED, atol=12)
 
 
-def test_a_picture_without_a_vehicle_stays_whole_and_one_unreadable_is_a_row(
+def test_a_image_without_a_vehicle_stays_whole_and_one_unreadable_is_a_row(
     tree: Path, tmp_path: Path, red_cars: OnnxDetector
 ) -> None:
     rows = {row.path: row for row in crop(tree, tmp_path / "out", detector=red_cars)}
@@ -108,7 +106,7 @@ def test_a_picture_without_a_vehicle_stays_whole_and_one_unreadable_is_a_row(
     assert not (tmp_path / "out/test/Red/broken.jpg").exists()
 
 
-def test_the_table_holds_a_row_a_picture_in_the_order_of_their_paths(
+def test_the_table_holds_a_row_a_image_in_the_order_of_their_paths(
     tree: Path, tmp_path: Path, red_cars: OnnxDetector
 ) -> None:
     rows = list(crop(tree, tmp_path / "out", detector=red_cars))
@@ -136,9 +134,9 @@ def test_what_happens_without_a_vehicle_is_a_choice(
     assert rows["train/Grey/0.png"].outcome == ("whole: no vehicle" if there else "skipped: no vehicle")
 
 
-def test_it_can_stop_at_a_picture_without_a_vehicle(tree: Path, tmp_path: Path, red_cars: OnnxDetector) -> None:
+def test_it_can_stop_at_a_image_without_a_vehicle(tree: Path, tmp_path: Path, red_cars: OnnxDetector) -> None:
     with pytest.raises(
-        DataError, match=r"Grey/0\.png: no car or truck surer than 0\.5; lower --score, or say --missing"
+        DataError, match=r"Grey/0\.png: no car or truck more confident than 0\.5; lower --score, or say --missing"
     ):
         list(crop(tree, tmp_path / "out", detector=red_cars, missing="fail"))
 
@@ -236,7 +234,7 @@ def test_every_mode_is_cut(tmp_path: Path, red_cars: OnnxDetector, mode: str) ->
         assert written.mode == "RGB"
 
 
-def test_nasty_pictures_are_rows_with_a_reason(tmp_path: Path, paint: Paint, red_cars: OnnxDetector) -> None:
+def test_nasty_images_are_rows_with_a_reason(tmp_path: Path, paint: Paint, red_cars: OnnxDetector) -> None:
     whole = paint(tmp_path / "in/good.jpg", car=CAR).read_bytes()
     (tmp_path / "in/empty.jpg").write_bytes(b"")
     (tmp_path / "in/truncated.jpg").write_bytes(whole[: len(whole) // 2])
@@ -276,7 +274,7 @@ def test_only_what_is_new_or_changed_is_done(tree: Path, tmp_path: Path, paint: 
     list(crop(tree, tmp_path / "out", detector=red_cars))
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.*g")}
     paint(tree / "test/Red/new.jpg", car=CAR)
-    paint(tree / "test/Red/broken.jpg", car=CAR)  # mended
+    paint(tree / "test/Red/broken.jpg", car=CAR)  # fixed
     paint(tree / "train/Red/0.jpg", car=None)
     (tmp_path / "out/train/Red/1.jpg").unlink()
     rows = {row.path: row.kind for row in crop(tree, tmp_path / "out", detector=red_cars)}
@@ -287,7 +285,7 @@ def test_only_what_is_new_or_changed_is_done(tree: Path, tmp_path: Path, paint: 
     assert [row.path for row in read_boxes(tmp_path / "out" / FILE)] == sorted(rows)
 
 
-def test_a_picture_replaced_by_one_dated_back_is_noticed(tree: Path, tmp_path: Path, red_cars: OnnxDetector) -> None:
+def test_a_image_replaced_by_one_dated_back_is_noticed(tree: Path, tmp_path: Path, red_cars: OnnxDetector) -> None:
     list(crop(tree, tmp_path / "out", detector=red_cars))
     long_ago = time.time() - 100_000
     for name in ("test/Red/broken.jpg", "train/Red/0.jpg"):  # one that was skipped, one that was cropped
@@ -299,7 +297,7 @@ def test_a_picture_replaced_by_one_dated_back_is_noticed(tree: Path, tmp_path: P
     assert rows["train/Red/0.jpg"].box == rows["train/Red/3.jpg"].box
 
 
-def test_a_picture_that_left_takes_its_crop_along(
+def test_a_image_that_left_takes_its_crop_along(
     tree: Path, tmp_path: Path, red_cars: OnnxDetector, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One that moved from train to test would else be in both."""
@@ -325,7 +323,7 @@ def test_what_is_skipped_now_leaves_no_older_output(
         assert not (tmp_path / "out/train/Red/0.jpg").exists()
 
 
-def test_a_picture_that_comes_while_it_runs_is_left_to_the_next_run(
+def test_a_image_that_comes_while_it_runs_is_left_to_the_next_run(
     tree: Path, tmp_path: Path, paint: Paint, red_cars: OnnxDetector
 ) -> None:
     list(crop(tree, tmp_path / "out", detector=red_cars))
@@ -345,7 +343,7 @@ def test_a_damaged_table_or_record_is_told_or_done_again(tree: Path, tmp_path: P
     list(crop(tree, tmp_path / "out", detector=red_cars))
     assert list(read_boxes(table)) == first
     (tmp_path / "out" / RECORD).write_text("{}")
-    with pytest.raises(DataError, match=r"crop\.json: is not what `whichcar crop` wrote; remove it, or cut anew"):
+    with pytest.raises(DataError, match=r"crop\.json: is not what `whichcar crop` wrote; remove it, or cut again"):
         crop(tree, tmp_path / "out", detector=red_cars)
 
 
@@ -362,7 +360,7 @@ def test_a_table_from_elsewhere_cannot_reach_outside_its_folder(
     assert (tmp_path / "precious.jpg").exists()
 
 
-def test_a_picture_too_long_for_its_format_is_a_row(tmp_path: Path, red_cars: OnnxDetector) -> None:
+def test_a_image_too_long_for_its_format_is_a_row(tmp_path: Path, red_cars: OnnxDetector) -> None:
     (tmp_path / "in").mkdir()
     Image.new("RGB", (17_000, 4)).save(tmp_path / "in/a.png")
     (tmp_path / "in/a.png").rename(tmp_path / "in/a.webp")
@@ -417,16 +415,16 @@ def test_a_folder_with_other_files_is_left_alone(
 
 @pytest.mark.parametrize("output", [".", "inside", ".."])
 def test_input_and_output_may_not_lie_in_each_other(tree: Path, red_cars: OnnxDetector, output: str) -> None:
-    with pytest.raises(DataError, match="give a folder beside it"):
+    with pytest.raises(DataError, match="give a folder next to it"):
         crop(tree, tree / output, detector=red_cars)
 
 
-def test_no_folder_and_no_pictures_are_told(tmp_path: Path, red_cars: OnnxDetector) -> None:
+def test_no_folder_and_no_images_are_told(tmp_path: Path, red_cars: OnnxDetector) -> None:
     with pytest.raises(DataError, match="no such folder"):
         crop(tmp_path / "none", tmp_path / "out", detector=red_cars)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no images in it"):
-        count_pictures(tmp_path / "empty")
+        count_images(tmp_path / "empty")
 
 
 @pytest.mark.parametrize(
@@ -548,7 +546,7 @@ def test_ctrl_c_says_how_to_go_on(many: Path, tmp_path: Path, red_car_file: Path
     status, error = ended(process)
     assert status == main.INTERRUPTED
     assert "stopped after" in error
-    assert "go on with the same command" in error
+    assert "resume the same command" in error
     assert "Traceback" not in error
     assert ended(start(many, tmp_path / "out", red_car_file))[0] == 0
     assert len(list(read_boxes(tmp_path / "out" / FILE))) == 150

@@ -77,7 +77,7 @@ def test_a_bus_larger_than_the_car_does_not_win(red_cars: OnnxDetector) -> None:
 
 
 @pytest.mark.parametrize("bus", [None, (0, 0, 100, 80)])
-def test_without_a_vehicle_it_is_the_whole_picture(red_cars: OnnxDetector, bus: tuple[int, int, int, int]) -> None:
+def test_without_a_vehicle_it_is_the_whole_image(red_cars: OnnxDetector, bus: tuple[int, int, int, int]) -> None:
     assert get_vehicle_coordinates(scene((96, 128), car=None, bus=bus), detector=red_cars) == (0, 0, 128, 96)
 
 

@@ -33,7 +33,7 @@ def test_an_empty_road_shows_nothing(red_cars: OnnxDetector) -> None:
     assert red_cars.detect([scene(car=None)]) == [[]]
 
 
-def test_pictures_of_several_sizes_go_together_and_answer_as_alone(red_cars: OnnxDetector) -> None:
+def test_images_of_several_sizes_go_together_and_answer_as_alone(red_cars: OnnxDetector) -> None:
     images = [scene((96, 128)), scene((200, 90), car=(10, 50, 80, 150)), scene((64, 64), car=None)]
     assert red_cars.detect(images) == [red_cars.detect([image])[0] for image in images]
     assert red_cars.detect([]) == []
@@ -47,7 +47,7 @@ def test_a_score_at_the_threshold_is_not_above_it(red_cars: OnnxDetector) -> Non
 
 @pytest.mark.parametrize("size", [(32, 32), (64, 128), (120, 40), (320, 240)])
 def test_a_grid_is_fed_letter_boxed_and_blue_first(blue_spot_file: Path, size: tuple[int, int]) -> None:
-    """The spot fills one cell of the input; it must come back at its place in the picture, whatever the aspect."""
+    """The spot fills one cell of the input; it must come back at its place in the image, whatever the aspect."""
     scale = max(size) / 32
     left, top = (round(8 * scale), 0) if size[1] > size[0] else (0, round(8 * scale))
     spot = (left, top, round(left + 8 * scale), round(top + 8 * scale))
@@ -58,12 +58,12 @@ def test_a_grid_is_fed_letter_boxed_and_blue_first(blue_spot_file: Path, size: t
     assert OnnxDetector(blue_spot_file).detect([scene(size, car=spot)], 0.7) == [[]]  # red is not blue
 
 
-def test_a_network_of_fixed_batch_takes_any_number_of_pictures(blue_spot_file: Path) -> None:
+def test_a_network_of_fixed_batch_takes_any_number_of_images(blue_spot_file: Path) -> None:
     images = [scene((32, 32), car=None, bus=(0, 0, 8, 8)), scene((32, 32), car=None), scene((32, 32), car=None)]
     assert [len(seen) for seen in OnnxDetector(blue_spot_file).detect(images, 0.7)] == [1, 0, 0]
 
 
-def test_boxes_are_whole_pixels_inside_the_picture(red_cars: OnnxDetector) -> None:
+def test_boxes_are_whole_pixels_inside_the_image(red_cars: OnnxDetector) -> None:
     image = np.full((50, 70, 3), RED, np.uint8)
     assert red_cars.detect([image])[0] == [Detection("car", pytest.approx(0.9), Box(0, 0, 70, 50))]
 

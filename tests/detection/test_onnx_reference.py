@@ -65,7 +65,7 @@ class Reference:
         standardised: bool | None = None,
         shift: int = 0,
     ) -> list[Object]:
-        """Return what it sees above `score`, surest first; the last three make mistakes."""
+        """Return what it sees above `score`, most confident first; the last three make mistakes."""
         fitting = self.standardised if standardised is None else standardised
         with torch.no_grad():
             outputs = self.model(pixel_values=fed(picture, self.size, fitting)[None])
@@ -79,7 +79,7 @@ class Reference:
 
 
 def fed(picture: Picture, size: tuple[int, int], standardised: bool) -> torch.Tensor:
-    """Return a picture as its model was trained to take it, (3, height, width)."""
+    """Return an image as its model was trained to take it, (3, height, width)."""
     small = Image.fromarray(picture).resize((size[1], size[0]), Image.Resampling.BILINEAR)
     values = np.asarray(small, np.float32) / 255
     if standardised:
@@ -97,7 +97,7 @@ def drawn(seed: int, height: int, width: int) -> Picture:
     return mixed.clip(0, 255).astype(np.uint8)
 
 
-PICTURES = {
+IMAGES = {
     "wide": drawn(0, 180, 320),
     "tall": drawn(1, 450, 210),
     "square": drawn(2, 240, 240),
@@ -187,7 +187,7 @@ class Exported(torch.nn.Module):
 
 
 def randomise(model: torch.nn.Module, batch: torch.Tensor) -> None:
-    """Give a model weights with which pictures, queries and classes differ; as it is made, all look nearly alike."""
+    """Give a model weights with which images, queries and classes differ; as it is made, all look nearly alike."""
     random = torch.Generator().manual_seed(SEED)
 
     def settle(norm: torch.nn.Module, inputs: tuple[torch.Tensor]) -> None:
@@ -210,7 +210,7 @@ def randomise(model: torch.nn.Module, batch: torch.Tensor) -> None:
 
 
 FAMILIES: dict[str, tuple[Callable[[], torch.nn.Module], tuple[int, int], int, str, dict[str, int], int | None]] = {
-    # Made by; height and width; classes; read by; as many at most as; pictures a run. Released models are square:
+    # Made by; height and width; classes; read by; as many at most as; images a run. Released models are square:
     # here swapped sides are to show. RF-DETR's own processor needs torchvision, and does what this one does.
     "D-FINE": (d_fine, (64, 96), 80, "RTDetrImageProcessorPil", {}, None),
     "RT-DETRv2": (rt_detr_v2, (96, 64), 80, "RTDetrImageProcessorPil", {}, 3),
@@ -233,7 +233,7 @@ def reference(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         model = make().eval()
-    batch = torch.stack([fed(picture, size, classes == 91) for picture in PICTURES.values()])
+    batch = torch.stack([fed(picture, size, classes == 91) for picture in IMAGES.values()])
     randomise(model, batch)
     path = tmp_path_factory.mktemp("onnx") / f"{request.param}.onnx"
     names = ("pixel_values", "logits", "pred_boxes")
@@ -266,7 +266,7 @@ def shown(objects: list[Object]) -> list[Object]:
 
 
 def assert_same(found: list[Detection], expected: list[Object]) -> None:
-    """Each of `found` is one of `expected` and the other way round; surest first."""
+    """Each of `found` is one of `expected` and the other way round; most confident first."""
     assert len(found) == len(expected)
     assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
     rest = list(found)
@@ -286,28 +286,28 @@ def _sides(one: Detection) -> npt.NDArray[np.float64]:
     return np.array([one.box.left, one.box.top, one.box.right, one.box.bottom], np.float64)
 
 
-@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize("name", IMAGES)
 def test_labels_scores_and_boxes_are_those_of_the_reference(reference: Reference, name: str) -> None:
-    threshold = clear_threshold(reference.see(PICTURES[name]))
-    expected = reference.see(PICTURES[name], threshold)
+    threshold = clear_threshold(reference.see(IMAGES[name]))
+    expected = reference.see(IMAGES[name], threshold)
     assert 5 <= len(expected) <= 30
-    assert_same(reference.detector.detect([PICTURES[name]], threshold)[0], shown(expected))
+    assert_same(reference.detector.detect([IMAGES[name]], threshold)[0], shown(expected))
 
 
 def test_of_pairs_above_the_score_as_many_are_taken_as_there_are_queries(reference: Reference) -> None:
-    expected = reference.see(PICTURES["wide"])
+    expected = reference.see(IMAGES["wide"])
     assert len(expected) == reference.model.config.num_queries
-    assert_same(reference.detector.detect([PICTURES["wide"]], 0)[0], shown(expected))
+    assert_same(reference.detector.detect([IMAGES["wide"]], 0)[0], shown(expected))
 
 
-def test_pictures_in_one_call_are_seen_as_alone(reference: Reference) -> None:
-    pictures = list(PICTURES.values())  # four; RT-DETRv2's file takes three at once
+def test_images_in_one_call_are_seen_as_alone(reference: Reference) -> None:
+    pictures = list(IMAGES.values())  # four; RT-DETRv2's file takes three at once
     for found, picture in zip(reference.detector.detect(pictures, 0), pictures, strict=True):
         assert_same(found, shown(reference.see(picture)))
 
 
 def test_numbers_without_a_name_and_boxes_beyond_the_rim_are_among_those_compared(reference: Reference) -> None:
-    objects = [one for picture in PICTURES.values() for one in reference.see(picture)]
+    objects = [one for picture in IMAGES.values() for one in reference.see(picture)]
     assert any(not one.label for one in objects) == (reference.classes == 91)
     boxes = np.array([one.box for one in shown(objects)])
     assert (boxes == 0).any()
@@ -316,7 +316,7 @@ def test_numbers_without_a_name_and_boxes_beyond_the_rim_are_among_those_compare
 
 def test_the_reference_is_fed_as_its_package_feeds_it(reference: Reference) -> None:
     size = {"height": reference.size[0], "width": reference.size[1]}
-    for picture in PICTURES.values():
+    for picture in IMAGES.values():
         own = reference.processor(images=Image.fromarray(picture), size=size, do_pad=False, return_tensors="pt")
         assert torch.allclose(own["pixel_values"][0], fed(picture, reference.size, reference.standardised), atol=1e-5)
 
@@ -324,7 +324,7 @@ def test_the_reference_is_fed_as_its_package_feeds_it(reference: Reference) -> N
 @pytest.mark.parametrize("name", ["wide", "tall"])
 @pytest.mark.parametrize("mistake", ["sides swapped", "blue first", "upside down", "standardised or not", "next class"])
 def test_a_reference_with_a_mistake_is_not_matched(reference: Reference, mistake: str, name: str) -> None:
-    picture = PICTURES[name]
+    picture = IMAGES[name]
     mistaken = {
         "sides swapped": lambda: reference.see(picture, shape=picture.shape[1::-1]),
         "blue first": lambda: reference.see(picture[:, :, ::-1]),

@@ -1,4 +1,4 @@
-"""A real detector on real photos: those that lie beside the folder `WHICHCAR_DATA` names, if there are any."""
+"""A real detector on real photos: those that lie next to the folder `WHICHCAR_DATA` names, if there are any."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DETECTOR, PHOTOS = AROUND / "detectors" / "yolox_nano.onnx", AROUND / "photos"
 
 pytestmark = pytest.mark.skipif(
     "WHICHCAR_DATA" not in os.environ or not DETECTOR.is_file() or not PHOTOS.is_dir(),
-    reason="WHICHCAR_DATA names no folder with photos/ and detectors/yolox_nano.onnx beside it",
+    reason="WHICHCAR_DATA names no folder with photos/ and detectors/yolox_nano.onnx next to it",
 )
 
 
@@ -44,7 +44,7 @@ def overlap(a: tuple[int, ...], b: list[int]) -> float:
 @pytest.mark.parametrize(("name", "truth", "what"), boxes(), ids=[name for name, *_ in boxes()])
 def test_the_vehicle_is_found_where_it_is(yolox: OnnxDetector, name: str, truth: list[int], what: str) -> None:
     found = get_vehicle_coordinates(read_image(PHOTOS / name), detector=yolox)
-    assert overlap(found, truth) >= (1 if "whole picture" in what else 0.8)
+    assert overlap(found, truth) >= (1 if "whole image" in what else 0.8)
 
 
 @pytest.mark.parametrize("name", ["bus.jpg", "coco_000000005037.jpg"])

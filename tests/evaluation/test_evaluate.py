@@ -39,9 +39,9 @@ def result_of(folder: Path) -> dict[str, Any]:
     return content
 
 
-def test_the_result_counts_right_answers_and_leaves_unreadable_pictures_out(experiment: Path) -> None:
+def test_the_result_counts_right_answers_and_leaves_unreadable_images_out(experiment: Path) -> None:
     result = evaluate(experiment)
-    assert (result.top_1.right, result.top_1.of) == (4, 5)  # six pictures: one wrong, one unreadable
+    assert (result.top_1.right, result.top_1.of) == (4, 5)  # six images: one wrong, one unreadable
     assert (result.top_5.right, result.top_5.of) == (5, 5)
     assert [row.path.name for row in result.unreadable] == ["01.jpg"]
     assert [(pair.truth, pair.said, pair.count) for pair in result.confused] == [
@@ -72,7 +72,7 @@ def test_result_json_holds_every_number_with_what_made_it(experiment: Path, tree
     assert result["pictures_per_second"] > 0
 
 
-def test_every_evaluation_of_the_same_pictures_is_counted(experiment: Path, tree: Path) -> None:
+def test_every_evaluation_of_the_same_images_is_counted(experiment: Path, tree: Path) -> None:
     assert [evaluate(experiment).origin.evaluations for _ in range(2)] == [1, 2]
     assert evaluate(experiment, data=tree).origin.evaluations == 3
     assert evaluate(experiment / "model.02-0.1234.keras").origin.evaluations == 4
@@ -80,7 +80,7 @@ def test_every_evaluation_of_the_same_pictures_is_counted(experiment: Path, tree
     assert "evaluated on them 3 times" in (experiment / "report.html").read_text()
 
 
-def test_predictions_csv_has_a_row_for_every_picture(experiment: Path) -> None:
+def test_predictions_csv_has_a_row_for_every_image(experiment: Path) -> None:
     evaluate(experiment)
     with (experiment / "predictions.csv").open(encoding="utf-8", newline="") as file:
         rows = {row["path"]: row for row in csv.DictReader(file, strict=True)}
@@ -103,7 +103,7 @@ def test_plots_and_report_lie_beside_the_result(experiment: Path) -> None:
     assert (experiment / "report.html").stat().st_size > 10_000
 
 
-def test_other_pictures_get_a_result_of_their_own(experiment: Path, tmp_path: Path, painter: Painter) -> None:
+def test_other_images_get_a_result_of_their_own(experiment: Path, tmp_path: Path, painter: Painter) -> None:
     evaluate(experiment)
     before = (experiment / "result.json").read_bytes()
     painter(tmp_path / "mine" / "Blue C-V Van 2012" / "a.jpg", BLUE)
@@ -251,7 +251,7 @@ def test_the_count_outlives_the_results_and_a_failed_report(experiment: Path, mo
         evaluate(experiment)
     (experiment / "report.html").rmdir()
     assert evaluate(experiment).origin.evaluations == 3
-    assert "the test pictures were used 3 times" in compare([experiment])
+    assert "the test images were used 3 times" in compare([experiment])
 
 
 def test_an_experiment_trained_on_the_train_folder_is_evaluated_on_the_test_folder_beside_it(
@@ -308,7 +308,7 @@ def test_an_experiment_trained_without_tracking_is_logged_whole(experiment: Path
     assert (run.info.status, run.data.params, run.data.metrics["val_loss"]) == ("FINISHED", {"seed": "7"}, 1.9)
 
 
-def test_other_pictures_are_tracked_under_their_own_name(
+def test_other_images_are_tracked_under_their_own_name(
     experiment: Path, tmp_path: Path, painter: Painter, mlflow_store: MlflowClient
 ) -> None:
     painter(tmp_path / "two photos" / "Green Coupe 2010" / "a.jpg", (30, 190, 40))

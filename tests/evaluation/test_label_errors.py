@@ -19,7 +19,7 @@ from ..colours import COLOURS, draw, make_experiment
 
 @pytest.fixture
 def wrong(tmp_path: Path) -> tuple[Path, list[str]]:
-    """A tree of 3 x 20 coloured pictures, of which one in test and one in train are called by another colour."""
+    """A tree of 3 x 20 coloured images, of which one in test and one in train are called by another colour."""
     rows = []
     for number, (name, colour) in enumerate(COLOURS.items()):
         for copy in range(20):
@@ -34,7 +34,7 @@ def wrong(tmp_path: Path) -> tuple[Path, list[str]]:
     return tmp_path / "cars", ["test/Red Sedan 2011/000.jpg", "train/Red Sedan 2011/019.jpg"]
 
 
-def test_a_wrong_label_among_held_out_pictures_is_found(
+def test_a_wrong_label_among_held_out_images_is_found(
     wrong: tuple[Path, list[str]], tmp_path: Path, colour_model: object, caplog: pytest.LogCaptureFixture
 ) -> None:
     tree, paths = wrong
@@ -43,7 +43,7 @@ def test_a_wrong_label_among_held_out_pictures_is_found(
     assert (found.path, found.issue) == (paths[0], "label_error")
     assert found.detail.startswith("labelled 'Red Sedan 2011' (")
     assert "the network says 'Blue C/V Van 2012' (" in found.detail
-    assert "32 train pictures are not judged" in caplog.text
+    assert "32 train images are not judged" in caplog.text
 
 
 def test_the_command_lists_label_errors_with_the_other_findings(
@@ -59,7 +59,7 @@ def test_the_command_lists_label_errors_with_the_other_findings(
 
 
 @pytest.mark.slow
-def test_with_folds_every_picture_is_judged_by_a_network_that_has_not_seen_it(
+def test_with_folds_every_image_is_judged_by_a_network_that_has_not_seen_it(
     wrong: tuple[Path, list[str]], tmp_path: Path, colour_model: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Trains two small networks for real, from random weights; what they say is not asked here, only of what."""

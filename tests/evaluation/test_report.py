@@ -75,7 +75,7 @@ def test_names_cannot_break_the_page(result: Result) -> None:
     assert "script" not in tags.names
 
 
-def test_a_picture_that_is_gone_is_left_out(result: Result) -> None:
+def test_a_image_that_is_gone_is_left_out(result: Result) -> None:
     result.mistakes[0].path.unlink()
     assert 'alt="Red Sedan 2011"' not in write_report(result).read_text(encoding="utf-8")
 
@@ -88,6 +88,6 @@ def test_training_curves_are_shown_where_there_are_any(result: Result, painter: 
 
 def test_a_perfect_result_has_no_list_of_mistakes(result: Result) -> None:
     page = write_report(replace(result, mistakes=(), confused=(), unreadable=())).read_text(encoding="utf-8")
-    assert "Surest mistakes" not in page
+    assert "Most confident mistakes" not in page
     assert "Most confused" not in page
     assert "Not readable" not in page

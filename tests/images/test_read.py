@@ -135,7 +135,7 @@ def test_exif_orientation_is_applied_once_however_an_image_is_read(
 @pytest.mark.parametrize(
     "exif", [b"II*\0\xff\xff\xff\xff", b"XX*\0\xff\xff\xff\xff", b"II*\0\x08\0\0\0\x01\0\x12\x01\x03", b"II*"]
 )
-def test_a_broken_exif_part_does_not_lose_the_picture(tmp_path: Path, suffix: str, exif: bytes) -> None:
+def test_a_broken_exif_part_does_not_lose_the_image(tmp_path: Path, suffix: str, exif: bytes) -> None:
     path = tmp_path / f"a.{suffix}"
     quarters().save(path, exif=b"Exif\0\0" + exif)
     assert_quarters(read_image(path))
@@ -173,7 +173,7 @@ def test_grey_gets_three_equal_channels(tmp_path: Path, mode: str) -> None:
     assert (image == image[:, :, :1]).all()
 
 
-def test_a_palette_picture_keeps_its_colours(tmp_path: Path) -> None:
+def test_a_palette_image_keeps_its_colours(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     quarters().quantize(8).save(path)
     assert_quarters(read_image(path))
@@ -287,7 +287,7 @@ def test_an_empty_file_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "bmp", "tif"])
-def test_a_truncated_picture_is_named_at_any_length(tmp_path: Path, suffix: str) -> None:
+def test_a_truncated_image_is_named_at_any_length(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a.{suffix}"
     Image.fromarray(np.random.default_rng(1).integers(0, 256, (40, 60, 3), np.uint8)).save(path)
     whole = path.read_bytes()
@@ -337,7 +337,7 @@ def test_a_tiff_that_cannot_be_read_is_told_of_by_its_row_alone(
 
 
 @pytest.mark.parametrize("content", [b"\0" * 1000, b"GIF89a", b"BMW 3 series", "Škoda".encode()])
-def test_what_is_no_picture_is_named(tmp_path: Path, content: bytes) -> None:
+def test_what_is_no_image_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.jpg").write_bytes(content)
     assert "copy it again" in message(tmp_path / "a.jpg")
 

@@ -29,11 +29,11 @@ def brightness(images: np.ndarray) -> np.ndarray:
     return mean / mean.sum(axis=1, keepdims=True)
 
 
-def test_answers_come_in_the_order_of_the_paths_with_unreadable_pictures_between(
+def test_answers_come_in_the_order_of_the_paths_with_unreadable_images_between(
     experiment: Path, pictures: list[Path], tmp_path: Path
 ) -> None:
     broken = tmp_path / "broken.jpg"
-    broken.write_bytes(b"\xff\xd8\xff not a picture")
+    broken.write_bytes(b"\xff\xd8\xff not an image")
     asked = [pictures[0], broken, *pictures[1:], tmp_path / "missing.jpg"]
     answers = list(Classifier(experiment).predict(asked, top=2, batch_size=3))
     assert [answer.path for answer in answers] == asked
@@ -55,7 +55,7 @@ def test_probabilities_are_sorted_and_there_are_never_more_than_classes(experime
     assert classifier.image_size == (24, 32)
 
 
-def test_arrays_of_any_size_are_squeezed(experiment: Path) -> None:
+def test_arrays_of_any_size_are_resized(experiment: Path) -> None:
     images = np.zeros((3, 70, 50, 3), np.uint8)
     images[range(3), :, :, [0, 1, 2]] = 255
     assert Classifier(experiment).probabilities(images).argmax(axis=1).tolist() == [2, 1, 0]
@@ -72,7 +72,7 @@ def test_a_shorter_last_batch_is_filled_up_so_that_one_shape_is_compiled(picture
     assert shapes == [(3, 8, 8, 3)] * 3
 
 
-def test_an_unreadable_picture_leaves_the_shape_of_its_batch(pictures: list[Path], tmp_path: Path) -> None:
+def test_an_unreadable_image_leaves_the_shape_of_its_batch(pictures: list[Path], tmp_path: Path) -> None:
     shapes: list[tuple[int, ...]] = []
 
     def network(images: np.ndarray) -> np.ndarray:
@@ -85,7 +85,7 @@ def test_an_unreadable_picture_leaves_the_shape_of_its_batch(pictures: list[Path
     assert shapes == [(3, 8, 8, 3)] * 2
 
 
-def test_one_picture_does_not_cost_a_whole_batch(pictures: list[Path]) -> None:
+def test_one_image_does_not_cost_a_whole_batch(pictures: list[Path]) -> None:
     shapes: list[tuple[int, ...]] = []
 
     def network(images: np.ndarray) -> np.ndarray:
@@ -96,7 +96,7 @@ def test_one_picture_does_not_cost_a_whole_batch(pictures: list[Path]) -> None:
     assert shapes == [(1, 8, 8, 3)]
 
 
-def test_a_picture_gets_the_same_answer_alone_and_among_others(pictures: list[Path]) -> None:
+def test_a_image_gets_the_same_answer_alone_and_among_others(pictures: list[Path]) -> None:
     alone = [item for path in pictures for item in stream(brightness, each([path]), (8, 8), batch_size=1)]
     together = list(stream(brightness, each(pictures), (8, 8), batch_size=64))
     for one, other in zip(alone, together, strict=True):
@@ -137,7 +137,7 @@ def test_the_next_batches_are_being_decoded_while_the_network_works(pictures: li
 
 def test_a_model_with_another_number_of_classes_is_refused(colour_model: object) -> None:
     network = checked(colour_model, 4)
-    with pytest.raises(CheckpointError, match="3 values a picture, but 4 class names"):
+    with pytest.raises(CheckpointError, match="3 values an image, but 4 class names"):
         network(np.zeros((1, 8, 8, 3), np.uint8))
 
 
@@ -151,7 +151,7 @@ def test_a_model_that_answers_with_nan_is_refused() -> None:
         checked(model, 2)(np.ones((3, 8, 8, 3), np.uint8))
 
 
-def test_batch_norm_gives_the_same_answer_for_one_picture_and_for_64(tmp_path: Path, painter: Painter) -> None:
+def test_batch_norm_gives_the_same_answer_for_one_image_and_for_64(tmp_path: Path, painter: Painter) -> None:
     import keras
 
     keras.utils.set_random_seed(3)

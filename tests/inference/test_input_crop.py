@@ -81,8 +81,8 @@ def test_with_crop_the_car_counts_and_not_the_street(make: Callable[..., Path], 
 @pytest.mark.parametrize(
     ("trained_on_crops", "crop", "said"),
     [
-        (True, False, "was trained on pictures cut to the vehicle, and these seem to be whole: add --crop"),
-        (False, True, "was not trained on pictures that `whichcar crop` cut"),
+        (True, False, "was trained on images cut to the vehicle, and these seem to be whole: add --crop"),
+        (False, True, "was not trained on images that `whichcar crop` cut"),
         (True, True, ""),
         (False, False, ""),
     ],
@@ -100,7 +100,7 @@ def test_a_warning_tells_when_training_and_asking_disagree(
     assert all(said in warning for warning in warnings(caplog))
 
 
-def test_pictures_that_the_crop_stage_wrote_are_known_to_be_cut(
+def test_images_that_the_crop_stage_wrote_are_known_to_be_cut(
     make: Callable[..., Path], street: Path, tmp_path: Path, red_car_file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     list(crop(street.parent, tmp_path / "cut", detector=OnnxDetector(red_car_file)))
@@ -144,7 +144,7 @@ def test_the_detector_of_training_is_used_again_and_another_one_is_told(
     (answer,) = Classifier(experiment, crop=True, detector=str(blue_spot_file)).predict([street])
     assert isinstance(answer, Prediction)
     assert answer.best == "Green Coupe 2010"
-    assert "was trained on pictures cut by red cars.onnx, now blue_spots.onnx cuts them" in caplog.text
+    assert "was trained on images cut by red cars.onnx, now blue_spots.onnx cuts them" in caplog.text
 
 
 def test_the_command_crops(make: Callable[..., Path], street: Path, capsys: pytest.CaptureFixture[str]) -> None:

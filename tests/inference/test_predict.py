@@ -34,7 +34,7 @@ def cars(tmp_path: Path, painter: Painter) -> Path:
 
 
 def left_edge_model() -> object:
-    """A Keras model that looks at the leftmost eighth of the picture only."""
+    """A Keras model that looks at the leftmost eighth of the image only."""
     import keras
 
     image = keras.Input((32, 32, 3))
@@ -57,7 +57,7 @@ def test_the_input_size_is_one_number_or_height_and_width(cars: Path, colour_mod
     assert len(predictions) == 10
 
 
-def test_pictures_are_squeezed_and_not_cropped(tmp_path: Path) -> None:
+def test_images_are_resized_and_not_cropped(tmp_path: Path) -> None:
     wide = np.zeros((100, 400, 3), np.uint8)
     wide[:] = GREEN
     wide[:, :60] = RED  # a centre crop, or a crop to a square, would lose this strip
@@ -68,11 +68,11 @@ def test_pictures_are_squeezed_and_not_cropped(tmp_path: Path) -> None:
 
 
 def test_a_wrong_number_of_class_names_is_refused(cars: Path, colour_model: object) -> None:
-    with pytest.raises(CheckpointError, match="3 values a picture, but 2 class names"):
+    with pytest.raises(CheckpointError, match="3 values an image, but 2 class names"):
         predict_from_folder(cars, colour_model, 32, ["Blue", "Green"])
 
 
-def test_an_unreadable_picture_is_left_out_of_both_lists_and_logged(
+def test_an_unreadable_image_is_left_out_of_both_lists_and_logged(
     cars: Path, colour_model: object, caplog: pytest.LogCaptureFixture
 ) -> None:
     (cars / "Red" / "broken.jpg").write_bytes(b"nothing")
@@ -83,7 +83,7 @@ def test_an_unreadable_picture_is_left_out_of_both_lists_and_logged(
 
 
 @pytest.mark.parametrize("content", [None, [], [b"broken"]])
-def test_a_folder_without_a_readable_picture_is_an_error(
+def test_a_folder_without_a_readable_image_is_an_error(
     tmp_path: Path, colour_model: object, content: list[bytes] | None
 ) -> None:
     folder = tmp_path / "folder"
@@ -227,7 +227,7 @@ def test_csv_has_a_header_and_as_many_cells_in_every_row() -> None:
     assert (rows[1]["prediction"], rows[1]["problem"]) == ("", "the file is empty")
 
 
-def test_the_table_aligns_classes_and_names_the_picture_once() -> None:
+def test_the_table_aligns_classes_and_names_the_image_once() -> None:
     assert list(lines(ROWS, "table", top=2, width=14)) == [
         "   91.0%  Acura TL 2012   a, b.jpg",
         "    5.0%  Audi S4 2007",

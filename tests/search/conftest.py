@@ -21,11 +21,11 @@ Found = TypeVar("Found")
 PROGRAM = Path(__file__).with_name("trial_program.py")
 DRIVER = """
 import functools, sys
-from whichcar import cli
-from whichcar.search import cluster, driver, process
-process.train_command = lambda config: [sys.executable, sys.argv[1], str(config)]
-driver.LocalLauncher = lambda: process.LocalLauncher(process.train_command)
-cluster.RayLauncher = functools.partial(cluster.RayLauncher, command=process.train_command)
+from whichcar.cli import main as cli
+from whichcar.search import driver, launcher, ray_launcher
+launcher.train_command = lambda config: [sys.executable, sys.argv[1], str(config)]
+driver.LocalLauncher = lambda: launcher.LocalLauncher(launcher.train_command)
+ray_launcher.RayLauncher = functools.partial(ray_launcher.RayLauncher, command=launcher.train_command)
 sys.exit(cli.run(["sweep", *sys.argv[2:]]))
 """
 

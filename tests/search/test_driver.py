@@ -369,7 +369,7 @@ def test_ctrl_c_saves_says_how_to_go_on_and_the_next_call_does(sweeps: Sweeps) -
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert f"go on with: whichcar sweep {sweeps.file} --set data.balanced=true\n" in err
+    assert f"resume: whichcar sweep {sweeps.file} --set data.balanced=true\n" in err
     (trial,) = open_study(read_plan(sweeps.file, ("data.balanced=true",))).trials
     assert trial.user_attrs[OWNER] is None  # another machine may go on at once
     with sweeps.start("--set", "data.balanced=true") as process:

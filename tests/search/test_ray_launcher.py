@@ -268,7 +268,7 @@ def test_ctrl_c_reaches_a_trial_once_and_trials_die_with_their_driver_and_go_on_
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
         _, err = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert f"go on with: whichcar sweep {sweeps.file} --ray {address}\n" in err
+    assert f"resume: whichcar sweep {sweeps.file} --ray {address}\n" in err
     assert (trial(sweeps) / "asked.txt").read_text() == f"{signal.SIGTERM:d}\n"
     with sweeps.start("--ray", address) as process:
         until(lambda: len(starts(trial(sweeps))) == 2)

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from whichcar.errors import DataError
-from whichcar.synthetic.draw import draw, draw_picture, plan
+from whichcar.synthetic.draw import draw, draw_image, plan
 from whichcar.synthetic.vehicles import VEHICLES
 
 
@@ -17,7 +17,7 @@ def rows_of(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_every_row_has_its_picture_of_the_size_asked_for(drawn: Path) -> None:
+def test_every_row_has_its_image_of_the_size_asked_for(drawn: Path) -> None:
     rows = rows_of(drawn)
     assert len(rows) == 32
     assert {path.name for path in (drawn / "car_ims").iterdir()} == {row["img_name"] for row in rows}
@@ -41,7 +41,7 @@ def test_a_quarter_of_each_class_is_for_the_test() -> None:
     assert all(count == {"test": 10, "train": 30}[subset] for (_, subset), count in counts.items())
 
 
-def test_two_pictures_a_class_are_divided_between_train_and_test() -> None:
+def test_two_images_a_class_are_divided_between_train_and_test() -> None:
     assert Counter(label.subset for label, _ in plan(3, 2, seed=7)) == {"train": 3, "test": 3}
 
 
@@ -58,10 +58,10 @@ def test_there_are_twelve_classes_and_one_has_a_slash() -> None:
 
 
 def test_colours_say_little_about_the_class() -> None:
-    """The mean colour of pictures of one class spreads more than twice as far as the classes' means."""
+    """The mean colour of images of one class spreads more than twice as far as the classes' means."""
     means = np.array(
         [
-            [np.asarray(draw_picture(vehicle, (40, 53), Random(f"{vehicle.name}/{n}"))).mean((0, 1)) for n in range(24)]
+            [np.asarray(draw_image(vehicle, (40, 53), Random(f"{vehicle.name}/{n}"))).mean((0, 1)) for n in range(24)]
             for vehicle in VEHICLES
         ]
     )
@@ -85,9 +85,9 @@ def test_a_folder_drawn_with_other_arguments_is_refused(tmp_path: Path) -> None:
         draw(tmp_path, classes=2, per_class=3, size=(48, 64))
 
 
-def test_a_folder_with_other_pictures_is_refused(tmp_path: Path) -> None:
+def test_a_folder_with_other_images_is_refused(tmp_path: Path) -> None:
     (tmp_path / "car_dataset_labels.csv").write_text("img_name,class,subset\n")
-    with pytest.raises(DataError, match="holds other pictures"):
+    with pytest.raises(DataError, match="holds other images"):
         draw(tmp_path, classes=2, per_class=2)
 
 

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def noise() -> np.ndarray:
-    """64 pictures, (64, 32, 32, 3) uint8."""
+    """64 images, (64, 32, 32, 3) uint8."""
     rng = np.random.default_rng(0)
     return (rng.integers(0, 256, (64, 1, 1, 3)) * rng.uniform(0.2, 1, (64, 32, 32, 3))).astype(np.uint8)
 
 
 @pytest.fixture(scope="session")
 def resnet(noise: np.ndarray) -> keras.Model:
-    """The network as checkpoints hold it, five classes, squeezing to 32 x 32; not to be changed.
+    """The network as checkpoints hold it, five classes, resizing to 32 x 32; not to be changed.
 
     Its weights are random, but its moving moments are those of `noise`, so that its answers are neither all alike nor
     0 and 1.

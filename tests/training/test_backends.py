@@ -28,7 +28,7 @@ experiment = Experiment.model_validate({
 })
 layers = keras.layers
 inputs = keras.Input((None, None, 3))
-x = layers.Resizing(24, 24, antialias=True, name="squeeze")(inputs)
+x = layers.Resizing(24, 24, antialias=True, name="resize")(inputs)
 x = layers.Rescaling(1 / 127.5, -1.0)(x)
 x = layers.Conv2D(8, 3, strides=2, name="conv1_conv")(x)
 x = layers.BatchNormalization(name="conv1_bn")(x)

@@ -19,7 +19,7 @@ PLAIN = Recipe()
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> PackedImages:
-    """Forty pictures; the first pixel of picture i is (i, i, i)."""
+    """Forty images; the first pixel of image i is (i, i, i)."""
     folder = tmp_path_factory.mktemp("batches")
     noise = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), np.uint8)
     for number, picture in enumerate(noise):
@@ -33,13 +33,13 @@ def numbers(batches: Iterable[Batch]) -> list[list[int]]:
 
 
 def made(images: PackedImages, recipe: Recipe = PLAIN, balanced: bool = False, seed: int = 7) -> TrainingBatches:
-    """Batches of eight over all pictures but the first; class 0 has three pictures, classes 1 and 2 the others."""
+    """Batches of eight over all images but the first; class 0 has three images, classes 1 and 2 the others."""
     rows = np.arange(1, 40)
     classes = np.where(rows < 4, 0, 1 + rows % 2)
     return TrainingBatches(images, rows, classes, 4, 8, seed, recipe, balanced)
 
 
-def test_every_picture_comes_once_an_epoch_with_its_class(images: PackedImages) -> None:
+def test_every_image_comes_once_an_epoch_with_its_class(images: PackedImages) -> None:
     batches = made(images)
     assert len(batches) == 4
     for shown, labels in batches.epoch(0):
@@ -52,7 +52,7 @@ def test_every_picture_comes_once_an_epoch_with_its_class(images: PackedImages) 
     assert set(drawn) <= set(range(1, 40))
 
 
-def test_over_the_epochs_no_picture_is_left_out(images: PackedImages) -> None:
+def test_over_the_epochs_no_image_is_left_out(images: PackedImages) -> None:
     seen = {n for epoch in range(6) for n in itertools.chain(*numbers(made(images).epoch(epoch)))}
     assert seen == set(range(1, 40))
 
@@ -101,7 +101,7 @@ def test_balanced_is_equal_also_where_classes_do_not_fill_the_epoch(images: Pack
     assert extra == set(range(7))
 
 
-def test_fewer_pictures_than_a_batch_make_one_batch(images: PackedImages) -> None:
+def test_fewer_images_than_a_batch_make_one_batch(images: PackedImages) -> None:
     few = TrainingBatches(images, np.array([4, 9, 2]), np.array([0, 1, 1]), 2, 8, 1, PLAIN)
     assert len(few) == 1
     assert [sorted(batch) for batch in numbers(few.epoch(0))] == [[2, 4, 9]]

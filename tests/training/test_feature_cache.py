@@ -1,4 +1,4 @@
-"""A head that trains on kept features of a frozen backbone, beside the same training with the backbone in it."""
+"""A head that trains on kept features of a frozen backbone, next to the same training with the backbone in it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ NUMBERS = ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, resnet: keras.Model) -> Path:
-    """Drawn pictures of 32 px in `v1`, and weights of a backbone in `backbone.weights.h5`."""
+    """Drawn images of 32 px in `v1`, and weights of a backbone in `backbone.weights.h5`."""
     import keras
 
     folder = tmp_path_factory.mktemp("features")

@@ -12,20 +12,20 @@ BOTH = pytest.mark.parametrize("mix", [mixup, cutmix])
 
 
 def batch(count: int = 6) -> tuple[np.ndarray, np.ndarray]:
-    """Picture i is one grey level, 20 + 40 i, everywhere; its class is i."""
+    """Image i is one grey level, 20 + 40 i, everywhere; its class is i."""
     levels = 20 + 40 * np.arange(count, dtype=np.uint8)
     return np.broadcast_to(levels[:, None, None, None], (count, 24, 30, 3)).copy(), np.eye(count, dtype=np.float32)
 
 
 @BOTH
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 4.0])
-def test_labels_are_the_share_of_each_picture(mix: Mix, alpha: float) -> None:
+def test_labels_are_the_share_of_each_image(mix: Mix, alpha: float) -> None:
     images, labels = batch()
     for seed in range(20):
         mixed, soft = mix(images, labels, alpha, np.random.default_rng(seed))
         np.testing.assert_allclose(soft.sum(1), 1, rtol=1e-6)
         assert (soft >= 0).all()
-        # The mean level of the mixture is that of its pictures, weighted as the labels say; mixup rounds a level.
+        # The mean level of the mixture is that of its images, weighted as the labels say; mixup rounds a level.
         np.testing.assert_allclose(mixed.mean((1, 2, 3)), soft @ images[:, 0, 0, 0].astype(float), atol=0.51)
 
 
@@ -65,7 +65,7 @@ def test_mixup_does_not_darken_on_the_whole() -> None:
 
 
 @BOTH
-def test_one_picture_alone_stays_as_it_is(mix: Mix) -> None:
+def test_one_image_alone_stays_as_it_is(mix: Mix) -> None:
     images, labels = batch(1)
     mixed, soft = mix(images, labels, 1.0, np.random.default_rng(0))
     np.testing.assert_array_equal(mixed, images)

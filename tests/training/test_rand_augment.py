@@ -11,14 +11,14 @@ WITHOUT_STRENGTH = (1, 2)  # autocontrast and equalize are all or nothing, as in
 
 @pytest.fixture(scope="module")
 def images() -> np.ndarray:
-    """Six smooth pictures with black and white in them."""
+    """Six smooth images with black and white in them."""
     rows, columns = np.mgrid[0:40, 0:56]
     waves = [np.sin(rows / (3 + i)) + np.cos(columns / (5 + i)) for i in range(6)]
     grey = np.stack([np.interp(wave, (wave.min(), wave.max()), (0, 255)) for wave in waves])
     return np.stack([grey, 255 - grey, grey // 2], axis=-1).astype(np.uint8)
 
 
-def test_the_same_random_state_gives_the_same_pictures(images: np.ndarray) -> None:
+def test_the_same_random_state_gives_the_same_images(images: np.ndarray) -> None:
     once, again, other = (rand_augment(images, 2, 0.5, np.random.default_rng(seed)) for seed in (3, 3, 4))
     np.testing.assert_array_equal(once, again)
     assert (once != other).any()
@@ -32,7 +32,7 @@ def test_shape_and_type_stay_and_the_input_too(images: np.ndarray) -> None:
     assert not np.shares_memory(out, images)
 
 
-def test_every_picture_draws_its_own_changes(images: np.ndarray) -> None:
+def test_every_image_draws_its_own_changes(images: np.ndarray) -> None:
     same = np.repeat(images[:1], 12, axis=0)
     out = rand_augment(same, 2, 0.8, np.random.default_rng(0))
     assert len(np.unique(out.reshape(12, -1), axis=0)) > 8

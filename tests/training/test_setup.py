@@ -12,7 +12,7 @@ from PIL import Image
 from whichcar.config.experiment import Experiment
 from whichcar.config.load import read_experiment
 from whichcar.images.read import read_resized
-from whichcar.training.setup import Pictures, load_pictures, scaled, sizes_of
+from whichcar.training.setup import Images, load_images, scaled, sizes_of
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def loaded(tree: Path, **recipe: object) -> Pictures:
+def loaded(tree: Path, **recipe: object) -> Images:
     content = {
         "seed": 1,
         "data": {"directory": str(tree), "image_size": [32, 32], "validation_split": 0.5},
@@ -72,7 +72,7 @@ def loaded(tree: Path, **recipe: object) -> Pictures:
         "recipe": recipe,
     }
     (tree.parent / "config.yml").write_text(yaml.safe_dump(content))
-    return load_pictures(read_experiment(tree.parent / "config.yml"))
+    return load_images(read_experiment(tree.parent / "config.yml"))
 
 
 def test_validation_images_are_read_from_the_file_at_every_size_they_are_scored_at(tree: Path) -> None:

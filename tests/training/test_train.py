@@ -37,7 +37,7 @@ from whichcar.training.network.models import Network
 from whichcar.training.run import checkpointing
 from whichcar.training.run.checkpoint import load_model, read_metadata
 from whichcar.training.run.folder import ExperimentFolder
-from whichcar.training.setup import load_pictures, network_from
+from whichcar.training.setup import load_images, network_from
 from whichcar.training.tracking.tracker import Tracking, tracking_of
 from whichcar.training.train import Run, Trained, train
 
@@ -76,7 +76,7 @@ def write(folder: Path, content: dict) -> Path:
 
 
 def tiny_network(path: Path, classes: int, experiment: Experiment | None = None) -> Network:
-    """A network of two layers in the place of ResNet-50, so that a step takes milliseconds."""
+    """A network of two layers instead of ResNet-50, so that a step takes milliseconds."""
     import keras
 
     experiment = experiment or read_experiment(path)
@@ -99,7 +99,7 @@ def run(path: Path, resume: bool = False, tracking: Tracking | None = None) -> R
     folder = ExperimentFolder(path, experiment)
     try:
         going_on = folder.open(resume, overwrite=False)
-        pictures = load_pictures(experiment)
+        pictures = load_images(experiment)
         network = tiny_network(path, len(pictures.tree.class_folders))
         made = Run(experiment, folder, prepare("float32"), pictures, network, tracking or Tracking(None))
         if going_on:
@@ -291,7 +291,7 @@ def test_a_finished_run_is_tracked_afterwards(tree: Path, tmp_path: Path, mlflow
     assert {file.path for file in mlflow_store.list_artifacts(number)} >= {"config.yml", "curves.png", "best.json"}
 
 
-def test_a_stopped_run_is_not_taken_up_with_other_pictures(drawn: Path, tmp_path: Path) -> None:
+def test_a_stopped_run_is_not_taken_up_with_other_images(drawn: Path, tmp_path: Path) -> None:
     split(drawn, drawn / "car_dataset_labels.csv", tmp_path / "v1")
     path = write(tmp_path / "exp", settings(tmp_path / "v1"))
     stopped = run(path)
@@ -308,7 +308,7 @@ def test_an_unfinished_run_is_not_overwritten_by_accident(tree: Path, tmp_path: 
     stopped = run(path)
     stopped._describe(finished=False)
     stopped.folder.close()
-    with pytest.raises(TrainingError, match=r"unfinished run; go on with --resume"):
+    with pytest.raises(TrainingError, match=r"unfinished run; resume --resume"):
         train(path)
 
 
@@ -426,13 +426,13 @@ def test_a_missing_data_folder_is_named(tmp_path: Path) -> None:
         train(write(tmp_path / "exp", settings(tmp_path / "nowhere")))
 
 
-def test_a_broken_picture_is_named_and_left_out(drawn: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_broken_image_is_named_and_left_out(drawn: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     split(drawn, drawn / "car_dataset_labels.csv", tmp_path / "v1")
     victim = sorted((tmp_path / "v1" / "train").glob("*/*.jpg"))[0]
     broken = victim.read_bytes()[:200]
-    victim.unlink()  # a hard link: the drawn picture itself stays whole
+    victim.unlink()  # a hard link: the drawn image itself stays whole
     victim.write_bytes(broken)
-    pictures = load_pictures(read_experiment(write(tmp_path / "exp", settings(tmp_path / "v1"))))
+    pictures = load_images(read_experiment(write(tmp_path / "exp", settings(tmp_path / "v1"))))
     everything = len(pictures.tree.train) + len(pictures.tree.validation)
     assert len(pictures.train_rows) + len(pictures.validation_classes) == everything - 1
     assert victim.name in caplog.text
@@ -452,7 +452,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tree: Path, tmp_path: Path) -
     code = (
         "import resource, sys; from pathlib import Path; from whichcar.training.train import train\n"
         "from whichcar.errors import TrainingError\n"
-        "from whichcar.training import preparation\n"
+        "from whichcar.training import setup as preparation\n"
         "from whichcar.data.decoded_cache import pack\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))\n"
         "try: train(Path(sys.argv[1]))\n"
@@ -460,7 +460,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tree: Path, tmp_path: Path) -
     )
     ended = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False)
     assert ended.returncode == 2, ended.stderr
-    assert "the disk is full; what was saved is untouched: make room and go on with --resume" in ended.stdout
+    assert "the disk is full; what was saved is untouched: make room and resume --resume" in ended.stdout
     assert not list(path.parent.glob("*.keras"))
     assert not [entry for entry in path.parent.rglob(".*") if entry.is_file()]
 
@@ -713,7 +713,7 @@ def test_a_cosine_schedule_is_computed_for_the_new_length_and_that_is_told(
     recipe = {"schedule": "cosine", "plain_epochs": 1}
     first = trained(write(tmp_path / "exp", settings(tree, recipe=recipe)))
     done = trained(write(tmp_path / "exp", settings(tree, fit={"epochs": 4}, recipe=recipe)), resume=True)
-    assert "the cosine schedule is computed for 4 epochs now: the learning rate goes on from its value there" in (
+    assert "the cosine schedule is computed for 4 epochs now: the learning rate resumes from its value there" in (
         caplog.text
     )
     assert "recipe.plain_epochs: the last 1 epoch of the new length" in caplog.text
@@ -759,7 +759,7 @@ def test_each_epoch_is_told_in_one_line(
     assert "remaining" in told[0] and "remaining" not in told[1]
 
 
-def test_a_damaged_history_is_written_anew_when_the_run_is_resumed(
+def test_a_damaged_history_is_written_again_when_the_run_is_resumed(
     tree: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = trained(write(tmp_path / "exp", settings(tree)))
@@ -772,7 +772,7 @@ def test_a_damaged_history_is_written_anew_when_the_run_is_resumed(
     done = longer.train()
     longer.folder.close()
     assert seen == [whole], "before the first step"
-    assert re.search(r"history\.csv: damaged \(row 2: loss is 'x.*'\, not a number\); it is written anew", caplog.text)
+    assert re.search(r"history\.csv: damaged \(row 2: loss is 'x.*'\, not a number\); it is written again", caplog.text)
     assert done.history[:2] == first.history
 
 
@@ -812,7 +812,7 @@ def test_a_signal_before_the_first_step_says_how_to_go_on(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(loop, "load_pictures", stopped)
-    for option, told in (("--resume", "go on with"), ("--overwrite", "start it again with")):
+    for option, told in (("--resume", "resume"), ("--overwrite", "start it again with")):
         assert main.run(["train", str(quick), option]) == 130
         assert f"\n{told}: whichcar train {quick} {option}\n" in capsys.readouterr().err
 

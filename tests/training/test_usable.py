@@ -12,7 +12,7 @@ from PIL import Image
 
 from whichcar.config.experiment import Experiment
 from whichcar.errors import DataError
-from whichcar.training.setup import Pictures, load_pictures
+from whichcar.training.setup import Images, load_images
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
 Make = Callable[[dict[str, int]], Path]
@@ -34,9 +34,9 @@ def make(tmp_path: Path) -> Make:
     return made
 
 
-def loaded(folder: Path, share: float = 0.25) -> Pictures:
+def loaded(folder: Path, share: float = 0.25) -> Images:
     data = {"directory": str(folder), "image_size": [16, 16], "validation_split": share}
-    return load_pictures(Experiment.model_validate({"seed": 1, "data": data, "model": {"weights": None}}))
+    return load_images(Experiment.model_validate({"seed": 1, "data": data, "model": {"weights": None}}))
 
 
 def refused(folder: Path, share: float = 0.25) -> str:

@@ -15,7 +15,7 @@ from whichcar.errors import TrainingError
 from whichcar.metrics import Score
 from whichcar.training.hardware import prepare
 from whichcar.training.network.models import Network
-from whichcar.training.setup import Pictures
+from whichcar.training.setup import Images
 from whichcar.training.validation import validate
 
 prepare("float32")
@@ -37,7 +37,7 @@ def validated(tmp_path: Any, probabilities: np.ndarray, classes: list[int]) -> S
     inputs = keras.Input((probabilities.shape[1],))
     computing = keras.Model(inputs, keras.layers.Identity()(inputs))
     network = SimpleNamespace(computing=computing)
-    return validate(cast(Network, network), cast(Pictures, pictures), batch_size=2, size=SIZE)
+    return validate(cast(Network, network), cast(Images, pictures), batch_size=2, size=SIZE)
 
 
 def test_a_tie_is_a_miss_in_validation_as_in_evaluation(tmp_path: Any) -> None:  # noqa: ANN401

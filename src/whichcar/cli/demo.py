@@ -1,4 +1,4 @@
-"""The whole way in small: draw or take pictures, split, train from random weights, evaluate."""
+"""The whole way in small: draw or take images, split, train from random weights, evaluate."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from whichcar.text import plural, shell_command
 
 Say = Callable[[str], None]
 
-# About as many pictures as the drawn set shows in all its epochs; more pictures get fewer epochs.
+# About as many images as the drawn set shows in all its epochs; more images get fewer epochs.
 _SHOWN = 13_000
 
 
@@ -39,7 +39,7 @@ QUICK = Plan(classes=3, per_class=8, size=32, epochs=1, batch_size=4)
 _CONFIG = """\
 # Question: does the whole way work here, and does the network learn anything from random weights?
 # Command:  whichcar demo
-# Expected: far above chance on drawn cars. Pictures of real cars need `weights: imagenet` and a larger size.
+# Expected: far above chance on drawn cars. Images of real cars need `weights: imagenet` and a larger size.
 
 seed: 123
 
@@ -84,8 +84,8 @@ def run(into: Path, real: Path | None = None, quick: bool = False, say: Say = pr
 
     Args:
         into: folder for everything.
-        real: pictures to use instead of drawn ones: one folder a class, or `car_ims/` and `car_dataset_labels.csv`.
-        quick: few pictures and one epoch.
+        real: images to use instead of drawn ones: one folder a class, or `car_ims/` and `car_dataset_labels.csv`.
+        quick: few images and one epoch.
         say: takes each line of the story.
 
     Returns:
@@ -94,7 +94,7 @@ def run(into: Path, real: Path | None = None, quick: bool = False, say: Say = pr
     started = time.monotonic()
     plan = QUICK if quick else FULL
     experiment = into / "experiments" / "demo"
-    trained_on = _pictures(into, real, plan, say)
+    trained_on = _images(into, real, plan, say)
     _write_config(experiment / "config.yml", into / "data", plan, trained_on)
     _train(experiment, say)
     result, folder = _evaluate(experiment, say)
@@ -104,8 +104,8 @@ def run(into: Path, real: Path | None = None, quick: bool = False, say: Say = pr
     return result
 
 
-def _pictures(into: Path, real: Path | None, plan: Plan, say: Say) -> int:
-    """Get the pictures and split them; returns how many there are to learn from."""
+def _images(into: Path, real: Path | None, plan: Plan, say: Say) -> int:
+    """Get the images and split them; returns how many there are to learn from."""
     from whichcar.data.labels import labels_from_folders
     from whichcar.data.split.split import split
     from whichcar.synthetic.draw import draw
@@ -115,11 +115,9 @@ def _pictures(into: Path, real: Path | None, plan: Plan, say: Say) -> int:
         say(f"1/4  drawing {plan.classes} kinds of cars and trucks, {plural(plan.per_class, 'image')} each, into {raw}")
         draw(raw, plan.classes, plan.per_class)
     elif not real.is_dir():
-        raise DataError(
-            f"{real}: no such folder; name one with pictures: one folder a class, or car_ims/ and its labels"
-        )
+        raise DataError(f"{real}: no such folder; name one with images: one folder a class, or car_ims/ and its labels")
     else:
-        say(f"1/4  taking the pictures in {raw}")
+        say(f"1/4  taking the images in {raw}")
     labels = raw / "car_dataset_labels.csv"
     say(f"2/4  splitting them into {into / 'data'}")
     rows = labels if labels.exists() else labels_from_folders(raw, test_share=0.25, seed=123)
@@ -167,7 +165,7 @@ def _evaluate(experiment: Path, say: Say) -> tuple[Mapping[str, Any], Path]:
     from whichcar.evaluation.result import FILE, read_result
     from whichcar.training.run.checkpoint import find_checkpoint
 
-    say("4/4  measuring it on pictures it has never seen")
+    say("4/4  measuring it on images it has never seen")
     best, known = find_checkpoint(experiment), experiment / FILE
     if known.exists():
         result = read_result(experiment)

@@ -112,27 +112,27 @@ class _Group(click.Group):
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(VERSION, prog_name="whichcar")
 def whichcar() -> None:
-    """Tell make, model and year from a picture of a car.
+    """Tell make, model and year from an image of a car.
 
     \b
     Try it on drawn cars, in a few minutes:
       whichcar demo
-    With your own pictures, one stage after the other:
+    With your own images, one stage after the other:
       whichcar split raw/car_ims raw/car_dataset_labels.csv data/car_ims_v1
       whichcar crop data/car_ims_v1 data/car_ims_v2
       whichcar train experiments/exp_003/config.yml
       whichcar evaluate experiments/exp_003
-      whichcar predict experiments/exp_003 picture.jpg
+      whichcar predict experiments/exp_003 image.jpg
     """
 
 
 @whichcar.command()
 @click.argument("sources", nargs=-1, metavar="[SOURCE]...")
-@click.option("--into", type=FOLDER, default="data", show_default=True, help="Folder for pictures and labels.")
+@click.option("--into", type=FOLDER, default="data", show_default=True, help="Folder for images and labels.")
 @click.option("--sha256", help="Checksum that the first source must have.")
-@click.option("--redo", is_flag=True, help="Fetch and arrange anew, in place of what is there.")
+@click.option("--redo", is_flag=True, help="Fetch and arrange again, in place of what is there.")
 def fetch(sources: tuple[str, ...], into: Path, sha256: str | None, redo: bool) -> None:
-    """Get pictures and labels: INTO/car_ims/ and INTO/car_dataset_labels.csv, ready to be split.
+    """Get images and labels: INTO/car_ims/ and INTO/car_dataset_labels.csv, ready to be split.
 
     SOURCE is an address (s3://, https://, hf://datasets/OWNER/NAME), an archive, a table, a folder, or stanford-cars
     (copies by others on the Hugging Face hub, for non-commercial research, untested); several make one set.
@@ -148,7 +148,7 @@ def fetch(sources: tuple[str, ...], into: Path, sha256: str | None, redo: bool) 
       whichcar fetch https://example.org/cars.zip --into data
       whichcar fetch hf://datasets/someone/cars
       whichcar fetch stanford-cars
-      whichcar fetch my_pictures/ --into data
+      whichcar fetch my_images/ --into data
     """
     from whichcar.cli import render
     from whichcar.data.fetch.fetch import fetch as fetch_set
@@ -165,13 +165,13 @@ def fetch(sources: tuple[str, ...], into: Path, sha256: str | None, redo: bool) 
 @click.option("--output", type=FOLDER, help="Folder for issues.csv and check.html (default: DATA).")
 @click.option("--smallest", default=64, show_default=True, type=click.IntRange(1), help="Fewer pixels a side are tiny.")
 @click.option("--fail-on", metavar="LIST", help="Exit with status 1 if there are any of these issues.")
-@click.option("--quarantine", type=FOLDER, help="Move pictures there; nothing is deleted.")
+@click.option("--quarantine", type=FOLDER, help="Move images there; nothing is deleted.")
 @click.option(
-    "--move", default="error", show_default=True, metavar="LIST", help="Issues whose pictures --quarantine moves."
+    "--move", default="error", show_default=True, metavar="LIST", help="Issues whose images --quarantine moves."
 )
 @click.option("--undo", type=FOLDER, metavar="DIR", help="Put back what --quarantine moved to DIR.")
 @click.option("--labels-with", type=FOLDER, metavar="EXPERIMENT", help="Look for wrong labels with a trained network.")
-@click.option("--folds", type=int, help="For --labels-with: train so many networks, so that all pictures are judged.")
+@click.option("--folds", type=int, help="For --labels-with: train so many networks, so that all images are judged.")
 def check(
     data: Path | None,
     labels: Path | None,
@@ -184,18 +184,18 @@ def check(
     labels_with: Path | None,
     folds: int | None,
 ) -> int:
-    """Look for what is wrong with pictures and labels: DATA/issues.csv and DATA/check.html.
+    """Look for what is wrong with images and labels: DATA/issues.csv and DATA/check.html.
 
-    DATA holds a label file's pictures, train/ and test/, or a folder a class. Found are files that cannot be read,
-    copies (also between train and test, or with different labels), rows without a picture, odd pictures, slips in class
-    names, and more. Pictures seen before are not read again. A LIST has names of issues, of severities (error, warning,
+    DATA holds a label file's images, train/ and test/, or a folder a class. Found are files that cannot be read,
+    copies (also between train and test, or with different labels), rows without an image, odd images, slips in class
+    names, and more. Images seen before are not read again. A LIST has names of issues, of severities (error, warning,
     note), or any, separated by commas.
 
     \b
     Examples:
       whichcar check data
       whichcar check data/car_ims_v1 --fail-on leak,unreadable
-      whichcar check pictures labels.csv --quarantine aside --move unreadable,exact_duplicate
+      whichcar check images labels.csv --quarantine aside --move unreadable,exact_duplicate
       whichcar check --undo aside
       whichcar check data/car_ims_v2 --labels-with experiments/exp_003
     """
@@ -210,7 +210,7 @@ def check(
         raise click.UsageError("name the folder to check: whichcar check DATA")
     if folds is not None and labels_with is None:
         raise click.UsageError("--folds needs --labels-with EXPERIMENT")
-    from whichcar.data.check.check import check as check_pictures
+    from whichcar.data.check.check import check as check_images
     from whichcar.data.check.issues import matching
     from whichcar.data.check.page import write_report
 
@@ -221,7 +221,7 @@ def check(
 
         check_place(data, quarantine)
     try:
-        checked = check_pictures(data, labels, smallest)
+        checked = check_images(data, labels, smallest)
         if labels_with is not None:
             from whichcar.evaluation.label_errors import find_label_errors
 
@@ -333,10 +333,10 @@ def explore(data: Path, labels: Path | None, output: Path | None, seed: int) -> 
 @whichcar.command(cls=CropCommand)
 @click.argument("source", type=FOLDER, metavar="INPUT")
 @click.argument("output", type=FOLDER)
-@click.option("--batch-size", default=1, show_default=True, type=click.IntRange(1), help="Pictures the detector takes.")
+@click.option("--batch-size", default=1, show_default=True, type=click.IntRange(1), help="Images the detector takes.")
 @click.option("--workers", type=click.IntRange(1), help="Threads (default: the processors there are).")
-@click.option("--redo", is_flag=True, help="Cut everything anew, also with other settings than before.")
-@click.option("--contact-sheet", is_flag=True, help="Also write a page of pictures with boxes drawn, least sure first.")
+@click.option("--redo", is_flag=True, help="Cut everything again, also with other settings than before.")
+@click.option("--contact-sheet", is_flag=True, help="Also write a page of images with boxes drawn, least sure first.")
 def crop(
     source: Path,
     output: Path,
@@ -346,9 +346,9 @@ def crop(
     contact_sheet: bool,
     **settings: Any,  # noqa: ANN401  (of CropSettings)
 ) -> None:
-    """Cut every picture under INPUT to its vehicle, under the same path in OUTPUT.
+    """Cut every image under INPUT to its vehicle, under the same path in OUTPUT.
 
-    What was found and done stands in OUTPUT/boxes.csv, a row a picture. Stopped at any moment, the same command does
+    What was found and done stands in OUTPUT/boxes.csv, a row an image. Stopped at any moment, the same command does
     the rest.
 
     \b
@@ -359,15 +359,15 @@ def crop(
     """
     from whichcar.cli import render
     from whichcar.detection.contact_sheet import write_contact_sheet
-    from whichcar.detection.crop import count_pictures
-    from whichcar.detection.crop import crop as crop_pictures
+    from whichcar.detection.crop import count_images
+    from whichcar.detection.crop import crop as crop_images
     from whichcar.progress import track
     from whichcar.text import plural
 
     told = render.Cropped(output)
-    rows = crop_pictures(source, output, redo=redo, batch_size=batch_size, workers=workers, **settings)
+    rows = crop_images(source, output, redo=redo, batch_size=batch_size, workers=workers, **settings)
     try:
-        for row in track(rows, "cropping", count_pictures(source)):
+        for row in track(rows, "cropping", count_images(source)):
             told.add(row)
     except KeyboardInterrupt:
         done = plural(told.count, "image")
@@ -421,7 +421,7 @@ def config(file: Path | None, overrides: tuple[str, ...]) -> None:
 @whichcar.group(invoke_without_command=True)
 @click.pass_context
 def cache(context: click.Context) -> None:
-    """List the decoded pictures that training keeps on disk, or clear them.
+    """List the decoded images that training keeps on disk, or clear them.
 
     \b
     Examples:
@@ -463,7 +463,7 @@ def clear(key: str | None) -> None:
 )
 @track_option
 def train(config: Path, overrides: tuple[str, ...], resume: bool, overwrite: bool, track: str | None) -> None:
-    """Train as CONFIG, an experiment's folder or a settings file, says; everything is written beside it.
+    """Train as CONFIG, an experiment's folder or a settings file, says; everything is written next to it.
 
     Ctrl-C saves first. A finished training is left as it is.
 
@@ -483,7 +483,7 @@ def train(config: Path, overrides: tuple[str, ...], resume: bool, overwrite: boo
     except Interrupted as error:
         command = ["whichcar", "train", str(config), *(word for text in overrides for word in ("--set", text))]
         command += ["--resume" if error.saved else "--overwrite", *(["--track", track] if track else [])]
-        again = "go on with" if error.saved else "start it again with"
+        again = "resume" if error.saved else "start it again with"
         raise Interrupted(f"{error}\n{again}: {shell_command(command)}") from None
     _say([f"checkpoint: {trained.checkpoint}", f"next: {shell_command(['whichcar', 'evaluate', trained.folder])}"])
 
@@ -492,12 +492,12 @@ def train(config: Path, overrides: tuple[str, ...], resume: bool, overwrite: boo
 @click.argument("file", type=FILE)
 @overrides_option
 @click.option(
-    "--storage", help="FILE.db, FILE.journal (shared disk) or postgresql://… (default: study.db beside the trials)."
+    "--storage", help="FILE.db, FILE.journal (shared disk) or postgresql://… (default: study.db next to the trials)."
 )
 @click.option(
     "--ray", metavar="ADDRESS", help="Run trials on a Ray cluster: auto (this machine's) or HOST:PORT of its head."
 )
-@click.option("--trials", type=click.IntRange(1), help="How many trials in all, in the place of FILE's budget.")
+@click.option("--trials", type=click.IntRange(1), help="How many trials in all, instead of FILE's budget.")
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Of all trials together, likewise.")
 @click.option("--parallel", type=click.IntRange(1), help="Trials at once, likewise.")
 def sweep(
@@ -509,12 +509,12 @@ def sweep(
     minutes: float | None,
     parallel: int | None,
 ) -> None:
-    """Search for settings as FILE says: many trainings, each an experiment folder beside FILE.
+    """Search for settings as FILE says: many trainings, each an experiment folder next to FILE.
 
     Stopped or killed at any moment, the same command goes on; after the end it does nothing until the budget is
     raised, in FILE or here. Started several times, also on other machines, with the same --storage, the processes share
-    the trials. With --ray, trials run on the nodes of a Ray cluster, which must share the disk of FILE and the pictures
-    under the same path. Such a search can be gone on with without it, and the other way round.
+    the trials. With --ray, trials run on the nodes of a Ray cluster, which must share the disk of FILE and the images
+    under the same path. Such a search can be resumed without it, and the other way round.
 
     \b
     Examples:
@@ -540,7 +540,7 @@ def sweep(
         command += ["--storage", storage] if storage else []
         command += ["--ray", ray] if ray else []
         command += [word for name, value in limits.items() for word in (f"--{name.rpartition('.')[2]}", f"{value:g}")]
-        told = str(error) or f"{file}: stopped at once; trials go on from what they saved last"
+        told = str(error) or f"{file}: stopped at once; trials resume from what they saved last"
         raise Interrupted(f"{told}\ngo on with: {shell_command(command)}") from None
 
 
@@ -559,7 +559,7 @@ def evaluate(experiment: Path, data: Path | None, crop: bool, detector: str | No
     \b
     Examples:
       whichcar evaluate experiments/exp_003
-      whichcar evaluate experiments/exp_003 --data other_pictures --crop
+      whichcar evaluate experiments/exp_003 --data other_images --crop
     """
     from whichcar.cli import render
     from whichcar.evaluation.evaluate import evaluate as evaluate_experiment
@@ -601,7 +601,7 @@ def predict(
       whichcar predict experiments/exp_003 car.jpg
       whichcar predict experiments/exp_003 street.jpg --crop
       whichcar predict experiments/exp_003 https://example.org/car.jpg
-      whichcar predict experiments/exp_003 pictures/ --csv --top 1 > answers.csv
+      whichcar predict experiments/exp_003 images/ --csv --top 1 > answers.csv
       find . -name '*.jpg' | whichcar predict experiments/exp_003 - --json
     """
     if as_json and as_csv:
@@ -620,7 +620,7 @@ def predict(
 @whichcar.command()
 @click.argument("experiments", nargs=-1, type=FOLDER)
 @click.option(
-    "--against", type=FOLDER, metavar="EXPERIMENT", help="Test every other one against it, on the same pictures."
+    "--against", type=FOLDER, metavar="EXPERIMENT", help="Test every other one against it, on the same images."
 )
 @click.option("--write", type=FILE, help="Put the table into this Markdown file, between its markers.")
 @click.option("--block", default="", help="Name of the markers, for a file with several tables.")
@@ -650,8 +650,8 @@ def compare(experiments: tuple[Path, ...], against: Path | None, write: Path | N
 
 @whichcar.command()
 @click.option("--into", type=FOLDER, default="demo", show_default=True, help="Folder for everything.")
-@click.option("--real", type=FOLDER, help="Your pictures: one folder a class, or car_ims/ and car_dataset_labels.csv.")
-@click.option("--quick", is_flag=True, help="Fewer pictures and epochs: shows the way, learns little.")
+@click.option("--real", type=FOLDER, help="Your images: one folder a class, or car_ims/ and car_dataset_labels.csv.")
+@click.option("--quick", is_flag=True, help="Fewer images and epochs: shows the way, learns little.")
 def demo(into: Path, real: Path | None, quick: bool) -> None:
     """Run the whole way on a small set: draw cars, split, train from random weights, evaluate.
 
@@ -660,7 +660,7 @@ def demo(into: Path, real: Path | None, quick: bool) -> None:
     \b
     Examples:
       whichcar demo
-      whichcar demo --real my_pictures --into demo_real
+      whichcar demo --real my_images --into demo_real
     """
     from whichcar.cli import demo as whole_way
 

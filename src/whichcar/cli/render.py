@@ -109,11 +109,11 @@ class Cropped:
 
     @property
     def count(self) -> int:
-        """How many pictures there were so far."""
+        """How many images there were so far."""
         return self.outcomes.total()
 
     def add(self, row: Crop) -> None:
-        """Count one more picture."""
+        """Count one more image."""
         self.outcomes[row.outcome] += 1
         if row.score is not None:
             self.labels[row.label] += 1
@@ -195,7 +195,7 @@ def of_caches(root: Path, caches: Sequence[CacheInfo]) -> Iterator[str]:
     if not caches:
         yield f"{root}: no cache"
         return
-    rows = [("key", "pictures", "size", "MB", "made")]
+    rows = [("key", "images", "size", "MB", "made")]
     for info in caches:
         made = datetime.fromtimestamp(info.created).strftime("%Y-%m-%d %H:%M")
         rows.append((info.key, str(info.images), f"{info.size[0]}x{info.size[1]}", f"{info.bytes / 1e6:.1f}", made))

@@ -84,4 +84,4 @@ def _not_with_features(experiment: Experiment) -> Iterator[tuple[tuple[str, ...]
     }
     for name, value in changing.items():
         if value:
-            yield (here, name), f"the backbone sees each picture once, as it is; delete {name}"
+            yield (here, name), f"the backbone sees each image once, as it is; delete {name}"

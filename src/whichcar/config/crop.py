@@ -14,7 +14,7 @@ VEHICLES = ("car", "truck")
 
 
 class CropSettings(Section):
-    """How a picture is cut to its vehicle; recorded beside the crops and with a checkpoint trained on them."""
+    """How an image is cut to its vehicle; recorded next to the crops and with a checkpoint trained on them."""
 
     detector: str | None = Field(
         None, description="name (whichcar detectors), PATH.onnx or detectron2; default: WHICHCAR_DETECTOR, else dfine-n"
@@ -34,7 +34,7 @@ class CropSettings(Section):
         ]
         | None
     ) = Field(None, description="project that a detector file comes from; default: recognised from its outputs")
-    score: float = Field(SCORE, ge=0, lt=1, description="a vehicle counts when it is surer than this")
+    score: float = Field(SCORE, ge=0, lt=1, description="a vehicle counts when it is more confident than this")
     classes: tuple[str, ...] = Field(VEHICLES, min_length=1, description="COCO classes that count as vehicles")
     choice: Literal["largest", "central"] = Field(
         "largest", description="of several: the largest, or the largest weighted by nearness to the centre"
@@ -42,7 +42,7 @@ class CropSettings(Section):
     margin: float = Field(0.0, ge=0, le=1, description="kept around the box, as a share of its sides")
     min_size: int = Field(1, ge=1, description="a vehicle counts when its shorter side has as many pixels")
     missing: Literal["whole", "skip", "fail"] = Field(
-        "whole", description="without a vehicle: keep the whole picture, leave it out, or stop"
+        "whole", description="without a vehicle: keep the whole image, leave it out, or stop"
     )
     quality: int = Field(95, ge=1, le=100, description="of JPEG and WebP files written")
 

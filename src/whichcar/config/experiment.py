@@ -21,7 +21,7 @@ Augmentations = Annotated[dict[str, dict[str, Any]], BeforeValidator(checked)]
 
 
 class Data(Section):
-    """Where the pictures are and how they are batched."""
+    """Where the images are and how they are batched."""
 
     directory: str = Field(min_length=1, description="folder with train/ and test/, or with one folder a class")
     labels: Literal["inferred"] = Field("inferred", description="classes are the folders' names")
@@ -197,12 +197,12 @@ class Callbacks(Section):
 class Fit(Section):
     """How long to train, and what happens between epochs."""
 
-    epochs: int = Field(10, ge=1, description="passes over the training pictures")
+    epochs: int = Field(10, ge=1, description="passes over the training images")
     callbacks: Callbacks = Field(Callbacks(), description="what happens between epochs")
 
 
 class RandomResizedCrop(Section):
-    """Cut a random box and squeeze it to the training size (Szegedy et al. 2015, in the form of torchvision)."""
+    """Cut a random box and resize it to the training size (Szegedy et al. 2015, in the form of torchvision)."""
 
     side: tuple[float, float] = Field((0.8, 1.0), description="smallest and largest share of each side kept")
 
@@ -217,7 +217,7 @@ class RandomResizedCrop(Section):
 class RandAugment(Section):
     """Random colour and shape changes (Cubuk et al. 2020)."""
 
-    num_ops: int = Field(2, ge=1, le=10, description="changes a picture")
+    num_ops: int = Field(2, ge=1, le=10, description="changes an image")
     factor: float = Field(0.3, ge=0, le=1, description="strength")
 
 
@@ -236,7 +236,7 @@ class Recipe(Section):
     warmup_share: float = Field(0.0, ge=0, lt=1, description="the same as a share of all updates of the run")
     head_rate: float = Field(1.0, gt=0, description="the head's learning rate, as a multiple of the backbone's")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the label spread over all classes")
-    random_resized_crop: RandomResizedCrop | None = Field(None, description="random box, squeezed to the size")
+    random_resized_crop: RandomResizedCrop | None = Field(None, description="random box, resized to the size")
     mixup: float = Field(0.0, ge=0, description="alpha of mixup (Zhang et al. 2018); 0: off")
     cutmix: float = Field(0.0, ge=0, description="alpha of CutMix (Yun et al. 2019); 0: off")
     mix_share: float = Field(1.0, ge=0, le=1, description="share of batches that mixup or CutMix changes")
@@ -263,7 +263,7 @@ class Experiment(Section):
     """A whole YAML file."""
 
     seed: int = Field(ge=0, le=2**32 - 1, description="number that fixes every random choice")
-    data: Data = Field(description="where the pictures are and how they are batched")
+    data: Data = Field(description="where the images are and how they are batched")
     model: Model = Field(Model(), description="network")
     compile: Compile = Field(Compile(), description="optimizer, loss, metrics")
     fit: Fit = Field(Fit(), description="epochs and callbacks")
@@ -305,7 +305,7 @@ class Experiment(Section):
         return key in section.model_fields_set
 
     def _replace(self, name: str, key: str, value: Any) -> None:  # noqa: ANN401
-        """Put a changed copy in the place of a section; only while the experiment is being made."""
+        """Put a changed copy instead of a section; only while the experiment is being made."""
         before, _, last = name.rpartition(".")
         section: Any = self
         for part in name.split("."):

@@ -1,1 +1,1 @@
-"""The first room: pictures and labels, from files to arrays."""
+"""The first room: images and labels, from files to arrays."""

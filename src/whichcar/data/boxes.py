@@ -1,4 +1,4 @@
-"""boxes.csv: one row a picture of the crop stage, whatever became of it."""
+"""boxes.csv: one row an image of the crop stage, whatever became of it."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ class BoxTable:
     def __init__(self, path: Path, growing: Path) -> None:
         """Read what earlier runs left."""
         self._path, self._growing = path, growing
-        # Lines, since the records of all pictures would take several times the memory.
+        # Lines, since the records of all images would take several times the memory.
         self._known: dict[str, str] = {}
         for table in (path, growing):
             if table.is_file():
                 self._known |= {row.path: _line(row) for row in read_boxes(table)}
 
     def __enter__(self) -> Self:
-        """Begin the second file anew, with all that is known."""
+        """Begin the second file again, with all that is known."""
         _write(self._growing, self._known.values())
         self._file = _open(self._growing, "a")
         return self
@@ -74,9 +74,9 @@ class BoxTable:
         self._file.close()
 
     def done(self, path: str, source: Path, output: Path) -> Crop | None:
-        """Return a picture's row if nothing is left to do: its output is there, and not older than its source.
+        """Return an image's row if nothing is left to do: its output is there, and not older than its source.
 
-        A skipped picture is tried again: it may have been mended.
+        A skipped image is tried again: it may have been fixed.
         """
         row = next(_rows([self._known[path]])) if path in self._known else None
         if row is None or row.kind == "skipped":
@@ -96,12 +96,12 @@ class BoxTable:
             yield row
 
     def finish(self, order: Iterable[str]) -> list[str]:
-        """Write boxes.csv with the rows of these paths, in this order; return the paths whose picture is gone."""
+        """Write boxes.csv with the rows of these paths, in this order; return the paths whose image is gone."""
         if not self._known:  # then the rows have come in order
             self._growing.replace(self._path)
             return []
         lines = {row.path: _line(row) for row in read_boxes(self._growing)}
-        # A picture that has come since has no row yet; the next run sees it.
+        # An image that has come since has no row yet; the next run sees it.
         _write(self._path, (lines.pop(path) for path in order if path in lines))
         return list(lines)
 

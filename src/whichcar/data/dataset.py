@@ -1,4 +1,4 @@
-"""What a folder of pictures holds, however it is laid out: each picture with its class and its part."""
+"""What a folder of images holds, however it is laid out: each image with its class and its part."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from whichcar import files
-from whichcar.data.fetch.formats import LABELS, PICTURES
+from whichcar.data.fetch.formats import IMAGES, LABELS
 from whichcar.data.labels import read_labels
 from whichcar.data.split.match import Found, Problem, match
 from whichcar.data.split.tree import read_record
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One picture: its path seen from the collection's root, with `/`, and its class and part ("" where unknown).
+    """One image: its path seen from the collection's root, with `/`, and its class and part ("" where unknown).
 
     The part is `train`, `test`, or `validation`, which is a share of the folder train/.
     """
@@ -36,12 +36,12 @@ class Entry:
 
 @dataclass(frozen=True)
 class Collection:
-    """The pictures of a folder, sorted by path, each once.
+    """The images of a folder, sorted by path, each once.
 
     `kind` says how it is laid out; `labels` is the label file, where one tells the classes. `problems` are the rows of
-    it that have no picture or are wrong, with their img_name; `disagreeing` maps a picture to what its rows say where
-    they contradict each other; `without_row` are pictures that no row names; `others` are files whose suffix is not
-    that of a picture.
+    it that have no image or are wrong, with their img_name; `disagreeing` maps an image to what its rows say where
+    they contradict each other; `without_row` are images that no row names; `others` are files whose suffix is not
+    that of an image.
     """
 
     root: Path
@@ -54,22 +54,22 @@ class Collection:
     others: list[str] = field(default_factory=list)
 
     def path_of(self, number: int) -> Path:
-        """Return the file of a picture by its place in `entries`."""
+        """Return the file of an image by its place in `entries`."""
         return self.root / self.entries[number].path
 
 
 def collect(root: Path, labels: Path | None = None) -> Collection:
-    """List the pictures of a folder that is a label file's, split, a folder a class, or pictures only.
+    """List the images of a folder that is a label file's, split, a folder a class, or images only.
 
     Args:
         root: the folder.
         labels: the label file (default: car_dataset_labels.csv in `root`, where there is no train/).
 
     Raises:
-        DataError: no folder, no picture in it, or the label file cannot be read.
+        DataError: no folder, no image in it, or the label file cannot be read.
     """
     if not root.is_dir():
-        raise DataError(f"{root}: no such folder; give a folder with pictures")
+        raise DataError(f"{root}: no such folder; give a folder with images")
     if labels is not None:
         return _labelled(root, labels)
     structure = structure_of(root)
@@ -77,9 +77,7 @@ def collect(root: Path, labels: Path | None = None) -> Collection:
         return _labelled(root, root / LABELS)
     paths, others = _walk(root)
     if not paths:
-        raise DataError(
-            f"{root}: no pictures in it; a picture's name ends in {', '.join(sorted(files.IMAGE_SUFFIXES))}"
-        )
+        raise DataError(f"{root}: no images in it; an image's name ends in {', '.join(sorted(files.IMAGE_SUFFIXES))}")
     for remark in structure.remarks:
         log.warning("%s", remark)
     if structure.splits:
@@ -135,9 +133,9 @@ def _labelled(root: Path, labels: Path) -> Collection:
     for item in found:
         said.setdefault(_inside(root, item), []).append(item.label)
     disagreeing = {path: sorted({f"{row.subset} {row.class_name!r}" for row in told}) for path, told in said.items()}
-    # Where the labelled pictures lie in car_ims/, other folders beside it are not the label file's matter.
-    inside = (root / PICTURES).is_dir() and all(path.startswith(f"{PICTURES}/") for path in said)
-    paths, others = _walk(root, PICTURES if inside else "")
+    # Where the labelled images lie in car_ims/, other folders next to it are not the label file's matter.
+    inside = (root / IMAGES).is_dir() and all(path.startswith(f"{IMAGES}/") for path in said)
+    paths, others = _walk(root, IMAGES if inside else "")
     named = {PurePosixPath(row.img_name).as_posix() for row in rows}
     return Collection(
         root=root,
@@ -150,7 +148,7 @@ def _labelled(root: Path, labels: Path) -> Collection:
         problems=[(readable(rows[row - 1].img_name), problem) for row, problem in sorted(problems.items())],
         disagreeing={path: told for path, told in disagreeing.items() if len(told) > 1},
         without_row=[
-            path for path in paths if path not in said and not named & {path, path.removeprefix(f"{PICTURES}/")}
+            path for path in paths if path not in said and not named & {path, path.removeprefix(f"{IMAGES}/")}
         ],
         others=others,
     )

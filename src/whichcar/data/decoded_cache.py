@@ -1,7 +1,7 @@
-"""The decoded cache: pictures decoded once, squeezed to one size, as rows of a file that epochs and trials share.
+"""The decoded cache: images decoded once, resized to one size, as rows of a file that epochs and trials share.
 
-The file is an ordinary `.npy` of uint8 (pictures, height, width, 3). Batches are read with `pread` instead of being
-mapped: mapped pages count as the process's memory and grow with the number of pictures, read ones do not, and both come
+The file is an ordinary `.npy` of uint8 (images, height, width, 3). Batches are read with `pread` instead of being
+mapped: mapped pages count as the process's memory and grow with the number of images, read ones do not, and both come
 from the operating system's page cache.
 """
 
@@ -32,7 +32,7 @@ from whichcar.records import Skipped
 from whichcar.text import plural
 
 FORMAT = 4
-PICTURES = "pictures.npy"
+IMAGES = "pictures.npy"
 INDEX = "index.json"
 _KEY = re.compile(r"[0-9a-f]{20}")
 _UNFINISHED = re.compile(rf"\.{_KEY.pattern}-[0-9a-f]{{8}}")
@@ -84,43 +84,43 @@ class StoredRows:
 
 
 class PackedImages(StoredRows):
-    """Pictures of one cache by row number, (height, width, 3) uint8 each.
+    """Images of one cache by row number, (height, width, 3) uint8 each.
 
     Args:
         folder: of the cache.
-        paths: the pictures as they are called now; the cache may have been built from copies elsewhere.
+        paths: the images as they are called now; the cache may have been built from copies elsewhere.
     """
 
     def __init__(self, folder: Path, paths: Sequence[Path]) -> None:
         index = read_json(folder / INDEX, {"skipped": list}, _clear(folder))
         self.key = folder.name
         self.skipped = [Skipped(paths[row], f"{paths[row]}: {reason}") for row, reason in index["skipped"]]
-        super().__init__(folder / PICTURES)
+        super().__init__(folder / IMAGES)
 
     @property
     def size(self) -> tuple[int, int]:
-        """(height, width) of the pictures."""
+        """(height, width) of the images."""
         return int(self.shape[1]), int(self.shape[2])
 
 
 def pack(
     paths: Sequence[Path], size: tuple[int, int], root: Path | None = None, workers: int | None = None
 ) -> PackedImages:
-    """Return the decoded pictures, building the cache unless one of just these contents and this size is there.
+    """Return the decoded images, building the cache unless one of just these contents and this size is there.
 
-    Row i is `paths[i]`. A picture that cannot be read is a black row and stands in `.skipped` with the reason.
+    Row i is `paths[i]`. An image that cannot be read is a black row and stands in `.skipped` with the reason.
 
     Args:
-        paths: pictures; their names and contents and `size` make the cache's key, so any change makes a new cache.
-        size: (height, width); pictures are squeezed to it, bilinear with anti-aliasing.
+        paths: images; their names and contents and `size` make the cache's key, so any change makes a new cache.
+        size: (height, width); images are resized to it, bilinear with anti-aliasing.
         root: folder of the caches (default: `cache_root()`).
         workers: decoding threads (default: the processors this process may use).
 
     Raises:
-        DataError: there are no pictures, not one of them can be read, or the disk is full.
+        DataError: there are no images, not one of them can be read, or the disk is full.
     """
     if not paths:
-        raise DataError("there is no picture to decode; give a folder with pictures")
+        raise DataError("there is no image to decode; give a folder with images")
     root = root or cache_root()
     workers = workers or len(os.sched_getaffinity(0))
     with ThreadPoolExecutor(workers) as pool:
@@ -196,7 +196,7 @@ def _build(folder: Path, paths: Sequence[Path], size: tuple[int, int], workers: 
     beside = _beside(folder)
     try:
         beside.mkdir(parents=True)
-        skipped = _write_pictures(beside / PICTURES, paths, size, workers)
+        skipped = _write_images(beside / IMAGES, paths, size, workers)
         if len(skipped) == len(paths):
             raise DataError(
                 f"none of {plural(len(paths), 'image')} can be read; the first: {paths[0]}: {skipped[0][1]}"
@@ -237,7 +237,7 @@ def _not_built(root: Path, error: OSError, needed: int) -> str:
     )
 
 
-def _write_pictures(target: Path, paths: Sequence[Path], size: tuple[int, int], workers: int) -> list[tuple[int, str]]:
+def _write_images(target: Path, paths: Sequence[Path], size: tuple[int, int], workers: int) -> list[tuple[int, str]]:
     """Write the rows; return the numbers of those that cannot be read, with the reason."""
     skipped = []
     with target.open("wb") as file:
@@ -254,7 +254,7 @@ def _write_pictures(target: Path, paths: Sequence[Path], size: tuple[int, int], 
 
 
 def _decoded(paths: Sequence[Path], size: tuple[int, int], workers: int) -> Iterator[np.ndarray | str]:
-    """Decode in order, with no more than a few pictures a thread in memory at once; else say why not."""
+    """Decode in order, with no more than a few images a thread in memory at once; else say why not."""
 
     def one(path: Path) -> np.ndarray | str:
         try:
@@ -262,7 +262,7 @@ def _decoded(paths: Sequence[Path], size: tuple[int, int], workers: int) -> Iter
         except ImageError as error:
             return error.reason
 
-    bar = track(range(len(paths)), "decoding pictures", len(paths))
+    bar = track(range(len(paths)), "decoding images", len(paths))
     with ThreadPoolExecutor(workers) as pool:
         waiting = []
         for path in paths:

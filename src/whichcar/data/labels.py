@@ -46,7 +46,7 @@ def read_labels(path: str | Path) -> list[Label]:
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); give the label file's path") from error
     if not rows:
-        raise DataError(f"{path}: no row below the header; add one row a picture")
+        raise DataError(f"{path}: no row below the header; add one row an image")
     return rows
 
 
@@ -91,7 +91,7 @@ def labels_from_folders(root: Path, test_share: float | None, seed: int) -> list
         raise DataError(
             f"{structure.root}: no training images in class folders; they belong in train/, one folder a class"
         )
-    found = {split: pictures_by_class(folder, empty=split != TRAIN) for split, folder in folders.items()}
+    found = {split: images_by_class(folder, empty=split != TRAIN) for split, folder in folders.items()}
     rows = [
         Label((folders[split] / name).relative_to(root).as_posix(), class_name, split if len(found) > 1 else "")
         for split, classes in found.items()
@@ -111,7 +111,7 @@ def divided(rows: Iterable[Label], test_share: float, seed: int) -> list[Label]:
     return [replace(row, subset=TEST if row.img_name in test else TRAIN) for row in rows]
 
 
-def pictures_by_class(root: Path, empty: bool = False) -> dict[str, list[str]]:
+def images_by_class(root: Path, empty: bool = False) -> dict[str, list[str]]:
     """Return for each class folder, sorted, its images as paths seen from `root`, sorted; hidden ones left out.
 
     A class is named in NFC; folders that differ in nothing else are one class.
@@ -264,7 +264,7 @@ def _rows(path: Path, file: Iterable[str]) -> list[Label]:
             subset = split_of(subset) or subset.strip()
             rows.append(Label(img_name, nfc(class_name.strip()), subset, group.strip()))
     except csv.Error as error:
-        raise DataError(f"{path}: line {reader.line_num} is no CSV ({error}); mend its quotes") from error
+        raise DataError(f"{path}: line {reader.line_num} is no CSV ({error}); fix its quotes") from error
     return rows
 
 

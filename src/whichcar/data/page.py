@@ -1,4 +1,4 @@
-"""Pages that need no other file and no network: their frame, their look, and pictures in small inside them."""
+"""Pages that need no other file and no network: their frame, their look, and images in small inside them."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ def gallery(figures: Iterable[str]) -> str:
 
 
 def figure(path: Path, caption: str) -> str:
-    """Return a picture in small over its caption (HTML)."""
+    """Return an image in small over its caption (HTML)."""
     return f"<figure>{image(path)}<figcaption>{caption}</figcaption></figure>"
 
 
 def image(path: Path) -> str:
-    """Return a picture in small as an element; where it cannot be read, why not."""
+    """Return an image in small as an element; where it cannot be read, why not."""
     try:
         return picture(small(read_image(path, at_least=(SIDE, SIDE))))
     except ImageError as error:
@@ -63,14 +63,14 @@ def image(path: Path) -> str:
 
 
 def small(pixels: npt.NDArray[np.uint8]) -> Image.Image:
-    """Return a picture, (height, width, 3) uint8, with its longer side at most 240 pixels."""
+    """Return an image, (height, width, 3) uint8, with its longer side at most 240 pixels."""
     thumbnail = Image.fromarray(pixels)
     scale = min(1.0, SIDE / max(thumbnail.size))
     return thumbnail.resize((max(1, round(thumbnail.width * scale)), max(1, round(thumbnail.height * scale))))
 
 
 def picture(shown: Image.Image) -> str:
-    """Return a picture as an element that holds it, as JPEG; it is decoded when it comes into view."""
+    """Return an image as an element that holds it, as JPEG; it is decoded when it comes into view."""
     encoded = io.BytesIO()
     shown.save(encoded, "JPEG", quality=80)
     content = base64.b64encode(encoded.getvalue()).decode("ascii")

@@ -1,1 +1,1 @@
-"""Finding the vehicle in a picture and cutting the picture to it."""
+"""Finding the vehicle in an image and cutting the image to it."""

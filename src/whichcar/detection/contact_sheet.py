@@ -1,4 +1,4 @@
-"""The crop stage as a page: pictures with their boxes drawn, the least sure first, for a person to check by eye."""
+"""The crop stage as a page: images with their boxes drawn, the least sure first, for a person to check by eye."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def write_contact_sheet(source: str | Path, output: str | Path) -> Path:
     """Write contact_sheet.html into `output`, one file that needs no other, and return its path.
 
     Args:
-        source: the pictures that were cropped.
+        source: the images that were cropped.
         output: where `crop` wrote; its boxes.csv says what is shown.
 
     Raises:
@@ -42,9 +42,9 @@ def write_contact_sheet(source: str | Path, output: str | Path) -> Path:
     left_out = [row for row in _of_kind(output, "skipped") if row.outcome == NO_VEHICLE]
     broken = [row for row in _of_kind(output, "skipped") if row.outcome != NO_VEHICLE]
     sections = [
-        _pictures("Left whole", "no vehicle was found", whole, counts["whole"], source),
-        _pictures("Cropped", "the least sure first", unsure, counts["cropped"], source),
-        _pictures("Left out", "no vehicle was found", _spread(iter(left_out), len(left_out)), len(left_out), source),
+        _images("Left whole", "no vehicle was found", whole, counts["whole"], source),
+        _images("Cropped", "the least sure first", unsure, counts["cropped"], source),
+        _images("Left out", "no vehicle was found", _spread(iter(left_out), len(left_out)), len(left_out), source),
         _list(broken[:SHOWN], len(broken)),
     ]
     told = f"{counts['cropped']} cropped, {counts['whole']} left whole, {counts['skipped']} skipped"
@@ -61,7 +61,7 @@ def _spread(rows: Iterator[Crop], count: int) -> list[Crop]:
     return [row for place, row in enumerate(rows) if count <= SHOWN or place * SHOWN % count < SHOWN]
 
 
-def _pictures(title: str, what: str, rows: Sequence[Crop], count: int, source: Path) -> str:
+def _images(title: str, what: str, rows: Sequence[Crop], count: int, source: Path) -> str:
     if not rows:
         return ""
     told = f"{what}; {len(rows)} of {count} shown" if len(rows) < count else what
@@ -79,7 +79,7 @@ def _figure(row: Crop, source: Path) -> str:
 
 
 def _with_box(row: Crop, source: Path) -> Image.Image:
-    """Return the picture in small, its box drawn."""
+    """Return the image in small, its box drawn."""
     with decoded(source / row.path, at_least=(page.SIDE, page.SIDE)) as image:
         small, width = page.small(image.reduced((page.SIDE, page.SIDE))[0]), image.header.width
     if row.box and row.kind == "cropped":

@@ -1,10 +1,10 @@
-"""The crop stage: every picture of a tree cut to its vehicle, under the same path in another tree.
+"""The crop stage: every image of a tree cut to its vehicle, under the same path in another tree.
 
-Each worker takes a picture through all steps (read, find, cut, encode, write), so that decoding, detecting and encoding
-overlap on all processors, and no more than a few pictures are held however many there are.
+Each worker takes an image through all steps (read, find, cut, encode, write), so that decoding, detecting and encoding
+overlap on all processors, and no more than a few images are held however many there are.
 
 OUTPUT/crop.json holds the settings and the detector; it is written first, with `"finished": false`. OUTPUT/.crop/ holds
-what is under way: rows of boxes.csv as they come, and pictures half written; when the stage has ended, a lock only.
+what is under way: rows of boxes.csv as they come, and images half written; when the stage has ended, a lock only.
 """
 
 from __future__ import annotations
@@ -58,28 +58,28 @@ def crop(
     detector: str | Path | Detector | None = None,
     **settings: Any,  # noqa: ANN401  (checked by crop_settings)
 ) -> Iterator[Crop]:
-    """Cut every picture under `source` to its vehicle and write it under the same path in `output`.
+    """Cut every image under `source` to its vehicle and write it under the same path in `output`.
 
-    Pictures are handled as the rows are taken: `for row in crop("v1", "v2"): ...`, or `list(crop("v1", "v2"))`.
-    Stopped anywhere, the next call does the rest and ends in the same files; pictures already done are told again.
+    Images are handled as the rows are taken: `for row in crop("v1", "v2"): ...`, or `list(crop("v1", "v2"))`.
+    Stopped anywhere, the next call does the rest and ends in the same files; images already done are told again.
 
     Args:
-        source: any tree of pictures, such as `train/CLASS/a.jpg`; hidden files are left out.
+        source: any tree of images, such as `train/CLASS/a.jpg`; hidden files are left out.
         output: an empty or new folder, or one that an earlier call wrote with the same settings.
-        redo: do everything anew, also with other settings than before.
-        batch_size: pictures the detector sees at once; more than 1 pays on a GPU.
+        redo: do everything again, also with other settings than before.
+        batch_size: images the detector sees at once; more than 1 pays on a GPU.
         workers: threads (default: the processors this process may use).
         detector: a name or a file as for `find_detector`, or any object that keeps the protocol `Detector`.
         **settings: the others of `CropSettings`, such as `margin=0.05`.
 
     Yields:
-        One record a picture, also for those left whole or skipped, and why; what was done before comes early. boxes.csv
+        One record an image, also for those left whole or skipped, and why; what was done before comes early. boxes.csv
         has them in the order of their paths.
 
     Raises:
         ConfigError: a setting is unknown or outside its limits.
-        DataError: no pictures, a damaged or unfinished split.json, a foreign output folder, other settings than before,
-            a picture without a vehicle where `missing="fail"`, or the disk is full.
+        DataError: no images, a damaged or unfinished split.json, a foreign output folder, other settings than before,
+            an image without a vehicle where `missing="fail"`, or the disk is full.
         DetectorError: the detector cannot be had.
     """
     given = None
@@ -92,11 +92,11 @@ def crop(
     return stage.run(redo, max(1, batch_size))
 
 
-def count_pictures(source: str | Path) -> int:
-    """Return how many pictures `crop` will find.
+def count_images(source: str | Path) -> int:
+    """Return how many images `crop` will find.
 
     Raises:
-        DataError: no folder, or no picture in it.
+        DataError: no folder, or no image in it.
     """
     source = Path(source)
     if not source.is_dir():
@@ -137,7 +137,7 @@ def _content(folder: Path) -> dict[str, Any] | None:
         CropSettings.model_validate(content["settings"])
         _ = content["finished"], content["detector"]["name"], content["detector"]["sha256"]
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: is not what `whichcar crop` wrote; remove it, or cut anew with --redo") from error
+        raise DataError(f"{path}: is not what `whichcar crop` wrote; remove it, or cut again with --redo") from error
     return content
 
 
@@ -147,10 +147,10 @@ class _Stage:
     def __init__(
         self, source: Path, output: Path, settings: CropSettings, workers: int | None, detector: Detector | None
     ) -> None:
-        count_pictures(source)
+        count_images(source)
         inner, outer = output.resolve(), source.resolve()
         if inner == outer or inner.is_relative_to(outer) or outer.is_relative_to(inner):
-            raise DataError(f"{output}: lies in {source}, or the other way round; give a folder beside it")
+            raise DataError(f"{output}: lies in {source}, or the other way round; give a folder next to it")
         self.source, self.output, self.settings = source, output, settings
         # They are carried over: the same images are for validation.
         self.splits = [path for path in (source / SPLIT, *sorted(source.glob(f"*/{SPLIT}"))) if path.exists()]
@@ -193,7 +193,7 @@ class _Stage:
                     f"{self.output}: the disk is full; what was written is whole: make room and run it again"
                 ) from error
             where = self.output if _WORK in str(error.filename) else error.filename or self.output
-            raise DataError(f"{where}: {error.strerror or error}; mend that and run it again") from error
+            raise DataError(f"{where}: {error.strerror or error}; fix that and run it again") from error
 
     @contextlib.contextmanager
     def _only_here(self) -> Iterator[None]:
@@ -204,7 +204,7 @@ class _Stage:
             raise DataError(f"{self.output}: another process crops into it; wait for it or stop it") from error
 
     def _open(self, redo: bool) -> None:
-        """Write down what this run does; to cut anew, take away what earlier runs left."""
+        """Write down what this run does; to cut again, take away what earlier runs left."""
         if redo:
             for table in (self.output / boxes.FILE, self.output / _WORK / boxes.FILE):
                 if table.is_file():
@@ -217,7 +217,7 @@ class _Stage:
             files.write_text(self.output / split.relative_to(self.source), split.read_text(encoding="utf-8"))
 
     def _remove(self, gone: Sequence[str]) -> None:
-        """Take away the outputs of pictures that are no longer in the input: a crop left behind would be trained on."""
+        """Take away the outputs of images that are no longer in the input: a crop left behind would be trained on."""
         for path in gone:
             (self.output / path).unlink(missing_ok=True)
         if gone:
@@ -250,7 +250,7 @@ class _Stage:
         return {"settings": settings, "detector": {"name": found.name, "sha256": found.sha256}}
 
     def _rows(self, table: BoxTable, batch_size: int) -> Iterator[Crop]:
-        """Yield the rows already known and, as they come, those of the other pictures."""
+        """Yield the rows already known and, as they come, those of the other images."""
         pool = ThreadPoolExecutor(self.workers, thread_name_prefix="crop")
         waiting: deque[Future[list[Crop]]] = deque()
         batch: list[str] = []
@@ -285,7 +285,7 @@ class _Stage:
         try:
             choices = self.cutter.choose(list(images.values())) if images else []
         except ImageError as error:
-            if len(paths) > 1:  # the others are told apart from the one that is at fault
+            if len(paths) > 1:  # the others are distinguished from the one that is at fault
                 return [row for path in paths for row in self._work([path])]
             return [self._skipped(paths[0], error.reason)]
         for (path, pixels), chosen in zip(images.items(), choices, strict=True):
@@ -313,7 +313,7 @@ class _Stage:
         return described(path, size, chosen)
 
     def _skipped(self, path: str, reason: str) -> Crop:
-        """Leave a picture out, and nothing behind of what an earlier run made of it."""
+        """Leave an image out, and nothing behind of what an earlier run made of it."""
         (self.output / path).unlink(missing_ok=True)
         return Crop(path, None, "", None, 0, f"skipped: {reason}")
 
@@ -321,13 +321,13 @@ class _Stage:
         """Leave out an image that shows no vehicle, or stop, as the settings say."""
         if self.settings.missing == "fail":
             raise DataError(
-                f"{self.source / path}: no {' or '.join(self.settings.classes)} surer than {self.settings.score}; "
+                f"{self.source / path}: no {' or '.join(self.settings.classes)} above score {self.settings.score}; "
                 "lower --score, or say --missing whole or skip"
             )
         return self._skipped(path, "no vehicle")
 
     def _write(self, path: str, image: Image.Image) -> None:
-        """Write a picture in the format its name says, whole or not at all; it carries no metadata of its source."""
+        """Write an image in the format its name says, whole or not at all; it carries no metadata of its source."""
         target = self.output / path
         kind = target.suffix.lower()
         encoded = io.BytesIO()

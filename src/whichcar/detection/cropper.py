@@ -1,4 +1,4 @@
-"""One picture cut to its vehicle: what the crop stage and a classifier that crops by itself share."""
+"""One image cut to its vehicle: what the crop stage and a classifier that crops by itself share."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _SHOWN = (1024, 1024)  # of a large image, at least: more than detectors look at
 
 
 class Chosen(NamedTuple):
-    """The vehicle chosen in a picture (None: there is none) and how many there were to choose from."""
+    """The vehicle chosen in an image (None: there is none) and how many there were to choose from."""
 
     vehicle: Detection | None
     candidates: int
 
 
 class Cutter:
-    """Finds the vehicle as the settings say. The detector is loaded at the first picture, once; threads may share it.
+    """Finds the vehicle as the settings say. The detector is loaded at the first image, once; threads may share it.
 
     Args:
         settings: of the crop stage.
@@ -64,7 +64,7 @@ class Cutter:
             return self._detector
 
     def choose(self, images: Sequence[Picture]) -> list[Chosen]:
-        """Return the vehicle of each picture; pictures are (height, width, 3) uint8, RGB, upright."""
+        """Return the vehicle of each image; images are (height, width, 3) uint8, RGB, upright."""
         found = self.detector.detect(images, self.settings.score)
         return [self._chosen(seen, image.shape[:2]) for image, seen in zip(images, found, strict=True)]
 

@@ -1,6 +1,6 @@
 """From a detector's raw output to boxes: one function for each way in which today's detectors give them.
 
-All of them take the arrays of one picture and return `Decoded`; boxes are in pixels of the network's input.
+All of them take the arrays of one image and return `Decoded`; boxes are in pixels of the network's input.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a detector is, which of the vehicles it sees is the one meant, and the rectangle to cut the picture to."""
+"""What a detector is, which of the vehicles it sees is the one meant, and the rectangle to cut the image to."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ DETECTRON = "detectron2"
 
 
 class Detector(Protocol):
-    """Anything that finds the objects of COCO in pictures; `name` is what to call it."""
+    """Anything that finds the objects of COCO in images; `name` is what to call it."""
 
     name: str
 
     def detect(self, images: Sequence[Picture], score: float = SCORE) -> list[list[Detection]]:
-        """Return what is seen in each picture above `score`, surest first.
+        """Return what is seen in each image above `score`, most confident first.
 
         Args:
             images: each (height, width, 3) uint8, RGB, upright; sizes may differ.
@@ -112,15 +112,15 @@ def load_detector(name: str | None = None, threads: int | None = None, family: s
 def main_vehicle(
     candidates: Sequence[Detection], size: tuple[int, int], choice: Choice = "largest"
 ) -> Detection | None:
-    """Return the vehicle that the picture shows; None where there is no candidate.
+    """Return the vehicle that the image shows; None where there is no candidate.
 
     Args:
         candidates: vehicles.
-        size: (height, width) of the picture.
+        size: (height, width) of the image.
         choice: `largest` by area; `central` by area times nearness to the centre, which falls from 1 in the middle of
-            the picture to 0 in its corners.
+            the image to 0 in its corners.
 
-    Of equals the surest wins, then the one that stands first.
+    Of equals the most confident wins, then the one that stands first.
     """
     weigh: dict[Choice, Callable[[Box], float]] = {
         "largest": lambda box: float(box.area),
@@ -139,7 +139,7 @@ def vehicles_among(
 def get_vehicle_coordinates(
     image: Source, *, bgr: bool = False, detector: str | Path | Detector | None = None, score: float = SCORE
 ) -> tuple[int, int, int, int]:
-    """Find the vehicle in a picture: the largest car or truck, by its box, that is seen with more than `score`.
+    """Find the vehicle in an image: the largest car or truck, by its box, that is seen with more than `score`.
 
     Args:
         image: an array (height, width, 3), RGB, as Pillow gives it, grey or with alpha too, 0..255 or floats 0..1;
@@ -150,7 +150,7 @@ def get_vehicle_coordinates(
 
     Returns:
         (left, top, right, bottom) in whole pixels, right and bottom exclusive: `image[top:bottom, left:right]` is the
-        vehicle. The whole picture where no car or truck is seen.
+        vehicle. The whole image where no car or truck is seen.
 
     Raises:
         DetectorError: no detector can be had, or `bgr` where `image` is no array with colours.
@@ -182,7 +182,7 @@ def _one_image(image: Source) -> Picture:
 
 
 def with_margin(box: Box, share: float, size: tuple[int, int]) -> Box:
-    """Return the box widened on every side by `share` of its width or height, inside a picture of (height, width)."""
+    """Return the box widened on every side by `share` of its width or height, inside an image of (height, width)."""
     across, down = round(box.width * share), round(box.height * share)
     return Box(
         max(0, box.left - across),

@@ -45,7 +45,7 @@ class DetectronDetector:
         self._predictor: Any = DefaultPredictor(config)
 
     def detect(self, images: Sequence[npt.NDArray[np.uint8]], score: float = 0.5) -> list[list[Detection]]:
-        """Return what is seen in each picture above `score`, surest first; see `detection.Detector`."""
+        """Return what is seen in each image above `score`, most confident first; see `detection.Detector`."""
         return [self._one(image, score) for image in images]
 
     def _one(self, image: npt.NDArray[np.uint8], score: float) -> list[Detection]:

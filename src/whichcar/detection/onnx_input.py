@@ -56,7 +56,7 @@ def inputs_of(feeds: Sequence[onnxruntime.NodeArg], path: Path) -> list[Input]:
     if not axes or len(others) > 1 or others != sizes:
         raise DetectorError(
             f"{path}: its inputs are {listed}; a detector takes (images, 3, height, width) or "
-            "(images, height, width, 3), float or uint8, and at most the images' sizes beside"
+            "(images, height, width, 3), float or uint8, and at most the images' sizes next to"
         )
     shape, dtype = images[0].shape, _TYPES[images[0].type]
     batch = shape[0] if isinstance(shape[0], int) else None

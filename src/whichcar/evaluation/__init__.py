@@ -1,1 +1,1 @@
-"""The fourth room: what a checkpoint says of pictures, and how often it is right."""
+"""The fourth room: what a checkpoint says of images, and how often it is right."""

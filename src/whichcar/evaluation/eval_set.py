@@ -21,7 +21,7 @@ from whichcar.training.run.checkpoint import Metadata
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Images with their true classes; `name` is `test`, `validation`, `train`, or `pictures` for any other folder.
+    """Images with their true classes; `name` is `test`, `validation`, `train`, or `images` for any other folder.
 
     `own` is true for the test or validation split of the tree that the checkpoint was trained on.
     """

@@ -34,7 +34,7 @@ MISTAKES = 24
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What was said of one picture; `rank` is the true class's place, 1 is best."""
+    """What was said of one image; `rank` is the true class's place, 1 is best."""
 
     sample: Sample
     said: int
@@ -51,13 +51,13 @@ def evaluate(
     detector: str | None = None,
     track: str | None = None,
 ) -> Result:
-    """Ask an experiment's checkpoint about pictures it has not learnt from, and write down what it says.
+    """Ask an experiment's checkpoint about images it has not learnt from, and write down what it says.
 
     Args:
         experiment: an experiment's folder (its best checkpoint by validation is taken) or a checkpoint file.
         data: a tree with `test/`, or a folder with one folder a class; by default the tree it was trained on.
-        batch_size: pictures the network sees at once.
-        crop: cut every picture to its vehicle first.
+        batch_size: images the network sees at once.
+        crop: cut every image to its vehicle first.
         detector: the detector for that: a name or a file (default: the one that cut those trained on).
         track: the tracking service that the result is logged to as well, such as `mlflow`.
 
@@ -68,7 +68,7 @@ def evaluate(
 
     Raises:
         CheckpointError: there is no usable checkpoint.
-        DataError: the pictures are missing, none can be read, their classes are not the checkpoint's, or the
+        DataError: the images are missing, none can be read, their classes are not the checkpoint's, or the
             experiment's folder is read-only.
         TrackingError: the tracking service refuses; one that is down is warned of.
     """
@@ -135,7 +135,7 @@ def _has_test(experiment: Path, metadata: Metadata) -> bool:
 
 
 def _ask(classifier: Classifier, part: Part, table: Path, batch_size: int) -> tuple[list[Answer], tuple[Skipped, ...]]:
-    """Classify every picture of the part and write predictions.csv as the answers come."""
+    """Classify every image of the part and write predictions.csv as the answers come."""
     answers: list[Answer] = []
     unreadable: list[Skipped] = []
     scored = classifier.scored((sample.path for sample in part.samples), batch_size)

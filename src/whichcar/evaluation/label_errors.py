@@ -1,4 +1,4 @@
-"""Labels that are likely wrong: pictures of which a network that has not learnt from them is sure of another class."""
+"""Labels that are likely wrong: images of which a network that has not learnt from them is sure of another class."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ SURE = 0.5  # probability of another class from which a label is more than a not
 
 
 def find_label_errors(data: Path, experiment: Path, folds: int | None = None) -> list[Finding]:
-    """Return a finding for each picture whose label is likely wrong, the surest first.
+    """Return a finding for each image whose label is likely wrong, the most confident first.
 
     Confident learning (Northcutt et al. 2021; the package cleanlab, where both of its ways to prune agree) on
-    predictions for pictures the network has not learnt from. Those are the test and the validation part, which the
-    experiment itself is asked about. With `folds` they are all pictures: as many networks are trained as the experiment
+    predictions for images the network has not learnt from. Those are the test and the validation part, which the
+    experiment itself is asked about. With `folds` they are all images: as many networks are trained as the experiment
     was, each without one fold, in the experiment's folder `label_folds/`; that takes as many times as long, and goes on
     where it was stopped. How many of the suspected labels are wrong depends on how good the network is.
 
@@ -74,10 +74,10 @@ def find_label_errors(data: Path, experiment: Path, folds: int | None = None) ->
         )
     tree = tree_of(data, metadata)
     if tree.class_folders != tuple(map(nfc, metadata.class_folders)):
-        raise CheckpointError(f"{experiment}: was trained on other classes than {data} has now; train anew")
+        raise CheckpointError(f"{experiment}: was trained on other classes than {data} has now; train again")
     if folds is None:
         log.warning(
-            "%d train pictures are not judged: the network has learnt them; --folds 4 judges all", len(tree.train)
+            "%d train images are not judged: the network has learnt them; --folds 4 judges all", len(tree.train)
         )
         judged = _answers(Classifier(experiment), [*tree.validation, *tree.test])
     else:
@@ -89,7 +89,7 @@ def find_label_errors(data: Path, experiment: Path, folds: int | None = None) ->
         samples.append(sample)
         rows.append(probabilities)
     if not samples:
-        raise DataError(f"{data}: no picture that the network has not learnt can be read; use --folds")
+        raise DataError(f"{data}: no image that the network has not learnt can be read; use --folds")
     answers = np.stack(rows).astype(np.float64)
     answers /= answers.sum(axis=1, keepdims=True)
     labels = np.array([sample.class_index for sample in samples])

@@ -25,7 +25,7 @@ FEW, NAMED = 30, 250
 def plot_confusion(path: Path, matrix: npt.NDArray[np.int64], names: Sequence[str]) -> None:
     """Write the confusion matrix as PNG: rows are true classes, columns answers, colour the share of the row.
 
-    Every filled cell holds its count, and every row and column its name; the picture grows with the classes up to 250,
+    Every filled cell holds its count, and every row and column its name; the image grows with the classes up to 250,
     beyond which names and counts would be too many and only the colours are drawn. Right answers are green, wrong ones
     red, on a square-root scale, so that one mistake in forty shows.
     """
@@ -92,7 +92,7 @@ def _named_sides(axes: Axes, labels: Sequence[str], families: Sequence[str], fon
 
 
 def plot_classes(path: Path, scores: Sequence[ClassScore], mean: float) -> None:
-    """Write the share told rightly of each class as PNG, worst class on top, and the mean over classes as a line."""
+    """Write the recall of each class as PNG, worst class on top, and the mean over classes as a line."""
     shown = sorted((s for s in scores if s.pictures), key=lambda s: (s.recall, -s.pictures, s.name))
     row = 0.24 if len(shown) <= 60 else 0.17
     font = 8.5 if len(shown) <= 60 else 7.5

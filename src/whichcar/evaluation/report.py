@@ -72,7 +72,7 @@ def _head(result: Result) -> str:
         ("mean over classes", _percent(result.mean_recall)),
         ("log loss", f"{result.log_loss:.3f}"),
         ("classes", f"{present} of {len(result.classes)}" if result.absent else str(present)),
-        ("pictures a second", f"{top.of / result.seconds:.1f}"),
+        ("images a second", f"{top.of / result.seconds:.1f}"),
     ]
     shown = "".join(f"<div><b>{_text(value)}</b><span class=soft>{_text(name)}</span></div>" for name, value in facts)
     times = "once" if origin.evaluations == 1 else f"{origin.evaluations} times"
@@ -96,7 +96,7 @@ def _mistakes(mistakes: Sequence[Mistake], more: bool) -> str:
     shown = "".join(f for f in map(_mistake, mistakes) if f)
     note = " Every mistake is in predictions.csv." if more else ""
     text = f"<p class=soft>Wrong with the highest probability.{note}</p>"
-    return f"<h2>Surest mistakes</h2>{text}<div class=grid>{shown}</div>"
+    return f"<h2>Most confident mistakes</h2>{text}<div class=grid>{shown}</div>"
 
 
 def _mistake(mistake: Mistake) -> str:
@@ -141,7 +141,7 @@ def _confused(pairs: Sequence[Confusion]) -> str:
     if not pairs:
         return ""
     rows = [(_text(pair.truth), _text(pair.said), str(pair.count), _percent(pair.count / pair.of)) for pair in pairs]
-    head = ("true class", "taken for", "#pictures", "-of the class")
+    head = ("true class", "taken for", "#images", "-of the class")
     return f"<h2>Most confused</h2>{_table(head, rows)}"
 
 
@@ -154,7 +154,7 @@ def _reliability(path: Path) -> str:
     return (
         "<h2>How far to trust the probability</h2>"
         "<p class=soft>On the dashed line, answers given with 80\u00a0% are right 8 times in 10; above it the "
-        "classifier is better than it says, below it worse. Numbers count pictures.</p>"
+        "classifier is better than it says, below it worse. Numbers count images.</p>"
         f"{_plot(path, 'share right by probability')}"
     )
 
@@ -192,7 +192,7 @@ def _unreadable(result: Result) -> str:
         return ""
     rows = [(_text(row.path), _text(row.reason)) for row in result.unreadable[:50]]
     more = "<p class=soft>All are in predictions.csv.</p>" if len(result.unreadable) > 50 else ""
-    return f"<h2>Not readable, not counted: {len(result.unreadable)}</h2>{_table(('picture', 'reason'), rows)}{more}"
+    return f"<h2>Not readable, not counted: {len(result.unreadable)}</h2>{_table(('image', 'reason'), rows)}{more}"
 
 
 def _origin(result: Result) -> str:
@@ -201,7 +201,7 @@ def _origin(result: Result) -> str:
         "command": f"<code>{_text(origin.command)}</code>",
         "made": _text(origin.time),
         "checkpoint": f"{_text(origin.checkpoint)} <span class=soft>BLAKE2b {origin.checkpoint_checksum}</span>",
-        "image size": f"{origin.image_size[0]} x {origin.image_size[1]}, squeezed, not cropped",
+        "image size": f"{origin.image_size[0]} x {origin.image_size[1]}, resized, not cropped",
         "pictures": f"{_text(plural(result.top_1.of, _what(origin.part)))} of {_text(origin.data_root)}",
         "their digest": f"<span class=soft>{origin.fingerprint}</span>",
         "hardware": _text(", ".join(f"{name} {value}" for name, value in origin.hardware.items())),

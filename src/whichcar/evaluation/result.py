@@ -37,7 +37,7 @@ def read_result(experiment: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """A picture told wrongly: what it is, what was said and with which probabilities."""
+    """An image told wrongly: what it is, what was said and with which probabilities."""
 
     path: Path
     truth: str
@@ -48,7 +48,7 @@ class Mistake:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where the numbers come from; enough to make them again. `crop`: how pictures were cut first."""
+    """Where the numbers come from; enough to make them again. `crop`: how images were cut first."""
 
     command: str
     time: str
@@ -67,10 +67,10 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One evaluation. Pictures that could not be read count neither as right nor as wrong; they are listed.
+    """One evaluation. Images that could not be read count neither as right nor as wrong; they are listed.
 
-    `unreadable` paths are seen from the data's root; `mistakes` are the surest wrong answers, surest first;
-    `reliability` rows are (mean probability, share right, pictures); `warnings` say why the accuracy may be too high.
+    `unreadable` paths are seen from the data's root; `mistakes` are the wrong answers, most confident first;
+    `reliability` rows are (mean probability, share right, images); `warnings` say why the accuracy may be too high.
     """
 
     origin: Origin
@@ -88,12 +88,12 @@ class Result:
 
     @property
     def absent(self) -> tuple[str, ...]:
-        """Names of the classes that have no picture here."""
+        """Names of the classes that have no image here."""
         return tuple(score.name for score in self.classes if not score.pictures)
 
     @property
     def mean_recall(self) -> float:
-        """Mean over the classes that have pictures: every class counts the same."""
+        """Mean over the classes that have images: every class counts the same."""
         present = [score.recall for score in self.classes if score.pictures]
         return sum(present) / len(present) if present else 0.0
 

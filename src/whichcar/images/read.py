@@ -209,7 +209,7 @@ def _trim() -> Callable[[int], int] | None:
 
 
 def _give_back() -> None:
-    """Do not keep, in each thread, the memory that was needed beside a large image."""
+    """Do not keep, in each thread, the memory that was needed next to a large image."""
     if trim := _trim():
         trim(0)
 
@@ -260,7 +260,7 @@ def _check_scans(name: str | Path, path: Path) -> None:
         while part := file.read(1 << 20):
             scans += part.count(b"\xff\xda")
     if scans > _MOST_SCANS:
-        raise said(name, f"a JPEG of {scans:,} scans, more than {_MOST_SCANS}; save it anew in an image editor")
+        raise said(name, f"a JPEG of {scans:,} scans, more than {_MOST_SCANS}; save it again in an image editor")
 
 
 def _bytes(image: Image.Image, stored: tuple[int, int], size: tuple[int, int]) -> int:

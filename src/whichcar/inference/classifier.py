@@ -134,7 +134,7 @@ def best_of(scored: Scored, class_names: tuple[str, ...], top: int) -> Predictio
 def checked(model: Any, classes: int, dtype: type[np.generic] = np.float32) -> Network:  # noqa: ANN401  (any Keras model)
     """Wrap a Keras model's prediction so that few batch shapes are ever compiled, and its answer is checked.
 
-    A batch is filled up to 1, 2, 4, 8, 16, 24 … pictures.
+    A batch is filled up to 1, 2, 4, 8, 16, 24 … images.
 
     Raises (when called):
         CheckpointError: the model does not return one finite number a class.
@@ -146,7 +146,7 @@ def checked(model: Any, classes: int, dtype: type[np.generic] = np.float32) -> N
         answer = np.asarray(model.predict_on_batch(filled(images, room).astype(dtype, copy=False)), np.float32)
         if answer.shape != (room, classes):
             raise CheckpointError(
-                f"model {model.name!r}: {answer.shape[-1]} values a picture, but {classes} class names; "
+                f"model {model.name!r}: {answer.shape[-1]} values an image, but {classes} class names; "
                 "pass the names the model was trained with, in that order"
             )
         if not np.isfinite(answer).all():

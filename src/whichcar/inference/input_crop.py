@@ -1,4 +1,4 @@
-"""Whether pictures are shown to a classifier as it was trained: whole, or cut to the vehicle."""
+"""Whether images are shown to a classifier as it was trained: whole, or cut to the vehicle."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ Cut = Callable[[str, DecodedImage], tuple[Box | None, Crop]]
 
 
 class Framing:
-    """How pictures reach a classifier.
+    """How images reach a classifier.
 
     Args:
         checkpoint: named in warnings.
-        trained: how the pictures it was trained on were cut (`detection.crop.read_record`); None: not by whichcar.
-        crop: cut pictures now, with the settings of then.
+        trained: how the images it was trained on were cut (`detection.crop.read_record`); None: not by whichcar.
+        crop: cut images now, with the settings of then.
         detector: a name or file (default: the one of then; where its file is gone, or there is none, as for
             `find_detector`). A warning tells where it is another than then.
 
@@ -59,7 +59,7 @@ class Framing:
             self.cut_as = {"settings": settings.model_dump(mode="json", exclude={"detector"}), "detector": now}
             if before["detector"]["sha256"] not in (None, now["sha256"]):
                 log.warning(
-                    "%s: was trained on pictures cut by %s, now %s cuts them; --detector names another",
+                    "%s: was trained on images cut by %s, now %s cuts them; --detector names another",
                     checkpoint, before["detector"]["name"], found.name,
                 )  # fmt: skip
 
@@ -76,13 +76,13 @@ class Framing:
 
     def _disagreement(self, already_cut: bool) -> str:
         if self._crop and already_cut:
-            return "these pictures are cut to the vehicle already, and --crop cuts them again; leave it out"
+            return "these images are cut to the vehicle already, and --crop cuts them again; leave it out"
         if self._trained and not self._crop and not already_cut:
-            return "was trained on pictures cut to the vehicle, and these seem to be whole: add --crop"
+            return "was trained on images cut to the vehicle, and these seem to be whole: add --crop"
         if already_cut and not self._crop and not self._trained:
-            return "was not trained on pictures that `whichcar crop` cut, and these are"
+            return "was not trained on images that `whichcar crop` cut, and these are"
         if self._crop and not self._trained:
-            return "was not trained on pictures that `whichcar crop` cut; --crop may show it something else"
+            return "was not trained on images that `whichcar crop` cut; --crop may show it something else"
         return ""
 
 

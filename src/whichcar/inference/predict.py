@@ -115,7 +115,7 @@ def one_usable(rows: Iterable[Prediction | Skipped]) -> Iterator[Prediction | Sk
 
 
 def names_of(arguments: Iterable[str], listing: IO[bytes] | None) -> Iterator[str]:
-    """Yield the arguments; in the place of `-`, the lines of a list as they come, without those that are empty.
+    """Yield the arguments; instead of `-`, the lines of a list as they come, without those that are empty.
 
     Args:
         arguments: of a command line.

@@ -69,20 +69,20 @@ def sweep(
     board: Board | None = None,
     limits: Mapping[str, Any] | None = None,
 ) -> Swept:
-    """Search as a sweep file says; what is there already is gone on with.
+    """Search as a sweep file says; what is there already is resumed.
 
     Args:
-        path: the sweep file; everything is written into the folder of its name beside it.
+        path: the sweep file; everything is written into the folder of its name next to it.
         overrides: settings laid over the base in all trials.
         storage: where the study is kept (default: `study.db` in that folder), see `open_study`.
         launcher: what starts trials (default: processes on this machine).
         board: what shows how far it is.
-        limits: what to put in the place of the file's own, such as `{"budget.trials": 50}`.
+        limits: what to put instead of the file's own, such as `{"budget.trials": 50}`.
 
     Raises:
         ConfigError, CheckpointError: the sweep file, or a value it may try, is not right.
         SweepError: the study cannot be used, or the first trials all fail alike.
-        Interrupted: Ctrl-C or SIGTERM; running trials are saved and go on with the next call.
+        Interrupted: Ctrl-C or SIGTERM; running trials are saved and resume the next call.
     """
     plan = read_plan(path, overrides, limits)
     for weights in _weights(plan):
@@ -220,8 +220,8 @@ class Driver:
             last = failures[-1].strip().splitlines()[-1]
             raise SweepError(
                 f"{self._plan.folder}: the first {plural(len(failures), 'trial')} failed alike: {last} "
-                f"(all of it: {one.folder / 'log.txt'}); mend it and call again (they count; "
-                "--trials gives more), or remove the folder to begin anew"
+                f"(all of it: {one.folder / 'log.txt'}); fix it and call again (they count; "
+                "--trials gives more), or remove the folder to begin again"
             )
 
     def _stop(self) -> None:
@@ -249,7 +249,7 @@ def _refuse_other_trials(plan: Plan, known: int) -> None:
     if folder.exists():
         raise SweepError(
             f"{folder}: is there, but not in the study; name the study it belongs to with --storage, "
-            f"or remove {plan.folder} to begin anew"
+            f"or remove {plan.folder} to begin again"
         )
 
 

@@ -84,7 +84,7 @@ class Board:
             self._live.stop()
 
     def show(self, status: Status, last: bool = False) -> None:
-        """Draw the table anew where it moves, twice a second and at the last."""
+        """Draw the table again where it moves, twice a second and at the last."""
         now = time.monotonic()
         if self._live is not None and (last or now - self._drawn >= REDRAW_SECONDS):
             self._drawn = now

@@ -117,7 +117,7 @@ def _plots(plan: Plan, study: optuna.Study, ranked: Sequence[FrozenTrial]) -> It
 
 
 def _axis_names(labels: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Return the end of each name in the place of its beginning, where Optuna has cut a long one off.
+    """Return the end of each name instead of its beginning, where Optuna has cut a long one off.
 
     Args:
         labels: the objective, then the parameters in the order of `names`.

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from whichcar.search.launcher import INTERRUPTED, LOG, QUIET, tied_command, trains
 
-MISTAKE = 2  # what `whichcar train` says when something is wrong that the user can mend
+MISTAKE = 2  # what `whichcar train` says when something is wrong that the user can fix
 SEEN_SECONDS = 2.0  # for a new folder to appear on a node
 FREE_SECONDS = 120.0  # a node cut off from the cluster goes on for a minute, Ray's time, before it ends what it runs
 
@@ -110,7 +110,7 @@ def own_cores(count: int) -> Iterator[list[int]]:
     """Give as many processors as asked for that no other trial of this machine has, until the block ends.
 
     Ray only counts processors. A training makes as many threads as it has processors to run on, in TensorFlow, JAX and
-    our own reading of pictures; no variable tells all of them otherwise, so it is bound to its share, by a locked file
+    our own reading of images; no variable tells all of them otherwise, so it is bound to its share, by a locked file
     for each. Which come first is left to chance, since containers on one machine do not see each other's files. Where
     Ray was told of more processors than there are, all of them are given.
     """

@@ -235,7 +235,7 @@ class RayLauncher:
 
     def _gone(self) -> SweepError:
         return SweepError(
-            f"--ray {self.address}: the Ray cluster is gone, or the connection to it; the same command goes on with "
+            f"--ray {self.address}: the Ray cluster is gone, or the connection to it; the same command resumes "
             "what the trials saved, once it is back or without --ray"
         )
 

@@ -71,7 +71,7 @@ class Results:
         return sum(_seconds(trial) for trial in ended) / len(ended) if ended else None
 
     def write_settings(self) -> None:
-        """Write sweep.json: what a comparison of searches tells beside the trials."""
+        """Write sweep.json: what a comparison of searches tells next to the trials."""
         sweep = self._plan.sweep
         about = {
             "command": shell_command(words_called()),

@@ -42,7 +42,7 @@ class Plan:
 
     @property
     def folder(self) -> Path:
-        """Where the study and the trials lie: beside the file, under its name."""
+        """Where the study and the trials lie: next to the file, under its name."""
         return self.path.with_suffix("")
 
     @property
@@ -87,7 +87,7 @@ def read_plan(path: str | Path, overrides: Sequence[str] = (), limits: Mapping[s
     Args:
         path: the sweep file.
         overrides: settings laid over the base, such as `model.weights=weights.h5`.
-        limits: what to put in the place of the file's own, such as `{"budget.trials": 50}`.
+        limits: what to put instead of the file's own, such as `{"budget.trials": 50}`.
 
     Raises:
         ConfigError: naming every mistake in the file, or in the base.
@@ -308,7 +308,7 @@ def _problems(
 def _with_one_cache(
     settings: dict[str, Any], space: Mapping[str, Parameter], tried: Sequence[Experiment]
 ) -> dict[str, Any]:
-    """Fix the size of decoded pictures at the largest that any trial sees, so that all share one decoded cache."""
+    """Fix the size of decoded images at the largest that any trial sees, so that all share one decoded cache."""
     data = settings.get("data") or {}
     if data.get("cache_size") or "data.cache_size" in space:
         return settings

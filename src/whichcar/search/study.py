@@ -32,7 +32,7 @@ LOCK_SECONDS = 60.0
 
 
 def open_study(plan: Plan, storage: str | None = None) -> optuna.Study:
-    """Return the study of a plan, begun or gone on with.
+    """Return the study of a plan, begun or resumed.
 
     Args:
         storage: `FILE.db` (SQLite), `FILE.journal`, or a database's URL such as `postgresql://user@host/name`;
@@ -48,7 +48,7 @@ def open_study(plan: Plan, storage: str | None = None) -> optuna.Study:
         raise MissingExtraError("optuna", "sweep") from error
 
     if storage and "://" not in storage and not Path(storage).parent.is_dir():
-        raise SweepError(f"--storage {storage}: there is no folder {Path(storage).parent}; make it, or mend the path")
+        raise SweepError(f"--storage {storage}: there is no folder {Path(storage).parent}; make it, or fix the path")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     where = storage or str(plan.folder / "study.db")
     study = optuna.create_study(
@@ -66,7 +66,7 @@ def open_study(plan: Plan, storage: str | None = None) -> optuna.Study:
         close_study(study)
         raise SweepError(
             f"{plan.path}: {without_password(where)} holds trials of other settings ({first_difference(known, now)}); "
-            f"give the sweep another name, or remove {plan.folder} to begin anew"
+            f"give the sweep another name, or remove {plan.folder} to begin again"
         )
     return study
 

@@ -140,7 +140,7 @@ class RunningTrial:
         return max(latest(self._trial).intermediate_values, default=0)
 
     def _report(self) -> bool:
-        """Tell the study the epochs it does not know; True when it says that the trial is not worth going on with."""
+        """Tell the study the epochs it does not know; True when it says that the trial is not worth resuming."""
         path = self.folder / HISTORY
         try:
             found = path.stat()

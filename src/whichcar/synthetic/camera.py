@@ -1,4 +1,4 @@
-"""How a vehicle is put on a picture: a simple camera, and a brush that draws from the farthest part to the nearest."""
+"""How a vehicle is put on an image: a simple camera, and a brush that draws from the farthest part to the nearest."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def any_paint(rng: Random) -> Colour:
 
 
 class Camera:
-    """Where the vehicle stands in the picture: (x, y, z) in metres to (column, row) in pixels."""
+    """Where the vehicle stands in the image: (x, y, z) in metres to (column, row) in pixels."""
 
     def __init__(self, vehicle: Vehicle, size: tuple[int, int], rng: Random) -> None:
         """Choose a pose (turn, tilt, distance, place, side) that stays inside `size`: (width, height)."""
@@ -69,12 +69,12 @@ class Camera:
 
     @property
     def handed(self) -> float:
-        """1 when the picture shows the vehicle as it is, -1 when mirrored."""
+        """1 when the image shows the vehicle as it is, -1 when mirrored."""
         return self._mirror
 
 
 def draw_vehicle(picture: Image.Image, vehicle: Vehicle, rng: Random) -> None:
-    """Draw `vehicle` in a random pose and paint over an RGB picture."""
+    """Draw `vehicle` in a random pose and paint over an RGB image."""
     camera = Camera(vehicle, picture.size, rng)
     body = any_paint(rng)
     paints = {"body": body, "box": rng.choice(((232, 232, 228), (206, 212, 216), (220, 206, 176))),

@@ -16,7 +16,7 @@ from whichcar.synthetic.scenes import draw_foreground, draw_scene
 from whichcar.synthetic.vehicles import VEHICLES, Vehicle
 
 _FINER = 2  # drawn this many times larger, then reduced: smooth edges
-_EDITION = 1  # changes whenever the same seed gives other pictures
+_EDITION = 1  # changes whenever the same seed gives other images
 
 
 def draw(
@@ -24,22 +24,22 @@ def draw(
 ) -> None:
     """Draw `output`/car_ims/NNNNNN.jpg and `output`/car_dataset_labels.csv.
 
-    The same arguments give the same pictures. Paint, pose and surroundings vary from picture to picture and tell
+    The same arguments give the same images. Paint, pose and surroundings vary from image to image and tell
     nothing about the class. About a quarter of each class is labelled `test`. What is there already is kept.
 
     Args:
         output: folder to write to; made if missing.
         classes: how many of the vehicles, 2 ... 12.
-        per_class: pictures of each, at least 2.
+        per_class: images of each, at least 2.
         seed: of every random choice.
-        size: height and width of a picture.
+        size: height and width of an image.
 
     Raises:
         DataError: there are not that many vehicles, or `output` holds a set drawn with other arguments.
     """
     if not 2 <= classes <= len(VEHICLES) or per_class < 2:
         raise DataError(
-            f"can draw 2 to {len(VEHICLES)} classes of at least 2 pictures; got {classes} classes of {per_class}"
+            f"can draw 2 to {len(VEHICLES)} classes of at least 2 images; got {classes} classes of {per_class}"
         )
     asked = {"edition": _EDITION, "classes": classes, "per_class": per_class, "seed": seed, "size": list(size)}
     _same_as_before(output, asked)
@@ -48,7 +48,7 @@ def draw(
     for label, vehicle in rows:
         path = output / "car_ims" / label.img_name
         if not path.exists():
-            picture = draw_picture(vehicle, size, Random(f"{seed}/{label.img_name}"))
+            picture = draw_image(vehicle, size, Random(f"{seed}/{label.img_name}"))
             beside = path.with_suffix(".part")
             picture.save(beside, "JPEG", quality=90)
             beside.replace(path)
@@ -71,8 +71,8 @@ def plan(classes: int, per_class: int, seed: int) -> list[tuple[Label, Vehicle]]
     ]
 
 
-def draw_picture(vehicle: Vehicle, size: tuple[int, int], rng: Random) -> Image.Image:
-    """Return one RGB picture of `size` (height, width): surroundings, the vehicle, things in front of it, light."""
+def draw_image(vehicle: Vehicle, size: tuple[int, int], rng: Random) -> Image.Image:
+    """Return one RGB image of `size` (height, width): surroundings, the vehicle, things in front of it, light."""
     height, width = size
     picture = draw_scene((width * _FINER, height * _FINER), rng)
     draw_vehicle(picture, vehicle, rng)
@@ -85,8 +85,8 @@ def draw_picture(vehicle: Vehicle, size: tuple[int, int], rng: Random) -> Image.
 def _same_as_before(output: Path, asked: dict[str, object]) -> None:
     record = output / "drawn.json"
     if record.exists():
-        before = files.read_json(record, fix="delete the folder to draw anew")
+        before = files.read_json(record, fix="delete the folder to draw again")
         if before != asked:
             raise DataError(f"{output}: was drawn with {before}, not {asked}; delete it or name another folder")
     elif (output / "car_dataset_labels.csv").exists():
-        raise DataError(f"{output}: holds other pictures; name an empty folder")
+        raise DataError(f"{output}: holds other images; name an empty folder")

@@ -1,1 +1,1 @@
-"""The third room: from pictures to a trained checkpoint."""
+"""The third room: from images to a trained checkpoint."""

@@ -1,4 +1,4 @@
-"""Batches of decoded pictures: what is drawn depends only on seed, epoch and place, so training resumes anywhere."""
+"""Batches of decoded images: what is drawn depends only on seed, epoch and place, so training resumes anywhere."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Batch = tuple[np.ndarray, np.ndarray]
 
 
 class Rows(Protocol):
-    """What the network is fed from, by row number: decoded pictures, or what the backbone made of them."""
+    """What the network is fed from, by row number: decoded images, or what the backbone made of them."""
 
     key: str
     skipped: list[Skipped]
@@ -89,7 +89,7 @@ class TrainingBatches:
         present = rng.permutation(np.unique(self._classes))
         share = -(-wanted // len(present))
         drawn = [np.resize(rng.permutation(np.flatnonzero(self._classes == number)), share) for number in present]
-        # In rounds of one picture a class, so that what is cut off at the end is at most one picture a class.
+        # In rounds of one image a class, so that what is cut off at the end is at most one image a class.
         return rng.permutation(np.stack(drawn, axis=1).ravel()[:wanted])
 
     def _changed(self, images: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Batch:
@@ -104,7 +104,7 @@ class TrainingBatches:
 
 
 def plain_batches(images: Rows, rows: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
-    """Yield (batch_size, ...) of `rows` in order; the last is filled up by repeating its last picture."""
+    """Yield (batch_size, ...) of `rows` in order; the last is filled up by repeating its last image."""
 
     def make(start: int) -> np.ndarray:
         chosen = rows[start : start + batch_size]

@@ -1,6 +1,6 @@
-"""What a frozen backbone makes of the pictures, computed once and kept beside them, and the head that trains on it.
+"""What a frozen backbone makes of the images, computed once and kept next to them, and the head that trains on it.
 
-With all of the backbone fixed and every picture shown as it is, each epoch would compute the same features again. A
+With all of the backbone fixed and every image shown as it is, each epoch would compute the same features again. A
 head that trains on kept ones has the same numbers in a hundredth of the time ("linear probe", Alain and Bengio 2016).
 """
 
@@ -27,7 +27,7 @@ from whichcar.training.batches import Rows, plain_batches
 from whichcar.training.hardware import Hardware
 from whichcar.training.network.models import Network
 from whichcar.training.network.resnet50 import HEAD, computing_form
-from whichcar.training.setup import Pictures, make_trainable, network_from
+from whichcar.training.setup import Images, make_trainable, network_from
 from whichcar.training.weights import plain_model
 
 if TYPE_CHECKING:
@@ -39,11 +39,11 @@ BATCH = 64
 
 
 class Features(StoredRows):
-    """Features in the place of pictures, (2048,) float32 each.
+    """Features instead of images, (2048,) float32 each.
 
     Args:
         path: of the `.npy` file.
-        pictures: those that it was computed from, row by row.
+        images: those that it was computed from, row by row.
     """
 
     def __init__(self, path: Path, pictures: Rows) -> None:
@@ -51,8 +51,8 @@ class Features(StoredRows):
         self.key, self.skipped = pictures.key, pictures.skipped
 
 
-def on_features(experiment: Experiment, hardware: Hardware, pictures: Pictures) -> tuple[Pictures, Network]:
-    """Return the features in the place of the pictures, computed unless they are there, and the head to train on them.
+def on_features(experiment: Experiment, hardware: Hardware, pictures: Images) -> tuple[Images, Network]:
+    """Return the features instead of the images, computed unless they are there, and the head to train on them.
 
     The head is that of `build_network`: the same start, the same draws, the same place in what is saved.
     """
@@ -75,8 +75,8 @@ def _head(saved: keras.Model, seed: int, hardware: Hardware) -> keras.Model:
     return computing_form(part, hardware.policy, fused=False, seed=seed)
 
 
-def _path(experiment: Experiment, hardware: Hardware, pictures: Pictures) -> Path:
-    """Name the features by all that they depend on: pictures, size, weights, and what computes them."""
+def _path(experiment: Experiment, hardware: Hardware, pictures: Images) -> Path:
+    """Name the features by all that they depend on: images, size, weights, and what computes them."""
     height, width = experiment.data.image_size
     weights = str(experiment.model.weights)
     if weights != "imagenet":
@@ -86,7 +86,7 @@ def _path(experiment: Experiment, hardware: Hardware, pictures: Pictures) -> Pat
 
 
 def _compute(computing: keras.Model, hardware: Hardware, images: Rows, path: Path) -> None:
-    """Run the backbone over all pictures. Cut short, it goes on where it was; where another process runs it, wait."""
+    """Run the backbone over all images. Cut short, it resumes where it was; where another process runs it, wait."""
     import keras
 
     backbone = keras.Model(computing.inputs, computing.get_layer("dropout").input)

@@ -74,7 +74,7 @@ def prepare(precision: str = "auto") -> Hardware:
     os.environ.setdefault("ABSL_MIN_LOG_LEVEL", "2")
     with _native_messages_hidden():
         import keras
-    # It warns when steps are compiled anew, which growing pictures mean to do.
+    # It warns when steps are compiled again, which growing images mean to do.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
     backend = keras.backend.backend()

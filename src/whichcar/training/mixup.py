@@ -1,4 +1,4 @@
-"""Mixup and CutMix: two pictures made one, and their labels with them."""
+"""Mixup and CutMix: two images made one, and their labels with them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 def mixup(
     images: np.ndarray, labels: np.ndarray, alpha: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Blend each picture with another of the batch (Zhang et al. 2018).
+    """Blend each image with another of the batch (Zhang et al. 2018).
 
     Args:
         images: (n, h, w, 3) uint8.
@@ -28,7 +28,7 @@ def mixup(
 def cutmix(
     images: np.ndarray, labels: np.ndarray, alpha: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Paste a box of another picture of the batch into each (Yun et al. 2019); labels mix by area.
+    """Paste a box of another image of the batch into each (Yun et al. 2019); labels mix by area.
 
     Arguments and results as for `mixup`.
     """

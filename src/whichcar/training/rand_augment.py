@@ -1,6 +1,6 @@
-"""RandAugment (Cubuk et al. 2020): a few random changes of colour and shape, drawn anew for every picture.
+"""RandAugment (Cubuk et al. 2020): a few random changes of colour and shape, drawn again for every image.
 
-Keras' layer draws one change for the whole batch and computes all eleven to choose it; here each picture draws its own,
+Keras' layer draws one change for the whole batch and computes all eleven to choose it; here each image draws its own,
 and Pillow, which lets other threads run meanwhile, does only those.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
 Change = Callable[[Image.Image, float], Image.Image]
-GREY = (124, 116, 104)  # the mean of ImageNet, for what a shifted picture uncovers
+GREY = (124, 116, 104)  # the mean of ImageNet, for what a shifted image uncovers
 
 
 def _enhance(kind: Callable[[Image.Image], ImageEnhance._Enhance]) -> Change:
@@ -50,7 +50,7 @@ CHANGES: tuple[Change, ...] = (
 
 
 def rand_augment(images: np.ndarray, num_ops: int, factor: float, rng: np.random.Generator) -> np.ndarray:
-    """Change every picture by `num_ops` changes of strength up to `factor`.
+    """Change every image by `num_ops` changes of strength up to `factor`.
 
     Args:
         images: (n, h, w, 3) uint8.

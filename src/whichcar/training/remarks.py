@@ -33,7 +33,7 @@ def remarks(experiment: Experiment, updates: int) -> Iterator[str]:
     if warmup > LONG_WARMUP * updates:
         yield (
             f"the learning rate is warmed up for {warmup} of {plural(updates, 'update')}; for a shorter warm-up write "
-            "recipe.warmup_share, for example 0.05, in the place of recipe.warmup_steps"
+            "recipe.warmup_share, for example 0.05, instead of recipe.warmup_steps"
         )
 
 

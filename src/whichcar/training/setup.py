@@ -1,4 +1,4 @@
-"""From settings to what the training loop needs: pictures, the network in its two forms, optimizer, batches."""
+"""From settings to what the training loop needs: images, the network in its two forms, optimizer, batches."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """The decoded pictures: rows of the training and the validation part, and their class numbers.
+class Images:
+    """The decoded images: rows of the training and the validation part, and their class numbers.
 
     `images` holds all of them at one size. `validation` holds the validation images, and which rows they are, at each
     size that they are scored at: read from the files at just that size, as the test images will be.
@@ -78,8 +78,8 @@ def validation_sizes(experiment: Experiment) -> list[Size]:
     return sorted({*during, *recipe.test_sizes})
 
 
-def load_pictures(experiment: Experiment) -> Pictures:
-    """Read the tree, check it against the settings, and decode its training and validation pictures.
+def load_images(experiment: Experiment) -> Images:
+    """Read the tree, check it against the settings, and decode its training and validation images.
 
     Raises:
         ConfigError: `model.classes` disagrees with the folders.
@@ -114,7 +114,7 @@ def load_pictures(experiment: Experiment) -> Pictures:
     at_sizes: dict[Size, tuple[Rows, np.ndarray]] = dict.fromkeys(validation_sizes(experiment), (images, validation))
     for other in at_sizes.keys() - {size} if len(validation) else ():
         at_sizes[other] = _validation_at(other, [paths[row] for row in validation])
-    return Pictures(tree, images, train, classes[train], at_sizes, classes[validation])
+    return Images(tree, images, train, classes[train], at_sizes, classes[validation])
 
 
 def _cache_size(experiment: Experiment) -> Size:
@@ -148,7 +148,7 @@ def network_from(saved: keras.Model, experiment: Experiment, hardware: Hardware)
     """Give a plain model its computing form, freeze what is to be frozen, and compile it.
 
     Args:
-        saved: a model with a `squeeze` layer at its front and the head named `predictions`.
+        saved: a model with a `resize` layer at its front and the head named `predictions`.
     """
     import keras
 
@@ -177,8 +177,8 @@ def make_trainable(computing: keras.Model, experiment: Experiment, hardware: Har
     return optimizer
 
 
-def make_batches(experiment: Experiment, pictures: Pictures) -> TrainingBatches:
-    """The training batches of these pictures."""
+def make_batches(experiment: Experiment, pictures: Images) -> TrainingBatches:
+    """The training batches of these images."""
     data = experiment.data
     return TrainingBatches(
         pictures.images,

@@ -46,13 +46,13 @@ from whichcar.training.run.monitor import Watch, rate_after
 from whichcar.training.run.overwriting import BEST
 from whichcar.training.run.signals import stop_asked
 from whichcar.training.run.state import load_state, save_state
-from whichcar.training.setup import Pictures, build_network, load_pictures, make_batches, sizes_of
+from whichcar.training.setup import Images, build_network, load_images, make_batches, sizes_of
 from whichcar.training.tracking.tracker import Tracking, tracking_of
 from whichcar.training.validation import score_sizes, validate
 from whichcar.training.weights import check_weights
 
 log = logging.getLogger(__name__)
-# An epoch's end is a good place to go on from, but a state is 300 MB: short epochs share one.
+# An epoch's end is a good place to resume from, but a state is 300 MB: short epochs share one.
 EPOCH_SECONDS = 30.0
 TIMED_STEPS, TIMED_SECONDS = 5, 1.0  # one of them is needed for a rate that says something
 CURVES_SECONDS = 10.0  # between two drawings of the curves
@@ -70,7 +70,7 @@ class Trained:
 
 @dataclass
 class Progress:
-    """How far a run is. Sums and `seen`, `timed` (pictures) are of the current epoch; `seconds` of the whole run."""
+    """How far a run is. Sums and `seen`, `timed` (images) are of the current epoch; `seconds` of the whole run."""
 
     epoch: int = 0
     step: int = 0
@@ -95,19 +95,19 @@ def train(
     Args:
         config_path: the experiment's `config.yml`, or its folder.
         overrides: one-off settings such as `fit.epochs=3`.
-        resume: go on from the last saved state, if there is one; with another `fit.epochs` (or stages, or early
+        resume: resume from the last saved state, if there is one; with another `fit.epochs` (or stages, or early
             stopping) a run, also a finished one, is trained for that long.
         overwrite: start over in a folder that holds a run, which is deleted once the new one has a checkpoint.
         track: the tracking service that the run is logged to as well, such as `mlflow`.
 
     Raises:
-        ConfigError, DataError, CheckpointError: a setting, the pictures or the given weights are not usable.
+        ConfigError, DataError, CheckpointError: a setting, the images or the given weights are not usable.
         TrackingError: the tracking service refuses; one that is down is waited for instead.
         TrainingError: the folder is another run's, the loss is not a number, memory or disk is used up.
         Interrupted: Ctrl-C or SIGTERM; the state is saved.
     """
     if resume and overwrite:
-        raise TrainingError("resume and overwrite exclude each other: resume goes on with a run, overwrite replaces it")
+        raise TrainingError("resume and overwrite exclude each other: resume resumes a run, overwrite replaces it")
     config_path = config_in(Path(config_path))
     experiment = read_experiment(config_path, overrides)
     folder, run = ExperimentFolder(config_path, experiment), None
@@ -133,7 +133,7 @@ def train(
         if not isinstance(error, WhichcarError) and is_out_of_memory(error):
             raise out_of_memory(config_path, experiment, overrides, track) from error
         if isinstance(error, OSError) and is_disk_full(error):
-            again = "start it again" if folder.is_replacing else "go on with --resume"
+            again = "start it again" if folder.is_replacing else "resume --resume"
             raise TrainingError(
                 f"{folder.path}: the disk is full; what was saved is untouched: make room and {again}"
             ) from error
@@ -146,7 +146,7 @@ def _prepare(experiment: Experiment, folder: ExperimentFolder, going_on: bool, t
     """Do all that may fail before the first step, and leave the folder as it is."""
     check_packages()
     check_weights(experiment.model.weights)
-    pictures = load_pictures(experiment)
+    pictures = load_images(experiment)
     hardware = prepare(experiment.hardware.precision)
     import keras
 
@@ -171,7 +171,7 @@ class Run:
         experiment: Experiment,
         folder: ExperimentFolder,
         hardware: Hardware,
-        pictures: Pictures,
+        pictures: Images,
         network: Network,
         tracking: Tracking,
     ) -> None:
@@ -207,7 +207,7 @@ class Run:
             with stop_asked() as stop:
                 while self.progress.epoch < len(self.sizes) and not self._stopped_early():
                     self._one_epoch(stop, events)
-                # What the last epoch left is what an extended run goes on from; the best weights are loaded next.
+                # What the last epoch left is what an extended run resumes from; the best weights are loaded next.
                 self.save()
                 self._settle_size()
         finally:
@@ -218,11 +218,11 @@ class Run:
         return _trained(self.folder)
 
     def _mend_history(self) -> None:
-        """Write the history of a resumed run anew where the file is damaged, and say so: the state has it too."""
+        """Write the history of a resumed run again where the file is damaged, and say so: the state has it too."""
         path = self.folder.path / HISTORY
         damage = undamaged_history(path)[1] if self.history else ""
         if damage:
-            log.warning("%s: damaged (%s); it is written anew from the saved state", path, damage)
+            log.warning("%s: damaged (%s); it is written again from the saved state", path, damage)
             write_history(path, self.history)
 
     def save(self) -> None:
@@ -252,7 +252,7 @@ class Run:
             self.save()
 
     def restore(self) -> None:
-        """Go on from the saved state."""
+        """Resume from the saved state."""
         known = list(map(nfc, self.folder.class_folders))
         if changes := renamed(known, self.pictures.tree.class_folders) if known else "":
             raise TrainingError(
@@ -262,7 +262,7 @@ class Run:
         record = load_state(self.folder.state, self.network.state_variables())
         if record["pictures"] != self.pictures.images.key:
             raise TrainingError(
-                f"{self.folder.path}: the pictures of {self.experiment.data.directory} changed since this run was "
+                f"{self.folder.path}: the images of {self.experiment.data.directory} changed since this run was "
                 "stopped; put them back, or start over with --overwrite"
             )
         self.progress = Progress(**record["progress"])
@@ -300,7 +300,7 @@ class Run:
         log.info("%s: trained for %s so far, going on to %d", path, plural(done, "epoch"), epochs)
         if recipe.schedule != "constant" and self.history:
             log.warning(
-                "the %s schedule is computed for %s now: the learning rate goes on from its value there, not from "
+                "the %s schedule is computed for %s now: the learning rate resumes from its value there, not from "
                 "%.3g, where it was",
                 *(recipe.schedule, plural(epochs, "epoch"), self.history[-1].learning_rate),
             )
@@ -342,7 +342,7 @@ class Run:
         if not math.isfinite(loss):
             raise TrainingError(
                 f"{self.folder.path}: the loss became {loss} in epoch {progress.epoch + 1}, batch {progress.step + 1}; "
-                f"lower the learning rate ({self.rate:g}) or warm up for longer, and start anew with --overwrite"
+                f"lower the learning rate ({self.rate:g}) or warm up for longer, and start again with --overwrite"
             )
         if self._compiled_for == self.sizes[progress.epoch]:
             progress.timed += len(images)

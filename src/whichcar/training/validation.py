@@ -13,12 +13,12 @@ from whichcar.errors import TrainingError
 from whichcar.metrics import Score
 from whichcar.training.batches import plain_batches
 from whichcar.training.network.models import Network, Size
-from whichcar.training.setup import Pictures
+from whichcar.training.setup import Images
 
 log = logging.getLogger(__name__)
 
 
-def validate(network: Network, pictures: Pictures, batch_size: int, size: Size) -> Score:
+def validate(network: Network, pictures: Images, batch_size: int, size: Size) -> Score:
     """Score the network as it stands, set to predict at `size`, on the validation part."""
     (images, rows), truth = pictures.validation[size], pictures.validation_classes
     if not len(rows):
@@ -40,7 +40,7 @@ def _see_that_numbers(scores: np.ndarray) -> None:
         )
 
 
-def score_sizes(network: Network, pictures: Pictures, batch_size: int, sizes: Sequence[Size]) -> dict[Size, Score]:
+def score_sizes(network: Network, pictures: Images, batch_size: int, sizes: Sequence[Size]) -> dict[Size, Score]:
     """Score the network at each size; networks do best somewhat above their training size (Touvron et al. 2019)."""
     scores: dict[Size, Score] = {}
     for size in sorted(set(sizes)):

@@ -36,7 +36,7 @@ def check_weights(weights: object) -> None:
     if not is_whole_model(path):
         return
     if path.suffix == ".keras" and not zipfile.is_zipfile(path):
-        raise CheckpointError(f"model.weights: {path} is damaged, not a .keras file; give another, or copy it anew")
+        raise CheckpointError(f"model.weights: {path} is damaged, not a .keras file; give another, or copy it again")
 
 
 def plain_model(experiment: Experiment, class_names: Sequence[str]) -> keras.Model:

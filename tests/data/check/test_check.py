@@ -61,7 +61,7 @@ def shortened(path: Path, image: Image.Image) -> None:
 
 NASTY: dict[str, tuple[str, Callable[[Path, Image.Image], object], set[str]]] = {
     "empty": ("a.jpg", lambda path, _: path.touch(), {"unreadable"}),
-    "not a picture": ("a.jpg", lambda path, _: path.write_text("<html>404</html>"), {"unreadable"}),
+    "not an image": ("a.jpg", lambda path, _: path.write_text("<html>404</html>"), {"unreadable"}),
     "truncated": ("a.jpg", shortened, {"truncated"}),
     "wrong extension": ("a.png", lambda path, image: image.save(path, "JPEG", quality=50), {"wrong_extension"}),
     "extension unknown": ("a.jfif", lambda path, image: image.save(path, "JPEG"), {"wrong_extension"}),
@@ -91,7 +91,7 @@ NASTY: dict[str, tuple[str, Callable[[Path, Image.Image], object], set[str]]] = 
 
 
 @pytest.mark.parametrize("kind", NASTY)
-def test_each_kind_of_odd_picture_is_found(data: Path, kind: str) -> None:
+def test_each_kind_of_odd_image_is_found(data: Path, kind: str) -> None:
     name, make, issues = NASTY[kind]
     path = data / "car_ims" / name
     make(path, first(data))
@@ -167,10 +167,10 @@ def test_classes_that_are_missing_or_uneven_are_found(tree: Path) -> None:
     (tree / "split.json").unlink()
     checked = check(tree)
     missing = {one.path: (one.severity, one.detail) for one in checked.findings if one.issue == "missing_class"}
-    assert missing[classes[0]] == ("error", "2 test pictures and none in train")
-    assert missing[classes[1]] == ("note", "6 pictures in train and none in test")
+    assert missing[classes[0]] == ("error", "2 test images and none in train")
+    assert missing[classes[1]] == ("note", "6 images in train and none in test")
     assert [one.detail for one in checked.findings if one.issue == "imbalance"] == [
-        "one picture only: none can be set aside for validation"
+        "one image only: none can be set aside for validation"
     ]
 
 
@@ -184,7 +184,7 @@ def test_a_folder_of_one_class_or_none_can_be_checked(data: Path, tmp_path: Path
     "name", ['a "b" c.jpg', "a'b.jpg", "日本 ü.jpg", "a,b;c.jpg", "</script>.jpg".replace("/", "-")]
 )
 def test_any_name_stands_in_table_and_page(data: Path, name: str) -> None:
-    (data / "car_ims" / name).write_text("no picture")
+    (data / "car_ims" / name).write_text("no image")
     assert main.run(["check", str(data)]) == 0
     with (data / "issues.csv").open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["issue"] == "unreadable"]
@@ -200,7 +200,7 @@ def test_a_name_that_is_no_text_is_told_readably(data: Path) -> None:
 def test_the_command_writes_table_and_page_and_fails_on_what_is_named(
     data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (data / "car_ims" / "000002.jpg").write_text("no picture")
+    (data / "car_ims" / "000002.jpg").write_text("no image")
     assert main.run(["check", str(data), "--fail-on", "leak"]) == 0
     out = capsys.readouterr().out
     assert "1  error    unreadable" in out
@@ -246,9 +246,9 @@ def test_no_folder_and_no_argument_are_told(tmp_path: Path, capsys: pytest.Captu
     assert "whichcar check DATA" in capsys.readouterr().err
 
 
-def test_a_set_of_unreadable_pictures_is_still_told(tmp_path: Path) -> None:
+def test_a_set_of_unreadable_images_is_still_told(tmp_path: Path) -> None:
     for number in range(3):
-        (tmp_path / f"{number}.jpg").write_text(f"no picture {number}")
+        (tmp_path / f"{number}.jpg").write_text(f"no image {number}")
     assert told(check(tmp_path)) == {"unreadable": ["0.jpg", "1.jpg", "2.jpg"]}
 
 

@@ -32,7 +32,7 @@ def test_a_second_spelling_is_found_and_another_name_is_not(slip: str, meant: st
         assert found == []
     else:
         assert [one.path for one in found] == [slip]
-        assert f"{meant!r} (40 pictures)" in found[0].detail
+        assert f"{meant!r} (40 images)" in found[0].detail
         assert told in found[0].detail
         assert "it has 3" in found[0].detail
 

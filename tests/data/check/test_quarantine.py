@@ -23,8 +23,8 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_pictures_are_moved_and_can_be_put_back(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (data / "class a" / "broken.jpg").write_text("no picture")
+def test_images_are_moved_and_can_be_put_back(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (data / "class a" / "broken.jpg").write_text("no image")
     shutil.copy(data / "class a" / "000001.jpg", data / "class a" / "copy.jpg")
     before = contents(data)
     aside = tmp_path / "put aside"
@@ -46,7 +46,7 @@ def test_nothing_else_in_the_folder_is_touched_by_undo(data: Path, tmp_path: Pat
     assert (tmp_path / "q" / "class a" / "mine.txt").read_text() == "mine"
 
 
-def test_a_picture_with_two_findings_is_moved_once_and_rows_without_file_never(data: Path, tmp_path: Path) -> None:
+def test_a_image_with_two_findings_is_moved_once_and_rows_without_file_never(data: Path, tmp_path: Path) -> None:
     rows = [finding("class a/000001.jpg", name, "") for name in ("dark", "leak")]
     gone = [finding("gone.jpg", "row_without_file", ""), finding("BMW", "imbalance", "")]
     assert quarantine(data, [*rows, *gone], tmp_path / "q") == 1
@@ -63,7 +63,7 @@ def test_two_rounds_into_one_folder_are_undone_together(data: Path, tmp_path: Pa
 def test_moves_cut_short_by_a_kill_are_undone(data: Path, tmp_path: Path) -> None:
     before = contents(data)
     code = (
-        "import os, sys\nfrom pathlib import Path\nfrom whichcar.data import quarantine as stage\n"
+        "import os, sys\nfrom pathlib import Path\nfrom whichcar.data.check import quarantine as stage\n"
         "from whichcar.data.check.issues import finding\nmove, moved = stage._move, []\n"
         "def killed(source, target):\n"
         "    if len(moved) == 3: os.kill(os.getpid(), 9)\n"
@@ -150,7 +150,7 @@ def test_any_name_is_put_back(data: Path, tmp_path: Path, name: str) -> None:
 def test_two_folders_do_not_share_a_quarantine(data: Path, tmp_path: Path) -> None:
     shutil.copytree(data, tmp_path / "other")
     quarantine(data, [finding("class a/000001.jpg", "dark", "")], tmp_path / "q")
-    with pytest.raises(DataError, match="holds pictures of another folder"):
+    with pytest.raises(DataError, match="holds images of another folder"):
         quarantine(tmp_path / "other", [finding("class a/000002.jpg", "dark", "")], tmp_path / "q")
 
 

@@ -12,7 +12,7 @@ from whichcar.data.duplicates.scan import FactStore
 
 @pytest.fixture
 def pictures(drawn_large: Path, tmp_path: Path) -> list[Path]:
-    """Twelve pictures, and after them a copy by the byte, a small one, a mirrored one, and two of one colour."""
+    """Twelve images, and after them a copy by the byte, a small one, a mirrored one, and two of one colour."""
     originals = sorted((drawn_large / "car_ims").iterdir())[:12]
     copies = [tmp_path / f"{number}.png" for number in range(5)]
     shutil.copyfile(originals[3], copies[0])
@@ -47,7 +47,7 @@ def test_pairs_are_compared_once(pictures: list[Path], tmp_path: Path, monkeypat
         assert found_among(pictures, store) == before
 
 
-def test_pictures_of_the_same_bytes_are_compared_with_others_once(pictures: list[Path], tmp_path: Path) -> None:
+def test_images_of_the_same_bytes_are_compared_with_others_once(pictures: list[Path], tmp_path: Path) -> None:
     again = tmp_path / "again.png"
     shutil.copyfile(pictures[13], again)
     with FactStore(tmp_path / "facts.db") as store:
@@ -62,7 +62,7 @@ def test_groups_follow_chains_of_copies() -> None:
     assert Duplicates([[7, 8]], near).groups() == [[0, 1, 4, 9], [6, 7, 8]]
 
 
-def test_many_copies_of_one_picture_hide_no_others_and_are_compared_once_each(
+def test_many_copies_of_one_image_hide_no_others_and_are_compared_once_each(
     pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     many = []
@@ -117,12 +117,12 @@ def named(paths: list[Path], groups: list[list[int]]) -> set[frozenset[Path]]:
 
 
 @pytest.mark.parametrize("count", [0, 1])
-def test_few_pictures_have_no_copies(pictures: list[Path], count: int) -> None:
+def test_few_images_have_no_copies(pictures: list[Path], count: int) -> None:
     assert copies_among(pictures[:count]) == []
 
 
-def test_a_picture_that_cannot_be_read_is_a_copy_by_its_bytes_only(tmp_path: Path) -> None:
+def test_a_image_that_cannot_be_read_is_a_copy_by_its_bytes_only(tmp_path: Path) -> None:
     for name in ("a.jpg", "b.jpg", "c.jpg"):
-        (tmp_path / name).write_text("no picture" if name != "c.jpg" else "neither")
+        (tmp_path / name).write_text("no image" if name != "c.jpg" else "neither")
     paths = [tmp_path / name for name in ("a.jpg", "b.jpg", "c.jpg", "gone.jpg", "gone too.jpg")]
     assert copies_among(paths) == [[0, 1]]

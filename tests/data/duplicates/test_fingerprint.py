@@ -32,7 +32,7 @@ def banner(image: Image.Image) -> Image.Image:
 
 
 COPIES = {
-    "encoded anew": lambda image: encoded(image, 30),
+    "encoded again": lambda image: encoded(image, 30),
     "resized": lambda image: image.resize((image.width * 2, image.height * 2)),
     "squeezed": lambda image: image.resize((image.width, image.height * 4 // 5)),
     "cut": lambda image: image.crop((4, 3, image.width - 4, image.height - 3)),
@@ -73,7 +73,7 @@ def test_a_banner_leaves_the_detail(drawn_large: Path) -> None:
         assert similarity(image, np.array(banner(Image.fromarray(image)))) > SIMILAR
 
 
-def test_other_pictures_do_not_fit(drawn_large: Path) -> None:
+def test_other_images_do_not_fit(drawn_large: Path) -> None:
     pictures = photos(drawn_large)
     told = [similarity(one, other) for place, one in enumerate(pictures) for other in pictures[place + 1 :]]
     assert len(told) == 496

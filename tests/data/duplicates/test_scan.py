@@ -36,7 +36,7 @@ def mean(image: np.ndarray) -> tuple[float, ...]:
     return (float(image.mean()),)
 
 
-def test_a_picture_is_read_once(pictures: list[Path], tmp_path: Path, read: list[str]) -> None:
+def test_a_image_is_read_once(pictures: list[Path], tmp_path: Path, read: list[str]) -> None:
     with FactStore(tmp_path / "facts.db") as store:
         first = list(store.look(pictures))
     assert sorted(read) == [path.name for path in pictures]
@@ -47,7 +47,7 @@ def test_a_picture_is_read_once(pictures: list[Path], tmp_path: Path, read: list
     assert (first[0].header.format, first[0].header.width, first[0].header.height) == ("JPEG", 64, 48)
 
 
-def test_a_changed_picture_is_read_again(pictures: list[Path], tmp_path: Path, read: list[str]) -> None:
+def test_a_changed_image_is_read_again(pictures: list[Path], tmp_path: Path, read: list[str]) -> None:
     with FactStore(tmp_path / "facts.db") as store:
         before = list(store.look(pictures[:3]))
         Image.new("RGB", (30, 20), (9, 9, 9)).save(pictures[1])
@@ -108,7 +108,7 @@ def test_a_lack_of_memory_is_not_remembered_as_damage(
     pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def short_of_memory(*_: object) -> None:
-        raise ImageError(f"{pictures[0]}: the picture is broken (MemoryError)") from MemoryError()
+        raise ImageError(f"{pictures[0]}: the image is broken (MemoryError)") from MemoryError()
 
     with FactStore(tmp_path / "facts.db") as store:
         with monkeypatch.context() as patch:
@@ -131,7 +131,7 @@ def test_measures_are_taken_when_they_are_first_asked_for(
 
 def test_what_cannot_be_read_says_why(tmp_path: Path, pictures: list[Path]) -> None:
     (tmp_path / "empty.jpg").touch()
-    (tmp_path / "text.jpg").write_text("no picture")
+    (tmp_path / "text.jpg").write_text("no image")
     (tmp_path / "cut.jpg").write_bytes(pictures[0].read_bytes()[:-300])
     (tmp_path / "pipe.jpg").mkdir()
     names = ["empty.jpg", "text.jpg", "cut.jpg", "gone.jpg", "pipe.jpg"]
@@ -147,7 +147,7 @@ def test_what_cannot_be_read_says_why(tmp_path: Path, pictures: list[Path]) -> N
             assert told["gone.jpg"].checksum == b"" != told["cut.jpg"].checksum
 
 
-def test_only_a_few_pictures_are_asked_for_ahead(pictures: list[Path], tmp_path: Path) -> None:
+def test_only_a_few_images_are_asked_for_ahead(pictures: list[Path], tmp_path: Path) -> None:
     asked = []
 
     def ask() -> Iterator[Path]:

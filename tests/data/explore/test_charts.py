@@ -57,7 +57,7 @@ def test_names_are_no_markup_and_equal_looking_ones_stay_apart() -> None:
     figure.to_json().encode("utf-8")
 
 
-def test_pictures_of_one_size_are_one_point_and_unreadable_ones_none() -> None:
+def test_images_of_one_size_are_one_point_and_unreadable_ones_none() -> None:
     points = charts.size_chart(overview({}, [(640, 480)] * 3 + [(320, 240), (0, 0)])).data[0]
     assert dict(zip(zip(points.x, points.y, strict=True), points.hovertext, strict=True)) == {
         (640, 480): "640 x 480: 3 images",
@@ -66,7 +66,7 @@ def test_pictures_of_one_size_are_one_point_and_unreadable_ones_none() -> None:
     assert points.marker.size[0] > points.marker.size[1]
 
 
-def test_many_sizes_become_few_points_and_no_picture_is_lost() -> None:
+def test_many_sizes_become_few_points_and_no_image_is_lost() -> None:
     rng = np.random.default_rng(0)
     sizes = [tuple(size) for size in rng.integers(100, 2000, (20_000, 2)).tolist()]
     points = charts.size_chart(overview({}, sizes)).data[0]
@@ -74,7 +74,7 @@ def test_many_sizes_become_few_points_and_no_picture_is_lost() -> None:
     assert sum(int(text.split(": ")[1].split()[0].replace(",", "")) for text in points.hovertext) == 20_000
 
 
-def test_every_picture_is_in_a_bar_of_aspect_and_of_brightness() -> None:
+def test_every_image_is_in_a_bar_of_aspect_and_of_brightness() -> None:
     found = overview({}, [(100, 100), (4000, 100), (100, 4000), (133, 100), (0, 0)])
     aspect = charts.aspect_chart(found).data[0]
     assert sum(aspect.y) == 4

@@ -1,4 +1,4 @@
-"""The page about a folder of pictures: what stands in it, for any folder."""
+"""The page about a folder of images: what stands in it, for any folder."""
 
 import re
 import shutil
@@ -70,9 +70,9 @@ def titles(page: str) -> list[str]:
 def test_it_shows_numbers_charts_and_twenty_titled_samples(drawn: Path, page: Page) -> None:
     told = page(drawn)
     assert titles(told)[:6] == [
-        "Numbers", "Classes", "Makes and years", "Sizes and light", "Samples", "A picture as an array",
+        "Numbers", "Classes", "Makes and years", "Sizes and light", "Samples", "An image as an array",
     ]  # fmt: skip
-    assert "<th>pictures</th><td>32</td>" in told
+    assert "<th>images</th><td>32</td>" in told
     assert "<td>train 24, test 8</td>" in told
     assert "<td>4 of 8 images" in told
     samples = told.split('<h2 id="samples">')[1].split("<h2")[0]
@@ -82,7 +82,7 @@ def test_it_shows_numbers_charts_and_twenty_titled_samples(drawn: Path, page: Pa
         assert told.count(f'id="chart-{chart}"') == 1
 
 
-def test_it_needs_nothing_from_outside_and_pictures_come_when_seen(drawn: Path, page: Page) -> None:
+def test_it_needs_nothing_from_outside_and_images_come_when_seen(drawn: Path, page: Page) -> None:
     told = page(drawn)
     tags = Tags(told)
     assert tags.open == []
@@ -92,7 +92,7 @@ def test_it_needs_nothing_from_outside_and_pictures_come_when_seen(drawn: Path, 
     assert "default-src 'none'" in told
 
 
-def test_the_same_pictures_and_seed_give_the_same_page_and_another_seed_other_samples(
+def test_the_same_images_and_seed_give_the_same_page_and_another_seed_other_samples(
     drawn: Path, tmp_path: Path
 ) -> None:
     pages = [
@@ -153,7 +153,7 @@ def test_a_boxes_table_of_a_fetched_set_is_no_crop(tmp_path: Path, page: Page) -
     assert "Crops" not in titles(page(tmp_path))
 
 
-def test_pictures_without_classes_have_no_charts_of_them(tmp_path: Path, page: Page) -> None:
+def test_images_without_classes_have_no_charts_of_them(tmp_path: Path, page: Page) -> None:
     paint(tmp_path / "a.png", 1)
     told = page(tmp_path)
     assert "no label file names them" in told
@@ -196,14 +196,14 @@ def test_rows_and_files_that_do_not_fit_are_counted(tmp_path: Path, page: Page) 
     (tmp_path / "car_ims" / "notes.txt").write_text("x")
     (tmp_path / "car_dataset_labels.csv").write_text("img_name,class,subset\na.png,A,train\nnone.png,A,train\n")
     told = page(tmp_path)
-    for name in ("rows without a picture", "pictures without a row", "files that are no pictures"):
+    for name in ("rows without an image", "images without a row", "files that are no images"):
         assert f"<th>{name}</th><td>1</td>" in told
 
 
-def test_a_folder_without_pictures_is_one_line_and_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_without_images_is_one_line_and_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.run(["look", str(tmp_path)]) == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"error: {tmp_path}: no pictures in it") and error.count("\n") == 1
+    assert error.startswith(f"error: {tmp_path}: no images in it") and error.count("\n") == 1
 
 
 def test_where_the_page_cannot_be_written_another_place_is_asked_for(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The numbers of a folder of pictures."""
+"""The numbers of a folder of images."""
 
 import math
 import shutil
@@ -21,7 +21,7 @@ def paint(path: Path, colour: tuple[int, int, int], size: tuple[int, int] = (32,
     return path
 
 
-def test_every_picture_has_its_size_and_its_light(tmp_path: Path) -> None:
+def test_every_image_has_its_size_and_its_light(tmp_path: Path) -> None:
     paint(tmp_path / "A 2000" / "black.png", (0, 0, 0), (32, 24))
     paint(tmp_path / "A 2000" / "turned.jpg", (255, 255, 255), (64, 24), orientation=6)
     paint(tmp_path / "B 2001" / "green.png", (0, 255, 0))
@@ -73,7 +73,7 @@ def test_copies_are_found(tmp_path: Path, drawn: Path) -> None:
     assert [(pair.first, pair.second, pair.mirrored) for pair in copies.near] == [(0, 2, True)]
 
 
-def test_labels_without_a_single_picture_are_an_error(tmp_path: Path) -> None:
+def test_labels_without_a_single_image_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "car_dataset_labels.csv").write_text("img_name,class,subset\na.jpg,A,train\nb.jpg,B,test\n")
     with pytest.raises(
         DataError,

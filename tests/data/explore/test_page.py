@@ -61,7 +61,7 @@ def test_no_script_fails_and_nothing_is_refused(told: tuple[str, str]) -> None:
 
 @pytest.fixture(scope="module")
 def framed(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    """The page in a frame as wide as a telephone, with a picture put into it that lies elsewhere."""
+    """The page in a frame as wide as a telephone, with an image put into it that lies elsewhere."""
     folder = tmp_path_factory.mktemp("frame")
     page, frame = look(drawn, output=folder / "look.html"), folder / "frame.html"
     outside = '<img src="http://127.0.0.1:9/a.png"></body>'

@@ -147,7 +147,7 @@ def test_a_busy_server_is_asked_again(web: str, tmp_path: Path) -> None:
         download(f"{web}/busy2.tgz", tmp_path, pause=0.001)
 
 
-def test_more_than_the_whole_is_begun_anew(web: str, tmp_path: Path) -> None:
+def test_more_than_the_whole_is_begun_again(web: str, tmp_path: Path) -> None:
     Handler.cuts = 100
     with pytest.raises(DataError):
         download(f"{web}/cut.tgz", tmp_path, pause=0.001)
@@ -176,14 +176,14 @@ def test_addresses_are_told_apart_by_what_does_not_sign_them() -> None:
     assert identity("https://h/a?X-Amz-Signature=1&Expires=2") == identity("https://h/a") == "https://h/a"
 
 
-def test_another_version_of_the_file_is_begun_anew(web: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_another_version_of_the_file_is_begun_again(web: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     Handler.cuts = 100
     with pytest.raises(DataError):
         download(f"{web}/cut.tgz", tmp_path, pause=0.001)
     (tmp_path / "cut.tgz.part").write_bytes(b"x" * 600_000)
     Handler.cuts, Handler.tag, Handler.content = 0, '"two"', CONTENT[::-1]
     assert download(f"{web}/cut.tgz", tmp_path).path.read_bytes() == CONTENT[::-1]
-    assert "changed since its download began; beginning anew" in caplog.text
+    assert "changed since its download began; beginning again" in caplog.text
 
 
 def test_a_file_that_changes_while_it_comes_is_noticed(web: str, tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def test_a_second_run_does_nothing(drawn: Path, tmp_path: Path) -> None:
     assert (again.fresh, again.pictures, again.kind) == (False, 32, "label file")
 
 
-def test_a_picture_that_went_missing_is_brought_back(drawn: Path, tmp_path: Path) -> None:
+def test_a_image_that_went_missing_is_brought_back(drawn: Path, tmp_path: Path) -> None:
     archive = packed(drawn, tmp_path / "a.tgz")
     fetch([archive], tmp_path / "data")
     (tmp_path / "data/car_ims" / names(drawn / "car_ims")[3]).unlink()
@@ -127,7 +127,7 @@ def test_another_set_does_not_take_the_place_of_the_first(drawn: Path, by_class:
     assert names(tmp_path / "data/car_ims") == names(by_class)
 
 
-def test_pictures_that_were_there_before_are_left_alone(drawn: Path, by_class: Path, tmp_path: Path) -> None:
+def test_images_that_were_there_before_are_left_alone(drawn: Path, by_class: Path, tmp_path: Path) -> None:
     shutil.copytree(drawn / "car_ims", tmp_path / "data" / "car_ims")
     with pytest.raises(DataError, match="has a car_ims/ that `whichcar fetch` did not write"):
         fetch([by_class], tmp_path / "data", redo=True)

@@ -1,4 +1,4 @@
-"""Tables with pictures in them, alone and from a hub: its real client, and a server on loopback that answers it."""
+"""Tables with images in them, alone and from a hub: its real client, and a server on loopback that answers it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CLASSES = ["Audi S4 2012", "Ram C/V Cargo Van 2012"]
 
 
 def table(path: Path, pictures: list[Path], image: object = "struct", label: str = "label", text: bool = False) -> Path:
-    """Write a table as `datasets` does: pictures as structs, labels as numbers with their names in the metadata."""
+    """Write a table as `datasets` does: images as structs, labels as numbers with their names in the metadata."""
     contents = [picture.read_bytes() for picture in pictures]
     rows = [{"bytes": content, "path": None} for content in contents] if image == "struct" else contents
     numbers = [number % 2 for number in range(len(pictures))]
@@ -47,7 +47,7 @@ def pictures(drawn: Path) -> list[Path]:
     return sorted((drawn / "car_ims").iterdir())
 
 
-def test_both_halves_become_pictures_and_labels(pictures: list[Path], tmp_path: Path) -> None:
+def test_both_halves_become_images_and_labels(pictures: list[Path], tmp_path: Path) -> None:
     train = table(tmp_path / "train-00000-of-00001.parquet", pictures[:20])
     test = table(tmp_path / "test-00000-of-00001.parquet", pictures[20:])
     got = fetch([train, test], tmp_path / "data")
@@ -112,7 +112,7 @@ def test_rows_without_a_class_are_left_out(
     assert "2 rows without a class left out" in caplog.text
 
 
-def test_a_table_without_pictures_or_labels_says_what_it_has(tmp_path: Path) -> None:
+def test_a_table_without_images_or_labels_says_what_it_has(tmp_path: Path) -> None:
     parquet.write_table(pyarrow.table({"a": [1], "label": [0]}), tmp_path / "a.parquet")
     with pytest.raises(DataError, match="no column of images; it has a, label"):
         fetch([tmp_path / "a.parquet"], tmp_path / "data")

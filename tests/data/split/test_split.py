@@ -29,7 +29,7 @@ def picture(path: Path, shade: int = 0) -> None:
 
 
 def dataset(root: Path, per_class: int = 10, folder: str = "car_ims") -> list[Label]:
-    """Draw `per_class` pictures of each of the three classes, the last fifth of each for test."""
+    """Draw `per_class` images of each of the three classes, the last fifth of each for test."""
     rows = []
     for index, class_name in enumerate(CLASSES):
         for number in range(per_class):
@@ -86,7 +86,7 @@ def test_the_record_holds_seed_share_counts_classes_sources_and_validation(tmp_p
     assert all((tmp_path / "v1" / "train" / name).is_file() for name in chosen)
 
 
-def test_pictures_may_lie_in_the_data_folder_itself(tmp_path: Path) -> None:
+def test_images_may_lie_in_the_data_folder_itself(tmp_path: Path) -> None:
     rows = dataset(tmp_path / "data", folder="")
     assert split(tmp_path / "data", rows, tmp_path / "v1").counts["train"] == 24
 
@@ -99,7 +99,7 @@ def test_the_output_may_lie_in_the_data_folder(tmp_path: Path) -> None:
         assert result.unlabelled == 0
 
 
-def test_across_file_systems_pictures_are_copied(tmp_path: Path) -> None:
+def test_across_file_systems_images_are_copied(tmp_path: Path) -> None:
     shared = Path("/dev/shm")
     if not os.access(shared, os.W_OK) or shared.stat().st_dev == tmp_path.stat().st_dev:
         pytest.skip("no second file system here to copy to")
@@ -116,7 +116,7 @@ def test_across_file_systems_pictures_are_copied(tmp_path: Path) -> None:
         assert snapshot(output) == before
 
 
-def test_a_link_among_the_pictures_is_followed(tmp_path: Path) -> None:
+def test_a_link_among_the_images_is_followed(tmp_path: Path) -> None:
     rows = dataset(tmp_path / "data")
     first = tmp_path / "data" / "car_ims" / "000001.jpg"
     first.rename(tmp_path / "elsewhere.jpg")
@@ -255,7 +255,7 @@ def test_every_row_is_used_or_explained(tmp_path: Path) -> None:
         (Label(str(tmp_path / "outside.jpg"), bmw, "train"), "img_name leads out of the data folder"),
         (Label("a\0b.jpg", bmw, "train"), "holds bytes that are no text"),
         (Label("a\udcff.jpg", bmw, "train"), "holds bytes that are no text"),
-        (Label("lonely.jpg", "Only In Test 2012", "test"), "has no usable picture in train"),
+        (Label("lonely.jpg", "Only In Test 2012", "test"), "has no usable image in train"),
         (Label("quarrel.jpg", bmw, "train"), "its rows disagree"),
         (Label("quarrel.jpg", hummer, "train"), "its rows disagree"),
         (Label("leak.jpg", bmw, "train"), "its rows disagree"),
@@ -279,7 +279,7 @@ def test_every_row_is_used_or_explained(tmp_path: Path) -> None:
     assert snapshot(tmp_path / "v1") == before
 
 
-def test_a_picture_that_may_not_be_read_is_reported(tmp_path: Path) -> None:
+def test_a_image_that_may_not_be_read_is_reported(tmp_path: Path) -> None:
     rows = dataset(tmp_path / "data")
     locked = tmp_path / "data" / "car_ims" / "000001.jpg"
     locked.chmod(0)
@@ -288,7 +288,7 @@ def test_a_picture_that_may_not_be_read_is_reported(tmp_path: Path) -> None:
     assert "permissions" in reasons(split(tmp_path / "data", rows, tmp_path / "v1"))["000001.jpg"]
 
 
-def test_pictures_without_a_row_are_counted(tmp_path: Path) -> None:
+def test_images_without_a_row_are_counted(tmp_path: Path) -> None:
     rows = dataset(tmp_path / "data")
     picture(tmp_path / "data" / "car_ims" / "new.jpg")
     (tmp_path / "data" / "car_ims" / ".DS_Store").touch()
@@ -334,7 +334,7 @@ def test_a_name_written_in_another_unicode_form_is_found(tmp_path: Path) -> None
     assert result.problems == []
 
 
-def test_pictures_that_would_meet_are_told_apart(tmp_path: Path) -> None:
+def test_images_that_would_meet_are_told_apart(tmp_path: Path) -> None:
     names = ["a.jpg", "x/a.jpg", "y/a.jpg", "y/A.JPG", "z/a (2).jpg"]
     for shade, name in enumerate(names):
         picture(tmp_path / "data" / name, 1000 * shade)
@@ -378,8 +378,8 @@ def test_validation_is_stratified_and_seeded(tmp_path: Path) -> None:
     assert chosen[1] != chosen[2]
 
 
-@pytest.mark.skipif("WHICHCAR_DATA" not in os.environ, reason="real pictures: set WHICHCAR_DATA to their folder")
-def test_of_the_real_cars_only_copies_of_test_pictures_are_left_out(tmp_path: Path) -> None:
+@pytest.mark.skipif("WHICHCAR_DATA" not in os.environ, reason="real images: set WHICHCAR_DATA to their folder")
+def test_of_the_real_cars_only_copies_of_test_images_are_left_out(tmp_path: Path) -> None:
     data = Path(os.environ["WHICHCAR_DATA"])
     result = split(data, data / "car_dataset_labels.csv", tmp_path / "v1")
     assert {problem.reason.partition(" of ")[0] for problem in result.problems} == {"a copy"}
@@ -392,14 +392,14 @@ def test_of_the_real_cars_only_copies_of_test_pictures_are_left_out(tmp_path: Pa
 
 
 def drawn_rows(drawn_large: Path, tmp_path: Path) -> tuple[Path, list[Label]]:
-    """Copy drawn pictures, two classes of eight, and return the folder and the labels, six a class in train."""
+    """Copy drawn images, two classes of eight, and return the folder and the labels, six a class in train."""
     data = tmp_path / "data"
     shutil.copytree(drawn_large / "car_ims", data / "car_ims")
     names = sorted(path.name for path in (data / "car_ims").iterdir())[:16]
     return data, [Label(name, CLASSES[n // 8], "test" if n % 8 > 5 else "train") for n, name in enumerate(names)]
 
 
-def test_a_train_picture_with_a_copy_in_test_is_left_out_and_told(drawn_large: Path, tmp_path: Path) -> None:
+def test_a_train_image_with_a_copy_in_test_is_left_out_and_told(drawn_large: Path, tmp_path: Path) -> None:
     data, rows = drawn_rows(drawn_large, tmp_path)
     tested = next(row for row in rows if row.subset == "test")
     Image.open(data / "car_ims" / tested.img_name).resize((110, 80)).save(data / "car_ims" / "like.png")

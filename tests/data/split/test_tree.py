@@ -20,7 +20,7 @@ def picture(path: Path, shade: int = 0) -> None:
 
 
 def dataset(root: Path, per_class: int = 10, folder: str = "car_ims") -> list[Label]:
-    """Draw `per_class` pictures of each of the three classes, the last fifth of each for test."""
+    """Draw `per_class` images of each of the three classes, the last fifth of each for test."""
     rows = []
     for index, class_name in enumerate(CLASSES):
         for number in range(per_class):
@@ -137,7 +137,7 @@ def test_ds_store_stray_files_and_hidden_folders_are_no_classes(tmp_path: Path) 
     assert len(tree.train) + len(tree.validation) == 6
 
 
-def test_one_picture_a_class_stays_in_train(tmp_path: Path) -> None:
+def test_one_image_a_class_stays_in_train(tmp_path: Path) -> None:
     tree = read_tree(flat(tmp_path / "tree", {"a": 1, "b": 1}), 0.5, 1)
     assert len(tree.train) == 2
     assert tree.validation == []
@@ -168,7 +168,7 @@ def test_trees_that_cannot_be_trained_on_are_named(tmp_path: Path) -> None:
     assert "`finished` is missing" in refused(tmp_path / "both")
 
 
-def test_validation_pictures_that_were_deleted_are_left_out_but_not_all(tmp_path: Path) -> None:
+def test_validation_images_that_were_deleted_are_left_out_but_not_all(tmp_path: Path) -> None:
     split(tmp_path / "data", dataset(tmp_path / "data"), tmp_path / "v1")
     held = read_tree(tmp_path / "v1", 0.2, 123).validation
     held[0].path.unlink()
@@ -179,7 +179,7 @@ def test_validation_pictures_that_were_deleted_are_left_out_but_not_all(tmp_path
         read_tree(tmp_path / "v1", 0.2, 123)
 
 
-def test_a_class_whose_learning_pictures_were_deleted_is_named(tmp_path: Path) -> None:
+def test_a_class_whose_learning_images_were_deleted_is_named(tmp_path: Path) -> None:
     split(tmp_path / "data", dataset(tmp_path / "data"), tmp_path / "v1")
     for sample in read_tree(tmp_path / "v1", 0.2, 123).train:
         if sample.class_index == 1:

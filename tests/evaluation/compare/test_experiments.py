@@ -62,7 +62,7 @@ def test_the_commands_stand_below_the_table(trained: Path) -> None:
     evaluate(trained)
     evidence = experiments_table([trained]).splitlines()[-1]
     assert evidence.startswith("- exp_9: `whichcar train c.yml` on jax, float32, CPU, 2 cores; `whichcar evaluate ")
-    assert "checkpoint `model.02-0.1234.keras`; the test pictures were used 2 times" in evidence
+    assert "checkpoint `model.02-0.1234.keras`; the test images were used 2 times" in evidence
 
 
 def test_experiments_that_differ_in_their_seed_only_get_mean_and_spread(trained: Path, tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_many_settings_that_differ_are_listed_below_the_table(trained: Path) -> 
 
 
 def answered(folder: Path, right: Sequence[bool], fingerprint: str = "f") -> Path:
-    """An experiment's folder as evaluation leaves it, with a picture for each of these answers."""
+    """An experiment's folder as evaluation leaves it, with an image for each of these answers."""
     paths = [f"test/A/{number}.jpg" for number in range(len(right))]
     rows = [f"{path},A,A,0.5,{int(one)},1,0.5," for path, one in zip(paths, right, strict=True)]
     write_text(folder / "predictions.csv", "path,truth,prediction,probability,right,rank,truth_probability,problem\n"

@@ -14,7 +14,7 @@ from whichcar.evaluation.evaluate import evaluate
 
 
 @pytest.mark.parametrize(("gained", "lost"), [(0, 1), (3, 3), (1, 8), (12, 12), (0, 24), (24, 0), (7, 17)])
-def test_few_discordant_pictures_get_the_exact_test(gained: int, lost: int) -> None:
+def test_few_discordant_images_get_the_exact_test(gained: int, lost: int) -> None:
     pair = Paired(1000, gained, lost)
     assert pair.test == "exact"
     assert pair.p_value == pytest.approx(stats.binomtest(gained, gained + lost).pvalue, rel=1e-12)
@@ -63,7 +63,7 @@ def test_the_verdict_follows_the_p_value() -> None:
     ]
 
 
-def test_two_evaluations_are_compared_picture_by_picture(experiment: Path, tmp_path: Path) -> None:
+def test_two_evaluations_are_compared_image_by_image(experiment: Path, tmp_path: Path) -> None:
     evaluate(experiment)
     table = (experiment / "predictions.csv").read_text(encoding="utf-8")
     other = tmp_path / "other"
@@ -75,7 +75,7 @@ def test_two_evaluations_are_compared_picture_by_picture(experiment: Path, tmp_p
     for number, flag in ((places[0][0], "0"), (places[1][0], "1")):
         lines[number] = ",".join([*lines[number].split(",")[:4], flag, *lines[number].split(",")[5:]])
     (other / "predictions.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    assert paired(experiment, other) == Paired(5, 1, 1)  # the sixth picture cannot be read
+    assert paired(experiment, other) == Paired(5, 1, 1)  # the sixth image cannot be read
     assert paired(experiment, experiment) == Paired(5, 0, 0)
 
 

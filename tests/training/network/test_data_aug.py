@@ -80,7 +80,7 @@ def test_every_layer_works_in_training_and_rests_at_prediction(noise: np.ndarray
         np.testing.assert_allclose(np.asarray(made(images, training=False)), images, atol=1e-4, err_msg=name)
 
 
-def test_a_horizontal_flip_mirrors_some_pictures_and_leaves_the_others(noise: np.ndarray) -> None:
+def test_a_horizontal_flip_mirrors_some_images_and_leaves_the_others(noise: np.ndarray) -> None:
     keras.utils.set_random_seed(0)
     images = noise.astype(np.float32)
     changed = np.asarray(create_data_aug_layer({"random_flip": {"mode": "horizontal"}})(images, training=True))

@@ -17,7 +17,7 @@ PILLOW = 1.5  # grey levels: Pillow rounds twice, once after each direction
 
 @pytest.fixture(scope="module")
 def images() -> np.ndarray:
-    """Five pictures of noise under a slope, (5, 48, 64, 3) uint8."""
+    """Five images of noise under a slope, (5, 48, 64, 3) uint8."""
     rng = np.random.default_rng(0)
     slope = np.linspace(0, 200, 64)[None, None, :, None]
     return (slope + rng.integers(0, 56, (5, 48, 64, 3))).astype(np.uint8)
@@ -28,7 +28,7 @@ def resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_prediction_squeezes_the_whole_picture_as_pillow_does(images: np.ndarray, size: tuple[int, int]) -> None:
+def test_prediction_squeezes_the_whole_image_as_pillow_does(images: np.ndarray, size: tuple[int, int]) -> None:
     out = np.asarray(RandomResizedCrop(size, (0.5, 0.8))(images, training=False))
     assert (out.shape, out.dtype) == ((5, *size, 3), np.float32)
     wanted = np.stack([resized(image, size) for image in images]).astype(float)
@@ -53,15 +53,15 @@ def test_training_with_whole_sides_squeezes_to_the_training_size(images: np.ndar
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_a_picture_of_the_right_size_is_left_as_it_is(images: np.ndarray, training: bool) -> None:
+def test_a_image_of_the_right_size_is_left_as_it_is(images: np.ndarray, training: bool) -> None:
     out = np.asarray(RandomResizedCrop((48, 64))(images, training=training))
     assert out.dtype == np.float32
     np.testing.assert_array_equal(out, images)
 
 
 @pytest.mark.parametrize("target", [(16, 16), (48, 48), (24, 80)])
-def test_boxes_lie_inside_the_picture_and_keep_the_shares_asked_for(target: tuple[int, int]) -> None:
-    """In a picture whose levels are the pixels' places, a crop says where it was taken."""
+def test_boxes_lie_inside_the_image_and_keep_the_shares_asked_for(target: tuple[int, int]) -> None:
+    """In an image whose levels are the pixels' places, a crop says where it was taken."""
     height, width, count = 60, 90, 200
     rows, columns = np.mgrid[0:height, 0:width]
     image = np.stack([rows, columns, np.zeros_like(rows)], axis=-1).astype(np.float32)
@@ -70,7 +70,7 @@ def test_boxes_lie_inside_the_picture_and_keep_the_shares_asked_for(target: tupl
     assert out[..., 1].max() <= width - 1 + 1e-3
     shares = []
     for place, side, length in ((out[:, :, 0, 0], target[0], height), (out[:, 0, :, 1], target[1], width)):
-        # A line through the middle; the ends may be bent where the filter meets the picture's border.
+        # A line through the middle; the ends may be bent where the filter meets the image's border.
         middle = np.arange(side // 4, side - side // 4)
         step, start = np.polyfit(middle + 0.5, place[:, middle].T + 0.5, 1)
         share, end = step * side / length, start + step * side
@@ -107,7 +107,7 @@ def test_what_is_drawn_depends_on_the_state_of_the_seed_alone(images: np.ndarray
     assert [variable.path for variable in first.variables if "seed_generator_state" in variable.path]
 
 
-def test_pictures_of_a_batch_are_cut_apart(images: np.ndarray) -> None:
+def test_images_of_a_batch_are_cut_apart(images: np.ndarray) -> None:
     same = np.repeat(images[:1], 6, axis=0)
     out = np.asarray(RandomResizedCrop((20, 20), (0.5, 1.0))(same, training=True))
     assert len(np.unique(out.reshape(6, -1), axis=0)) == 6

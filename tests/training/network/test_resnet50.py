@@ -71,7 +71,7 @@ def test_the_layers_are_those_of_the_specification(penalised: keras.Model) -> No
     assert penalised.count_params() == 23_587_712 + 2048 * 196 + 196
 
 
-def test_a_plain_call_changes_nothing_in_the_picture(penalised: keras.Model, noise: np.ndarray) -> None:
+def test_a_plain_call_changes_nothing_in_the_image(penalised: keras.Model, noise: np.ndarray) -> None:
     front = keras.Model(penalised.input, penalised.get_layer("preprocessing").output)
     upright = noise - np.array([123.68, 116.779, 103.939], np.float32)
     np.testing.assert_allclose(np.asarray(front(noise)), upright, atol=1e-3)
@@ -91,7 +91,7 @@ def test_l1_as_in_the_original_starts_the_loss_above_a_hundred(penalised: keras.
     assert penalty + np.log(196) == pytest.approx(109, abs=3)
 
 
-def test_answers_are_probabilities_of_any_picture(resnet: keras.Model, noise: np.ndarray) -> None:
+def test_answers_are_probabilities_of_any_image(resnet: keras.Model, noise: np.ndarray) -> None:
     answers = resnet.predict_on_batch(noise)
     assert (answers.shape, answers.dtype) == ((64, 5), np.float32)
     np.testing.assert_allclose(answers.sum(1), 1, rtol=1e-5)
@@ -100,7 +100,7 @@ def test_answers_are_probabilities_of_any_picture(resnet: keras.Model, noise: np
     assert np.asarray(resnet(noise[:3].repeat(3, axis=2))).shape == (3, 5)
 
 
-def test_one_picture_and_sixty_four_get_the_same_answers(resnet: keras.Model, noise: np.ndarray) -> None:
+def test_one_image_and_sixty_four_get_the_same_answers(resnet: keras.Model, noise: np.ndarray) -> None:
     """With batch-norm in training mode the original fell from .82 to .018."""
     together = resnet.predict(noise, batch_size=64, verbose=0)
     apart = resnet.predict(noise[:6], batch_size=1, verbose=0)
@@ -144,7 +144,7 @@ def test_the_computing_form_gives_the_same_answers(resnet: keras.Model, noise: n
     assert [variable.path for variable in form.trainable_variables] == ["predictions/kernel", "predictions/bias"]
 
 
-def test_backbone_weights_see_the_picture_as_keras_shows_it(
+def test_backbone_weights_see_the_image_as_keras_shows_it(
     backbone: keras.Model, notop: Path, noise: np.ndarray
 ) -> None:
     """Keras' preprocessing turns RGB to BGR; here the first kernel is turned instead."""

@@ -93,7 +93,7 @@ def real(tmp_path_factory: pytest.TempPathFactory, resnet: keras.Model) -> list[
 def test_keras_alone_loads_the_network(
     tmp_path: Path, real: list[Path], resnet: keras.Model, noise: np.ndarray
 ) -> None:
-    images = noise[:8].repeat(2, axis=1)  # not of the network's size: the squeeze is in the file
+    images = noise[:8].repeat(2, axis=1)  # not of the network's size: the resize is in the file
     np.save(tmp_path / "images.npy", images)
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     called = [sys.executable, "-c", PLAIN, str(tmp_path / "images.npy"), str(tmp_path / "out.npy"), *map(str, real)]

@@ -35,7 +35,7 @@ CONSTANT, COLLIDING, USUAL = "model.h5", "model.{val_loss:.2f}.h5", "model.{epoc
 
 
 class Killed(BaseException):
-    """In the place of `kill -9`: nothing catches it."""
+    """Instead of `kill -9`: nothing catches it."""
 
 
 def network() -> Network:

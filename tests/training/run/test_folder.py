@@ -23,7 +23,7 @@ HARDWARE = Hardware("tensorflow", "float32", "a processor", 2)
 
 
 class Killed(BaseException):
-    """In the place of `kill -9`: nothing catches it."""
+    """Instead of `kill -9`: nothing catches it."""
 
 
 SETTINGS: dict[str, Any] = {"seed": 1, "data": {"directory": "cars"}, "model": {"weights": None}}
@@ -122,7 +122,7 @@ def test_a_config_from_elsewhere_is_kept_as_given_and_stays_as_it_was(tmp_path: 
     folder = opened(config, overwrite=True)
     folder.describe(HARDWARE, {}, finished=False)
     kept = (tmp_path / "small" / "config.yml").read_text()
-    assert kept == config.read_text(), "the run anew brings its own config"
+    assert kept == config.read_text(), "the run again brings its own config"
     config.write_text("changed while it trains")
     folder.describe(HARDWARE, {}, finished=True)
     assert (tmp_path / "small" / "config.yml").read_text() == kept
@@ -158,7 +158,7 @@ def test_where_it_runs_may_change_between_two_calls(config: Path) -> None:
 
 def test_an_unfinished_run_wants_to_be_gone_on_with_or_overwritten(config: Path) -> None:
     ran(config, finished=False)
-    with pytest.raises(TrainingError, match="unfinished run; go on with --resume, or --overwrite it"):
+    with pytest.raises(TrainingError, match="unfinished run; resume --resume, or --overwrite it"):
         opened(config)
     folder = ExperimentFolder(config, read_experiment(config))
     assert folder.open(resume=True, overwrite=False) is True

@@ -148,13 +148,13 @@ def test_a_run_that_is_not_there_is_an_error_before_anything_is_trained(
     (folder / "tracking.json").unlink()
     train(tracking_of("mlflow", folder), folder, 1)
     mlflow_store.delete_run(number_of(folder))
-    with pytest.raises(TrackingError, match=r"set that as it was, or delete the file for a run anew"):
+    with pytest.raises(TrackingError, match=r"set that as it was, or delete the file for a run again"):
         tracking_of("mlflow", folder)
 
 
 def test_an_address_that_cannot_be_one_is_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "gopher://here")
-    with pytest.raises(TrackingError, match=r"^--track mlflow: .*unsupported URI 'gopher://here'.*mend its address"):
+    with pytest.raises(TrackingError, match=r"^--track mlflow: .*unsupported URI 'gopher://here'.*fix its address"):
         tracking_of("mlflow", folder)
 
 

@@ -1,4 +1,4 @@
-"""The check stage: everything that is wrong, odd or doubtful about a set of pictures, a row a finding."""
+"""The check stage: everything that is wrong, odd or doubtful about a set of images, a row a finding."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from whichcar.images.read import read_format
 from whichcar.progress import track
 from whichcar.records import Finding, ImageHeader
 
-SMALLEST = 64  # pixels of the shorter side from which a picture is not tiny
-_UNEVEN = 4  # times fewer or more pictures than the middle class
-_TOGETHER = 4096  # pictures judged at once
+SMALLEST = 64  # pixels of the shorter side from which an image is not tiny
+_UNEVEN = 4  # times fewer or more images than the middle class
+_TOGETHER = 4096  # images judged at once
 _MODES = {"L": "grey", "LA": "grey with transparency", "1": "black and white", "P": "a palette", "RGBA": "transparency"}
 
 
@@ -47,15 +47,15 @@ class Checked:
 
 
 def check(data: str | Path, labels: str | Path | None = None, smallest: int = SMALLEST) -> Checked:
-    """Look at every picture of a folder once and tell what is wrong or odd; nothing is changed or written there.
+    """Look at every image of a folder once and tell what is wrong or odd; nothing is changed or written there.
 
     Args:
-        data: pictures with a label file, split into train/ and test/, in a folder a class, or just pictures.
+        data: images with a label file, split into train/ and test/, in a folder a class, or just images.
         labels: the label file (default: car_dataset_labels.csv in `data`, where there is no train/).
-        smallest: a picture whose shorter side has fewer pixels is tiny.
+        smallest: an image whose shorter side has fewer pixels is tiny.
 
     Raises:
-        DataError: no folder, no pictures, a label file that cannot be read, or a full disk.
+        DataError: no folder, no images, a label file that cannot be read, or a full disk.
         MissingExtraError: cleanvision is not installed.
     """
     collection = collect(Path(data), Path(labels) if labels else None)
@@ -63,7 +63,7 @@ def check(data: str | Path, labels: str | Path | None = None, smallest: int = SM
     prints = Prints()
     with FactStore() as store:
         told = store.look((collection.root / entry.path for entry in collection.entries), quality.measure)
-        found += _of_pictures(collection, track(told, "checking", len(collection.entries)), prints, smallest)
+        found += _of_images(collection, track(told, "checking", len(collection.entries)), prints, smallest)
         found += of_copies(collection, find_duplicates(store, prints, collection.path_of))
     return Checked(collection, ordered(found))
 
@@ -83,10 +83,10 @@ def _of_rows(collection: Collection) -> Iterator[Finding]:
         except UnsupportedFormatError as error:
             yield finding(path, "unreadable", error.reason)
             continue
-        except ImageError:  # it is no picture: a list, a note
+        except ImageError:  # it is no image: a list, a note
             continue
         suffix = PurePosixPath(path).suffix
-        yield finding(path, "wrong_extension", f"a {form} picture, not read for its suffix {suffix!r}; rename it")
+        yield finding(path, "wrong_extension", f"a {form} image, not read for its suffix {suffix!r}; rename it")
 
 
 def _of_names(collection: Collection) -> list[Finding]:
@@ -94,7 +94,7 @@ def _of_names(collection: Collection) -> list[Finding]:
 
 
 def _of_classes(collection: Collection) -> Iterator[Finding]:
-    """Classes that a part lacks, and classes with far fewer or far more pictures than the middle one."""
+    """Classes that a part lacks, and classes with far fewer or far more images than the middle one."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for entry in collection.entries:
         if entry.class_name:
@@ -105,18 +105,18 @@ def _of_classes(collection: Collection) -> Iterator[Finding]:
     middle = statistics.median(of.total() for of in counts.values())
     for name, of in sorted(counts.items()):
         if "test" in parts and not of["train"]:
-            yield finding(name, "missing_class", f"{of['test']} test pictures and none in train")
+            yield finding(name, "missing_class", f"{of['test']} test images and none in train")
         elif "test" in parts and not of["test"]:
-            yield finding(name, "missing_class", f"{of['train']} pictures in train and none in test", severity="note")
+            yield finding(name, "missing_class", f"{of['train']} images in train and none in test", severity="note")
         count = of.total()
         if count == 1 < middle:
-            yield finding(name, "imbalance", "one picture only: none can be set aside for validation")
+            yield finding(name, "imbalance", "one image only: none can be set aside for validation")
         elif not middle / _UNEVEN <= count <= middle * _UNEVEN:
-            yield finding(name, "imbalance", f"{count} pictures; the middle class has {middle:g}")
+            yield finding(name, "imbalance", f"{count} images; the middle class has {middle:g}")
 
 
-def _of_pictures(collection: Collection, told: Iterable[Facts], prints: Prints, smallest: int) -> Iterator[Finding]:
-    """Tell of each picture by itself, and note its prints for comparing it with others."""
+def _of_images(collection: Collection, told: Iterable[Facts], prints: Prints, smallest: int) -> Iterator[Finding]:
+    """Tell of each image by itself, and note its prints for comparing it with others."""
     waiting: list[tuple[str, Facts, ImageHeader]] = []
     for entry, facts in zip(collection.entries, told, strict=True):
         prints.add(facts)
@@ -137,7 +137,7 @@ def _of_file(path: str, header: ImageHeader, smallest: int) -> Iterator[Finding]
     suffix = PurePosixPath(path).suffix.lower()
     meant = Image.registered_extensions().get(suffix)
     if meant != header.format:
-        yield finding(path, "wrong_extension", f"a {header.format} picture that is called {suffix}")
+        yield finding(path, "wrong_extension", f"a {header.format} image that is called {suffix}")
     if header.mode != "RGB":
         yield finding(path, "odd_mode", f"{_MODES.get(header.mode, 'stored')} ({header.mode})")
     if header.orientation != 1:

@@ -19,16 +19,16 @@ def odd_names(counts: Mapping[str, int]) -> list[Finding]:
     """Return a finding for each class name that may be a slip.
 
     Names are alike when only capitals, accents, spaces or punctuation differ, or one letter of a word of five or more;
-    another digit makes another name (`Audi A4`, `Audi A5`). Of two, the one with fewer pictures is told.
+    another digit makes another name (`Audi A4`, `Audi A5`). Of two, the one with fewer images is told.
 
     Args:
-        counts: the classes and how many pictures each has.
+        counts: the classes and how many images each has.
     """
     found = []
     for pair in _close_pairs(sorted(counts)):
         rare, usual = sorted(pair, key=lambda name: (counts[name], name))
         told = "capitals, accents or punctuation differ" if _plain(rare) == _plain(usual) else "one letter differs"
-        detail = f"may be {usual!r} ({counts[usual]} pictures) in another spelling: {told}; it has {counts[rare]}"
+        detail = f"may be {usual!r} ({counts[usual]} images) in another spelling: {told}; it has {counts[rare]}"
         found.append(finding(rare, "class_name", detail))
     with_year = [name for name in counts if _YEAR.search(name)]
     if len(with_year) >= _USUAL * len(counts):

@@ -1,4 +1,4 @@
-"""The issues that a set of pictures can have, by name, and the table of those found: issues.csv."""
+"""The issues that a set of images can have, by name, and the table of those found: issues.csv."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ class Issue:
 ISSUES = {
     issue.name: issue
     for issue in (
-        Issue("unreadable", "error", "the file cannot be read as a picture"),
-        Issue("truncated", "error", "the end of the picture is missing"),
+        Issue("unreadable", "error", "the file cannot be read as an image"),
+        Issue("truncated", "error", "the end of the image is missing"),
         Issue(
             "leak", "error", "a copy of it is in another part (train, validation, test), so results come out too good"
         ),
         Issue(
             "label_conflict",
             "error",
-            "copies of one picture have different classes, or rows of the label file disagree",
+            "copies of one image have different classes, or rows of the label file disagree",
         ),
-        Issue("missing_class", "error", "the class has no picture to learn from, or none to test with"),
-        Issue("row_without_file", "error", "the label file names a picture that is not there"),
+        Issue("missing_class", "error", "the class has no image to learn from, or none to test with"),
+        Issue("row_without_file", "error", "the label file names an image that is not there"),
         Issue("bad_row", "error", "a row of the label file cannot be used"),
-        Issue("label_error", "warning", "a network that has not seen the picture is sure of another class"),
+        Issue("label_error", "warning", "a network that has not seen the image is sure of another class"),
         Issue("exact_duplicate", "warning", "another file has the same bytes"),
-        Issue("near_duplicate", "warning", "another file shows the same photo: encoded anew, resized, cut or mirrored"),
-        Issue("file_without_row", "warning", "no row of the label file names the picture, so it is not used"),
+        Issue("near_duplicate", "warning", "another file has the same photo: re-encoded, resized, cropped or mirrored"),
+        Issue("file_without_row", "warning", "no row of the label file names the image, so it is not used"),
         Issue("wrong_extension", "warning", "the file's name does not say what it holds"),
         Issue(
             "class_name", "warning", "the class may be a second spelling of another, or is not named like the others"
@@ -60,14 +60,14 @@ ISSUES = {
             "images in several splits are named like photos of one car; if they are, "
             f"split them with --group-by {shell_command([SUGGESTED])}",
         ),
-        Issue("odd_aspect", "note", "very long or very high: squeezed to a square, little is left"),
+        Issue("odd_aspect", "note", "very long or very high: resized to a square, little is left"),
         Issue("dark", "note", "even its brightest parts are dark"),
         Issue("bright", "note", "even its darkest parts are bright"),
         Issue("blurry", "note", "hardly any edges"),
         Issue("odd_mode", "note", "not 8-bit RGB; it is converted when it is read"),
-        Issue("exif_rotated", "note", "stored turned; it is turned upright when it is read"),
+        Issue("exif_rotated", "note", "stored turned; it is rotated upright when it is read"),
         Issue("animated", "note", "several frames; the first is taken"),
-        Issue("imbalance", "note", "the class has far fewer or far more pictures than most"),
+        Issue("imbalance", "note", "the class has far fewer or far more images than most"),
     )
 }
 _ORDER = {name: place for place, name in enumerate(ISSUES)}

@@ -1,4 +1,4 @@
-"""The check stage as a page: what was found, grouped by issue, with the pictures."""
+"""The check stage as a page: what was found, grouped by issue, with the images."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from whichcar.records import Finding
 from whichcar.text import plural
 
 PAGE = "check.html"
-SHOWN = 60  # pictures of each issue
-_LISTED = 200  # rows of an issue that has no pictures
+SHOWN = 60  # images of each issue
+_LISTED = 200  # rows of an issue that has no images
 
 
 def write_report(checked: Checked, output: Path) -> tuple[Path, Path]:

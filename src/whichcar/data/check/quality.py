@@ -1,6 +1,6 @@
-"""How a picture looks: dark, bright, blurry, blank or of an odd shape, as cleanvision measures and judges it.
+"""How an image looks: dark, bright, blurry, blank or of an odd shape, as cleanvision measures and judges it.
 
-A picture is decoded once, by us; cleanvision's own walk over files would read it again for each of its two passes.
+An image is decoded once, by us; cleanvision's own walk over files would read it again for each of its two passes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _JUDGED = {
 
 
 def measure(image: npt.NDArray[np.uint8]) -> tuple[float, ...]:
-    """Return the numbers of `MEASURES` for a picture, (height, width, 3) uint8.
+    """Return the numbers of `MEASURES` for an image, (height, width, 3) uint8.
 
     Raises:
         MissingExtraError: cleanvision is not installed.
@@ -43,11 +43,11 @@ def measure(image: npt.NDArray[np.uint8]) -> tuple[float, ...]:
 def judge(
     measures: npt.NDArray[np.float64], aspects: npt.NDArray[np.float64]
 ) -> Mapping[str, tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]]:
-    """Return for each issue which pictures have it, and their scores (0 worst ... 1 best).
+    """Return for each issue which images have it, and their scores (0 worst ... 1 best).
 
     Args:
-        measures: (pictures, 5), as `measure` gives them.
-        aspects: (pictures,), the shorter side over the longer.
+        measures: (images, 5), as `measure` gives them.
+        aspects: (images,), the shorter side over the longer.
     """
     import pandas as pd
 

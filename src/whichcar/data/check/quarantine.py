@@ -1,6 +1,6 @@
-"""Putting pictures aside, never deleting one, and putting them back.
+"""Putting images aside, never deleting one, and putting them back.
 
-What is moved is written down first, in DIR/quarantine.csv, a line a picture: a run that is killed between two moves can
+What is moved is written down first, in DIR/quarantine.csv, a line an image: a run that is killed between two moves can
 be undone like any other.
 """
 
@@ -20,36 +20,36 @@ from whichcar.records import Finding
 from whichcar.text import shell_command
 
 FILE = "quarantine.csv"
-# Findings about rows and classes: what they name is no picture that was found.
-OF_NO_PICTURE = frozenset({"row_without_file", "bad_row", "missing_class", "class_name", "imbalance"})
+# Findings about rows and classes: what they name is no image that was found.
+OF_NO_IMAGE = frozenset({"row_without_file", "bad_row", "missing_class", "class_name", "imbalance"})
 COLUMNS = ("path", "from", "issue", "detail")
 
 
 def check_place(root: Path, into: Path) -> None:
     """Raise DataError unless `into` is a folder outside `root` that is new, empty, or such a quarantine of `root`."""
     if into.resolve().is_relative_to(root.resolve()):
-        raise DataError(f"{into}: lies in {root}, where its pictures would be found again; give a folder outside")
+        raise DataError(f"{into}: lies in {root}, where its images would be found again; give a folder outside")
     if into.is_dir() and any(into.iterdir()):
         if not (into / FILE).is_file():
             raise DataError(f"{into}: holds files that `whichcar check` did not write; give an empty folder")
         for path, home in _read(into):
             if home != root.absolute() / path:
-                raise DataError(f"{into}: holds pictures of another folder ({home}); give a folder of its own")
+                raise DataError(f"{into}: holds images of another folder ({home}); give a folder of its own")
 
 
 def quarantine(root: Path, findings: Iterable[Finding], into: Path) -> int:
-    """Move the pictures of these findings from `root` to the same place in `into`; return how many were moved.
+    """Move the images of these findings from `root` to the same place in `into`; return how many were moved.
 
-    What is no picture in `root` is passed over: a row of a label file, a class, a path that leads out of it.
+    What is no image in `root` is passed over: a row of a label file, a class, a path that leads out of it.
 
     Raises:
-        DataError: `into` lies in `root`, holds other files, or a picture cannot be moved.
+        DataError: `into` lies in `root`, holds other files, or an image cannot be moved.
     """
     check_place(root, into)
     chosen: dict[str, Finding] = {}
     for one in findings:
         inside = PurePosixPath(one.path)
-        if one.path in chosen or one.issue in OF_NO_PICTURE or inside.is_absolute() or ".." in inside.parts:
+        if one.path in chosen or one.issue in OF_NO_IMAGE or inside.is_absolute() or ".." in inside.parts:
             continue
         if (root / inside).is_file():
             chosen[one.path] = one
@@ -71,7 +71,7 @@ def put_back(quarantined: Path) -> int:
     The folder is removed when nothing else is in it.
 
     Raises:
-        DataError: it is no such folder, or another file lies in a picture's place; what came before it is back.
+        DataError: it is no such folder, or another file lies in an image's place; what came before it is back.
     """
     moved = 0
     for path, home in track(_read(quarantined), "putting back"):
@@ -81,7 +81,7 @@ def put_back(quarantined: Path) -> int:
             try:
                 _move(quarantined / path, home)
             except OSError as error:
-                raise DataError(f"{home}: {error.strerror}; mend that and run it again") from error
+                raise DataError(f"{home}: {error.strerror}; fix that and run it again") from error
             moved += 1
     (quarantined / FILE).unlink()
     for folder, _, _ in os.walk(quarantined, topdown=False):

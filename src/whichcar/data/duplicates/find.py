@@ -1,4 +1,4 @@
-"""Which pictures of a set are copies of each other, byte for byte or near enough."""
+"""Which images of a set are copies of each other, byte for byte or near enough."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ from whichcar.progress import track
 
 Candidate = tuple[int, int, bool]  # two numbers, and whether the second is mirrored
 
-SIMILAR = 0.7  # correlation of detail from which two pictures are copies
+SIMILAR = 0.7  # correlation of detail from which two images are copies
 _LAYOUT = 0.7  # correlation of thumbnails from which detail is looked at
 _BITS = 12  # hashes may differ in as many of their 64 bits
-# In larger sets in fewer bits: the number of candidates grows with the square of that of pictures.
+# In larger sets in fewer bits: the number of candidates grows with the square of that of images.
 _MANY, _BITS_OF_MANY = 200_000, 8
 _READ = (128, 128)
-_CHUNK = 64  # pictures compared with all others at a time
+_CHUNK = 64  # images compared with all others at a time
 _COMPARABLE = 2  # in `Prints.kinds`; 1: broken or flat
 _AT_ONCE = 256  # pairs looked at together, or more
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two pictures by number, the first the lower; `similarity` is that of their detail, 1 for the same bytes."""
+    """Two images by number, the first the lower; `similarity` is that of their detail, 1 for the same bytes."""
 
     first: int
     second: int
@@ -88,7 +88,7 @@ def joined(links: Iterable[Sequence[int]]) -> list[list[int]]:
 
 @dataclass
 class Prints:
-    """What is needed of each picture to find copies: 32 bytes, however large the picture."""
+    """What is needed of each image to find copies: 32 bytes, however large the image."""
 
     checksums: bytearray = field(default_factory=bytearray)
     hashes: array[int] = field(default_factory=lambda: array("q"))
@@ -96,7 +96,7 @@ class Prints:
     kinds: bytearray = field(default_factory=bytearray)  # 0: not even its bytes are known
 
     def add(self, facts: Facts) -> None:
-        """Take the next picture."""
+        """Take the next image."""
         seen = facts.fingerprint
         self.checksums += facts.checksum or bytes(16)
         self.hashes.append(seen.hash if seen else 0)
@@ -104,12 +104,12 @@ class Prints:
         self.kinds.append(0 if not facts.checksum else _COMPARABLE if seen and not seen.is_flat else 1)
 
     def checksum(self, number: int) -> bytes:
-        """Return the checksum of one picture."""
+        """Return the checksum of one image."""
         return bytes(self.checksums[16 * number : 16 * number + 16])
 
 
 def find_duplicates(store: FactStore, prints: Prints, path_of: Callable[[int], Path]) -> Duplicates:
-    """Find copies among pictures that `store.look` has told of.
+    """Find copies among images that `store.look` has told of.
 
     Copies by the byte have the same checksum. Others have hashes that differ in a few bits, as they are or mirrored;
     of these pairs, those alike in layout are read again and count when their detail fits (`detail_similarity`).
@@ -119,8 +119,8 @@ def find_duplicates(store: FactStore, prints: Prints, path_of: Callable[[int], P
 
     Args:
         store: the facts.
-        prints: of all pictures, by number.
-        path_of: gives a picture's file by its number.
+        prints: of all images, by number.
+        path_of: gives an image's file by its number.
     """
     kinds = np.frombuffer(prints.kinds, np.uint8)
     contents = np.frombuffer(prints.checksums, np.uint64).reshape(-1, 2)
@@ -194,7 +194,7 @@ def _near(
 
 
 class Comparison:
-    """Tells how alike pictures are, from what the store knows or else by reading both."""
+    """Tells how alike images are, from what the store knows or else by reading both."""
 
     def __init__(
         self, store: FactStore, prints: Prints, path_of: Callable[[int], Path], numbers: npt.NDArray[np.int64]
@@ -206,7 +206,7 @@ class Comparison:
         self._pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="compare")
 
     def __enter__(self) -> Self:
-        """Be ready to read pictures."""
+        """Be ready to read images."""
         return self
 
     def __exit__(self, *_: object) -> None:

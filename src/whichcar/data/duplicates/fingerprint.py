@@ -1,7 +1,7 @@
-"""How alike are two pictures: a 64-bit hash to find candidates among many, and a comparison of detail to be sure.
+"""How alike are two images: a 64-bit hash to find candidates among many, and a comparison of detail to be sure.
 
-The hash tells pictures of the same layout; of cars in a catalogue, all seen from the same side, these are many. What
-makes two pictures copies of each other is that their fine detail lies in the same places.
+The hash tells images of the same layout; of cars in a catalogue, all seen from the same side, these are many. What
+makes two images copies of each other is that their fine detail lies in the same places.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from PIL import Image
 
 Grey = npt.NDArray[np.float64]
 
-THUMBNAIL = 16  # pixels a side of what is kept of a picture
+THUMBNAIL = 16  # pixels a side of what is kept of an image
 _SIDE, _KEPT = 32, 8  # pixels the hash looks at; frequencies it keeps, each way
 _DETAIL = 64  # pixels a side that detail is compared at
 _BLUR = 2.0  # detail is what a blur of so many pixels takes away
 _SHIFT = _DETAIL // 8
-_VIEWS = (1.0, 0.96, 0.92, 0.88)  # shares of each side: one picture may be a little cut against the other
+_VIEWS = (1.0, 0.96, 0.92, 0.88)  # shares of each side: one image may be a little cut against the other
 _FAINT = 1.0  # energy of detail below which there is none
 _FLAT = 2.0  # standard deviation of a thumbnail below which there is nothing to compare
 
@@ -31,7 +31,7 @@ def _cosines() -> Grey:
 
 
 def _blurring() -> Grey:
-    """Return the matrix that blurs the rows of a picture; its sides are mirrored at the edge."""
+    """Return the matrix that blurs the rows of an image; its sides are mirrored at the edge."""
     places = np.arange(-3 * _DETAIL, 4 * _DETAIL)
     mirrored = np.minimum(places % (2 * _DETAIL), (-1 - places) % (2 * _DETAIL))
     weights = np.exp(-((np.arange(_DETAIL)[:, None] - places) ** 2) / (2 * _BLUR**2))
@@ -42,13 +42,13 @@ def _blurring() -> Grey:
 
 
 _COSINES, _BLURRING = _cosines(), _blurring()
-_MIRRORED = np.where(np.arange(_KEPT) % 2, -1, 1)  # a mirrored picture has odd frequencies of the other sign
+_MIRRORED = np.where(np.arange(_KEPT) % 2, -1, 1)  # a mirrored image has odd frequencies of the other sign
 _EDGE = np.minimum(1, 2 * np.hanning(_DETAIL + 2)[1:-1])
 
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """What is kept of a picture for comparisons.
+    """What is kept of an image for comparisons.
 
     `hash` and `mirrored` (the hash of its mirror image) are 64 bits as signed integers; `thumbnail` is
     (16, 16, 3) uint8 RGB as bytes.
@@ -70,10 +70,10 @@ class Fingerprint:
 
 
 def fingerprint(image: npt.NDArray[np.uint8]) -> Fingerprint:
-    """Return the fingerprint of a picture, (height, width, 3) uint8.
+    """Return the fingerprint of an image, (height, width, 3) uint8.
 
     The hash is the DCT hash known as pHash (Zauner 2010), bit for bit that of the package imagehash: which of the 8 x 8
-    lowest frequencies of the picture in 32 x 32 grey pixels are above their median.
+    lowest frequencies of the image in 32 x 32 grey pixels are above their median.
     """
     picture = Image.fromarray(image)
     grey = np.asarray(picture.convert("L").resize((_SIDE, _SIDE), Image.Resampling.LANCZOS), np.float64)
@@ -98,14 +98,14 @@ def layout_similarity(first: Fingerprint, second: Fingerprint, mirrored: bool) -
 
 @dataclass(frozen=True, slots=True)
 class Detail:
-    """The fine detail of a picture's middle, at each share of `_VIEWS`: spectra and energies."""
+    """The fine detail of an image's middle, at each share of `_VIEWS`: spectra and energies."""
 
     spectra: tuple[npt.NDArray[np.complex64], ...]
     energies: tuple[float, ...]
 
 
 def detail_of(image: npt.NDArray[np.uint8]) -> Detail:
-    """Return the detail of a picture, (height, width, 3) uint8; at least 64 pixels a side serve best."""
+    """Return the detail of an image, (height, width, 3) uint8; at least 64 pixels a side serve best."""
     picture = Image.fromarray(image).convert("L")
     spectra, energies = [], []
     for share in _VIEWS:
@@ -119,11 +119,11 @@ def detail_of(image: npt.NDArray[np.uint8]) -> Detail:
 
 
 def detail_similarity(first: Detail, second: Detail) -> float:
-    """Return the correlation of the detail of two pictures where they fit best, about 0 ... 1.
+    """Return the correlation of the detail of two images where they fit best, about 0 ... 1.
 
     They are shifted against each other by up to an eighth, and one of them may be cut by up to an eighth: normalised
-    cross-correlation of high-passed pictures (Lewis 1995), in the frequency domain. On the 8,144 pictures of Stanford
-    Cars copies begin at 0.70, and pictures of other cars from the same studio end at 0.65, but for a few that show
+    cross-correlation of high-passed images (Lewis 1995), in the frequency domain. On the 8,144 images of Stanford
+    Cars copies begin at 0.70, and images of other cars from the same studio end at 0.65, but for a few that show
     nearly the same car.
     """
     whole = [(0, place) for place in range(len(_VIEWS))] + [(place, 0) for place in range(1, len(_VIEWS))]

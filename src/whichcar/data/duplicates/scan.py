@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 FILE = "facts.db"
 _EDITION = 4  # changes whenever the same file gives other facts
 _SIZE = (224, 224)  # pixels that are looked at, at least
-_AHEAD = 16  # pictures under way for each thread
+_AHEAD = 16  # images under way for each thread
 _RECENT = 50_000_000  # nanoseconds; file systems count time in ticks of up to 10 ms, and two changes may share one
 _CREATE = """
 create table if not exists files (
@@ -59,7 +59,7 @@ Measure = Callable[[npt.NDArray[np.uint8]], tuple[float, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """One picture file.
+    """One image file.
 
     `problem` says why it cannot be read ("" where it can; then `header` and `fingerprint` are there); `checksum` is
     BLAKE2b-128 of its bytes, b"" where even these cannot be read. `measures` are what the caller of `look` measured.
@@ -105,8 +105,8 @@ class FactStore:
         """Yield the facts of each file, in order; those that may be new are read on all processors.
 
         Args:
-            paths: picture files; only a few are under way at once, however many there are.
-            measure: gives the further numbers wanted of a picture of about 224 x 224 pixels or more; facts without them
+            paths: image files; only a few are under way at once, however many there are.
+            measure: gives the further numbers wanted of an image of about 224 x 224 pixels or more; facts without them
                 are then looked for again.
             workers: threads (default: the processors this process may use).
 

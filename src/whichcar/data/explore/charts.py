@@ -33,25 +33,25 @@ _COLOURS = {
     VALIDATION: "#3fa796",
     "test": "#e08a3c",
     "": "#8c8c8c",
-}  # told apart by the colour-blind
+}  # distinguished by the colour-blind
 _PARTS = (*SPLITS, "")
 _GREY, _LINE = "#808080", "rgba(128,128,128,.25)"
 _AXIS = {"gridcolor": _LINE, "linecolor": _LINE, "zeroline": False, "automargin": True, "tickfont": {"size": 12}}
 # The browser itself refuses whatever is not in the page.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
-_ASPECTS = np.round(np.arange(0.25, 4, 0.1), 2)  # square pictures in the middle of a bar
+_ASPECTS = np.round(np.arange(0.25, 4, 0.1), 2)  # square images in the middle of a bar
 _STRIP = 1 << 20  # pixels
 _RGB = (("red", "#e05252"), ("green", "#3fa35b"), ("blue", "#4c8bd6"))
 
 
 def class_chart(overview: Overview) -> Figure:
-    """Return the pictures of every class, by part, the largest class on top."""
+    """Return the images of every class, by part, the largest class on top."""
     order = sorted(overview.classes, key=lambda name: (-overview.classes[name].total(), name))
     return _bars_by_part({name: overview.classes[name] for name in order})
 
 
 def make_chart(overview: Overview) -> Figure:
-    """Return the pictures of every make, by part, the largest on top; hovering tells how many classes it has."""
+    """Return the images of every make, by part, the largest on top; hovering tells how many classes it has."""
     makes: dict[str, Counter[str]] = defaultdict(Counter)
     classes: Counter[str] = Counter()
     for name, parts in overview.names.items():
@@ -62,7 +62,7 @@ def make_chart(overview: Overview) -> Figure:
 
 
 def year_chart(overview: Overview) -> Figure:
-    """Return the pictures of every year of manufacture; years without any are gaps."""
+    """Return the images of every year of manufacture; years without any are gaps."""
     pictures: Counter[int] = Counter()
     classes: Counter[int] = Counter()
     for name, parts in overview.names.items():
@@ -77,7 +77,7 @@ def year_chart(overview: Overview) -> Figure:
 
 
 def size_chart(overview: Overview) -> Figure:
-    """Return width against height, a point for pictures of one size, its area growing with their number.
+    """Return width against height, a point for images of one size, its area growing with their number.
 
     Where there are too many sizes, those near each other are one point.
     """
@@ -107,7 +107,7 @@ def size_chart(overview: Overview) -> Figure:
 
 
 def aspect_chart(overview: Overview) -> Figure:
-    """Return how many pictures there are of each aspect, width by height; the outer bars hold all that is beyond."""
+    """Return how many images there are of each aspect, width by height; the outer bars hold all that is beyond."""
     wide, high = _sizes(overview)
     edges = _ASPECTS
     aspects = np.clip(wide / np.maximum(high, 1), edges[0], edges[-1] - 1e-6)
@@ -123,7 +123,7 @@ def aspect_chart(overview: Overview) -> Figure:
 
 
 def brightness_chart(overview: Overview) -> Figure:
-    """Return how many pictures are how bright, 0 black to 1 white."""
+    """Return how many images are how bright, 0 black to 1 white."""
     light = np.frombuffer(overview.brightness, np.float32)[overview.readable]
     counts, edges = np.histogram(light, 50, (0, 1))
     spans = zip(itertools.pairwise(edges), counts, strict=True)
@@ -132,7 +132,7 @@ def brightness_chart(overview: Overview) -> Figure:
 
 
 def channel_chart(image: npt.NDArray[np.uint8]) -> Figure:
-    """Return how often each value occurs in the three channels of a picture, (height, width, 3) uint8, RGB."""
+    """Return how often each value occurs in the three channels of an image, (height, width, 3) uint8, RGB."""
     traces = []
     pixels = image.reshape(-1, 3)
     places = range(_STRIP, len(pixels), _STRIP)
@@ -197,7 +197,7 @@ def _bars_by_part(rows: dict[str, Counter[str]], notes: Sequence[str] = ()) -> F
         ]
         values = [counts[part] for counts in rows.values()]
         trace = {"type": "bar", "orientation": "h", "x": values, "y": list(range(len(names))), "hovertext": told}
-        # Where there are no parts, bars are as in the other charts; grey are images in no part beside others.
+        # Where there are no parts, bars are as in the other charts; grey are images in no part next to others.
         colour = _COLOURS[part if len(there) > 1 or part else "train"]
         traces.append({**trace, "name": part or "images", "marker": {"color": colour}, "hoverinfo": "text"})
     legend = {part or "images": _COLOURS[part] for part in there} if len(there) > 1 else None

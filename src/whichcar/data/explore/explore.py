@@ -1,4 +1,4 @@
-"""What a folder of pictures holds, as one page that needs no other file and no network: explore.html."""
+"""What a folder of images holds, as one page that needs no other file and no network: explore.html."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ _CROPS = 8
 def explore(
     data: str | Path, labels: str | Path | None = None, output: str | Path | None = None, seed: int = 0
 ) -> Path:
-    """Write a page about a folder of pictures and return its path.
+    """Write a page about a folder of images and return its path.
 
-    It shows numbers, classes, makes and years, sizes, aspects, brightness, a sample, one picture as an array, crops
+    It shows numbers, classes, makes and years, sizes, aspects, brightness, a sample, one image as an array, crops
     where the folder was cut, the brightest, darkest, largest and smallest, copies, and what cannot be read.
 
     Args:
-        data: a folder with a label file, a split, one folder a class, or pictures only.
+        data: a folder with a label file, a split, one folder a class, or images only.
         labels: the label file (default: car_dataset_labels.csv in `data`, where that is not split).
         output: the page (default: explore.html in `data`).
         seed: random seed for the sampled images.
 
     Raises:
-        DataError: no pictures, labels that cannot be read, or the page cannot be written.
+        DataError: no images, labels that cannot be read, or the page cannot be written.
         MissingExtraError: plotly is not installed.
     """
     data, path = Path(data), Path(output) if output else Path(data) / FILE
@@ -65,7 +65,7 @@ def _sections(overview: Overview, seed: int) -> Iterator[str]:
         "makes and years": _makes(overview),
         "sizes and light": _sizes(overview),
         "samples": _samples(overview, seed),
-        "a picture as an array": _array(overview, seed),
+        "an image as an array": _array(overview, seed),
         "crops": _crops(overview, seed),
         "extremes": _extremes(overview),
         "copies": _copies(overview),
@@ -87,7 +87,7 @@ def _numbers(overview: Overview) -> Iterator[tuple[str, str]]:
     found = overview.collection
     yield "folder", str(found.root)
     yield "laid out as", f"{found.kind}, {found.labels}" if found.labels else found.kind
-    yield "pictures", f"{len(found.entries):,}"
+    yield "images", f"{len(found.entries):,}"
     if set(overview.parts) != {""}:
         order = (*SPLITS, "")
         yield "parts", _counts({name or "in no part": overview.parts[name] for name in order})
@@ -96,7 +96,7 @@ def _numbers(overview: Overview) -> Iterator[tuple[str, str]]:
         span = "" if each[0] == each[-1] else f"{each[0]:,} to "
         yield "classes", f"{len(each):,} of {span}{plural(each[-1], 'image')}, median {_median(each)}"
     if outside := sum(1 for entry in found.entries if not entry.class_name):
-        yield "pictures without a class", f"{outside:,}"
+        yield "images without a class", f"{outside:,}"
     there = overview.readable
     if len(there):
         for name, sides in (("width", overview.width), ("height", overview.height)):
@@ -115,17 +115,17 @@ def _numbers(overview: Overview) -> Iterator[tuple[str, str]]:
     )
     yield "unreadable", f"{len(overview.unreadable):,}"
     further = {
-        "rows without a picture": len(found.problems),
-        "pictures whose rows disagree": len(found.disagreeing),
-        "pictures without a row": len(found.without_row),
-        "files that are no pictures": len(found.others),
+        "rows without an image": len(found.problems),
+        "images whose rows disagree": len(found.disagreeing),
+        "images without a row": len(found.without_row),
+        "files that are no images": len(found.others),
     }
     yield from ((name, f"{count:,}") for name, count in further.items() if count)
 
 
 def _classes(overview: Overview) -> str:
     if not overview.classes:
-        return "<p class=soft>None: the pictures lie in no folders, and no label file names them.</p>"
+        return "<p class=soft>None: the images lie in no folders, and no label file names them.</p>"
     return f"<div class=long>{charts.as_html(charts.class_chart(overview), 'class')}</div>"
 
 

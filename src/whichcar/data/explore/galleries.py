@@ -1,4 +1,4 @@
-"""Pictures of an overview side by side, as pieces of a page: samples, extremes, copies, channels, a crop."""
+"""Images of an overview side by side, as pieces of a page: samples, extremes, copies, channels, a crop."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _RED = (230, 30, 40)
 
 
 def samples(overview: Overview, count: int = 20, seed: int = 0) -> str:
-    """Return pictures drawn at random, titled with their classes; the same seed draws the same."""
+    """Return images drawn at random, titled with their classes; the same seed draws the same."""
     return page.gallery(_figure(overview, number) for number in overview.sample(count, seed))
 
 
 def extremes(overview: Overview, which: Extreme, count: int = 8) -> str:
-    """Return the brightest, darkest, largest or smallest pictures, the most extreme first."""
+    """Return the brightest, darkest, largest or smallest images, the most extreme first."""
     there = overview.readable
     wide, high = (np.frombuffer(side, np.uint32).astype(np.int64)[there] for side in (overview.width, overview.height))
     light = np.frombuffer(overview.brightness, np.float32)[there]
@@ -54,7 +54,7 @@ def count_copies(overview: Overview) -> int:
 
 
 def channel_orders(image: Picture) -> str:
-    """Return a picture, (height, width, 3) uint8 RGB, as it is and as it looks when taken for BGR."""
+    """Return an image, (height, width, 3) uint8 RGB, as it is and as it looks when taken for BGR."""
     told = (
         "read as RGB, as whichcar does",
         "the same array taken for BGR, as OpenCV has it: red and blue change places",
@@ -64,7 +64,7 @@ def channel_orders(image: Picture) -> str:
 
 
 def array_table(image: Picture) -> str:
-    """Return what a picture is to a program, (height, width, 3) uint8 RGB: shape, type, range, means, a pixel."""
+    """Return what an image is to a program, (height, width, 3) uint8 RGB: shape, type, range, means, a pixel."""
     means = ", ".join(
         f"{name} {mean:.1f}" for name, mean in zip(("red", "green", "blue"), image.mean((0, 1)), strict=True)
     )
@@ -81,7 +81,7 @@ def array_table(image: Picture) -> str:
 
 
 def cut(image: Picture, box: tuple[int, int, int, int]) -> str:
-    """Return a picture with a box drawn and what is inside it.
+    """Return an image with a box drawn and what is inside it.
 
     Args:
         image: (height, width, 3) uint8, RGB.

@@ -1,4 +1,4 @@
-"""What a folder of pictures holds in numbers: classes, sizes, light, formats, copies, and what cannot be read."""
+"""What a folder of images holds in numbers: classes, sizes, light, formats, copies, and what cannot be read."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as Pillow's grey
 
 @dataclass
 class Overview:
-    """The numbers of a collection; pictures are named by their place in its `entries`.
+    """The numbers of a collection; images are named by their place in its `entries`.
 
-    `classes` maps a class, sorted by name, to how many pictures each part has of it. `width`, `height` (upright, in
-    pixels), `size` (of the file, in bytes) and `brightness` (the mean luma, 0 … 1) have one number a picture: 0, and
+    `classes` maps a class, sorted by name, to how many images each part has of it. `width`, `height` (upright, in
+    pixels), `size` (of the file, in bytes) and `brightness` (the mean luma, 0 … 1) have one number an image: 0, and
     NaN for the brightness, where it cannot be read; `unreadable` then says why.
     """
 
@@ -46,12 +46,12 @@ class Overview:
 
     @property
     def readable(self) -> npt.NDArray[np.int64]:
-        """The numbers of the pictures that can be read, ascending."""
+        """The numbers of the images that can be read, ascending."""
         return np.flatnonzero(np.frombuffer(self.width, np.uint32)).astype(np.int64)
 
     @property
     def parts(self) -> Counter[str]:
-        """How many pictures each part has; "" is no part."""
+        """How many images each part has; "" is no part."""
         return Counter(entry.part for entry in self.collection.entries)
 
     @property
@@ -60,12 +60,12 @@ class Overview:
         return {name: parse_name(name) for name in self.classes}
 
     def sample(self, count: int, seed: int = 0) -> list[int]:
-        """Draw that many readable pictures, or all where there are fewer; the seed decides which."""
+        """Draw that many readable images, or all where there are fewer; the seed decides which."""
         there = self.readable.tolist()
         return Random(f"{seed}/sample").sample(there, min(count, len(there)))
 
     def add(self, facts: Facts, size: int) -> None:
-        """Take the next picture: what one look told, and the file's size in bytes."""
+        """Take the next image: what one look told, and the file's size in bytes."""
         header, print_ = facts.header, facts.fingerprint
         self.size.append(size)
         self.width.append(header.width if header else 0)
@@ -80,14 +80,14 @@ class Overview:
 
 
 def overview_of(collection: Collection, store: FactStore | None = None) -> Overview:
-    """Look at every picture of a collection once and count.
+    """Look at every image of a collection once and count.
 
     Args:
         collection: from `collect`.
         store: facts known from before, open (default: those in the cache folder).
 
     Raises:
-        DataError: the collection has no picture, or the facts cannot be kept.
+        DataError: the collection has no image, or the facts cannot be kept.
     """
     if not collection.entries:
         raise DataError(nothing_usable(collection.root, collection.problems))

@@ -54,7 +54,7 @@ def unpack(archive: Path, target: Path) -> int:
     thrown away.
 
     Raises:
-        DataError: it cannot be read to its end, or holds what no set of pictures needs: absolute paths, paths outside
+        DataError: it cannot be read to its end, or holds what no set of images needs: absolute paths, paths outside
             the target, links, devices, a name twice, encrypted files, or more than the limits of this module.
     """
     packed = archive.stat().st_size

@@ -78,7 +78,7 @@ def download(
 
     Args:
         url: of any scheme in `SCHEMES`.
-        folder: where it goes; `NAME.part` beside it holds what has come.
+        folder: where it goes; `NAME.part` next to it holds what has come.
         sha256: what its bytes must give, if that is known.
         pause: seconds before the first new try; each further one waits twice as long.
         name: of the file (default: the last part of the address).
@@ -106,7 +106,7 @@ def download(
         except _transport_errors() as error:
             if isinstance(error, OSError) and is_disk_full(error):
                 raise DataError(
-                    f"{folder}: the disk is full; make room and run it again, it goes on from there"
+                    f"{folder}: the disk is full; make room and run it again, it resumes from there"
                 ) from error
             got = (part.stat().st_size if part.is_file() else 0) - before
             tries = 1 if got > 0 else tries + 1
@@ -217,7 +217,7 @@ def _append(remote: _Remote, part: Path, name: str) -> None:
     """Write what is missing of a file to `part`; what belongs to another version of it is thrown away."""
     marks, beside = remote.marks(), _mark_of(part)
     if part.is_file() and _marks_in(beside) != marks:
-        log.warning("%s: changed since its download began; beginning anew", without_password(remote.url))
+        log.warning("%s: changed since its download began; beginning again", without_password(remote.url))
         part.unlink()
     write_json(beside, marks)
     size = marks["size"]

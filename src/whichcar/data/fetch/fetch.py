@@ -1,4 +1,4 @@
-"""The fetch stage: pictures from a bucket, the web or a disk to `car_ims/` and `car_dataset_labels.csv`.
+"""The fetch stage: images from a bucket, the web or a disk to `car_ims/` and `car_dataset_labels.csv`.
 
 `INTO/raw/` holds what was downloaded and `manifest.json`: source, size and SHA-256 of each file. A second run finds
 them there and downloads nothing.
@@ -72,7 +72,7 @@ def fetch(
     sha256: str | None = None,
     redo: bool = False,
 ) -> Fetched:
-    """Get a set of pictures and put it where the other stages expect it.
+    """Get a set of images and put it where the other stages expect it.
 
     Args:
         sources: addresses (`s3://bucket/key`, `https://…`, `hf://datasets/OWNER/NAME`), paths of archives, tables or
@@ -80,7 +80,7 @@ def fetch(
             divided as in a shell.
         into: gets `car_ims/`, `car_dataset_labels.csv` and, where they are known, `boxes.csv`.
         sha256: of the first source, if it is known.
-        redo: arrange anew, also in the place of another set that an earlier call brought; what was downloaded is not
+        redo: arrange again, also instead of another set that an earlier call brought; what was downloaded is not
             downloaded again unless it changed.
 
     Raises:
@@ -105,7 +105,7 @@ def fetch(
     except OSError as error:
         if files.is_disk_full(error):
             raise DataError(f"{into}: the disk is full; make room and run it again, what has come is kept") from error
-        raise DataError(f"{error.filename or into}: {error.strerror or error}; mend that and run it again") from error
+        raise DataError(f"{error.filename or into}: {error.strerror or error}; fix that and run it again") from error
 
 
 def _check_apart(source: str, into: Path) -> None:
@@ -113,7 +113,7 @@ def _check_apart(source: str, into: Path) -> None:
     if is_remote(source) or not Path(source).is_dir():
         return
     here, there = Path(source).resolve(), into.resolve()
-    if there.is_relative_to(here) or here.is_relative_to(there / formats.PICTURES):
+    if there.is_relative_to(here) or here.is_relative_to(there / formats.IMAGES):
         raise DataError(f"{into}: and {source} lie in each other; give another folder with --into")
 
 
@@ -133,9 +133,9 @@ class _Stage:
                 raise DataError(f"{self.into}: holds {there}; give another folder, or --redo to put this in its place")
             if known["finished"] and (done := self._finished(known)):
                 return done
-        if known is None and (self.into / formats.PICTURES).exists():
+        if known is None and (self.into / formats.IMAGES).exists():
             raise DataError(
-                f"{self.into}: has a {formats.PICTURES}/ that `whichcar fetch` did not write; give another folder"
+                f"{self.into}: has a {formats.IMAGES}/ that `whichcar fetch` did not write; give another folder"
             )
         got = self._bring()
         try:
@@ -158,7 +158,7 @@ class _Stage:
         got = tuple(Downloaded(Path(one["path"]), one["source"], one["size"], one["sha256"]) for one in known["files"])
         if self.sha256 and got and got[0].sha256 not in ("", self.sha256.lower()):
             raise DataError(f"{got[0].source}: its SHA-256 is {got[0].sha256}, not {self.sha256}; fetch it with --redo")
-        pictures = sum(1 for _ in files.walk_images(self.into / formats.PICTURES))
+        pictures = sum(1 for _ in files.walk_images(self.into / formats.IMAGES))
         if pictures < known["pictures"] or not (self.into / formats.LABELS).is_file():
             return None
         return self._fetched(known["kind"], pictures, got, fresh=False)
@@ -181,7 +181,7 @@ class _Stage:
         raise DataError("; ".join(failures) + by_hand)
 
     def _arrange(self, got: list[Downloaded]) -> Fetched:
-        """Make the new set beside the old one, then put it in its place."""
+        """Make the new set next to the old one, then put it in its place."""
         shutil.rmtree(self.staging, ignore_errors=True)
         unpacked, new = self.staging / "unpacked", self.staging / "new"
         called = " ".join(one.source for one in got)
@@ -191,7 +191,7 @@ class _Stage:
             for one in got:
                 _stage(one.path, unpacked)
             if tables := _tables_in(unpacked):
-                unpack_parquet(tables, unpacked, formats.PICTURES, formats.LABELS, formats.TEST_SHARE, formats.SEED)
+                unpack_parquet(tables, unpacked, formats.IMAGES, formats.LABELS, formats.TEST_SHARE, formats.SEED)
             found = formats.find(unpacked, called)
         pictures = formats.arrange(found, new)
         content = {
@@ -203,7 +203,7 @@ class _Stage:
             "files": [asdict(one) | {"path": str(one.path)} for one in got],
         }
         files.write_json(self.manifest, content)  # from here on what is in the folder is ours
-        for name in (formats.PICTURES, formats.LABELS, formats.BOXES):
+        for name in (formats.IMAGES, formats.LABELS, formats.BOXES):
             _put(new / name, self.into / name)
         files.write_json(self.manifest, content | {"finished": True})
         return self._fetched(found.kind, pictures, tuple(got), fresh=True)
@@ -218,7 +218,7 @@ class _Stage:
 
 
 def _put(new: Path, place: Path) -> None:
-    """Put a file or folder in the place of an older one, or take that away where there is no new one."""
+    """Put a file or folder instead of an older one, or take that away where there is no new one."""
     if place.is_dir():
         shutil.rmtree(place)
     else:

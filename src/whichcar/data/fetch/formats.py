@@ -1,6 +1,6 @@
-"""What a set of pictures looks like when it arrives, turned into `car_ims/` and `car_dataset_labels.csv`.
+"""What a set of images looks like when it arrives, turned into `car_ims/` and `car_dataset_labels.csv`.
 
-Three kinds are understood: a label file with its pictures, the Stanford Cars devkit (`.mat` annotations), and a folder
+Three kinds are understood: a label file with its images, the Stanford Cars devkit (`.mat` annotations), and a folder
 a class. Only the names of files are looked at, and nothing is decoded.
 """
 
@@ -24,13 +24,13 @@ from whichcar.text import nfc, plural
 
 log = logging.getLogger(__name__)
 
-PICTURES, LABELS, BOXES = "car_ims", "car_dataset_labels.csv", "boxes.csv"
+IMAGES, LABELS, BOXES = "car_ims", "car_dataset_labels.csv", "boxes.csv"
 TEST_SHARE, SEED = 0.25, 123  # of a folder a class that is not divided yet
 
 
 @dataclass(frozen=True)
 class Found:
-    """Images and labels as they lie there: an `img_name` is a path seen from `pictures`.
+    """Images and labels as they lie there: an `img_name` is a path seen from `images`.
 
     `images` are those that belong to the set, None where it is all of them.
     """
@@ -54,7 +54,7 @@ def find(root: Path, called: str) -> Found:
     if len(tables) > 1:
         raise DataError(f"{called}: {len(tables)} label files, {tables[0].name} and {tables[1].name}; keep one")
     if tables:
-        return Found("label file", _pictures(root), read_labels(tables[0]))
+        return Found("label file", _images(root), read_labels(tables[0]))
     mats = {Path(path).name: root / path for path in paths if path.endswith(".mat")}
     if annotations := devkit.read(root, mats, called):
         return Found("devkit", *annotations)
@@ -85,7 +85,7 @@ def arrange(found: Found, into: Path) -> int:
     if lost:
         log.warning("%s left out, such as %s: a broken link, or no regular file", plural(len(lost), "name"), lost[0])
     for name in track(names, "arranging"):
-        picture = into / PICTURES / name
+        picture = into / IMAGES / name
         picture.parent.mkdir(parents=True, exist_ok=True)
         files.link_or_copy(found.pictures / name, picture)
     _write_labels(into / LABELS, found.labels, set(names))
@@ -99,12 +99,10 @@ def arrange(found: Found, into: Path) -> int:
 
 
 def _write_labels(path: Path, labels: list[Label], pictures: set[str]) -> None:
-    """Write the label file; a name that is no UTF-8 cannot stand in it. Warn of labels without a picture."""
+    """Write the label file; a name that is no UTF-8 cannot stand in it. Warn of labels without an image."""
     rows = [label for label in labels if label.img_name == readable(label.img_name)]
     if len(rows) < len(labels):
-        log.warning(
-            "%d pictures have names that are not UTF-8; rename them, they get no label", len(labels) - len(rows)
-        )
+        log.warning("%d images have names that are not UTF-8; rename them, they get no label", len(labels) - len(rows))
     known = set(map(nfc, pictures))
     if lost := [row.img_name for row in rows if nfc(row.img_name) not in known]:
         log.warning("%d of %d labels have no image, such as %r%s", len(lost), len(rows), lost[0], _near(lost[0], known))
@@ -132,14 +130,14 @@ def _is_label_file(path: Path) -> bool:
         return False
 
 
-def _pictures(root: Path) -> Path:
+def _images(root: Path) -> Path:
     """Return the folder that a label file's names are seen from: `car_ims/` if there is one."""
-    named = devkit.folder_called(root, PICTURES)
+    named = devkit.folder_called(root, IMAGES)
     return _without_wrapping(root) if named is None else root / named
 
 
 def _without_wrapping(root: Path) -> Path:
-    """Go down through folders that hold nothing but one folder, unless that one holds pictures itself."""
+    """Go down through folders that hold nothing but one folder, unless that one holds images itself."""
     inner = folders_of(root)
     while len(inner) == 1 and not any(path.is_file() and not path.name.startswith(".") for path in root.iterdir()):
         if any(map(files.is_image, inner[0].iterdir())):

@@ -58,7 +58,7 @@ def unpack_parquet(
         tables: their rows hold an image (bytes, or a struct with `bytes`) and a label (a number with names in the
             table's metadata, or text); a number below 0 is no label, and that row is left out.
         target: folder to write to, which holds the tables.
-        pictures: name of the folder for images inside it.
+        images: name of the folder for images inside it.
         labels: name of the label file inside it.
         test_share: of each class.
         seed: of what is drawn.
@@ -70,7 +70,7 @@ def unpack_parquet(
     described = [_described(table, table.relative_to(target).as_posix()) for table in tables]
     rows: list[Label] = []
     without_class = 0
-    with Bar("unpacking tables", None, "pictures") as bar:
+    with Bar("unpacking tables", None, "images") as bar:
         for table in described:
             for content, name, split in _rows(table):
                 if name is None:

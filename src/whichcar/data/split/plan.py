@@ -1,4 +1,4 @@
-"""Which labelled picture goes where in the split tree, and which row cannot be used, and why. Nothing is written."""
+"""Which labelled image goes where in the split tree, and which row cannot be used, and why. Nothing is written."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def _unlabelled(data: Path, labels: Iterable[Label], found: Sequence[Found]) -> 
 
 
 def _without_repeats(found: Iterable[Found], problems: dict[int, Problem]) -> list[Found]:
-    """Keep the first of equal rows, and none of rows that say different things about one picture."""
+    """Keep the first of equal rows, and none of rows that say different things about one image."""
     by_source: dict[Path, list[Found]] = defaultdict(list)
     for item in found:
         by_source[item.source].append(item)
@@ -198,7 +198,7 @@ def _without_orphans(found: Sequence[Found], problems: dict[int, Problem]) -> li
     learned = {item.label.class_name for item in found if item.label.subset == TRAIN}
     for item in found:
         if item.label.class_name not in learned:
-            problems[item.row] = Problem("orphan", f"class {item.label.class_name!r} has no usable picture in train")
+            problems[item.row] = Problem("orphan", f"class {item.label.class_name!r} has no usable image in train")
     return [item for item in found if item.label.class_name in learned]
 
 
@@ -212,7 +212,7 @@ def _folders(names: Iterable[str]) -> dict[str, str]:
 
 
 def _targets(found: Iterable[Found], folders: Mapping[str, str]) -> tuple[dict[str, Path], dict[str, str]]:
-    """Return target to source, and img_name to target for pictures whose name was taken in their folder."""
+    """Return target to source, and img_name to target for images whose name was taken in their folder."""
     targets: dict[str, Path] = {}
     renamed: dict[str, str] = {}
     taken: dict[str, set[str]] = defaultdict(set)

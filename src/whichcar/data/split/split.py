@@ -1,7 +1,7 @@
-"""From pictures and labels to `OUTPUT/<subset>/<class>/`.
+"""From images and labels to `OUTPUT/<subset>/<class>/`.
 
-`OUTPUT/split.json` holds what was done; above all which pictures of `train/` are the validation part, so that every
-later run uses the same ones. It is written first with `"finished": false`, and again when every picture is there.
+`OUTPUT/split.json` holds what was done; above all which images of `train/` are the validation part, so that every
+later run uses the same ones. It is written first with `"finished": false`, and again when every image is there.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Split:
 
     `counts` has `train` (all images in train/), `validation` (how many of those), and `test`; `classes` maps folder
     to true name; `problems` are the rows that could not be used; `renamed` maps an img_name to its place in the output
-    where its own file name was taken; `unlabelled` counts images that lie beside used ones and have no row; `groups`
+    where its own file name was taken; `unlabelled` counts images that lie next to used ones and have no row; `groups`
     counts named groups; `test_share` is the share of the images that was drawn for test, None where the labels or
     folders say what is in test; `unused_classes` are the classes of which no image can be used, which are left out;
     `conflicts` counts used images that have a copy in another class.
@@ -195,7 +195,7 @@ def _inside(target: str) -> str:
 
 
 def _fingerprint(plan: Plan) -> str:
-    """Digest which picture, of how many bytes, goes where: labels or data that changed give another one."""
+    """Digest which image, of how many bytes, goes where: labels or data that changed give another one."""
     lines = (f"{target}\t{source.stat().st_size}" for target, source in sorted(plan.targets.items()))
     return hashlib.blake2b("\n".join(lines).encode("utf-8"), digest_size=16).hexdigest()
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from whichcar import files
 from whichcar.data.identity import fingerprint
-from whichcar.data.labels import check_share, draw_share, named, pictures_by_class
+from whichcar.data.labels import check_share, draw_share, images_by_class, named
 from whichcar.data.split_names import TEST, TRAIN, VALIDATION, split_of
 from whichcar.data.structure import Structure, splits_in, structure_of
 from whichcar.errors import DataError
@@ -80,7 +80,7 @@ def read_tree(directory: str | Path, validation: float, seed: int, chosen: Colle
     check_share(validation, "data.validation_split")
     structure = locate(Path(directory))
     folder, root = _train_folder(structure), structure.root
-    classes = pictures_by_class(folder)
+    classes = images_by_class(folder)
     if len(classes) < 2:
         raise DataError(f"{folder}: one class only, {next(iter(classes))!r}; a classifier needs at least two")
     numbers = {name: number for number, name in enumerate(classes)}
@@ -113,14 +113,14 @@ def read_tree(directory: str | Path, validation: float, seed: int, chosen: Colle
 
 
 def unopened(tree: Tree) -> int:
-    """Return how many files beside the tree's images are images of formats that are not opened, such as HEIC."""
+    """Return how many files next to the tree's images are images of formats that are not opened, such as HEIC."""
     folders = {sample.path.parent for sample in (*tree.train, *tree.validation, *tree.test)}
     return sum(path.suffix.lower() in files.UNOPENED_SUFFIXES for folder in folders for path in folder.iterdir())
 
 
 def load_record(root: Path) -> dict[str, Any] | None:
     """Return what split.json holds, or None where there is none."""
-    path, fix = root / RECORD, "delete it to divide anew"
+    path, fix = root / RECORD, "delete it to divide again"
     if not path.exists():
         return None
     # The share is null where the label file named the validation images.
@@ -212,7 +212,7 @@ def _held_out(structure: Structure, split: str, numbers: Mapping[str, int]) -> l
     folder = structure.splits.get(split)
     if folder is None or folder in structure.unlabelled:
         return []
-    classes = pictures_by_class(folder, empty=True)
+    classes = images_by_class(folder, empty=True)
     if unknown := [name for name in classes if name not in numbers]:
         raise DataError(
             f"{folder}: {plural(len(unknown), 'class')} that {_train_folder(structure)} lacks: {named(unknown)}; "

@@ -25,7 +25,7 @@ BEGIN, END = "<!-- results -->", "<!-- /results -->"
 MARKS = ("config.yml", "resolved.json", FILE)
 _GIVE = "give folders of `whichcar train`, or of `whichcar sweep`"
 _FIX = "leave this experiment out, or train it again"
-# So many settings that differ still fit beside the others as columns.
+# So many settings that differ still fit next to the others as columns.
 COLUMNS = 4
 
 
@@ -74,7 +74,7 @@ def experiments_table(folders: Sequence[Path], against: Path | None = None) -> s
 
     Args:
         folders: where to look.
-        against: an experiment that every other one is tested against, picture by picture, in a table of its own.
+        against: an experiment that every other one is tested against, image by image, in a table of its own.
 
     Raises:
         DataError: there is no experiment among them, or none that can be tested against `against`.
@@ -241,8 +241,8 @@ def _tests(rows: Sequence[Row], against: Path) -> list[str]:
         "",
         *_table(head, cells, left=1),
         "",
-        f"Points are of accuracy; gained: told rightly here and wrongly by {name}, lost: the other way round. Better",
-        f"and worse (p below {LEVEL}) are said of these checkpoints on these pictures, not of other seeds; of",
+        f"Points are of accuracy; gained: correct here and wrong by {name}, lost: the other way round. Better",
+        f"and worse (p below {LEVEL}) are said of these checkpoints on these images, not of other seeds; of",
         "twenty such tests of equals one says so by chance.",
         *(
             [f"Crops are matched with whole images by their paths in the split: {', '.join(by_path)}."]
@@ -294,10 +294,10 @@ def _epochs(row: Row) -> str:
 
 
 def _training(history: Sequence[dict[str, str]]) -> tuple[float, float]:
-    """Return the seconds of the whole training, and pictures a second over all its steps.
+    """Return the seconds of the whole training, and images a second over all its steps.
 
     history.csv counts seconds from the beginning, so the last epoch has them all. Every epoch has the same number of
-    pictures, so the rate over all is the harmonic mean of the epochs' rates.
+    images, so the rate over all is the harmonic mean of the epochs' rates.
     """
     rates = [float(epoch["images_per_second"] or "nan") for epoch in history]  # empty where nothing was timed
     slowness = [1 / rate for rate in rates if rate > 0]
@@ -312,7 +312,7 @@ def _duration(seconds: float) -> str:
 
 
 def _evidence(row: Row) -> list[str]:
-    """Return one list item: the commands, the hardware, and how often the pictures have been used."""
+    """Return one list item: the commands, the hardware, and how often the images have been used."""
     parts = []
     if command := row.environment.get("command"):
         device = ", ".join(str(row.environment[k]) for k in ("backend", "precision", "device") if k in row.environment)
@@ -325,7 +325,7 @@ def _evidence(row: Row) -> list[str]:
         part = row.result["data"]["part"]
         parts.append(
             f"`{row.result['command']}` ({day}, checkpoint `{row.result['checkpoint']['file']}`; "
-            f"the {part} pictures were used {often})"
+            f"the {part} images were used {often})"
         )
         parts += [f"warning: {warning}" for warning in row.result.get("warnings", [])]
     return [f"- {row.name}: {'; '.join(parts)}"] if parts else []

@@ -1,4 +1,4 @@
-"""Two classifiers on the same pictures: which of them is better, and how surely."""
+"""Two classifiers on the same images: which of them is better, and how surely."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from whichcar.errors import DataError
 from whichcar.evaluation.result import FILE, read_result
 from whichcar.text import reason_of, shell_command
 
-FEW = 25  # discordant pictures, below which the chi-squared distribution is too coarse
+FEW = 25  # discordant images, below which the chi-squared distribution is too coarse
 LEVEL = 0.05
 Z = 1.959964  # of a 95 % interval
 
@@ -21,7 +21,7 @@ Z = 1.959964  # of a 95 % interval
 class Paired:
     """How two classifiers' right answers fall together: McNemar's table without what both told alike.
 
-    `gained` pictures only the first told rightly, `lost` only the second, of `pictures` that both answered.
+    `gained` images only the first predicted correctly, `lost` only the second, of `images` that both answered.
     `by_path`: the files differ, since some are crops of the others; they were matched by their paths in the split.
     """
 
@@ -39,7 +39,7 @@ class Paired:
     def interval(self) -> tuple[float, float]:
         """Where the true difference lies in 95 of 100 such samples.
 
-        Wald's interval with a picture added to either kind of discordant ones: Bonett and Price, "Adjusted Wald
+        Wald's interval with an image added to either kind of discordant ones: Bonett and Price, "Adjusted Wald
         confidence interval for a difference of binomial proportions based on paired data", Journal of Educational and
         Behavioral Statistics 37 (2012), 479-488; recommended by Fagerland, Lydersen and Laake, "Recommended tests and
         confidence intervals for paired binomial proportions", Statistics in Medicine 33 (2014), 2850-2875. It is not
@@ -52,7 +52,7 @@ class Paired:
 
     @property
     def test(self) -> str:
-        """The form of McNemar's test that `p_value` is of: `exact` for few discordant pictures, else `chi-squared`."""
+        """The form of McNemar's test that `p_value` is of: `exact` for few discordant images, else `chi-squared`."""
         return "exact" if self.gained + self.lost < FEW else "chi-squared"
 
     @property
@@ -81,19 +81,19 @@ class Paired:
 
 
 def paired(first: Path, second: Path) -> Paired:
-    """Compare two evaluated experiments on the pictures that both answered.
+    """Compare two evaluated experiments on the images that both answered.
 
     Args:
         first, second: folders with the result.json and predictions.csv of one evaluation.
 
     Raises:
-        DataError: one has not been evaluated, the two were measured on other pictures, or have none in common that
+        DataError: one has not been evaluated, the two were measured on other images, or have none in common that
             could be read.
     """
     there, here = read_result(second), read_result(first)
     other_files = here["data"]["fingerprint"] != there["data"]["fingerprint"]
     other_images = DataError(
-        f"{first}: measured on other images ({_pictures(here)}) than {second} ({_pictures(there)}); only the same "
+        f"{first}: measured on other images ({_images(here)}) than {second} ({_images(there)}); only the same "
         "files, or crops of them that `whichcar crop` wrote under the same paths, can be matched: evaluate both on the "
         "same ones, with `whichcar evaluate --data DIR`"
     )
@@ -104,7 +104,7 @@ def paired(first: Path, second: Path) -> Paired:
     if other_files and len(both) < min(len(right), len(others)):  # crops may lack images, but have no others
         raise other_images
     if not both:
-        raise DataError(f"{first}: no picture was answered both here and by {second}; evaluate both anew")
+        raise DataError(f"{first}: no image was answered both here and by {second}; evaluate both again")
     return Paired(
         pictures=len(both),
         gained=sum(right[path] and not others[path] for path in both),
@@ -124,13 +124,13 @@ def _again(folder: Path) -> str:
     return shell_command(["whichcar", "evaluate", folder])
 
 
-def _pictures(result: dict[str, Any]) -> str:
+def _images(result: dict[str, Any]) -> str:
     data = result["data"]
     return f"{data['pictures']} {data['part']} of {data['root']}"
 
 
 def _answers(folder: Path, result: dict[str, Any]) -> dict[str, bool]:
-    """Return whether each picture that could be read was told rightly, by its path seen from the data's root."""
+    """Return whether each image that could be read was predicted correctly, by its path seen from the data's root."""
     table = folder / "predictions.csv"
     try:
         with table.open(encoding="utf-8", newline="") as file:

@@ -60,7 +60,7 @@ def searches_table(folders: Sequence[Path]) -> str:
 
 def _read(folder: Path) -> Search:
     texts = dict.fromkeys(("metric", "sampler", "pruner", "command"), str)
-    fix = "run the same `whichcar sweep` again, which writes it anew"
+    fix = "run the same `whichcar sweep` again, which writes it again"
     settings = read_json(folder / SETTINGS, {**texts, "maximize": bool}, fix)
     try:
         with (folder / TABLE).open(encoding="utf-8", newline="") as file:

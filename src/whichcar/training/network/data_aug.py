@@ -36,7 +36,7 @@ def create_data_aug_layer(data_aug_layer: Mapping[str, Mapping[str, Any]]) -> ke
 
     Args:
         data_aug_layer: layer name, such as `random_flip`, to its parameters, passed through (also `name`).
-            Pictures are (n, h, w, 3) in 0..255. `{}` gives an empty Sequential.
+            Images are (n, h, w, 3) in 0..255. `{}` gives an empty Sequential.
 
     Raises:
         ConfigError: an unknown layer, or a parameter that the layer does not take.

@@ -18,7 +18,7 @@ class Network:
     """`saved` is the plain model that checkpoints hold, `computing` the one that trains.
 
     `trained` is that layer of `saved`, or all of it, whose weights are those of `computing`; `crop` is the first layer
-    of `computing`, None where it is not fed with pictures.
+    of `computing`, None where it is not fed with images.
     """
 
     saved: keras.Model

@@ -2,7 +2,7 @@
 
 Bilinear sampling with anti-aliasing is separable: each output row is a weighted sum of input rows, each output column
 one of input columns. With the triangle filter of Pillow's and TensorFlow's anti-aliased resize, cutting a box and
-squeezing it are the two products rows @ image @ columns: exact, the same on every backend, and cheap beside the
+resizing it are the two products rows @ image @ columns: exact, the same on every backend, and cheap next to the
 network (1 % of a ResNet-50 step).
 """
 
@@ -15,7 +15,7 @@ from keras import ops
 
 
 def sampling_weights(start: Any, length: Any, source: int, target: int) -> Any:  # noqa: ANN401
-    """Weights that squeeze `[start, start + length)` of `source` pixels to `target` pixels.
+    """Weights that resize `[start, start + length)` of `source` pixels to `target` pixels.
 
     Args:
         start, length: (n,) float32, in pixels.
@@ -32,14 +32,14 @@ def sampling_weights(start: Any, length: Any, source: int, target: int) -> Any: 
 
 
 class RandomResizedCrop(keras.layers.Layer):
-    """While training: a random box of each picture, squeezed to `train_size`. Else: the whole, squeezed to `size`.
+    """While training: a random box of each image, resized to `train_size`. Else: the whole, resized to `size`.
 
     Args:
         size: (height, width) outside training.
         side: smallest and largest share of each side that is kept, drawn apart for height and width.
 
     Input (n, h, w, 3) of any number type in 0..255; output (n, height, width, 3) float32.
-    `train_size` starts as `size` and may be changed between epochs; compiled steps must then be made anew.
+    `train_size` starts as `size` and may be changed between epochs; compiled steps must then be made again.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class RandomResizedCrop(keras.layers.Layer):
         self.generator = keras.random.SeedGenerator(seed)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:  # noqa: ANN401
-        """Cut and squeeze."""
+        """Cut and resize."""
         height, width = inputs.shape[1:3]
         target = self.train_size if training else self.size
         if (height, width) == target and (not training or self.side == (1.0, 1.0)):

@@ -35,7 +35,7 @@ def create_model(
 ) -> keras.Model:
     """Build the classifier: Input, augmentation, preprocessing, ResNet-50 with average pooling, Dropout, softmax.
 
-    Preprocessing takes the mean of ImageNet off. The published weights see BGR: instead of turning every picture round,
+    Preprocessing takes the mean of ImageNet off. The published weights see BGR: instead of turning every image round,
     their first kernel is turned round once, which is the same and, unlike a turn, can be saved as `.h5`.
 
     Args:
@@ -47,8 +47,8 @@ def create_model(
         classes: number of classes; needed unless a trained model is loaded.
         l1_factor, l2_factor: penalties on the head's kernel; 0 is off. (The original's L1 of 0.01 starts the loss at
             about 107 and drowns learning.)
-        image_size: put a layer first that squeezes pictures of any size to (height, width), bilinear with
-            anti-aliasing, so that a saved model takes any picture.
+        image_size: put a layer first that resizes images of any size to (height, width), bilinear with
+            anti-aliasing, so that a saved model takes any image.
 
     Returns:
         A model from (n, height, width, 3) RGB in 0..255, uint8 or float, to (n, classes) float32 probabilities.
@@ -95,7 +95,7 @@ def computing_form(
     Args:
         policy: Keras dtype policy of the backbone, `mixed_bfloat16` or `float32`; the head stays float32.
         fused: batch-norm through TensorFlow's fused op.
-        front: layer that takes the place of the `squeeze` layer, such as random crop and augmentation.
+        front: layer that takes the place of the `resize` layer, such as random crop and augmentation.
         batch_norm_momentum: replaces the layers' own.
         seed: of dropout, whose draws otherwise depend on how many layers were made before.
     """
@@ -145,7 +145,7 @@ def load_saved_model(path: Path) -> keras.Model:
         return keras.models.load_model(path, compile=False)
     except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"{path}: not a model that Keras can load ({reason}); train it anew") from error
+        raise CheckpointError(f"{path}: not a model that Keras can load ({reason}); train it again") from error
 
 
 def existing(path: Path) -> Path:

@@ -32,7 +32,7 @@ SUFFIXES = (".keras", ".h5")
 class Metadata:
     """What a checkpoint knows of itself. `image_size` is (height, width); class i of the output is `class_names[i]`.
 
-    `crop` tells how the pictures it was trained on were cut (`detection.crop.read_record`); None: not by whichcar.
+    `crop` tells how the images it was trained on were cut (`detection.crop.read_record`); None: not by whichcar.
     `validation` names the images that were drawn for validation (`data.tree.Tree.drawn`); None: the data say it.
     `fingerprints` (`data.tree.Tree.fingerprints`) identify its data where they are moved; empty in earlier versions.
     """
@@ -104,7 +104,7 @@ def read_metadata(path: Path) -> Metadata:
         raise CheckpointError(f"{path}: holds no class names; give a checkpoint that `whichcar train` wrote") from error
     except (OSError, zipfile.BadZipFile) as error:
         raise CheckpointError(
-            f"{path}: cannot be read as a checkpoint ({reason_of(error)}); choose another or train anew"
+            f"{path}: cannot be read as a checkpoint ({reason_of(error)}); choose another or train again"
         ) from error
 
 

@@ -98,7 +98,7 @@ class Keeper:
         return {"best": self.best, "written": self._written, "watch": self.watch.state()}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a saved state.
+        """Resume from a saved state.
 
         After a kill best.json may be newer than the state, whose best file may be gone: what is on disk counts.
         """

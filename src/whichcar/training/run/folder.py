@@ -61,7 +61,7 @@ class ExperimentFolder:
         self.changed = False  # after `open`: resumed with another length
 
     def open(self, resume: bool, overwrite: bool) -> bool:
-        """Take the folder for this run; True if there is something to go on from.
+        """Take the folder for this run; True if there is something to resume from.
 
         Nothing of an earlier run is touched: `set_aside` does that once the new one is sure to begin.
 
@@ -100,7 +100,7 @@ class ExperimentFolder:
             )
         self.finished = finished and not self.changed
         if not resume and not self.finished:
-            raise TrainingError(f"{self.path}: holds an unfinished run; go on with --resume, or --overwrite it")
+            raise TrainingError(f"{self.path}: holds an unfinished run; resume --resume, or --overwrite it")
         if not finished and not self.state.exists():
             log.warning("%s: no state has been saved: training starts from the first epoch", self.path)
         if finished and self.changed and not self.state.exists():
@@ -201,7 +201,7 @@ def config_in(path: Path) -> Path:
 
 
 def folder_of(config_path: Path) -> Path:
-    """The folder a config belongs to: its own if it is called config.yml, else one of its name beside it."""
+    """The folder a config belongs to: its own if it is called config.yml, else one of its name next to it."""
     if not config_path.is_file():
         raise ConfigError(f"{config_path}: no such file; give an experiment's config.yml")
     return config_path.parent if config_path.stem == "config" else config_path.with_suffix("")

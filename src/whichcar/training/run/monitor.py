@@ -44,7 +44,7 @@ class Watch:
         return {key: asdict(self)[key] for key in ("best", "waited", "cooldown")}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a saved state."""
+        """Resume from a saved state."""
         self.best, self.waited, self.cooldown = state["best"], state["waited"], state["cooldown"]
 
     @property

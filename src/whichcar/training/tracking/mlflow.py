@@ -73,7 +73,7 @@ class Mlflow:
         if deleted:
             raise TrackingError(
                 f"{self._record}: names the run {number}, which is not where MLFLOW_TRACKING_URI points; set that as "
-                "it was, or delete the file for a run anew"
+                "it was, or delete the file for a run again"
             )
 
     def is_down(self, error: Exception) -> bool:
@@ -118,7 +118,7 @@ class Mlflow:
     def log_result(self, result: Mapping[str, Any], folder: Path) -> None:
         """Log the numbers as metrics such as `test.top_1`, and report, plots and tables as files.
 
-        Other pictures than the experiment's own, or cut ones, have the name of their folder in the place of `test`.
+        Other images than the experiment's own, or cut ones, have the name of their folder instead of `test`.
         """
         if (self._folder / HISTORY).is_file():
             self.log_epochs(read_history(self._folder / HISTORY))

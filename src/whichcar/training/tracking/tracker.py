@@ -44,7 +44,7 @@ class Service(Protocol):
         """Log the folder's files and close the run."""
 
     def log_result(self, result: Mapping[str, Any], folder: Path) -> None:
-        """Log the content of a result.json and the files beside it; a run that was begun for this is closed."""
+        """Log the content of a result.json and the files next to it; a run that was begun for this is closed."""
 
 
 SERVICES: Mapping[str, Callable[[Path], Service]] = {"mlflow": Mlflow}
@@ -147,7 +147,7 @@ def tracking_of(name: str | None, folder: Path, new_run: bool = False) -> Tracki
         raise
     except Exception as error:
         if not service.is_down(error):
-            raise TrackingError(f"--track {name}: {first_line(error)}; mend its address or its settings") from error
+            raise TrackingError(f"--track {name}: {first_line(error)}; fix its address or its settings") from error
         tracking.failed(error, time.monotonic() - began)
     return tracking
 
