@@ -157,10 +157,10 @@ def test_where_another_process_computes_them_one_waits_and_takes_its_own(
 ) -> None:
     aside, part = tmp_path / "aside.npy", path.with_suffix(".part")
     path.rename(aside)
-    with part.open("ab") as other, ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1) as pool, part.open("ab") as other:  # closed first, so that nobody waits for it forever
         fcntl.flock(other, fcntl.LOCK_EX)
         second = pool.submit(short, place, tmp_path / "exp")
-        until(lambda: waits_for(part))
+        until(lambda: waits_for(part), 120)
         assert not second.done()
         aside.rename(path)
         written = path.stat().st_mtime_ns
