@@ -101,15 +101,15 @@ def test_an_interrupted_training_says_how_to_go_on(
     assert main.run(["train", "my exp/config.yml", "--set", "fit.epochs=3", "--track", "mlflow"]) == 130
     error = capsys.readouterr().err
     assert "my exp: stopped in epoch 3\n" in error
-    assert "resume: whichcar train 'my exp/config.yml' --set fit.epochs=3 --resume --track mlflow\n" in error
+    assert "resume with: whichcar train 'my exp/config.yml' --set fit.epochs=3 --resume --track mlflow\n" in error
 
 
 def test_a_reader_that_left_early_is_no_error() -> None:
     code = (
-        "import sys; from whichcar.cli import main as cli\n"
+        "import sys; from whichcar.cli import main as cli; from whichcar.cli.streams import say_lines\n"
         "@cli.whichcar.command()\n"
         "def flood():\n"
-        "    cli._say('x' * 99 for _ in range(99999))\n"
+        "    say_lines('x' * 99 for _ in range(99999))\n"
         "sys.exit(cli.run(['flood']))"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:

@@ -15,7 +15,7 @@ COMMAND = [sys.executable, "-m", "whichcar"]
 
 def with_command(body: str) -> list[str]:
     """Return a command line whose sub-command `try` has this body."""
-    code = "import sys, json, time; from whichcar.cli import main as cli\n"
+    code = "import sys, json, time; from whichcar.cli import main as cli; from whichcar.cli.streams import say_lines\n"
     code += f"@cli.whichcar.command('try')\ndef _():\n  {body}\n"
     return [sys.executable, "-c", f"{code}sys.exit(cli.run(['try']))"]
 
@@ -29,7 +29,7 @@ def shell(redirection: str, *words: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8", "utf-8:strict"])
 def test_every_text_is_printed_whatever_the_encoding(encoding: str) -> None:
-    command = with_command(f"cli._say([json.dumps({ALL_KINDS!r}, ensure_ascii=False)])")
+    command = with_command(f"say_lines([json.dumps({ALL_KINDS!r}, ensure_ascii=False)])")
     done = subprocess.run(command, capture_output=True, env=os.environ | {"PYTHONIOENCODING": encoding}, check=True)
     assert json.loads(done.stdout.decode(encoding.partition(":")[0])) == ALL_KINDS
     assert done.stderr == b""
@@ -63,7 +63,7 @@ def test_help_on_a_full_disk_is_one_line_and_status_2(unbuffered: str, monkeypat
 
 
 def test_a_full_disk_in_the_middle_of_the_rows_is_one_line() -> None:
-    done = shell(">/dev/full", *with_command("cli._say('x' * 99 for _ in range(9999))"))
+    done = shell(">/dev/full", *with_command("say_lines('x' * 99 for _ in range(9999))"))
     assert (done.returncode, done.stderr) == (2, "error: standard output: No space left on device\n")
 
 
@@ -88,15 +88,15 @@ def test_a_closed_input_or_standard_error_does_not_matter(redirection: str) -> N
 
 
 def test_a_file_opened_later_does_not_take_the_place_of_a_closed_stream(tmp_path: Path) -> None:
-    body = f"file = open({str(tmp_path / 'a')!r}, 'w'); cli._say([str(file.fileno() > 2)])"
+    body = f"file = open({str(tmp_path / 'a')!r}, 'w'); say_lines([str(file.fileno() > 2)])"
     assert shell("<&- 2>&-", *with_command(body)).stdout == "True\n"
 
 
 def test_rows_before_ctrl_c_are_printed() -> None:
-    body = "cli._say(str(n) if n < 3 else time.sleep(60) for n in range(9))"
+    body = "say_lines(str(n) if n < 3 else time.sleep(60) for n in range(9))"
     with subprocess.Popen(with_command(body), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None and process.stderr is not None
         assert [process.stdout.readline() for _ in range(3)] == ["0\n", "1\n", "2\n"]  # each as soon as it is ready
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 130
-        assert process.stderr.read().split() == ["stopped"]
+        assert process.stderr.read().split() == ["interrupted"]

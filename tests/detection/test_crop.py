@@ -136,7 +136,7 @@ def test_what_happens_without_a_vehicle_is_a_choice(
 
 def test_it_can_stop_at_a_image_without_a_vehicle(tree: Path, tmp_path: Path, red_cars: OnnxDetector) -> None:
     with pytest.raises(
-        DataError, match=r"Grey/0\.png: no car or truck more confident than 0\.5; lower --score, or say --missing"
+        DataError, match=r"Grey/0\.png: no car or truck above score 0\.5; lower --score, or say --missing"
     ):
         list(crop(tree, tmp_path / "out", detector=red_cars, missing="fail"))
 
@@ -545,8 +545,8 @@ def test_ctrl_c_says_how_to_go_on(many: Path, tmp_path: Path, red_car_file: Path
     process.send_signal(signal.SIGINT)
     status, error = ended(process)
     assert status == main.INTERRUPTED
-    assert "stopped after" in error
-    assert "resume the same command" in error
+    assert "interrupted after" in error
+    assert "run the same command again to resume" in error
     assert "Traceback" not in error
     assert ended(start(many, tmp_path / "out", red_car_file))[0] == 0
     assert len(list(read_boxes(tmp_path / "out" / FILE))) == 150

@@ -794,7 +794,7 @@ def test_a_second_signal_says_what_is_kept_and_how_to_go_on(
     with monkeypatch.context() as impatient:
         impatient.setattr(loop, "save_state", stops_again)
         assert main.run(["train", str(quick)]) == 130
-    again = f"\ngo on with: whichcar train {quick} --resume\n"
+    again = f"\nresume with: whichcar train {quick} --resume\n"
     assert f"\n{quick.parent}: stopped at once; nothing was saved yet{again}" in capsys.readouterr().err
     assert main.run(["train", str(quick), "--resume"]) == 130
     assert "stopped in epoch 1; everything is saved" in capsys.readouterr().err

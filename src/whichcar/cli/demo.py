@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import sys
@@ -11,9 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
+
 from whichcar import files
-from whichcar.cli import render
-from whichcar.errors import DataError
+from whichcar.cli.evaluate import render_result
+from whichcar.cli.options import FOLDER
+from whichcar.cli.split import render_split
+from whichcar.cli.streams import say
+from whichcar.errors import DataError, Interrupted
 from whichcar.text import plural, shell_command
 
 Say = Callable[[str], None]
@@ -98,7 +104,7 @@ def run(into: Path, real: Path | None = None, quick: bool = False, say: Say = pr
     _write_config(experiment / "config.yml", into / "data", plan, trained_on)
     _train(experiment, say)
     result, folder = _evaluate(experiment, say)
-    for line in ("", *render.of_result(result, folder), *_next(into, experiment)):
+    for line in ("", *render_result(result, folder), *_next(into, experiment)):
         say(line)
     say(f"\ndone in {time.monotonic() - started:.0f} s")
     return result
@@ -122,7 +128,7 @@ def _images(into: Path, real: Path | None, plan: Plan, say: Say) -> int:
     say(f"2/4  splitting them into {into / 'data'}")
     rows = labels if labels.exists() else labels_from_folders(raw, test_share=0.25, seed=123)
     done = split(raw, rows, into / "data", _validation(quick=plan is QUICK), seed=123)
-    for line in render.of_split(done):
+    for line in render_split(done):
         say(f"     {line}")
     return done.counts["train"] - done.counts["validation"]
 
@@ -188,3 +194,28 @@ def _next(into: Path, experiment: Path) -> list[str]:
         f"  {shell_command([command])} demo --real YOUR_PICTURES --into demo_real",
         f"  {shell_command([command])} --help",
     ]
+
+
+@click.command()
+@click.option("--into", type=FOLDER, default="demo", show_default=True, help="Folder for everything the demo writes.")
+@click.option(
+    "--real",
+    type=FOLDER,
+    help="Your own images: one folder per class, or car_ims/ and car_dataset_labels.csv.",
+)
+@click.option("--quick", is_flag=True, help="Use fewer images and epochs, which shows every stage but learns little.")
+def demo(into: Path, real: Path | None, quick: bool) -> None:
+    """Run all stages on a small dataset: draw cars, split, train from random weights, evaluate.
+
+    A second run does only what is missing.
+
+    \b
+    Examples:
+      whichcar demo
+      whichcar demo --real my_images --into demo_real
+    """
+    logging.getLogger("whichcar").setLevel(logging.INFO)
+    try:
+        run(into, real=real, quick=quick, say=say)
+    except Interrupted as error:
+        raise Interrupted(f"{error}\nrun the same command again to resume") from None

@@ -1,11 +1,32 @@
-"""Options of the command that are made from settings, so that a setting is written once."""
+"""Options that several commands share, and those made from settings, so that a setting is written once."""
 
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 from typing import Any, get_args
 
 import click
+
+FOLDER = click.Path(path_type=Path, file_okay=False)
+FILE = click.Path(path_type=Path)
+
+overrides_option = click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a setting (repeatable)."
+)
+crop_option = click.option(
+    "--crop", is_flag=True, help="Crop each image to its vehicle first, with the crop settings of the training images."
+)
+detector_option = click.option(
+    "--detector",
+    metavar="NAME|PATH.onnx",
+    help="Detector used by --crop.  [default: the detector used for the training images]",
+)
+track_option = click.option(
+    "--track",
+    metavar="SERVICE",
+    help="Also log to a tracking service: mlflow (MLFLOW_TRACKING_URI is its address).",
+)
 
 
 class CropCommand(click.Command):
@@ -22,7 +43,7 @@ def _crop_options() -> list[click.Parameter]:
     from whichcar.config.crop import CropSettings
 
     def listed(_: click.Context, __: click.Parameter, value: str) -> tuple[str, ...]:
-        return tuple(filter(None, map(str.strip, value.split(","))))
+        return tuple(names(value))
 
     options: list[click.Parameter] = []
     for name, field in CropSettings.model_fields.items():
@@ -36,6 +57,11 @@ def _crop_options() -> list[click.Parameter]:
             shown |= {"default": default, "type": kind}
         options.append(click.Option([f"--{name.replace('_', '-')}"], **shown))
     return options
+
+
+def names(text: str) -> list[str]:
+    """Return the names in a list that is separated by commas."""
+    return [name for name in map(str.strip, text.split(",")) if name]
 
 
 def _sentence(text: str) -> str:

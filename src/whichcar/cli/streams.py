@@ -8,6 +8,7 @@ import errno
 import io
 import os
 import sys
+from collections.abc import Iterable
 
 from whichcar.errors import DataError
 from whichcar.text import one_line
@@ -47,6 +48,12 @@ def say(line: str) -> None:
     except OSError as error:
         _drop_output()
         raise OSError(error.errno, error.strerror, "standard output") from error
+
+
+def say_lines(lines: Iterable[str]) -> None:
+    """Print lines as they come."""
+    for line in lines:
+        say(line)
 
 
 def say_error(line: str) -> None:

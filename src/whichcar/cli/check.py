@@ -1,0 +1,138 @@
+"""`whichcar check`: find what is wrong with images and labels."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from whichcar.cli.options import FILE, FOLDER, names
+from whichcar.cli.streams import say, say_error, say_lines
+from whichcar.errors import Interrupted
+from whichcar.text import plural, shell_command
+
+if TYPE_CHECKING:
+    from whichcar.data.check.check import Checked
+    from whichcar.records import Finding
+
+FAILED = 1  # exit status of --fail-on
+
+
+@click.command()
+@click.argument("data", type=FOLDER, required=False)
+@click.argument("labels", type=FILE, required=False)
+@click.option("--output", type=FOLDER, help="Folder for issues.csv and check.html.  [default: DATA]")
+@click.option(
+    "--smallest",
+    default=64,
+    show_default=True,
+    type=click.IntRange(1),
+    metavar="N",
+    help="Flag images whose shorter side is below N pixels as tiny.",
+)
+@click.option("--fail-on", metavar="LIST", help="Exit with status 1 if any of these issues is found.")
+@click.option("--quarantine", type=FOLDER, metavar="DIR", help="Move images with issues to DIR; nothing is deleted.")
+@click.option(
+    "--move", default="error", show_default=True, metavar="LIST", help="Issues whose images --quarantine moves."
+)
+@click.option("--undo", type=FOLDER, metavar="DIR", help="Move images back that --quarantine moved to DIR.")
+@click.option(
+    "--labels-with", type=FOLDER, metavar="EXPERIMENT", help="Find label errors with the network of EXPERIMENT."
+)
+@click.option(
+    "--folds",
+    type=int,
+    help="Number of cross-validation folds for --labels-with, so every image gets an out-of-fold prediction.",
+)
+def check(
+    data: Path | None,
+    labels: Path | None,
+    output: Path | None,
+    smallest: int,
+    fail_on: str | None,
+    quarantine: Path | None,
+    move: str,
+    undo: Path | None,
+    labels_with: Path | None,
+    folds: int | None,
+) -> int:
+    """Find what is wrong with images and labels, and write DATA/issues.csv and DATA/check.html.
+
+    DATA holds the images of a label file, train/ and test/, or one folder per class. Issues are unreadable files,
+    copies (also between train and test, or with different labels), rows without an image, odd images, misspelt class
+    names, and more. Images are scanned once; a second run scans new and changed images only. A LIST has names of
+    issues, severities (error, warning, note), or any, separated by commas.
+
+    \b
+    Examples:
+      whichcar check data
+      whichcar check data/car_ims_v1 --fail-on leak,unreadable
+      whichcar check images labels.csv --quarantine aside --move unreadable,exact_duplicate
+      whichcar check --undo aside
+      whichcar check data/car_ims_v2 --labels-with experiments/exp_003
+    """
+    if undo is not None:
+        from whichcar.data.check.quarantine import put_back
+
+        say(f"{undo}: moved back {plural(put_back(undo), 'image')}")
+        return 0
+    if data is None:
+        raise click.UsageError("name the folder to check: whichcar check DATA")
+    if folds is not None and labels_with is None:
+        raise click.UsageError("--folds needs --labels-with EXPERIMENT")
+    from whichcar.data.check.check import check as check_images
+    from whichcar.data.check.issues import matching
+    from whichcar.data.check.page import write_report
+
+    matching([], names(fail_on or ""), "--fail-on")  # errors in options show before the work
+    matching([], names(move), "--move")
+    if quarantine is not None:
+        from whichcar.data.check.quarantine import check_place
+
+        check_place(data, quarantine)
+    try:
+        checked = check_images(data, labels, smallest)
+        if labels_with is not None:
+            from whichcar.evaluation.label_errors import find_label_errors
+
+            checked = checked.with_findings(find_label_errors(data, labels_with, folds))
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"{data}: interrupted; scanned images are remembered\nrun the same command again to resume"
+        ) from None
+    say_lines(render_checked(checked, write_report(checked, output or data)))
+    if quarantine is not None:
+        from whichcar.data.check.quarantine import quarantine as move_to
+
+        count = move_to(data, matching(checked.findings, names(move), "--move"), quarantine)
+        back = shell_command(["whichcar", "check", "--undo", quarantine])
+        say(f"moved  {plural(count, 'image')} to {quarantine}; undo with: {back}")
+    failing = matching(checked.findings, names(fail_on or ""), "--fail-on")
+    if failing:
+        say_error(f"issues of --fail-on: {render_counts(failing)}")
+    return FAILED if failing else 0
+
+
+def render_checked(checked: Checked, pages: Iterable[Path]) -> Iterator[str]:
+    """Yield how often each issue was found, and where all of them are listed."""
+    from whichcar.data.check.issues import ISSUES
+
+    dataset = checked.collection
+    count = len({entry.class_name for entry in dataset.entries if entry.class_name})
+    classes = f" of {plural(count, 'class')}" if count else ""
+    yield f"{dataset.root}: {plural(len(dataset.entries), 'image')}{classes} ({dataset.kind})"
+    if not checked.findings:
+        yield "  no issues"
+    for (name, severity), total in checked.counts.items():
+        yield f"  {total:6d}  {severity:8s} {name:17s} {ISSUES[name].meaning}"
+    for path in pages:
+        yield f"{'table' if path.suffix == '.csv' else 'page':6s} {path}"
+
+
+def render_counts(findings: Iterable[Finding]) -> str:
+    """Return a count of each issue, such as `leak 3, unreadable 1`."""
+    counts = Counter(finding.issue for finding in findings)
+    return ", ".join(f"{name} {count}" for name, count in counts.items())

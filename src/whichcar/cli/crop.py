@@ -1,0 +1,146 @@
+"""`whichcar crop` and `whichcar detectors`: crop images to their vehicle."""
+
+from __future__ import annotations
+
+import statistics
+from array import array
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from whichcar.cli.options import FOLDER, CropCommand
+from whichcar.cli.render import SHOWN, columns
+from whichcar.cli.streams import say, say_lines
+from whichcar.errors import Interrupted
+from whichcar.text import one_line, plural
+
+if TYPE_CHECKING:
+    from whichcar.records import Crop
+
+_WORST_SHOWN = 5
+
+
+@click.command(cls=CropCommand)
+@click.argument("source", type=FOLDER, metavar="INPUT")
+@click.argument("output", type=FOLDER)
+@click.option("--batch-size", default=1, show_default=True, type=click.IntRange(1), help="Detector batch size.")
+@click.option("--workers", type=click.IntRange(1), help="Number of threads.  [default: one per CPU core]")
+@click.option("--redo", is_flag=True, help="Crop every image again, for instance with other settings than before.")
+@click.option(
+    "--contact-sheet",
+    is_flag=True,
+    help="Also write a page of the images with their boxes, least confident first.",
+)
+def crop(
+    source: Path,
+    output: Path,
+    batch_size: int,
+    workers: int | None,
+    redo: bool,
+    contact_sheet: bool,
+    **settings: Any,  # noqa: ANN401  (of CropSettings)
+) -> None:
+    """Crop every image under INPUT to its vehicle and write it under the same path in OUTPUT.
+
+    OUTPUT/boxes.csv has one row per image: box, detection score, and why an image was left whole. An interrupted run
+    resumes when the command is run again.
+
+    \b
+    Examples:
+      whichcar crop data/car_ims_v1 data/car_ims_v2
+      whichcar crop data/car_ims_v1 data/car_ims_v2 --detector yolox_nano.onnx --contact-sheet
+      whichcar crop photos cropped --choice central --margin 0.05 --missing skip
+    """
+    from whichcar.detection.contact_sheet import write_contact_sheet
+    from whichcar.detection.crop import count_images
+    from whichcar.detection.crop import crop as crop_images
+    from whichcar.progress import track
+
+    summary = CropSummary(output)
+    rows = crop_images(source, output, redo=redo, batch_size=batch_size, workers=workers, **settings)
+    try:
+        for row in track(rows, "cropping", count_images(source)):
+            summary.add(row)
+    except KeyboardInterrupt:
+        done = plural(summary.count, "image")
+        raise Interrupted(f"{output}: interrupted after {done}\nrun the same command again to resume") from None
+    say_lines(summary.lines())
+    if contact_sheet:
+        say(f"page   {write_contact_sheet(source, output)}")
+
+
+@click.command()
+def detectors() -> None:
+    """List the detectors that can be named; `whichcar crop --detector NAME` downloads one on first use.
+
+    \b
+    Example:
+      whichcar detectors
+    """
+    say_lines(render_detectors())
+
+
+class CropSummary:
+    """Counts the rows of the crop stage and describes them."""
+
+    def __init__(self, output: Path) -> None:
+        self.output = output
+        self.outcomes: Counter[str] = Counter()
+        self.labels: Counter[str] = Counter()
+        self.scores = array("f")  # a list would take eight times the memory
+        self.folders: dict[str, Counter[str]] = {}
+
+    @property
+    def count(self) -> int:
+        """The number of images so far."""
+        return self.outcomes.total()
+
+    def add(self, row: Crop) -> None:
+        """Count one more image."""
+        self.outcomes[row.outcome] += 1
+        if row.score is not None:
+            self.labels[row.label] += 1
+            self.scores.append(row.score)
+        self.folders.setdefault(PurePath(row.path).parent.name, Counter())[row.kind] += 1
+
+    def lines(self) -> Iterator[str]:
+        """Yield how many were cropped, left whole and skipped, and in which classes most were not cropped."""
+        cropped = len(self.scores)
+        yield f"{self.output}: {plural(self.count, 'image')}"
+        if cropped:
+            labels = ", ".join(f"{one_line(label)} {count}" for label, count in self.labels.most_common())
+            median = statistics.median(self.scores)
+            yield f"  {cropped:6d}  {cropped / self.count:6.1%}  cropped ({labels}; median score {median:.2f})"
+        others = [(outcome, count) for outcome, count in self.outcomes.most_common() if outcome != "cropped"]
+        for outcome, count in others[:SHOWN]:
+            yield f"  {count:6d}  {count / self.count:6.1%}  {outcome}"
+        if len(others) > SHOWN:
+            yield f"  ... {plural(len(others) - SHOWN, 'more reason')} in {self.output / 'boxes.csv'}"
+        shares = {name: 1 - counts["cropped"] / counts.total() for name, counts in self.folders.items()}
+        worst = sorted((-share, name) for name, share in shares.items() if share)[:_WORST_SHOWN]
+        if worst and len(self.folders) > 1:
+            yield "  least often cropped:"
+            for share, name in worst:
+                total, cropped = self.folders[name].total(), self.folders[name]["cropped"]
+                yield f"    {-share:4.0%} not ({total - cropped} of {total})  {one_line(name)}"
+        yield f"table  {self.output / 'boxes.csv'}"
+
+
+def render_detectors() -> Iterator[str]:
+    """Yield a table of the detectors that can be named."""
+    from whichcar.detection import zoo
+    from whichcar.detection.families import projects
+
+    rows = [("name", "family", "input", "COCO AP", "licence", "checksum")]
+    for entry in zoo.ENTRIES:
+        known = "known" if entry.sha256 else "of the first download"
+        numbers = (f"{entry.side}", f"{entry.average_precision}")
+        rows.append((entry.name, entry.family, *numbers, entry.licence, known))
+    yield from columns(rows)
+    yield ""
+    yield f"{zoo.DEFAULT} is the default, unless {zoo.FILE_VARIABLE} names a file."
+    yield "yolox-nano is the smallest and misses most: a low sports car close to the camera, for instance."
+    yield f"Also: detectron2 (Faster R-CNN R101-FPN, AP 42.0) where it is installed, and PATH.onnx of {projects()}."

@@ -1,0 +1,92 @@
+"""`whichcar evaluate`: measure a trained network on test images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from whichcar.cli.options import FILE, FOLDER, crop_option, detector_option, track_option
+from whichcar.cli.render import columns
+from whichcar.cli.streams import say_lines
+from whichcar.text import one_line, plural
+
+_CLASSES_SHOWN = 20
+
+
+@click.command()
+@click.argument("experiment", type=FILE)
+@click.option(
+    "--data", type=FOLDER, help="Other images, one folder per class.  [default: the dataset's own test split]"
+)
+@crop_option
+@detector_option
+@track_option
+def evaluate(experiment: Path, data: Path | None, crop: bool, detector: str | None, track: str | None) -> None:
+    """Evaluate EXPERIMENT on the test set and write result.json, predictions.csv, report.html and plots to its folder.
+
+    Results for other images are written to EXPERIMENT/evaluations/, one folder per dataset. How often the same images
+    have been evaluated is counted in EXPERIMENT/test_uses.json.
+
+    \b
+    Examples:
+      whichcar evaluate experiments/exp_003
+      whichcar evaluate experiments/exp_003 --data other_images --crop
+    """
+    from whichcar.evaluation.evaluate import evaluate as evaluate_experiment
+
+    result = evaluate_experiment(experiment, data, crop=crop, detector=detector, track=track)
+    say_lines(render_result(result.as_json(), result.folder))
+
+
+def render_result(result: Mapping[str, Any], folder: Path) -> Iterator[str]:
+    """Yield the accuracy, the hardest classes and the most confused pairs.
+
+    Args:
+        result: the content of result.json.
+        folder: where it lies, with the report and the plots.
+    """
+    data, best, classes = result["data"], result["top_1"], result["classes"]
+    size = "x".join(map(str, result["image_size"]))
+    low, high = best["interval_95"]
+    what = "image" if data["part"] == "pictures" else f"{data['part']} image"
+    present = [row for row in classes if row["pictures"]]
+    all_of = "" if len(present) == len(classes) else f"{len(present)} of the model's "
+    yield (
+        f"{one_line(result['checkpoint']['file'])}: {plural(best['of'], what)} of {all_of}"
+        f"{plural(len(classes), 'class')}, "
+        f"{size}; this experiment has been evaluated on them {plural(data['evaluations'], 'time')}"
+    )
+    if data["unreadable"]:
+        yield f"  {plural(data['unreadable'], 'image')} could not be read; they are listed in result.json"
+    for warning in result["warnings"]:
+        yield f"  warning: {one_line(warning)}"
+    yield ""
+    yield f"  accuracy   {best['value']:6.1%}   (95 % interval {low:.1%} to {high:.1%}; {best['right']} correct)"
+    if len(classes) > 5:
+        yield f"  top-5      {result['top_5']['value']:6.1%}"
+    yield f"  by chance  {1 / len(classes):6.1%}"
+    yield ""
+    yield from _classes(present)
+    for pair in result["most_confused"][:3]:
+        yield f"  {one_line(pair['truth'])} predicted as {one_line(pair['said'])}: {pair['count']} of {pair['of']}"
+    yield ""
+    yield f"report   {folder / 'report.html'}"
+    yield f"plots    {folder / 'plots'}"
+    yield f"numbers  {folder / 'result.json'}, {folder / 'predictions.csv'}"
+
+
+def _classes(classes: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield a table of the classes, hardest first; of many classes only the hardest."""
+    hardest = sorted(classes, key=lambda row: (row["recall"], row["f1"]))
+    rows = [("class", "images", "correct", "recall", "precision")]
+    for row in hardest[:_CLASSES_SHOWN]:
+        shares = (f"{row['recall']:.0%}", f"{row['precision']:.0%}")
+        rows.append((one_line(row["name"]), str(row["pictures"]), str(row["right"]), *shares))
+    for line in columns(rows):
+        yield f"  {line}"
+    if len(hardest) > _CLASSES_SHOWN:
+        yield f"  ... {plural(len(hardest) - _CLASSES_SHOWN, 'easier class')} in the report"
+    yield ""
