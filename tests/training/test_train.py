@@ -308,7 +308,7 @@ def test_an_unfinished_run_is_not_overwritten_by_accident(tree: Path, tmp_path: 
     stopped = run(path)
     stopped._describe(finished=False)
     stopped.folder.close()
-    with pytest.raises(TrainingError, match=r"unfinished run; resume --resume"):
+    with pytest.raises(TrainingError, match=r"unfinished run; resume with --resume"):
         train(path)
 
 
@@ -460,7 +460,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tree: Path, tmp_path: Path) -
     )
     ended = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False)
     assert ended.returncode == 2, ended.stderr
-    assert "the disk is full; what was saved is untouched: make room and resume --resume" in ended.stdout
+    assert "the disk is full; what was saved is untouched: make room and resume with --resume" in ended.stdout
     assert not list(path.parent.glob("*.keras"))
     assert not [entry for entry in path.parent.rglob(".*") if entry.is_file()]
 

@@ -82,7 +82,7 @@ def sweep(
     Raises:
         ConfigError, CheckpointError: the sweep file, or a value it may try, is not right.
         SweepError: the study cannot be used, or the first trials all fail alike.
-        Interrupted: Ctrl-C or SIGTERM; running trials are saved and resume the next call.
+        Interrupted: Ctrl-C or SIGTERM; running trials are saved, and the next call resumes them.
     """
     plan = read_plan(path, overrides, limits)
     for weights in _weights(plan):

@@ -133,7 +133,7 @@ def train(
         if not isinstance(error, WhichcarError) and is_out_of_memory(error):
             raise out_of_memory(config_path, experiment, overrides, track) from error
         if isinstance(error, OSError) and is_disk_full(error):
-            again = "start it again" if folder.is_replacing else "resume --resume"
+            again = "start it again" if folder.is_replacing else "resume with --resume"
             raise TrainingError(
                 f"{folder.path}: the disk is full; what was saved is untouched: make room and {again}"
             ) from error

@@ -158,7 +158,7 @@ def test_where_it_runs_may_change_between_two_calls(config: Path) -> None:
 
 def test_an_unfinished_run_wants_to_be_gone_on_with_or_overwritten(config: Path) -> None:
     ran(config, finished=False)
-    with pytest.raises(TrainingError, match="unfinished run; resume --resume, or --overwrite it"):
+    with pytest.raises(TrainingError, match="unfinished run; resume with --resume, or --overwrite it"):
         opened(config)
     folder = ExperimentFolder(config, read_experiment(config))
     assert folder.open(resume=True, overwrite=False) is True

@@ -100,7 +100,7 @@ class ExperimentFolder:
             )
         self.finished = finished and not self.changed
         if not resume and not self.finished:
-            raise TrainingError(f"{self.path}: holds an unfinished run; resume --resume, or --overwrite it")
+            raise TrainingError(f"{self.path}: holds an unfinished run; resume with --resume, or --overwrite it")
         if not finished and not self.state.exists():
             log.warning("%s: no state has been saved: training starts from the first epoch", self.path)
         if finished and self.changed and not self.state.exists():
