@@ -1,4 +1,4 @@
-"""A real detector on real photos: those that lie next to the folder `WHICHCAR_DATA` names, if there are any."""
+"""The packaged detector on real photos: those next to the folder that `WHICHCAR_DATA` names, if there are any."""
 
 from __future__ import annotations
 
@@ -8,22 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from whichcar.detection.detection import get_vehicle_coordinates
+from whichcar.detection.detection import find_detector, get_vehicle_coordinates
 from whichcar.detection.onnx import OnnxDetector
 from whichcar.images.read import read_image
 
-AROUND = Path(os.environ.get("WHICHCAR_DATA", "")).parent
-DETECTOR, PHOTOS = AROUND / "detectors" / "yolox_nano.onnx", AROUND / "photos"
+PHOTOS = Path(os.environ.get("WHICHCAR_DATA", "")).parent / "photos"
 
 pytestmark = pytest.mark.skipif(
-    "WHICHCAR_DATA" not in os.environ or not DETECTOR.is_file() or not PHOTOS.is_dir(),
-    reason="WHICHCAR_DATA names no folder with photos/ and detectors/yolox_nano.onnx next to it",
+    "WHICHCAR_DATA" not in os.environ or not PHOTOS.is_dir(),
+    reason="WHICHCAR_DATA names no folder with photos/ next to it",
 )
 
 
 @pytest.fixture(scope="module")
 def yolox() -> OnnxDetector:
-    return OnnxDetector(DETECTOR)
+    return OnnxDetector(find_detector("yolox-nano").file)
 
 
 def boxes() -> list[tuple[str, list[int], str]]:
@@ -55,7 +54,7 @@ def test_a_bus_is_no_vehicle_here(yolox: OnnxDetector, name: str) -> None:
 
 
 def test_blue_and_red_are_not_mixed_up(yolox: OnnxDetector) -> None:
-    """With channels the wrong way round the same detector is less sure of what it sees, over all photos."""
+    """With channels the wrong way round the same detector is less confident, over all photos."""
     images = [read_image(path) for path in sorted(PHOTOS.glob("*.jp*g"))]
     right, wrong = (
         sum(one.score for seen in yolox.detect([image[:, :, ::step].copy() for image in images], 0.3) for one in seen)

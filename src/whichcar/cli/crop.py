@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 from array import array
 from collections import Counter
@@ -51,9 +52,10 @@ def crop(
     \b
     Examples:
       whichcar crop data/car_ims_v1 data/car_ims_v2
-      whichcar crop data/car_ims_v1 data/car_ims_v2 --detector yolox_nano.onnx --contact-sheet
+      whichcar crop data/car_ims_v1 data/car_ims_v2 --detector dfine-n --contact-sheet
       whichcar crop photos cropped --choice central --margin 0.05 --missing skip
     """
+    from whichcar.detection import zoo
     from whichcar.detection.contact_sheet import write_contact_sheet
     from whichcar.detection.crop import count_images
     from whichcar.detection.crop import crop as crop_images
@@ -68,6 +70,8 @@ def crop(
         done = plural(summary.count, "image")
         raise Interrupted(f"{output}: interrupted after {done}\nrun the same command again to resume") from None
     say_lines(summary.lines())
+    if not settings["detector"] and not os.environ.get(zoo.FILE_VARIABLE):
+        say(f"{zoo.DEFAULT} found the vehicles; --detector {zoo.MORE_ACCURATE} is more accurate (`whichcar detectors`)")
     if contact_sheet:
         say(f"page   {write_contact_sheet(source, output)}")
 
@@ -134,13 +138,12 @@ def render_detectors() -> Iterator[str]:
     from whichcar.detection import zoo
     from whichcar.detection.families import projects
 
-    rows = [("name", "family", "input", "COCO AP", "licence", "checksum")]
+    rows = [("name", "family", "input", "COCO AP", "licence", "file")]
     for entry in zoo.ENTRIES:
-        known = "known" if entry.sha256 else "of the first download"
         numbers = (f"{entry.side}", f"{entry.average_precision}")
-        rows.append((entry.name, entry.family, *numbers, entry.licence, known))
+        rows.append((entry.name, entry.family, *numbers, entry.licence, "downloaded" if entry.url else "included"))
     yield from columns(rows)
     yield ""
-    yield f"{zoo.DEFAULT} is the default, unless {zoo.FILE_VARIABLE} names a file."
-    yield "yolox-nano is the smallest and misses most: a low sports car close to the camera, for instance."
+    yield f"{zoo.DEFAULT} is the default (unless {zoo.FILE_VARIABLE} is set): small, fast and the least accurate."
+    yield f"{zoo.MORE_ACCURATE} finds more vehicles and takes longer. Each file's checksum is verified at every use."
     yield f"Also: detectron2 (Faster R-CNN R101-FPN, AP 42.0) where it is installed, and PATH.onnx of {projects()}."

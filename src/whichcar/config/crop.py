@@ -17,7 +17,7 @@ class CropSettings(Section):
     """How an image is cut to its vehicle; recorded next to the crops and with a checkpoint trained on them."""
 
     detector: str | None = Field(
-        None, description="name (whichcar detectors), PATH.onnx or detectron2; default: WHICHCAR_DETECTOR, else dfine-n"
+        None, description="a name (whichcar detectors), PATH.onnx or detectron2; default: yolox-nano"
     )
     family: (
         Literal[
