@@ -91,7 +91,8 @@ class DecodedImage:
             across, down = _factors((right - left, bottom - top), stored_size)
             small = self._reduced((left, top, right, bottom), across, down)
             inside = (0.0, 0.0, (right - left) / across, (bottom - top) / down)
-            small = small.resize(stored_size[::-1], Image.Resampling.BILINEAR, inside)
+            if small.size != stored_size[::-1] or inside != (0, 0, *small.size):  # resize would make a copy
+                small = small.resize(stored_size[::-1], Image.Resampling.BILINEAR, inside)
             out = np.empty((*size, 3), np.uint8)
             _as_stored(out, self._orientation)[:] = np.asarray(to_srgb(small, self._profile))
             return out

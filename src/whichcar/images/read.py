@@ -14,6 +14,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from PIL import Image
 
@@ -180,7 +181,7 @@ def _opened(path: Path, name: str | Path) -> Iterator[Image.Image]:
             image = stack.enter_context(Image.open(file, formats=tuple(IMAGE_FORMATS)))
             _check_size(name, image)
             if format_of(image) == "JPEG":
-                _check_scans(name, path)
+                _check_scans(name, file)
         yield image
 
 
@@ -253,12 +254,13 @@ def _check_size(name: str | Path, image: Image.Image) -> None:
         raise said(name, f"{width} x {height} has {TOO_LARGE}")
 
 
-def _check_scans(name: str | Path, path: Path) -> None:
+def _check_scans(name: str | Path, file: BinaryIO) -> None:
     """Refuse a JPEG of so many scans that it was made to take for ever: each goes over all pixels again."""
-    scans = 0
-    with path.open("rb") as file:
-        while part := file.read(1 << 20):
-            scans += part.count(b"\xff\xda")
+    place, scans = file.tell(), 0
+    file.seek(0)
+    while part := file.read(1 << 20):
+        scans += part.count(b"\xff\xda")
+    file.seek(place)
     if scans > _MOST_SCANS:
         raise said(name, f"a JPEG of {scans:,} scans, more than {_MOST_SCANS}; save it again in an image editor")
 
