@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from whichcar.search.baseline import start_values
-from whichcar.search.space import read_plan
+from whichcar.search.space import read_spec
 
 BASE = {
     "seed": 1,
@@ -24,7 +24,7 @@ OPTIMIZERS = {"adam": {"adam": {}}, "plain": {"sgd": {}}, "sgd": {"sgd": {"momen
 def own(folder: Path, space: dict[str, Any]) -> dict[str, Any]:
     (folder / "base.yml").write_text(yaml.safe_dump(BASE))
     (folder / "few.yml").write_text(yaml.safe_dump({"base": "base.yml", "space": space}, sort_keys=False))
-    return start_values(read_plan(folder / "few.yml"))
+    return start_values(read_spec(folder / "few.yml"))
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ import yaml
 from whichcar.config.load import read_experiment
 from whichcar.errors import CheckpointError, ConfigError, SweepError
 from whichcar.search import driver, lease
-from whichcar.search.lease import OWNER, Owner
-from whichcar.search.space import read_plan
+from whichcar.search.lease import LEASE, Lease
+from whichcar.search.space import read_spec
 from whichcar.search.study import new_trial, open_study
 
 from .conftest import Sweeps, trial_processes, until
@@ -370,8 +370,8 @@ def test_ctrl_c_saves_says_how_to_go_on_and_the_next_call_does(sweeps: Sweeps) -
         _, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert f"resume: whichcar sweep {sweeps.file} --set data.balanced=true\n" in err
-    (trial,) = open_study(read_plan(sweeps.file, ("data.balanced=true",))).trials
-    assert trial.user_attrs[OWNER] is None  # another machine may go on at once
+    (trial,) = open_study(read_spec(sweeps.file, ("data.balanced=true",))).trials
+    assert trial.user_attrs[LEASE] is None  # another machine may go on at once
     with sweeps.start("--set", "data.balanced=true") as process:
         assert process.wait(30) == 0
     (row,) = sweeps.rows
@@ -382,18 +382,18 @@ def test_ctrl_c_saves_says_how_to_go_on_and_the_next_call_does(sweeps: Sweeps) -
 def test_a_trial_on_another_machine_is_taken_over_only_once_its_beat_has_stopped(
     sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = read_plan(sweeps.file)
-    study = open_study(plan)
-    far = Owner()
-    far._mark["machine"] = "far away"
-    trial = new_trial(study, plan, far)
-    near = Owner()
+    spec = read_spec(sweeps.file)
+    study = open_study(spec)
+    far = Lease()
+    far._identity["machine"] = "far away"
+    trial = new_trial(study, spec, far)
+    near = Lease()
     monkeypatch.setattr(lease, "STALE_SECONDS", 0.2)
-    assert not near.is_free(trial.number, trial.user_attrs[OWNER])
-    trial.set_user_attr(OWNER, far.mark())
-    assert not near.is_free(trial.number, trial.user_attrs[OWNER])
-    until(lambda: near.is_free(trial.number, trial.user_attrs[OWNER]), 2)
-    monkeypatch.setattr(driver, "LOOK_SECONDS", 0.1)
+    assert not near.is_free(trial.number, trial.user_attrs[LEASE])
+    trial.set_user_attr(LEASE, far.record())
+    assert not near.is_free(trial.number, trial.user_attrs[LEASE])
+    until(lambda: near.is_free(trial.number, trial.user_attrs[LEASE]), 2)
+    monkeypatch.setattr(driver, "SCAN_SECONDS", 0.1)
     assert sweeps.run().counts == {"complete": 3}
 
 
@@ -402,22 +402,22 @@ def test_a_driver_that_lost_its_trial_to_another_lets_it_go(sweeps: Sweeps, monk
 
     sweeps.write_base(seconds=0.4)
     sweeps.write(budget={"trials": 1})
-    monkeypatch.setattr(trial, "BEAT_SECONDS", 0.1)
+    monkeypatch.setattr(trial, "HEARTBEAT_SECONDS", 0.1)
     taken: list[int] = []
-    show = driver.Board.show
+    show = driver.LiveTable.show
 
-    def take(board: driver.Board, status: driver.Status, last: bool = False) -> None:
-        show(board, status, last)
+    def take(live_table: driver.LiveTable, status: driver.Status, last: bool = False) -> None:
+        show(live_table, status, last)
         if status.rows and status.rows[0].history and not taken:
-            study = open_study(read_plan(sweeps.file))
-            thief = Owner()
-            study._storage.set_trial_user_attr(study.trials[0]._trial_id, OWNER, thief.mark())
+            study = open_study(read_spec(sweeps.file))
+            thief = Lease()
+            study._storage.set_trial_user_attr(study.trials[0]._trial_id, LEASE, thief.record())
             taken.append(0)
-            monkeypatch.setattr(Owner, "is_free", lambda *_: True)
+            monkeypatch.setattr(Lease, "is_free", lambda *_: True)
 
-    monkeypatch.setattr(driver.Board, "show", take)
+    monkeypatch.setattr(driver.LiveTable, "show", take)
     said: list[str] = []
-    monkeypatch.setattr(driver.Board, "say", lambda _, line: said.append(line))
+    monkeypatch.setattr(driver.LiveTable, "say", lambda _, line: said.append(line))
     assert sweeps.run().counts == {"complete": 1}
     assert "trial 0: another process took it over" in said
     assert len(sweeps.rows) == 1

@@ -11,7 +11,7 @@ import pytest
 
 from whichcar.search import die_with_parent
 from whichcar.search.launcher import LocalLauncher, how_it_ended, killed_from_outside
-from whichcar.search.lease import Owner
+from whichcar.search.lease import Lease
 
 from .conftest import until
 
@@ -53,29 +53,29 @@ def test_how_a_process_ended_is_told_in_words() -> None:
 
 def test_a_dead_process_owns_nothing_also_while_nobody_has_buried_it() -> None:
     code = (
-        "import json, sys, time; from whichcar.search.lease import Owner; "
-        "print(json.dumps(Owner().mark()), flush=True); time.sleep(60)"
+        "import json, sys, time; from whichcar.search.lease import Lease; "
+        "print(json.dumps(Lease().record()), flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         import json
 
-        mark = json.loads(process.stdout.readline())
-        me = Owner()
-        assert not me.is_free(0, mark)
+        record = json.loads(process.stdout.readline())
+        me = Lease()
+        assert not me.is_free(0, record)
         process.kill()
         time.sleep(0.2)  # dead, but still in the table of processes
         assert Path(f"/proc/{process.pid}").exists()
-        assert me.is_free(0, mark)
+        assert me.is_free(0, record)
 
 
 def test_a_process_that_has_the_number_of_a_dead_one_is_not_taken_for_it() -> None:
-    me = Owner()
-    mark = me.mark() | {"token": "another", "began": 1}
-    assert me.is_free(0, mark)
+    me = Lease()
+    record = me.record() | {"token": "another", "started": 1}
+    assert me.is_free(0, record)
 
 
 def test_a_trial_given_back_is_free_and_ones_own_is_not() -> None:
-    me = Owner()
+    me = Lease()
     assert me.is_free(0, None)
-    assert not me.is_free(0, me.mark())
+    assert not me.is_free(0, me.record())

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from whichcar.errors import ConfigError
-from whichcar.search.space import combinations, is_active, read_plan
+from whichcar.search.space import combinations, is_active, read_spec
 
 SWEEPS = Path(__file__).parents[2] / "experiments" / "sweeps"
 OPTIMIZERS = {"choices": {"adam": {"adam": {"epsilon": 0.1}}, "sgd": {"sgd": {"momentum": 0.9}}}}
@@ -31,7 +31,7 @@ def write(tmp_path: Path) -> Write:
 
 def problems(path: Path, overrides: tuple[str, ...] = ()) -> str:
     with pytest.raises(ConfigError) as error:
-        read_plan(path, overrides)
+        read_spec(path, overrides)
     head, *lines = str(error.value).splitlines()
     assert head.startswith(str(path.parent))
     return "\n".join(line.strip() for line in lines)
@@ -39,13 +39,13 @@ def problems(path: Path, overrides: tuple[str, ...] = ()) -> str:
 
 @pytest.mark.parametrize("name", ["original_grid", "fast", "show/grid", "show/pruned", "show/from_base", "head"])
 def test_the_sweeps_that_come_along_are_right(name: str) -> None:
-    assert read_plan(SWEEPS / f"{name}.yml").epochs > 1
+    assert read_spec(SWEEPS / f"{name}.yml").epochs > 1
 
 
 def test_the_whole_space_of_the_original_is_there() -> None:
-    plan = read_plan(SWEEPS / "original_grid.yml")
+    spec = read_spec(SWEEPS / "original_grid.yml")
     # no augmentation, flips of three kinds, or those with two rotations and three zooms; the rest is free
-    assert combinations(plan.space) == (1 + 3 + 3 * 2 * 3) * 2 * 6 * 3 * 2 * 2 * 2
+    assert combinations(spec.space) == (1 + 3 + 3 * 2 * 3) * 2 * 6 * 3 * 2 * 2 * 2
     best = {
         "data.batch_size": 32,
         "model.dropout_rate": 0.3,
@@ -58,8 +58,8 @@ def test_the_whole_space_of_the_original_is_there() -> None:
         "model.l1_factor": 0.0,
         "model.l2_factor": 0.0,
     }
-    experiment = plan.experiment_of(best)
-    alone = read_plan(SWEEPS / "original_grid.yml").experiment_of({})
+    experiment = spec.experiment_of(best)
+    alone = read_spec(SWEEPS / "original_grid.yml").experiment_of({})
     assert experiment.model == alone.model  # the base is that best one
     assert experiment.compile == alone.compile
 
@@ -88,11 +88,11 @@ def test_every_choice_and_both_ends_of_a_range_are_checked(write: Write) -> None
 
 
 def test_a_whole_number_is_drawn_as_one(write: Write) -> None:
-    plan = read_plan(write({"fit.epochs": {"low": 2, "high": 8, "step": 3}, "recipe.ema": {"low": 0, "high": 0.5}}))
-    assert plan.integers == {"fit.epochs"}
-    assert plan.space["fit.epochs"].low == 2
-    assert isinstance(plan.space["fit.epochs"].step, int)
-    assert plan.epochs == 8
+    spec = read_spec(write({"fit.epochs": {"low": 2, "high": 8, "step": 3}, "recipe.ema": {"low": 0, "high": 0.5}}))
+    assert spec.integers == {"fit.epochs"}
+    assert spec.space["fit.epochs"].low == 2
+    assert isinstance(spec.space["fit.epochs"].step, int)
+    assert spec.epochs == 8
 
 
 def test_a_fraction_for_a_whole_number_is_refused(write: Write) -> None:
@@ -129,13 +129,13 @@ def test_a_parameter_that_makes_no_sense_is_refused(write: Write, parameter: obj
 
 def test_a_part_is_varied_only_where_its_condition_holds(write: Write) -> None:
     rate = "compile.optimizer.adam.learning_rate"
-    plan = read_plan(write({"compile.optimizer": OPTIMIZERS, rate: {"low": 1e-4, "high": "1e-1", "log": True, "when": {"compile.optimizer": "adam"}}}))  # fmt: skip # noqa: E501
-    assert is_active(plan.space[rate], {"compile.optimizer": "adam"})
-    assert not is_active(plan.space[rate], {"compile.optimizer": "sgd"})
-    adam = plan.experiment_of({"compile.optimizer": "adam", rate: 0.05}).compile.optimizer.adam
+    spec = read_spec(write({"compile.optimizer": OPTIMIZERS, rate: {"low": 1e-4, "high": "1e-1", "log": True, "when": {"compile.optimizer": "adam"}}}))  # fmt: skip # noqa: E501
+    assert is_active(spec.space[rate], {"compile.optimizer": "adam"})
+    assert not is_active(spec.space[rate], {"compile.optimizer": "sgd"})
+    adam = spec.experiment_of({"compile.optimizer": "adam", rate: 0.05}).compile.optimizer.adam
     assert adam is not None
     assert (adam.learning_rate, adam.epsilon) == (0.05, 0.1)
-    assert plan.experiment_of({"compile.optimizer": "sgd"}).compile.optimizer.adam is None
+    assert spec.experiment_of({"compile.optimizer": "sgd"}).compile.optimizer.adam is None
 
 
 @pytest.mark.parametrize(
@@ -172,16 +172,16 @@ def test_a_choice_that_contradicts_the_base_is_told_by_its_value(write: Write) -
 
 
 def test_null_takes_an_augmentation_layer_away(write: Write) -> None:
-    plan = read_plan(write({"model.data_aug_layer.random_flip": [None, {"mode": "horizontal"}]}))
-    assert plan.experiment_of({"model.data_aug_layer.random_flip": None}).model.data_aug_layer == {}
-    label = plan.space["model.data_aug_layer.random_flip"].labels[1]
-    layers = plan.experiment_of({"model.data_aug_layer.random_flip": label}).model.data_aug_layer
+    spec = read_spec(write({"model.data_aug_layer.random_flip": [None, {"mode": "horizontal"}]}))
+    assert spec.experiment_of({"model.data_aug_layer.random_flip": None}).model.data_aug_layer == {}
+    label = spec.space["model.data_aug_layer.random_flip"].labels[1]
+    layers = spec.experiment_of({"model.data_aug_layer.random_flip": label}).model.data_aug_layer
     assert layers == {"random_flip": {"mode": "horizontal"}}
 
 
 def test_settings_for_all_trials_come_from_the_file_and_then_the_command_line(write: Write) -> None:
     path = write({"model.dropout_rate": [0, 0.1]}, set={"fit.epochs": 7, "seed": 5})
-    experiment = read_plan(path, ("seed=6",)).experiment_of({})
+    experiment = read_spec(path, ("seed=6",)).experiment_of({})
     assert (experiment.fit.epochs, experiment.seed) == (7, 6)
 
 
@@ -210,24 +210,24 @@ def test_a_mistake_in_the_sweep_file_is_told(write: Write, rest: dict[str, objec
 
 def test_files_that_are_not_there_are_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no\.yml: no such file; name a YAML file such as .*sweeps/fast\.yml"):
-        read_plan(tmp_path / "no.yml")
+        read_spec(tmp_path / "no.yml")
     (tmp_path / "empty.yml").touch()
     with pytest.raises(ConfigError, match=r"empty\.yml: is empty; write at least base and space"):
-        read_plan(tmp_path / "empty.yml")
+        read_spec(tmp_path / "empty.yml")
     (tmp_path / "some").mkdir()
     with pytest.raises(ConfigError, match=r"some: is a folder; name a YAML file such as .*sweeps/fast\.yml"):
-        read_plan(tmp_path / "some")
+        read_spec(tmp_path / "some")
     (tmp_path / "some.yml").write_text("base: gone.yml\nspace: {seed: [1, 2]}\n")
     with pytest.raises(ConfigError, match=r"some: is a folder; name a YAML file such as .*some\.yml"):
-        read_plan(tmp_path / "some")
+        read_spec(tmp_path / "some")
     with pytest.raises(ConfigError, match=r"gone\.yml: no such file"):
-        read_plan(tmp_path / "some.yml")
+        read_spec(tmp_path / "some.yml")
 
 
 def test_all_trials_share_one_decoded_size(write: Write) -> None:
-    plan = read_plan(write({"data.image_size": [[32, 48], [64, 32]]}))
-    assert plan.settings["data"]["cache_size"] == [64, 48]
-    assert plan.experiment_of({"data.image_size": "[64, 32]"}).data.cache_size == (64, 48)
+    spec = read_spec(write({"data.image_size": [[32, 48], [64, 32]]}))
+    assert spec.settings["data"]["cache_size"] == [64, 48]
+    assert spec.experiment_of({"data.image_size": "[64, 32]"}).data.cache_size == (64, 48)
 
 
 KEPT = "fit.callbacks.model_checkpoint.monitor"
@@ -235,9 +235,9 @@ KEPT = "fit.callbacks.model_checkpoint.monitor"
 
 def kept(path: Path, overrides: tuple[str, ...] = ()) -> tuple[str, str, str]:
     """What decides which epoch a trial keeps, and the objective."""
-    plan = read_plan(path, overrides)
-    objective = plan.sweep.objective
-    return plan.experiment_of({}).fit.callbacks.model_checkpoint.monitor, objective.metric, objective.epoch
+    spec = read_spec(path, overrides)
+    objective = spec.sweep.objective
+    return spec.experiment_of({}).fit.callbacks.model_checkpoint.monitor, objective.metric, objective.epoch
 
 
 @pytest.mark.parametrize(

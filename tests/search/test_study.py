@@ -8,8 +8,8 @@ import pytest
 
 from whichcar.errors import MissingExtraError
 from whichcar.search.driver import Driver
-from whichcar.search.lease import OWNER, Owner
-from whichcar.search.space import read_plan
+from whichcar.search.lease import LEASE, Lease
+from whichcar.search.space import read_spec
 from whichcar.search.study import close_study, make_pruner, make_sampler, new_trial, open_study
 from whichcar.search.sweep_file import Pruner, Sampler
 
@@ -53,12 +53,12 @@ def test_the_same_trial_of_the_same_seed_draws_the_same_whichever_process_does()
 def test_a_trial_whose_driver_died_between_two_draws_keeps_the_first(
     sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = read_plan(sweeps.file)
-    study, dead = open_study(plan), Owner()
-    dead._mark["pid"], dead._mark["began"] = 2**22 + 1, 1  # no such process
+    spec = read_spec(sweeps.file)
+    study, dead = open_study(spec), Lease()
+    dead._identity["pid"], dead._identity["started"] = 2**22 + 1, 1  # no such process
     with monkeypatch.context() as patch:
         patch.setattr("whichcar.search.study.draw", lambda trial, _: trial.suggest_float("model.dropout_rate", 0, 0.5))
-        first = new_trial(study, plan, dead)
+        first = new_trial(study, spec, dead)
     value = first.params["model.dropout_rate"]
     assert sweeps.run().counts == {"complete": 3}
     assert float(sweeps.rows[0]["model.dropout_rate"]) == value
@@ -75,12 +75,12 @@ def test_a_trial_begun_beyond_the_budget_on_another_disk_does_not_count(
     def too_late(self: Driver) -> optuna.Trial | None:
         """Another machine begins the last trial between our look at the budget and our trial."""
         if len(self._study.trials) == 2 and not begun:
-            far = Owner()
-            far._mark["machine"] = "far away"
+            far = Lease()
+            far._identity["machine"] = "far away"
 
             def first_far(study: optuna.Study, *arguments: object) -> optuna.Trial:
-                begun.append(new_trial(study, self._plan, far).number)
-                return new_trial(study, self._plan, self._owner)
+                begun.append(new_trial(study, self._spec, far).number)
+                return new_trial(study, self._spec, self._lease)
 
             with monkeypatch.context() as patch:
                 patch.setattr("whichcar.search.driver.new_trial", first_far)
@@ -93,7 +93,7 @@ def test_a_trial_begun_beyond_the_budget_on_another_disk_does_not_count(
     monkeypatch.setattr(Driver, "_next", too_late)
     assert sweeps.run().counts == {"complete": 3}
     assert [row["trial"] for row in sweeps.rows] == ["0", "1", "2"]
-    assert len(open_study(read_plan(sweeps.file)).trials) == 4
+    assert len(open_study(read_spec(sweeps.file)).trials) == 4
     sweeps.write(budget={"trials": 4})
     assert sweeps.run().counts == {"complete": 4}
     assert [row["trial"] for row in sweeps.rows] == ["0", "1", "2", "4"]
@@ -106,17 +106,17 @@ def test_without_optuna_the_line_that_installs_it_is_told(sweeps: Sweeps, monkey
 
 
 def test_a_mark_is_there_from_a_trials_first_moment(sweeps: Sweeps) -> None:
-    plan, owner = read_plan(sweeps.file), Owner()
-    study = open_study(plan)
-    trial = new_trial(study, plan, owner)
-    assert owner.owns(trial.user_attrs[OWNER])
+    spec, lease = read_spec(sweeps.file), Lease()
+    study = open_study(spec)
+    trial = new_trial(study, spec, lease)
+    assert lease.holds(trial.user_attrs[LEASE])
     assert trial.number == 0
 
 
 @pytest.mark.parametrize("name", ["a?b#c%20d", "a b'\"$x", "a\nb", "{x}"])
 def test_a_study_lies_in_its_file_whatever_the_path_holds(sweeps: Sweeps, tmp_path: Path, name: str) -> None:
-    plan, path = read_plan(sweeps.file), tmp_path / name / "study.db"
+    spec, path = read_spec(sweeps.file), tmp_path / name / "study.db"
     path.parent.mkdir()
-    close_study(open_study(plan, str(path)))
+    close_study(open_study(spec, str(path)))
     assert path.stat().st_size > 0
     assert [entry.name for entry in path.parent.iterdir()] == ["study.db"]

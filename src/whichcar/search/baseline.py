@@ -5,39 +5,39 @@ from __future__ import annotations
 from typing import Any
 
 from whichcar.config.validate import check
-from whichcar.search.space import Plan, Values, is_active, laid_over
+from whichcar.search.space import SweepSpec, Values, is_active, laid_over
 
 
-def start_values(plan: Plan) -> dict[str, Any]:
+def start_values(spec: SweepSpec) -> dict[str, Any]:
     """Return the base's own value of each parameter, as a label or a number, where the space has it."""
-    base = _dump(plan, {})
+    base = _dump(spec, {})
     values: dict[str, Any] = {}
-    for name, one in plan.space.items():
+    for name, one in spec.space.items():
         if not is_active(one, values):
             continue
         if one.choices is None:
             own = [_at(base, name)] if one.has(_at(base, name)) else []
         else:
-            own = [label for label in one.labels if _changes_nothing(plan, base, values, name, label)]
+            own = [label for label in one.labels if _changes_nothing(spec, base, values, name, label)]
         if own:
             values[name] = own[0]
     return values
 
 
-def _changes_nothing(plan: Plan, base: Any, values: Values, name: str, label: Any) -> bool:  # noqa: ANN401
+def _changes_nothing(spec: SweepSpec, base: Any, values: Values, name: str, label: Any) -> bool:  # noqa: ANN401
     """True when the section or value at `name` stays the base's; numbers inside it that are varied, too, stay so."""
     chosen = {**values, name: label}
     inside = {
         key: _at(base, key)
-        for key, one in plan.space.items()
+        for key, one in spec.space.items()
         if key.startswith(f"{name}.") and one.choices is None and is_active(one, chosen)
     }
-    return bool(_at(_dump(plan, {**chosen, **inside}), name) == _at(base, name))
+    return bool(_at(_dump(spec, {**chosen, **inside}), name) == _at(base, name))
 
 
-def _dump(plan: Plan, values: Values) -> Any:  # noqa: ANN401
+def _dump(spec: SweepSpec, values: Values) -> Any:  # noqa: ANN401
     """Return all settings of a trial; where they are refused, what is equal to no settings."""
-    experiment, _ = check(laid_over(plan.settings, plan.space, values))
+    experiment, _ = check(laid_over(spec.settings, spec.space, values))
     return experiment.model_dump(mode="json") if experiment else {"refused": values}
 
 

@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 from whichcar.errors import Interrupted, SweepError
 from whichcar.search.launcher import Launcher, LocalLauncher, trains
-from whichcar.search.lease import OWNER, Owner
-from whichcar.search.live_table import Board, Row, Status
+from whichcar.search.lease import LEASE, Lease
+from whichcar.search.live_table import LiveTable, Row, Status
 from whichcar.search.results import Results
-from whichcar.search.space import Plan, read_plan
+from whichcar.search.space import SweepSpec, read_spec
 from whichcar.search.study import (
     SURPLUS,
     close_study,
     draw,
-    errors_told,
     new_trial,
-    one_at_a_time,
     open_study,
     open_trial,
     running,
+    storage_errors,
+    study_lock,
 )
 from whichcar.search.trial import SECONDS, Ended, RunningTrial, trial_folder
 from whichcar.text import plural
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 POLL_SECONDS = 0.1
-LOOK_SECONDS = 2.0  # between two looks at what other processes do
+SCAN_SECONDS = 2.0  # between two looks at what other processes do
 STOP_SECONDS = 90.0  # for a trial to save its state
 SAME_FAILURES = 3  # as many trials that fail alike at the start end the search
 
@@ -66,7 +66,7 @@ def sweep(
     overrides: Sequence[str] = (),
     storage: str | None = None,
     launcher: Launcher | None = None,
-    board: Board | None = None,
+    live_table: LiveTable | None = None,
     limits: Mapping[str, Any] | None = None,
 ) -> Swept:
     """Search as a sweep file says; what is there already is resumed.
@@ -76,7 +76,7 @@ def sweep(
         overrides: settings laid over the base in all trials.
         storage: where the study is kept (default: `study.db` in that folder), see `open_study`.
         launcher: what starts trials (default: processes on this machine).
-        board: what shows how far it is.
+        live_table: what shows how far it is.
         limits: what to put instead of the file's own, such as `{"budget.trials": 50}`.
 
     Raises:
@@ -84,19 +84,19 @@ def sweep(
         SweepError: the study cannot be used, or the first trials all fail alike.
         Interrupted: Ctrl-C or SIGTERM; running trials are saved, and the next call resumes them.
     """
-    plan = read_plan(path, overrides, limits)
-    for weights in _weights(plan):
+    spec = read_spec(path, overrides, limits)
+    for weights in _weights(spec):
         check_weights(weights)
-    with errors_told(storage or str(plan.folder)):
-        with one_at_a_time(plan.folder):
-            study = open_study(plan, storage)
+    with storage_errors(storage or str(spec.folder)):
+        with study_lock(spec.folder):
+            study = open_study(spec, storage)
             try:
-                _refuse_other_trials(plan, len(study.get_trials(deepcopy=False)))
+                _refuse_other_trials(spec, len(study.get_trials(deepcopy=False)))
             except SweepError:
                 close_study(study)
                 raise
-        results = Results(plan, study)
-        driver = Driver(plan, study, launcher or LocalLauncher(), board or Board(plan), results)
+        results = Results(spec, study)
+        driver = Driver(spec, study, launcher or LocalLauncher(), live_table or LiveTable(spec), results)
         try:
             with stop_asked() as stop:
                 driver.run(stop)
@@ -105,43 +105,51 @@ def sweep(
             page = results.write_page(changed=driver.ended > 0)
             counts, best = results.counts(), results.best()
             close_study(study)
-    return Swept(plan.folder, counts, driver.ended, plan.sweep.objective.metric, *best, page)
+    return Swept(spec.folder, counts, driver.ended, spec.sweep.objective.metric, *best, page)
 
 
-def _weights(plan: Plan) -> list[Any]:
+def _weights(spec: SweepSpec) -> list[Any]:
     """Return every value that `model.weights` has in a trial."""
-    if varied := plan.space.get("model.weights"):
+    if varied := spec.space.get("model.weights"):
         return [varied.value_of(label) for label in varied.labels]
-    return [(plan.settings.get("model") or {}).get("weights")]
+    return [(spec.settings.get("model") or {}).get("weights")]
 
 
 class Driver:
     """One process that runs trials of a study; several may share it."""
 
-    def __init__(self, plan: Plan, study: optuna.Study, launcher: Launcher, board: Board, results: Results) -> None:
-        self._plan, self._study, self._launcher, self._board, self._results = plan, study, launcher, board, results
-        self._owner = Owner()
+    def __init__(
+        self, spec: SweepSpec, study: optuna.Study, launcher: Launcher, live_table: LiveTable, results: Results
+    ) -> None:
+        self._spec, self._study, self._launcher, self._live_table, self._results = (
+            spec,
+            study,
+            launcher,
+            live_table,
+            results,
+        )
+        self._lease = Lease()
         self._running: list[RunningTrial] = []
         self._failures: list[str] | None = []  # of this call, as long as nothing else happened
-        self._looked = -LOOK_SECONDS
+        self._scanned = -SCAN_SECONDS
         self.ended = 0
 
     def run(self, stop: threading.Event) -> None:
         """Run trials until the budget is used up and nobody's trial is left, or a stop is asked for."""
-        with self._board:
+        with self._live_table:
             self._results.write_settings()
             self._results.write_table()
             while True:
                 for one in list(self._running):
-                    if ended := one.look():
+                    if ended := one.poll():
                         self._settle(one, ended)
                 if stop.is_set():
                     self._stop()
-                    raise Interrupted(f"{self._plan.folder}: stopped; running trials are saved")
+                    raise Interrupted(f"{self._spec.folder}: stopped; running trials are saved")
                 if not self._fill() and not self._running and not running(self._study):
-                    self._board.show(self._status(), last=True)
+                    self._live_table.show(self._status(), last=True)
                     return
-                self._board.show(self._status())
+                self._live_table.show(self._status())
                 stop.wait(POLL_SECONDS)
 
     def kill(self) -> None:
@@ -151,34 +159,34 @@ class Driver:
 
     def _fill(self) -> bool:
         """Begin or take over trials where there is room; True if something may come later."""
-        if len(self._running) >= self._plan.sweep.parallel:
+        if len(self._running) >= self._spec.sweep.parallel:
             return True
         now = time.monotonic()
-        if now - self._looked < LOOK_SECONDS:
+        if now - self._scanned < SCAN_SECONDS:
             return True
-        self._looked = now
-        with one_at_a_time(self._plan.folder):
+        self._scanned = now
+        with study_lock(self._spec.folder):
             trial = self._left_behind() or self._next()
         if trial is None:
             return False
-        slot = min(set(range(self._plan.sweep.parallel)) - {one.slot for one in self._running})
-        one = RunningTrial(trial, draw(trial, self._plan), self._plan, self._owner, self._launcher, slot)
+        slot = min(set(range(self._spec.sweep.parallel)) - {one.slot for one in self._running})
+        one = RunningTrial(trial, draw(trial, self._spec), self._spec, self._lease, self._launcher, slot)
         self._running.append(one)
         if ended := one.start():
             self._settle(one, ended)
-        self._looked = -LOOK_SECONDS  # there may be room for another
+        self._scanned = -SCAN_SECONDS  # there may be room for another
         return True
 
     def _left_behind(self) -> optuna.Trial | None:
         """Take over a trial whose process is gone."""
         mine = {one.number for one in self._running}
         for trial in running(self._study):
-            if trial.number in mine or not self._owner.is_free(trial.number, trial.user_attrs.get(OWNER)):
+            if trial.number in mine or not self._lease.is_free(trial.number, trial.user_attrs.get(LEASE)):
                 continue
-            if trains(trial_folder(self._plan, trial.number)):
+            if trains(trial_folder(self._spec, trial.number)):
                 continue
-            self._study._storage.set_trial_user_attr(trial._trial_id, OWNER, self._owner.mark())
-            return open_trial(self._study, self._plan, trial)
+            self._study._storage.set_trial_user_attr(trial._trial_id, LEASE, self._lease.record())
+            return open_trial(self._study, self._spec, trial)
         return None
 
     def _next(self) -> optuna.Trial | None:
@@ -186,12 +194,12 @@ class Driver:
         from optuna.trial import TrialState
 
         trials = self._study.get_trials(deepcopy=False)
-        minutes = self._plan.sweep.budget.minutes
-        if _counted(trials) >= self._plan.trials or (minutes and _seconds(trials) >= 60 * minutes):
+        minutes = self._spec.sweep.budget.minutes
+        if _counted(trials) >= self._spec.trials or (minutes and _seconds(trials) >= 60 * minutes):
             return None
-        _refuse_other_trials(self._plan, len(trials))
-        trial = new_trial(self._study, self._plan, self._owner)
-        if _counted(self._study.get_trials(deepcopy=False)[: trial.number]) >= self._plan.trials:
+        _refuse_other_trials(self._spec, len(trials))
+        trial = new_trial(self._study, self._spec, self._lease)
+        if _counted(self._study.get_trials(deepcopy=False)[: trial.number]) >= self._spec.trials:
             # A process on another disk, which knows no common lock, was quicker.
             trial.set_user_attr(SURPLUS, True)
             self._study.tell(trial, state=TrialState.FAIL)
@@ -201,13 +209,13 @@ class Driver:
     def _settle(self, one: RunningTrial, ended: Ended) -> None:
         """Take an ended trial off the list and write down what is known now."""
         self._running.remove(one)
-        self._looked = -LOOK_SECONDS
+        self._scanned = -SCAN_SECONDS
         if ended.outcome == "lost":
-            self._board.say(f"trial {ended.number}: {ended.reason}")
+            self._live_table.say(f"trial {ended.number}: {ended.reason}")
             return
         self.ended += 1
         self._results.settle()
-        self._board.ended(ended, one, self._status())
+        self._live_table.ended(ended, one, self._status())
         if ended.outcome != "failed":
             self._failures = None
         elif self._failures is not None:
@@ -219,14 +227,14 @@ class Driver:
         if len(failures) >= SAME_FAILURES and len({_shape(reason) for reason in failures}) == 1:
             last = failures[-1].strip().splitlines()[-1]
             raise SweepError(
-                f"{self._plan.folder}: the first {plural(len(failures), 'trial')} failed alike: {last} "
+                f"{self._spec.folder}: the first {plural(len(failures), 'trial')} failed alike: {last} "
                 f"(all of it: {one.folder / 'log.txt'}); fix it and call again (they count; "
                 "--trials gives more), or remove the folder to begin again"
             )
 
     def _stop(self) -> None:
         """Let running trials save their state, and give them back to the study."""
-        self._board.say("stopping: running trials save their state")
+        self._live_table.say("stopping: running trials save their state")
         for one in self._running:
             one.ask_to_stop()
         until = time.monotonic() + STOP_SECONDS
@@ -240,16 +248,16 @@ class Driver:
         counts = self._results.counts()
         number, value, _ = self._results.best()
         rows = tuple(Row(one.number, one.epochs, tuple(one.history), one.seconds, one.values) for one in self._running)
-        return Status(Counter(counts), self._plan.trials, number, value, rows, self._results.mean_seconds())
+        return Status(Counter(counts), self._spec.trials, number, value, rows, self._results.mean_seconds())
 
 
-def _refuse_other_trials(plan: Plan, known: int) -> None:
+def _refuse_other_trials(spec: SweepSpec, known: int) -> None:
     """Raise where the folder of the trial that comes next is there already: it is another study's."""
-    folder = trial_folder(plan, known)
+    folder = trial_folder(spec, known)
     if folder.exists():
         raise SweepError(
             f"{folder}: is there, but not in the study; name the study it belongs to with --storage, "
-            f"or remove {plan.folder} to begin again"
+            f"or remove {spec.folder} to begin again"
         )
 
 

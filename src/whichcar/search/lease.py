@@ -1,7 +1,8 @@
-"""Who runs a trial: a mark in the study that says which process does, and whether that one is still alive.
+"""Leases on trials: which process runs a trial is written in the study, and whether that process is still alive.
 
-On the same machine the process table answers. From another machine nothing can be seen but the mark's beat, so a mark
-that has not changed for a while is taken for dead. The time is the observer's own: clocks of machines differ.
+On the same machine the process table answers. From another machine only the heartbeat in the lease is visible, so a
+lease whose heartbeat has not changed for a while has expired. Its age is measured by the observer's own clock, since
+the clocks of machines differ.
 """
 
 from __future__ import annotations
@@ -14,62 +15,62 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-OWNER = "owner"
-BEAT_SECONDS = 20.0
+LEASE = "lease"
+HEARTBEAT_SECONDS = 20.0
 STALE_SECONDS = 90.0
 
 
-class Owner:
-    """This process as an owner of trials."""
+class Lease:
+    """What this process writes to the trials that it runs."""
 
     def __init__(self) -> None:
         self.token = uuid.uuid4().hex
-        self._mark = {
+        self._identity = {
             "token": self.token,
             "host": socket.gethostname(),
             "machine": _machine(),
             "pid": os.getpid(),
-            "began": _began(os.getpid()),
+            "started": _started_at(os.getpid()),
         }
         self._seen: dict[int, tuple[str, float]] = {}
 
-    def mark(self) -> dict[str, Any]:
-        """What is written to a trial; new at each beat."""
-        return {**self._mark, "beat": time.time()}
+    def record(self) -> dict[str, Any]:
+        """Return what is written to a trial; every call has a new heartbeat."""
+        return {**self._identity, "heartbeat": time.time()}
 
-    def owns(self, mark: Mapping[str, Any] | None) -> bool:
-        """True when the mark is this process's."""
-        return mark is not None and bool(mark["token"] == self.token)
+    def holds(self, record: Mapping[str, Any] | None) -> bool:
+        """True when the record was written by this process."""
+        return record is not None and bool(record["token"] == self.token)
 
-    def is_free(self, trial: int, mark: Mapping[str, Any] | None) -> bool:
-        """True when nobody runs this trial (any more).
+    def is_free(self, trial: int, record: Mapping[str, Any] | None) -> bool:
+        """True when no process runs this trial (any more).
 
         Args:
-            trial: its number, by which the beat is remembered.
-            mark: what stands at the trial; None where its owner gave it back.
+            trial: its number, by which the last heartbeat is remembered.
+            record: the lease written to the trial; None where its holder released it.
         """
-        if mark is None:
+        if record is None:
             return True
-        if self.owns(mark):
+        if self.holds(record):
             return False
-        if mark["machine"] == self._mark["machine"]:
-            return bool(_began(mark["pid"]) != mark["began"])
-        now, shown = time.monotonic(), f"{mark['token']} {mark['beat']}"
+        if record["machine"] == self._identity["machine"]:
+            return bool(_started_at(record["pid"]) != record["started"])
+        now, heartbeat = time.monotonic(), f"{record['token']} {record['heartbeat']}"
         before, since = self._seen.get(trial, ("", now))
-        if before != shown:
-            self._seen[trial] = (shown, now)
+        if before != heartbeat:
+            self._seen[trial] = (heartbeat, now)
             return False
         return now - since > STALE_SECONDS
 
 
 def _machine() -> str:
-    """Name this machine since its last start, and the process numbers' realm (a container has its own)."""
+    """Identify this machine since its last boot, and the namespace of process numbers (a container has its own)."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
 
 
-def _began(pid: int) -> int | None:
-    """Return when a process began, in clock ticks since the machine did; None when it is not there or dead."""
+def _started_at(pid: int) -> int | None:
+    """Return when a process started, in clock ticks since boot; None when there is no such process or it is dead."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:

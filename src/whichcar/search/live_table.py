@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from whichcar.config.section import shown
 from whichcar.environment import is_set
 from whichcar.progress import clock
-from whichcar.search.space import Plan
+from whichcar.search.space import SweepSpec
 from whichcar.training.run.history import Epoch
 
 if TYPE_CHECKING:
@@ -57,11 +57,11 @@ class Status:
         return max(0.0, (self.trials - ended) * self.mean_seconds - gone) / parallel
 
 
-class Board:
-    """Shows a search; `with Board(plan) as board: board.show(status)`. Never draws from a thread of its own."""
+class LiveTable:
+    """Shows the progress of a search, as a context manager; draws in the thread that calls `show`."""
 
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
+    def __init__(self, spec: SweepSpec) -> None:
+        self._spec = spec
         self._quiet = is_set("WHICHCAR_QUIET")
         self._live: Live | None = None
         self._drawn = 0.0
@@ -92,7 +92,7 @@ class Board:
 
     def ended(self, ended: Ended, trial: RunningTrial, status: Status) -> None:
         """Tell how a trial ended."""
-        metric = self._plan.sweep.objective.metric
+        metric = self._spec.sweep.objective.metric
         if ended.outcome == "complete":
             said = f"{metric} {ended.value:.4f}"
         elif ended.outcome == "pruned":
@@ -117,7 +117,7 @@ class Board:
         parts += [f"{counts[name]} {name}" for name in ("pruned", "failed") if counts[name]]
         if status.value is not None:
             parts.append(f"best {status.value:.4f} (trial {status.best})")
-        left = status.seconds_left(self._plan.sweep.parallel)
+        left = status.seconds_left(self._spec.sweep.parallel)
         if left is not None:
             parts.append(f"{clock(left)} left")
         return ", ".join(parts)
@@ -126,12 +126,12 @@ class Board:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(title=Text(self._plan.name), caption=Text(self._summary(status)), title_justify="left")
-        for name in ("trial", "epoch", self._plan.sweep.objective.metric, "time", "values"):
+        table = Table(title=Text(self._spec.name), caption=Text(self._summary(status)), title_justify="left")
+        for name in ("trial", "epoch", self._spec.sweep.objective.metric, "time", "values"):
             table.add_column(name, justify="left" if name == "values" else "right")
         for row in status.rows:
             last = row.history[-1] if row.history else None
-            value = f"{getattr(last, self._plan.sweep.objective.metric):.4f}" if last else ""
+            value = f"{getattr(last, self._spec.sweep.objective.metric):.4f}" if last else ""
             values = ", ".join(f"{_short(name)} {_value(one)}" for name, one in row.values.items())
             epoch = f"{last.epoch if last else 0}/{row.epochs}"
             table.add_row(str(row.number), epoch, value, clock(row.seconds), Text(values))

@@ -11,7 +11,7 @@ from whichcar.config.section import shown
 from whichcar.data import page
 from whichcar.data.explore import charts
 from whichcar.progress import clock
-from whichcar.search.space import Plan
+from whichcar.search.space import SweepSpec
 from whichcar.text import shell_command
 
 if TYPE_CHECKING:
@@ -23,7 +23,9 @@ SHOWN = 10  # best trials
 ENOUGH = 4  # complete trials from which on importance and coordinates say anything
 
 
-def write_page(plan: Plan, study: optuna.Study, trials: Sequence[FrozenTrial], ranked: Sequence[FrozenTrial]) -> Path:
+def write_page(
+    spec: SweepSpec, study: optuna.Study, trials: Sequence[FrozenTrial], ranked: Sequence[FrozenTrial]
+) -> Path:
     """Write report.html into the sweep's folder and return its path.
 
     Args:
@@ -33,29 +35,29 @@ def write_page(plan: Plan, study: optuna.Study, trials: Sequence[FrozenTrial], r
     Raises:
         MissingExtraError: plotly is not installed.
     """
-    sections = [_head(plan, trials, ranked), _ranking(plan, ranked), *_plots(plan, study, ranked), _failures(trials)]
-    return page.write_page(plan.folder / PAGE, plan.name, sections, charts.page_head())
+    sections = [_head(spec, trials, ranked), _ranking(spec, ranked), *_plots(spec, study, ranked), _failures(trials)]
+    return page.write_page(spec.folder / PAGE, spec.name, sections, charts.page_head())
 
 
-def _head(plan: Plan, trials: Sequence[FrozenTrial], ranked: Sequence[FrozenTrial]) -> str:
+def _head(spec: SweepSpec, trials: Sequence[FrozenTrial], ranked: Sequence[FrozenTrial]) -> str:
     counts = [(name, sum(trial.state.name == state for trial in trials)) for state, name in _STATES]
     seconds = sum(float(trial.user_attrs.get("seconds", 0.0)) for trial in trials)
     said = ", ".join(f"{count} {name}" for name, count in counts if count)
-    metric = plan.sweep.objective.metric
+    metric = spec.sweep.objective.metric
     best = f"<p>Best: trial {ranked[0].number}, {metric} <b>{ranked[0].value:.4f}</b>." if ranked else "<p>"
     best += f" {said}; {clock(seconds)} in all trials together.</p>"
-    command = shell_command(["whichcar", "train", plan.folder / "best" / "config.yml"]) if ranked else ""
+    command = shell_command(["whichcar", "train", spec.folder / "best" / "config.yml"]) if ranked else ""
     return best + (f"<p><code>{page.text(command)}</code></p>" if command else "")
 
 
 _STATES = (("COMPLETE", "complete"), ("PRUNED", "pruned"), ("FAIL", "failed"), ("RUNNING", "running"))
 
 
-def _ranking(plan: Plan, ranked: Sequence[FrozenTrial]) -> str:
+def _ranking(spec: SweepSpec, ranked: Sequence[FrozenTrial]) -> str:
     if not ranked:
         return ""
     names = _names(ranked)
-    titles = ("trial", plan.sweep.objective.metric, *_short(names))
+    titles = ("trial", spec.sweep.objective.metric, *_short(names))
     head = "".join(f"<th class=n>{page.text(title)}</th>" for title in titles)
     rows = "".join(f"<tr>{''.join(_cells(trial, names))}</tr>" for trial in ranked[:SHOWN])
     return f"<h2>Best trials</h2><div class=scroll><table><tr>{head}</tr>{rows}</table></div>"
@@ -82,11 +84,11 @@ def _value(value: Any) -> str:  # noqa: ANN401
     return f"{value:.4g}" if isinstance(value, float) else shown(value)
 
 
-def _plots(plan: Plan, study: optuna.Study, ranked: Sequence[FrozenTrial]) -> Iterator[str]:
+def _plots(spec: SweepSpec, study: optuna.Study, ranked: Sequence[FrozenTrial]) -> Iterator[str]:
     """Yield Optuna's plots, as far as there are enough complete trials for them."""
     from optuna import visualization
 
-    metric = plan.sweep.objective.metric
+    metric = spec.sweep.objective.metric
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Optuna marks some plots as experimental
         if ranked:

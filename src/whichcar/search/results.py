@@ -13,7 +13,7 @@ import yaml
 
 from whichcar.files import write_json, write_text
 from whichcar.search.page import PAGE, write_page
-from whichcar.search.space import Plan
+from whichcar.search.space import SweepSpec
 from whichcar.search.study import SURPLUS, running
 from whichcar.search.sweep_file import Parameter
 from whichcar.search.trial import EPOCHS, KILLS, REASON, SECONDS, trial_folder
@@ -35,8 +35,8 @@ FRESH_SECONDS = 1.0
 class Results:
     """The trials of a study as they stand, and the files that tell of them."""
 
-    def __init__(self, plan: Plan, study: optuna.Study) -> None:
-        self._plan, self._study = plan, study
+    def __init__(self, spec: SweepSpec, study: optuna.Study) -> None:
+        self._spec, self._study = spec, study
         self._trials: list[FrozenTrial] = []
         self._read = -FRESH_SECONDS
 
@@ -55,7 +55,7 @@ class Results:
     def ranked(self) -> list[FrozenTrial]:
         """The complete trials, best first; of equals the earlier."""
         complete = [trial for trial in self.trials() if trial.value is not None and trial.state.name == "COMPLETE"]
-        sign = -1 if self._plan.sweep.objective.maximize else 1
+        sign = -1 if self._spec.sweep.objective.maximize else 1
         return sorted(complete, key=lambda trial: (sign * (trial.value or 0.0), trial.number))
 
     def best(self) -> tuple[int | None, float | None, Path | None]:
@@ -63,7 +63,7 @@ class Results:
         ranked = self.ranked()
         if not ranked:
             return None, None, None
-        return ranked[0].number, ranked[0].value, self._plan.folder / "best" / "config.yml"
+        return ranked[0].number, ranked[0].value, self._spec.folder / "best" / "config.yml"
 
     def mean_seconds(self) -> float | None:
         """Mean time of the ended trials."""
@@ -72,7 +72,7 @@ class Results:
 
     def write_settings(self) -> None:
         """Write sweep.json: what a comparison of searches tells next to the trials."""
-        sweep = self._plan.sweep
+        sweep = self._spec.sweep
         about = {
             "command": shell_command(words_called()),
             "metric": sweep.objective.metric,
@@ -81,7 +81,7 @@ class Results:
             "pruner": sweep.pruner.name,
             "versions": versions(),
         }
-        write_json(self._plan.folder / SETTINGS, about)
+        write_json(self._spec.folder / SETTINGS, about)
 
     def settle(self) -> None:
         """Write down what is known after a trial's end."""
@@ -94,7 +94,7 @@ class Results:
         """Write trials.csv: a row a trial, with all its values."""
         text = io.StringIO()
         table = csv.writer(text, lineterminator="\n")
-        table.writerow([*COLUMNS, *self._plan.space])
+        table.writerow([*COLUMNS, *self._spec.space])
         for trial in self.trials():
             known, started = trial.user_attrs, trial.datetime_start
             row: list[Any] = [
@@ -104,44 +104,44 @@ class Results:
             ]
             row += [known.get(EPOCHS, ""), f"{_seconds(trial):.1f}", known.get(KILLS, 0)]
             row += [started.isoformat(timespec="seconds") if started else "", " ".join(known.get(REASON, "").split())]
-            table.writerow([*row, *(_cell(trial, *one) for one in self._plan.space.items())])
-        write_text(self._plan.folder / TABLE, text.getvalue())
+            table.writerow([*row, *(_cell(trial, *one) for one in self._spec.space.items())])
+        write_text(self._spec.folder / TABLE, text.getvalue())
 
     def write_page(self, changed: bool) -> Path | None:
         """Write report.html, where something changed or it is not there; None where no trial has ended."""
         self._read = -FRESH_SECONDS
-        page = self._plan.folder / PAGE
+        page = self._spec.folder / PAGE
         if not changed and page.exists():
             return page
         if not any(trial.state.is_finished() for trial in self.trials()):
             return None
         self.write_table()
-        return write_page(self._plan, self._study, self.trials(), self.ranked())
+        return write_page(self._spec, self._study, self.trials(), self.ranked())
 
     def _write_best(self) -> None:
         ranked = self.ranked()
-        config = self._plan.folder / "best" / "config.yml"
+        config = self._spec.folder / "best" / "config.yml"
         if not ranked or (config.parent / RESOLVED).exists():  # what was trained there stays what its config says
             return
         best = ranked[0]
         head = (
-            f"# The best of {plural(len(self.trials()), 'trial')} of {self._plan.path}: trial {best.number}, "
-            f"{self._plan.sweep.objective.metric} {best.value:.4f}.\n"
+            f"# The best of {plural(len(self.trials()), 'trial')} of {self._spec.path}: trial {best.number}, "
+            f"{self._spec.sweep.objective.metric} {best.value:.4f}.\n"
             f"# Command:  {shell_command(['whichcar', 'train', config])}\n"
         )
-        content = head + yaml.safe_dump(self._plan.settings_of(best.params), sort_keys=False)
+        content = head + yaml.safe_dump(self._spec.settings_of(best.params), sort_keys=False)
         if not config.exists() or config.read_text(encoding="utf-8") != content:
             write_text(config, content)
 
     def _make_room(self) -> None:
         """Delete the checkpoints of all but the best trials, where the sweep keeps only some."""
-        keep = self._plan.sweep.keep
+        keep = self._spec.sweep.keep
         if keep is None:
             return
         kept = {trial.number for trial in self.ranked()[:keep]} | {trial.number for trial in running(self._study)}
         for trial in self.trials():
             if trial.number not in kept:
-                folder = trial_folder(self._plan, trial.number)
+                folder = trial_folder(self._spec, trial.number)
                 for checkpoint in (*folder.glob("*.h5"), *folder.glob("*.keras")):
                     checkpoint.unlink(missing_ok=True)
 

@@ -26,7 +26,7 @@ Values = Mapping[str, Any]  # label or number by the parameter's name
 
 
 @dataclass(frozen=True)
-class Plan:
+class SweepSpec:
     """A sweep file with its base: what each trial's settings are made from.
 
     `settings` are the base's, as written, with what all trials have in common; `integers` names the settings that are
@@ -81,7 +81,7 @@ class Plan:
         return {"base": settings, "space": space, "objective": self.sweep.objective.model_dump(mode="json")}
 
 
-def read_plan(path: str | Path, overrides: Sequence[str] = (), limits: Mapping[str, Any] | None = None) -> Plan:
+def read_spec(path: str | Path, overrides: Sequence[str] = (), limits: Mapping[str, Any] | None = None) -> SweepSpec:
     """Read a sweep file and its base, and check every choice, every limit and many combinations of them.
 
     Args:
@@ -121,7 +121,7 @@ def read_plan(path: str | Path, overrides: Sequence[str] = (), limits: Mapping[s
     if problems:
         raise report(path, problems)
     settings = _with_one_cache(settings, space, tried)
-    return Plan(path, sweep, settings, space, integers, max(one.fit.epochs for one in tried))
+    return SweepSpec(path, sweep, settings, space, integers, max(one.fit.epochs for one in tried))
 
 
 def laid_over(settings: dict[str, Any], space: Mapping[str, Parameter], values: Values) -> dict[str, Any]:

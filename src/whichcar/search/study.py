@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from whichcar.errors import MissingExtraError, SweepError, WhichcarError
 from whichcar.search.baseline import start_values
-from whichcar.search.lease import OWNER, Owner
-from whichcar.search.space import Plan, is_active
+from whichcar.search.lease import LEASE, Lease
+from whichcar.search.space import SweepSpec, is_active
 from whichcar.search.sweep_file import Parameter, Pruner, Sampler
 from whichcar.text import without_password
 from whichcar.training.run.folder import first_difference
@@ -31,8 +31,8 @@ SURPLUS = "surplus"  # a trial begun on two machines at once beyond the budget; 
 LOCK_SECONDS = 60.0
 
 
-def open_study(plan: Plan, storage: str | None = None) -> optuna.Study:
-    """Return the study of a plan, begun or resumed.
+def open_study(spec: SweepSpec, storage: str | None = None) -> optuna.Study:
+    """Return the study of a spec, begun or resumed.
 
     Args:
         storage: `FILE.db` (SQLite), `FILE.journal`, or a database's URL such as `postgresql://user@host/name`;
@@ -50,23 +50,23 @@ def open_study(plan: Plan, storage: str | None = None) -> optuna.Study:
     if storage and "://" not in storage and not Path(storage).parent.is_dir():
         raise SweepError(f"--storage {storage}: there is no folder {Path(storage).parent}; make it, or fix the path")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    where = storage or str(plan.folder / "study.db")
+    where = storage or str(spec.folder / "study.db")
     study = optuna.create_study(
         storage=_storage(where),
-        study_name=plan.name,
-        direction=plan.sweep.name_of_direction,
+        study_name=spec.name,
+        direction=spec.sweep.name_of_direction,
         load_if_exists=True,
-        sampler=make_sampler(plan.sweep.sampler, 0),
-        pruner=make_pruner(plan.sweep.pruner, plan.epochs),
+        sampler=make_sampler(spec.sweep.sampler, 0),
+        pruner=make_pruner(spec.sweep.pruner, spec.epochs),
     )
-    known, now = study.user_attrs.get(IDENTITY), json.loads(json.dumps(plan.identity()))
+    known, now = study.user_attrs.get(IDENTITY), json.loads(json.dumps(spec.identity()))
     if known is None:
         study.set_user_attr(IDENTITY, now)
     elif known != now:
         close_study(study)
         raise SweepError(
-            f"{plan.path}: {without_password(where)} holds trials of other settings ({first_difference(known, now)}); "
-            f"give the sweep another name, or remove {plan.folder} to begin again"
+            f"{spec.path}: {without_password(where)} holds trials of other settings ({first_difference(known, now)}); "
+            f"give the sweep another name, or remove {spec.folder} to begin again"
         )
     return study
 
@@ -82,8 +82,8 @@ def close_study(study: optuna.Study) -> None:
 
 
 @contextlib.contextmanager
-def errors_told(where: str) -> Iterator[None]:
-    """Turn what Optuna and the database raise into one line.
+def storage_errors(where: str) -> Iterator[None]:
+    """Turn the errors of Optuna and the database into one line.
 
     Args:
         where: the storage.
@@ -115,7 +115,7 @@ def _storage(where: str) -> BaseStorage:
     if "://" not in where and Path(where).suffix == ".journal":
         Path(where).parent.mkdir(parents=True, exist_ok=True)
         lock = JournalFileSymlinkLock(where)
-        _mend_journal(Path(where), lock)
+        _truncate_journal(Path(where), lock)
         return JournalStorage(JournalFileBackend(where, lock))
     if "://" not in where:
         if Path(where).suffix != ".db":
@@ -132,7 +132,7 @@ def _storage(where: str) -> BaseStorage:
     return RDBStorage(f"{kind}://{rest}", engine_kwargs={"pool_pre_ping": True})
 
 
-def _mend_journal(path: Path, lock: Any) -> None:  # noqa: ANN401
+def _truncate_journal(path: Path, lock: Any) -> None:  # noqa: ANN401
     """Cut off a last line that was not written to its end when the machine went down: it would spoil the next one."""
     from optuna.storages.journal._file import get_lock_file
 
@@ -158,7 +158,7 @@ def make_sampler(settings: Sampler, number: int) -> optuna.samplers.BaseSampler:
 
             class Grid(optuna.samplers.BruteForceSampler):
                 def after_trial(self, *_: Any) -> None:  # noqa: ANN401
-                    """Do not tell the study to stop: the plan knows how many combinations there are."""
+                    """Do not tell the study to stop: the sweep itself knows how many combinations there are."""
 
             return Grid(seed=seed)
         return optuna.samplers.TPESampler(
@@ -180,10 +180,10 @@ def make_pruner(settings: Pruner, epochs: int) -> optuna.pruners.BasePruner:
     return optuna.pruners.NopPruner()
 
 
-def draw(trial: optuna.Trial, plan: Plan) -> dict[str, Any]:
+def draw(trial: optuna.Trial, spec: SweepSpec) -> dict[str, Any]:
     """Return the trial's values, drawing those it does not have yet."""
     values: dict[str, Any] = {}
-    for name, parameter in plan.space.items():
+    for name, parameter in spec.space.items():
         if is_active(parameter, values):
             values[name] = _drawn(trial, name, parameter)
     return values
@@ -199,30 +199,30 @@ def _drawn(trial: optuna.Trial, name: str, parameter: Parameter) -> Any:  # noqa
     return trial.suggest_float(name, low, high, log=parameter.log, step=step)
 
 
-def new_trial(study: optuna.Study, plan: Plan, owner: Owner) -> optuna.Trial:
-    """Write down a trial that has its owner's mark from the first moment, and draw its values."""
+def new_trial(study: optuna.Study, spec: SweepSpec, lease: Lease) -> optuna.Trial:
+    """Add a trial that carries the lease from the first moment, and draw its values."""
     import optuna
 
-    sampler, first = plan.sweep.sampler, not study.get_trials(deepcopy=False)
-    fixed = start_values(plan) if first and sampler.base_first and sampler.name != "grid" else {}
+    sampler, first = spec.sweep.sampler, not study.get_trials(deepcopy=False)
+    fixed = start_values(spec) if first and sampler.base_first and sampler.name != "grid" else {}
     blank = optuna.trial.create_trial(
         state=optuna.trial.TrialState.RUNNING,
-        user_attrs={OWNER: owner.mark()},
+        user_attrs={LEASE: lease.record()},
         system_attrs={"fixed_params": fixed},  # as Optuna's own enqueue_trial does
     )
-    known = {trial.number for trial in owned(study, owner)}
+    known = {trial.number for trial in held_by(study, lease)}
     study.add_trial(blank)
-    mine = next(trial for trial in owned(study, owner) if trial.number not in known)
-    return open_trial(study, plan, mine)
+    mine = next(trial for trial in held_by(study, lease) if trial.number not in known)
+    return open_trial(study, spec, mine)
 
 
-def open_trial(study: optuna.Study, plan: Plan, trial: FrozenTrial) -> optuna.Trial:
+def open_trial(study: optuna.Study, spec: SweepSpec, trial: FrozenTrial) -> optuna.Trial:
     """Return the trial in the form that draws and reports."""
     import optuna
 
-    study.sampler = make_sampler(plan.sweep.sampler, trial.number)
+    study.sampler = make_sampler(spec.sweep.sampler, trial.number)
     opened = optuna.Trial(study, trial._trial_id)
-    draw(opened, plan)
+    draw(opened, spec)
     return opened
 
 
@@ -231,9 +231,9 @@ def latest(trial: optuna.Trial) -> FrozenTrial:
     return trial.study.get_trials(deepcopy=False)[trial.number]
 
 
-def owned(study: optuna.Study, owner: Owner) -> list[FrozenTrial]:
-    """Return the running trials that bear this owner's mark."""
-    return [trial for trial in running(study) if owner.owns(trial.user_attrs.get(OWNER))]
+def held_by(study: optuna.Study, lease: Lease) -> list[FrozenTrial]:
+    """Return the running trials that carry this lease."""
+    return [trial for trial in running(study) if lease.holds(trial.user_attrs.get(LEASE))]
 
 
 def running(study: optuna.Study) -> list[FrozenTrial]:
@@ -244,7 +244,7 @@ def running(study: optuna.Study) -> list[FrozenTrial]:
 
 
 @contextlib.contextmanager
-def one_at_a_time(folder: Path) -> Iterator[None]:
+def study_lock(folder: Path) -> Iterator[None]:
     """Hold the sweep's lock, for which others of this disk wait; the operating system drops it with the process."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as file:

@@ -16,8 +16,8 @@ from whichcar.config.section import shown
 from whichcar.errors import ConfigError
 from whichcar.files import read_json, write_text
 from whichcar.search.launcher import LOG, Launcher, Process, how_it_ended, killed_from_outside
-from whichcar.search.lease import BEAT_SECONDS, OWNER, Owner
-from whichcar.search.space import Plan
+from whichcar.search.lease import HEARTBEAT_SECONDS, LEASE, Lease
+from whichcar.search.space import SweepSpec
 from whichcar.search.study import latest
 from whichcar.text import plural, shell_command
 from whichcar.training.run.history import HISTORY, Epoch, read_history
@@ -42,28 +42,28 @@ class Ended:
     reason: str = ""
 
 
-def trial_folder(plan: Plan, number: int) -> Path:
+def trial_folder(spec: SweepSpec, number: int) -> Path:
     """The experiment folder of a trial."""
-    return plan.folder / f"trial_{number:04d}"
+    return spec.folder / f"trial_{number:04d}"
 
 
 class RunningTrial:
     """One trial of this process, from its start (or the taking over) to its end."""
 
     def __init__(
-        self, trial: optuna.Trial, values: dict[str, Any], plan: Plan, owner: Owner, launcher: Launcher, slot: int
+        self, trial: optuna.Trial, values: dict[str, Any], spec: SweepSpec, lease: Lease, launcher: Launcher, slot: int
     ) -> None:
         self.number, self.values, self.slot = trial.number, values, slot
-        self.folder = trial_folder(plan, trial.number)
+        self.folder = trial_folder(spec, trial.number)
         self.config = self.folder / "config.yml"
-        self._trial, self._plan, self._owner, self._launcher = trial, plan, owner, launcher
+        self._trial, self._spec, self._lease, self._launcher = trial, spec, lease, launcher
         attributes = trial.user_attrs
         self._kills, self._before = int(attributes.get(KILLS, 0)), float(attributes.get(SECONDS, 0.0))
         self._pruned = PRUNED in attributes
         self._history: tuple[Epoch, ...] = ()
         self._read: tuple[int, int] | None = None
         self._reported = self._already_reported()
-        self._began = self._beat = time.monotonic()
+        self._began = self._renewed = time.monotonic()
         self._process: Process | None = None
         self.epochs = 0
 
@@ -82,15 +82,15 @@ class RunningTrial:
         if self._pruned:
             return self._end("pruned")
         try:
-            self.epochs = self._plan.experiment_of(self.values).fit.epochs
+            self.epochs = self._spec.experiment_of(self.values).fit.epochs
         except ConfigError as error:
             return self._end("failed", reason=str(error))
         if not self.config.exists():
-            write_text(self.config, self._head() + yaml.safe_dump(self._plan.settings_of(self.values), sort_keys=False))
+            write_text(self.config, self._head() + yaml.safe_dump(self._spec.settings_of(self.values), sort_keys=False))
         self._launch()
         return None
 
-    def look(self) -> Ended | None:
+    def poll(self) -> Ended | None:
         """Report what is new; give the end when the trial has come to it."""
         assert self._process is not None  # noqa: S101  (started)
         status = self._process.poll()
@@ -100,7 +100,7 @@ class RunningTrial:
             return self._end("pruned")
         if status is not None:
             return self._ended(status)
-        if time.monotonic() - self._beat > BEAT_SECONDS and not self._still_mine():
+        if time.monotonic() - self._renewed > HEARTBEAT_SECONDS and not self._renew_lease():
             self._process.kill()
             return Ended(self.number, "lost", reason="another process took it over")
         return None
@@ -119,7 +119,7 @@ class RunningTrial:
         if self._process is not None:
             self._process.kill()
         self._trial.set_user_attr(SECONDS, self.seconds)
-        self._trial.set_user_attr(OWNER, None)
+        self._trial.set_user_attr(LEASE, None)
 
     def kill(self) -> None:
         """End the process at once."""
@@ -129,12 +129,12 @@ class RunningTrial:
     def _launch(self) -> None:
         log = self.folder / LOG
         self._log_start = log.stat().st_size if log.exists() else 0
-        self._process = self._launcher.launch(self.config, self.slot, self._plan.sweep.parallel)
+        self._process = self._launcher.launch(self.config, self.slot, self._spec.sweep.parallel)
 
     def _head(self) -> str:
         drawn = "".join(f"#   {name}: {shown(value)}\n" for name, value in self.values.items())
         again = shell_command(["whichcar", "train", self.config])
-        return f"# Trial {self.number} of {self._plan.path}; alone: {again}\n{drawn}"
+        return f"# Trial {self.number} of {self._spec.path}; alone: {again}\n{drawn}"
 
     def _already_reported(self) -> int:
         return max(latest(self._trial).intermediate_values, default=0)
@@ -150,7 +150,7 @@ class RunningTrial:
             return False
         self._read = (found.st_mtime_ns, found.st_ino)
         self._history = read_history(path)
-        metric = self._plan.sweep.objective.metric
+        metric = self._spec.sweep.objective.metric
         for epoch in self._history:
             if epoch.epoch > self._reported:
                 self._trial.report(getattr(epoch, metric), epoch.epoch)
@@ -161,7 +161,7 @@ class RunningTrial:
 
     def _value(self) -> float:
         """Return what the trial is worth: what its kept checkpoint has on validation, at the size it is used at."""
-        objective = self._plan.sweep.objective
+        objective = self._spec.sweep.objective
         if objective.metric.startswith("val_"):
             return float(read_json(self.folder / BEST)[objective.metric])
         return objective.of([getattr(epoch, objective.metric) for epoch in self._history])
@@ -173,13 +173,13 @@ class RunningTrial:
                 return self._end("failed", reason="it wrote no epoch")
             value = self._value()
             if not math.isfinite(value):
-                return self._end("failed", reason=f"{self._plan.sweep.objective.metric} is {value}")
+                return self._end("failed", reason=f"{self._spec.sweep.objective.metric} is {value}")
             return self._end("complete", value)
         if not killed_from_outside(status):
             return self._end("failed", reason=self._last_lines() or how_it_ended(status))
         self._kills += 1
         self._trial.set_user_attr(KILLS, self._kills)
-        if self._kills > self._plan.sweep.restarts:
+        if self._kills > self._spec.sweep.restarts:
             return self._end("failed", reason=f"killed {plural(self._kills, 'time')}, last by {how_it_ended(status)}")
         self._launch()
         return None
@@ -190,7 +190,7 @@ class RunningTrial:
         from optuna.trial import TrialState
 
         trial = self._trial
-        if not self._still_mine():
+        if not self._renew_lease():
             return Ended(self.number, "lost", reason="another process took it over")
         trial.set_user_attr(EPOCHS, self._reported)
         if reason:
@@ -200,13 +200,13 @@ class RunningTrial:
         tidy(self.folder)
         return Ended(self.number, outcome, value, reason)
 
-    def _still_mine(self) -> bool:
-        """Renew the mark, unless another process has put its own there."""
-        self._beat = time.monotonic()
+    def _renew_lease(self) -> bool:
+        """Renew the lease; False where another process has taken over the trial or it has ended."""
+        self._renewed = time.monotonic()
         known = latest(self._trial)
-        if known.state.is_finished() or not self._owner.owns(known.user_attrs.get(OWNER)):
+        if known.state.is_finished() or not self._lease.holds(known.user_attrs.get(LEASE)):
             return False
-        self._trial.set_user_attr(OWNER, self._owner.mark())
+        self._trial.set_user_attr(LEASE, self._lease.record())
         self._trial.set_user_attr(SECONDS, self.seconds)
         return True
 
