@@ -6,13 +6,13 @@ import pytest
 from whichcar import metrics
 
 SCORES = np.array([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.5, 0.4, 0.1], [0.2, 0.3, 0.5]])
-TRUTH = np.array([0, 1, 1, 0])
+LABELS = np.array([0, 1, 1, 0])
 
 
 def test_top_k_accuracy_counts_the_true_class_among_the_k_best() -> None:
-    assert metrics.top_k_accuracy(SCORES, TRUTH, 1) == 0.5
-    assert metrics.top_k_accuracy(SCORES, TRUTH, 2) == 0.75
-    assert metrics.top_k_accuracy(SCORES, TRUTH, 3) == 1.0
+    assert metrics.top_k_accuracy(SCORES, LABELS, 1) == 0.5
+    assert metrics.top_k_accuracy(SCORES, LABELS, 2) == 0.75
+    assert metrics.top_k_accuracy(SCORES, LABELS, 3) == 1.0
 
 
 def test_a_constant_model_is_never_right() -> None:
@@ -29,8 +29,8 @@ def test_scores_that_are_no_numbers_are_misses() -> None:
 def test_no_images_give_zero_and_not_an_error() -> None:
     assert metrics.top_k_accuracy(np.zeros((0, 3)), np.zeros(0, int)) == 0.0
     assert metrics.log_loss(np.zeros(0)) == 0.0
-    assert metrics.Share(0, 0).value == 0.0
-    assert metrics.Share(0, 0).interval == (0.0, 1.0)
+    assert metrics.Proportion(0, 0).value == 0.0
+    assert metrics.Proportion(0, 0).interval == (0.0, 1.0)
     assert metrics.reliability(np.zeros(0), np.zeros(0, bool)) == []
 
 
@@ -42,8 +42,8 @@ def test_the_wilson_interval_has_the_published_values() -> None:
         (0, 20): (0, 0.1611),
         (1, 29): (0.0061, 0.1718),
     }
-    for (right, of), (low, high) in published.items():
-        assert metrics.wilson(right, of) == pytest.approx((low, high), abs=5e-5)
+    for (correct, total), (low, high) in published.items():
+        assert metrics.wilson(correct, total) == pytest.approx((low, high), abs=5e-5)
     assert metrics.wilson(20, 20)[1] == pytest.approx(1.0)
 
 
@@ -57,14 +57,14 @@ def test_recall_precision_and_f1_of_each_class() -> None:
     first, second, absent = metrics.per_class(matrix, ["a", "b", "c"])
     assert (first.recall, first.precision) == (0.8, pytest.approx(8 / 9))
     assert first.f1 == pytest.approx(2 * 0.8 * (8 / 9) / (0.8 + 8 / 9))
-    assert (second.pictures, second.right, second.said) == (4, 3, 5)
+    assert (second.total, second.correct, second.predicted) == (4, 3, 5)
     assert (absent.recall, absent.precision, absent.f1) == (0.0, 0.0, 0.0)
 
 
 def test_most_confused_pairs_come_most_first_and_without_right_answers() -> None:
     matrix = np.array([[50, 3, 0], [0, 9, 3], [1, 0, 9]])
     pairs = metrics.most_confused(matrix, ["a", "b", "c"])
-    assert [(p.truth, p.said, p.count, p.of) for p in pairs] == [
+    assert [(p.label, p.predicted, p.count, p.total) for p in pairs] == [
         ("b", "c", 3, 12),
         ("a", "b", 3, 53),
         ("c", "a", 1, 10),

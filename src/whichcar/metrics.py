@@ -1,4 +1,4 @@
-"""How often a classifier is right: pure arithmetic on arrays, no files and no network."""
+"""Accuracy, loss and confusion of a classifier: pure arithmetic on arrays, no files and no network."""
 
 from __future__ import annotations
 
@@ -15,103 +15,103 @@ Numbers = npt.NDArray[np.integer]
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Mean cross-entropy, without smoothing or penalties, and share right; NaN where there are no images."""
+    """Mean cross-entropy, without smoothing or penalties, and share correct; NaN where there are no images."""
 
     loss: float
     accuracy: float
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
-    """A count as a share of another, with its 95 % Wilson interval; 0 of 0 is 0 with the interval 0..1."""
+class Proportion:
+    """A count as a proportion of another, with its 95 % Wilson interval; 0 of 0 is 0 with the interval 0..1."""
 
-    right: int
-    of: int
+    correct: int
+    total: int
 
     @property
     def value(self) -> float:
-        """The share itself, 0..1."""
-        return self.right / self.of if self.of else 0.0
+        """The proportion itself, 0..1."""
+        return self.correct / self.total if self.total else 0.0
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Where the true share lies in 95 of 100 such samples."""
-        return wilson(self.right, self.of)
+        """95 % confidence interval of the true proportion."""
+        return wilson(self.correct, self.total)
 
 
 @dataclass(frozen=True, slots=True)
 class ClassScore:
-    """One class: its images, how many were predicted correctly, and how many images were said to be of it."""
+    """One class: its images, how many were predicted correctly, and how many were predicted to be of it."""
 
     name: str
-    pictures: int
-    right: int
-    said: int
+    total: int
+    correct: int
+    predicted: int
 
     @property
     def recall(self) -> float:
         """Share of the class's images that were predicted correctly; 0 when there are none."""
-        return self.right / self.pictures if self.pictures else 0.0
+        return self.correct / self.total if self.total else 0.0
 
     @property
     def precision(self) -> float:
-        """Share of the answers naming this class that were right; 0 when it was never named."""
-        return self.right / self.said if self.said else 0.0
+        """Share of the predictions of this class that were correct; 0 when it was never predicted."""
+        return self.correct / self.predicted if self.predicted else 0.0
 
     @property
     def f1(self) -> float:
         """Harmonic mean of recall and precision."""
-        return 2 * self.right / (self.pictures + self.said) if self.right else 0.0
+        return 2 * self.correct / (self.total + self.predicted) if self.correct else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Confusion:
-    """`count` of the `of` images of class `truth` were taken for `said`."""
+    """`count` of the `total` images of class `label` were predicted as `predicted`."""
 
-    truth: str
-    said: str
+    label: str
+    predicted: str
     count: int
-    of: int
+    total: int
 
 
-def wilson(right: int, of: int, z: float = 1.959964) -> tuple[float, float]:
+def wilson(correct: int, total: int, z: float = 1.959964) -> tuple[float, float]:
     """Return the Wilson score interval of a share (Wilson 1927), 95 % by default.
 
-    Unlike the textbook interval it stays within 0..1 and is not empty at 0 or all right.
+    Unlike the textbook interval it stays within 0..1 and is not empty at 0 or all correct.
     """
-    if of == 0:
+    if total == 0:
         return 0.0, 1.0
-    share = right / of
-    middle = share + z * z / (2 * of)
-    half = z * math.sqrt(share * (1 - share) / of + z * z / (4 * of * of))
-    scale = 1 + z * z / of
+    share = correct / total
+    middle = share + z * z / (2 * total)
+    half = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    scale = 1 + z * z / total
     return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
 
 
-def ranks(scores: Scores, truth: Numbers) -> npt.NDArray[np.int64]:
+def ranks(scores: Scores, labels: Numbers) -> npt.NDArray[np.int64]:
     """Return the place of the true class in each image's scores: 1 is best.
 
     Args:
         scores: (images, classes), higher is better; need not sum to one.
-        truth: (images,) class numbers, 0 … classes - 1.
+        labels: (images,) class numbers, 0 … classes - 1.
 
-    Among equal scores the true class comes last, so a constant model is never right; nor is one that gives NaN.
+    Among equal scores the true class comes last, so a constant model is never correct; nor is one that gives NaN.
     """
-    own = scores[np.arange(len(truth)), truth]
+    own = scores[np.arange(len(labels)), labels]
     return np.asarray((~(scores < own[:, None])).sum(axis=1), dtype=np.int64)
 
 
-def top_k_accuracy(scores: Scores, truth: Numbers, k: int = 1) -> float:
+def top_k_accuracy(scores: Scores, labels: Numbers, k: int = 1) -> float:
     """Return the share of images whose true class is among the k best scores.
 
     Args:
         scores: (images, classes), higher is better; need not sum to one.
-        truth: (images,) class numbers, 0 … classes - 1.
+        labels: (images,) class numbers, 0 … classes - 1.
         k: how many of the best count.
 
     A tie at the k-th place counts as a miss, so a constant model scores 0, not 1. No images: 0.
     """
-    return float((ranks(scores, truth) <= k).mean()) if len(truth) else 0.0
+    return float((ranks(scores, labels) <= k).mean()) if len(labels) else 0.0
 
 
 def log_loss(own: Scores) -> float:
@@ -119,17 +119,18 @@ def log_loss(own: Scores) -> float:
     return float(-np.log(np.clip(own.astype(np.float64), 1e-7, 1.0)).mean()) if len(own) else 0.0
 
 
-def confusion(truth: Numbers, said: Numbers, classes: int) -> npt.NDArray[np.int64]:
-    """Return (classes, classes) counts: row is the true class, column the one that was said."""
-    flat = np.bincount(truth.astype(np.int64) * classes + said, minlength=classes * classes)
+def confusion(labels: Numbers, predicted: Numbers, classes: int) -> npt.NDArray[np.int64]:
+    """Return (classes, classes) counts: row is the true class, column the predicted one."""
+    flat = np.bincount(labels.astype(np.int64) * classes + predicted, minlength=classes * classes)
     return flat.reshape(classes, classes)
 
 
 def per_class(matrix: npt.NDArray[np.int64], names: Sequence[str]) -> list[ClassScore]:
     """Return one score a class, in the order of `names`, from a confusion matrix."""
-    pictures, said, right = matrix.sum(axis=1), matrix.sum(axis=0), matrix.diagonal()
+    total, predicted, correct = matrix.sum(axis=1), matrix.sum(axis=0), matrix.diagonal()
     return [
-        ClassScore(name, int(p), int(r), int(s)) for name, p, r, s in zip(names, pictures, right, said, strict=True)
+        ClassScore(name, int(total[number]), int(correct[number]), int(predicted[number]))
+        for number, name in enumerate(names)
     ]
 
 
@@ -142,21 +143,21 @@ def most_confused(matrix: npt.NDArray[np.int64], names: Sequence[str], limit: in
         Confusion(names[row], names[column], int(wrong[row, column]), int(totals[row]))
         for row, column in zip(*np.nonzero(wrong), strict=True)
     ]
-    found.sort(key=lambda pair: (-pair.count, -pair.count / pair.of, pair.truth, pair.said))
+    found.sort(key=lambda pair: (-pair.count, -pair.count / pair.total, pair.label, pair.predicted))
     return found[:limit]
 
 
-def reliability(probability: Scores, right: npt.NDArray[np.bool_], bins: int = 10) -> list[tuple[float, float, int]]:
-    """Compare what the classifier claims with what comes true.
+def reliability(probability: Scores, correct: npt.NDArray[np.bool_], bins: int = 10) -> list[tuple[float, float, int]]:
+    """Compare predicted probabilities with observed accuracy.
 
     Args:
         probability: (images,) of the best class, 0..1.
-        right: (images,) whether that class is the true one.
-        bins: how many of equal width 0..1 is cut into.
+        correct: (images,) whether that class is the true one.
+        bins: number of bins of equal width that divide 0..1.
 
     Returns:
-        (mean probability, share right, images) for each bin that holds an image.
+        (mean probability, share correct, images) for each bin that holds an image.
     """
     place = np.minimum((probability * bins).astype(np.int64), bins - 1)
     filled = [place == number for number in np.unique(place)]
-    return [(float(probability[some].mean()), float(right[some].mean()), int(some.sum())) for some in filled]
+    return [(float(probability[in_bin].mean()), float(correct[in_bin].mean()), int(in_bin.sum())) for in_bin in filled]

@@ -9,7 +9,7 @@ from PIL import Image
 
 from whichcar.data.split.tree import read_tree
 from whichcar.errors import DataError
-from whichcar.evaluation.eval_set import evaluated_part, labelled
+from whichcar.evaluation.eval_set import choose_eval_set, labelled
 from whichcar.training.run.checkpoint import Metadata
 
 CLASSES = ("Audi S4 2012", "Citro\u00ebn C3 2012", "train")
@@ -35,12 +35,12 @@ def trained_on(root: Path) -> Metadata:
 def test_the_validation_images_of_a_folder_per_class_stay_those_of_training(tmp_path: Path) -> None:
     root = tree(tmp_path / "data")
     metadata = trained_on(root)
-    before = evaluated_part(None, metadata)
+    before = choose_eval_set(None, metadata)
     assert (before.name, len(before.samples)) == ("validation", 3)
     for number in range(5, 30):
         Image.new("RGB", (4, 4)).save(root / CLASSES[0] / f"{number}.png")
-    assert evaluated_part(None, metadata).samples == before.samples
-    drawn_again = evaluated_part(None, dataclasses.replace(metadata, validation=None)).samples
+    assert choose_eval_set(None, metadata).samples == before.samples
+    drawn_again = choose_eval_set(None, dataclasses.replace(metadata, validation=None)).samples
     assert drawn_again != before.samples  # what would have happened without
 
 
@@ -61,9 +61,9 @@ def test_of_another_tree_the_most_held_out_split_is_evaluated(
 ) -> None:
     metadata = trained_on(tree(tmp_path / "data"))
     other = tree(tmp_path / "other", *splits)
-    part = evaluated_part(other, metadata)
-    assert (part.name, len(part.samples), part.own) == (name, 15, False)
-    assert {sample.path.parent.parent for sample in part.samples} == {other / splits[-1]}
+    eval_set = choose_eval_set(other, metadata)
+    assert (eval_set.split, len(eval_set.samples), eval_set.own) == (name, 15, False)
+    assert {sample.path.parent.parent for sample in eval_set.samples} == {other / splits[-1]}
 
 
 def test_where_all_images_were_trained_on_others_are_asked_for(tmp_path: Path) -> None:
@@ -72,22 +72,22 @@ def test_where_all_images_were_trained_on_others_are_asked_for(tmp_path: Path) -
     metadata.settings["data"]["validation_split"] = 0
     all_trained_on = dataclasses.replace(metadata, validation=())
     with pytest.raises(DataError, match="no image that the experiment did not learn from; give others with --data DIR"):
-        evaluated_part(None, all_trained_on)
+        choose_eval_set(None, all_trained_on)
 
 
 def test_the_own_tree_gives_its_test_split_or_its_given_validation_split(tmp_path: Path) -> None:
     whole, without = tree(tmp_path / "a", "train", "dev", "TEST"), tree(tmp_path / "b", "train", "dev")
     for root, name in ((whole, "test"), (without, "validation")):
-        part = evaluated_part(None, trained_on(root))
-        assert (part.name, len(part.samples), part.own) == (name, 15, True)
+        eval_set = choose_eval_set(None, trained_on(root))
+        assert (eval_set.split, len(eval_set.samples), eval_set.own) == (name, 15, True)
 
 
 def test_a_folder_with_the_class_called_train_alone_is_a_folder_per_class(tmp_path: Path) -> None:
     metadata = trained_on(tree(tmp_path / "data"))
     (tmp_path / "other" / "train").mkdir(parents=True)
     Image.new("RGB", (4, 4)).save(tmp_path / "other" / "train" / "1.png")
-    part = labelled(tmp_path / "other", metadata)
-    assert (part.name, [sample.class_index for sample in part.samples]) == ("pictures", [2])
+    eval_set = labelled(tmp_path / "other", metadata)
+    assert (eval_set.split, [sample.class_index for sample in eval_set.samples]) == ("pictures", [2])
 
 
 def test_a_broken_link_in_place_of_a_class_is_told(tmp_path: Path) -> None:

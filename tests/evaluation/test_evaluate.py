@@ -24,7 +24,7 @@ from whichcar.training.run.checkpoint import read_metadata
 from whichcar.training.run.history import Epoch, write_history
 from whichcar.training.tracking.tracker import tracking_of
 
-from .conftest import FOLDERS, draw, make_experiment
+from ..colours import FOLDERS, draw, make_experiment
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -41,13 +41,13 @@ def result_of(folder: Path) -> dict[str, Any]:
 
 def test_the_result_counts_right_answers_and_leaves_unreadable_images_out(experiment: Path) -> None:
     result = evaluate(experiment)
-    assert (result.top_1.right, result.top_1.of) == (4, 5)  # six images: one wrong, one unreadable
-    assert (result.top_5.right, result.top_5.of) == (5, 5)
+    assert (result.top_1.correct, result.top_1.total) == (4, 5)  # six images: one wrong, one unreadable
+    assert (result.top_5.correct, result.top_5.total) == (5, 5)
     assert [row.path.name for row in result.unreadable] == ["01.jpg"]
-    assert [(pair.truth, pair.said, pair.count) for pair in result.confused] == [
+    assert [(pair.label, pair.predicted, pair.count) for pair in result.confused] == [
         ("Red Sedan 2011", "Green Coupe 2010", 1)
     ]
-    assert [(score.name, score.right, score.pictures, score.said) for score in result.classes] == [
+    assert [(score.name, score.correct, score.total, score.predicted) for score in result.classes] == [
         ("Blue C/V Van 2012", 1, 1, 1),
         ("Green Coupe 2010", 2, 2, 3),
         ("Red Sedan 2011", 1, 2, 1),
@@ -109,7 +109,7 @@ def test_other_images_get_a_result_of_their_own(experiment: Path, tmp_path: Path
     painter(tmp_path / "mine" / "Blue C-V Van 2012" / "a.jpg", BLUE)
     painter(tmp_path / "mine" / "Red Sedan 2011" / "b.jpg", RED)
     result = evaluate(experiment, data=tmp_path / "mine")
-    assert (result.top_1.right, result.top_1.of, result.origin.part) == (2, 2, "pictures")
+    assert (result.top_1.correct, result.top_1.total, result.origin.split) == (2, 2, "pictures")
     assert result.absent == ("Green Coupe 2010",)
     assert result.origin.evaluations == 1
     assert (experiment / "result.json").read_bytes() == before
@@ -122,8 +122,8 @@ def test_the_surest_mistake_comes_first(experiment: Path, tmp_path: Path, painte
     painter(tmp_path / "mine" / "Red Sedan 2011" / "b.jpg", (30, 240, 30))
     painter(tmp_path / "mine" / "Red Sedan 2011" / "c.jpg", (90, 160, 90))
     result = evaluate(experiment, data=tmp_path / "mine")
-    assert [mistake.path.name for mistake in result.mistakes] == ["b.jpg", "c.jpg", "a.jpg"]
-    assert result.mistakes[0].probability > result.mistakes[0].truth_probability
+    assert [mistake.path.name for mistake in result.misclassified] == ["b.jpg", "c.jpg", "a.jpg"]
+    assert result.misclassified[0].probability > result.misclassified[0].label_probability
 
 
 def test_classes_the_checkpoint_does_not_know_are_named(experiment: Path, tmp_path: Path, painter: Painter) -> None:
@@ -138,7 +138,7 @@ def test_a_tree_that_has_moved_is_asked_for(experiment: Path, tree: Path) -> Non
     with pytest.raises(DataError, match="--data DIR"):
         evaluate(experiment)
     result = evaluate(experiment, data=moved)
-    assert (result.top_1.of, result.folder) == (5, experiment)
+    assert (result.top_1.total, result.folder) == (5, experiment)
 
 
 def test_a_file_name_that_is_no_text_is_written_with_escapes(
@@ -156,7 +156,7 @@ def test_a_tree_without_test_is_evaluated_on_its_validation_part(experiment: Pat
     shutil.rmtree(tree / "test")
     result = evaluate(experiment)
     validation = json.loads((tree / "split.json").read_text())["validation"]
-    assert (result.origin.part, result.top_1.of) == ("validation", len(validation))
+    assert (result.origin.split, result.top_1.total) == ("validation", len(validation))
     assert "validation images" in (result.folder / "report.html").read_text()
     assert result.folder == experiment / "evaluations" / "validation"
     assert not (experiment / "result.json").exists()
@@ -258,8 +258,8 @@ def test_an_experiment_trained_on_the_train_folder_is_evaluated_on_the_test_fold
     experiment: Path, tree: Path
 ) -> None:
     metadata = read_metadata(experiment / "model.02-0.1234.keras")
-    part = held_out(tree / "train", metadata)
-    assert (part.name, len(part.samples)) == ("test", 6)
+    eval_set = held_out(tree / "train", metadata)
+    assert (eval_set.split, len(eval_set.samples)) == ("test", 6)
 
 
 def test_nothing_readable_is_an_error_that_names_the_table(experiment: Path, tmp_path: Path) -> None:

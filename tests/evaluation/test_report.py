@@ -67,16 +67,16 @@ def test_the_page_shows_the_numbers_the_mistake_and_where_they_come_from(result:
 def test_names_cannot_break_the_page(result: Result) -> None:
     evil = '<script>alert(1)</script> & "Co" \'13'
     classes = tuple(replace(score, name=evil) for score in result.classes)
-    mistakes = tuple(replace(mistake, said=evil, truth=evil) for mistake in result.mistakes)
-    confused = tuple(replace(pair, said=evil) for pair in result.confused)
-    page = write_report(replace(result, classes=classes, mistakes=mistakes, confused=confused))
+    misclassified = tuple(replace(mistake, predicted=evil, label=evil) for mistake in result.misclassified)
+    confused = tuple(replace(pair, predicted=evil) for pair in result.confused)
+    page = write_report(replace(result, classes=classes, misclassified=misclassified, confused=confused))
     tags = read(page)
     assert tags.open == []
     assert "script" not in tags.names
 
 
 def test_a_image_that_is_gone_is_left_out(result: Result) -> None:
-    result.mistakes[0].path.unlink()
+    result.misclassified[0].path.unlink()
     assert 'alt="Red Sedan 2011"' not in write_report(result).read_text(encoding="utf-8")
 
 
@@ -87,7 +87,7 @@ def test_training_curves_are_shown_where_there_are_any(result: Result, painter: 
 
 
 def test_a_perfect_result_has_no_list_of_mistakes(result: Result) -> None:
-    page = write_report(replace(result, mistakes=(), confused=(), unreadable=())).read_text(encoding="utf-8")
+    page = write_report(replace(result, misclassified=(), confused=(), unreadable=())).read_text(encoding="utf-8")
     assert "Most confident mistakes" not in page
     assert "Most confused" not in page
     assert "Not readable" not in page

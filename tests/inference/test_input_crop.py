@@ -20,7 +20,7 @@ from whichcar.evaluation.evaluate import evaluate
 from whichcar.files import write_json
 from whichcar.images.read import decoded
 from whichcar.inference.classifier import Classifier
-from whichcar.inference.input_crop import Framing, is_cut
+from whichcar.inference.input_crop import InputCrop, is_cropped
 from whichcar.records import Prediction
 from whichcar.training.run.checkpoint import Metadata, save_checkpoint
 
@@ -35,7 +35,7 @@ CUT: dict[str, object] = {
 @pytest.fixture(autouse=True)
 def _detector(red_car_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(zoo.FILE_VARIABLE, str(red_car_file))
-    is_cut.cache_clear()
+    is_cropped.cache_clear()
 
 
 @pytest.fixture
@@ -200,9 +200,9 @@ def test_the_family_that_was_asked_for_stays_with_the_crops(tmp_path: Path, stre
     onnx.save(model, str(tmp_path / "other.onnx"))
     list(crop(street.parent, tmp_path / "cut", detector=tmp_path / "one.onnx", family="rt-detr"))
     trained = read_record(tmp_path / "cut")
-    framing = Framing(Path("model.keras"), trained, crop=True)
-    assert framing.cut is not None
+    input_crop = InputCrop(Path("model.keras"), trained, crop=True)
+    assert input_crop.crop is not None
     with decoded(street) as image:
-        assert framing.cut("a.png", image)[1].label == "car"
+        assert input_crop.crop("a.png", image)[1].label == "car"
     with pytest.raises(DetectorError, match=r"other\.onnx: .* tell `whichcar crop` which it is of: --family"):
-        Framing(Path("model.keras"), trained, crop=True, detector=str(tmp_path / "other.onnx"))
+        InputCrop(Path("model.keras"), trained, crop=True, detector=str(tmp_path / "other.onnx"))

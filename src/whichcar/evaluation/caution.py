@@ -6,20 +6,20 @@ from pathlib import Path
 
 from whichcar.data.identity import in_common
 from whichcar.errors import DataError
-from whichcar.evaluation.eval_set import Part, tree_of
+from whichcar.evaluation.eval_set import EvalSet, tree_of
 from whichcar.text import plural
 from whichcar.training.run.checkpoint import Metadata
 
 
-def warnings_about(part: Part, trained: Path | None, metadata: Metadata) -> tuple[str, ...]:
+def warnings_about(eval_set: EvalSet, trained: Path | None, metadata: Metadata) -> tuple[str, ...]:
     """Return a sentence for each reason to read the result with caution; none where the images are new to it.
 
     Args:
-        part: the images that are evaluated.
+        eval_set: the images that are evaluated.
         trained: the tree the checkpoint was trained on (`trained_tree`); None where it is gone.
         metadata: the checkpoint's.
     """
-    if part.own and part.name == "validation":
+    if eval_set.own and eval_set.split == "validation":
         return (
             "there is no test split: these are the validation images on which the checkpoint was chosen, so the "
             "accuracy is optimistic; measure it with --data DIR on images that training has not seen",
@@ -30,7 +30,7 @@ def warnings_about(part: Part, trained: Path | None, metadata: Metadata) -> tupl
         tree = tree_of(trained, metadata)
     except DataError as error:
         return _unchecked(str(error))
-    paths = [sample.path for sample in part.samples]
+    paths = [sample.path for sample in eval_set.samples]
     seen = len(in_common(paths, [sample.path for sample in tree.train]))
     chosen = len(in_common(paths, [sample.path for sample in tree.validation]))
     warnings = []
@@ -44,7 +44,7 @@ def warnings_about(part: Part, trained: Path | None, metadata: Metadata) -> tupl
             f"{chosen} of {plural(len(paths), 'image')} are validation images on which the checkpoint was chosen "
             "(the same file or an identical copy), so the accuracy is optimistic; leave them out"
         )
-    if part.name == "train" and not warnings:
+    if eval_set.split == "train" and not warnings:
         warnings.append(
             "the folder is called train: if the checkpoint was trained on these images in another form, such as "
             "cropped, the accuracy is too high"

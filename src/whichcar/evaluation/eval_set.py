@@ -20,14 +20,14 @@ from whichcar.training.run.checkpoint import Metadata
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """Images with their true classes; `name` is `test`, `validation`, `train`, or `images` for any other folder.
+class EvalSet:
+    """Images with their true classes; `split` is `test`, `validation`, `train`, or `images` for any other folder.
 
     `own` is true for the test or validation split of the tree that the checkpoint was trained on.
     """
 
     root: Path
-    name: str
+    split: str
     samples: tuple[Sample, ...]
     own: bool = False
 
@@ -40,13 +40,13 @@ class Part:
     def folder_name(self) -> str:
         """A name for a folder of results: readable, and another one for every folder of images."""
         if self.own:
-            return self.name
+            return self.split
         place = self.root.resolve()
-        names = [place.name, *([self.name] if self.name in SPLITS else [])]
-        return file_name("-".join(names), of=str(place / self.name))
+        names = [place.name, *([self.split] if self.split in SPLITS else [])]
+        return file_name("-".join(names), of=str(place / self.split))
 
 
-def evaluated_part(data: Path | None, metadata: Metadata) -> Part:
+def choose_eval_set(data: Path | None, metadata: Metadata) -> EvalSet:
     """Return the images that an evaluation is about.
 
     Args:
@@ -63,9 +63,9 @@ def evaluated_part(data: Path | None, metadata: Metadata) -> Part:
                 f"{metadata.data_root}: the folder this experiment was trained on is not there; name it with --data DIR"
             )
         return held_out(trained, metadata)
-    part = labelled(data, metadata)
-    own = part.name == "test" and trained is not None and part.root.resolve() == locate(trained).root.resolve()
-    return Part(part.root, part.name, part.samples, own)
+    eval_set = labelled(data, metadata)
+    own = eval_set.split == "test" and trained is not None and eval_set.root.resolve() == locate(trained).root.resolve()
+    return EvalSet(eval_set.root, eval_set.split, eval_set.samples, own)
 
 
 def trained_tree(data: Path | None, metadata: Metadata) -> Path | None:
@@ -91,9 +91,9 @@ def is_trained_tree(data: Path, metadata: Metadata) -> bool:
 def _is_moved(root: Path, metadata: Metadata) -> bool:
     # What cannot be read as such a tree is not that tree; its faults are told when it is read as other images.
     with contextlib.suppress(DataError):
-        part = labelled(root, metadata)
-        if part.name == "test" and part.root.resolve() == root.resolve():
-            return part.fingerprint == metadata.fingerprints.get("test")
+        eval_set = labelled(root, metadata)
+        if eval_set.split == "test" and eval_set.root.resolve() == root.resolve():
+            return eval_set.fingerprint == metadata.fingerprints.get("test")
     with contextlib.suppress(DataError):
         known = metadata.fingerprints.get("train")
         return known is not None and tree_of(root, metadata).fingerprints["train"] == known
@@ -110,7 +110,7 @@ def tree_of(root: Path, metadata: Metadata) -> Tree:
     return read_tree(root, settings["data"]["validation_split"], settings["seed"], metadata.validation)
 
 
-def held_out(root: Path, metadata: Metadata) -> Part:
+def held_out(root: Path, metadata: Metadata) -> EvalSet:
     """Return what the experiment did not learn from: `test/` of its tree, or the validation split where there is none.
 
     Args:
@@ -123,18 +123,18 @@ def held_out(root: Path, metadata: Metadata) -> Part:
     structure = locate(root)
     test = structure.splits.get(TEST)
     if test is not None and test not in structure.unlabelled:
-        part = labelled(test, metadata)
-        return Part(part.root, part.name, part.samples, own=True)
+        eval_set = labelled(test, metadata)
+        return EvalSet(eval_set.root, eval_set.split, eval_set.samples, own=True)
     tree = tree_of(root, metadata)
     known = tuple(map(nfc, metadata.class_folders))
     if tree.class_folders != known:
         raise _disagreeing(root, known, tree.class_folders)
     if not tree.validation:
         raise DataError(f"{tree.root}: no image that the experiment did not learn from; give others with --data DIR")
-    return Part(tree.root, "validation", tuple(tree.validation), own=True)
+    return EvalSet(tree.root, "validation", tuple(tree.validation), own=True)
 
 
-def labelled(directory: Path, metadata: Metadata) -> Part:
+def labelled(directory: Path, metadata: Metadata) -> EvalSet:
     """Return the images of a tree's `test/`, or of a folder with one folder a class; classes may be missing.
 
     Of a tree without a test split it is the validation split, else the training split.
@@ -167,7 +167,7 @@ def labelled(directory: Path, metadata: Metadata) -> Part:
     if not samples:
         raise DataError(f"{base}: no images in class folders; it must hold one folder a class, named as the classes")
     split = split_of(base.name)
-    return Part(base.parent, split, tuple(samples)) if split else Part(base, "pictures", tuple(samples))
+    return EvalSet(base.parent, split, tuple(samples)) if split else EvalSet(base, "pictures", tuple(samples))
 
 
 def _disagreeing(where: Path, known: Sequence[str], found: Sequence[str]) -> DataError:

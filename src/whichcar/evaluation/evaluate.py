@@ -18,9 +18,9 @@ from whichcar import files, metrics, progress
 from whichcar.errors import DataError
 from whichcar.evaluation import plots
 from whichcar.evaluation.caution import warnings_about
-from whichcar.evaluation.eval_set import Part, evaluated_part, trained_tree
+from whichcar.evaluation.eval_set import EvalSet, choose_eval_set, trained_tree
 from whichcar.evaluation.report import write_report
-from whichcar.evaluation.result import FILE, TOP, Mistake, Origin, Result
+from whichcar.evaluation.result import FILE, TOP, Misclassified, Origin, Result
 from whichcar.inference.classifier import Classifier, Probabilities, best_of
 from whichcar.records import CROP_COLUMNS, Prediction, Sample, Skipped
 from whichcar.text import as_text, file_name, one_line, plural, shell_command
@@ -29,18 +29,18 @@ from whichcar.training.run.folder import versions
 from whichcar.training.run.test_uses import count_use, read_uses
 from whichcar.training.tracking.tracker import tracking_of
 
-MISTAKES = 24
+MOST_CONFIDENT = 24
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What was said of one image; `rank` is the true class's place, 1 is best."""
+class EvaluatedImage:
+    """The prediction for one image; `rank` is the true class's place, 1 is best."""
 
     sample: Sample
-    said: int
+    predicted: int
     rank: int
     probability: float
-    truth_probability: float
+    label_probability: float
 
 
 def evaluate(
@@ -78,14 +78,14 @@ def evaluate(
     if _home(experiment).is_dir():
         _check_writable(_home(experiment))
     classifier = Classifier(experiment, crop, detector)
-    part = evaluated_part(data, classifier.metadata)
-    warnings = warnings_about(part, trained_tree(data, classifier.metadata), classifier.metadata)
-    folder = _folder(experiment, part, classifier.metadata, crop, detector)
+    eval_set = choose_eval_set(data, classifier.metadata)
+    warnings = warnings_about(eval_set, trained_tree(data, classifier.metadata), classifier.metadata)
+    folder = _folder(experiment, eval_set, classifier.metadata, crop, detector)
     _check_writable(folder)
     start = time.perf_counter()
-    answers, unreadable = _ask(classifier, part, folder / "predictions.csv", batch_size)
+    answers, unreadable = _ask(classifier, eval_set, folder / "predictions.csv", batch_size)
     seconds = time.perf_counter() - start
-    origin = _origin(classifier, part, experiment, data, crop, detector)
+    origin = _origin(classifier, eval_set, experiment, data, crop, detector)
     result, matrix = _result(classifier, origin, answers, unreadable, warnings, seconds, folder)
     plots.plot_confusion(folder / "plots" / "confusion.png", matrix, classifier.class_names)
     plots.plot_classes(folder / "plots" / "classes.png", result.classes, result.mean_recall)
@@ -116,11 +116,11 @@ def _check_writable(folder: Path) -> None:
         ) from error
 
 
-def _folder(experiment: Path, part: Part, metadata: Metadata, crop: bool, detector: str | None) -> Path:
+def _folder(experiment: Path, eval_set: EvalSet, metadata: Metadata, crop: bool, detector: str | None) -> Path:
     """Return where the result goes: the experiment's own folder for its held-out split, else one of its own."""
     names = [] if experiment.is_dir() else [file_name(experiment.name)]
-    is_held_out = part.own and (part.name == "test" or not _has_test(experiment, metadata))
-    names += [] if is_held_out else [part.folder_name]
+    is_held_out = eval_set.own and (eval_set.split == "test" or not _has_test(experiment, metadata))
+    names += [] if is_held_out else [eval_set.folder_name]
     names += ["with-crop"] if crop else []
     names += [file_name(Path(detector).name)] if detector else []
     return _home(experiment) / "evaluations" / "-".join(names) if names else experiment
@@ -134,18 +134,20 @@ def _has_test(experiment: Path, metadata: Metadata) -> bool:
     )
 
 
-def _ask(classifier: Classifier, part: Part, table: Path, batch_size: int) -> tuple[list[Answer], tuple[Skipped, ...]]:
-    """Classify every image of the part and write predictions.csv as the answers come."""
-    answers: list[Answer] = []
+def _ask(
+    classifier: Classifier, eval_set: EvalSet, table: Path, batch_size: int
+) -> tuple[list[EvaluatedImage], tuple[Skipped, ...]]:
+    """Classify every image of the set and write predictions.csv as the answers come."""
+    answers: list[EvaluatedImage] = []
     unreadable: list[Skipped] = []
-    scored = classifier.scored((sample.path for sample in part.samples), batch_size)
-    told = zip(part.samples, scored, strict=True)
+    scored = classifier.scored((sample.path for sample in eval_set.samples), batch_size)
+    pairs = zip(eval_set.samples, scored, strict=True)
     with files.replaced(table) as beside, beside.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        crop_columns = () if classifier.framing.cut is None else CROP_COLUMNS
+        crop_columns = () if classifier.input_crop.crop is None else CROP_COLUMNS
         writer.writerow([*_columns(), *crop_columns, "problem"])
-        for sample, item in progress.track(told, "evaluating", len(part.samples)):
-            inside = sample.path.relative_to(part.root)
+        for sample, item in progress.track(pairs, "evaluating", len(eval_set.samples)):
+            inside = sample.path.relative_to(eval_set.root)
             start = [as_text(inside), classifier.class_names[sample.class_index]]
             if isinstance(item, Skipped):
                 unreadable.append(Skipped(inside, item.reason))
@@ -156,18 +158,18 @@ def _ask(classifier: Classifier, part: Part, table: Path, batch_size: int) -> tu
             crop = {} if item.crop is None else item.crop.as_row()
             writer.writerow([*start, *cells, *crop.values(), ""])
     if not answers:
-        raise DataError(f"{part.root}: none of {plural(len(unreadable), 'image')} can be read; see {table}")
+        raise DataError(f"{eval_set.root}: none of {plural(len(unreadable), 'image')} can be read; see {table}")
     return answers, tuple(unreadable)
 
 
-def _answer(sample: Sample, probabilities: Probabilities) -> Answer:
-    truth = sample.class_index
-    rank = int(metrics.ranks(probabilities[None], np.array([truth]))[0])
+def _answer(sample: Sample, probabilities: Probabilities) -> EvaluatedImage:
+    label = sample.class_index
+    rank = int(metrics.ranks(probabilities[None], np.array([label]))[0])
     # Among equal probabilities the true class counts as said last, as in top_k_accuracy.
     lowered = probabilities.copy()
-    lowered[truth] = np.nextafter(lowered[truth], np.float32(-1))
-    said = int(lowered.argmax())
-    return Answer(sample, said, rank, float(probabilities[said]), float(probabilities[truth]))
+    lowered[label] = np.nextafter(lowered[label], np.float32(-1))
+    predicted = int(lowered.argmax())
+    return EvaluatedImage(sample, predicted, rank, float(probabilities[predicted]), float(probabilities[label]))
 
 
 def _columns() -> list[str]:
@@ -175,35 +177,35 @@ def _columns() -> list[str]:
     return ["path", "truth", "prediction", "probability", "right", "rank", "truth_probability", *more]
 
 
-def _cells(answer: Answer, best: Prediction, names: tuple[str, ...]) -> list[str]:
+def _cells(answer: EvaluatedImage, best: Prediction, names: tuple[str, ...]) -> list[str]:
     pairs = list(zip(best.classes, best.probabilities, strict=True))
     top = [text for name, probability in pairs for text in (name, f"{probability:.6f}")]
-    told = [names[answer.said], f"{answer.probability:.6f}", str(int(answer.rank == 1)), str(answer.rank)]
-    return [*told, f"{answer.truth_probability:.6f}", *top, *[""] * (2 * TOP - len(top))]
+    cells = [names[answer.predicted], f"{answer.probability:.6f}", str(int(answer.rank == 1)), str(answer.rank)]
+    return [*cells, f"{answer.label_probability:.6f}", *top, *[""] * (2 * TOP - len(top))]
 
 
 def _result(
     classifier: Classifier,
     origin: Origin,
-    answers: list[Answer],
+    answers: list[EvaluatedImage],
     unreadable: tuple[Skipped, ...],
     warnings: tuple[str, ...],
     seconds: float,
     folder: Path,
 ) -> tuple[Result, npt.NDArray[np.int64]]:
     names = classifier.class_names
-    truth, said = np.array([a.sample.class_index for a in answers]), np.array([a.said for a in answers])
+    labels, predicted = np.array([a.sample.class_index for a in answers]), np.array([a.predicted for a in answers])
     rank, probability = np.array([a.rank for a in answers]), np.array([a.probability for a in answers])
-    matrix = metrics.confusion(truth, said, len(names))
-    wrong = sorted((a for a in answers if a.rank > 1), key=lambda a: -a.probability)[:MISTAKES]
+    matrix = metrics.confusion(labels, predicted, len(names))
+    wrong = sorted((a for a in answers if a.rank > 1), key=lambda a: -a.probability)[:MOST_CONFIDENT]
     result = Result(
         origin=origin,
-        top_1=metrics.Share(int((rank == 1).sum()), len(answers)),
-        top_5=metrics.Share(int((rank <= TOP).sum()), len(answers)),
-        log_loss=metrics.log_loss(np.array([a.truth_probability for a in answers])),
+        top_1=metrics.Proportion(int((rank == 1).sum()), len(answers)),
+        top_5=metrics.Proportion(int((rank <= TOP).sum()), len(answers)),
+        log_loss=metrics.log_loss(np.array([a.label_probability for a in answers])),
         classes=tuple(metrics.per_class(matrix, names)),
         confused=tuple(metrics.most_confused(matrix, names)),
-        mistakes=tuple(_mistake(answer, names) for answer in wrong),
+        misclassified=tuple(_misclassified(answer, names) for answer in wrong),
         unreadable=unreadable,
         reliability=tuple(metrics.reliability(probability, rank == 1)),
         seconds=seconds,
@@ -213,15 +215,15 @@ def _result(
     return result, matrix
 
 
-def _mistake(answer: Answer, names: tuple[str, ...]) -> Mistake:
+def _misclassified(answer: EvaluatedImage, names: tuple[str, ...]) -> Misclassified:
     sample = answer.sample
-    return Mistake(
-        sample.path, names[sample.class_index], names[answer.said], answer.probability, answer.truth_probability
+    return Misclassified(
+        sample.path, names[sample.class_index], names[answer.predicted], answer.probability, answer.label_probability
     )
 
 
 def _origin(
-    classifier: Classifier, part: Part, experiment: Path, data: Path | None, crop: bool, detector: str | None
+    classifier: Classifier, eval_set: EvalSet, experiment: Path, data: Path | None, crop: bool, detector: str | None
 ) -> Origin:
     # As the user wrote it: the checkpoint's data_root is absolute, and says nothing elsewhere.
     root = as_text(Path(data or classifier.metadata.settings["data"]["directory"]))
@@ -231,8 +233,8 @@ def _origin(
     command += (["--crop"] if crop else []) + (["--detector", detector] if detector else [])
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     checkpoint = {"file": classifier.checkpoint.name, "blake2b": files.checksum(classifier.checkpoint)}
-    fingerprint = part.fingerprint
-    use = {"time": now, "part": part.name, "images": len(part.samples), "checkpoint": checkpoint}
+    fingerprint = eval_set.fingerprint
+    use = {"time": now, "part": eval_set.split, "images": len(eval_set.samples), "checkpoint": checkpoint}
     return Origin(
         command=shell_command(command),
         time=now,
@@ -243,8 +245,8 @@ def _origin(
         checkpoint_checksum=checkpoint["blake2b"],
         image_size=classifier.image_size,
         data_root=root,
-        part=part.name,
+        split=eval_set.split,
         fingerprint=fingerprint,
         evaluations=count_use(home, fingerprint, use),
-        crop=classifier.framing.cut_as,
+        crop=classifier.input_crop.record,
     )

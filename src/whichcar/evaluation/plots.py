@@ -93,7 +93,7 @@ def _named_sides(axes: Axes, labels: Sequence[str], families: Sequence[str], fon
 
 def plot_classes(path: Path, scores: Sequence[ClassScore], mean: float) -> None:
     """Write the recall of each class as PNG, worst class on top, and the mean over classes as a line."""
-    shown = sorted((s for s in scores if s.pictures), key=lambda s: (s.recall, -s.pictures, s.name))
+    shown = sorted((s for s in scores if s.total), key=lambda s: (s.recall, -s.total, s.name))
     row = 0.24 if len(shown) <= 60 else 0.17
     font = 8.5 if len(shown) <= 60 else 7.5
     names = [score.name for score in shown]
@@ -106,7 +106,7 @@ def plot_classes(path: Path, scores: Sequence[ClassScore], mean: float) -> None:
     axes.barh(places, [s.recall for s in shown], color=RIGHT, height=0.72)
     axes.barh(places, [1 - s.recall for s in shown], left=[s.recall for s in shown], color="#f3d5ce", height=0.72)
     for place, score in enumerate(shown):
-        axes.text(1.015, place, f"{score.right}/{score.pictures}", va="center", fontsize=font - 1, color=INK)
+        axes.text(1.015, place, f"{score.correct}/{score.total}", va="center", fontsize=font - 1, color=INK)
     axes.axvline(mean, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
     axes.set_yticks(places, letters.labels(names), fontsize=font, fontfamily=letters.families, color=INK)
     axes.set(xlim=(0, 1), ylim=(len(shown) - 0.4, -0.6))

@@ -12,9 +12,9 @@ from PIL import Image
 
 from whichcar import files
 from whichcar.errors import ImageError
-from whichcar.evaluation.result import TOP, Mistake, Result
+from whichcar.evaluation.result import TOP, Misclassified, Result
 from whichcar.images.read import read_image
-from whichcar.metrics import ClassScore, Confusion, Share
+from whichcar.metrics import ClassScore, Confusion, Proportion
 from whichcar.text import one_line, plural
 
 FILE = "report.html"
@@ -29,7 +29,7 @@ def write_report(result: Result) -> Path:
     style = STYLE.read_text(encoding="utf-8")
     sections = [
         _head(result),
-        _mistakes(result.mistakes, len(result.mistakes) < result.top_1.of - result.top_1.right),
+        _mistakes(result.misclassified, len(result.misclassified) < result.top_1.total - result.top_1.correct),
         _confused(result.confused),
         _matrix(result.folder / "plots" / "confusion.png"),
         _classes(result.classes),
@@ -58,7 +58,7 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f}\u00a0%"
 
 
-def _interval(share: Share) -> str:
+def _interval(share: Proportion) -> str:
     low, high = share.interval
     return f"{100 * low:.1f}–{100 * high:.1f}\u00a0%"
 
@@ -72,7 +72,7 @@ def _head(result: Result) -> str:
         ("mean over classes", _percent(result.mean_recall)),
         ("log loss", f"{result.log_loss:.3f}"),
         ("classes", f"{present} of {len(result.classes)}" if result.absent else str(present)),
-        ("images a second", f"{top.of / result.seconds:.1f}"),
+        ("images a second", f"{top.total / result.seconds:.1f}"),
     ]
     shown = "".join(f"<div><b>{_text(value)}</b><span class=soft>{_text(name)}</span></div>" for name, value in facts)
     times = "once" if origin.evaluations == 1 else f"{origin.evaluations} times"
@@ -81,7 +81,7 @@ def _head(result: Result) -> str:
     warnings = "".join(f"<p class=warning>Warning: {_text(text)}</p>" for text in result.warnings)
     return (
         f"<h1>{_text(origin.experiment)}</h1><div class=head>{_percent(top.value)}</div>"
-        f"<p>correct on {top.right} of {_text(plural(top.of, _what(origin.part)))}.{skipped}{absent} "
+        f"<p>correct on {top.correct} of {_text(plural(top.total, _what(origin.split)))}.{skipped}{absent} "
         f"This experiment has been evaluated on them {times}.</p>{warnings}<div class=facts>{shown}</div>"
     )
 
@@ -90,7 +90,7 @@ def _what(part: str) -> str:
     return "image" if part == "pictures" else f"{part} image"
 
 
-def _mistakes(mistakes: Sequence[Mistake], more: bool) -> str:
+def _mistakes(mistakes: Sequence[Misclassified], more: bool) -> str:
     if not mistakes:
         return ""
     shown = "".join(f for f in map(_mistake, mistakes) if f)
@@ -99,15 +99,15 @@ def _mistakes(mistakes: Sequence[Mistake], more: bool) -> str:
     return f"<h2>Most confident mistakes</h2>{text}<div class=grid>{shown}</div>"
 
 
-def _mistake(mistake: Mistake) -> str:
+def _mistake(mistake: Misclassified) -> str:
     try:
         source = _thumbnail(mistake.path)
     except ImageError:  # gone since it was classified
         return ""
     return (
-        f'<figure><img alt="{_text(mistake.truth)}" loading=lazy src="{source}"><figcaption>'
-        f"<small>said</small> <span class=said>{_text(mistake.said)}</span> {_percent(mistake.probability)}<br>"
-        f"<small>is</small> <span class=truth>{_text(mistake.truth)}</span> {_percent(mistake.truth_probability)}<br>"
+        f'<figure><img alt="{_text(mistake.label)}" loading=lazy src="{source}"><figcaption>'
+        f"<small>said</small> <span class=said>{_text(mistake.predicted)}</span> {_percent(mistake.probability)}<br>"
+        f"<small>is</small> <span class=truth>{_text(mistake.label)}</span> {_percent(mistake.label_probability)}<br>"
         f"<small>{_text(mistake.path.name)}</small></figcaption></figure>"
     )
 
@@ -140,7 +140,9 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def _confused(pairs: Sequence[Confusion]) -> str:
     if not pairs:
         return ""
-    rows = [(_text(pair.truth), _text(pair.said), str(pair.count), _percent(pair.count / pair.of)) for pair in pairs]
+    rows = [
+        (_text(pair.label), _text(pair.predicted), str(pair.count), _percent(pair.count / pair.total)) for pair in pairs
+    ]
     head = ("true class", "taken for", "#images", "-of the class")
     return f"<h2>Most confused</h2>{_table(head, rows)}"
 
@@ -171,13 +173,13 @@ def _plot(path: Path, text: str, zoom: bool = False) -> str:
 
 
 def _classes(scores: Sequence[ClassScore]) -> str:
-    ordered = sorted((s for s in scores if s.pictures), key=lambda s: (s.recall, s.f1, s.name))
+    ordered = sorted((s for s in scores if s.total), key=lambda s: (s.recall, s.f1, s.name))
     rows = [
         (
             _text(s.name),
             f'<i style="--share:{s.recall:.1%}"></i>',
             _percent(s.recall),
-            f"{s.right} of {s.pictures}",
+            f"{s.correct} of {s.total}",
             _percent(s.precision),
             f"{s.f1:.2f}",
         )
@@ -202,7 +204,7 @@ def _origin(result: Result) -> str:
         "made": _text(origin.time),
         "checkpoint": f"{_text(origin.checkpoint)} <span class=soft>BLAKE2b {origin.checkpoint_checksum}</span>",
         "image size": f"{origin.image_size[0]} x {origin.image_size[1]}, resized, not cropped",
-        "pictures": f"{_text(plural(result.top_1.of, _what(origin.part)))} of {_text(origin.data_root)}",
+        "pictures": f"{_text(plural(result.top_1.total, _what(origin.split)))} of {_text(origin.data_root)}",
         "their digest": f"<span class=soft>{origin.fingerprint}</span>",
         "hardware": _text(", ".join(f"{name} {value}" for name, value in origin.hardware.items())),
         "versions": _text(", ".join(f"{name} {value}" for name, value in origin.versions.items())),

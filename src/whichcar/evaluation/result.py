@@ -8,7 +8,7 @@ from typing import Any
 
 from whichcar.errors import DataError
 from whichcar.files import read_json, write_json
-from whichcar.metrics import ClassScore, Confusion, Share
+from whichcar.metrics import ClassScore, Confusion, Proportion
 from whichcar.records import Skipped
 from whichcar.text import as_text, shell_command
 
@@ -36,14 +36,14 @@ def read_result(experiment: Path) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class Mistake:
+class Misclassified:
     """An image told wrongly: what it is, what was said and with which probabilities."""
 
     path: Path
-    truth: str
-    said: str
+    label: str
+    predicted: str
     probability: float
-    truth_probability: float
+    label_probability: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Origin:
     checkpoint_checksum: str
     image_size: tuple[int, int]
     data_root: str
-    part: str
+    split: str
     fingerprint: str
     evaluations: int
     crop: dict[str, Any] | None = None
@@ -69,17 +69,17 @@ class Origin:
 class Result:
     """One evaluation. Images that could not be read count neither as right nor as wrong; they are listed.
 
-    `unreadable` paths are seen from the data's root; `mistakes` are the wrong answers, most confident first;
+    `unreadable` paths are seen from the data's root; `misclassified` are the wrong answers, most confident first;
     `reliability` rows are (mean probability, share right, images); `warnings` say why the accuracy may be too high.
     """
 
     origin: Origin
-    top_1: Share
-    top_5: Share
+    top_1: Proportion
+    top_5: Proportion
     log_loss: float
     classes: tuple[ClassScore, ...]
     confused: tuple[Confusion, ...]
-    mistakes: tuple[Mistake, ...]
+    misclassified: tuple[Misclassified, ...]
     unreadable: tuple[Skipped, ...]
     reliability: tuple[tuple[float, float, int], ...]
     seconds: float
@@ -89,12 +89,12 @@ class Result:
     @property
     def absent(self) -> tuple[str, ...]:
         """Names of the classes that have no image here."""
-        return tuple(score.name for score in self.classes if not score.pictures)
+        return tuple(score.name for score in self.classes if not score.total)
 
     @property
     def mean_recall(self) -> float:
         """Mean over the classes that have images: every class counts the same."""
-        present = [score.recall for score in self.classes if score.pictures]
+        present = [score.recall for score in self.classes if score.total]
         return sum(present) / len(present) if present else 0.0
 
     def write(self) -> Path:
@@ -116,9 +116,9 @@ class Result:
             "crop": origin.crop,
             "data": {
                 "root": origin.data_root,
-                "part": origin.part,
+                "part": origin.split,
                 "fingerprint": origin.fingerprint,
-                "pictures": self.top_1.of,
+                "pictures": self.top_1.total,
                 "unreadable": len(self.unreadable),
                 "evaluations": origin.evaluations,
             },
@@ -127,23 +127,24 @@ class Result:
             "mean_recall": round(self.mean_recall, 6),
             "log_loss": round(self.log_loss, 6),
             "seconds": round(self.seconds, 2),
-            "pictures_per_second": round(self.top_1.of / self.seconds, 2) if self.seconds else None,
+            "pictures_per_second": round(self.top_1.total / self.seconds, 2) if self.seconds else None,
             "versions": origin.versions,
             "hardware": origin.hardware,
             "most_confused": [
-                {"truth": pair.truth, "said": pair.said, "count": pair.count, "of": pair.of} for pair in self.confused
+                {"truth": pair.label, "said": pair.predicted, "count": pair.count, "of": pair.total}
+                for pair in self.confused
             ],
             "classes": [_class(score) for score in self.classes],
             "unreadable": [{"path": as_text(row.path), "reason": row.reason} for row in self.unreadable],
         }
 
 
-def _share(share: Share) -> dict[str, Any]:
+def _share(share: Proportion) -> dict[str, Any]:
     low, high = share.interval
     return {
         "value": round(share.value, 6),
-        "right": share.right,
-        "of": share.of,
+        "right": share.correct,
+        "of": share.total,
         "interval_95": [round(low, 6), round(high, 6)],
     }
 
@@ -151,10 +152,10 @@ def _share(share: Share) -> dict[str, Any]:
 def _class(score: ClassScore) -> dict[str, Any]:
     return {
         "name": score.name,
-        "pictures": score.pictures,
-        "right": score.right,
-        "said": score.said,
-        "recall": round(score.recall, 6) if score.pictures else None,
+        "pictures": score.total,
+        "right": score.correct,
+        "said": score.predicted,
+        "recall": round(score.recall, 6) if score.total else None,
         "precision": round(score.precision, 6),
         "f1": round(score.f1, 6),
     }

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from whichcar.errors import CheckpointError, ConfigError, ImageError
 from whichcar.images.inputs import Given, Sources, each
-from whichcar.inference.input_crop import Cut, Framing
+from whichcar.inference.input_crop import CropFunction, InputCrop
 from whichcar.records import Crop, Prediction, Skipped
 from whichcar.text import as_text
 from whichcar.training.hardware import prepare
@@ -73,7 +73,9 @@ class Classifier:
         self.metadata = read_metadata(self.checkpoint)
         self.class_names: tuple[str, ...] = self.metadata.class_names
         self.image_size: tuple[int, int] = self.metadata.image_size
-        self.framing = Framing(self.checkpoint, self.metadata.crop, crop, None if detector is None else str(detector))
+        self.input_crop = InputCrop(
+            self.checkpoint, self.metadata.crop, crop, None if detector is None else str(detector)
+        )
         self.hardware = prepare()
         self._infer = checked(load_model(self.checkpoint), len(self.class_names), np.uint8)
 
@@ -102,8 +104,8 @@ class Classifier:
 
         Warns once where files seem to be cropped, or whole, where those it was trained on were not.
         """
-        watched = self.framing.watched(each(images))
-        return stream(self._infer, watched, self.image_size, batch_size, self.framing.cut)
+        watched = self.input_crop.warned(each(images))
+        return stream(self._infer, watched, self.image_size, batch_size, self.input_crop.crop)
 
     def probabilities(self, images: Sources, batch_size: int = 32) -> Probabilities:
         """Return (images, classes) float32 probabilities, in the order of `class_names`.
@@ -167,12 +169,12 @@ def stream(
     images: Iterable[Given | Skipped],
     size: tuple[int, int],
     batch_size: int = 32,
-    cut: Cut | None = None,
+    crop: CropFunction | None = None,
 ) -> Iterator[Scored | Skipped]:
     """Yield each image's probabilities, in order.
 
-    Images are resized to `size` (height, width), after `cut` where it is given and never cropped otherwise: what
-    stands at the edge counts. While the network works on one batch, the next ones are being decoded; at most four
+    Images are resized to `size` (height, width), after `crop` where it is given and never cropped otherwise: what
+    is at the edge counts. While the network works on one batch, the next ones are being decoded; at most four
     batches are held, however many images there are. A shorter last batch is filled up to `batch_size`, so it costs no
     second compilation.
 
@@ -183,7 +185,7 @@ def stream(
         raise ConfigError(f"batch size: must be at least 1; got {batch_size}")
     batch: list[tuple[Path | str, Opened | Skipped]] = []
     room = 0
-    for item in decoded(images, size, 2 * batch_size, cut):
+    for item in decoded(images, size, 2 * batch_size, crop):
         batch.append(item)
         if len(batch) == batch_size:
             room = batch_size
@@ -200,14 +202,14 @@ def _answers(infer: Network, batch: list[tuple[Path | str, Opened | Skipped]], r
 
 
 def decoded(
-    images: Iterable[Given | Skipped], size: tuple[int, int], ahead: int, cut: Cut | None = None
+    images: Iterable[Given | Skipped], size: tuple[int, int], ahead: int, crop: CropFunction | None = None
 ) -> Iterator[tuple[Path | str, Opened | Skipped]]:
     """Yield every image at `size`, cropped first where asked for, in order; threads prepare up to `ahead` more."""
     pool = ThreadPoolExecutor(_cores() + 1, thread_name_prefix="decode")
     waiting: deque[tuple[Path | str, Future[Opened | Skipped]]] = deque()
     try:
         for image in images:
-            waiting.append((image.path, pool.submit(_open, image, size, cut)))
+            waiting.append((image.path, pool.submit(_open, image, size, crop)))
             if len(waiting) > ahead:
                 first, future = waiting.popleft()
                 yield first, future.result()
@@ -223,13 +225,13 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _open(given: Given | Skipped, size: tuple[int, int], cut: Cut | None) -> Opened | Skipped:
+def _open(given: Given | Skipped, size: tuple[int, int], crop: CropFunction | None) -> Opened | Skipped:
     if isinstance(given, Skipped):
         return given
     try:
         # What is cropped must be sharp too, so the image is then not decoded smaller.
-        with given.open(size if cut is None else None) as image:
-            box, crop = cut(as_text(given.path), image) if cut else (None, None)
-            return Opened(image.resized(size, box), crop)
+        with given.open(size if crop is None else None) as image:
+            box, cropped = crop(as_text(given.path), image) if crop else (None, None)
+            return Opened(image.resized(size, box), cropped)
     except ImageError as error:
         return Skipped(given.path, error.reason)

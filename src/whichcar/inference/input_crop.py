@@ -19,10 +19,10 @@ from whichcar.records import Box, Crop, Skipped
 
 log = logging.getLogger(__name__)
 
-Cut = Callable[[str, DecodedImage], tuple[Box | None, Crop]]
+CropFunction = Callable[[str, DecodedImage], tuple[Box | None, Crop]]
 
 
-class Framing:
+class InputCrop:
     """How images reach a classifier.
 
     Args:
@@ -43,8 +43,8 @@ class Framing:
         if detector is not None and not crop:
             raise DetectorError(f"detector {detector}: is used only when images are cropped; add --crop (crop=True)")
         self._checkpoint, self._trained, self._crop = checkpoint, trained, crop
-        self.cut: Cut | None = None
-        self.cut_as: dict[str, Any] | None = None  # for the record of a result
+        self.crop: CropFunction | None = None
+        self.record: dict[str, Any] | None = None  # for the record of a result
         if crop:
             before = trained or {"settings": {}, "detector": {"name": "", "sha256": None}}
             found = find_detector(_still_there(before["settings"].get("detector")) if detector is None else detector)
@@ -55,31 +55,31 @@ class Framing:
             settings = crop_settings(**before["settings"] | given)
             cutter = Cutter(settings, threads=1)
             _ = cutter.detector  # what is wrong with it shows now, not in the middle of the work
-            self.cut = cutter.cropped
-            self.cut_as = {"settings": settings.model_dump(mode="json", exclude={"detector"}), "detector": now}
+            self.crop = cutter.cropped
+            self.record = {"settings": settings.model_dump(mode="json", exclude={"detector"}), "detector": now}
             if before["detector"]["sha256"] not in (None, now["sha256"]):
                 log.warning(
                     "%s: was trained on images cut by %s, now %s cuts them; --detector names another",
                     checkpoint, before["detector"]["name"], found.name,
                 )  # fmt: skip
 
-    def watched(self, images: Iterable[Given | Skipped]) -> Iterator[Given | Skipped]:
+    def warned(self, images: Iterable[Given | Skipped]) -> Iterator[Given | Skipped]:
         """Yield the images; warn at the first file that is cropped, or whole, where those trained on were not."""
         quiet = False
         for image in images:
             if not quiet and isinstance(image.path, Path):
-                message = self._disagreement(is_cut(image.path.absolute().parent))
+                message = self._disagreement(is_cropped(image.path.absolute().parent))
                 if message:
                     log.warning("%s: %s", self._checkpoint, message)
                     quiet = True
             yield image
 
-    def _disagreement(self, already_cut: bool) -> str:
-        if self._crop and already_cut:
+    def _disagreement(self, already_cropped: bool) -> str:
+        if self._crop and already_cropped:
             return "these images are cut to the vehicle already, and --crop cuts them again; leave it out"
-        if self._trained and not self._crop and not already_cut:
+        if self._trained and not self._crop and not already_cropped:
             return "was trained on images cut to the vehicle, and these seem to be whole: add --crop"
-        if already_cut and not self._crop and not self._trained:
+        if already_cropped and not self._crop and not self._trained:
             return "was not trained on images that `whichcar crop` cut, and these are"
         if self._crop and not self._trained:
             return "was not trained on images that `whichcar crop` cut; --crop may show it something else"
@@ -92,6 +92,6 @@ def _still_there(detector: str | None) -> str | None:
 
 
 @lru_cache(maxsize=1024)
-def is_cut(folder: Path) -> bool:
+def is_cropped(folder: Path) -> bool:
     """True when `whichcar crop` wrote this folder, or one that it lies in."""
     return any((above / RECORD).is_file() for above in (folder, *folder.parents))

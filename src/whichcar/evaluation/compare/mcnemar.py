@@ -21,11 +21,11 @@ Z = 1.959964  # of a 95 % interval
 class Paired:
     """How two classifiers' right answers fall together: McNemar's table without what both told alike.
 
-    `gained` images only the first predicted correctly, `lost` only the second, of `images` that both answered.
+    `gained` images only the first predicted correctly, `lost` only the second, of `total` images that both answered.
     `by_path`: the files differ, since some are crops of the others; they were matched by their paths in the split.
     """
 
-    pictures: int
+    total: int
     gained: int
     lost: int
     by_path: bool = False
@@ -33,7 +33,7 @@ class Paired:
     @property
     def difference(self) -> float:
         """The first's accuracy less the second's, -1..1."""
-        return (self.gained - self.lost) / self.pictures if self.pictures else 0.0
+        return (self.gained - self.lost) / self.total if self.total else 0.0
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -45,7 +45,7 @@ class Paired:
         confidence intervals for paired binomial proportions", Statistics in Medicine 33 (2014), 2850-2875. It is not
         empty where the two never differ.
         """
-        total = self.pictures + 2
+        total = self.total + 2
         gained, lost = (self.gained + 1) / total, (self.lost + 1) / total
         half = Z * math.sqrt((gained + lost - (gained - lost) ** 2) / total)
         return max(-1.0, gained - lost - half), min(1.0, gained - lost + half)
@@ -106,7 +106,7 @@ def paired(first: Path, second: Path) -> Paired:
     if not both:
         raise DataError(f"{first}: no image was answered both here and by {second}; evaluate both again")
     return Paired(
-        pictures=len(both),
+        total=len(both),
         gained=sum(right[path] and not others[path] for path in both),
         lost=sum(others[path] and not right[path] for path in both),
         by_path=other_files,
@@ -115,9 +115,9 @@ def paired(first: Path, second: Path) -> Paired:
 
 def _is_crop(result: dict[str, Any]) -> bool:
     """True when `whichcar crop` wrote the images of a result."""
-    from whichcar.inference.input_crop import is_cut
+    from whichcar.inference.input_crop import is_cropped
 
-    return is_cut(Path(result["data"]["root"]).absolute())
+    return is_cropped(Path(result["data"]["root"]).absolute())
 
 
 def _again(folder: Path) -> str:
