@@ -7,7 +7,7 @@ STAMP  := $(VENV)/installed
 REFERENCE := .venv_reference
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench reference clean
+.PHONY: help demo test check docs bench reference clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -26,6 +26,10 @@ check: $(STAMP) ## ruff and mypy --strict
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
+docs: $(STAMP) ## write the tables of docs/ and build its pages into build/docs
+	@$(BIN)/python docs/generate.py
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
 bench: $(STAMP) ## measure speed and memory; each script prints a Markdown table
 	@set -e; for script in benchmarks/[a-z]*.py; do echo "## $$script"; $(BIN)/python "$$script"; done
 
@@ -39,7 +43,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  + sys.version.split()[0] + ". Name another one: make PYTHON=python3.12 ...")'
 	@echo "setting up $(VENV) (2.5 GB on disk, once) ..."
 	@$(PYTHON) -m venv $(VENV) || { echo "error: cannot make $(VENV); on Debian or Ubuntu: apt install python3-venv"; exit 1; }
-	@$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[cpu,fetch,hf,check,mlflow,sweep,postgresql,ray,test,dev]'
+	@$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[cpu,fetch,hf,check,mlflow,sweep,postgresql,ray,test,dev,docs]'
 	@touch $@
 
 $(REFERENCE)/installed: pyproject.toml constraints.txt
