@@ -16,7 +16,7 @@ BOUND = 1500  # MB
 
 
 def draw_large(folder: Path, megapixels: int) -> None:
-    """Write one image of so many megapixels in each format and mode that is decoded in its own way."""
+    """Write an image of this size in each format and mode that is decoded differently."""
     size = SIZES[megapixels]
     folder.mkdir(parents=True)
     image = Image.effect_noise((size[0] // 8, size[1] // 8), 90).convert("RGB").resize(size)
@@ -63,11 +63,11 @@ def print_peaks(scratch: Path, commands: Mapping[str, Callable[[Path, str], list
 def peak(command: list[str]) -> float:
     """Run a command and return its peak memory in MB."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    _, said = process.stderr, process.stderr.read()
+    message = process.stderr.read()
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise SystemExit(f"{' '.join(command)}: {said}")
+        raise SystemExit(f"{' '.join(command)}: {message}")
     return usage.ru_maxrss * 1024 / 1e6
 
 

@@ -5,8 +5,8 @@ Expected: faster than cleanvision, which reads every image twice; with 20,000 im
           than with 1,000; at most 1,500 MB for images of up to 99 megapixels in all formats; of images copied,
           changed and mirrored nine in ten are found, and hardly any other pair.
 
-Without FOLDER cars are drawn at 640 x 480. Both sides use all processors and take turns; medians are printed. Facts are
-forgotten before each turn; the last row is a second run, which knows them.
+Without FOLDER cars are drawn at 640 x 480. Both sides use all processors and take turns; medians are printed. Results are
+forgotten before each turn; the last row is a second run, which has them cached.
 """
 
 import contextlib
@@ -59,7 +59,7 @@ def decode_alone(folder: Path) -> None:
 
 
 def speed(folder: Path) -> None:
-    pictures = len(list(folder.rglob("*.jpg")))
+    count = len(list(folder.rglob("*.jpg")))
 
     def again() -> None:
         forget()
@@ -72,17 +72,17 @@ def speed(folder: Path) -> None:
         "`whichcar check`, again": lambda: run_check(folder),
     }
     rates: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(ROUNDS if pictures < 5000 else 1):
+    for _ in range(ROUNDS if count < 5000 else 1):
         for name, run in sides.items():
             start = time.perf_counter()
             run()
-            rates[name].append(pictures / (time.perf_counter() - start))
+            rates[name].append(count / (time.perf_counter() - start))
     middle = {name: statistics.median(values) for name, values in rates.items()}
     reference = middle["cleanvision (`Imagelab.find_issues`)"]
-    print(f"\nChecking {pictures} images of 640 x 480, {len(os.sched_getaffinity(0))} cores\n")
+    print(f"\nChecking {count} images of 640 x 480, {len(os.sched_getaffinity(0))} cores\n")
     print("| | images/s | seconds | times cleanvision |\n|---|---:|---:|---:|")
     for name, rate in middle.items():
-        print(f"| {name} | {rate:.1f} | {pictures / rate:.0f} | {rate / reference:.2f} |")
+        print(f"| {name} | {rate:.1f} | {count / rate:.0f} | {rate / reference:.2f} |")
 
 
 def memory(scratch: Path) -> None:
@@ -110,7 +110,7 @@ def recall(folder: Path, scratch: Path) -> None:
     originals = sorted(folder.rglob("*.jpg"))
     originals = originals[:: max(1, len(originals) // COPIED)][:COPIED]
 
-    def cut(image: Image.Image, share: float) -> Image.Image:
+    def trimmed(image: Image.Image, share: float) -> Image.Image:
         across, down = round(image.width * share), round(image.height * share)
         return image.crop((across, down, image.width - across, image.height - down))
 
@@ -122,9 +122,9 @@ def recall(folder: Path, scratch: Path) -> None:
         "encoded again, JPEG 40": lambda image: image,
         "half the size": lambda image: image.reduce(2),
         "resized to a square": lambda image: image.resize((224, 224)),
-        "3 % cut off each side": lambda image: cut(image, 0.03),
-        "5 % cut off each side": lambda image: cut(image, 0.05),
-        "10 % cut off one side": lambda image: image.crop((0, 0, round(image.width * 0.9), image.height)),
+        "3 % cropped off each side": lambda image: trimmed(image, 0.03),
+        "5 % cropped off each side": lambda image: trimmed(image, 0.05),
+        "10 % cropped off one side": lambda image: image.crop((0, 0, round(image.width * 0.9), image.height)),
         "brighter by a quarter": lambda image: ImageEnhance.Brightness(image).enhance(1.25),
         "grey": lambda image: image.convert("L"),
         "a white banner below": banner,
@@ -138,8 +138,8 @@ def recall(folder: Path, scratch: Path) -> None:
             change(Image.open(path).convert("RGB")).save(target / path.name, quality=40)
         paths = [*originals, *(target / path.name for path in originals)]
         groups = copies_among(paths, ["one"] * len(paths))
-        right = sum(group == [number, number + len(originals)] for group in groups for number in group[:1])
-        print(f"| {name} | {right / len(originals):.0%} | {len(groups) - right} |")
+        matched = sum(group == [number, number + len(originals)] for group in groups for number in group[:1])
+        print(f"| {name} | {matched / len(originals):.0%} | {len(groups) - matched} |")
         shutil.rmtree(target)
 
 
@@ -164,7 +164,7 @@ def main() -> None:
         memory(scratch)
         commands = {
             "check": lambda folder, out: ["-m", "whichcar", "check", str(folder / "images"), "--output", out],
-            "look": lambda folder, out: ["-m", "whichcar", "look", str(folder / "images"), "--output", f"{out}.html"],
+            "explore": lambda folder, out: ["-m", "whichcar", "explore", str(folder / "images"), "--output", f"{out}.html"],
         }
         print_peaks(scratch / "large", commands)
 

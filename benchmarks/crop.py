@@ -1,4 +1,4 @@
-"""How fast are images cut to the vehicle, against the detector alone, and does memory grow with their number?
+"""How fast are images cropped to the vehicle, against the detector alone, and does memory grow with their number?
 
 Command:  WHICHCAR_DETECTOR=yolox_nano.onnx python benchmarks/crop.py                    (about 20 minutes on 2 cores)
 Expected: at least 30 images/s, 0.8 times the detector alone on all processors, and 0.9 of what they could do in all
@@ -28,7 +28,7 @@ SMALL = (120, 160)  # of the images for memory: what a tree costs is a matter of
 COUNTS = (1_000, 20_000)
 
 
-def steps(pictures: list[Path], target: Path) -> dict[str, float]:
+def steps(paths: list[Path], target: Path) -> dict[str, float]:
     """Return the seconds an image of each step, on one thread."""
     import io
 
@@ -39,7 +39,7 @@ def steps(pictures: list[Path], target: Path) -> dict[str, float]:
 
     detector = load_detector(threads=1)
     spent = dict.fromkeys(("read", "detect", "encode", "write"), 0.0)
-    for path in pictures:
+    for path in paths:
         marks = [time.perf_counter()]
         image = read_image(path)
         marks.append(time.perf_counter())
@@ -47,23 +47,23 @@ def steps(pictures: list[Path], target: Path) -> dict[str, float]:
         marks.append(time.perf_counter())
         box = vehicle.box if vehicle else None
         encoded = io.BytesIO()
-        cut = image if box is None else image[box.top : box.bottom, box.left : box.right]
-        Image.fromarray(cut).save(encoded, "JPEG", quality=95)
+        cropped = image if box is None else image[box.top : box.bottom, box.left : box.right]
+        Image.fromarray(cropped).save(encoded, "JPEG", quality=95)
         marks.append(time.perf_counter())
         target.write_bytes(encoded.getbuffer())
         marks.append(time.perf_counter())
         for name, start, end in zip(spent, marks, marks[1:], strict=False):
-            spent[name] += (end - start) / len(pictures)
+            spent[name] += (end - start) / len(paths)
     return spent
 
 
-def detector_alone(pictures: list[Path], cores: int) -> Callable[[], None]:
+def detector_alone(paths: list[Path], cores: int) -> Callable[[], None]:
     """Return a function that asks the detector about every image, on all processors."""
     from whichcar.detection.detection import load_detector
     from whichcar.images.read import read_image
 
     detector = load_detector(threads=1)
-    images = [read_image(path) for path in pictures]
+    images = [read_image(path) for path in paths]
 
     def run() -> None:
         with ThreadPoolExecutor(cores) as pool:
@@ -79,14 +79,14 @@ def speed(scratch: Path) -> None:
     cores = len(os.sched_getaffinity(0))
     draw(scratch / "drawn", per_class=COUNT // 12, size=(480, 640))
     source = scratch / "drawn" / "car_ims"
-    pictures = sorted(source.iterdir())
+    paths = sorted(source.iterdir())
 
     def stage() -> None:
-        shutil.rmtree(scratch / "cut", ignore_errors=True)
-        outcomes.extend(row.kind for row in crop(source, scratch / "cut"))
+        shutil.rmtree(scratch / "cropped", ignore_errors=True)
+        outcomes.extend(row.kind for row in crop(source, scratch / "cropped"))
 
     outcomes: list[str] = []
-    sides = {"the detector alone": detector_alone(pictures, cores), "whichcar crop": stage}
+    sides = {"the detector alone": detector_alone(paths, cores), "whichcar crop": stage}
     rates: dict[str, list[float]] = {name: [] for name in sides}
     busy = []
     for turn in range(ROUNDS + 1):
@@ -99,10 +99,10 @@ def speed(scratch: Path) -> None:
                 if run is stage:
                     busy.append((time.process_time() - used) / seconds / cores)
     middle = {name: statistics.median(values) for name, values in rates.items()}
-    spent = steps(pictures, scratch / "a.jpg")
+    spent = steps(paths, scratch / "a.jpg")
     total = sum(spent.values())
     share = outcomes.count("cropped") / len(outcomes)
-    print(f"\nCutting {COUNT} images of 640 x 480, {share:.0%} of them cropped, {cores} cores\n")
+    print(f"\nCropping {COUNT} images of 640 x 480, {share:.0%} of them cropped, {cores} cores\n")
     print("| | images/s | times the detector alone |\n|---|---:|---:|")
     for name, rate in middle.items():
         print(f"| {name} | {rate:.1f} | {rate / middle['the detector alone']:.2f} |")
@@ -122,7 +122,7 @@ def memory(scratch: Path) -> None:
 
     draw(scratch / "small", per_class=10, size=SMALL)
     originals = sorted((scratch / "small" / "car_ims").iterdir())
-    print("\nPeak memory of cutting\n\n| images | peak, MB | times the first |\n|---:|---:|---:|")
+    print("\nPeak memory of cropping\n\n| images | peak, MB | times the first |\n|---:|---:|---:|")
     first = 0
     for count in COUNTS:
         tree = scratch / str(count)
@@ -130,7 +130,7 @@ def memory(scratch: Path) -> None:
             target = tree / f"class {number % 12}" / f"{number:06d}.jpg"
             target.parent.mkdir(parents=True, exist_ok=True)
             os.link(originals[number % len(originals)], target)
-        command = [sys.executable, __file__, str(tree), str(scratch / f"cut {count}")]
+        command = [sys.executable, __file__, str(tree), str(scratch / f"cropped {count}")]
         peak = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
         first = first or peak
         print(f"| {count} | {peak / 1e6:.0f} | {peak / first:.2f} |")

@@ -41,9 +41,9 @@ def main() -> None:
         for size in (128, 224):
             section = {"data": {"directory": f"{scratch}/v1", "image_size": [size, size], "cache_size": [224, 224]}}
             experiment = Experiment.model_validate(SETTINGS | section)
-            pictures = load_images(experiment)
-            network = build_network(experiment, prepare(), pictures.tree.class_names)
-            batches = make_batches(experiment, pictures)
+            training_data = load_images(experiment)
+            network = build_network(experiment, prepare(), training_data.tree.class_names)
+            batches = make_batches(experiment, training_data)
             real = itertools.chain.from_iterable(batches.epoch(number) for number in itertools.count())
             same = itertools.repeat(next(real))
             sides = {"one batch repeated": same, "real images": real}

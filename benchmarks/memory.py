@@ -37,9 +37,9 @@ def one_run(tree: str) -> None:
         "model": {"weights": None},
     }
     experiment = Experiment.model_validate(settings)
-    pictures = load_images(experiment)
-    network = build_network(experiment, prepare(), pictures.tree.class_names)
-    for number, (images, labels) in enumerate(make_batches(experiment, pictures).epoch(0)):
+    training_data = load_images(experiment)
+    network = build_network(experiment, prepare(), training_data.tree.class_names)
+    for number, (images, labels) in enumerate(make_batches(experiment, training_data).epoch(0)):
         if number < 20:
             network.computing.train_on_batch(images, labels)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)

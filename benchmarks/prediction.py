@@ -1,4 +1,4 @@
-"""How fast are images classified, against the original's way of one `predict` call an image?
+"""How fast are images classified, against one `predict` call per image?
 
 Command:  python benchmarks/prediction.py               (about 3 minutes on 2 cores)
 Expected: at least 3 times.

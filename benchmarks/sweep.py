@@ -57,7 +57,7 @@ def main() -> None:
         for number in range(ROUNDS):
             here = folder / f"round_{number}"
             here.mkdir()
-            (here / "base.yml").write_text(BASE.format(pictures=folder / "v1"))
+            (here / "base.yml").write_text(BASE.format(images=folder / "v1"))
             (here / "some.yml").write_text(SWEEP.format(trials=TRIALS))
             for single in range(TRIALS):
                 config = here / f"alone_{single}.yml"

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Cut every image of a tree to its vehicle: the same as `whichcar crop`.
+"""Crop every image of a tree to its vehicle: the same as `whichcar crop`.
 
 python scripts/remove_background.py DATA_FOLDER OUTPUT
 """

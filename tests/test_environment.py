@@ -17,7 +17,7 @@ from whichcar.environment import VARIABLES, cache_root, expanded
 from whichcar.errors import DataError
 
 ROOT = Path(whichcar.__file__).parent
-README = Path(__file__).parents[1] / "README.md"
+SETTINGS = Path(__file__).parents[1] / "docs" / "settings.md"
 # Set by whichcar for others, or read and set by others' packages only to keep them quiet.
 INNER = {"WHICHCAR_DATA", "TF_CPP_MIN_LOG_LEVEL", "ABSL_MIN_LOG_LEVEL", "RAY_ENABLE_UV_RUN_RUNTIME_ENV"}
 
@@ -30,12 +30,12 @@ def test_every_variable_that_is_read_is_in_the_table() -> None:
     assert {"KERAS_BACKEND", "XDG_CACHE_HOME", "WHICHCAR_CACHE"} <= read | named
 
 
-def test_the_readme_and_the_help_have_the_table(capsys: pytest.CaptureFixture[str]) -> None:
-    readme = README.read_text(encoding="utf-8")
+def test_the_documentation_and_the_help_have_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    page = SETTINGS.read_text(encoding="utf-8")
     assert run(["--help"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     for name, meaning in VARIABLES.items():
-        assert f"| `{name}` | {meaning} |" in readme
+        assert f"| `{name}` | {meaning} |" in page
         assert f"{name} {meaning}" in shown
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
+import inspect
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,10 +17,16 @@ import yaml
 
 from whichcar.cli.main import whichcar
 from whichcar.config.load import read_experiment
+from whichcar.config.table import describe_settings
 from whichcar.search.space import read_plan
 from whichcar.training.run.folder import config_in
 
+from .documented import described
+
 ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES += [ROOT / "experiments" / name for name in ("README.md", "LOG.md")]
+TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 
 
 def commands(group: click.Group, name: str) -> Iterator[tuple[str, click.Command]]:
@@ -39,12 +49,24 @@ def of_experiments() -> Iterator[str]:
         yield from re.findall(r"^# +(?:Command: +)?(whichcar .+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
 
 
-def of_readme() -> Iterator[str]:
-    for block in re.findall(r"^```\w*\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S):
-        yield from re.findall(r"^(whichcar .+)$", block, re.MULTILINE)
+def blocks(language: str = "") -> list[str]:
+    """Return the fenced blocks of all pages that have this language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
 
 
-HELP, EXPERIMENTS, README = (sorted({*found}) for found in (of_help(), of_experiments(), of_readme()))
+def of_pages() -> Iterator[str]:
+    for block in blocks():
+        yield from re.findall(r"^(?:\$ )?(whichcar .+)$", block, re.MULTILINE)
+
+
+def inline() -> set[str]:
+    """Return what stands between backticks in the text of all pages."""
+    return set(re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", TEXT, flags=re.MULTILINE | re.DOTALL)))
+
+
+HELP, EXPERIMENTS, SHOWN = (sorted({*found}) for found in (of_help(), of_experiments(), of_pages()))
+OPTIONS = {option for _, command in commands(whichcar, "") for parameter in command.params for option in parameter.opts}
+OTHERS = {"--help", "--user", "--gpus"}  # click's own, and Docker's
 
 
 def parsed(line: str) -> click.Context:
@@ -88,17 +110,66 @@ def test_an_example_runs_as_printed(line: str, tmp_path: Path, monkeypatch: pyte
     assert runs(line, tmp_path)
 
 
-@pytest.mark.parametrize("line", README)
-def test_a_command_of_the_readme_is_one(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("line", SHOWN)
+def test_a_command_of_the_pages_runs_as_printed(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    assert parsed(line).info_name in whichcar.commands
+    assert runs(line, tmp_path)
+
+
+def test_commands_and_options_in_the_text_exist() -> None:
+    named = inline()
+    lines = [shlex.split(text)[1:] for text in named if text.startswith("whichcar ")]
+    known = {name for name, _ in commands(whichcar, "whichcar")} | {"whichcar COMMAND", "whichcar look"}
+    wrong = [words for words in lines if " ".join(["whichcar", *words[:1]]) not in known and words[0][:2] != "--"]
+    options = {word for text in named if "pip " not in text for word in re.findall(r"(?<![\w-])--[a-z][\w-]*", text)}
+    assert len(lines) > 20 and len(options) > 20
+    assert (wrong, options - OPTIONS - OTHERS) == ([], set())
+
+
+def test_make_targets_and_extras_that_are_shown_exist() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    shown = {name for text in [*inline(), *blocks()] for name in re.findall(r"^make ([a-z]+)", text, re.MULTILINE)}
+    assert {"demo", "test", "docs"} <= shown <= targets
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    listed = re.findall(r"(?:whichcar|'\.)\[([\w,]+)\]", TEXT)
+    assert len(listed) > 3 and {name for names in listed for name in names.split(",")} <= extras.keys()
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+def test_python_that_is_shown_calls_what_exists(code: str) -> None:
+    tree = ast.parse(code)
+    package = importlib.import_module("whichcar")
+    called = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
+    public = [node for node in called if ast.unparse(node.func).startswith("whichcar.")]
+    assert public
+    for node in public:
+        assert isinstance(node.func, ast.Attribute) and node.func.attr in package.__all__
+        parameters = inspect.signature(getattr(package, node.func.attr)).parameters
+        taken = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+        assert taken or {keyword.arg for keyword in node.keywords} <= parameters.keys()
+
+
+@pytest.mark.parametrize("text", blocks("yaml"))
+def test_a_sweep_file_that_is_shown_is_valid(text: str, tmp_path: Path) -> None:
+    base = ROOT / "experiments" / "exp_003" / "config.yml"
+    (tmp_path / "sweep.yml").write_text(text.replace("../exp_003/config.yml", str(base)))
+    assert len(read_plan(tmp_path / "sweep.yml").space) == 5
+
+
+def test_a_setting_that_is_named_exists() -> None:
+    settings = {setting.name for setting in describe_settings()}
+    sections = {name.split(".")[0] for name in settings} - {"seed"}
+    named = {text for text in inline() if re.fullmatch(rf"({'|'.join(sections)})\.[\w.]+", text)}
+    fields = {f"data.{name}" for name in described()["result.json"]}
+    assert len(named) > 20 and named - fields - settings == set()
 
 
 def test_examples_of_all_commands_were_found() -> None:
     named = {line.split()[1] for line in HELP}
     assert named == set(whichcar.commands)
     assert len(EXPERIMENTS) >= 8
-    assert len(README) > 8
+    assert {line.split()[1] for line in SHOWN} >= set(whichcar.commands) - {"demo", "detectors", "cache"}
+    assert len(blocks("python")) >= 4 and len(blocks("yaml")) == 1
     assert "whichcar train experiments/exp_003/config.yml --set fit.epochs=3" in HELP
 
 
