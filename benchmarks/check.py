@@ -5,8 +5,8 @@ Expected: faster than cleanvision, which reads every image twice; with 20,000 im
           than with 1,000; at most 1,500 MB for images of up to 99 megapixels in all formats; of images copied,
           changed and mirrored nine in ten are found, and hardly any other pair.
 
-Without FOLDER cars are drawn at 640 x 480. Both sides use all processors and take turns; medians are printed. Results are
-forgotten before each turn; the last row is a second run, which has them cached.
+Without FOLDER cars are drawn at 640 x 480. Both sides use all processors and take turns; medians are printed. Cached
+scan results are removed before each turn; the last row is a second run, which uses them.
 """
 
 import contextlib
@@ -164,7 +164,9 @@ def main() -> None:
         memory(scratch)
         commands = {
             "check": lambda folder, out: ["-m", "whichcar", "check", str(folder / "images"), "--output", out],
-            "explore": lambda folder, out: ["-m", "whichcar", "explore", str(folder / "images"), "--output", f"{out}.html"],
+            "explore": lambda folder, out: [
+                *("-m", "whichcar", "explore", str(folder / "images"), "--output", f"{out}.html")
+            ],
         }
         print_peaks(scratch / "large", commands)
 
