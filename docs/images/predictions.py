@@ -2,7 +2,8 @@
 
 Usage: python docs/images/predictions.py SPLIT CROPPED EXPERIMENT, where CROPPED was made from SPLIT by `whichcar crop`,
 and EXPERIMENT was trained on CROPPED and evaluated. Made from 480 drawn images (320 x 240) with a head on the frozen
-ImageNet backbone (160 pixels, 30 epochs, test accuracy 0.80 of 120 images). The images are evenly spaced in predictions.csv.
+ImageNet backbone (160 pixels, 30 epochs, 0.80 accuracy on 120 test images). The images are evenly spaced in
+predictions.csv.
 """
 
 from __future__ import annotations

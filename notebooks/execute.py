@@ -1,0 +1,65 @@
+"""Run the notebooks on drawn cars and store their outputs: `python notebooks/execute.py`.
+
+GitHub does not run scripts, so each chart is also stored as an image, drawn by Chromium.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import nbformat
+import plotly.io
+from nbclient import NotebookClient
+from nbformat import NotebookNode
+
+CHART = "application/vnd.plotly.v1+json"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+SIZE = (900, 450)
+
+
+def execute(notebook: NotebookNode, folder: Path) -> None:
+    """Run all cells in `folder`, with the outputs in place of earlier ones."""
+    NotebookClient(
+        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(folder)}}, record_timing=False
+    ).execute()
+
+
+def add_images(notebook: NotebookNode, folder: Path) -> None:
+    """Add a PNG to each chart."""
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        raise SystemExit(f"no browser here to draw the charts; install one of {', '.join(BROWSERS)}")
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if CHART in output.get("data", {}):
+                figure = plotly.io.from_json(plotly.io.json.to_json_plotly(output.data[CHART]), skip_invalid=True)
+                figure.update_layout(paper_bgcolor="white", plot_bgcolor="white")
+                page, image = folder / "chart.html", folder / "chart.png"
+                height = figure.layout.height or SIZE[1]
+                figure.write_html(page, config={"displayModeBar": False}, default_width=SIZE[0], default_height=height)
+                options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--screenshot={image}"]
+                options += [f"--window-size={SIZE[0]},{height}", "--virtual-time-budget=5000"]
+                subprocess.run([browser, *options, page.as_uri()], check=True, capture_output=True, timeout=120)
+                output.data["image/png"] = base64.b64encode(image.read_bytes()).decode()
+
+
+def main() -> None:
+    """Execute every notebook in this folder."""
+    os.environ |= {"WHICHCAR_QUIET": "1", "WHICHCAR_EDA": "", "WHICHCAR_DETECTOR": ""}
+    for path in sorted(Path(__file__).parent.glob("*.ipynb")):
+        notebook = nbformat.read(path, as_version=4)
+        with tempfile.TemporaryDirectory() as scratch:
+            os.environ["WHICHCAR_CACHE"] = f"{scratch}/cache"
+            execute(notebook, Path(scratch))
+            add_images(notebook, Path(scratch))
+        notebook.metadata.language_info = {"name": "python"}
+        nbformat.write(notebook, path)
+
+
+if __name__ == "__main__":
+    main()
