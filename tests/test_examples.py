@@ -18,7 +18,7 @@ import yaml
 from whichcar.cli.main import whichcar
 from whichcar.config.load import read_experiment
 from whichcar.config.table import describe_settings
-from whichcar.search.space import read_plan
+from whichcar.search.space import read_spec
 from whichcar.training.run.folder import config_in
 
 from .documented import described
@@ -85,8 +85,8 @@ def file_of(path: Path, folder: Path) -> Path:
     """The file an example names; for the best settings of a search, those of its base."""
     if path.parent.name != "best":
         return config_in(path)
-    plan = read_plan(path.parents[1].with_suffix(".yml"))
-    (folder / "config.yml").write_text(yaml.safe_dump(plan.settings_of({})))
+    spec = read_spec(path.parents[1].with_suffix(".yml"))
+    (folder / "config.yml").write_text(yaml.safe_dump(spec.settings_of({})))
     return folder / "config.yml"
 
 
@@ -100,7 +100,7 @@ def runs(line: str, folder: Path) -> bool:
             read_experiment(file_of(file, folder), given["overrides"])
     elif context.info_name == "sweep":
         limits = {"budget.trials": given["trials"], "budget.minutes": given["minutes"], "parallel": given["parallel"]}
-        read_plan(given["file"], given["overrides"], {key: value for key, value in limits.items() if value is not None})
+        read_spec(given["file"], given["overrides"], {key: value for key, value in limits.items() if value is not None})
     return True
 
 
@@ -153,7 +153,7 @@ def test_python_that_is_shown_calls_what_exists(code: str) -> None:
 def test_a_sweep_file_that_is_shown_is_valid(text: str, tmp_path: Path) -> None:
     base = ROOT / "experiments" / "exp_003" / "config.yml"
     (tmp_path / "sweep.yml").write_text(text.replace("../exp_003/config.yml", str(base)))
-    assert len(read_plan(tmp_path / "sweep.yml").space) == 5
+    assert len(read_spec(tmp_path / "sweep.yml").space) == 5
 
 
 def test_a_setting_that_is_named_exists() -> None:
