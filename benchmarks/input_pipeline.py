@@ -30,7 +30,7 @@ def main() -> None:
     from whichcar.data.split.split import split
     from whichcar.synthetic.draw import draw
     from whichcar.training.hardware import prepare
-    from whichcar.training.setup import build_network, load_images, make_batches
+    from whichcar.training.setup import build_models, load_data, make_batches
 
     with tempfile.TemporaryDirectory() as scratch:
         data = Path(os.environ.get("WHICHCAR_DATA") or scratch)
@@ -41,9 +41,9 @@ def main() -> None:
         for size in (128, 224):
             section = {"data": {"directory": f"{scratch}/v1", "image_size": [size, size], "cache_size": [224, 224]}}
             experiment = Experiment.model_validate(SETTINGS | section)
-            training_data = load_images(experiment)
-            network = build_network(experiment, prepare(), training_data.tree.class_names)
-            batches = make_batches(experiment, training_data)
+            loaded = load_data(experiment)
+            models = build_models(experiment, prepare(), loaded.tree.class_names)
+            batches = make_batches(experiment, loaded)
             real = itertools.chain.from_iterable(batches.epoch(number) for number in itertools.count())
             same = itertools.repeat(next(real))
             sides = {"one batch repeated": same, "real images": real}
@@ -52,7 +52,7 @@ def main() -> None:
                 for name, source in sides.items():
                     for images, labels in itertools.islice(source, STEPS):
                         start = time.perf_counter()
-                        network.computing.train_on_batch(images, labels)
+                        models.train_model.train_on_batch(images, labels)
                         rates[name].append((turn, start, time.perf_counter()))
             print_rates(
                 f"Training at {size} pixels, batch 32", {n: _rate(r) for n, r in rates.items()}, next(iter(sides))

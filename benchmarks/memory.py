@@ -29,7 +29,7 @@ pack(sorted((Path(sys.argv[1]) / "images").iterdir()), (224, 224), Path(sys.argv
 def one_run(tree: str) -> None:
     from whichcar.config.experiment import Experiment
     from whichcar.training.hardware import prepare
-    from whichcar.training.setup import build_network, load_images, make_batches
+    from whichcar.training.setup import build_models, load_data, make_batches
 
     settings = {
         "seed": 1,
@@ -37,11 +37,11 @@ def one_run(tree: str) -> None:
         "model": {"weights": None},
     }
     experiment = Experiment.model_validate(settings)
-    training_data = load_images(experiment)
-    network = build_network(experiment, prepare(), training_data.tree.class_names)
-    for number, (images, labels) in enumerate(make_batches(experiment, training_data).epoch(0)):
+    loaded = load_data(experiment)
+    models = build_models(experiment, prepare(), loaded.tree.class_names)
+    for number, (images, labels) in enumerate(make_batches(experiment, loaded).epoch(0)):
         if number < 20:
-            network.computing.train_on_batch(images, labels)
+            models.train_model.train_on_batch(images, labels)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 
 

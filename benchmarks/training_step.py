@@ -28,7 +28,7 @@ def batch() -> tuple[np.ndarray, np.ndarray]:
 def whichcar_step() -> Callable[[], int]:
     from whichcar.config.experiment import Experiment
     from whichcar.training.hardware import prepare
-    from whichcar.training.setup import build_network
+    from whichcar.training.setup import build_models
 
     settings = {
         "seed": 1,
@@ -36,12 +36,12 @@ def whichcar_step() -> Callable[[], int]:
         "model": {"weights": None},
         "compile": {"optimizer": {"sgd": {"learning_rate": 0.01, "momentum": 0.9, "nesterov": True}}},
     }
-    network = build_network(Experiment.model_validate(settings), prepare(), [str(number) for number in range(CLASSES)])
+    models = build_models(Experiment.model_validate(settings), prepare(), [str(number) for number in range(CLASSES)])
     images, labels = batch()
 
     def steps() -> int:
         for _ in range(STEPS):
-            network.computing.train_on_batch(images, labels)
+            models.train_model.train_on_batch(images, labels)
         return BATCH * STEPS
 
     return steps

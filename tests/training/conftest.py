@@ -30,11 +30,11 @@ def resnet(noise: np.ndarray) -> keras.Model:
     prepare("float32")
     import keras
 
-    from whichcar.training.network.resnet50 import computing_form, create_model
+    from whichcar.training.network.resnet50 import create_model, training_copy
 
     keras.utils.set_random_seed(0)
     model = create_model(None, (None, None, 3), dropout_rate=0.3, classes=5, image_size=(32, 32))
-    seeing = computing_form(model, "float32", fused=False, batch_norm_momentum=0.0)
+    seeing = training_copy(model, "float32", fused=False, batch_norm_momentum=0.0)
     seeing(noise, training=True)
     weights = seeing.get_weights()
     weights[-2] *= 0.5  # the head's kernel: milder answers

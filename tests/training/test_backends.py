@@ -12,8 +12,8 @@ import json
 import numpy as np
 from whichcar.config.experiment import Experiment
 from whichcar.training.hardware import prepare
-from whichcar.training.network.optimizer import rate_share
-from whichcar.training.setup import network_from
+from whichcar.training.models.optimizer import rate_share
+from whichcar.training.setup import models_from
 
 hardware = prepare("float32")
 import keras
@@ -33,17 +33,19 @@ x = layers.Rescaling(1 / 127.5, -1.0)(x)
 x = layers.Conv2D(8, 3, strides=2, name="conv1_conv")(x)
 x = layers.BatchNormalization(name="conv1_bn")(x)
 x = layers.GlobalAveragePooling2D()(layers.ReLU()(x))
-saved = keras.Model(inputs, layers.Dense(5, "softmax", name="predictions")(x))
+export_model = keras.Model(inputs, layers.Dense(5, "softmax", name="predictions")(x))
 rng = np.random.default_rng(0)
-saved.set_weights([np.abs(rng.normal(0.3, 0.2, w.shape)) + (0.5 if "variance" in w.path else 0) for w in saved.weights])
-network = network_from(saved, experiment, hardware)
+export_model.set_weights(
+    [np.abs(rng.normal(0.3, 0.2, w.shape)) + (0.5 if "variance" in w.path else 0) for w in export_model.weights]
+)
+models = models_from(export_model, experiment, hardware)
 losses = []
 for step in range(20):
     images = rng.integers(0, 256, (6, 40, 32, 3), dtype=np.uint8)
-    network.optimizer.learning_rate = 0.01 * rate_share(step, 20, experiment.recipe)
+    models.optimizer.learning_rate = 0.01 * rate_share(step, 20, experiment.recipe)
     labels = np.eye(5, dtype=np.float32)[images[:, 0, 0, 0] % 5]
-    losses.append(float(network.computing.train_on_batch(images, labels)[0]))
-score = network.computing.predict_on_batch(images)
+    losses.append(float(models.train_model.train_on_batch(images, labels)[0]))
+score = models.train_model.predict_on_batch(images)
 print(json.dumps([keras.backend.backend(), losses, score.tolist()]))
 """
 

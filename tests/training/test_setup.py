@@ -12,7 +12,7 @@ from PIL import Image
 from whichcar.config.experiment import Experiment
 from whichcar.config.load import read_experiment
 from whichcar.images.read import read_resized
-from whichcar.training.setup import Images, load_images, scaled, sizes_of
+from whichcar.training.setup import TrainingData, load_data, scaled, sizes_of
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def loaded(tree: Path, **recipe: object) -> Images:
+def loaded(tree: Path, **recipe: object) -> TrainingData:
     content = {
         "seed": 1,
         "data": {"directory": str(tree), "image_size": [32, 32], "validation_split": 0.5},
@@ -72,21 +72,21 @@ def loaded(tree: Path, **recipe: object) -> Images:
         "recipe": recipe,
     }
     (tree.parent / "config.yml").write_text(yaml.safe_dump(content))
-    return load_images(read_experiment(tree.parent / "config.yml"))
+    return load_data(read_experiment(tree.parent / "config.yml"))
 
 
 def test_validation_images_are_read_from_the_file_at_every_size_they_are_scored_at(tree: Path) -> None:
     stages = [{"epochs": 1, "image_size": [24, 24]}, {"epochs": 1, "image_size": [32, 32]}]
-    pictures = loaded(tree, stages=stages, test_sizes=[[40, 48]])
-    assert set(pictures.validation) == {(24, 24), (32, 32), (40, 48)}
-    for size, (images, rows) in pictures.validation.items():
-        expected = [read_resized(sample.path, size) for sample in pictures.tree.validation]
+    data = loaded(tree, stages=stages, test_sizes=[[40, 48]])
+    assert set(data.validation) == {(24, 24), (32, 32), (40, 48)}
+    for size, (images, rows) in data.validation.items():
+        expected = [read_resized(sample.path, size) for sample in data.tree.validation]
         np.testing.assert_array_equal(images.take(rows), expected)
 
 
 def test_one_size_needs_one_cache(tree: Path) -> None:
-    pictures = loaded(tree)
-    (images, rows), *others = pictures.validation.values()
+    data = loaded(tree)
+    (images, rows), *others = data.validation.values()
     assert not others
-    assert images is pictures.images
-    assert len(rows) == len(pictures.validation_classes) == 6
+    assert images is data.images
+    assert len(rows) == len(data.validation_classes) == 6

@@ -33,11 +33,11 @@ from whichcar.training import setup
 from whichcar.training import train as loop
 from whichcar.training.hardware import prepare
 from whichcar.training.memory import out_of_memory
-from whichcar.training.network.models import Network
+from whichcar.training.network.models import TrainingModels
 from whichcar.training.run import checkpointing
 from whichcar.training.run.checkpoint import load_model, read_metadata
 from whichcar.training.run.folder import ExperimentFolder
-from whichcar.training.setup import load_images, network_from
+from whichcar.training.setup import load_data, models_from
 from whichcar.training.tracking.tracker import Tracking, tracking_of
 from whichcar.training.train import Run, Trained, train
 
@@ -75,7 +75,7 @@ def write(folder: Path, content: dict) -> Path:
     return path
 
 
-def tiny_network(path: Path, classes: int, experiment: Experiment | None = None) -> Network:
+def tiny_network(path: Path, classes: int, experiment: Experiment | None = None) -> TrainingModels:
     """A network of two layers instead of ResNet-50, so that a step takes milliseconds."""
     import keras
 
@@ -83,14 +83,14 @@ def tiny_network(path: Path, classes: int, experiment: Experiment | None = None)
     keras.utils.set_random_seed(experiment.seed)
     layers = keras.layers
     inputs = keras.Input((None, None, 3))
-    x = layers.Resizing(*experiment.data.image_size, antialias=True, name="squeeze")(inputs)
+    x = layers.Resizing(*experiment.data.image_size, antialias=True, name="resize")(inputs)
     x = layers.Rescaling(1 / 127.5, -1.0, name="preprocessing")(x)
     x = layers.Conv2D(8, 5, strides=3, name="conv1_conv")(x)
     x = layers.BatchNormalization(name="conv1_bn")(x)
     x = layers.GlobalAveragePooling2D()(layers.ReLU()(x))
     x = layers.Dropout(0.1)(x)
-    saved = keras.Model(inputs, layers.Dense(classes, "softmax", name="predictions")(x))
-    return network_from(saved, experiment, prepare("float32"))
+    export_model = keras.Model(inputs, layers.Dense(classes, "softmax", name="predictions")(x))
+    return models_from(export_model, experiment, prepare("float32"))
 
 
 def run(path: Path, resume: bool = False, tracking: Tracking | None = None) -> Run:
@@ -99,9 +99,9 @@ def run(path: Path, resume: bool = False, tracking: Tracking | None = None) -> R
     folder = ExperimentFolder(path, experiment)
     try:
         going_on = folder.open(resume, overwrite=False)
-        pictures = load_images(experiment)
-        network = tiny_network(path, len(pictures.tree.class_folders))
-        made = Run(experiment, folder, prepare("float32"), pictures, network, tracking or Tracking(None))
+        data = load_data(experiment)
+        models = tiny_network(path, len(data.tree.class_folders))
+        made = Run(experiment, folder, prepare("float32"), data, models, tracking or Tracking(None))
         if going_on:
             made.restore()
     except TrainingError:
@@ -238,7 +238,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(tree: Path, tmp_path: Path, s
     resumed.train()
     resumed.folder.close()
 
-    for expected, found in zip(whole.network.state_variables(), resumed.network.state_variables(), strict=True):
+    for expected, found in zip(whole.models.state_variables(), resumed.models.state_variables(), strict=True):
         np.testing.assert_array_equal(expected.numpy(), found.numpy(), err_msg=expected.path)
     assert [e.loss for e in whole.history] == [e.loss for e in resumed.history]
 
@@ -336,7 +336,7 @@ def test_after_running_out_of_memory_the_printed_command_trains_with_the_same_up
 ) -> None:
     path = write(tmp_path / "an exp", settings(tree, recipe={"schedule": "cosine", "warmup_steps": 2}))
     monkeypatch.setattr(
-        "whichcar.training.train.build_network", lambda experiment, _, names: tiny_network(path, len(names), experiment)
+        "whichcar.training.train.build_models", lambda experiment, _, names: tiny_network(path, len(names), experiment)
     )
     step = Run._step
     # A real refusal by the allocator: images of 1 TB each.
@@ -432,9 +432,9 @@ def test_a_broken_image_is_named_and_left_out(drawn: Path, tmp_path: Path, caplo
     broken = victim.read_bytes()[:200]
     victim.unlink()  # a hard link: the drawn image itself stays whole
     victim.write_bytes(broken)
-    pictures = load_images(read_experiment(write(tmp_path / "exp", settings(tmp_path / "v1"))))
-    everything = len(pictures.tree.train) + len(pictures.tree.validation)
-    assert len(pictures.train_rows) + len(pictures.validation_classes) == everything - 1
+    data = load_data(read_experiment(write(tmp_path / "exp", settings(tmp_path / "v1"))))
+    everything = len(data.tree.train) + len(data.tree.validation)
+    assert len(data.train_rows) + len(data.validation_classes) == everything - 1
     assert victim.name in caplog.text
 
 
@@ -531,7 +531,7 @@ def test_a_given_validation_split_is_trained_with_and_a_drawn_one_is_remembered(
 def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Let `train` build the tiny network too; gives the config to write."""
     config = tmp_path / "exp" / "config.yml"
-    monkeypatch.setattr(loop, "build_network", lambda _, __, names: tiny_network(config, len(names)))
+    monkeypatch.setattr(loop, "build_models", lambda _, __, names: tiny_network(config, len(names)))
     return config
 
 
@@ -570,7 +570,7 @@ def test_nothing_that_fails_before_the_first_step_touches_the_run_to_be_overwrit
     fails("KERAS_BACKEND=theano: not installed", KERAS_BACKEND="theano")
     fails("no such setting", "model.droput_rate=0.5")
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "build_network", setup.build_network)  # the real one, which wants its weights
+        patch.setattr(loop, "build_models", setup.build_models)  # the real one, which wants its weights
         fails(r"model\.weights: no file", f"model.weights={tmp_path / 'no.h5'}")
         patch.setattr("keras.src.utils.file_utils.get_file", unreachable)
         fails(r"the ImageNet weights could not be downloaded", "model.weights=imagenet")
@@ -671,7 +671,7 @@ def test_an_extended_run_is_as_if_it_had_been_as_long_from_the_start(tree: Path,
     assert extended.progress.epoch == (1 if stop else 2)
     done = extended.train()
     extended.folder.close()
-    for expected, found in zip(whole.network.state_variables(), extended.network.state_variables(), strict=True):
+    for expected, found in zip(whole.models.state_variables(), extended.models.state_variables(), strict=True):
         np.testing.assert_array_equal(expected.numpy(), found.numpy(), err_msg=expected.path)
     assert [(e.loss, e.val_loss) for e in whole.history] == [(e.loss, e.val_loss) for e in extended.history]
     expected_best = json.loads((tmp_path / "whole" / "best.json").read_text())
@@ -741,7 +741,7 @@ def test_the_rate_of_images_leaves_out_the_steps_that_compile(tree: Path, tmp_pa
 
 def run_again(made: Run) -> Run:
     """The same run in another process."""
-    other = Run(made.experiment, made.folder, made.hardware, made.pictures, made.network, made.tracking)
+    other = Run(made.experiment, made.folder, made.hardware, made.data, made.models, made.tracking)
     other.progress = made.progress
     return other
 
@@ -811,7 +811,7 @@ def test_a_signal_before_the_first_step_says_how_to_go_on(
     def stopped(_: Experiment) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop, "load_pictures", stopped)
+    monkeypatch.setattr(loop, "load_data", stopped)
     for option, told in (("--resume", "resume"), ("--overwrite", "start it again with")):
         assert main.run(["train", str(quick), option]) == 130
         assert f"\n{told}: whichcar train {quick} {option}\n" in capsys.readouterr().err

@@ -12,7 +12,7 @@ from PIL import Image
 
 from whichcar.config.experiment import Experiment
 from whichcar.errors import DataError
-from whichcar.training.setup import Images, load_images
+from whichcar.training.setup import TrainingData, load_data
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
 Make = Callable[[dict[str, int]], Path]
@@ -27,16 +27,16 @@ def make(tmp_path: Path) -> Make:
         for name, count in classes.items():
             (tmp_path / "data" / name).mkdir(parents=True)
             for number in range(count):
-                picture = Image.fromarray(rng.integers(0, 256, (20, 24, 3), np.uint8))
-                picture.save(tmp_path / "data" / name / f"{number:02d}.png")
+                image = Image.fromarray(rng.integers(0, 256, (20, 24, 3), np.uint8))
+                image.save(tmp_path / "data" / name / f"{number:02d}.png")
         return tmp_path / "data"
 
     return made
 
 
-def loaded(folder: Path, share: float = 0.25) -> Images:
+def loaded(folder: Path, share: float = 0.25) -> TrainingData:
     data = {"directory": str(folder), "image_size": [16, 16], "validation_split": share}
-    return load_images(Experiment.model_validate({"seed": 1, "data": data, "model": {"weights": None}}))
+    return load_data(Experiment.model_validate({"seed": 1, "data": data, "model": {"weights": None}}))
 
 
 def refused(folder: Path, share: float = 0.25) -> str:
@@ -92,8 +92,8 @@ def test_validation_images_that_cannot_be_read_are_not_passed_over(make: Make) -
 
 def test_without_a_share_for_validation_all_images_are_trained_on(make: Make) -> None:
     folder = make({"A": 1, "B": 1})
-    pictures = loaded(folder, share=0)
-    assert (len(pictures.train_rows), len(pictures.validation_classes)) == (2, 0)
+    data = loaded(folder, share=0)
+    assert (len(data.train_rows), len(data.validation_classes)) == (2, 0)
     assert not (folder / "split.json").exists()
 
 
@@ -108,11 +108,11 @@ def test_what_cannot_be_read_is_one_line_with_counts(make: Make, caplog: pytest.
     folder = make({"A": 30, "B": 30, "C": 30})
     for path in sorted(folder.glob("[AB]/*"))[10:40]:
         path.write_text(POINTER)
-    pictures = loaded(folder)
+    data = loaded(folder)
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warnings) == 1
     assert warnings[0].startswith("30 of 90 images cannot be read and are left out: 20 of A, 10 of B; for example")
-    assert len(pictures.train_rows) + len(pictures.validation_classes) == 60
+    assert len(data.train_rows) + len(data.validation_classes) == 60
 
 
 def test_classes_without_a_validation_image_are_named(make: Make, caplog: pytest.LogCaptureFixture) -> None:

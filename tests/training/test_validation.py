@@ -14,8 +14,8 @@ from whichcar.data.decoded_cache import StoredRows
 from whichcar.errors import TrainingError
 from whichcar.metrics import Score
 from whichcar.training.hardware import prepare
-from whichcar.training.network.models import Network
-from whichcar.training.setup import Images
+from whichcar.training.network.models import TrainingModels
+from whichcar.training.setup import TrainingData
 from whichcar.training.validation import validate
 
 prepare("float32")
@@ -28,16 +28,16 @@ def validated(tmp_path: Any, probabilities: np.ndarray, classes: list[int]) -> S
     """The score of a network that gives these probabilities, image by image."""
     np.save(tmp_path / "rows.npy", probabilities.astype(np.float32))
     rows = np.arange(len(classes))
-    pictures = SimpleNamespace(
+    data = SimpleNamespace(
         images=StoredRows(tmp_path / "rows.npy"),
         train_rows=np.arange(len(probabilities)),
         validation={SIZE: (StoredRows(tmp_path / "rows.npy"), rows)},
         validation_classes=np.array(classes),
     )
     inputs = keras.Input((probabilities.shape[1],))
-    computing = keras.Model(inputs, keras.layers.Identity()(inputs))
-    network = SimpleNamespace(computing=computing)
-    return validate(cast(Network, network), cast(Images, pictures), batch_size=2, size=SIZE)
+    train_model = keras.Model(inputs, keras.layers.Identity()(inputs))
+    models = TrainingModels(train_model, train_model, train_model, None, keras.optimizers.SGD())
+    return validate(models, cast(TrainingData, data), batch_size=2, size=SIZE)
 
 
 def test_a_tie_is_a_miss_in_validation_as_in_evaluation(tmp_path: Any) -> None:  # noqa: ANN401

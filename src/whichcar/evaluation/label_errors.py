@@ -31,7 +31,7 @@ from whichcar.text import nfc
 from whichcar.training.hardware import release_memory
 from whichcar.training.run.checkpoint import find_checkpoint, read_metadata
 from whichcar.training.run.overwriting import RESOLVED
-from whichcar.training.run.signals import stop_asked
+from whichcar.training.run.signals import graceful_shutdown
 
 log = logging.getLogger(__name__)
 
@@ -159,7 +159,7 @@ def _answers_of_folds(experiment: Path, tree: Tree, folds: int) -> Answers:
 def _train(config: Path) -> None:
     """Train in a process of its own: what a backend keeps of every network it trained goes with it."""
     command = tied_command(train_command(config), sorted(os.sched_getaffinity(0)))
-    with stop_asked() as stop:
+    with graceful_shutdown() as stop:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
         try:
             while process.poll() is None:

@@ -30,7 +30,7 @@ from whichcar.search.study import (
 )
 from whichcar.search.trial import SECONDS, Ended, RunningTrial, trial_folder
 from whichcar.text import plural
-from whichcar.training.run.signals import stop_asked
+from whichcar.training.run.signals import graceful_shutdown
 from whichcar.training.weights import check_weights
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def sweep(
         results = Results(spec, study)
         driver = Driver(spec, study, launcher or LocalLauncher(), live_table or LiveTable(spec), results)
         try:
-            with stop_asked() as stop:
+            with graceful_shutdown() as stop:
                 driver.run(stop)
         finally:
             driver.kill()

@@ -25,9 +25,9 @@ from whichcar.files import checksum
 from whichcar.progress import Bar
 from whichcar.training.batches import Rows, plain_batches
 from whichcar.training.hardware import Hardware
-from whichcar.training.network.models import Network
-from whichcar.training.network.resnet50 import HEAD, computing_form
-from whichcar.training.setup import Images, make_trainable, network_from
+from whichcar.training.network.models import TrainingModels
+from whichcar.training.network.resnet50 import HEAD, training_copy
+from whichcar.training.setup import TrainingData, make_trainable, models_from
 from whichcar.training.weights import plain_model
 
 if TYPE_CHECKING:
@@ -46,50 +46,51 @@ class Features(StoredRows):
         images: those that it was computed from, row by row.
     """
 
-    def __init__(self, path: Path, pictures: Rows) -> None:
+    def __init__(self, path: Path, data: Rows) -> None:
         super().__init__(path)
-        self.key, self.skipped = pictures.key, pictures.skipped
+        self.key, self.skipped = data.key, data.skipped
 
 
-def on_features(experiment: Experiment, hardware: Hardware, pictures: Images) -> tuple[Images, Network]:
+def on_features(experiment: Experiment, hardware: Hardware, data: TrainingData) -> tuple[TrainingData, TrainingModels]:
     """Return the features instead of the images, computed unless they are there, and the head to train on them.
 
-    The head is that of `build_network`: the same start, the same draws, the same place in what is saved.
+    The head is that of `build_models`: the same start, the same draws, the same place in what is saved.
     """
-    saved = plain_model(experiment, pictures.tree.class_names)
-    path = _path(experiment, hardware, pictures)
+    export_model = plain_model(experiment, data.tree.class_names)
+    path = _path(experiment, hardware, data)
     if not path.exists():
-        _compute(network_from(saved, experiment, hardware).computing, hardware, pictures.images, path)
+        _compute(models_from(export_model, experiment, hardware).train_model, hardware, data.images, path)
     log.info("features of the backbone: %s", path)
-    head = _head(saved, experiment.seed, hardware)
-    network = Network(saved, head, saved.get_layer(HEAD), None, make_trainable(head, experiment, hardware))
-    features = Features(path, pictures.images)
-    validation = {size: (features, rows) for size, (_, rows) in pictures.validation.items()}
-    return replace(pictures, images=features, validation=validation), network
+    head = _head(export_model, experiment.seed, hardware)
+    optimizer = make_trainable(head, experiment, hardware)
+    models = TrainingModels(export_model, head, export_model.get_layer(HEAD), None, optimizer)
+    features = Features(path, data.images)
+    validation = {size: (features, rows) for size, (_, rows) in data.validation.items()}
+    return replace(data, images=features, validation=validation), models
 
 
-def _head(saved: keras.Model, seed: int, hardware: Hardware) -> keras.Model:
+def _head(export_model: keras.Model, seed: int, hardware: Hardware) -> keras.Model:
     import keras
 
-    part = keras.Model(saved.get_layer("dropout").input, saved.output, name="head")
-    return computing_form(part, hardware.policy, fused=False, seed=seed)
+    part = keras.Model(export_model.get_layer("dropout").input, export_model.output, name="head")
+    return training_copy(part, hardware.policy, fused=False, seed=seed)
 
 
-def _path(experiment: Experiment, hardware: Hardware, pictures: Images) -> Path:
+def _path(experiment: Experiment, hardware: Hardware, data: TrainingData) -> Path:
     """Name the features by all that they depend on: images, size, weights, and what computes them."""
     height, width = experiment.data.image_size
     weights = str(experiment.model.weights)
     if weights != "imagenet":
         weights = checksum(expanded(weights))
     name = f"features-{FORMAT}-{height}x{width}-{weights}-{hardware.backend}-{hardware.precision}.npy"
-    return cache_root() / pictures.images.key / name
+    return cache_root() / data.images.key / name
 
 
-def _compute(computing: keras.Model, hardware: Hardware, images: Rows, path: Path) -> None:
+def _compute(train_model: keras.Model, hardware: Hardware, images: Rows, path: Path) -> None:
     """Run the backbone over all images. Cut short, it resumes where it was; where another process runs it, wait."""
     import keras
 
-    backbone = keras.Model(computing.inputs, computing.get_layer("dropout").input)
+    backbone = keras.Model(train_model.inputs, train_model.get_layer("dropout").input)
     backbone.compile(jit_compile=hardware.backend == "jax")
     shape = (len(images), int(backbone.output_shape[-1]))
     part = path.with_suffix(".part")

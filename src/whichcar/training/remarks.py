@@ -8,7 +8,7 @@ from typing import Any
 
 from whichcar.config.experiment import Experiment
 from whichcar.text import plural
-from whichcar.training.network.models import Network
+from whichcar.training.network.models import TrainingModels
 from whichcar.training.network.optimizer import warmup_updates
 from whichcar.training.setup import scaled
 
@@ -37,11 +37,11 @@ def remarks(experiment: Experiment, updates: int) -> Iterator[str]:
         )
 
 
-def disk_needed(experiment: Experiment, network: Network) -> str:
+def disk_needed(experiment: Experiment, models: TrainingModels) -> str:
     """Return one line on how much disk the run takes at most, and which setting bounds it."""
     keep, epochs = experiment.fit.callbacks.model_checkpoint.keep, experiment.fit.epochs
     count = epochs if keep is None else min(keep, epochs)
-    one, state = _megabytes(network.saved.weights), _megabytes(network.state_variables())
+    one, state = _megabytes(models.export_model.weights), _megabytes(models.state_variables())
     kept = "every epoch's is kept" if keep is None else f"the best {keep} are kept" if keep > 1 else "the best is kept"
     return (
         f"disk: up to {(count * one + state) / 1000:.1f} GB for {plural(count, 'checkpoint')} of {one:.0f} MB ({kept}: "

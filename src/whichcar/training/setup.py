@@ -18,9 +18,9 @@ from whichcar.errors import ConfigError, DataError
 from whichcar.text import plural
 from whichcar.training.batches import Rows, TrainingBatches
 from whichcar.training.hardware import Hardware, fused_batch_norm_is_faster
-from whichcar.training.network.models import Network, Size
+from whichcar.training.network.models import Size, TrainingModels
 from whichcar.training.network.optimizer import create_optimizer
-from whichcar.training.network.resnet50 import computing_form, freeze
+from whichcar.training.network.resnet50 import freeze, training_copy
 from whichcar.training.usable import check_usable
 from whichcar.training.weights import plain_model
 
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Images:
+class TrainingData:
     """The decoded images: rows of the training and the validation part, and their class numbers.
 
     `images` holds all of them at one size. `validation` holds the validation images, and which rows they are, at each
@@ -78,7 +78,7 @@ def validation_sizes(experiment: Experiment) -> list[Size]:
     return sorted({*during, *recipe.test_sizes})
 
 
-def load_images(experiment: Experiment) -> Images:
+def load_data(experiment: Experiment) -> TrainingData:
     """Read the tree, check it against the settings, and decode its training and validation images.
 
     Raises:
@@ -114,7 +114,7 @@ def load_images(experiment: Experiment) -> Images:
     at_sizes: dict[Size, tuple[Rows, np.ndarray]] = dict.fromkeys(validation_sizes(experiment), (images, validation))
     for other in at_sizes.keys() - {size} if len(validation) else ():
         at_sizes[other] = _validation_at(other, [paths[row] for row in validation])
-    return Images(tree, images, train, classes[train], at_sizes, classes[validation])
+    return TrainingData(tree, images, train, classes[train], at_sizes, classes[validation])
 
 
 def _cache_size(experiment: Experiment) -> Size:
@@ -134,21 +134,21 @@ def _validation_at(size: Size, paths: Sequence[Path]) -> tuple[Rows, np.ndarray]
     return images, np.arange(len(paths))
 
 
-def build_network(experiment: Experiment, hardware: Hardware, class_names: Sequence[str]) -> Network:
+def build_models(experiment: Experiment, hardware: Hardware, class_names: Sequence[str]) -> TrainingModels:
     """Build the ResNet-50 of these settings, ready to train.
 
     Raises:
         CheckpointError: `model.weights` is a trained model of another network.
         ConfigError: no weights could be had.
     """
-    return network_from(plain_model(experiment, class_names), experiment, hardware)
+    return models_from(plain_model(experiment, class_names), experiment, hardware)
 
 
-def network_from(saved: keras.Model, experiment: Experiment, hardware: Hardware) -> Network:
-    """Give a plain model its computing form, freeze what is to be frozen, and compile it.
+def models_from(export_model: keras.Model, experiment: Experiment, hardware: Hardware) -> TrainingModels:
+    """Give a plain model its training copy, freeze what is to be frozen, and compile it.
 
     Args:
-        saved: a model with a `resize` layer at its front and the head named `predictions`.
+        export_model: a model with a `resize` layer at its front and the head named `predictions`.
     """
     import keras
 
@@ -159,32 +159,36 @@ def network_from(saved: keras.Model, experiment: Experiment, hardware: Hardware)
     side = recipe.random_resized_crop.side if recipe.random_resized_crop else (1.0, 1.0)
     crop = RandomResizedCrop(size, side, seed=experiment.seed, dtype=hardware.policy, name="random_resized_crop")
     changes = create_data_aug_layer(experiment.model.data_aug_layer or {})
-    front = keras.Sequential([crop, *changes.layers], name="squeeze")
+    front = keras.Sequential([crop, *changes.layers], name="resize")
     fused = fused_batch_norm_is_faster(hardware.backend)
-    computing = computing_form(saved, hardware.policy, fused, front, recipe.batch_norm_momentum, experiment.seed)
-    freeze(computing, recipe.freeze)
-    return Network(saved, computing, saved, crop, make_trainable(computing, experiment, hardware))
+    momentum = recipe.batch_norm_momentum
+    train_model = training_copy(export_model, hardware.policy, fused, front, momentum, experiment.seed)
+    freeze(train_model, recipe.freeze)
+    optimizer = make_trainable(train_model, experiment, hardware)
+    return TrainingModels(export_model, train_model, export_model, crop, optimizer)
 
 
-def make_trainable(computing: keras.Model, experiment: Experiment, hardware: Hardware) -> keras.optimizers.Optimizer:
+def make_trainable(train_model: keras.Model, experiment: Experiment, hardware: Hardware) -> keras.optimizers.Optimizer:
     """Compile a network with the optimizer and loss of these settings; gives the optimizer."""
     import keras
 
-    optimizer = create_optimizer(experiment, computing)
+    optimizer = create_optimizer(experiment, train_model)
     loss = keras.losses.CategoricalCrossentropy(label_smoothing=experiment.recipe.label_smoothing)
     # jit_compile: XLA has no fast bfloat16 convolution on a CPU; JAX always compiles.
-    computing.compile(optimizer, loss, metrics=list(experiment.compile.metrics), jit_compile=hardware.backend == "jax")
+    train_model.compile(
+        optimizer, loss, metrics=list(experiment.compile.metrics), jit_compile=hardware.backend == "jax"
+    )
     return optimizer
 
 
-def make_batches(experiment: Experiment, pictures: Images) -> TrainingBatches:
+def make_batches(experiment: Experiment, images: TrainingData) -> TrainingBatches:
     """The training batches of these images."""
     data = experiment.data
     return TrainingBatches(
-        pictures.images,
-        pictures.train_rows,
-        pictures.train_classes,
-        len(pictures.tree.class_folders),
+        images.images,
+        images.train_rows,
+        images.train_classes,
+        len(images.tree.class_folders),
         data.batch_size,
         experiment.seed,
         experiment.recipe,

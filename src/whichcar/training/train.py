@@ -25,11 +25,11 @@ from whichcar.text import nfc, plural, shell_command
 from whichcar.training.feature_cache import on_features
 from whichcar.training.hardware import Hardware, is_out_of_memory, make_deterministic, prepare
 from whichcar.training.memory import out_of_memory
-from whichcar.training.network.models import Network, Size
-from whichcar.training.network.optimizer import averaged_weights, rate_share
+from whichcar.training.network.models import Size, TrainingModels
+from whichcar.training.network.optimizer import rate_share
 from whichcar.training.remarks import disk_needed, remarks
 from whichcar.training.run.checkpoint import Metadata, read_best
-from whichcar.training.run.checkpointing import Keeper
+from whichcar.training.run.checkpointing import CheckpointManager
 from whichcar.training.run.folder import ExperimentFolder, config_in, versions
 from whichcar.training.run.history import (
     HISTORY,
@@ -42,11 +42,11 @@ from whichcar.training.run.history import (
     undamaged_history,
     write_history,
 )
-from whichcar.training.run.monitor import Watch, rate_after
+from whichcar.training.run.monitor import MetricMonitor, rate_after
 from whichcar.training.run.overwriting import BEST
-from whichcar.training.run.signals import stop_asked
+from whichcar.training.run.signals import graceful_shutdown
 from whichcar.training.run.state import load_state, save_state
-from whichcar.training.setup import Images, build_network, load_images, make_batches, sizes_of
+from whichcar.training.setup import TrainingData, build_models, load_data, make_batches, sizes_of
 from whichcar.training.tracking.tracker import Tracking, tracking_of
 from whichcar.training.validation import score_sizes, validate
 from whichcar.training.weights import check_weights
@@ -146,7 +146,7 @@ def _prepare(experiment: Experiment, folder: ExperimentFolder, going_on: bool, t
     """Do all that may fail before the first step, and leave the folder as it is."""
     check_packages()
     check_weights(experiment.model.weights)
-    pictures = load_images(experiment)
+    data = load_data(experiment)
     hardware = prepare(experiment.hardware.precision)
     import keras
 
@@ -154,10 +154,10 @@ def _prepare(experiment: Experiment, folder: ExperimentFolder, going_on: bool, t
     if experiment.hardware.exact:
         make_deterministic()
     if experiment.recipe.cached_features:
-        pictures, network = on_features(experiment, hardware, pictures)
+        data, models = on_features(experiment, hardware, data)
     else:
-        network = build_network(experiment, hardware, pictures.tree.class_names)
-    run = Run(experiment, folder, hardware, pictures, network, tracking)
+        models = build_models(experiment, hardware, data.tree.class_names)
+    run = Run(experiment, folder, hardware, data, models, tracking)
     if going_on:
         run.restore()
     return run
@@ -171,14 +171,14 @@ class Run:
         experiment: Experiment,
         folder: ExperimentFolder,
         hardware: Hardware,
-        pictures: Images,
-        network: Network,
+        data: TrainingData,
+        models: TrainingModels,
         tracking: Tracking,
     ) -> None:
         self.experiment, self.folder, self.hardware = experiment, folder, hardware
-        self.pictures, self.network, self.tracking = pictures, network, tracking
+        self.data, self.models, self.tracking = data, models, tracking
         self.sizes = sizes_of(experiment)
-        self.batches = make_batches(experiment, pictures)
+        self.batches = make_batches(experiment, data)
         self.progress = Progress()
         self.history: list[Epoch] = []
         self.saved = ""  # where the run was when its state was saved last
@@ -186,10 +186,10 @@ class Run:
         self._drawn = -math.inf
         self._compiled_for: Size | None = None  # the size of the last step, if this process has taken one
         callbacks = experiment.fit.callbacks
-        self.keeper = Keeper(folder, callbacks.model_checkpoint, network, self._about())
+        self.checkpoints = CheckpointManager(folder, callbacks.model_checkpoint, models, self._about())
         stopping, plateau = callbacks.early_stopping, callbacks.reduce_on_plateau
-        self.stopping = Watch(stopping.monitor, stopping.mode, stopping.min_delta) if stopping else None
-        self.plateau = Watch(plateau.monitor, plateau.mode, plateau.min_delta) if plateau else None
+        self.stopping = MetricMonitor(stopping.monitor, stopping.mode, stopping.min_delta) if stopping else None
+        self.plateau = MetricMonitor(plateau.monitor, plateau.mode, plateau.min_delta) if plateau else None
         self.rate = experiment.compile.optimizer.chosen.learning_rate
 
     def train(self) -> Trained:
@@ -197,14 +197,14 @@ class Run:
         self._began = time.monotonic() - self.progress.seconds
         for remark in remarks(self.experiment, self._updates()):
             log.warning("%s", remark)
-        log.info("%s", disk_needed(self.experiment, self.network))
+        log.info("%s", disk_needed(self.experiment, self.models))
         self._describe(finished=False)
         self._mend_history()
         self.tracking.begin(self.history)
         histograms = self.experiment.fit.callbacks.tensor_board.histogram_freq
         events = EventLog(self.folder.logs, histograms, self.progress.epoch)
         try:
-            with stop_asked() as stop:
+            with graceful_shutdown() as stop:
                 while self.progress.epoch < len(self.sizes) and not self._stopped_early():
                     self._one_epoch(stop, events)
                 # What the last epoch left is what an extended run resumes from; the best weights are loaded next.
@@ -212,7 +212,7 @@ class Run:
                 self._settle_size()
         finally:
             events.close()
-            self.keeper.write()
+            self.checkpoints.write()
         self._draw()
         self._describe(finished=True)
         return _trained(self.folder)
@@ -227,15 +227,15 @@ class Run:
 
     def save(self) -> None:
         """Write the state, and the checkpoint it names."""
-        self.keeper.write()
+        self.checkpoints.write()
         record = {
-            "pictures": self.pictures.images.key,
+            "images": self.data.images.key,
             "progress": asdict(self.progress),
             "history": [asdict(epoch) for epoch in self.history],
-            "keeper": self.keeper.state(),
+            "checkpoints": self.checkpoints.state(),
             "plateau": self.plateau.state() if self.plateau else None,
         }
-        save_state(self.folder.state, self.network.state_variables(), record)
+        save_state(self.folder.state, self.models.state_variables(), record)
         self._saved, self.saved = time.monotonic(), self._place()
 
     def _place(self) -> str:
@@ -254,13 +254,13 @@ class Run:
     def restore(self) -> None:
         """Resume from the saved state."""
         known = list(map(nfc, self.folder.class_folders))
-        if changes := renamed(known, self.pictures.tree.class_folders) if known else "":
+        if changes := renamed(known, self.data.tree.class_folders) if known else "":
             raise TrainingError(
                 f"{self.folder.path}: the class folders of {self.experiment.data.directory} changed since this run was "
                 f"stopped ({changes}); put the old names back, or start over with --overwrite"
             )
-        record = load_state(self.folder.state, self.network.state_variables())
-        if record["pictures"] != self.pictures.images.key:
+        record = load_state(self.folder.state, self.models.state_variables())
+        if record["images"] != self.data.images.key:
             raise TrainingError(
                 f"{self.folder.path}: the images of {self.experiment.data.directory} changed since this run was "
                 "stopped; put them back, or start over with --overwrite"
@@ -268,7 +268,7 @@ class Run:
         self.progress = Progress(**record["progress"])
         self.saved = self._place()
         self.history = [Epoch(**row) for row in record["history"]]
-        self.keeper.restore(record["keeper"])
+        self.checkpoints.restore(record["checkpoints"])
         if self.plateau:
             self.plateau.restore(record["plateau"])
         if self.stopping:
@@ -308,10 +308,9 @@ class Run:
             log.warning("recipe.plain_epochs: the last %s of the new length", plural(recipe.plain_epochs, "epoch"))
 
     def _one_epoch(self, stop: threading.Event, events: EventLog) -> None:
-        progress, batch_size = self.progress, min(self.experiment.data.batch_size, len(self.pictures.train_rows))
+        progress, batch_size = self.progress, min(self.experiment.data.batch_size, len(self.data.train_rows))
         train_size = self.sizes[progress.epoch]
         size = train_size if self.experiment.recipe.stages else self.experiment.data.image_size
-        self.network.set_sizes(train_size, size)
         plain = progress.epoch >= len(self.sizes) - self.experiment.recipe.plain_epochs
         label = f"epoch {progress.epoch + 1}/{len(self.sizes)} at {train_size[0]}x{train_size[1]}"
         with Bar(label, len(self.batches) * batch_size, "images", stays=False) as bar:
@@ -336,9 +335,9 @@ class Run:
         progress, recipe = self.progress, self.experiment.recipe
         step = progress.epoch * len(self.batches) + progress.step
         share = rate_share(step // recipe.gradient_accumulation, self._updates(), recipe)
-        self.network.optimizer.learning_rate = self.rate * share * progress.rate_factor
+        self.models.optimizer.learning_rate = self.rate * share * progress.rate_factor
         start = time.monotonic()
-        loss, accuracy = map(float, self.network.computing.train_on_batch(images, labels))
+        loss, accuracy = self.models.train_on_batch(images, labels, self.sizes[progress.epoch])
         if not math.isfinite(loss):
             raise TrainingError(
                 f"{self.folder.path}: the loss became {loss} in epoch {progress.epoch + 1}, batch {progress.step + 1}; "
@@ -358,16 +357,9 @@ class Run:
         return -(-len(self.sizes) * len(self.batches) // self.experiment.recipe.gradient_accumulation)
 
     def _validate(self, size: Size) -> Score:
-        """Score the weights that would be saved: the running mean where the recipe keeps one. They stay in `saved`."""
-        network = self.network
-        network.trained.set_weights(averaged_weights(network.computing, network.optimizer))
-        if not network.optimizer.use_ema:
-            return validate(network, self.pictures, self.experiment.data.batch_size, size)
-        trained = network.computing.get_weights()
-        network.computing.set_weights(network.trained.get_weights())
-        score = validate(network, self.pictures, self.experiment.data.batch_size, size)
-        network.computing.set_weights(trained)
-        return score
+        """Score the weights that would be saved."""
+        with self.models.averaged():
+            return validate(self.models, self.data, self.experiment.data.batch_size, size)
 
     def _end_epoch(self, score: Score, size: Size, events: EventLog) -> None:
         progress = self.progress
@@ -377,13 +369,13 @@ class Run:
             accuracy=progress.correct / progress.seen,
             val_loss=score.loss,
             val_accuracy=score.accuracy,
-            learning_rate=float(self.network.optimizer.learning_rate),
+            learning_rate=float(self.models.optimizer.learning_rate),
             image_size="x".join(map(str, self.sizes[progress.epoch])),
             images_per_second=self._rate(),
             seconds=math.nan,
             checkpoint="",
         )
-        epoch = self.keeper.keep(epoch, size)
+        epoch = self.checkpoints.keep(epoch, size)
         progress.seconds = self._elapsed()  # with the checkpoint; the state is written in the next epoch's time
         epoch = replace(epoch, seconds=progress.seconds)
         self.history.append(epoch)
@@ -394,13 +386,13 @@ class Run:
         write_history(self.folder.path / HISTORY, self.history)
         if time.monotonic() - self._drawn > CURVES_SECONDS:
             self._draw()
-        events.add(epoch, self.network.computing)
+        events.add(epoch, self.models.train_model)
         self.tracking.epochs(self.history)
 
     def _rate(self) -> float:
         """Return the images per second of this epoch's training steps; NaN where too little was timed to tell."""
         progress = self.progress
-        steps = progress.timed / min(self.experiment.data.batch_size, len(self.pictures.train_rows))
+        steps = progress.timed / min(self.experiment.data.batch_size, len(self.data.train_rows))
         is_enough = steps >= TIMED_STEPS or progress.timed_seconds >= TIMED_SECONDS
         return progress.timed / progress.timed_seconds if is_enough else math.nan
 
@@ -425,15 +417,15 @@ class Run:
 
     def _settle_size(self) -> None:
         sizes = self.experiment.recipe.test_sizes
-        if not sizes or not len(self.pictures.validation_classes):
+        if not sizes or not len(self.data.validation_classes):
             return
-        self.keeper.load_best()
-        height, width = self.keeper.best["image_size"]
+        self.checkpoints.load_best()
+        height, width = self.checkpoints.best["image_size"]
         batch_size = self.experiment.data.batch_size
-        self.keeper.settle_size(score_sizes(self.network, self.pictures, batch_size, [(height, width), *sizes]))
+        self.checkpoints.settle_size(score_sizes(self.models, self.data, batch_size, [(height, width), *sizes]))
 
     def _about(self) -> Metadata:
-        tree, settings = self.pictures.tree, self.experiment.model_dump(mode="json")
+        tree, settings = self.data.tree, self.experiment.model_dump(mode="json")
         size, cut = self.experiment.data.image_size, read_record(tree.root)
         return Metadata(
             tree.class_names,
@@ -448,14 +440,14 @@ class Run:
         )
 
     def _describe(self, finished: bool) -> None:
-        tree, pictures = self.pictures.tree, self.pictures
+        tree, data = self.data.tree, self.data
         about = {
             "class_names": tree.class_names,
             "class_folders": tree.class_folders,
             "data_root": str(tree.root.resolve()),
-            "train_images": len(pictures.train_rows),
-            "validation_images": len(pictures.validation_classes),
-            "left_out": [skipped.reason for skipped in pictures.images.skipped],
+            "train_images": len(data.train_rows),
+            "validation_images": len(data.validation_classes),
+            "left_out": [skipped.reason for skipped in data.images.skipped],
         }
         self.folder.describe(self.hardware, about, finished)
 

@@ -1,4 +1,4 @@
-"""Loss and accuracy on the validation part, and the image size that does best there."""
+"""Loss and accuracy on the validation split, and the image size that does best there."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from whichcar import metrics
 from whichcar.errors import TrainingError
 from whichcar.metrics import Score
 from whichcar.training.batches import plain_batches
-from whichcar.training.network.models import Network, Size
-from whichcar.training.setup import Images
+from whichcar.training.network.models import Size, TrainingModels
+from whichcar.training.setup import TrainingData
 
 log = logging.getLogger(__name__)
 
 
-def validate(network: Network, pictures: Images, batch_size: int, size: Size) -> Score:
-    """Score the network as it stands, set to predict at `size`, on the validation part."""
-    (images, rows), truth = pictures.validation[size], pictures.validation_classes
+def validate(models: TrainingModels, data: TrainingData, batch_size: int, size: Size) -> Score:
+    """Score the network as it stands on the validation images, resized to `size`."""
+    (images, rows), truth = data.validation[size], data.validation_classes
     if not len(rows):
-        _see_that_numbers(network.computing.predict_on_batch(pictures.images.take(pictures.train_rows[:batch_size])))
+        _see_that_numbers(models.predict_on_batch(data.images.take(data.train_rows[:batch_size]), size))
         return Score(math.nan, math.nan)
     batches = plain_batches(images, rows, batch_size)
-    scores = np.concatenate([network.computing.predict_on_batch(batch) for batch in batches])[: len(rows)]
+    scores = np.concatenate([models.predict_on_batch(batch, size) for batch in batches])[: len(rows)]
     _see_that_numbers(scores)
     own = scores[np.arange(len(rows)), truth]
     return Score(metrics.log_loss(own), metrics.top_k_accuracy(scores, truth))
@@ -40,12 +40,13 @@ def _see_that_numbers(scores: np.ndarray) -> None:
         )
 
 
-def score_sizes(network: Network, pictures: Images, batch_size: int, sizes: Sequence[Size]) -> dict[Size, Score]:
+def score_sizes(
+    models: TrainingModels, data: TrainingData, batch_size: int, sizes: Sequence[Size]
+) -> dict[Size, Score]:
     """Score the network at each size; networks do best somewhat above their training size (Touvron et al. 2019)."""
     scores: dict[Size, Score] = {}
     for size in sorted(set(sizes)):
-        network.predict_at(size)
-        scores[size] = validate(network, pictures, batch_size, size)
+        scores[size] = validate(models, data, batch_size, size)
         log.info(
             "test size %dx%d: validation accuracy %.4f, loss %.4f", *size, scores[size].accuracy, scores[size].loss
         )

@@ -28,7 +28,7 @@ def resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_prediction_squeezes_the_whole_image_as_pillow_does(images: np.ndarray, size: tuple[int, int]) -> None:
+def test_prediction_resizes_the_whole_image_as_pillow_does(images: np.ndarray, size: tuple[int, int]) -> None:
     out = np.asarray(RandomResizedCrop(size, (0.5, 0.8))(images, training=False))
     assert (out.shape, out.dtype) == ((5, *size, 3), np.float32)
     wanted = np.stack([resized(image, size) for image in images]).astype(float)
@@ -43,7 +43,7 @@ def test_prediction_equals_the_resizing_layer_of_the_saved_model(images: np.ndar
     np.testing.assert_allclose(out, np.asarray(resizing(images.astype(np.float32))), atol=2e-3)
 
 
-def test_training_with_whole_sides_squeezes_to_the_training_size(images: np.ndarray) -> None:
+def test_training_with_whole_sides_resizes_to_the_training_size(images: np.ndarray) -> None:
     layer = RandomResizedCrop((20, 20), (1.0, 1.0))
     layer.train_size = (30, 16)
     out = np.asarray(layer(images, training=True))

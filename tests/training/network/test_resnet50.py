@@ -18,7 +18,7 @@ import keras  # noqa: E402
 
 from whichcar.training.network.batch_norm import FusedBatchNormalization  # noqa: E402
 from whichcar.training.network.random_crop import RandomResizedCrop  # noqa: E402
-from whichcar.training.network.resnet50 import computing_form, create_model, freeze, load_saved_model  # noqa: E402
+from whichcar.training.network.resnet50 import create_model, freeze, load_saved_model, training_copy  # noqa: E402
 
 FLIP = {"random_flip": {"mode": "horizontal"}}
 FUSED = keras.backend.backend() == "tensorflow"
@@ -79,7 +79,7 @@ def test_a_plain_call_changes_nothing_in_the_image(penalised: keras.Model, noise
 
 
 def test_an_empty_augmentation_adds_no_layer(resnet: keras.Model) -> None:
-    assert [layer.name for layer in resnet.layers[:3]] == ["image", "squeeze", "preprocessing"]
+    assert [layer.name for layer in resnet.layers[:3]] == ["image", "resize", "preprocessing"]
     assert resnet.losses == []
 
 
@@ -110,14 +110,14 @@ def test_one_image_and_sixty_four_get_the_same_answers(resnet: keras.Model, nois
     np.testing.assert_allclose(np.asarray(resnet(noise[:1])), together[:1], atol=5e-4)
     for weight, kept in zip(resnet.get_weights(), before, strict=True):
         np.testing.assert_array_equal(weight, kept)
-    in_training = np.asarray(computing_form(resnet, "float32", fused=False)(noise[:2], training=True))
+    in_training = np.asarray(training_copy(resnet, "float32", fused=False)(noise[:2], training=True))
     assert np.abs(in_training - together[:2]).max() > 0.01, "the batch counts while training"
 
 
 def test_the_computing_form_gives_the_same_answers(resnet: keras.Model, noise: np.ndarray) -> None:
     crop = RandomResizedCrop((32, 32), name="random_resized_crop")
-    front = keras.Sequential([crop], name="squeeze")
-    form = computing_form(resnet, "float32", fused=FUSED, front=front, batch_norm_momentum=0.7)
+    front = keras.Sequential([crop], name="resize")
+    form = training_copy(resnet, "float32", fused=FUSED, front=front, batch_norm_momentum=0.7)
     images = noise[:16].repeat(2, axis=1)
     np.testing.assert_allclose(
         np.asarray(form(images, training=False)), np.asarray(resnet(images, training=False)), atol=1e-3
@@ -127,7 +127,7 @@ def test_the_computing_form_gives_the_same_answers(resnet: keras.Model, noise: n
     assert {(norm.momentum, type(norm)) for norm in norms} == {
         (0.7, FusedBatchNormalization if FUSED else keras.layers.BatchNormalization)
     }
-    assert form.get_layer("squeeze") is front
+    assert form.get_layer("resize") is front
     assert [w.shape for w in form.weights] == [w.shape for w in resnet.weights]
     for weight, truth in zip(form.get_weights(), resnet.get_weights(), strict=True):
         np.testing.assert_array_equal(weight, truth)

@@ -19,10 +19,10 @@ from whichcar.config.load import read_experiment
 from whichcar.errors import CheckpointError
 from whichcar.metrics import Score
 from whichcar.training.hardware import prepare
-from whichcar.training.network.models import Network
+from whichcar.training.network.models import TrainingModels
 from whichcar.training.run import checkpointing
 from whichcar.training.run.checkpoint import Metadata, find_checkpoint, read_metadata
-from whichcar.training.run.checkpointing import Keeper, checkpoint_name
+from whichcar.training.run.checkpointing import CheckpointManager, checkpoint_name
 from whichcar.training.run.folder import ExperimentFolder
 from whichcar.training.run.history import Epoch
 
@@ -38,27 +38,27 @@ class Killed(BaseException):
     """Instead of `kill -9`: nothing catches it."""
 
 
-def network() -> Network:
+def network() -> TrainingModels:
     """A model whose one weight is the epoch it is of."""
     image = keras.Input((None, None, 3), name="image")
-    x = keras.layers.Resizing(8, 8, name="squeeze")(image)
+    x = keras.layers.Resizing(8, 8, name="resize")(image)
     x = keras.layers.Dense(1, use_bias=False, name="predictions")(keras.layers.GlobalAveragePooling2D()(x))
-    saved = keras.Model(image, x)
-    return Network(saved, saved, saved, None, keras.optimizers.SGD())
+    export_model = keras.Model(image, x)
+    return TrainingModels(export_model, export_model, export_model, None, keras.optimizers.SGD())
 
 
 @pytest.fixture(scope="module")
-def shared() -> Network:
+def shared() -> TrainingModels:
     return network()
 
 
-def keeper(folder: Path, network: Network, **saving: Any) -> Keeper:  # noqa: ANN401  (of ModelCheckpoint)
+def checkpoints(folder: Path, models: TrainingModels, **saving: Any) -> CheckpointManager:  # noqa: ANN401  (of ModelCheckpoint)
     folder.mkdir(exist_ok=True)
     content = {"seed": 1, "data": {"directory": "cars"}, "fit": {"callbacks": {"model_checkpoint": saving}}}
     (folder / "config.yml").write_text(yaml.safe_dump(content))
     experiment = read_experiment(folder / "config.yml")
     made = ExperimentFolder(folder / "config.yml", experiment)
-    return Keeper(made, experiment.fit.callbacks.model_checkpoint, network, ABOUT)
+    return CheckpointManager(made, experiment.fit.callbacks.model_checkpoint, models, ABOUT)
 
 
 def epoch(number: int, loss: float, **values: float) -> Epoch:
@@ -66,15 +66,15 @@ def epoch(number: int, loss: float, **values: float) -> Epoch:
     return Epoch(number, **base, image_size="32x32", images_per_second=1.0, seconds=1.0, checkpoint="")
 
 
-def give(network: Network, number: int) -> None:
-    network.saved.set_weights([np.full((3, 1), number, np.float32)])
+def give(models: TrainingModels, number: int) -> None:
+    models.export_model.set_weights([np.full((3, 1), number, np.float32)])
 
 
-def train(keeper: Keeper, losses: Sequence[float], start: int = 0) -> list[Epoch]:
+def train(checkpoints: CheckpointManager, losses: Sequence[float], start: int = 0) -> list[Epoch]:
     done = []
     for number, loss in list(enumerate(losses, start=1))[start:]:
-        give(keeper._network, number)
-        done.append(keeper.keep(epoch(number, loss), (32, 32)))
+        give(checkpoints._models, number)
+        done.append(checkpoints.keep(epoch(number, loss), (32, 32)))
     return done
 
 
@@ -97,27 +97,34 @@ def check(folder: Path) -> None:
 @pytest.mark.parametrize("keep", [None, 1, 2])
 @pytest.mark.parametrize("only_best", [False, True])
 def test_best_json_describes_the_file_it_names_after_every_epoch(
-    tmp_path: Path, shared: Network, monkeypatch: pytest.MonkeyPatch, pattern: str, keep: int | None, only_best: bool
+    tmp_path: Path,
+    shared: TrainingModels,
+    monkeypatch: pytest.MonkeyPatch,
+    pattern: str,
+    keep: int | None,
+    only_best: bool,
 ) -> None:
     monkeypatch.setattr(checkpointing, "WRITE_SECONDS", 0)
-    made = keeper(tmp_path / "exp", shared, filepath=pattern, keep=keep, save_best_only=only_best)
+    made = checkpoints(tmp_path / "exp", shared, filepath=pattern, keep=keep, save_best_only=only_best)
     for number in range(1, len(LOSSES) + 1):
         train(made, LOSSES[:number], start=number - 1)
         check(tmp_path / "exp")
         assert made.best["epoch"] == 1 + int(np.argmin(LOSSES[:number]))
 
 
-def test_one_name_holds_the_last_epoch_as_in_keras_and_the_best_is_spared(tmp_path: Path, shared: Network) -> None:
-    train(keeper(tmp_path / "exp", shared, filepath=CONSTANT), LOSSES)
+def test_one_name_holds_the_last_epoch_as_in_keras_and_the_best_is_spared(
+    tmp_path: Path, shared: TrainingModels
+) -> None:
+    train(checkpoints(tmp_path / "exp", shared, filepath=CONSTANT), LOSSES)
     assert epoch_in(tmp_path / "exp" / "model.h5") == 7
     assert find_checkpoint(tmp_path / "exp").name == "best-model.h5"
-    train(keeper(tmp_path / "other", shared, filepath=CONSTANT), LOSSES[:6])
+    train(checkpoints(tmp_path / "other", shared, filepath=CONSTANT), LOSSES[:6])
     assert [path.name for path in (tmp_path / "other").glob("*.h5")] == ["model.h5"], "it is the best itself"
 
 
 @pytest.mark.parametrize("settings", [{"filepath": CONSTANT}, {"filepath": COLLIDING, "keep": 2}])
 def test_best_json_describes_the_file_it_names_wherever_a_run_is_killed(
-    tmp_path: Path, shared: Network, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
+    tmp_path: Path, shared: TrainingModels, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
 ) -> None:
     """The disk is touched by these four calls only; each of them in turn is the last."""
     left = [math.inf]
@@ -133,11 +140,11 @@ def test_best_json_describes_the_file_it_names_wherever_a_run_is_killed(
 
         monkeypatch.setattr(owner, name, call)
 
-    made = keeper(tmp_path / "whole", shared, **settings)
+    made = checkpoints(tmp_path / "whole", shared, **settings)
     for owner, name in ((Path, "replace"), (Path, "unlink"), (os, "link")):
         counted(owner, name)
     for stop in itertools.count(3):
-        made = keeper(tmp_path / f"killed_{stop}", shared, **settings)
+        made = checkpoints(tmp_path / f"killed_{stop}", shared, **settings)
         left[0] = stop
         try:
             train(made, LOSSES[:3])
@@ -151,13 +158,15 @@ def test_best_json_describes_the_file_it_names_wherever_a_run_is_killed(
     assert stop > 20
 
 
-def test_a_run_that_goes_on_from_an_older_state_knows_what_the_file_holds(tmp_path: Path, shared: Network) -> None:
+def test_a_run_that_goes_on_from_an_older_state_knows_what_the_file_holds(
+    tmp_path: Path, shared: TrainingModels
+) -> None:
     """Killed after the second epoch's checkpoint, before its state: the first's best has been written over."""
-    first = keeper(tmp_path / "exp", shared, filepath=CONSTANT, save_best_only=True)
+    first = checkpoints(tmp_path / "exp", shared, filepath=CONSTANT, save_best_only=True)
     train(first, LOSSES[:1])
     state = json.loads(json.dumps(first.state()))
     train(first, LOSSES[:2], start=1)
-    again = keeper(tmp_path / "exp", shared, filepath=CONSTANT, save_best_only=True)
+    again = checkpoints(tmp_path / "exp", shared, filepath=CONSTANT, save_best_only=True)
     again.restore(state)
     assert again.best["epoch"] == 2
     train(again, (LOSSES[0], 0.6, 0.55), start=1)  # the second epoch ends otherwise this time, and is no best
@@ -165,30 +174,30 @@ def test_a_run_that_goes_on_from_an_older_state_knows_what_the_file_holds(tmp_pa
 
 
 @pytest.mark.parametrize("only_best", [False, True])
-def test_the_best_are_kept_not_the_last(tmp_path: Path, shared: Network, only_best: bool) -> None:
-    made = keeper(tmp_path / "exp", shared, filepath="model.{epoch}.h5", keep=2, save_best_only=only_best)
+def test_the_best_are_kept_not_the_last(tmp_path: Path, shared: TrainingModels, only_best: bool) -> None:
+    made = checkpoints(tmp_path / "exp", shared, filepath="model.{epoch}.h5", keep=2, save_best_only=only_best)
     done = train(made, LOSSES)
     left = {path.name for path in (tmp_path / "exp").glob("*.h5")}
     assert left == {"model.6.h5", "model.2.h5"}
     assert [done[number].checkpoint for number in (2, 4, 6)] == [""] * 3, "what goes at once is not written"
 
 
-def test_the_best_by_accuracy_are_kept_where_that_is_monitored(tmp_path: Path, shared: Network) -> None:
-    made = keeper(tmp_path / "exp", shared, filepath="model.{epoch}.h5", keep=2, monitor="val_accuracy")
+def test_the_best_by_accuracy_are_kept_where_that_is_monitored(tmp_path: Path, shared: TrainingModels) -> None:
+    made = checkpoints(tmp_path / "exp", shared, filepath="model.{epoch}.h5", keep=2, monitor="val_accuracy")
     for number, accuracy in enumerate((0.5, 0.9, 0.7, 0.6, 0.1), start=1):
         made.keep(epoch(number, 1.0, val_accuracy=accuracy), (32, 32))
     assert {path.name for path in (tmp_path / "exp").glob("*.h5")} == {"model.2.h5", "model.3.h5"}
 
 
-def test_without_a_validation_value_the_last_is_kept(tmp_path: Path, shared: Network) -> None:
-    made = keeper(tmp_path / "exp", shared, filepath="model.{val_loss:.4f}.h5", keep=2)
+def test_without_a_validation_value_the_last_is_kept(tmp_path: Path, shared: TrainingModels) -> None:
+    made = checkpoints(tmp_path / "exp", shared, filepath="model.{val_loss:.4f}.h5", keep=2)
     train(made, (math.nan, math.nan, math.nan))
     assert epoch_in(find_checkpoint(tmp_path / "exp")) == made.best["epoch"] == 3
     assert find_checkpoint(tmp_path / "exp").name == "model.nan.h5"
 
 
-def test_a_file_that_best_json_does_not_describe_is_refused(tmp_path: Path, shared: Network) -> None:
-    train(keeper(tmp_path / "exp", shared, filepath=USUAL), LOSSES[:3])
+def test_a_file_that_best_json_does_not_describe_is_refused(tmp_path: Path, shared: TrainingModels) -> None:
+    train(checkpoints(tmp_path / "exp", shared, filepath=USUAL), LOSSES[:3])
     (tmp_path / "exp" / "model.01-0.5040.h5").replace(tmp_path / "exp" / "model.02-0.5010.h5")
     with pytest.raises(CheckpointError, match=r"model\.02-0\.5010\.h5: is not the file that .*best\.json describes"):
         find_checkpoint(tmp_path / "exp")

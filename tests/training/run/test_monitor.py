@@ -9,7 +9,7 @@ import pytest
 
 from whichcar.config.experiment import ReduceOnPlateau
 from whichcar.training.hardware import prepare
-from whichcar.training.run.monitor import Watch, rate_after
+from whichcar.training.run.monitor import MetricMonitor, rate_after
 
 Direction = Literal["min", "max"]
 # Eighths, so that float32 (Keras) and float64 (here) see the same steps.
@@ -18,10 +18,10 @@ VALUES = np.random.default_rng(0).integers(0, 9, (25, 14)) / 8
 
 def ended(values: list[float], patience: int, mode: Direction, min_delta: float) -> int:
     """The epoch, from 0, after which training ends."""
-    watch = Watch("value", mode, min_delta)
+    monitor = MetricMonitor("value", mode, min_delta)
     for epoch, value in enumerate(values):
-        watch.improved({"value": value})
-        if watch.has_waited(patience):
+        monitor.improved({"value": value})
+        if monitor.has_waited(patience):
             return epoch
     return len(values)
 
@@ -43,10 +43,10 @@ def ended_by_keras(values: list[float], patience: int, mode: Direction, min_delt
 
 def rates(values: list[float], settings: ReduceOnPlateau, rate: float) -> list[float]:
     """The learning rate after each epoch."""
-    watch, found = Watch("value", settings.mode, settings.min_delta), []
+    monitor, found = MetricMonitor("value", settings.mode, settings.min_delta), []
     for value in values:
-        watch.improved({"value": value})
-        rate = rate_after(watch, settings, rate)
+        monitor.improved({"value": value})
+        rate = rate_after(monitor, settings, rate)
         found.append(rate)
     return found
 
@@ -94,31 +94,35 @@ def test_a_lowest_rate_above_the_rate_does_not_raise_it() -> None:
 
 def test_auto_takes_less_loss_and_more_accuracy() -> None:
     for monitor, better in (("val_loss", 0.5), ("loss", 0.5), ("val_accuracy", 1.5), ("accuracy", 1.5)):
-        watch = Watch(monitor)
-        assert watch.improved({monitor: 1.0})
-        assert not watch.improved({monitor: 2.0 - better})
-        assert watch.improved({monitor: better})
-        assert watch.best == better
+        monitor = MetricMonitor(monitor)
+        assert monitor.improved({monitor: 1.0})
+        assert not monitor.improved({monitor: 2.0 - better})
+        assert monitor.improved({monitor: better})
+        assert monitor.best == better
 
 
 def test_an_equal_value_is_no_improvement() -> None:
-    watch = Watch("val_loss")
-    assert [watch.improved({"val_loss": value}) for value in (1.0, 1.0, 0.9, 0.9)] == [True, False, True, False]
-    assert watch.waited == 1
+    monitor = MetricMonitor("val_loss")
+    assert [monitor.improved({"val_loss": value}) for value in (1.0, 1.0, 0.9, 0.9)] == [True, False, True, False]
+    assert monitor.waited == 1
 
 
 def test_a_value_that_is_no_number_is_never_the_best() -> None:
-    watch = Watch("val_loss")
-    assert watch.improved({"val_loss": math.nan})  # the first is kept, since there is nothing better
-    assert watch.improved({"val_loss": 3.0})
-    assert not watch.improved({"val_loss": math.nan})
-    assert not watch.improved({"val_loss": 4.0})
-    assert (watch.best, watch.waited) == (3.0, 2)
+    monitor = MetricMonitor("val_loss")
+    assert monitor.improved({"val_loss": math.nan})  # the first is kept, since there is nothing better
+    assert monitor.improved({"val_loss": 3.0})
+    assert not monitor.improved({"val_loss": math.nan})
+    assert not monitor.improved({"val_loss": 4.0})
+    assert (monitor.best, monitor.waited) == (3.0, 2)
 
 
 def test_counting_goes_on_from_a_saved_state() -> None:
     for values in VALUES.tolist():
-        whole, first, second = Watch("value", "min"), Watch("value", "min"), Watch("value", "min")
+        whole, first, second = (
+            MetricMonitor("value", "min"),
+            MetricMonitor("value", "min"),
+            MetricMonitor("value", "min"),
+        )
         whole.cooldown = first.cooldown = 2
         answers = [whole.improved({"value": value}) for value in values]
         begun = [first.improved({"value": value}) for value in values[:6]]

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from whichcar.training.network.optimizer import averaged_weights
 
 if TYPE_CHECKING:
     import keras
@@ -14,33 +20,51 @@ Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Network:
-    """`saved` is the plain model that checkpoints hold, `computing` the one that trains.
+class TrainingModels:
+    """`export_model` is the plain model that checkpoints hold, `train_model` the one that trains and validates.
 
-    `trained` is that layer of `saved`, or all of it, whose weights are those of `computing`; `crop` is the first layer
-    of `computing`, None where it is not fed with images.
+    `trained_layer` is that layer of `export_model`, or all of it, whose weights are those of `train_model`; `crop` is
+    the first layer of `train_model`, which brings images to the size of a step; None where features are the input.
     """
 
-    saved: keras.Model
-    computing: keras.Model
-    trained: keras.Layer
+    export_model: keras.Model
+    train_model: keras.Model
+    trained_layer: keras.Layer
     crop: RandomResizedCrop | None
     optimizer: keras.optimizers.Optimizer
 
-    def set_sizes(self, train_size: Size, size: Size) -> None:
-        """Train at `train_size` and predict at `size` from now on."""
-        if self.crop and (self.crop.train_size, self.crop.size) != (train_size, size):
-            self.crop.train_size, self.crop.size = train_size, size
-            # The compiled steps hold the old sizes.
-            self.computing.make_train_function(force=True)
-            self.computing.make_predict_function(force=True)
+    def train_on_batch(self, images: np.ndarray, labels: np.ndarray, size: Size) -> tuple[float, float]:
+        """Take one step on images resized to `size`; returns loss and accuracy."""
+        if self.crop and self.crop.train_size != size:
+            self.crop.train_size = size
+            self.train_model.make_train_function(force=True)  # the compiled step holds the old size
+        loss, accuracy = self.train_model.train_on_batch(images, labels)
+        return float(loss), float(accuracy)
 
-    def predict_at(self, size: Size) -> None:
-        """Predict at `size` from now on."""
-        if self.crop:
-            self.set_sizes(self.crop.train_size, size)
+    def predict_on_batch(self, images: np.ndarray, size: Size) -> np.ndarray:
+        """Return the (n, classes) probabilities for images resized to `size`."""
+        if self.crop and self.crop.size != size:
+            self.crop.size = size
+            self.train_model.make_predict_function(force=True)
+        scores: np.ndarray = self.train_model.predict_on_batch(images)
+        return scores
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Predict, inside the block, with the weights to be saved: their running mean where the recipe keeps one.
+
+        They stay in `export_model`.
+        """
+        self.trained_layer.set_weights(averaged_weights(self.train_model, self.optimizer))
+        if not self.optimizer.use_ema:
+            yield
+            return
+        trained = self.train_model.get_weights()
+        self.train_model.set_weights(self.trained_layer.get_weights())
+        yield
+        self.train_model.set_weights(trained)
 
     def state_variables(self) -> list[Any]:
         """Everything that changes while training: weights, the layers' random states, the optimizer's variables."""
-        seeds = [v for v in self.computing.variables if "seed_generator_state" in v.path]
-        return [*self.computing.weights, *seeds, *self.optimizer.variables]
+        seeds = [v for v in self.train_model.variables if "seed_generator_state" in v.path]
+        return [*self.train_model.weights, *seeds, *self.optimizer.variables]

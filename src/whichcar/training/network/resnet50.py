@@ -1,4 +1,4 @@
-"""The network: ResNet-50 (He et al. 2015) with a softmax head, and its two forms, for saving and for computing."""
+"""The network: ResNet-50 (He et al. 2015) with a softmax head, and the copy of it that trains."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ def create_model(
     # Left to themselves these layers take a plain `model(images)` for training, and so do all that follow them,
     # batch-norm among them (`training=True` is the default of their `call`).
     if image_size is not None:
-        squeeze = keras.layers.Resizing(*image_size, interpolation="bilinear", antialias=True, name="squeeze")
-        x = squeeze(x, training=False)
+        resize = keras.layers.Resizing(*image_size, interpolation="bilinear", antialias=True, name="resize")
+        x = resize(x, training=False)
     if data_aug_layer:
         x = create_data_aug_layer(data_aug_layer)(x, training=False)
     x = keras.layers.Rescaling(1.0, [-channel for channel in MEAN], name=PREPROCESSING)(x)
@@ -82,7 +82,7 @@ def create_model(
     return keras.Model(inputs, head(x), name="resnet50")
 
 
-def computing_form(
+def training_copy(
     model: keras.Model,
     policy: str,
     fused: bool,
@@ -90,7 +90,7 @@ def computing_form(
     batch_norm_momentum: float | None = None,
     seed: int | None = None,
 ) -> keras.Model:
-    """Copy a model into the form that computes fast: same weights in the same order, other layers around them.
+    """Copy a model into the form that trains and predicts fast: the same weights in the same order, other layers.
 
     Args:
         policy: Keras dtype policy of the backbone, `mixed_bfloat16` or `float32`; the head stays float32.
@@ -107,7 +107,7 @@ def computing_form(
         if front is not None and isinstance(layer, keras.layers.Resizing):
             return front
         config = layer.get_config()
-        if layer.name != HEAD and not layer.name.startswith("squeeze"):
+        if layer.name != HEAD and not isinstance(layer, keras.layers.Resizing):
             config["dtype"] = policy
         if isinstance(layer, keras.layers.Dropout):
             config["seed"] = seed

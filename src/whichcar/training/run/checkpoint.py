@@ -18,7 +18,7 @@ from whichcar.errors import CheckpointError, DataError
 from whichcar.files import checksum, read_json, replaced
 from whichcar.text import one_line, plural, reason_of, shell_command
 from whichcar.training.hardware import fused_batch_norm_is_faster, prepare
-from whichcar.training.network.resnet50 import computing_form, load_saved_model
+from whichcar.training.network.resnet50 import load_saved_model, training_copy
 from whichcar.training.run.overwriting import BEST, recover
 
 if TYPE_CHECKING:
@@ -205,7 +205,7 @@ def load_model(path: Path) -> keras.Model:
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint")
     hardware = prepare()
-    return computing_form(load_saved_model(path), hardware.policy, fused_batch_norm_is_faster(hardware.backend))
+    return training_copy(load_saved_model(path), hardware.policy, fused_batch_norm_is_faster(hardware.backend))
 
 
 def _save_quietly(model: keras.Model, path: Path) -> None:

@@ -17,28 +17,30 @@ from typing import Any
 from whichcar.config.experiment import ModelCheckpoint
 from whichcar.files import checksum, link_or_copy
 from whichcar.metrics import Score
-from whichcar.training.network.models import Network, Size
+from whichcar.training.network.models import Size, TrainingModels
 from whichcar.training.network.resnet50 import load_saved_model
 from whichcar.training.run.checkpoint import Metadata, read_best, save_checkpoint
 from whichcar.training.run.folder import ExperimentFolder
 from whichcar.training.run.history import Epoch
-from whichcar.training.run.monitor import Watch
+from whichcar.training.run.monitor import MetricMonitor
 from whichcar.training.run.overwriting import SPARED
 
 # A checkpoint takes half a second to write: where epochs are short and only the best is kept, some are passed over.
 WRITE_SECONDS = 10.0
 
 
-class Keeper:
+class CheckpointManager:
     """Writes checkpoints into an experiment's folder. `best` is the content of best.json."""
 
-    def __init__(self, folder: ExperimentFolder, settings: ModelCheckpoint, network: Network, about: Metadata) -> None:
+    def __init__(
+        self, folder: ExperimentFolder, settings: ModelCheckpoint, models: TrainingModels, about: Metadata
+    ) -> None:
         self.best: dict[str, Any] = {}
-        self.watch = Watch(settings.monitor, settings.mode)
+        self.monitor = MetricMonitor(settings.monitor, settings.mode)
         self._written: dict[str, float] = {}  # the monitored value of each file
         self._waiting: tuple[Epoch, Size, list[Any]] | None = None  # the best so far, with the weights
         self._wrote = time.monotonic()
-        self._folder, self._settings, self._network, self._about = folder, settings, network, about
+        self._folder, self._settings, self._models, self._about = folder, settings, models, about
 
     def keep(self, epoch: Epoch, size: Size) -> Epoch:
         """Write the network's saved form if this epoch's is to be written; gives the epoch with the file's name.
@@ -46,12 +48,12 @@ class Keeper:
         Where only the best is kept it may wait for a better one or for `write`.
         """
         values, settings = asdict(epoch), self._settings
-        improved = self.watch.improved(values)
+        improved = self.monitor.improved(values)
         if not improved and (settings.save_best_only or not self._is_among_best(values[settings.monitor])):
             return epoch
         epoch = replace(epoch, checkpoint=checkpoint_name(self._folder.pattern, values))
         if settings.keep == 1 and time.monotonic() - self._wrote < WRITE_SECONDS:
-            self._waiting = (epoch, size, self._network.trained.get_weights())
+            self._waiting = (epoch, size, self._models.trained_layer.get_weights())
             return epoch
         self._waiting = None
         self._keep(epoch, size, improved)
@@ -61,7 +63,7 @@ class Keeper:
         """Write what waits."""
         if self._waiting:
             epoch, size, weights = self._waiting
-            self._network.trained.set_weights(weights)
+            self._models.trained_layer.set_weights(weights)
             self._waiting = None
             self._keep(epoch, size, improved=True)
 
@@ -78,8 +80,8 @@ class Keeper:
         """Put the best epoch's weights into both forms of the network."""
         self.write()
         weights = load_saved_model(self._folder.path / self.best["checkpoint"]).get_weights()
-        self._network.saved.set_weights(weights)
-        self._network.computing.set_weights(self._network.trained.get_weights())
+        self._models.export_model.set_weights(weights)
+        self._models.train_model.set_weights(self._models.trained_layer.get_weights())
 
     def settle_size(self, scores: Mapping[Size, Score]) -> None:
         """Write the size with the lowest validation loss into the best checkpoint.
@@ -95,14 +97,14 @@ class Keeper:
 
     def state(self) -> dict[str, Any]:
         """What must be saved to go on."""
-        return {"best": self.best, "written": self._written, "watch": self.watch.state()}
+        return {"best": self.best, "written": self._written, "monitor": self.monitor.state()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Resume from a saved state.
 
         After a kill best.json may be newer than the state, whose best file may be gone: what is on disk counts.
         """
-        self.watch.restore(state["watch"])
+        self.monitor.restore(state["monitor"])
         self._written = dict(state["written"])
         self.best = read_best(self._folder.path) or state["best"]
         if self.best:
@@ -116,14 +118,14 @@ class Keeper:
 
     def _rank(self, value: float) -> tuple[bool, float]:
         """Sort better values first, NaN last."""
-        return math.isnan(value), 0.0 if math.isnan(value) else -value if self.watch.larger_is_better else value
+        return math.isnan(value), 0.0 if math.isnan(value) else -value if self.monitor.larger_is_better else value
 
     def _write(self, name: str, size: Size) -> None:
         self._spare_best(name)
         self._wrote = time.monotonic()
-        squeeze = self._network.saved.get_layer("squeeze")
-        squeeze.height, squeeze.width = size
-        save_checkpoint(self._network.saved, replace(self._about, image_size=size), self._folder.path / name)
+        resize = self._models.export_model.get_layer("resize")
+        resize.height, resize.width = size
+        save_checkpoint(self._models.export_model, replace(self._about, image_size=size), self._folder.path / name)
 
     def _spare_best(self, name: str) -> None:
         """Give the file that best.json names another name if `name`, which is to be written, is its own."""

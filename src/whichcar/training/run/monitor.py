@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Watch:
+class MetricMonitor:
     """Counts the epochs since `monitor` last improved by more than `min_delta`, as Keras' callbacks do."""
 
     monitor: str
@@ -56,14 +56,14 @@ class Watch:
         return value - best if self.larger_is_better else best - value
 
 
-def rate_after(watch: Watch, settings: ReduceOnPlateau, rate: float) -> float:
+def rate_after(monitor: MetricMonitor, settings: ReduceOnPlateau, rate: float) -> float:
     """Return the learning rate from the next epoch on, as Keras' ReduceLROnPlateau sets it; it is never raised.
 
     Args:
-        watch: has seen the last epoch's values; a lowering starts its cooldown.
+        monitor: has seen the last epoch's values; a lowering starts its cooldown.
         rate: the learning rate so far.
     """
-    if not watch.has_waited(settings.patience):
+    if not monitor.has_waited(settings.patience):
         return rate
-    watch.waited, watch.cooldown = 0, settings.cooldown
+    monitor.waited, monitor.cooldown = 0, settings.cooldown
     return min(rate, max(rate * settings.factor, settings.min_lr))

@@ -10,7 +10,7 @@ from types import FrameType
 
 
 @contextmanager
-def stop_asked() -> Iterator[threading.Event]:
+def graceful_shutdown() -> Iterator[threading.Event]:
     """Yield an event that Ctrl-C or SIGTERM sets, and a second one breaks in; never set outside the main thread."""
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():

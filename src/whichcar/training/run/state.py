@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import keras
 
 NAME = "state.npz"
-FORMAT = 2  # of what `progress` holds; raised with every change of it
+FORMAT = 3  # of what `progress` holds; raised with every change of it
 # What zipfile, NumPy and json make of a file with wrong bytes in it.
 _DAMAGE = (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile)
 
