@@ -31,6 +31,7 @@ def main() -> None:
     from whichcar.synthetic.draw import draw
     from whichcar.training.hardware import prepare
     from whichcar.training.setup import build_models, load_data, make_batches
+    from whichcar.training.sizes import sizes_of
 
     with tempfile.TemporaryDirectory() as scratch:
         data = Path(os.environ.get("WHICHCAR_DATA") or scratch)
@@ -41,9 +42,10 @@ def main() -> None:
         for size in (128, 224):
             section = {"data": {"directory": f"{scratch}/v1", "image_size": [size, size], "cache_size": [224, 224]}}
             experiment = Experiment.model_validate(SETTINGS | section)
-            loaded = load_data(experiment)
+            sizes = sizes_of(experiment.data, experiment.recipe, experiment.fit.epochs)
+            loaded = load_data(experiment.data, sizes, None, experiment.seed)
             models = build_models(experiment, prepare(), loaded.tree.class_names)
-            batches = make_batches(experiment, loaded)
+            batches = make_batches(loaded, experiment.data, experiment.recipe, experiment.seed)
             real = itertools.chain.from_iterable(batches.epoch(number) for number in itertools.count())
             same = itertools.repeat(next(real))
             sides = {"one batch repeated": same, "real images": real}

@@ -30,6 +30,7 @@ def one_run(tree: str) -> None:
     from whichcar.config.experiment import Experiment
     from whichcar.training.hardware import prepare
     from whichcar.training.setup import build_models, load_data, make_batches
+    from whichcar.training.sizes import sizes_of
 
     settings = {
         "seed": 1,
@@ -37,9 +38,12 @@ def one_run(tree: str) -> None:
         "model": {"weights": None},
     }
     experiment = Experiment.model_validate(settings)
-    loaded = load_data(experiment)
+    sizes = sizes_of(experiment.data, experiment.recipe, experiment.fit.epochs)
+    loaded = load_data(experiment.data, sizes, None, experiment.seed)
     models = build_models(experiment, prepare(), loaded.tree.class_names)
-    for number, (images, labels) in enumerate(make_batches(experiment, loaded).epoch(0)):
+    for number, (images, labels) in enumerate(
+        make_batches(loaded, experiment.data, experiment.recipe, experiment.seed).epoch(0)
+    ):
         if number < 20:
             models.train_model.train_on_batch(images, labels)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)

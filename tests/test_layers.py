@@ -40,8 +40,11 @@ INSIDE = {
     ),
     "training": (
         {"train"},
+        {"loop"},
+        {"resuming"},
         {"tracking", "feature_cache", "memory", "remarks", "validation"},
         {"setup"},
+        {"sizes"},
         {"usable", "weights"},
         {"run"},
         {"network"},

@@ -12,7 +12,8 @@ from PIL import Image
 from whichcar.config.experiment import Experiment
 from whichcar.config.load import read_experiment
 from whichcar.images.read import read_resized
-from whichcar.training.setup import TrainingData, load_data, scaled, sizes_of
+from whichcar.training.setup import TrainingData, load_data
+from whichcar.training.sizes import Sizes, scaled, sizes_of
 
 
 @pytest.mark.parametrize(
@@ -46,9 +47,13 @@ def test_scaled_counts_add_up_and_leave_no_stage_out_that_has_room() -> None:
 def test_each_epoch_has_the_size_of_its_stage() -> None:
     stages = [{"epochs": 4, "image_size": [64, 64]}, {"epochs": 2, "image_size": [96, 96]}]
     settings = {"seed": 1, "data": {"directory": "cars"}, "recipe": {"stages": stages}}
-    assert len(sizes_of(Experiment.model_validate(settings))) == 6
-    settings["fit"] = {"epochs": 3}
-    assert sizes_of(Experiment.model_validate(settings)) == [(64, 64), (64, 64), (96, 96)]
+    assert len(sizes(Experiment.model_validate(settings | {"fit": {"epochs": 6}})).train) == 6
+    shorter = Experiment.model_validate(settings | {"fit": {"epochs": 3}})
+    assert sizes(shorter).train == sizes(shorter).validation == ((64, 64), (64, 64), (96, 96))
+
+
+def sizes(experiment: Experiment) -> Sizes:
+    return sizes_of(experiment.data, experiment.recipe, experiment.fit.epochs)
 
 
 @pytest.fixture
@@ -72,7 +77,8 @@ def loaded(tree: Path, **recipe: object) -> TrainingData:
         "recipe": recipe,
     }
     (tree.parent / "config.yml").write_text(yaml.safe_dump(content))
-    return load_data(read_experiment(tree.parent / "config.yml"))
+    experiment = read_experiment(tree.parent / "config.yml")
+    return load_data(experiment.data, sizes(experiment), None, experiment.seed)
 
 
 def test_validation_images_are_read_from_the_file_at_every_size_they_are_scored_at(tree: Path) -> None:

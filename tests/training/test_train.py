@@ -29,17 +29,19 @@ from whichcar.config.load import read_experiment
 from whichcar.data.split.split import split
 from whichcar.data.split.tree import read_tree
 from whichcar.errors import CheckpointError, ConfigError, DataError, Interrupted, TrainingError, WhichcarError
-from whichcar.training import setup
-from whichcar.training import train as loop
+from whichcar.training import loop, setup
+from whichcar.training import train as start
 from whichcar.training.hardware import prepare
+from whichcar.training.loop import Run
 from whichcar.training.memory import out_of_memory
 from whichcar.training.network.models import TrainingModels
 from whichcar.training.run import checkpointing
 from whichcar.training.run.checkpoint import load_model, read_metadata
 from whichcar.training.run.folder import ExperimentFolder
 from whichcar.training.setup import load_data, models_from
+from whichcar.training.sizes import sizes_of
 from whichcar.training.tracking.tracker import Tracking, tracking_of
-from whichcar.training.train import Run, Trained, train
+from whichcar.training.train import Trained, train, trained_in
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -99,9 +101,10 @@ def run(path: Path, resume: bool = False, tracking: Tracking | None = None) -> R
     folder = ExperimentFolder(path, experiment)
     try:
         going_on = folder.open(resume, overwrite=False)
-        data = load_data(experiment)
+        sizes = sizes_of(experiment.data, experiment.recipe, experiment.fit.epochs)
+        data = load_data(experiment.data, sizes, experiment.model.classes, experiment.seed)
         models = tiny_network(path, len(data.tree.class_folders))
-        made = Run(experiment, folder, prepare("float32"), data, models, tracking or Tracking(None))
+        made = Run(experiment, folder, prepare("float32"), sizes, data, models, tracking or Tracking(None))
         if going_on:
             made.restore()
     except TrainingError:
@@ -113,7 +116,8 @@ def run(path: Path, resume: bool = False, tracking: Tracking | None = None) -> R
 def trained(path: Path, resume: bool = False) -> Trained:
     made = run(path, resume)
     try:
-        return made.train()
+        made.train()
+        return trained_in(made.folder)
     finally:
         made.folder.close()
 
@@ -272,7 +276,8 @@ def test_a_tracked_run_that_was_stopped_goes_on_in_the_same_run(
 
     resumed = run(path, resume=True, tracking=tracking_of("mlflow", tmp_path / "exp"))
     with resumed.tracking.training(resumed.folder.path):
-        done = resumed.train()
+        resumed.train()
+    done = trained_in(resumed.folder)
     resumed.folder.close()
     logged = mlflow_store.get_run(number)
     assert logged.info.status == "FINISHED"
@@ -432,7 +437,8 @@ def test_a_broken_image_is_named_and_left_out(drawn: Path, tmp_path: Path, caplo
     broken = victim.read_bytes()[:200]
     victim.unlink()  # a hard link: the drawn image itself stays whole
     victim.write_bytes(broken)
-    data = load_data(read_experiment(write(tmp_path / "exp", settings(tmp_path / "v1"))))
+    experiment = read_experiment(write(tmp_path / "exp", settings(tmp_path / "v1")))
+    data = load_data(experiment.data, sizes_of(experiment.data, experiment.recipe, 1), None, experiment.seed)
     everything = len(data.tree.train) + len(data.tree.validation)
     assert len(data.train_rows) + len(data.validation_classes) == everything - 1
     assert victim.name in caplog.text
@@ -531,7 +537,7 @@ def test_a_given_validation_split_is_trained_with_and_a_drawn_one_is_remembered(
 def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Let `train` build the tiny network too; gives the config to write."""
     config = tmp_path / "exp" / "config.yml"
-    monkeypatch.setattr(loop, "build_models", lambda _, __, names: tiny_network(config, len(names)))
+    monkeypatch.setattr(start, "build_models", lambda _, __, names: tiny_network(config, len(names)))
     return config
 
 
@@ -570,7 +576,7 @@ def test_nothing_that_fails_before_the_first_step_touches_the_run_to_be_overwrit
     fails("KERAS_BACKEND=theano: not installed", KERAS_BACKEND="theano")
     fails("no such setting", "model.droput_rate=0.5")
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "build_models", setup.build_models)  # the real one, which wants its weights
+        patch.setattr(start, "build_models", setup.build_models)  # the real one, which wants its weights
         fails(r"model\.weights: no file", f"model.weights={tmp_path / 'no.h5'}")
         patch.setattr("keras.src.utils.file_utils.get_file", unreachable)
         fails(r"the ImageNet weights could not be downloaded", "model.weights=imagenet")
@@ -669,7 +675,8 @@ def test_an_extended_run_is_as_if_it_had_been_as_long_from_the_start(tree: Path,
     shorter.folder.close()
     extended = run(write(tmp_path / "shorter", content), resume=True)
     assert extended.progress.epoch == (1 if stop else 2)
-    done = extended.train()
+    extended.train()
+    done = trained_in(extended.folder)
     extended.folder.close()
     for expected, found in zip(whole.models.state_variables(), extended.models.state_variables(), strict=True):
         np.testing.assert_array_equal(expected.numpy(), found.numpy(), err_msg=expected.path)
@@ -741,7 +748,7 @@ def test_the_rate_of_images_leaves_out_the_steps_that_compile(tree: Path, tmp_pa
 
 def run_again(made: Run) -> Run:
     """The same run in another process."""
-    other = Run(made.experiment, made.folder, made.hardware, made.data, made.models, made.tracking)
+    other = Run(made.experiment, made.folder, made.hardware, made.sizes, made.data, made.models, made.tracking)
     other.progress = made.progress
     return other
 
@@ -769,7 +776,8 @@ def test_a_damaged_history_is_written_again_when_the_run_is_resumed(
     longer = run(write(tmp_path / "exp", settings(tree, fit={"epochs": 3})), resume=True)
     longer.tracking.begin = lambda history: seen.append(path.read_text())  # type: ignore[method-assign]
     seen: list[str] = []
-    done = longer.train()
+    longer.train()
+    done = trained_in(longer.folder)
     longer.folder.close()
     assert seen == [whole], "before the first step"
     assert re.search(r"history\.csv: damaged \(row 2: loss is 'x.*'\, not a number\); it is written again", caplog.text)
@@ -808,10 +816,10 @@ def test_a_signal_before_the_first_step_says_how_to_go_on(
 ) -> None:
     write(quick.parent, settings(tree))
 
-    def stopped(_: Experiment) -> None:
+    def stopped(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop, "load_data", stopped)
+    monkeypatch.setattr(start, "load_data", stopped)
     for option, told in (("--resume", "resume"), ("--overwrite", "start it again with")):
         assert main.run(["train", str(quick), option]) == 130
         assert f"\n{told}: whichcar train {quick} {option}\n" in capsys.readouterr().err
@@ -832,7 +840,7 @@ def test_a_wrong_path_is_told_before_anything_heavy_is_loaded(
     def loaded(_: str) -> None:
         raise AssertionError("the backend was loaded")
 
-    monkeypatch.setattr(loop, "prepare", loaded)
+    monkeypatch.setattr(start, "prepare", loaded)
     monkeypatch.chdir(tmp_path)
     Path("broken.keras").write_bytes(b"no archive")
     with pytest.raises((CheckpointError, DataError), match=told):

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from whichcar.config.experiment import Experiment
+from whichcar.config.experiment import Data, Recipe
 from whichcar.errors import DataError
 from whichcar.training.setup import TrainingData, load_data
+from whichcar.training.sizes import sizes_of
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
 Make = Callable[[dict[str, int]], Path]
@@ -36,7 +37,8 @@ def make(tmp_path: Path) -> Make:
 
 def loaded(folder: Path, share: float = 0.25) -> TrainingData:
     data = {"directory": str(folder), "image_size": [16, 16], "validation_split": share}
-    return load_data(Experiment.model_validate({"seed": 1, "data": data, "model": {"weights": None}}))
+    settings = Data.model_validate(data)
+    return load_data(settings, sizes_of(settings, Recipe(), 1), None, seed=1)
 
 
 def refused(folder: Path, share: float = 0.25) -> str:

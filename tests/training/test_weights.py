@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from whichcar.config.experiment import Experiment
+from whichcar.config.experiment import Model
 from whichcar.training.hardware import prepare
 from whichcar.training.run.checkpoint import Metadata, save_checkpoint
 from whichcar.training.weights import head_order, plain_model
@@ -32,21 +32,15 @@ def trained(resnet: keras.Model, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return path
 
 
-def experiment(weights: Path) -> Experiment:
-    return Experiment.model_validate(
-        {
-            "seed": 1,
-            "data": {"directory": "cars", "image_size": [32, 32]},
-            "model": {"weights": str(weights), "dropout_rate": 0.3},
-        }
-    )
+def settings(weights: Path) -> Model:
+    return Model(weights=str(weights), dropout_rate=0.3)
 
 
 def test_a_head_of_the_same_classes_is_used_in_the_order_of_the_data(
     trained: Path, resnet: keras.Model, noise: np.ndarray
 ) -> None:
     order = [4, 2, 0, 1, 3]
-    built = plain_model(experiment(trained), [NAMES[number] for number in order])
+    built = plain_model(settings(trained), (32, 32), [NAMES[number] for number in order])
     expected = np.asarray(resnet(noise[:4], training=False))[:, order]
     np.testing.assert_allclose(np.asarray(built(noise[:4], training=False)), expected, atol=1e-5)
 
@@ -54,7 +48,7 @@ def test_a_head_of_the_same_classes_is_used_in_the_order_of_the_data(
 def test_a_head_of_as_many_other_classes_is_not_used_and_that_is_told(
     trained: Path, resnet: keras.Model, caplog: pytest.LogCaptureFixture
 ) -> None:
-    built = plain_model(experiment(trained), [*NAMES[:4], "Zaporozhets 968 1972"])
+    built = plain_model(settings(trained), (32, 32), [*NAMES[:4], "Zaporozhets 968 1972"])
     first, head = "conv1_conv", "predictions"
     np.testing.assert_array_equal(*(model.get_layer(first).get_weights()[0] for model in (built, resnet)))
     assert not np.allclose(*(model.get_layer(head).get_weights()[0] for model in (built, resnet)))

@@ -27,7 +27,7 @@ from whichcar.training.batches import Rows, plain_batches
 from whichcar.training.hardware import Hardware
 from whichcar.training.network.models import TrainingModels
 from whichcar.training.network.resnet50 import HEAD, training_copy
-from whichcar.training.setup import TrainingData, make_trainable, models_from
+from whichcar.training.setup import TrainingData, compile_model, models_from
 from whichcar.training.weights import plain_model
 
 if TYPE_CHECKING:
@@ -56,13 +56,13 @@ def on_features(experiment: Experiment, hardware: Hardware, data: TrainingData) 
 
     The head is that of `build_models`: the same start, the same draws, the same place in what is saved.
     """
-    export_model = plain_model(experiment, data.tree.class_names)
+    export_model = plain_model(experiment.model, experiment.data.image_size, data.tree.class_names)
     path = _path(experiment, hardware, data)
     if not path.exists():
         _compute(models_from(export_model, experiment, hardware).train_model, hardware, data.images, path)
     log.info("features of the backbone: %s", path)
     head = _head(export_model, experiment.seed, hardware)
-    optimizer = make_trainable(head, experiment, hardware)
+    optimizer = compile_model(head, experiment.compile, experiment.recipe, hardware)
     models = TrainingModels(export_model, head, export_model.get_layer(HEAD), None, optimizer)
     features = Features(path, data.images)
     validation = {size: (features, rows) for size, (_, rows) in data.validation.items()}

@@ -10,7 +10,7 @@ from whichcar.config.experiment import Experiment
 from whichcar.text import plural
 from whichcar.training.network.models import TrainingModels
 from whichcar.training.network.optimizer import warmup_updates
-from whichcar.training.setup import scaled
+from whichcar.training.sizes import scaled
 
 LONG_WARMUP = 0.5  # of all updates
 

@@ -1,4 +1,4 @@
-"""From settings to what the training loop needs: images, the network in its two forms, optimizer, batches."""
+"""From settings to what the training loop needs: data, models, optimizer, batches."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from whichcar.config.experiment import Experiment
+from whichcar.config.experiment import Compile, Data, Experiment, Recipe
 from whichcar.data.decoded_cache import pack
 from whichcar.data.split.tree import Tree, read_tree, unopened
+from whichcar.detection.crop import read_record
 from whichcar.environment import expanded
 from whichcar.errors import ConfigError, DataError
 from whichcar.text import plural
@@ -21,6 +22,9 @@ from whichcar.training.hardware import Hardware, fused_batch_norm_is_faster
 from whichcar.training.network.models import Size, TrainingModels
 from whichcar.training.network.optimizer import create_optimizer
 from whichcar.training.network.resnet50 import freeze, training_copy
+from whichcar.training.run.checkpoint import Metadata
+from whichcar.training.run.folder import versions
+from whichcar.training.sizes import Sizes
 from whichcar.training.usable import check_usable
 from whichcar.training.weights import plain_model
 
@@ -33,7 +37,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The decoded images: rows of the training and the validation part, and their class numbers.
+    """The decoded images: rows of the training and the validation split, and their class numbers.
 
     `images` holds all of them at one size. `validation` holds the validation images, and which rows they are, at each
     size that they are scored at: read from the files at just that size, as the test images will be.
@@ -47,46 +51,20 @@ class TrainingData:
     validation_classes: np.ndarray
 
 
-def sizes_of(experiment: Experiment) -> list[Size]:
-    """The training size of each epoch."""
-    stages, epochs = experiment.recipe.stages, experiment.fit.epochs
-    if not stages:
-        return [experiment.data.image_size] * epochs
-    counts = scaled([stage.epochs for stage in stages], epochs)
-    return [stage.image_size for stage, count in zip(stages, counts, strict=True) for _ in range(count)]
-
-
-def scaled(counts: Sequence[int], total: int) -> list[int]:
-    """Scale counts in proportion, so that they add up to `total`; each stays at least 1, or the last ones do."""
-    left_out = max(0, len(counts) - total)
-    if left_out:
-        return [0] * left_out + [1] * total
-    exact = [count * total / sum(counts) for count in counts]
-    found = [max(1, int(share)) for share in exact]
-    while sum(found) != total:
-        # The count that is furthest from its exact share, of equals the first, takes one more or one less.
-        change = 1 if sum(found) < total else -1
-        free = [number for number, count in enumerate(found) if count + change >= 1]
-        found[max(free, key=lambda number: change * (exact[number] - found[number]))] += change
-    return found
-
-
-def validation_sizes(experiment: Experiment) -> list[Size]:
-    """Every size that the validation images are scored at, ascending."""
-    recipe = experiment.recipe
-    during = sizes_of(experiment) if recipe.stages else [experiment.data.image_size]
-    return sorted({*during, *recipe.test_sizes})
-
-
-def load_data(experiment: Experiment) -> TrainingData:
+def load_data(settings: Data, sizes: Sizes, classes: int | None, seed: int) -> TrainingData:
     """Read the tree, check it against the settings, and decode its training and validation images.
 
+    Args:
+        settings: where the images are.
+        sizes: the sizes that they are needed at.
+        classes: how many classes there must be; None for any number.
+        seed: of the choice of validation images.
+
     Raises:
-        ConfigError: `model.classes` disagrees with the folders.
+        ConfigError: `classes` disagrees with the folders.
         DataError: the tree is not usable.
     """
-    data = experiment.data
-    tree = read_tree(expanded(data.directory), data.validation_split, experiment.seed)
+    tree = read_tree(expanded(settings.directory), settings.validation_split, seed)
     for remark in tree.remarks:
         log.warning("%s", remark)
     if count := unopened(tree):
@@ -95,35 +73,25 @@ def load_data(experiment: Experiment) -> TrainingData:
             *(tree.root, plural(count, "file")),
         )
     log.info("%s", tree.summary)
-    given, found = experiment.model.classes, len(tree.class_folders)
-    if given not in (None, found):
+    folders = len(tree.class_folders)
+    if classes not in (None, folders):
         raise ConfigError(
-            f"model.classes: {given}, but {data.directory} has {found} class folders; "
-            f"set model.classes: {found} or leave it out"
+            f"model.classes: {classes}, but {settings.directory} has {folders} class folders; "
+            f"set model.classes: {folders} or leave it out"
         )
     everything = [*tree.train, *tree.validation]
-    size = _cache_size(experiment)
     paths = [sample.path for sample in everything]
-    images = pack(paths, size)
+    images = pack(paths, sizes.cache)
     bad = {skipped.path for skipped in images.skipped}
-    check_usable(tree, images.skipped, data.validation_split)
+    check_usable(tree, images.skipped, settings.validation_split)
     readable = np.array([sample.path not in bad for sample in everything])
-    classes = np.array([sample.class_index for sample in everything])
+    class_numbers = np.array([sample.class_index for sample in everything])
     rows, in_train = np.arange(len(everything)), np.arange(len(everything)) < len(tree.train)
     train, validation = rows[in_train & readable], rows[~in_train & readable]
-    at_sizes: dict[Size, tuple[Rows, np.ndarray]] = dict.fromkeys(validation_sizes(experiment), (images, validation))
-    for other in at_sizes.keys() - {size} if len(validation) else ():
-        at_sizes[other] = _validation_at(other, [paths[row] for row in validation])
-    return TrainingData(tree, images, train, classes[train], at_sizes, classes[validation])
-
-
-def _cache_size(experiment: Experiment) -> Size:
-    """The size of the decoded images that batches are drawn from."""
-    data, recipe = experiment.data, experiment.recipe
-    if recipe.cached_features:  # nothing is cropped: what the backbone sees is read at just that size
-        return data.image_size
-    used = [*sizes_of(experiment), *recipe.test_sizes, data.image_size]
-    return data.cache_size or (max(s[0] for s in used), max(s[1] for s in used))
+    at_sizes: dict[Size, tuple[Rows, np.ndarray]] = dict.fromkeys(sizes.scored, (images, validation))
+    for size in at_sizes.keys() - {sizes.cache} if len(validation) else ():
+        at_sizes[size] = _validation_at(size, [paths[row] for row in validation])
+    return TrainingData(tree, images, train, class_numbers[train], at_sizes, class_numbers[validation])
 
 
 def _validation_at(size: Size, paths: Sequence[Path]) -> tuple[Rows, np.ndarray]:
@@ -141,7 +109,7 @@ def build_models(experiment: Experiment, hardware: Hardware, class_names: Sequen
         CheckpointError: `model.weights` is a trained model of another network.
         ConfigError: no weights could be had.
     """
-    return models_from(plain_model(experiment, class_names), experiment, hardware)
+    return models_from(plain_model(experiment.model, experiment.data.image_size, class_names), experiment, hardware)
 
 
 def models_from(export_model: keras.Model, experiment: Experiment, hardware: Hardware) -> TrainingModels:
@@ -164,33 +132,61 @@ def models_from(export_model: keras.Model, experiment: Experiment, hardware: Har
     momentum = recipe.batch_norm_momentum
     train_model = training_copy(export_model, hardware.policy, fused, front, momentum, experiment.seed)
     freeze(train_model, recipe.freeze)
-    optimizer = make_trainable(train_model, experiment, hardware)
+    optimizer = compile_model(train_model, experiment.compile, recipe, hardware)
     return TrainingModels(export_model, train_model, export_model, crop, optimizer)
 
 
-def make_trainable(train_model: keras.Model, experiment: Experiment, hardware: Hardware) -> keras.optimizers.Optimizer:
-    """Compile a network with the optimizer and loss of these settings; gives the optimizer."""
+def compile_model(
+    model: keras.Model, settings: Compile, recipe: Recipe, hardware: Hardware
+) -> keras.optimizers.Optimizer:
+    """Compile a model with the optimizer and loss of these settings; returns the optimizer."""
     import keras
 
-    optimizer = create_optimizer(experiment, train_model)
-    loss = keras.losses.CategoricalCrossentropy(label_smoothing=experiment.recipe.label_smoothing)
+    optimizer = create_optimizer(settings.optimizer.chosen, recipe, model)
+    loss = keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing)
     # jit_compile: XLA has no fast bfloat16 convolution on a CPU; JAX always compiles.
-    train_model.compile(
-        optimizer, loss, metrics=list(experiment.compile.metrics), jit_compile=hardware.backend == "jax"
-    )
+    model.compile(optimizer, loss, metrics=list(settings.metrics), jit_compile=hardware.backend == "jax")
     return optimizer
 
 
-def make_batches(experiment: Experiment, images: TrainingData) -> TrainingBatches:
-    """The training batches of these images."""
-    data = experiment.data
+def make_batches(data: TrainingData, settings: Data, recipe: Recipe, seed: int) -> TrainingBatches:
+    """Return the training batches of these images."""
     return TrainingBatches(
-        images.images,
-        images.train_rows,
-        images.train_classes,
-        len(images.tree.class_folders),
-        data.batch_size,
-        experiment.seed,
-        experiment.recipe,
-        data.balanced,
+        data.images,
+        data.train_rows,
+        data.train_classes,
+        len(data.tree.class_folders),
+        settings.batch_size,
+        seed,
+        recipe,
+        settings.balanced,
     )
+
+
+def metadata_of(experiment: Experiment, data: TrainingData) -> Metadata:
+    """Return what the checkpoints of a run say about it."""
+    tree = data.tree
+    return Metadata(
+        tree.class_names,
+        tree.class_folders,
+        experiment.data.image_size,
+        versions(),
+        experiment.model_dump(mode="json"),
+        str(tree.root.resolve()),
+        read_record(tree.root),
+        tree.fingerprints,
+        None if tree.drawn is None else tuple(sorted(tree.drawn)),
+    )
+
+
+def record_of(data: TrainingData) -> dict[str, Any]:
+    """Return what resolved.json says about the data of a run."""
+    tree = data.tree
+    return {
+        "class_names": tree.class_names,
+        "class_folders": tree.class_folders,
+        "data_root": str(tree.root.resolve()),
+        "train_images": len(data.train_rows),
+        "validation_images": len(data.validation_classes),
+        "left_out": [skipped.reason for skipped in data.images.skipped],
+    }

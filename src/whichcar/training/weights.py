@@ -10,11 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from whichcar.config.experiment import Experiment
+from whichcar.config.experiment import Model
 from whichcar.data.labels import folder_name
 from whichcar.environment import expanded
 from whichcar.errors import CheckpointError
 from whichcar.text import one_line
+from whichcar.training.network.models import Size
 from whichcar.training.network.resnet50 import HEAD, PREPROCESSING, create_model, existing, is_whole_model
 from whichcar.training.run.checkpoint import read_metadata
 
@@ -39,15 +40,15 @@ def check_weights(weights: object) -> None:
         raise CheckpointError(f"model.weights: {path} is damaged, not a .keras file; give another, or copy it again")
 
 
-def plain_model(experiment: Experiment, class_names: Sequence[str]) -> keras.Model:
+def plain_model(settings: Model, image_size: Size, class_names: Sequence[str]) -> keras.Model:
     """Build the ResNet-50 of these settings in the form that is saved.
 
     Where `model.weights` is a trained model its head is used too if it was trained on the same classes, by name.
     """
-    section = experiment.model.model_dump()
+    section = settings.model_dump()
     weights = section.pop("weights")
     section |= {"classes": len(class_names), "data_aug_layer": None, "input_shape": (None, None, 3)}
-    section["image_size"] = experiment.data.image_size
+    section["image_size"] = image_size
     model = create_model(weights, **section)
     if weights in (None, "imagenet") or not is_whole_model(expanded(weights)):
         return model

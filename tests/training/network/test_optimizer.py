@@ -34,10 +34,14 @@ def network() -> keras.Model:
     return keras.Model(inputs, head(x))
 
 
+def optimizer_of(settings: Experiment, model: keras.Model) -> keras.optimizers.Optimizer:
+    return create_optimizer(settings.compile.optimizer.chosen, settings.recipe, model)
+
+
 def changes(settings: Experiment, gradient: float = 1.0, steps: int = 2) -> dict[str, np.ndarray]:
     """How far each variable moves in some steps with a gradient that is the same everywhere."""
     model = network()
-    optimizer = create_optimizer(settings, model)
+    optimizer = optimizer_of(settings, model)
     before = [variable.numpy() for variable in model.trainable_variables]
     for _ in range(steps):
         gradients = [keras.ops.full(variable.shape, gradient) for variable in model.trainable_variables]
@@ -76,11 +80,11 @@ def test_without_decay_adamw_is_adam() -> None:
 
 def test_what_the_settings_say_reaches_keras() -> None:
     given = {"learning_rate": 0.025, "epsilon": 0.1, "beta_1": 0.8, "beta_2": 0.9, "amsgrad": True}
-    adam = create_optimizer(experiment({"adam": given}), network())
+    adam = optimizer_of(experiment({"adam": given}), network())
     assert isinstance(adam, keras.optimizers.Adam)
     assert (adam.epsilon, adam.beta_1, adam.beta_2, adam.amsgrad) == (0.1, 0.8, 0.9, True)
     assert float(adam.learning_rate) == pytest.approx(0.025)
-    sgd = create_optimizer(experiment({"sgd": {"momentum": 0.9, "nesterov": True}}), network())
+    sgd = optimizer_of(experiment({"sgd": {"momentum": 0.9, "nesterov": True}}), network())
     assert isinstance(sgd, keras.optimizers.SGD)
     assert (sgd.momentum, sgd.nesterov) == (0.9, True)
 
@@ -88,7 +92,7 @@ def test_what_the_settings_say_reaches_keras() -> None:
 def test_frozen_layers_are_not_the_optimizers() -> None:
     model = network()
     model.get_layer("body").trainable = False
-    optimizer = create_optimizer(experiment(SGD, head_rate=10), model)
+    optimizer = optimizer_of(experiment(SGD, head_rate=10), model)
     before = model.get_layer("predictions").kernel.numpy()
     optimizer.apply([keras.ops.ones(v.shape) for v in model.trainable_variables], model.trainable_variables)
     np.testing.assert_allclose(model.get_layer("predictions").kernel.numpy() - before, -1.0, rtol=1e-5)
@@ -106,7 +110,7 @@ def compiled(settings: Experiment) -> keras.Model:
     """The network without training of its norm, whose moments depend on how a batch is cut."""
     model = network()
     model.get_layer("norm").trainable = False
-    model.compile(create_optimizer(settings, model), "categorical_crossentropy", jit_compile=False)
+    model.compile(optimizer_of(settings, model), "categorical_crossentropy", jit_compile=False)
     return model
 
 
@@ -127,7 +131,7 @@ def test_two_half_batches_make_the_step_of_a_whole_one() -> None:
 
 def test_the_running_mean_follows_the_weights() -> None:
     model = network()
-    model.compile(create_optimizer(experiment(SGD, ema=0.75), model), "categorical_crossentropy", jit_compile=False)
+    model.compile(optimizer_of(experiment(SGD, ema=0.75), model), "categorical_crossentropy", jit_compile=False)
     mean: list[np.ndarray] = []
     for images, labels in batches():
         model.train_on_batch(images, labels)
@@ -144,13 +148,13 @@ def test_the_running_mean_follows_the_weights() -> None:
 
 def test_without_a_running_mean_the_weights_are_taken_as_they_are() -> None:
     model = network()
-    found = averaged_weights(model, create_optimizer(experiment(SGD), model))
+    found = averaged_weights(model, optimizer_of(experiment(SGD), model))
     for weight, truth in zip(found, model.get_weights(), strict=True):
         np.testing.assert_array_equal(weight, truth)
 
 
 def test_the_running_mean_is_as_long_in_steps_when_gradients_are_accumulated() -> None:
-    optimizer = create_optimizer(experiment(SGD, ema=0.81, gradient_accumulation=2), network())
+    optimizer = optimizer_of(experiment(SGD, ema=0.81, gradient_accumulation=2), network())
     assert optimizer.ema_momentum == pytest.approx(0.9)
 
 

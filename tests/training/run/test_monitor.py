@@ -93,11 +93,11 @@ def test_a_lowest_rate_above_the_rate_does_not_raise_it() -> None:
 
 
 def test_auto_takes_less_loss_and_more_accuracy() -> None:
-    for monitor, better in (("val_loss", 0.5), ("loss", 0.5), ("val_accuracy", 1.5), ("accuracy", 1.5)):
-        monitor = MetricMonitor(monitor)
-        assert monitor.improved({monitor: 1.0})
-        assert not monitor.improved({monitor: 2.0 - better})
-        assert monitor.improved({monitor: better})
+    for name, better in (("val_loss", 0.5), ("loss", 0.5), ("val_accuracy", 1.5), ("accuracy", 1.5)):
+        monitor = MetricMonitor(name)
+        assert monitor.improved({name: 1.0})
+        assert not monitor.improved({name: 2.0 - better})
+        assert monitor.improved({name: better})
         assert monitor.best == better
 
 

@@ -11,17 +11,16 @@ from whichcar.training.network.resnet50 import HEAD
 if TYPE_CHECKING:
     import keras
 
-    from whichcar.config.experiment import Experiment, Recipe
+    from whichcar.config.experiment import Recipe
 
 
-def create_optimizer(experiment: Experiment, model: keras.Model) -> keras.optimizers.Optimizer:
-    """Build the optimizer of `compile.optimizer` with the recipe's decay, head rate, EMA and accumulation.
+def create_optimizer(settings: Adam | AdamW | Sgd, recipe: Recipe, model: keras.Model) -> keras.optimizers.Optimizer:
+    """Build the optimizer of these settings with the recipe's decay, head rate, EMA and accumulation.
 
     Weight decay is decoupled (Loshchilov and Hutter 2019) and leaves out norms and biases.
     """
     import keras
 
-    settings, recipe = experiment.compile.optimizer.chosen, experiment.recipe
     known = {Adam: keras.optimizers.Adam, AdamW: keras.optimizers.AdamW, Sgd: keras.optimizers.SGD}
     keys = settings.model_dump()
     kind = known[type(settings)]

@@ -1,0 +1,259 @@
+"""The training loop: one step at a time, so that it can be stopped between any two and resumed there."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from dataclasses import asdict, replace
+
+import numpy as np
+
+from whichcar.config.experiment import Experiment
+from whichcar.errors import Interrupted, TrainingError
+from whichcar.metrics import Score
+from whichcar.progress import Bar
+from whichcar.training.hardware import Hardware
+from whichcar.training.network.models import Size, TrainingModels
+from whichcar.training.network.optimizer import rate_share
+from whichcar.training.remarks import disk_needed, remarks
+from whichcar.training.resuming import check_class_folders, check_length
+from whichcar.training.run.checkpointing import CheckpointManager
+from whichcar.training.run.folder import ExperimentFolder
+from whichcar.training.run.history import (
+    HISTORY,
+    Epoch,
+    EventLog,
+    draw_curves,
+    epoch_line,
+    undamaged_history,
+    write_history,
+)
+from whichcar.training.run.monitor import MetricMonitor, rate_after
+from whichcar.training.run.progress import Progress
+from whichcar.training.run.signals import graceful_shutdown
+from whichcar.training.run.state import load_state, save_state
+from whichcar.training.setup import TrainingData, make_batches, metadata_of, record_of
+from whichcar.training.sizes import Sizes
+from whichcar.training.tracking.tracker import Tracking
+from whichcar.training.validation import score_sizes, validate
+
+log = logging.getLogger(__name__)
+# An epoch's end is a good place to resume from, but a state is 300 MB: short epochs share one.
+EPOCH_SECONDS = 30.0
+CURVES_SECONDS = 10.0  # between two drawings of the curves
+
+
+class Run:
+    """One training run in memory."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        folder: ExperimentFolder,
+        hardware: Hardware,
+        sizes: Sizes,
+        data: TrainingData,
+        models: TrainingModels,
+        tracking: Tracking,
+    ) -> None:
+        self.experiment, self.folder, self.hardware = experiment, folder, hardware
+        self.data, self.models, self.tracking = data, models, tracking
+        self.sizes = sizes
+        self.batches = make_batches(data, experiment.data, experiment.recipe, experiment.seed)
+        self.batch_size = min(experiment.data.batch_size, len(data.train_rows))
+        self.progress = Progress()
+        self.history: list[Epoch] = []
+        self.saved = ""  # where the run was when its state was saved last
+        self._saved = self._began = time.monotonic()
+        self._drawn = -math.inf
+        self._compiled_for: Size | None = None  # the size of the last step, if this process has taken one
+        callbacks = experiment.fit.callbacks
+        self.checkpoints = CheckpointManager(folder, callbacks.model_checkpoint, models, metadata_of(experiment, data))
+        stopping, plateau = callbacks.early_stopping, callbacks.reduce_on_plateau
+        self.stopping = MetricMonitor(stopping.monitor, stopping.mode, stopping.min_delta) if stopping else None
+        self.plateau = MetricMonitor(plateau.monitor, plateau.mode, plateau.min_delta) if plateau else None
+        self.rate = experiment.compile.optimizer.chosen.learning_rate
+
+    def train(self) -> None:
+        """Train to the end, or until a signal asks to stop."""
+        self._began = time.monotonic() - self.progress.seconds
+        for remark in remarks(self.experiment, self._updates()):
+            log.warning("%s", remark)
+        log.info("%s", disk_needed(self.experiment, self.models))
+        self._describe(finished=False)
+        self._repair_history()
+        self.tracking.begin(self.history)
+        histograms = self.experiment.fit.callbacks.tensor_board.histogram_freq
+        events = EventLog(self.folder.logs, histograms, self.progress.epoch)
+        try:
+            with graceful_shutdown() as stop:
+                while self.progress.epoch < len(self.sizes.train) and not self._stopped_early():
+                    self._one_epoch(stop, events)
+                # What the last epoch left is what an extended run resumes from; the best weights are loaded next.
+                self.save()
+                self._settle_size()
+        finally:
+            events.close()
+            self.checkpoints.write()
+        self._draw()
+        self._describe(finished=True)
+
+    def _repair_history(self) -> None:
+        """Write the history of a resumed run again where the file is damaged: the state has it too."""
+        path = self.folder.path / HISTORY
+        damage = undamaged_history(path)[1] if self.history else ""
+        if damage:
+            log.warning("%s: damaged (%s); it is written again from the saved state", path, damage)
+            write_history(path, self.history)
+
+    def save(self) -> None:
+        """Write the state, and the checkpoint it names."""
+        self.checkpoints.write()
+        record = {
+            "images": self.data.images.key,
+            "progress": asdict(self.progress),
+            "history": [asdict(epoch) for epoch in self.history],
+            "checkpoints": self.checkpoints.state(),
+            "plateau": self.plateau.state() if self.plateau else None,
+        }
+        save_state(self.folder.state, self.models.state_variables(), record)
+        self._saved, self.saved = time.monotonic(), str(self.progress)
+
+    def _save_after(self, seconds: float) -> None:
+        """Write the state if the last one is older than this."""
+        if time.monotonic() - self._saved > seconds:
+            self.save()
+
+    def restore(self) -> None:
+        """Resume from the saved state.
+
+        Raises:
+            TrainingError: it is damaged, or the images or the new settings do not go with it.
+        """
+        directory = self.experiment.data.directory
+        check_class_folders(self.folder, self.data.tree, directory)
+        record = load_state(self.folder.state, self.models.state_variables())
+        if record["images"] != self.data.images.key:
+            raise TrainingError(
+                f"{self.folder.path}: the images of {directory} changed since this run was stopped; put them back, or "
+                "start over with --overwrite"
+            )
+        self.progress = Progress(**record["progress"])
+        self.saved = str(self.progress)
+        self.history = [Epoch(**row) for row in record["history"]]
+        self.checkpoints.restore(record["checkpoints"])
+        if self.plateau:
+            self.plateau.restore(record["plateau"])
+        if self.stopping:
+            for epoch in self.history:  # early stopping may be set otherwise than before
+                self.stopping.improved(asdict(epoch))
+        if self.folder.changed:
+            recipe, stopped_early = self.experiment.recipe, self._stopped_early()
+            check_length(self.folder.path, recipe, self.sizes.train, self.history, stopped_early)
+
+    def _one_epoch(self, stop: threading.Event, events: EventLog) -> None:
+        progress, epochs = self.progress, len(self.sizes.train)
+        height, width = self.sizes.train[progress.epoch]
+        plain = progress.epoch >= epochs - self.experiment.recipe.plain_epochs
+        label = f"epoch {progress.epoch + 1}/{epochs} at {height}x{width}"
+        with Bar(label, len(self.batches) * self.batch_size, "images", stays=False) as bar:
+            bar.update(progress.step * self.batch_size)
+            for images, labels in self.batches.epoch(progress.epoch, progress.step, plain):
+                self._step(images, labels)
+                bar.update(len(images), loss=progress.loss, accuracy=progress.accuracy)
+                progress.seconds = self._elapsed()
+                if stop.is_set():
+                    self.save()
+                    raise Interrupted(f"{self.folder.path}: stopped in epoch {progress.epoch + 1}; everything is saved")
+                self._save_after(60 * self.experiment.hardware.save_minutes)
+        size = self.sizes.validation[progress.epoch]
+        with self.models.averaged():
+            score = validate(self.models, self.data, self.experiment.data.batch_size, size)
+        self._end_epoch(score, size, events)
+
+    def _elapsed(self) -> float:
+        """Seconds of training so far, by the clock on the wall; those before a stop count too."""
+        return time.monotonic() - self._began
+
+    def _step(self, images: np.ndarray, labels: np.ndarray) -> None:
+        progress, recipe = self.progress, self.experiment.recipe
+        size = self.sizes.train[progress.epoch]
+        step = progress.epoch * len(self.batches) + progress.step
+        share = rate_share(step // recipe.gradient_accumulation, self._updates(), recipe)
+        self.models.optimizer.learning_rate = self.rate * share * progress.rate_factor
+        start = time.monotonic()
+        loss, accuracy = self.models.train_on_batch(images, labels, size)
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"{self.folder.path}: the loss became {loss} in epoch {progress.epoch + 1}, batch {progress.step + 1}; "
+                f"lower the learning rate ({self.rate:g}) or warm up for longer, and start again with --overwrite"
+            )
+        if self._compiled_for == size:
+            progress.add_time(len(images), time.monotonic() - start)
+        self._compiled_for = size
+        progress.add(loss, accuracy, len(images))
+
+    def _updates(self) -> int:
+        """Optimizer updates of the whole run."""
+        return -(-len(self.sizes.train) * len(self.batches) // self.experiment.recipe.gradient_accumulation)
+
+    def _end_epoch(self, score: Score, size: Size, events: EventLog) -> None:
+        progress = self.progress
+        epoch = Epoch(
+            epoch=progress.epoch + 1,
+            loss=progress.loss,
+            accuracy=progress.accuracy,
+            val_loss=score.loss,
+            val_accuracy=score.accuracy,
+            learning_rate=float(self.models.optimizer.learning_rate),
+            image_size="x".join(map(str, self.sizes.train[progress.epoch])),
+            images_per_second=progress.images_per_second(self.batch_size),
+            seconds=math.nan,
+            checkpoint="",
+        )
+        epoch = self.checkpoints.keep(epoch, size)
+        progress.seconds = self._elapsed()  # with the checkpoint; the state is written in the next epoch's time
+        epoch = replace(epoch, seconds=progress.seconds)
+        self.history.append(epoch)
+        log.info("%s", epoch_line(self.history, self.sizes.train))
+        self._monitor(epoch)
+        self.progress = progress.next_epoch()
+        self._save_after(min(EPOCH_SECONDS, 60 * self.experiment.hardware.save_minutes))
+        write_history(self.folder.path / HISTORY, self.history)
+        if time.monotonic() - self._drawn > CURVES_SECONDS:
+            self._draw()
+        events.add(epoch, self.models.train_model)
+        self.tracking.epochs(self.history)
+
+    def _draw(self) -> None:
+        draw_curves(self.folder.path / "curves.png", self.history, self.folder.path.name)
+        self._drawn = time.monotonic()
+
+    def _monitor(self, epoch: Epoch) -> None:
+        """Count epochs without improvement and lower the rate where that is asked for."""
+        if self.stopping:
+            self.stopping.improved(asdict(epoch))
+        settings = self.experiment.fit.callbacks.reduce_on_plateau
+        if not (self.plateau and settings):
+            return
+        self.plateau.improved(asdict(epoch))
+        progress = self.progress
+        progress.rate_factor = rate_after(self.plateau, settings, self.rate * progress.rate_factor) / self.rate
+
+    def _stopped_early(self) -> bool:
+        settings = self.experiment.fit.callbacks.early_stopping
+        return bool(self.stopping and settings and self.history and self.stopping.has_waited(settings.patience))
+
+    def _settle_size(self) -> None:
+        """Choose the size to predict at by the validation loss of the best epoch."""
+        if not self.sizes.tried or not len(self.data.validation_classes):
+            return
+        self.checkpoints.load_best()
+        height, width = self.checkpoints.best["image_size"]
+        sizes = [(height, width), *self.sizes.tried]
+        self.checkpoints.settle_size(score_sizes(self.models, self.data, self.experiment.data.batch_size, sizes))
+
+    def _describe(self, finished: bool) -> None:
+        self.folder.describe(self.hardware, record_of(self.data), finished)

@@ -1,0 +1,72 @@
+"""What a run must share with the saved one that it resumes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from whichcar.config.experiment import Recipe
+from whichcar.data.labels import renamed
+from whichcar.data.split.tree import Tree
+from whichcar.errors import TrainingError
+from whichcar.text import nfc, plural
+from whichcar.training.network.models import Size
+from whichcar.training.run.folder import ExperimentFolder
+from whichcar.training.run.history import Epoch
+
+log = logging.getLogger(__name__)
+
+
+def check_class_folders(folder: ExperimentFolder, tree: Tree, directory: str) -> None:
+    """Raise where the class folders are not those that the run was started with.
+
+    Raises:
+        TrainingError: which are missing and which are new.
+    """
+    before = list(map(nfc, folder.class_folders))
+    if changes := renamed(before, tree.class_folders) if before else "":
+        raise TrainingError(
+            f"{folder.path}: the class folders of {directory} changed since this run was stopped ({changes}); put the "
+            "old names back, or start over with --overwrite"
+        )
+
+
+def check_length(
+    path: Path, recipe: Recipe, sizes: Sequence[Size], history: Sequence[Epoch], is_stopped_early: bool
+) -> None:
+    """Raise where a run cannot be resumed with another length; log what changes with it.
+
+    Args:
+        path: the experiment's folder.
+        recipe: that of the new settings.
+        sizes: the training size of each epoch by the new settings.
+        history: the epochs done.
+        is_stopped_early: early stopping, by the new settings, ends the run here.
+
+    Raises:
+        TrainingError: it has trained for longer, was trained at other sizes, or would stop early at once.
+    """
+    done, epochs = len(history), len(sizes)
+    if done > epochs:
+        raise TrainingError(f"{path}: has trained for {plural(done, 'epoch')} already; set fit.epochs to more")
+    for epoch, (height, width) in zip(history, sizes, strict=False):
+        if epoch.image_size != f"{height}x{width}":
+            raise TrainingError(
+                f"{path}: epoch {epoch.epoch} was trained at {epoch.image_size}, and would be at {height}x{width} "
+                "now; set recipe.stages so that the epochs done stay as they were, or start over with --overwrite"
+            )
+    if is_stopped_early:
+        raise TrainingError(
+            f"{path}: early stopping has ended this run after {plural(done, 'epoch')}; to train on, change that "
+            "too, for example with --set fit.callbacks.early_stopping=null"
+        )
+    log.info("%s: trained for %s so far, resuming until %d", path, plural(done, "epoch"), epochs)
+    if recipe.schedule != "constant" and history:
+        log.warning(
+            "the %s schedule is computed for %s now: the learning rate resumes from its value there, not from "
+            "%.3g, where it was",
+            *(recipe.schedule, plural(epochs, "epoch"), history[-1].learning_rate),
+        )
+    if recipe.plain_epochs:
+        log.warning("recipe.plain_epochs: the last %s of the new length", plural(recipe.plain_epochs, "epoch"))

@@ -1,0 +1,57 @@
+"""How far a training run is, with the sums of the epoch it is in."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+TIMED_STEPS, TIMED_SECONDS = 5, 1.0  # either is enough for a meaningful rate
+
+
+@dataclass
+class Progress:
+    """Sums and `seen`, `timed` (images) are of the current epoch; `seconds` of the whole run."""
+
+    epoch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    correct: float = 0.0
+    seen: int = 0
+    timed: int = 0
+    timed_seconds: float = 0.0
+    seconds: float = 0.0
+    rate_factor: float = 1.0
+
+    @property
+    def loss(self) -> float:
+        """Mean training loss of the epoch so far."""
+        return self.loss_sum / self.seen
+
+    @property
+    def accuracy(self) -> float:
+        """Training accuracy of the epoch so far."""
+        return self.correct / self.seen
+
+    def add(self, loss: float, accuracy: float, count: int) -> None:
+        """Count a step on so many images."""
+        self.loss_sum += loss * count
+        self.correct += accuracy * count
+        self.seen += count
+        self.step += 1
+
+    def add_time(self, count: int, seconds: float) -> None:
+        """Count the time of a step that compiled nothing."""
+        self.timed += count
+        self.timed_seconds += seconds
+
+    def images_per_second(self, batch_size: int) -> float:
+        """Return the rate of the epoch's training steps; NaN where too few were timed for a meaningful one."""
+        is_enough = self.timed / batch_size >= TIMED_STEPS or self.timed_seconds >= TIMED_SECONDS
+        return self.timed / self.timed_seconds if is_enough else math.nan
+
+    def next_epoch(self) -> Progress:
+        """Return the progress at the start of the next epoch."""
+        return Progress(self.epoch + 1, seconds=self.seconds, rate_factor=self.rate_factor)
+
+    def __str__(self) -> str:
+        return f"in epoch {self.epoch + 1}, batch {self.step}" if self.step else f"after epoch {self.epoch}"
