@@ -34,6 +34,14 @@ UNOPENED_SUFFIXES = frozenset(
 )
 IMAGE_SUFFIXES = frozenset(suffix for suffixes in IMAGE_FORMATS.values() for suffix in suffixes)
 
+# The files of an experiment's folder: written by training,
+CONFIG, RESOLVED, ENVIRONMENT, TRACKING = "config.yml", "resolved.json", "environment.json", "tracking.json"
+HISTORY, CURVES, BEST = "history.csv", "curves.png", "best.json"
+STATE, LOCK = "state/state.npz", "state/lock"
+# and by evaluation.
+RESULT, PREDICTIONS, REPORT, PLOTS = "result.json", "predictions.csv", "report.html", "plots"
+EVALUATIONS, TEST_USES = "evaluations", "test_uses.json"
+
 
 @contextlib.contextmanager
 def replaced(path: Path) -> Iterator[Path]:

@@ -101,7 +101,7 @@ def run(into: Path, real: Path | None = None, quick: bool = False, say: Say = pr
     plan = QUICK if quick else FULL
     experiment = into / "experiments" / "demo"
     trained_on = _images(into, real, plan, say)
-    _write_config(experiment / "config.yml", into / "data", plan, trained_on)
+    _write_config(experiment / files.CONFIG, into / "data", plan, trained_on)
     _train(experiment, say)
     result, folder = _evaluate(experiment, say)
     for line in ("", *render_result(result, folder), *_next(into, experiment)):
@@ -161,18 +161,18 @@ def _train(experiment: Path, say: Say) -> None:
     from whichcar.training.train import train
 
     say(f"3/4  training ResNet-50 from random weights as {experiment / 'config.yml'} says")
-    trained = train(experiment / "config.yml", resume=True)
+    trained = train(experiment / files.CONFIG, resume=True)
     say(f"     {plural(len(trained.history), 'epoch')}; the best by validation is {trained.checkpoint}")
 
 
 def _evaluate(experiment: Path, say: Say) -> tuple[Mapping[str, Any], Path]:
     """Return the content of result.json and the folder it lies in."""
     from whichcar.evaluation.evaluate import evaluate
-    from whichcar.evaluation.result import FILE, read_result
+    from whichcar.evaluation.result import read_result
     from whichcar.training.run.checkpoint import find_checkpoint
 
     say("4/4  measuring it on images it has never seen")
-    best, known = find_checkpoint(experiment), experiment / FILE
+    best, known = find_checkpoint(experiment), experiment / files.RESULT
     if known.exists():
         result = read_result(experiment)
         if result["checkpoint"] == {"file": best.name, "blake2b": files.checksum(best)}:

@@ -20,7 +20,7 @@ from whichcar.evaluation import plots
 from whichcar.evaluation.caution import warnings_about
 from whichcar.evaluation.eval_set import EvalSet, choose_eval_set, trained_tree
 from whichcar.evaluation.report import write_report
-from whichcar.evaluation.result import FILE, TOP, Misclassified, Origin, Result
+from whichcar.evaluation.result import TOP, Misclassified, Origin, Result
 from whichcar.inference.classifier import Classifier, Probabilities, best_of
 from whichcar.records import CROP_COLUMNS, Prediction, Sample, Skipped
 from whichcar.text import as_text, file_name, one_line, plural, shell_command
@@ -83,13 +83,13 @@ def evaluate(
     folder = _folder(experiment, eval_set, classifier.metadata, crop, detector)
     _check_writable(folder)
     start = time.perf_counter()
-    answers, unreadable = _ask(classifier, eval_set, folder / "predictions.csv", batch_size)
+    answers, unreadable = _ask(classifier, eval_set, folder / files.PREDICTIONS, batch_size)
     seconds = time.perf_counter() - start
     origin = _origin(classifier, eval_set, experiment, data, crop, detector)
     result, matrix = _result(classifier, origin, answers, unreadable, warnings, seconds, folder)
-    plots.plot_confusion(folder / "plots" / "confusion.png", matrix, classifier.class_names)
-    plots.plot_classes(folder / "plots" / "classes.png", result.classes, result.mean_recall)
-    plots.plot_reliability(folder / "plots" / "reliability.png", result.reliability)
+    plots.plot_confusion(folder / files.PLOTS / "confusion.png", matrix, classifier.class_names)
+    plots.plot_classes(folder / files.PLOTS / "classes.png", result.classes, result.mean_recall)
+    plots.plot_reliability(folder / files.PLOTS / "reliability.png", result.reliability)
     write_report(result)
     result.write()
     tracking.result(result.as_json(), folder)
@@ -123,12 +123,12 @@ def _folder(experiment: Path, eval_set: EvalSet, metadata: Metadata, crop: bool,
     names += [] if is_held_out else [eval_set.folder_name]
     names += ["with-crop"] if crop else []
     names += [file_name(Path(detector).name)] if detector else []
-    return _home(experiment) / "evaluations" / "-".join(names) if names else experiment
+    return _home(experiment) / files.EVALUATIONS / "-".join(names) if names else experiment
 
 
 def _has_test(experiment: Path, metadata: Metadata) -> bool:
     """True where the experiment's data had a test split when it was trained, or was evaluated on one since."""
-    path = _home(experiment) / FILE
+    path = _home(experiment) / files.RESULT
     return "test" in metadata.fingerprints or (
         path.is_file() and files.read_json(path, {"data.part": str})["data"]["part"] == "test"
     )

@@ -30,7 +30,6 @@ from whichcar.search.launcher import INTERRUPTED, how_it_ended, tied_command, tr
 from whichcar.text import nfc
 from whichcar.training.hardware import release_memory
 from whichcar.training.run.checkpoint import find_checkpoint, read_metadata
-from whichcar.training.run.overwriting import RESOLVED
 from whichcar.training.run.signals import graceful_shutdown
 
 log = logging.getLogger(__name__)
@@ -149,9 +148,9 @@ def _answers_of_folds(experiment: Path, tree: Tree, folds: int) -> Answers:
             tree.root, rows, folder / "data", settings["data"]["validation_split"], settings["seed"], keep_copies=True
         )
         config = {**settings, "data": {**settings["data"], "directory": str((folder / "data").resolve())}}
-        files.write_text(folder / "config.yml", yaml.safe_dump(config, sort_keys=False))
+        files.write_text(folder / files.CONFIG, yaml.safe_dump(config, sort_keys=False))
         log.warning("fold %d of %d: training in %s", number + 1, folds, folder)
-        _train(folder / "config.yml")
+        _train(folder / files.CONFIG)
         fold = [sample for name, sample in zip(names, known, strict=True) if drawn[name] == number]
         yield from _answers(Classifier(folder), fold)
 
@@ -177,9 +176,9 @@ def _train(config: Path) -> None:
 
 def _settings(experiment: Path) -> dict[str, Any]:
     """Return the settings an experiment was trained with, whatever its config.yml says now."""
-    record = experiment / RESOLVED
+    record = experiment / files.RESOLVED
     if not record.is_file():
-        raise CheckpointError(f"{experiment}: no {RESOLVED}, so how it was trained is not known; give its folder")
+        raise CheckpointError(f"{experiment}: no {files.RESOLVED}, so how it was trained is not known; give its folder")
     known = files.read_json(record, {"settings": dict}, "train again, or give another experiment")
     settings: dict[str, Any] = _without_nulls(known["settings"])
     return settings

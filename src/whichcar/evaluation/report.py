@@ -17,7 +17,6 @@ from whichcar.images.read import read_image
 from whichcar.metrics import ClassScore, Confusion, Proportion
 from whichcar.text import one_line, plural
 
-FILE = "report.html"
 THUMBNAIL = 320  # the longer side in pixels: twice what a column is wide, for sharp screens
 
 STYLE = Path(__file__).with_name("report.css")
@@ -31,10 +30,10 @@ def write_report(result: Result) -> Path:
         _head(result),
         _mistakes(result.misclassified, len(result.misclassified) < result.top_1.total - result.top_1.correct),
         _confused(result.confused),
-        _matrix(result.folder / "plots" / "confusion.png"),
+        _matrix(result.folder / files.PLOTS / "confusion.png"),
         _classes(result.classes),
-        _reliability(result.folder / "plots" / "reliability.png"),
-        _curves(result.folder / "curves.png"),
+        _reliability(result.folder / files.PLOTS / "reliability.png"),
+        _curves(result.folder / files.CURVES),
         _unreadable(result),
         _origin(result),
     ]
@@ -44,7 +43,7 @@ def write_report(result: Result) -> Path:
         f"<title>{name} {_percent(result.top_1.value)} – whichcar</title><style>\n{style}</style></head>\n"
         f"<body><main>\n{chr(10).join(filter(None, sections))}\n</main></body></html>\n"
     )
-    path = result.folder / FILE
+    path = result.folder / files.REPORT
     files.write_text(path, page)
     return path
 

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from whichcar.errors import DataError
-from whichcar.files import read_json, write_json
+from whichcar.files import RESULT, read_json, write_json
 from whichcar.metrics import ClassScore, Confusion, Proportion
 from whichcar.records import Skipped
 from whichcar.text import as_text, shell_command
 
-FILE = "result.json"
 TOP = 5  # of top-5 accuracy, which says nothing where there are no more classes
 # What is read of a result, with its kind.
 _KEYS = {
@@ -30,9 +29,9 @@ def read_result(experiment: Path) -> dict[str, Any]:
         DataError: there is none, or it is damaged.
     """
     again = shell_command(["whichcar", "evaluate", experiment])
-    if not (experiment / FILE).is_file():
+    if not (experiment / RESULT).is_file():
         raise DataError(f"{experiment}: has not been evaluated; run: {again}")
-    return read_json(experiment / FILE, _KEYS, f"make it again with: {again}")
+    return read_json(experiment / RESULT, _KEYS, f"make it again with: {again}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +98,7 @@ class Result:
 
     def write(self) -> Path:
         """Write result.json into the result's folder and return its path."""
-        path = self.folder / FILE
+        path = self.folder / RESULT
         write_json(path, self.as_json())
         return path
 

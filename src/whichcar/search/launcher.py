@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from whichcar.files import locked
+from whichcar.files import LOCK, locked
 from whichcar.search import die_with_parent
 
 LOG = "log.txt"
@@ -95,7 +95,7 @@ class _Local:
 
 def trains(folder: Path) -> bool:
     """True when some process holds the folder's lock, as `whichcar train` does."""
-    lock = folder / "state" / "lock"
+    lock = folder / LOCK
     if not lock.exists():
         return False
     try:

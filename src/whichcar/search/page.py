@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from whichcar.config.section import shown
 from whichcar.data import page
 from whichcar.data.explore import charts
+from whichcar.files import CONFIG
 from whichcar.progress import clock
 from whichcar.search.space import SweepSpec
 from whichcar.text import shell_command
@@ -46,7 +47,7 @@ def _head(spec: SweepSpec, trials: Sequence[FrozenTrial], ranked: Sequence[Froze
     metric = spec.sweep.objective.metric
     best = f"<p>Best: trial {ranked[0].number}, {metric} <b>{ranked[0].value:.4f}</b>." if ranked else "<p>"
     best += f" {said}; {clock(seconds)} in all trials together.</p>"
-    command = shell_command(["whichcar", "train", spec.folder / "best" / "config.yml"]) if ranked else ""
+    command = shell_command(["whichcar", "train", spec.folder / "best" / CONFIG]) if ranked else ""
     return best + (f"<p><code>{page.text(command)}</code></p>" if command else "")
 
 

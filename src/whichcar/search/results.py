@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from whichcar.files import write_json, write_text
+from whichcar.files import CONFIG, RESOLVED, write_json, write_text
 from whichcar.search.page import PAGE, write_page
 from whichcar.search.space import SweepSpec
 from whichcar.search.study import SURPLUS, running
@@ -19,7 +19,6 @@ from whichcar.search.sweep_file import Parameter
 from whichcar.search.trial import EPOCHS, KILLS, REASON, SECONDS, trial_folder
 from whichcar.text import plural, shell_command
 from whichcar.training.run.folder import versions, words_called
-from whichcar.training.run.overwriting import RESOLVED
 
 if TYPE_CHECKING:
     import optuna
@@ -63,7 +62,7 @@ class Results:
         ranked = self.ranked()
         if not ranked:
             return None, None, None
-        return ranked[0].number, ranked[0].value, self._spec.folder / "best" / "config.yml"
+        return ranked[0].number, ranked[0].value, self._spec.folder / "best" / CONFIG
 
     def mean_seconds(self) -> float | None:
         """Mean time of the ended trials."""
@@ -120,7 +119,7 @@ class Results:
 
     def _write_best(self) -> None:
         ranked = self.ranked()
-        config = self._spec.folder / "best" / "config.yml"
+        config = self._spec.folder / "best" / CONFIG
         if not ranked or (config.parent / RESOLVED).exists():  # what was trained there stays what its config says
             return
         best = ranked[0]

@@ -14,15 +14,13 @@ import yaml
 
 from whichcar.config.section import shown
 from whichcar.errors import ConfigError
-from whichcar.files import read_json, write_text
+from whichcar.files import BEST, CONFIG, HISTORY, STATE, read_json, write_text
 from whichcar.search.launcher import LOG, Launcher, Process, how_it_ended, killed_from_outside
 from whichcar.search.lease import HEARTBEAT_SECONDS, LEASE, Lease
 from whichcar.search.space import SweepSpec
 from whichcar.search.study import latest
 from whichcar.text import plural, shell_command
-from whichcar.training.run.history import HISTORY, Epoch, read_history
-from whichcar.training.run.overwriting import BEST
-from whichcar.training.run.state import NAME as STATE
+from whichcar.training.run.history import Epoch, read_history
 
 if TYPE_CHECKING:
     import optuna
@@ -55,7 +53,7 @@ class RunningTrial:
     ) -> None:
         self.number, self.values, self.slot = trial.number, values, slot
         self.folder = trial_folder(spec, trial.number)
-        self.config = self.folder / "config.yml"
+        self.config = self.folder / CONFIG
         self._trial, self._spec, self._lease, self._launcher = trial, spec, lease, launcher
         attributes = trial.user_attrs
         self._kills, self._before = int(attributes.get(KILLS, 0)), float(attributes.get(SECONDS, 0.0))
@@ -224,8 +222,8 @@ class RunningTrial:
 
 def tidy(folder: Path) -> None:
     """Remove what only a trial that goes on needs: the saved state, which is large, and half-written files."""
-    (folder / "state" / STATE).unlink(missing_ok=True)
-    for part in (*folder.glob(".*"), *(folder / "state").glob(".*")):
+    (folder / STATE).unlink(missing_ok=True)
+    for part in (*folder.glob(".*"), *(folder / STATE).parent.glob(".*")):
         if part.is_dir():
             shutil.rmtree(part, ignore_errors=True)
         else:

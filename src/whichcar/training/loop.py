@@ -12,6 +12,7 @@ import numpy as np
 
 from whichcar.config.experiment import Experiment
 from whichcar.errors import Interrupted, TrainingError
+from whichcar.files import CURVES, HISTORY
 from whichcar.metrics import Score
 from whichcar.progress import Bar
 from whichcar.training.hardware import Hardware
@@ -22,7 +23,6 @@ from whichcar.training.resuming import check_class_folders, check_length
 from whichcar.training.run.checkpointing import CheckpointManager
 from whichcar.training.run.folder import ExperimentFolder
 from whichcar.training.run.history import (
-    HISTORY,
     Epoch,
     EventLog,
     draw_curves,
@@ -228,7 +228,7 @@ class Run:
         self.tracking.epochs(self.history)
 
     def _draw(self) -> None:
-        draw_curves(self.folder.path / "curves.png", self.history, self.folder.path.name)
+        draw_curves(self.folder.path / CURVES, self.history, self.folder.path.name)
         self._drawn = time.monotonic()
 
     def _monitor(self, epoch: Epoch) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from whichcar.errors import DataError
-from whichcar.files import read_json, write_json
-from whichcar.training.run.test_uses import NAME, count_use, keep_uses, read_uses
+from whichcar.files import TEST_USES, read_json, write_json
+from whichcar.training.run.test_uses import count_use, keep_uses, read_uses
 
 
 def count_some(home: Path) -> None:
@@ -21,7 +21,7 @@ def test_uses_are_counted_by_images_with_what_is_known_of_each(tmp_path: Path) -
     assert count_use(tmp_path, "abc", {"time": "monday", "checkpoint": "a.h5"}) == 1
     assert count_use(tmp_path, "xyz", {"time": "tuesday"}) == 1
     assert count_use(tmp_path, "abc", {"time": "wednesday"}) == 2
-    content = read_json(tmp_path / NAME)
+    content = read_json(tmp_path / TEST_USES)
     assert content["abc"]["uses"] == [{"time": "monday", "checkpoint": "a.h5"}, {"time": "wednesday"}]
 
 
@@ -64,6 +64,6 @@ def test_a_damaged_result_that_is_about_to_be_deleted_is_no_obstacle(
     "content", ["", "[]", '{"abc": 3}', '{"abc": {"times": "2", "uses": []}}', '{"abc": {"times": 2}}']
 )
 def test_a_damaged_count_is_not_reset_silently(tmp_path: Path, content: str) -> None:
-    (tmp_path / NAME).write_text(content)
+    (tmp_path / TEST_USES).write_text(content)
     with pytest.raises(DataError, match=r"damaged.*the count of evaluations is in it"):
         count_use(tmp_path, "abc", {})

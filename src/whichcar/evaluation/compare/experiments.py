@@ -16,13 +16,13 @@ from whichcar.config.load import as_texts
 from whichcar.errors import DataError
 from whichcar.evaluation.compare.mcnemar import LEVEL, Paired, paired
 from whichcar.evaluation.compare.searches import SETTINGS, is_search, searches_table
-from whichcar.evaluation.result import FILE, TOP, read_result
+from whichcar.evaluation.result import TOP, read_result
 from whichcar.text import one_line, reason_of, shell_command
 from whichcar.training.run.test_uses import read_uses
 
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
 # What shows that a folder is an experiment.
-MARKS = ("config.yml", "resolved.json", FILE)
+MARKS = (files.CONFIG, files.RESOLVED, files.RESULT)
 _GIVE = "give folders of `whichcar train`, or of `whichcar sweep`"
 _FIX = "leave this experiment out, or train it again"
 # So many settings that differ still fit next to the others as columns.
@@ -132,15 +132,15 @@ def _read(folder: Path) -> Row:
     def content(name: str, keys: dict[str, type]) -> dict[str, Any]:
         return files.read_json(folder / name, keys, _FIX) if (folder / name).is_file() else {}
 
-    resolved = content("resolved.json", {"settings?": dict})
+    resolved = content(files.RESOLVED, {"settings?": dict})
     return Row(
         folder=folder,
         name=folder.resolve().name,
-        result=read_result(folder) if (folder / FILE).is_file() else {},
-        history=_history(folder / "history.csv"),
+        result=read_result(folder) if (folder / files.RESULT).is_file() else {},
+        history=_history(folder / files.HISTORY),
         settings=resolved.get("settings", resolved),
-        environment=content("environment.json", {}),
-        best=content("best.json", {"val_accuracy?": float, "epoch?": int, "image_size?": list}),
+        environment=content(files.ENVIRONMENT, {}),
+        best=content(files.BEST, {"val_accuracy?": float, "epoch?": int, "image_size?": list}),
     )
 
 

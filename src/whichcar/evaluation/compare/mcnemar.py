@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from whichcar.errors import DataError
-from whichcar.evaluation.result import FILE, read_result
+from whichcar.evaluation.result import read_result
+from whichcar.files import PREDICTIONS, RESULT
 from whichcar.text import reason_of, shell_command
 
 FEW = 25  # discordant images, below which the chi-squared distribution is too coarse
@@ -131,7 +132,7 @@ def _images(result: dict[str, Any]) -> str:
 
 def _answers(folder: Path, result: dict[str, Any]) -> dict[str, bool]:
     """Return whether each image that could be read was predicted correctly, by its path seen from the data's root."""
-    table = folder / "predictions.csv"
+    table = folder / PREDICTIONS
     try:
         with table.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
@@ -142,7 +143,7 @@ def _answers(folder: Path, result: dict[str, Any]) -> dict[str, bool]:
         raise DataError(f"{table}: not readable ({reason_of(error)}); make it again with: {_again(folder)}") from error
     if (len(answers), sum(answers.values())) != (result["top_1"]["of"], result["top_1"]["right"]):
         raise DataError(
-            f"{table}: {sum(answers.values())} of {len(answers)} right, but {FILE} says {result['top_1']['right']} of "
-            f"{result['top_1']['of']}; make both again with: {_again(folder)}"
+            f"{table}: {sum(answers.values())} of {len(answers)} right, but {RESULT} says "
+            f"{result['top_1']['right']} of {result['top_1']['of']}; make both again with: {_again(folder)}"
         )
     return answers

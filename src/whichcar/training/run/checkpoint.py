@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whichcar.errors import CheckpointError, DataError
-from whichcar.files import checksum, read_json, replaced
+from whichcar.files import BEST, CONFIG, checksum, read_json, replaced
 from whichcar.text import one_line, plural, reason_of, shell_command
 from whichcar.training.hardware import fused_batch_norm_is_faster, prepare
 from whichcar.training.network.resnet50 import load_saved_model, training_copy
-from whichcar.training.run.overwriting import BEST, recover
+from whichcar.training.run.overwriting import recover
 
 if TYPE_CHECKING:
     import keras
@@ -173,8 +173,8 @@ def _lone_checkpoint(folder: Path) -> Path:
     if checkpoints:
         count = plural(len(checkpoints), "checkpoint")
         raise CheckpointError(f"{folder}: holds {count} and no {BEST}; name one of them: {_some(checkpoints)}")
-    if (folder / "config.yml").is_file():
-        command = shell_command(["whichcar", "train", folder / "config.yml"])
+    if (folder / CONFIG).is_file():
+        command = shell_command(["whichcar", "train", folder / CONFIG])
         raise CheckpointError(f"{folder}: holds no finished epoch yet; run: {command}")
     if experiments := [entry for entry in entries if (entry / BEST).is_file()]:
         raise CheckpointError(

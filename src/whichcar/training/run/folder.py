@@ -18,13 +18,11 @@ from typing import IO, Any, Literal
 from whichcar.config.experiment import Experiment
 from whichcar.environment import expanded
 from whichcar.errors import ConfigError, DataError, TrainingError
-from whichcar.files import read_json, write_json
+from whichcar.files import BEST, CONFIG, ENVIRONMENT, LOCK, RESOLVED, STATE, read_json, write_json
 from whichcar.text import shell_command
 from whichcar.training.hardware import Hardware
 from whichcar.training.run.overwriting import (
-    BEST,
     LEFT,
-    RESOLVED,
     files_of_run,
     is_set_aside,
     put_back,
@@ -32,7 +30,6 @@ from whichcar.training.run.overwriting import (
     remove_previous,
     set_aside,
 )
-from whichcar.training.run.state import NAME as STATE
 from whichcar.training.run.test_uses import keep_uses
 from whichcar.version import VERSION
 
@@ -52,7 +49,7 @@ class ExperimentFolder:
         callbacks = experiment.fit.callbacks
         self.pattern = self._own(callbacks.model_checkpoint.filepath, "model_checkpoint.filepath")
         self.logs = self.path / self._own(callbacks.tensor_board.log_dir, "tensor_board.log_dir")
-        self.state = self.path / "state" / STATE
+        self.state = self.path / STATE
         self._settings = experiment.model_dump(mode="json", exclude={"hardware"})
         self._weights = expanded(experiment.model.weights or "").resolve()
         self._lock: IO[str] | None = None
@@ -116,7 +113,7 @@ class ExperimentFolder:
         """
         keep_uses(self.path)
         files = list(files_of_run(self.path, self.pattern, self.logs.name))
-        kept = self.path / "config.yml"
+        kept = self.path / CONFIG
         if kept.exists() and kept.resolve() != self.config_path.resolve():
             files.append(kept)
         set_aside(self.path, files, self._weights)
@@ -128,12 +125,12 @@ class ExperimentFolder:
 
     def describe(self, hardware: Hardware, about: dict[str, Any], finished: bool) -> None:
         """Write resolved.json, environment.json and, where the config came from elsewhere, config.yml."""
-        kept = self.path / "config.yml"
+        kept = self.path / CONFIG
         if not finished and kept.resolve() != self.config_path.resolve():
             shutil.copyfile(self.config_path, kept)
         write_json(self.path / RESOLVED, {"finished": finished, "settings": self._settings, **about})
         if not finished:
-            write_json(self.path / "environment.json", environment(hardware))
+            write_json(self.path / ENVIRONMENT, environment(hardware))
 
     def write_best(self, record: dict[str, Any]) -> None:
         """Name the checkpoint that evaluation uses; an earlier run that waits is removed."""
@@ -149,7 +146,7 @@ class ExperimentFolder:
             self._lock = None
 
     def _take(self) -> None:
-        lock = self.path / "state" / "lock"
+        lock = self.path / LOCK
         try:
             lock.parent.mkdir(parents=True, exist_ok=True)
             file = lock.open("w")
@@ -194,7 +191,7 @@ def config_in(path: Path) -> Path:
     """Return the config of an experiment's folder; another path is returned as it is."""
     if not path.is_dir():
         return path
-    found = [path / name for name in ("config.yml", "config.yaml") if (path / name).is_file()]
+    found = [path / name for name in (CONFIG, "config.yaml") if (path / name).is_file()]
     if not found:
         raise ConfigError(f"{path}: holds no config.yml; name an experiment's folder or a YAML file")
     return found[0]

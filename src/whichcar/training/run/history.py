@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     import keras
 
 
-HISTORY = "history.csv"
-
-
 @dataclass(frozen=True, slots=True)
 class Epoch:
     """One row of history.csv. `epoch` counts from 1; `val_loss` is cross-entropy without smoothing or penalties.

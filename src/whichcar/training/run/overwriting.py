@@ -14,19 +14,32 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from whichcar.errors import CheckpointError, DataError
-from whichcar.files import link_or_copy, locked, read_json
-from whichcar.training.run.state import NAME as STATE
+from whichcar.files import (
+    BEST,
+    CURVES,
+    ENVIRONMENT,
+    EVALUATIONS,
+    HISTORY,
+    LOCK,
+    PLOTS,
+    PREDICTIONS,
+    REPORT,
+    RESOLVED,
+    RESULT,
+    STATE,
+    TRACKING,
+    link_or_copy,
+    locked,
+    read_json,
+)
 
 log = logging.getLogger(__name__)
 
-BEST = "best.json"
-RESOLVED = "resolved.json"
-TRACKING = "tracking.json"
 SPARED = "best-"  # before the name of a best checkpoint whose own name another epoch took
 # What a run and its evaluation leave besides checkpoints and logs, in the experiment's folder.
 LEFT = (
-    *(RESOLVED, BEST, "history.csv", "curves.png", "environment.json", TRACKING),
-    *("result.json", "predictions.csv", "report.html", "plots", "evaluations"),
+    *(RESOLVED, BEST, HISTORY, CURVES, ENVIRONMENT, TRACKING),
+    *(RESULT, PREDICTIONS, REPORT, PLOTS, EVALUATIONS),
 )
 
 _WAITING = ".previous"  # all of the earlier run; what lies outside is the new one's
@@ -51,8 +64,8 @@ def files_of_run(folder: Path, pattern: str = "", logs: str = "") -> Iterator[Pa
         pass  # missing or damaged, which must not keep it from being overwritten
     names = [*LEFT, *([logs] if logs else []), *_checkpoints(folder, pattern)]
     yield from (folder / name for name in names if (folder / name).exists())
-    if (folder / "state" / STATE).exists():
-        yield folder / "state" / STATE
+    if (folder / STATE).exists():
+        yield folder / STATE
 
 
 def set_aside(folder: Path, files: Iterable[Path], weights: Path) -> None:
@@ -93,7 +106,7 @@ def put_back(folder: Path) -> None:
             _delete(path)
         waiting.rename(moving)
     for path in moving.iterdir():
-        path.replace(folder / "state" / STATE if path.name == STATE else folder / path.name)
+        path.replace(folder / (STATE if path.name == Path(STATE).name else path.name))
     shutil.rmtree(moving)
     log.warning(
         "%s: the training that was to overwrite this run ended before its first checkpoint; the run is back as it was",
@@ -106,7 +119,7 @@ def remove_half_written(folder: Path) -> None:
 
     The caller holds the folder's lock.
     """
-    for path in (*folder.glob(".*"), *(folder / "state").glob(".*")):
+    for path in (*folder.glob(".*"), *(folder / STATE).parent.glob(".*")):
         if _HALF_WRITTEN.fullmatch(path.name):
             path.unlink()
 
@@ -120,7 +133,7 @@ def recover(folder: Path) -> None:
     if not is_set_aside(folder):
         return
     try:
-        with locked(folder / "state" / "lock"):
+        with locked(folder / LOCK):
             put_back(folder)
     except BlockingIOError:
         raise CheckpointError(

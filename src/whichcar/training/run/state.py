@@ -17,7 +17,6 @@ from whichcar.text import reason_of
 if TYPE_CHECKING:
     import keras
 
-NAME = "state.npz"
 FORMAT = 3  # of what `progress` holds; raised with every change of it
 # What zipfile, NumPy and json make of a file with wrong bytes in it.
 _DAMAGE = (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile)

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from whichcar.errors import DataError
-from whichcar.files import locked, read_json, write_json
+from whichcar.files import EVALUATIONS, RESULT, TEST_USES, locked, read_json, write_json
 
 log = logging.getLogger(__name__)
-NAME = "test_uses.json"
 _FIX = "the count of evaluations is in it: restore it, or delete it to count again from the results that are there"
 
 
@@ -27,12 +26,12 @@ def count_use(home: Path, fingerprint: str, use: dict[str, Any]) -> int:
         fingerprint: of the images (`data.identity.fingerprint`).
         use: what is written down of it, such as its date and checkpoint.
     """
-    with locked(home / f".{NAME}.lock", wait=True):
+    with locked(home / f".{TEST_USES}.lock", wait=True):
         counts = read_uses(home)
         known = counts.setdefault(fingerprint, {"times": 0, "uses": []})
         known["times"] += 1
         known["uses"].append(use)
-        write_json(home / NAME, counts)
+        write_json(home / TEST_USES, counts)
     return int(known["times"])
 
 
@@ -44,7 +43,7 @@ def read_uses(home: Path) -> dict[str, Any]:
     Raises:
         DataError: the count, or a result it has to be taken from, is damaged.
     """
-    path = home / NAME
+    path = home / TEST_USES
     if not path.exists():
         return _earlier(home)
     counts = read_json(path, fix=_FIX)
@@ -59,19 +58,19 @@ def read_uses(home: Path) -> dict[str, Any]:
 def keep_uses(home: Path) -> None:
     """Write down the counts that are only in results so far, before these are deleted; damaged results have none."""
     try:
-        counts = {} if (home / NAME).exists() else _earlier(home)
+        counts = {} if (home / TEST_USES).exists() else _earlier(home)
     except DataError as error:
         log.warning("%s", error)
         return
     if counts:
-        with locked(home / f".{NAME}.lock", wait=True):
-            if not (home / NAME).exists():
-                write_json(home / NAME, counts)
+        with locked(home / f".{TEST_USES}.lock", wait=True):
+            if not (home / TEST_USES).exists():
+                write_json(home / TEST_USES, counts)
 
 
 def _earlier(home: Path) -> dict[str, Any]:
     counts: dict[str, Any] = {}
-    for path in (home / "result.json", *sorted(home.glob("evaluations/*/result.json"))):
+    for path in (home / RESULT, *sorted(home.glob(f"{EVALUATIONS}/*/{RESULT}"))):
         data = read_json(path).get("data") if path.is_file() else None
         if isinstance(data, dict) and isinstance(data.get("evaluations"), int) and "fingerprint" in data:
             before = counts.get(str(data["fingerprint"]), {"times": 0})["times"]

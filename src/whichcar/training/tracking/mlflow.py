@@ -13,20 +13,33 @@ from typing import TYPE_CHECKING, Any
 
 from whichcar.config.load import as_texts
 from whichcar.errors import MissingExtraError, TrackingError
-from whichcar.files import read_json, write_json
+from whichcar.files import (
+    BEST,
+    CONFIG,
+    CURVES,
+    ENVIRONMENT,
+    HISTORY,
+    PLOTS,
+    PREDICTIONS,
+    REPORT,
+    RESOLVED,
+    RESULT,
+    TRACKING,
+    read_json,
+    write_json,
+)
 from whichcar.training.run.folder import Ending
-from whichcar.training.run.history import HISTORY, Epoch, read_history
-from whichcar.training.run.overwriting import RESOLVED, TRACKING
+from whichcar.training.run.history import Epoch, read_history
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 METRICS = ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "images_per_second", "seconds")
-FILES = ("config.yml", RESOLVED, HISTORY, "curves.png", "best.json")
+FILES = (CONFIG, RESOLVED, HISTORY, CURVES, BEST)
 STATUS: Mapping[Ending, str] = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
 # Taken where the user has not said otherwise: a server that is down is given up after seconds, not minutes; nothing is
 # printed, and nothing is told to MLflow's makers.
-ENVIRONMENT = {
+DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
@@ -38,7 +51,7 @@ class Mlflow:
     """A run of MLflow, at the address and in the experiment that MLflow's own environment variables name."""
 
     def __init__(self, folder: Path) -> None:
-        for name, value in ENVIRONMENT.items():
+        for name, value in DEFAULTS.items():
             os.environ.setdefault(name, value)
         try:
             import mlflow
@@ -127,9 +140,9 @@ class Mlflow:
         run = self._run()
         for name, value in _numbers(result).items():
             self._client.log_metric(run, f"{place}.{name}", value)
-        for name in ("result.json", "predictions.csv", "report.html"):
+        for name in (RESULT, PREDICTIONS, REPORT):
             self._client.log_artifact(run, str(folder / name), place)
-        self._client.log_artifacts(run, str(folder / "plots"), f"{place}/plots")
+        self._client.log_artifacts(run, str(folder / PLOTS), f"{place}/{PLOTS}")
         # The training was not tracked, or its end was missed.
         if self._content(RESOLVED).get("finished", True) and self._client.get_run(run).info.status != "FINISHED":
             self.end("finished")
@@ -184,7 +197,7 @@ class Mlflow:
         parameters = [Param(name, value) for name, value in as_texts(settings).items()]
         for start in range(0, len(parameters), 100):  # as many as a request may have
             self._client.log_batch(number, params=parameters[start : start + 100])
-        tags = [RunTag(name, value) for name, value in as_texts(self._content("environment.json")).items()]
+        tags = [RunTag(name, value) for name, value in as_texts(self._content(ENVIRONMENT)).items()]
         self._client.log_batch(number, tags=tags)
 
     def _content(self, name: str) -> dict[str, Any]:

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from whichcar.errors import ConfigError, Interrupted, TrackingError, WhichcarError
+from whichcar.files import HISTORY, RESOLVED
 from whichcar.text import without_password
 from whichcar.training.run.folder import Ending
-from whichcar.training.run.history import HISTORY, Epoch, read_history
-from whichcar.training.run.overwriting import RESOLVED
+from whichcar.training.run.history import Epoch, read_history
 from whichcar.training.tracking.mlflow import Mlflow
 
 log = logging.getLogger(__name__)
