@@ -22,7 +22,7 @@ from whichcar.files import write_json
 from whichcar.text import shell_command
 from whichcar.training.run.checkpoint import read_metadata
 from whichcar.training.run.history import Epoch, write_history
-from whichcar.training.tracking.tracker import tracking_of
+from whichcar.training.tracking import tracking_of
 
 from ..colours import FOLDERS, draw, make_experiment
 
@@ -287,7 +287,7 @@ def tracked(client: MlflowClient, experiment: Path) -> Run:
 
 def test_a_tracked_result_goes_into_the_run_of_the_training(experiment: Path, mlflow_store: MlflowClient) -> None:
     write_json(experiment / "resolved.json", {"finished": True, "settings": {"seed": 7}})
-    with tracking_of("mlflow", experiment).training(experiment):
+    with tracking_of("mlflow", experiment).training():
         pass
     number = tracked(mlflow_store, experiment).info.run_id
     evaluate(experiment, track="mlflow")

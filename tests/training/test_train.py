@@ -40,7 +40,7 @@ from whichcar.training.run.checkpoint import load_model, read_metadata
 from whichcar.training.run.folder import ExperimentFolder
 from whichcar.training.setup import load_data, models_from
 from whichcar.training.sizes import sizes_of
-from whichcar.training.tracking.tracker import Tracking, tracking_of
+from whichcar.training.tracking import Tracking, tracking_of
 from whichcar.training.train import Trained, train, trained_in
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def run(path: Path, resume: bool = False, tracking: Tracking | None = None) -> R
         sizes = sizes_of(experiment.data, experiment.recipe, experiment.fit.epochs)
         data = load_data(experiment.data, sizes, experiment.model.classes, experiment.seed)
         models = tiny_network(path, len(data.tree.class_folders))
-        made = Run(experiment, folder, prepare("float32"), sizes, data, models, tracking or Tracking(None))
+        made = Run(experiment, folder, prepare("float32"), sizes, data, models, tracking or Tracking())
         if going_on:
             made.restore()
     except TrainingError:
@@ -268,14 +268,14 @@ def test_a_tracked_run_that_was_stopped_goes_on_in_the_same_run(
             os.kill(os.getpid(), signal.SIGINT)
 
     stopped._step = stop_after  # type: ignore[method-assign]
-    with pytest.raises(Interrupted), stopped.tracking.training(stopped.folder.path):
+    with pytest.raises(Interrupted), stopped.tracking.training():
         stopped.train()
     stopped.folder.close()
     number = json.loads((tmp_path / "exp" / "tracking.json").read_text())["mlflow"]
     assert mlflow_store.get_run(number).info.status == "KILLED"
 
     resumed = run(path, resume=True, tracking=tracking_of("mlflow", tmp_path / "exp"))
-    with resumed.tracking.training(resumed.folder.path):
+    with resumed.tracking.training():
         resumed.train()
     done = trained_in(resumed.folder)
     resumed.folder.close()

@@ -27,7 +27,7 @@ from whichcar.text import as_text, file_name, one_line, plural, shell_command
 from whichcar.training.run.checkpoint import Metadata
 from whichcar.training.run.folder import versions
 from whichcar.training.run.test_uses import count_use, read_uses
-from whichcar.training.tracking.tracker import tracking_of
+from whichcar.training.tracking import tracking_of
 
 MOST_CONFIDENT = 24
 

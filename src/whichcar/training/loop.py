@@ -36,7 +36,7 @@ from whichcar.training.run.signals import graceful_shutdown
 from whichcar.training.run.state import load_state, save_state
 from whichcar.training.setup import TrainingData, make_batches, metadata_of, record_of
 from whichcar.training.sizes import Sizes
-from whichcar.training.tracking.tracker import Tracking
+from whichcar.training.tracking import Tracking
 from whichcar.training.validation import score_sizes, validate
 
 log = logging.getLogger(__name__)

@@ -22,7 +22,7 @@ from whichcar.training.run.folder import ExperimentFolder, config_in
 from whichcar.training.run.history import Epoch, check_packages, read_history
 from whichcar.training.setup import build_models, load_data
 from whichcar.training.sizes import sizes_of
-from whichcar.training.tracking.tracker import Tracking, tracking_of
+from whichcar.training.tracking import Tracking, tracking_of
 from whichcar.training.weights import check_weights
 
 log = logging.getLogger(__name__)
@@ -70,12 +70,12 @@ def train(
         is_resumed = folder.open(resume, overwrite)
         tracking = tracking_of(track, folder.path, new_run=overwrite)
         if folder.finished:
-            with tracking.training(folder.path):
+            with tracking.training():
                 return _trained_before(folder, overrides)
         run = _prepare(experiment, folder, is_resumed, tracking)
         if overwrite:
             folder.set_aside()
-        with tracking.training(folder.path):
+        with tracking.training():
             run.train()
         return trained_in(folder)
     except (Interrupted, KeyboardInterrupt) as error:

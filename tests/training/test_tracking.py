@@ -12,17 +12,17 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from whichcar.errors import ConfigError, Interrupted, MissingExtraError, TrackingError
 from whichcar.files import write_json
 from whichcar.training.run.history import Epoch, draw_curves, write_history
-from whichcar.training.tracking.tracker import PAUSE_SECONDS, Tracking, first_line, tracking_of
+from whichcar.training.tracking import PAUSE_SECONDS, Tracking, first_line, tracking_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -49,7 +49,7 @@ def folder(tmp_path: Path) -> Path:
 
 def train(tracking: Tracking, folder: Path, count: int, before: int = 0) -> None:
     """What the loop does: write an epoch, then hand all of them over."""
-    with tracking.training(folder):
+    with tracking.training():
         tracking.begin(epochs(before))
         for number in range(before + 1, count + 1):
             write_history(folder / "history.csv", epochs(number))
@@ -93,7 +93,7 @@ def test_a_run_has_settings_epochs_and_curves(mlflow_store: MlflowClient, folder
 
 def test_epochs_are_there_while_training_goes_on(mlflow_store: MlflowClient, folder: Path) -> None:
     tracking = tracking_of("mlflow", folder)
-    with tracking.training(folder):
+    with tracking.training():
         tracking.begin([])
         assert run_of(mlflow_store, folder).info.status == "RUNNING"
         tracking.epochs(epochs(1))
@@ -105,13 +105,13 @@ def test_a_stopped_run_is_taken_up_again_without_logging_an_epoch_twice(
     mlflow_store: MlflowClient, folder: Path
 ) -> None:
     first = tracking_of("mlflow", folder)
-    with pytest.raises(Interrupted), first.training(folder):
+    with pytest.raises(Interrupted), first.training():
         first.begin([])
         first.epochs(epochs(2))
         raise Interrupted("Ctrl-C")
     assert run_of(mlflow_store, folder).info.status == "KILLED"
     again = tracking_of("mlflow", folder)
-    with again.training(folder):
+    with again.training():
         again.begin(epochs(1))  # the state is one epoch older than what was logged
         assert run_of(mlflow_store, folder).info.status == "RUNNING"
         again.epochs([epochs(1)[0], replace(epochs(2)[1], val_loss=7.0)])
@@ -124,7 +124,7 @@ def test_a_stopped_run_is_taken_up_again_without_logging_an_epoch_twice(
 
 def test_a_training_that_fails_is_a_failed_run(mlflow_store: MlflowClient, folder: Path) -> None:
     tracking = tracking_of("mlflow", folder)
-    with pytest.raises(ZeroDivisionError), tracking.training(folder):
+    with pytest.raises(ZeroDivisionError), tracking.training():
         tracking.begin([])
         raise ZeroDivisionError
     assert run_of(mlflow_store, folder).info.status == "FAILED"
@@ -133,7 +133,7 @@ def test_a_training_that_fails_is_a_failed_run(mlflow_store: MlflowClient, folde
 def test_a_long_history_is_sent_in_pieces(mlflow_store: MlflowClient, folder: Path) -> None:
     write_json(folder / "resolved.json", {"finished": True, "settings": {f"s{n}": n for n in range(230)}})
     write_history(folder / "history.csv", epochs(205))
-    with tracking_of("mlflow", folder).training(folder):
+    with tracking_of("mlflow", folder).training():
         pass
     assert [step for step, _ in steps(mlflow_store, folder, "seconds")] == list(range(1, 206))
     assert len(run_of(mlflow_store, folder).data.params) == 230
@@ -148,7 +148,7 @@ def test_a_run_that_is_not_there_is_an_error_before_anything_is_trained(
     (folder / "tracking.json").unlink()
     train(tracking_of("mlflow", folder), folder, 1)
     mlflow_store.delete_run(number_of(folder))
-    with pytest.raises(TrackingError, match=r"set that as it was, or delete the file for a run again"):
+    with pytest.raises(TrackingError, match=r"set that as it was, or delete the file to begin a new run"):
         tracking_of("mlflow", folder)
 
 
@@ -194,48 +194,26 @@ def test_a_password_in_an_address_is_not_told() -> None:
     assert first_line(ValueError()) == "ValueError"
 
 
-class Broken:
-    """A service that is down, and counts how often it is asked."""
-
-    def __init__(self) -> None:
-        self.asked = 0
-
-    def check(self, new_run: bool) -> None:
-        self.fail()
-
-    def is_down(self, error: Exception) -> bool:
-        return isinstance(error, OSError)
-
-    def begin(self) -> None:
-        self.fail()
-
-    def log_epochs(self, history: Sequence[Epoch]) -> None:
-        self.fail()
-
-    def end(self, status: str) -> None:
-        self.fail()
-
-    def log_result(self, result: Mapping[str, Any], folder: Path) -> None:
-        self.fail()
-
-    def fail(self) -> None:
-        self.asked += 1
-        raise ConnectionError("nobody there")
-
-
-def test_what_is_down_is_told_once_and_asked_seldom(
+def test_a_server_that_is_down_is_reported_once_and_asked_seldom(
     folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    service, now = Broken(), [0.0]
-    monkeypatch.setattr("whichcar.training.tracking.tracker.SERVICES", {"broken": lambda _: service})
-    monkeypatch.setattr("whichcar.training.tracking.tracker.time.monotonic", lambda: now[0])
-    tracking = tracking_of("broken", folder)
-    with tracking.training(folder):
+    requests, now = [], [0.0]
+
+    def unreachable(_: Tracking) -> MlflowClient:
+        requests.append(now[0])
+        raise ConnectionError("nobody there")
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    monkeypatch.setattr(Tracking, "_client", property(unreachable))
+    monkeypatch.setattr(Tracking, "_is_down", lambda *_: True)
+    monkeypatch.setattr("whichcar.training.tracking.time.monotonic", lambda: now[0])
+    tracking = tracking_of("mlflow", folder)
+    with tracking.training():
         tracking.begin([])
         for number in range(1, 6):
             now[0] += PAUSE_SECONDS / 2 + 1
             tracking.epochs(epochs(number))
-    assert service.asked == 4, "at the start, after a pause, after another, at the end"
+    assert len(requests) == 4, "at the start, after a pause, after another, at the end"
     told = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert told == [
         "tracking: nobody there; going on, and trying again later",
@@ -340,7 +318,7 @@ def test_a_server_that_comes_up_later_gets_everything_at_the_end(
     gate: Gate, client: MlflowClient, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     tracking = tracking_of("mlflow", folder)
-    with tracking.training(folder):
+    with tracking.training():
         tracking.begin([])
         for number in (1, 2, 3):
             write_history(folder / "history.csv", epochs(number))
@@ -359,7 +337,7 @@ def test_a_server_that_goes_away_is_caught_up_with(
 ) -> None:
     gate.open()
     tracking = tracking_of("mlflow", folder)
-    with tracking.training(folder):
+    with tracking.training():
         tracking.begin([])
         tracking.epochs(epochs(1))
         gate.shut()
@@ -378,7 +356,7 @@ def test_what_a_server_missed_to_the_end_is_logged_by_the_same_command(
     train(tracking_of("mlflow", folder), folder, 2)
     assert warnings_told(caplog)[-1] == "tracking: not all has been logged; the same command logs what is missing"
     gate.open()
-    with tracking_of("mlflow", folder).training(folder):
+    with tracking_of("mlflow", folder).training():
         pass  # a finished training has nothing to do
     assert steps(client, folder) == [(1, 3.0), (2, 1.5)]
     assert "curves.png" in {file.path for file in client.list_artifacts(number_of(folder))}

@@ -1,0 +1,314 @@
+"""Experiment tracking with MLflow: what a run leaves in its folder is logged to a server or a local store as well.
+
+Everything that is sent is read from the folder, and MLflow is asked what it has. So nothing has to be kept in memory
+while a server is down, and a later call sends whatever is missing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from whichcar import files
+from whichcar.config.load import as_texts
+from whichcar.errors import ConfigError, Interrupted, MissingExtraError, TrackingError, WhichcarError
+from whichcar.text import without_password
+from whichcar.training.run.history import Epoch, read_history
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+log = logging.getLogger(__name__)
+METRICS = ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "images_per_second", "seconds")
+# A server that is down may cost a twentieth of the time, and is not asked more often than once a minute.
+PAUSE_SECONDS, SHARE = 60.0, 20
+# Set where the user has not: a server that is down is given up after seconds, not minutes; nothing is printed, and
+# no usage data is sent to MLflow's makers.
+DEFAULTS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+
+
+class Tracking:
+    """The run of an experiment's folder in MLflow, at the address that MLflow's own environment variables name.
+
+    Without a folder nothing is tracked. What MLflow raises never ends the work: it is logged once, as a warning.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder or Path()
+        self._is_off = folder is None
+        self._is_begun = False  # by this process, or resumed
+        self._logged: set[int] = set()  # epochs that the run has
+        self._made: MlflowClient | None = None
+        self._warned, self._not_before = False, 0.0
+
+    def connect(self, new_run: bool) -> None:
+        """Reach MLflow, and find the run that this experiment has there, unless it is to have a new one.
+
+        Raises:
+            MissingExtraError: MLflow is not installed.
+            DataError: the file that names the run is damaged.
+            TrackingError: it refuses, or has no such run. A server that is down is waited for instead.
+        """
+        began = time.monotonic()
+        try:
+            self._check_run(new_run)
+        except WhichcarError:
+            raise
+        except Exception as error:
+            if not self._is_down(error):
+                raise TrackingError(f"--track mlflow: {first_line(error)}; fix its address or its settings") from error
+            self._warn(error, time.monotonic() - began)
+
+    @contextlib.contextmanager
+    def training(self) -> Iterator[None]:
+        """Close the run when the block ends, after sending the epochs that it missed."""
+        status = "FAILED"
+        try:
+            yield
+            status = "FINISHED"
+        except (Interrupted, KeyboardInterrupt):
+            status = "KILLED"
+            raise
+        finally:
+            if (self._folder / files.RESOLVED).is_file():
+                self._send_last(lambda: self._end(status))
+
+    def begin(self, history: Sequence[Epoch]) -> None:
+        """Begin the run, or resume it after these epochs."""
+
+        def send() -> None:
+            self._client.update_run(self._run(), status="RUNNING")
+            self._log_epochs(history)
+
+        if time.monotonic() >= self._not_before:
+            self._send(send)
+
+    def epochs(self, history: Sequence[Epoch]) -> None:
+        """Log the epochs so far, unless the server has just been found to be down."""
+        if time.monotonic() >= self._not_before:
+            self._send(lambda: self._log_epochs(history))
+
+    def result(self, result: Mapping[str, Any], folder: Path) -> None:
+        """Log an evaluation, with the epochs that the run does not have yet.
+
+        Args:
+            result: the content of result.json.
+            folder: where it lies, with predictions.csv, report.html and plots.
+        """
+        self._send_last(lambda: self._log_result(result, folder))
+
+    def _send(self, send: Callable[[], None]) -> bool:
+        """True when nothing failed."""
+        began = time.monotonic()
+        try:
+            if not self._is_off:
+                send()
+        except Exception as error:  # whatever it is, hours of training must not end with it
+            self._warn(error, time.monotonic() - began)
+            return False
+        return True
+
+    def _send_last(self, send: Callable[[], None]) -> None:
+        if not self._send(send):
+            log.warning("tracking: not all has been logged; the same command logs what is missing")
+
+    def _warn(self, error: Exception, seconds: float) -> None:
+        """Warn, the first time, of a failure that took so long, and do not try again for a while."""
+        if not self._warned:
+            log.warning("tracking: %s; going on, and trying again later", first_line(error))
+        self._warned = True
+        self._not_before = time.monotonic() + max(PAUSE_SECONDS, SHARE * seconds)
+
+    def _is_down(self, error: Exception) -> bool:
+        """True when a server cannot be reached or cannot answer now; a store on this machine is never down."""
+        from mlflow import get_tracking_uri
+        from mlflow.exceptions import MlflowException
+
+        status = error.get_http_status_code() if isinstance(error, MlflowException) else 0
+        return str(get_tracking_uri()).startswith("http") and (status >= 500 or status == 429)
+
+    @property
+    def _client(self) -> MlflowClient:
+        """The client; making one opens a database already."""
+        if self._made is None:
+            for name, value in DEFAULTS.items():
+                os.environ.setdefault(name, value)
+            try:
+                from mlflow import MlflowClient
+            except ImportError as error:
+                raise MissingExtraError("mlflow", "mlflow") from error
+            logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it warns at every single attempt
+            self._made = MlflowClient()
+        return self._made
+
+    def _check_run(self, new_run: bool) -> None:
+        client, number = self._client, None if new_run else self._number()
+        from mlflow.exceptions import MlflowException
+
+        if number is None:
+            client.get_experiment_by_name(_experiment_name())
+            return
+        try:
+            is_deleted = client.get_run(number).info.lifecycle_stage != "active"
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            is_deleted = True
+        if is_deleted:
+            raise TrackingError(
+                f"{self._folder / files.TRACKING}: names the run {number}, which is not where MLFLOW_TRACKING_URI "
+                "points; set that as it was, or delete the file to begin a new run"
+            )
+
+    def _number(self) -> str | None:
+        """Return the run's number as the folder has it."""
+        number = self._content(files.TRACKING).get("mlflow")
+        return None if number is None else str(number)
+
+    def _run(self) -> str:
+        """Return the run's number, after creating it where there is none and logging the folder's settings."""
+        number = self._number() or self._create()
+        if not self._is_begun:
+            self._describe(number)
+            self._logged = {metric.step for metric in self._client.get_metric_history(number, METRICS[0])}
+            self._is_begun = True
+        return number
+
+    def _create(self) -> str:
+        from mlflow.exceptions import MlflowException
+
+        name = _experiment_name()
+        experiment = self._client.get_experiment_by_name(name)
+        if experiment is None:
+            try:
+                self._client.create_experiment(name)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another training was quicker
+                    raise
+            experiment = self._client.get_experiment_by_name(name)
+        run = self._client.create_run(experiment.experiment_id, run_name=self._folder.resolve().name)
+        files.write_json(self._folder / files.TRACKING, {"mlflow": str(run.info.run_id)})
+        return str(run.info.run_id)
+
+    def _describe(self, number: str) -> None:
+        """Log the settings as parameters and the environment as tags."""
+        from mlflow.entities import Param, RunTag
+
+        settings = as_texts(self._content(files.RESOLVED).get("settings", {}))
+        parameters = [Param(name, value) for name, value in settings.items()]
+        for start in range(0, len(parameters), 100):  # the most that a request may have
+            self._client.log_batch(number, params=parameters[start : start + 100])
+        tags = [RunTag(name, value) for name, value in as_texts(self._content(files.ENVIRONMENT)).items()]
+        self._client.log_batch(number, tags=tags)
+
+    def _log_epochs(self, history: Sequence[Epoch]) -> None:
+        """Log the epochs that the run does not have as metrics, by their number.
+
+        After a kill an epoch may be trained again that was logged already: what was logged first stays.
+        """
+        from mlflow.entities import Metric
+
+        run, now = self._run(), int(1000 * time.time())
+        new = [epoch for epoch in history if epoch.epoch not in self._logged]
+        for start in range(0, len(new), 100):  # a request may have 1000 metrics
+            sent = new[start : start + 100]
+            metrics = [
+                Metric(name, value, now, epoch.epoch)
+                for epoch in sent
+                for name in METRICS
+                if math.isfinite(value := getattr(epoch, name))
+            ]
+            self._client.log_batch(run, metrics=metrics)
+            self._logged |= {epoch.epoch for epoch in sent}
+
+    def _end(self, status: str) -> None:
+        """Log the epochs, curves and other small files, and close the run."""
+        self._log_epochs(self._history())
+        run = self._run()
+        for name in (files.CONFIG, files.RESOLVED, files.HISTORY, files.CURVES, files.BEST):
+            if (self._folder / name).is_file():
+                self._client.log_artifact(run, str(self._folder / name))
+        self._client.set_terminated(run, status)
+
+    def _log_result(self, result: Mapping[str, Any], folder: Path) -> None:
+        """Log the numbers as metrics such as `test.top_1`, and report, plots and tables as files.
+
+        Where other images than the experiment's own were evaluated, the folder's name replaces `test`.
+        """
+        self._log_epochs(self._history())
+        run, is_own = self._run(), folder.resolve() == self._folder.resolve()
+        prefix = result["data"]["part"] if is_own else re.sub(r"[^\w.-]", "_", folder.name, flags=re.ASCII)
+        for name, value in _numbers(result).items():
+            self._client.log_metric(run, f"{prefix}.{name}", value)
+        for name in (files.RESULT, files.PREDICTIONS, files.REPORT):
+            self._client.log_artifact(run, str(folder / name), prefix)
+        self._client.log_artifacts(run, str(folder / files.PLOTS), f"{prefix}/{files.PLOTS}")
+        # The training was not tracked, or its end was missed.
+        is_finished = self._content(files.RESOLVED).get("finished", True)
+        if is_finished and self._client.get_run(run).info.status != "FINISHED":
+            self._end("FINISHED")
+
+    def _history(self) -> Sequence[Epoch]:
+        path = self._folder / files.HISTORY
+        return read_history(path) if path.is_file() else ()
+
+    def _content(self, name: str) -> dict[str, Any]:
+        return files.read_json(self._folder / name) if (self._folder / name).is_file() else {}
+
+
+def tracking_of(name: str | None, folder: Path, new_run: bool = False) -> Tracking:
+    """Return the tracking of an experiment's folder, connected.
+
+    Args:
+        name: `mlflow`, or None for no tracking.
+        folder: the experiment's; the number of its run is kept there.
+        new_run: the run that is there is about to be overwritten.
+
+    Raises:
+        ConfigError: there is no such service.
+        MissingExtraError, DataError, TrackingError: as `Tracking.connect`.
+    """
+    if name is None:
+        return Tracking()
+    if name != "mlflow":
+        raise ConfigError(f"--track: there is no `{name}`; known: mlflow")
+    tracking = Tracking(folder)
+    tracking.connect(new_run)
+    return tracking
+
+
+def first_line(error: Exception) -> str:
+    """Return an error's message in one line, without a password in an address and without a full stop."""
+    lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return without_password(lines[0]).strip().rstrip(".")
+
+
+def _experiment_name() -> str:
+    return os.environ.get("MLFLOW_EXPERIMENT_NAME") or "Default"
+
+
+def _numbers(result: Mapping[str, Any]) -> dict[str, float]:
+    """Return the numbers of a result.json that are worth a curve."""
+    low, high = result["top_1"]["interval_95"]
+    numbers = {
+        "top_1": result["top_1"]["value"],
+        "top_1_low": low,
+        "top_1_high": high,
+        "top_5": result["top_5"]["value"],
+        "pictures": result["data"]["pictures"],
+        "unreadable": result["data"]["unreadable"],
+        **{name: result[name] for name in ("mean_recall", "log_loss", "pictures_per_second")},
+    }
+    return {name: float(value) for name, value in numbers.items() if value is not None}

@@ -1,1 +1,0 @@
-"""Logging a run to a tracking service."""
