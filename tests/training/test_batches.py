@@ -70,8 +70,8 @@ def test_taking_up_at_a_place_gives_what_would_have_come(images: PackedImages, r
     for start in range(5):
         rest = list(made(images, recipe, balanced).epoch(2, start))
         assert len(rest) == 4 - start
-        for (shown, labels), (wanted, truth) in zip(rest, whole[start:], strict=True):
-            np.testing.assert_array_equal(shown, wanted)
+        for (shown, labels), (expected, truth) in zip(rest, whole[start:], strict=True):
+            np.testing.assert_array_equal(shown, expected)
             np.testing.assert_array_equal(labels, truth)
 
 

@@ -109,8 +109,10 @@ def test_the_head_learns_just_what_it_learns_with_the_backbone_in_the_network(
     whole = train(write(place, tmp_path / "whole"))
     assert whole.history[-1].loss < whole.history[0].loss  # there is something to compare
     assert np.allclose(numbers(computed.history), numbers(whole.history), rtol=1e-3, atol=1e-4)
-    for one, other in zip(load_model(whole.checkpoint).weights, load_model(computed.checkpoint).weights, strict=True):
-        assert np.allclose(one.numpy(), other.numpy(), rtol=1e-3, atol=1e-4), one.path
+    for weight, other in zip(
+        load_model(whole.checkpoint).weights, load_model(computed.checkpoint).weights, strict=True
+    ):
+        assert np.allclose(weight.numpy(), other.numpy(), rtol=1e-3, atol=1e-4), weight.path
 
 
 def test_features_are_found_again_and_lead_to_the_same_head(
@@ -136,7 +138,7 @@ def test_other_sizes_and_other_weights_have_features_of_their_own(place: Path, p
     assert len(feature_files()) == 3
 
 
-def test_a_pass_that_was_cut_short_goes_on_where_it_was(place: Path, path: Path, tmp_path: Path) -> None:
+def test_an_interrupted_pass_resumes_where_it_stopped(place: Path, path: Path, tmp_path: Path) -> None:
     values = np.load(path)
     half, begin = len(values) // 2, path.stat().st_size - values.nbytes
     marked = values.copy()
@@ -152,9 +154,7 @@ def test_a_pass_that_was_cut_short_goes_on_where_it_was(place: Path, path: Path,
     assert feature_files() == [path]
 
 
-def test_where_another_process_computes_them_one_waits_and_takes_its_own(
-    place: Path, path: Path, tmp_path: Path
-) -> None:
+def test_features_that_another_process_computes_are_waited_for(place: Path, path: Path, tmp_path: Path) -> None:
     aside, part = tmp_path / "aside.npy", path.with_suffix(".part")
     path.rename(aside)
     with ThreadPoolExecutor(1) as pool, part.open("ab") as other:  # closed first, so that nobody waits for it forever
@@ -170,7 +170,7 @@ def test_where_another_process_computes_them_one_waits_and_takes_its_own(
     assert feature_files() == [path]
 
 
-def test_a_cache_that_is_cleared_meanwhile_is_told(
+def test_a_cache_that_is_cleared_meanwhile_is_an_error(
     place: Path, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path.unlink()

@@ -123,7 +123,7 @@ class XlaRuntimeError(Exception):
         RuntimeError("OOM when allocating tensor with shape[512,1024]"),
     ],
 )
-def test_memory_used_up_is_told_from_its_error(error: Exception) -> None:
+def test_out_of_memory_is_recognised_by_its_error(error: Exception) -> None:
     assert is_out_of_memory(error)
 
 

@@ -76,8 +76,8 @@ def whole(content: dict, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nothing interrupted."""
     folder = tmp_path_factory.mktemp("whole") / "exp"
     uninterrupted = start(folder, content)
-    _, said = uninterrupted.communicate()
-    assert uninterrupted.returncode == 0, said
+    _, stderr = uninterrupted.communicate()
+    assert uninterrupted.returncode == 0, stderr
     return folder
 
 
@@ -86,9 +86,9 @@ def test_a_run_that_was_stopped_and_killed_gives_the_same_weights(content: dict,
     stopped = start(broken, content)
     wait_for(stopped, broken, 1)
     stopped.send_signal(signal.SIGINT)
-    _, said = stopped.communicate()
+    _, stderr = stopped.communicate()
     assert stopped.returncode == 130
-    assert "--resume" in said
+    assert "--resume" in stderr
 
     killed = start(broken, content, "--resume")
     wait_for(killed, broken, steps_saved(broken) + 2)
@@ -97,12 +97,12 @@ def test_a_run_that_was_stopped_and_killed_gives_the_same_weights(content: dict,
     assert killed.returncode == -signal.SIGKILL
 
     last = start(broken, content, "--resume")
-    _, said = last.communicate()
-    assert last.returncode == 0, said
-    expected, found = weights(whole), weights(broken)
-    assert len(expected) == len(found) > 300
+    _, stderr = last.communicate()
+    assert last.returncode == 0, stderr
+    expected, resumed = weights(whole), weights(broken)
+    assert len(expected) == len(resumed) > 300
     for name, values in expected.items():
-        np.testing.assert_array_equal(values, found[name], err_msg=name)
+        np.testing.assert_array_equal(values, resumed[name], err_msg=name)
 
 
 def test_a_run_is_whole_again_when_the_one_that_overwrites_it_is_killed_or_stopped(
@@ -130,9 +130,9 @@ def test_a_run_is_whole_again_when_the_one_that_overwrites_it_is_killed_or_stopp
     wait_for_folder(stopped, folder / "logs" / "validation")
     time.sleep(0.5)
     stopped.send_signal(signal.SIGINT)
-    _, said = stopped.communicate()
-    assert stopped.returncode == 130, said
-    assert f"start it again with: whichcar train {folder / 'config.yml'} --overwrite" in said
+    _, stderr = stopped.communicate()
+    assert stopped.returncode == 130, stderr
+    assert f"start again with: whichcar train {folder / 'config.yml'} --overwrite" in stderr
     (folder / "config.yml").write_text(yaml.safe_dump(content))
     assert checksums(folder) == before
     ended = command("train", str(folder))

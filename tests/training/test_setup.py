@@ -37,10 +37,10 @@ def test_scaled_counts_add_up_and_leave_no_stage_out_that_has_room() -> None:
     rng = np.random.default_rng(0)
     for _ in range(300):
         written, total = rng.integers(1, 40, rng.integers(1, 7)).tolist(), int(rng.integers(1, 80))
-        found = scaled(written, total)
-        assert sum(found) == total
-        assert sum(count > 0 for count in found) == min(len(written), total)
-        for count, share in zip(found, (one * total / sum(written) for one in written), strict=True):
+        counts = scaled(written, total)
+        assert sum(counts) == total
+        assert sum(count > 0 for count in counts) == min(len(written), total)
+        for count, share in zip(counts, (epochs * total / sum(written) for epochs in written), strict=True):
             assert count <= share + 1 or count == 1
 
 

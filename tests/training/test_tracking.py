@@ -91,7 +91,7 @@ def test_a_run_has_settings_epochs_and_curves(mlflow_store: MlflowClient, folder
     assert files == {"resolved.json", "history.csv", "curves.png"}
 
 
-def test_epochs_are_there_while_training_goes_on(mlflow_store: MlflowClient, folder: Path) -> None:
+def test_epochs_are_logged_during_training(mlflow_store: MlflowClient, folder: Path) -> None:
     tracking = tracking_of("mlflow", folder)
     with tracking.training():
         tracking.begin([])
@@ -101,9 +101,7 @@ def test_epochs_are_there_while_training_goes_on(mlflow_store: MlflowClient, fol
         assert steps(mlflow_store, folder) == [(1, 3.0), (2, 1.5)]
 
 
-def test_a_stopped_run_is_taken_up_again_without_logging_an_epoch_twice(
-    mlflow_store: MlflowClient, folder: Path
-) -> None:
+def test_a_resumed_run_logs_no_epoch_twice(mlflow_store: MlflowClient, folder: Path) -> None:
     first = tracking_of("mlflow", folder)
     with pytest.raises(Interrupted), first.training():
         first.begin([])
@@ -171,9 +169,9 @@ def test_a_missing_package_says_how_to_install_it(folder: Path, monkeypatch: pyt
 
 def test_trainings_that_begin_at_once_share_the_experiment(mlflow_store: MlflowClient, tmp_path: Path) -> None:
     folders = [tmp_path / f"trial_{number}" for number in range(4)]
-    for one in folders:
-        write_json(one / "resolved.json", {"settings": SETTINGS})
-    trackings = [tracking_of("mlflow", one) for one in folders]
+    for folder in folders:
+        write_json(folder / "resolved.json", {"settings": SETTINGS})
+    trackings = [tracking_of("mlflow", folder) for folder in folders]
     together = threading.Barrier(len(folders))
 
     def begin(tracking: Tracking) -> None:
@@ -185,10 +183,10 @@ def test_trainings_that_begin_at_once_share_the_experiment(mlflow_store: MlflowC
         thread.start()
     for thread in threads:
         thread.join()
-    assert len({run_of(mlflow_store, one).info.experiment_id for one in folders}) == 1
+    assert len({run_of(mlflow_store, folder).info.experiment_id for folder in folders}) == 1
 
 
-def test_a_password_in_an_address_is_not_told() -> None:
+def test_a_password_in_an_address_is_hidden() -> None:
     error = OSError("request to https://me:secret@host:5000/api failed.\nmore")
     assert first_line(error) == "request to https://me:***@host:5000/api failed"
     assert first_line(ValueError()) == "ValueError"
@@ -214,8 +212,8 @@ def test_a_server_that_is_down_is_reported_once_and_asked_seldom(
             now[0] += PAUSE_SECONDS / 2 + 1
             tracking.epochs(epochs(number))
     assert len(requests) == 4, "at the start, after a pause, after another, at the end"
-    told = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-    assert told == [
+    messages = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert messages == [
         "tracking: nobody there; going on, and trying again later",
         "tracking: not all has been logged; the same command logs what is missing",
     ]
@@ -240,10 +238,10 @@ class Gate:
         if self.listening is not None:
             self.listening.shutdown(socket.SHUT_RDWR)
             self.listening.close()
-        for one in self.sockets:
+        for end in self.sockets:
             with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-            one.close()
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
         self.listening, self.sockets = None, []
 
     def _serve(self, listening: socket.socket) -> None:
@@ -310,7 +308,7 @@ def client(server_port: int) -> MlflowClient:
     return MlflowClient(f"http://127.0.0.1:{server_port}")
 
 
-def warnings_told(caplog: pytest.LogCaptureFixture) -> list[str]:
+def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
@@ -327,12 +325,12 @@ def test_a_server_that_comes_up_later_gets_everything_at_the_end(
         gate.open()
     assert steps(client, folder) == [(1, 3.0), (2, 1.5), (3, 1.0)]
     assert run_of(client, folder).info.status == "FINISHED"
-    [told] = warnings_told(caplog)
-    assert "Connection refused" in told
-    assert told.endswith("going on, and trying again later")
+    [message] = warnings_of(caplog)
+    assert "Connection refused" in message
+    assert message.endswith("going on, and trying again later")
 
 
-def test_a_server_that_goes_away_is_caught_up_with(
+def test_a_server_that_was_away_receives_the_missed_epochs(
     gate: Gate, client: MlflowClient, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     gate.open()
@@ -347,14 +345,14 @@ def test_a_server_that_goes_away_is_caught_up_with(
         assert steps(client, folder) == [(1, 3.0)]
         gate.open()
     assert steps(client, folder) == [(1, 3.0), (2, 1.5), (3, 1.0)]
-    assert len(warnings_told(caplog)) == 1
+    assert len(warnings_of(caplog)) == 1
 
 
 def test_what_a_server_missed_to_the_end_is_logged_by_the_same_command(
     gate: Gate, client: MlflowClient, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     train(tracking_of("mlflow", folder), folder, 2)
-    assert warnings_told(caplog)[-1] == "tracking: not all has been logged; the same command logs what is missing"
+    assert warnings_of(caplog)[-1] == "tracking: not all has been logged; the same command logs what is missing"
     gate.open()
     with tracking_of("mlflow", folder).training():
         pass  # a finished training has nothing to do

@@ -127,7 +127,7 @@ def rows(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_a_run_leaves_what_the_design_names(tree: Path, tmp_path: Path) -> None:
+def test_a_run_writes_its_files(tree: Path, tmp_path: Path) -> None:
     done = trained(write(tmp_path / "exp", settings(tree)))
     assert {entry.name for entry in done.folder.iterdir()} >= {
         *("config.yml", "resolved.json", "environment.json", "history.csv", "curves.png", "best.json", "state", "logs"),
@@ -139,7 +139,7 @@ def test_a_run_leaves_what_the_design_names(tree: Path, tmp_path: Path) -> None:
     assert list((done.folder / "logs" / "validation").iterdir())
 
 
-def test_checkpoints_carry_the_names_of_the_specification(tree: Path, tmp_path: Path) -> None:
+def test_checkpoints_are_named_by_the_pattern(tree: Path, tmp_path: Path) -> None:
     pattern = {"model_checkpoint": {"filepath": "model.{epoch:02d}-{val_loss:.4f}.h5"}}
     done = trained(write(tmp_path / "exp", settings(tree, fit={"callbacks": pattern})))
     expected = [f"model.{e.epoch:02d}-{e.val_loss:.4f}.h5" for e in done.history]
@@ -158,13 +158,13 @@ def test_without_validation_nothing_is_nan(
     assert (len(done.history), done.best["val_loss"], done.best["val_accuracy"]) == (2, None, None)
     best = min(done.history, key=lambda epoch: epoch.loss)
     assert done.checkpoint.name == f"model.{best.epoch:02d}-{best.loss:.4f}.keras"
-    said = [caplog.text, capsys.readouterr().out, capsys.readouterr().err]
+    outputs = [caplog.text, capsys.readouterr().out, capsys.readouterr().err]
     left = [path for path in done.folder.rglob("*") if path.suffix in (".json", ".csv", ".yml")]
     assert len(left) >= 5
     assert "loss" in caplog.text
     assert not [
         text
-        for text in (*said, *(path.read_text() for path in left))
+        for text in (*outputs, *(path.read_text() for path in left))
         if re.search(r"\bNaN\b|(^|[ ,-])nan\b", text, re.M)
     ]
     assert not [path for path in done.folder.rglob("*") if "nan" in path.name]
@@ -212,7 +212,7 @@ FULL_RECIPE = {
 
 
 @pytest.mark.parametrize("stop_at", [1, 3, 4])
-def test_a_stopped_run_goes_on_to_the_same_weights(tree: Path, tmp_path: Path, stop_at: int) -> None:
+def test_a_resumed_run_ends_with_the_same_weights(tree: Path, tmp_path: Path, stop_at: int) -> None:
     """With everything random switched on, stopped inside an epoch and at its edge."""
     content = settings(
         tree,
@@ -255,9 +255,7 @@ def test_a_finished_run_is_left_as_it_is(tree: Path, tmp_path: Path) -> None:
     assert before == {entry: entry.stat().st_mtime_ns for entry in first.folder.rglob("*") if entry.name != "lock"}
 
 
-def test_a_tracked_run_that_was_stopped_goes_on_in_the_same_run(
-    tree: Path, tmp_path: Path, mlflow_store: MlflowClient
-) -> None:
+def test_a_resumed_training_is_logged_to_the_same_run(tree: Path, tmp_path: Path, mlflow_store: MlflowClient) -> None:
     path = write(tmp_path / "exp", settings(tree))
     stopped = run(path, tracking=tracking_of("mlflow", tmp_path / "exp"))
     step = stopped._step
@@ -283,8 +281,8 @@ def test_a_tracked_run_that_was_stopped_goes_on_in_the_same_run(
     assert logged.info.status == "FINISHED"
     assert logged.data.params["compile.optimizer.sgd.momentum"] == "0.9"
     losses = mlflow_store.get_metric_history(number, "loss")
-    assert [one.step for one in losses] == [1, 2]
-    assert [one.value for one in losses] == pytest.approx([epoch.loss for epoch in done.history], rel=1e-5)
+    assert [metric.step for metric in losses] == [1, 2]
+    assert [metric.value for metric in losses] == pytest.approx([epoch.loss for epoch in done.history], rel=1e-5)
 
 
 def test_a_finished_run_is_tracked_afterwards(tree: Path, tmp_path: Path, mlflow_store: MlflowClient) -> None:
@@ -292,11 +290,11 @@ def test_a_finished_run_is_tracked_afterwards(tree: Path, tmp_path: Path, mlflow
     first = trained(path)
     assert train(path, track="mlflow") == first
     number = json.loads((tmp_path / "exp" / "tracking.json").read_text())["mlflow"]
-    assert [one.step for one in mlflow_store.get_metric_history(number, "loss")] == [1, 2]
+    assert [metric.step for metric in mlflow_store.get_metric_history(number, "loss")] == [1, 2]
     assert {file.path for file in mlflow_store.list_artifacts(number)} >= {"config.yml", "curves.png", "best.json"}
 
 
-def test_a_stopped_run_is_not_taken_up_with_other_images(drawn: Path, tmp_path: Path) -> None:
+def test_a_run_is_not_resumed_with_other_images(drawn: Path, tmp_path: Path) -> None:
     split(drawn, drawn / "car_dataset_labels.csv", tmp_path / "v1")
     path = write(tmp_path / "exp", settings(tmp_path / "v1"))
     stopped = run(path)
@@ -361,17 +359,17 @@ def test_after_running_out_of_memory_the_printed_command_trains_with_the_same_up
 
 
 @pytest.mark.parametrize(("batch_size", "command"), [(33, "=11.*accumulation=3"), (7, "=1 .*accumulation=7")])
-def test_a_batch_that_has_no_half_is_cut_into_more_parts(tmp_path: Path, batch_size: int, command: str) -> None:
+def test_a_batch_of_odd_size_is_divided_into_smaller_batches(tmp_path: Path, batch_size: int, command: str) -> None:
     path = write(tmp_path, settings(tmp_path, data={"batch_size": batch_size}))
     assert re.search(f"batch_size{command}", str(out_of_memory(path, read_experiment(path))))
 
 
-def test_a_batch_of_one_image_has_no_parts(tmp_path: Path) -> None:
+def test_a_batch_of_one_image_is_not_divided(tmp_path: Path) -> None:
     path = write(tmp_path, settings(tmp_path, data={"batch_size": 1}))
     assert "use smaller images: lower data.image_size" in str(out_of_memory(path, read_experiment(path)))
 
 
-def test_a_shorter_run_scales_its_stages_and_says_so(
+def test_a_shorter_run_scales_its_stages_and_logs_it(
     tree: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     stages = [{"epochs": 11, "image_size": [24, 24]}, *({"epochs": 3, "image_size": [s, s]} for s in (28, 32))]
@@ -445,11 +443,11 @@ def test_a_broken_image_is_named_and_left_out(drawn: Path, tmp_path: Path, caplo
 
 
 def test_training_in_a_thread_works_without_signals(tree: Path, tmp_path: Path) -> None:
-    path, found = write(tmp_path / "exp", settings(tree)), []
-    thread = threading.Thread(target=lambda: found.append(trained(path)))
+    path, results = write(tmp_path / "exp", settings(tree)), []
+    thread = threading.Thread(target=lambda: results.append(trained(path)))
     thread.start()
     thread.join()
-    assert len(found[0].history) == 2
+    assert len(results[0].history) == 2
 
 
 def test_a_full_disk_is_one_line_and_loses_nothing(tree: Path, tmp_path: Path) -> None:
@@ -633,7 +631,7 @@ def test_a_run_stopped_before_its_first_checkpoint_leaves_the_earlier_one_and_is
     assert everything(quick.parent) == before
 
 
-def test_a_finished_run_says_so_and_how_to_go_on(tree: Path, quick: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_finished_run_logs_how_to_train_longer(tree: Path, quick: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     trained(write(quick.parent, settings(tree)))
     caplog.clear()
@@ -652,7 +650,7 @@ PLAIN = {name: value for name, value in FULL_RECIPE.items() if name not in ("sch
 
 
 @pytest.mark.parametrize("stop", [False, True])
-def test_an_extended_run_is_as_if_it_had_been_as_long_from_the_start(tree: Path, tmp_path: Path, stop: bool) -> None:
+def test_an_extended_run_equals_one_of_that_length_from_the_start(tree: Path, tmp_path: Path, stop: bool) -> None:
     """At a constant rate, with a test size settled at the end of the shorter run; finished, or stopped in epoch 2."""
     content = settings(tree, fit={"epochs": 4}, recipe=PLAIN)
     whole = run(write(tmp_path / "whole", content))
@@ -686,7 +684,7 @@ def test_an_extended_run_is_as_if_it_had_been_as_long_from_the_start(tree: Path,
     assert json.loads((tmp_path / "shorter" / "resolved.json").read_text())["settings"]["fit"]["epochs"] == 4
 
 
-def test_what_a_finished_run_cannot_take_up_is_refused(tree: Path, tmp_path: Path) -> None:
+def test_settings_that_do_not_extend_a_finished_run_are_refused(tree: Path, tmp_path: Path) -> None:
     stages = [{"epochs": 1, "image_size": [24, 24]}, {"epochs": 1, "image_size": [32, 32]}]
     stopping = {"early_stopping": {"monitor": "val_loss", "patience": 1, "min_delta": 100.0}}
     base = {"fit": {"epochs": 4, "callbacks": stopping}, "recipe": {"stages": stages}}
@@ -706,7 +704,7 @@ def test_what_a_finished_run_cannot_take_up_is_refused(tree: Path, tmp_path: Pat
     refused("early stopping has ended this run after 2 epochs", recipe={"stages": wide}, fit=longer | {"epochs": 4})
 
 
-def test_a_run_that_stopped_early_goes_on_without_early_stopping(tree: Path, tmp_path: Path) -> None:
+def test_a_run_that_stopped_early_resumes_without_early_stopping(tree: Path, tmp_path: Path) -> None:
     stopping = {"early_stopping": {"monitor": "val_loss", "patience": 1, "min_delta": 100.0}}
     trained(write(tmp_path / "exp", settings(tree, fit={"epochs": 4, "callbacks": stopping})))
     assert len(rows(tmp_path / "exp")) == 2
@@ -714,7 +712,7 @@ def test_a_run_that_stopped_early_goes_on_without_early_stopping(tree: Path, tmp
     assert len(done.history) == 4
 
 
-def test_a_cosine_schedule_is_computed_for_the_new_length_and_that_is_told(
+def test_a_cosine_schedule_is_computed_for_the_new_length_with_a_warning(
     tree: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     recipe = {"schedule": "cosine", "plain_epochs": 1}
@@ -753,17 +751,17 @@ def run_again(made: Run) -> Run:
     return other
 
 
-def test_each_epoch_is_told_in_one_line(
+def test_each_epoch_is_logged_in_one_line(
     tree: Path, quick: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.delenv("WHICHCAR_QUIET")
     caplog.set_level("INFO")
     train(write(quick.parent, settings(tree)))
-    told = [line for line in (*caplog.messages, *capsys.readouterr().err.splitlines()) if line.startswith("epoch ")]
-    assert len(told) == 2
-    assert all("elapsed" in line for line in told)
-    assert "remaining" in told[0] and "remaining" not in told[1]
+    lines = [line for line in (*caplog.messages, *capsys.readouterr().err.splitlines()) if line.startswith("epoch ")]
+    assert len(lines) == 2
+    assert all("elapsed" in line for line in lines)
+    assert "remaining" in lines[0] and "remaining" not in lines[1]
 
 
 def test_a_damaged_history_is_written_again_when_the_run_is_resumed(
@@ -784,7 +782,7 @@ def test_a_damaged_history_is_written_again_when_the_run_is_resumed(
     assert done.history[:2] == first.history
 
 
-def test_a_second_signal_says_what_is_kept_and_how_to_go_on(
+def test_a_second_signal_reports_what_is_kept_and_how_to_resume(
     tree: Path, quick: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(quick.parent, settings(tree))
@@ -811,7 +809,7 @@ def test_a_second_signal_says_what_is_kept_and_how_to_go_on(
     assert f"stopped at once; kept is what was saved in epoch 1, batch 1{again}" in capsys.readouterr().err
 
 
-def test_a_signal_before_the_first_step_says_how_to_go_on(
+def test_a_signal_before_the_first_step_reports_how_to_resume(
     tree: Path, quick: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(quick.parent, settings(tree))
@@ -820,13 +818,13 @@ def test_a_signal_before_the_first_step_says_how_to_go_on(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(start, "load_data", stopped)
-    for option, told in (("--resume", "resume"), ("--overwrite", "start it again with")):
+    for option, advice in (("--resume", "resume with"), ("--overwrite", "start again with")):
         assert main.run(["train", str(quick), option]) == 130
-        assert f"\n{told}: whichcar train {quick} {option}\n" in capsys.readouterr().err
+        assert f"\n{advice}: whichcar train {quick} {option}\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("section", "told"),
+    ("section", "message"),
     [
         ({"model": {"weights": "nowhere.h5"}}, "model.weights: no file nowhere.h5; give imagenet, null, or the path"),
         ({"model": {"weights": __file__}}, "test_train.py: not an HDF5 file"),
@@ -834,8 +832,8 @@ def test_a_signal_before_the_first_step_says_how_to_go_on(
         ({"data": {"directory": "nowhere"}}, "nowhere: no such folder"),
     ],
 )
-def test_a_wrong_path_is_told_before_anything_heavy_is_loaded(
-    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, section: dict, told: str
+def test_a_wrong_path_is_reported_before_the_backend_is_loaded(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, section: dict, message: str
 ) -> None:
     def loaded(_: str) -> None:
         raise AssertionError("the backend was loaded")
@@ -843,7 +841,7 @@ def test_a_wrong_path_is_told_before_anything_heavy_is_loaded(
     monkeypatch.setattr(start, "prepare", loaded)
     monkeypatch.chdir(tmp_path)
     Path("broken.keras").write_bytes(b"no archive")
-    with pytest.raises((CheckpointError, DataError), match=told):
+    with pytest.raises((CheckpointError, DataError), match=message):
         train(write(tmp_path / "exp", settings(tree, **section)))
 
 
@@ -870,7 +868,7 @@ def test_the_rate_of_images_needs_some_steps(tree: Path, tmp_path: Path) -> None
         assert np.isfinite(epoch.images_per_second) == is_told
 
 
-def test_class_folders_that_were_renamed_are_told_when_a_run_is_resumed(drawn: Path, tmp_path: Path) -> None:
+def test_renamed_class_folders_are_reported_when_a_run_is_resumed(drawn: Path, tmp_path: Path) -> None:
     split(drawn, drawn / "car_dataset_labels.csv", tmp_path / "v1")
     for name in ("split.json", "test"):
         (tmp_path / "v1" / name).rename(tmp_path / name)
@@ -881,20 +879,18 @@ def test_class_folders_that_were_renamed_are_told_when_a_run_is_resumed(drawn: P
     stopped.folder.close()
     folder = sorted((tmp_path / "v1" / "train").iterdir())[0]
     folder.rename(folder.with_name("Aspen"))
-    told = re.escape(f"(missing: '{folder.name}'; new: 'Aspen'); put the old names back")
-    with pytest.raises(TrainingError, match=told):
+    message = re.escape(f"(missing: '{folder.name}'; new: 'Aspen'); put the old names back")
+    with pytest.raises(TrainingError, match=message):
         run(path, resume=True)
 
 
-def test_the_disk_that_a_run_takes_and_the_files_that_it_does_not_open_are_told(
-    tree: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_disk_use_and_unopened_files_are_logged(tree: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     shutil.copytree(tree, tmp_path / "v1")
     for folder in sorted((tmp_path / "v1" / "train").iterdir())[:2]:
         (folder / "phone.HEIC").write_bytes(b"heic")
     caplog.set_level("INFO")
     keep = {"model_checkpoint": {"keep": 1}}
-    for callbacks, told in (
+    for callbacks, message in (
         ({}, "for 2 checkpoints of 0 MB (every epoch's is kept: fit.callbacks.model_checkpoint.keep) and 0 MB for "),
         (
             keep,
@@ -904,5 +900,5 @@ def test_the_disk_that_a_run_takes_and_the_files_that_it_does_not_open_are_told(
         caplog.clear()
         content = settings(tmp_path / "v1", fit={"epochs": 2, "callbacks": callbacks})
         trained(write(tmp_path / f"exp{len(callbacks)}", content))
-        assert f"disk: up to 0.0 GB {told}" in caplog.text
+        assert f"disk: up to 0.0 GB {message}" in caplog.text
         assert "2 files of a format that is not opened, such as HEIC, not used; convert to JPEG or PNG" in caplog.text

@@ -80,12 +80,12 @@ def test_many_classes_of_unreadable_files_are_a_few_names(make: Make) -> None:
 
 
 @pytest.mark.parametrize("classes", [{"A": 1, "B": 1}, {"A": 1, "B": 1, "C": 1, "D": 1}])
-def test_one_image_a_class_leaves_none_for_validation(make: Make, classes: dict[str, int]) -> None:
-    said = refused(make(classes))
-    assert "no validation image: each class has too few; add images, or write data.validation_split: 0" in said
+def test_one_image_per_class_leaves_none_for_validation(make: Make, classes: dict[str, int]) -> None:
+    message = refused(make(classes))
+    assert "no validation image: each class has too few; add images, or write data.validation_split: 0" in message
 
 
-def test_validation_images_that_cannot_be_read_are_not_passed_over(make: Make) -> None:
+def test_unreadable_validation_images_are_an_error(make: Make) -> None:
     folder = make({"A": 8, "B": 8})
     for path in validation_of(folder):
         path.write_text(POINTER)
@@ -99,7 +99,7 @@ def test_without_a_share_for_validation_all_images_are_trained_on(make: Make) ->
     assert not (folder / "split.json").exists()
 
 
-def test_a_recorded_validation_part_is_trained_on_where_no_share_is_asked_for(make: Make) -> None:
+def test_a_recorded_validation_split_is_trained_on_without_a_validation_share(make: Make) -> None:
     folder = make({"A": 8, "B": 8})
     assert len(loaded(folder).train_rows) == 12
     assert len(loaded(folder, share=0).train_rows) == 16

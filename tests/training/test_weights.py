@@ -45,7 +45,7 @@ def test_a_head_of_the_same_classes_is_used_in_the_order_of_the_data(
     np.testing.assert_allclose(np.asarray(built(noise[:4], training=False)), expected, atol=1e-5)
 
 
-def test_a_head_of_as_many_other_classes_is_not_used_and_that_is_told(
+def test_the_head_for_other_classes_is_not_used_and_a_warning_says_so(
     trained: Path, resnet: keras.Model, caplog: pytest.LogCaptureFixture
 ) -> None:
     built = plain_model(settings(trained), (32, 32), [*NAMES[:4], "Zaporozhets 968 1972"])

@@ -1,4 +1,4 @@
-"""Batches of decoded images: what is drawn depends only on seed, epoch and place, so training resumes anywhere."""
+"""Batches of decoded images, a pure function of (seed, epoch, batch index), so that training resumes anywhere."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class TrainingBatches:
         self._batch_size, self._seed, self._recipe, self._balanced = batch_size, seed, recipe, balanced
 
     def __len__(self) -> int:
-        """Batches an epoch: as many as fill whole optimizer updates; what is left over is left out.
+        """Batches per epoch: whole optimizer updates only; remaining images are left out.
 
         Fewer images than one update takes are as many batches as they fill, or one smaller batch.
         """
@@ -85,12 +85,12 @@ class TrainingBatches:
     def _order(self, rng: np.random.Generator) -> np.ndarray:
         if not self._balanced:
             return rng.permutation(len(self._rows))
-        wanted = len(self) * self._batch_size
+        total = len(self) * self._batch_size
         present = rng.permutation(np.unique(self._classes))
-        share = -(-wanted // len(present))
+        share = -(-total // len(present))
         drawn = [np.resize(rng.permutation(np.flatnonzero(self._classes == number)), share) for number in present]
-        # In rounds of one image a class, so that what is cut off at the end is at most one image a class.
-        return rng.permutation(np.stack(drawn, axis=1).ravel()[:wanted])
+        # In rounds of one image per class, so that the end drops at most one image per class.
+        return rng.permutation(np.stack(drawn, axis=1).ravel()[:total])
 
     def _changed(self, images: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Batch:
         recipe = self._recipe

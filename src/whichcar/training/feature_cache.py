@@ -1,6 +1,6 @@
-"""What a frozen backbone makes of the images, computed once and kept next to them, and the head that trains on it.
+"""Features of a frozen backbone, computed once and cached next to the images, and the head that trains on them.
 
-With all of the backbone fixed and every image shown as it is, each epoch would compute the same features again. A
+With the whole backbone frozen and no augmentation, each epoch would compute the same features again. A
 head that trains on kept ones has the same numbers in a hundredth of the time ("linear probe", Alain and Bengio 2016).
 """
 
@@ -52,7 +52,7 @@ class Features(StoredRows):
 
 
 def on_features(experiment: Experiment, hardware: Hardware, data: TrainingData) -> tuple[TrainingData, TrainingModels]:
-    """Return the features instead of the images, computed unless they are there, and the head to train on them.
+    """Return the features instead of the images, computed unless cached, and the head to train on them.
 
     The head is that of `build_models`: the same start, the same draws, the same place in what is saved.
     """
@@ -87,7 +87,7 @@ def _path(experiment: Experiment, hardware: Hardware, data: TrainingData) -> Pat
 
 
 def _compute(train_model: keras.Model, hardware: Hardware, images: Rows, path: Path) -> None:
-    """Run the backbone over all images. Cut short, it resumes where it was; where another process runs it, wait."""
+    """Run the backbone over all images. An interrupted pass resumes; one that another process runs is waited for."""
     import keras
 
     backbone = keras.Model(train_model.inputs, train_model.get_layer("dropout").input)

@@ -59,7 +59,7 @@ def choose_backend() -> str:
 
 
 def prepare(precision: str = "auto") -> Hardware:
-    """Choose the backend before Keras is imported, and say what training runs on.
+    """Choose the backend before Keras is imported, and describe what training runs on.
 
     Args:
         precision: `auto` takes bfloat16 on a GPU and on processors with bfloat16 products, else float32.
@@ -88,7 +88,7 @@ def prepare(precision: str = "auto") -> Hardware:
 
 @contextlib.contextmanager
 def _native_messages_hidden() -> Iterator[None]:
-    """Keep what C++ writes to standard error off the screen: TensorFlow greets there before its log level counts.
+    """Hide what C++ writes to standard error: TensorFlow prints there before its log level takes effect.
 
     When the block raises, what was written is shown after all.
     """
@@ -145,12 +145,12 @@ def _jax_sees_a_gpu() -> bool:
 
 
 def _device(backend: str) -> tuple[str, bool]:
-    found: Any
+    devices: Any
     if backend == "jax":
         import jax
 
-        found = jax.devices()[0]
-        return (found.device_kind, True) if found.platform == "gpu" else (_processor_name(), False)
+        devices = jax.devices()
+        return (devices[0].device_kind, True) if devices[0].platform == "gpu" else (_processor_name(), False)
     if backend == "tensorflow":
         import tensorflow as tf
 

@@ -1,4 +1,4 @@
-"""What to run when memory is used up: the same optimizer updates from smaller batches."""
+"""The command to run when memory is used up: the same optimizer updates from smaller batches."""
 
 from __future__ import annotations
 

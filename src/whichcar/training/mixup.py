@@ -1,4 +1,4 @@
-"""Mixup and CutMix: two images made one, and their labels with them."""
+"""Mixup and CutMix: two images and their labels combined."""
 
 from __future__ import annotations
 

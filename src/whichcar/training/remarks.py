@@ -1,4 +1,4 @@
-"""What is worth saying about a run before it starts: settings that do not come out as they read."""
+"""Remarks on a run before it starts: settings whose effect differs from what they say."""
 
 from __future__ import annotations
 
@@ -41,10 +41,11 @@ def disk_needed(experiment: Experiment, models: TrainingModels) -> str:
     """Return one line on how much disk the run takes at most, and which setting bounds it."""
     keep, epochs = experiment.fit.callbacks.model_checkpoint.keep, experiment.fit.epochs
     count = epochs if keep is None else min(keep, epochs)
-    one, state = _megabytes(models.export_model.weights), _megabytes(models.state_variables())
+    size, state = _megabytes(models.export_model.weights), _megabytes(models.state_variables())
     kept = "every epoch's is kept" if keep is None else f"the best {keep} are kept" if keep > 1 else "the best is kept"
+    gigabytes = (count * size + state) / 1000
     return (
-        f"disk: up to {(count * one + state) / 1000:.1f} GB for {plural(count, 'checkpoint')} of {one:.0f} MB ({kept}: "
+        f"disk: up to {gigabytes:.1f} GB for {plural(count, 'checkpoint')} of {size:.0f} MB ({kept}: "
         f"fit.callbacks.model_checkpoint.keep) and {state:.0f} MB for --resume"
     )
 

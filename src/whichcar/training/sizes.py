@@ -29,7 +29,7 @@ class Sizes:
 
 
 def sizes_of(data: Data, recipe: Recipe, epochs: int) -> Sizes:
-    """Return the sizes of a run of so many epochs."""
+    """Return the sizes of a run of `epochs` epochs."""
     train, validation = [data.image_size] * epochs, [data.image_size] * epochs
     if recipe.stages:
         counts = scaled([stage.epochs for stage in recipe.stages], epochs)

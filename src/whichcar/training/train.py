@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training run left. `best` is the content of best.json: the checkpoint that evaluation uses."""
+    """The results of a training run. `best` is the content of best.json: the checkpoint that evaluation uses."""
 
     folder: Path
     checkpoint: Path
@@ -45,7 +45,7 @@ def train(
     overwrite: bool = False,
     track: str | None = None,
 ) -> Trained:
-    """Train as a config says, into its experiment's folder; a finished run is left as it is.
+    """Train an experiment as its config says, into its folder; a finished run is left as it is.
 
     Args:
         config_path: the experiment's `config.yml`, or its folder.
@@ -121,7 +121,7 @@ def _prepare(experiment: Experiment, folder: ExperimentFolder, is_resumed: bool,
 
 
 def _trained_before(folder: ExperimentFolder, overrides: Sequence[str]) -> Trained:
-    """Return what a finished run has left, and tell that there is nothing to do and what else could be done."""
+    """Return the results of a finished run, and log that there is nothing to do and what could be done instead."""
     trained = trained_in(folder)
     done = len(trained.history)
     others = [text for text in overrides if not text.replace(" ", "").startswith("fit.epochs=")]
@@ -135,7 +135,7 @@ def _trained_before(folder: ExperimentFolder, overrides: Sequence[str]) -> Train
 
 
 def trained_in(folder: ExperimentFolder) -> Trained:
-    """Return what the finished run in a folder has left."""
+    """Return the results of the finished run in a folder."""
     best = read_best(folder.path)
     if best is None:
         raise TrainingError(f"{folder.path / BEST}: is missing; put it back, or start over with --overwrite")

@@ -1,4 +1,4 @@
-"""What is left of a data folder once its images were read: enough of each class, or an error before training."""
+"""Checks after reading the images of a data folder: enough of each class, or an error before training."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ SHOWN = 5  # classes named in a message
 
 
 def check_usable(tree: Tree, skipped: Sequence[Skipped], validation_split: float) -> None:
-    """Say what cannot be read, and see that each class can be trained on and that validation is possible.
+    """Log what cannot be read, and check that each class can be trained on and that validation is possible.
 
     Args:
         skipped: the images of train and validation that cannot be read.
         validation_split: share of train that was to be set aside; with 0 there need be no validation image.
 
     Raises:
-        DataError: a class has no readable training image, or there is no validation image.
+        DataError: no readable training image for a class, or no validation image.
     """
-    reasons = {Path(one.path): one.reason for one in skipped}
-    train, validation = (_by_class(tree, part, reasons) for part in (tree.train, tree.validation))
+    reasons = {Path(image.path): image.reason for image in skipped}
+    train, validation = (_by_class(tree, samples, reasons) for samples in (tree.train, tree.validation))
     empty = [number for number, count in enumerate(train) if not count]
     if empty:
         raise DataError(_no_training_image(tree, empty, reasons))
@@ -56,8 +56,8 @@ def _by_class(tree: Tree, samples: Sequence[Sample], unreadable: dict[Path, str]
 
 
 def _no_training_image(tree: Tree, empty: Sequence[int], reasons: dict[Path, str]) -> str:
-    known = Counter(sample.class_index for sample in tree.train)
-    classes = [f"{one_line(tree.class_names[number])} (0 of {known[number]})" for number in empty]
+    totals = Counter(sample.class_index for sample in tree.train)
+    classes = [f"{one_line(tree.class_names[number])} (0 of {totals[number]})" for number in empty]
     first = next(reasons[s.path] for s in tree.train if s.class_index == empty[0] and s.path in reasons)
     return (
         f"{tree.root}: {plural(len(empty), 'class')} without a readable training image: {_listed(classes)}; "

@@ -1,4 +1,4 @@
-"""Loss and accuracy on the validation split, and the image size that does best there."""
+"""Loss and accuracy on the validation split, and the image size that is best there."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ def validate(models: TrainingModels, data: TrainingData, batch_size: int, size: 
     """Score the network as it stands on the validation images, resized to `size`."""
     (images, rows), truth = data.validation[size], data.validation_classes
     if not len(rows):
-        _see_that_numbers(models.predict_on_batch(data.images.take(data.train_rows[:batch_size]), size))
+        _check_finite(models.predict_on_batch(data.images.take(data.train_rows[:batch_size]), size))
         return Score(math.nan, math.nan)
     batches = plain_batches(images, rows, batch_size)
     scores = np.concatenate([models.predict_on_batch(batch, size) for batch in batches])[: len(rows)]
-    _see_that_numbers(scores)
+    _check_finite(scores)
     own = scores[np.arange(len(rows)), truth]
     return Score(metrics.log_loss(own), metrics.top_k_accuracy(scores, truth))
 
 
-def _see_that_numbers(scores: np.ndarray) -> None:
+def _check_finite(scores: np.ndarray) -> None:
     """Raise where a network whose training loss is a number has weights that predict none."""
     if not np.isfinite(scores).all():
         raise TrainingError(

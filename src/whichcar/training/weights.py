@@ -73,23 +73,23 @@ def plain_model(settings: Model, image_size: Size, class_names: Sequence[str]) -
 
 
 def head_order(checkpoint: Path, class_names: Sequence[str]) -> list[int] | None:
-    """Return the place of each class among those of a checkpoint, None where they are not the same; tell which.
+    """Return the index of each class among those of a checkpoint, None where they differ; log which.
 
     Names are compared in Unicode's form NFC, and as folders are named, so that a tree without its label file compares
     too.
     """
     try:
-        theirs = read_metadata(checkpoint).class_names
+        names = read_metadata(checkpoint).class_names
     except CheckpointError:
         log.warning("model.weights: %s names no classes: its backbone is used, its head is not", checkpoint)
         return None
     for form in (partial(unicodedata.normalize, "NFC"), folder_name):
-        known, wanted = list(map(form, theirs)), list(map(form, class_names))
-        if sorted(known) == sorted(wanted) and len(set(known)) == len(known):
-            moved = "" if known == wanted else ", in the order of this data"
+        before, now = list(map(form, names)), list(map(form, class_names))
+        if sorted(before) == sorted(now) and len(set(before)) == len(before):
+            moved = "" if before == now else ", in the order of this data"
             log.info("model.weights: backbone and head of %s are used: the same classes%s", checkpoint, moved)
-            return [known.index(name) for name in wanted]
-    other = sorted({unicodedata.normalize("NFC", name) for name in theirs}.symmetric_difference(class_names))
+            return [before.index(name) for name in now]
+    other = sorted({unicodedata.normalize("NFC", name) for name in names}.symmetric_difference(class_names))
     log.warning(
         "model.weights: the backbone of %s is used, its head is not: it was trained on other classes (%s)",
         *(checkpoint, ", ".join(map(one_line, other[:3])) + (", …" if len(other) > 3 else "")),

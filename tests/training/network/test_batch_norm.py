@@ -60,8 +60,8 @@ def test_outputs_gradients_and_moments_are_those_of_keras(x: tf.Tensor, training
     plain, fused = pair()
     before = fused.get_weights()
     for _ in range(3):
-        (outputs, gradients), (wanted, of_keras) = run(fused, x, training), run(plain, x, training)
-        np.testing.assert_allclose(outputs, wanted, **CLOSE)
+        (outputs, gradients), (expected, of_keras) = run(fused, x, training), run(plain, x, training)
+        np.testing.assert_allclose(outputs, expected, **CLOSE)
         for gradient, truth in zip(gradients, of_keras, strict=True):
             np.testing.assert_allclose(gradient, truth, rtol=1e-4, atol=1e-4)
     for weight, truth in zip(fused.get_weights(), plain.get_weights(), strict=True):
@@ -72,8 +72,8 @@ def test_outputs_gradients_and_moments_are_those_of_keras(x: tf.Tensor, training
 def test_outside_training_the_moving_moments_are_used(x: tf.Tensor) -> None:
     _, fused = pair()
     gamma, beta, mean, variance = fused.get_weights()
-    wanted = (x.numpy() - mean) / np.sqrt(variance + 1.001e-5) * gamma + beta
-    np.testing.assert_allclose(fused(x, training=False).numpy(), wanted, **CLOSE)
+    expected = (x.numpy() - mean) / np.sqrt(variance + 1.001e-5) * gamma + beta
+    np.testing.assert_allclose(fused(x, training=False).numpy(), expected, **CLOSE)
 
 
 def test_a_frozen_layer_is_in_inference_mode_while_training(x: tf.Tensor) -> None:

@@ -138,8 +138,8 @@ def test_the_running_mean_follows_the_weights() -> None:
         now = [variable.numpy() for variable in model.trainable_variables]
         mean = [0.75 * m + 0.25 * n for m, n in zip(mean, now, strict=True)] if mean else now
     averaged = dict(zip((w.path for w in model.weights), averaged_weights(model, model.optimizer), strict=True))
-    for variable, wanted in zip(model.trainable_variables, mean, strict=True):
-        np.testing.assert_allclose(averaged[variable.path], wanted, rtol=1e-4, atol=1e-6)
+    for variable, expected in zip(model.trainable_variables, mean, strict=True):
+        np.testing.assert_allclose(averaged[variable.path], expected, rtol=1e-4, atol=1e-6)
         assert (averaged[variable.path] != variable.numpy()).any()
     for variable in model.non_trainable_variables:
         if "moving" in variable.path:

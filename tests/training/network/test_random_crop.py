@@ -31,9 +31,9 @@ def resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def test_prediction_resizes_the_whole_image_as_pillow_does(images: np.ndarray, size: tuple[int, int]) -> None:
     out = np.asarray(RandomResizedCrop(size, (0.5, 0.8))(images, training=False))
     assert (out.shape, out.dtype) == ((5, *size, 3), np.float32)
-    wanted = np.stack([resized(image, size) for image in images]).astype(float)
-    assert np.abs(out - wanted).max() < PILLOW
-    assert abs((out - wanted).mean()) < 0.1
+    expected = np.stack([resized(image, size) for image in images]).astype(float)
+    assert np.abs(out - expected).max() < PILLOW
+    assert abs((out - expected).mean()) < 0.1
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -47,13 +47,13 @@ def test_training_with_whole_sides_resizes_to_the_training_size(images: np.ndarr
     layer = RandomResizedCrop((20, 20), (1.0, 1.0))
     layer.train_size = (30, 16)
     out = np.asarray(layer(images, training=True))
-    wanted = np.stack([resized(image, (30, 16)) for image in images]).astype(float)
-    assert np.abs(out - wanted).max() < PILLOW
+    expected = np.stack([resized(image, (30, 16)) for image in images]).astype(float)
+    assert np.abs(out - expected).max() < PILLOW
     assert np.asarray(layer(images, training=False)).shape == (5, 20, 20, 3)
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_a_image_of_the_right_size_is_left_as_it_is(images: np.ndarray, training: bool) -> None:
+def test_an_image_of_the_right_size_is_left_as_it_is(images: np.ndarray, training: bool) -> None:
     out = np.asarray(RandomResizedCrop((48, 64))(images, training=training))
     assert out.dtype == np.float32
     np.testing.assert_array_equal(out, images)
@@ -107,7 +107,7 @@ def test_what_is_drawn_depends_on_the_state_of_the_seed_alone(images: np.ndarray
     assert [variable.path for variable in first.variables if "seed_generator_state" in variable.path]
 
 
-def test_images_of_a_batch_are_cut_apart(images: np.ndarray) -> None:
+def test_each_image_of_a_batch_has_its_own_crop(images: np.ndarray) -> None:
     same = np.repeat(images[:1], 6, axis=0)
     out = np.asarray(RandomResizedCrop((20, 20), (0.5, 1.0))(same, training=True))
     assert len(np.unique(out.reshape(6, -1), axis=0)) == 6

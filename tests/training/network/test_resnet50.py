@@ -83,7 +83,7 @@ def test_an_empty_augmentation_adds_no_layer(resnet: keras.Model) -> None:
     assert resnet.losses == []
 
 
-def test_l1_as_in_the_original_starts_the_loss_above_a_hundred(penalised: keras.Model) -> None:
+def test_an_l1_of_one_hundredth_starts_the_loss_above_a_hundred(penalised: keras.Model) -> None:
     kernel = penalised.get_layer("predictions").kernel.numpy().astype(float)
     penalty = float(sum(penalised.losses))
     assert penalty == pytest.approx(0.01 * np.abs(kernel).sum() + 0.001 * (kernel**2).sum(), rel=1e-4)
@@ -114,7 +114,7 @@ def test_one_image_and_sixty_four_get_the_same_answers(resnet: keras.Model, nois
     assert np.abs(in_training - together[:2]).max() > 0.01, "the batch counts while training"
 
 
-def test_the_computing_form_gives_the_same_answers(resnet: keras.Model, noise: np.ndarray) -> None:
+def test_the_training_copy_gives_the_same_predictions(resnet: keras.Model, noise: np.ndarray) -> None:
     crop = RandomResizedCrop((32, 32), name="random_resized_crop")
     front = keras.Sequential([crop], name="resize")
     form = training_copy(resnet, "float32", fused=FUSED, front=front, batch_norm_momentum=0.7)
@@ -151,11 +151,11 @@ def test_backbone_weights_see_the_image_as_keras_shows_it(
     model = create_model(notop, (32, 32, 3), classes=3)
     features = np.asarray(keras.Model(model.input, model.get_layer("avg_pool").output)(noise[:8]))
     images = keras.applications.resnet50.preprocess_input(noise[:8].astype(np.float32))
-    wanted = np.asarray(backbone(images))
-    largest = np.abs(wanted).max()
-    np.testing.assert_allclose(features, wanted, rtol=1e-3, atol=1e-4 * largest)
+    expected = np.asarray(backbone(images))
+    largest = np.abs(expected).max()
+    np.testing.assert_allclose(features, expected, rtol=1e-3, atol=1e-4 * largest)
     turned = np.asarray(backbone(np.ascontiguousarray(images[..., ::-1])))
-    assert np.abs(turned - wanted).max() > 0.01 * largest, "the order of the colours matters"
+    assert np.abs(turned - expected).max() > 0.01 * largest, "the order of the colours matters"
 
 
 def test_backbone_weights_in_the_form_of_today_are_read_too(backbone: keras.Model, notop: Path, tmp_path: Path) -> None:

@@ -101,22 +101,22 @@ def test_keras_alone_loads_the_network(
     if "whichcar can be imported" in ended.stderr:
         pytest.skip("whichcar is installed in this environment, so that its absence cannot be had")
     assert ended.returncode == 0, ended.stderr
-    wanted = np.asarray(resnet(images, training=False))
+    expected = np.asarray(resnet(images, training=False))
     for answers in np.load(tmp_path / "out.npy"):
         # Kernels differ between a graph and single calls; a network of random weights adds to what they round.
-        np.testing.assert_allclose(answers, wanted, atol=5e-4)
+        np.testing.assert_allclose(answers, expected, atol=5e-4)
 
 
-def test_the_fast_form_answers_as_the_saved_model(
+def test_the_training_copy_predicts_as_the_saved_model(
     real: list[Path], resnet: keras.Model, noise: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from whichcar.training.run import checkpoint
 
     monkeypatch.setattr(checkpoint, "prepare", lambda: prepare("float32"))
-    wanted = np.asarray(resnet(noise, training=False))
+    expected = np.asarray(resnet(noise, training=False))
     answers = np.asarray(load_model(real[1])(noise))
     assert answers.dtype == np.float32
-    np.testing.assert_allclose(answers, wanted, atol=1e-3)
+    np.testing.assert_allclose(answers, expected, atol=1e-3)
     np.testing.assert_allclose(answers.sum(1), 1, rtol=1e-5)
 
 

@@ -158,9 +158,7 @@ def test_best_json_describes_the_file_it_names_wherever_a_run_is_killed(
     assert stop > 20
 
 
-def test_a_run_that_goes_on_from_an_older_state_knows_what_the_file_holds(
-    tmp_path: Path, shared: TrainingModels
-) -> None:
+def test_a_run_resumed_from_an_older_state_knows_what_the_file_holds(tmp_path: Path, shared: TrainingModels) -> None:
     """Killed after the second epoch's checkpoint, before its state: the first's best has been written over."""
     first = checkpoints(tmp_path / "exp", shared, filepath=CONSTANT, save_best_only=True)
     train(first, LOSSES[:1])

@@ -91,7 +91,7 @@ def test_a_config_belongs_to_its_folder_or_to_one_of_its_name(tmp_path: Path) ->
         folder_of(tmp_path / "nothing.yml")
 
 
-def test_a_new_folder_has_nothing_to_go_on_from(config: Path) -> None:
+def test_a_new_folder_has_nothing_to_resume(config: Path) -> None:
     folder = ExperimentFolder(config, read_experiment(config))
     assert folder.open(resume=False, overwrite=False) is False
     assert not folder.finished
@@ -156,7 +156,7 @@ def test_where_it_runs_may_change_between_two_calls(config: Path) -> None:
     folder.close()
 
 
-def test_an_unfinished_run_wants_to_be_gone_on_with_or_overwritten(config: Path) -> None:
+def test_an_unfinished_run_must_be_resumed_or_overwritten(config: Path) -> None:
     ran(config, finished=False)
     with pytest.raises(TrainingError, match="unfinished run; resume with --resume, or --overwrite it"):
         opened(config)
@@ -275,7 +275,7 @@ def test_the_earlier_run_is_whole_again_wherever_the_new_one_is_killed(
     assert content(config.parent) == before
 
 
-def test_what_a_kill_has_cut_short_is_removed(config: Path) -> None:
+def test_half_written_files_are_removed(config: Path) -> None:
     ran(config, finished=True)
     half = [config.parent / name for name in (f".{'0a' * 16}.keras", f"state/.{'0a' * 16}.npz")]
     mine = config.parent / ".mine.keras"

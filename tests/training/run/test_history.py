@@ -91,7 +91,7 @@ def test_curves_are_drawn_in_two_colours_on_white(tmp_path: Path, count: int) ->
         assert (pixels == colour).all(-1).sum() > 20, "a line for training and one for validation"
 
 
-def test_curves_do_without_a_validation_part(tmp_path: Path) -> None:
+def test_curves_are_drawn_without_validation(tmp_path: Path) -> None:
     without = [replace(epoch, val_loss=math.nan, val_accuracy=math.nan) for epoch in history(3)]
     draw_curves(tmp_path / "curves.png", without, "no validation")
     assert (tmp_path / "curves.png").stat().st_size > 1000
@@ -161,7 +161,7 @@ def test_events_are_there_soon_after_each_epoch(tmp_path: Path, model: object) -
     log.close()
 
 
-def test_a_run_taken_up_again_hides_what_came_after_its_state(tmp_path: Path, model: object) -> None:
+def test_a_resumed_run_hides_events_after_its_state(tmp_path: Path, model: object) -> None:
     first = EventLog(tmp_path / "logs", 0, 0)
     for epoch in history(3):
         first.add(epoch, model)  # type: ignore[arg-type]
@@ -190,7 +190,7 @@ def test_curves_take_any_title(tmp_path: Path, title: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "text", "told"),
+    ("place", "text", "message"),
     [
         (2, "2,abc,0.5,1,0.5,0.01,32x32,,20,", "row 2: loss is 'abc', not a number"),
         (2, "2,1.5,0.5", "row 2: has not the columns epoch, loss"),
@@ -199,13 +199,13 @@ def test_curves_take_any_title(tmp_path: Path, title: str) -> None:
         (0, "epoch,loss", "row 1: has not the columns epoch, loss"),
     ],
 )
-def test_the_row_that_is_damaged_is_told_with_what_is_wrong(tmp_path: Path, place: int, text: str, told: str) -> None:
+def test_a_damaged_row_is_reported_with_the_reason(tmp_path: Path, place: int, text: str, message: str) -> None:
     path = tmp_path / "history.csv"
     write_history(path, history(3))
     lines = path.read_text().splitlines()
     path.write_text("\n".join([*lines[:place], text, *lines[place + 1 :]]) + "\n")
-    with pytest.raises(DataError, match=re.escape(f"{path}: damaged ({told}")):
+    with pytest.raises(DataError, match=re.escape(f"{path}: damaged ({message}")):
         read_history(path)
     whole, damage = undamaged_history(path)
     assert len(whole) == max(0, place - 1)
-    assert damage.startswith(told)
+    assert damage.startswith(message)

@@ -116,7 +116,7 @@ def test_a_value_that_is_no_number_is_never_the_best() -> None:
     assert (monitor.best, monitor.waited) == (3.0, 2)
 
 
-def test_counting_goes_on_from_a_saved_state() -> None:
+def test_counting_resumes_from_a_saved_state() -> None:
     for values in VALUES.tolist():
         whole, first, second = (
             MetricMonitor("value", "min"),

@@ -43,14 +43,14 @@ def test_everything_comes_back_bit_by_bit(tmp_path: Path) -> None:
     assert progress == {key: value for key, value in PROGRESS.items() if key != "loss"}
 
 
-def test_random_states_go_on_where_they_were(tmp_path: Path) -> None:
+def test_random_states_are_restored(tmp_path: Path) -> None:
     generator = keras.random.SeedGenerator(5)
     keras.random.uniform((3,), seed=generator)
     save_state(tmp_path / "state.npz", [generator.state], {})
-    wanted = np.asarray(keras.random.uniform((3,), seed=generator))
+    expected = np.asarray(keras.random.uniform((3,), seed=generator))
     other = keras.random.SeedGenerator(6)
     load_state(tmp_path / "state.npz", [other.state])
-    np.testing.assert_array_equal(np.asarray(keras.random.uniform((3,), seed=other)), wanted)
+    np.testing.assert_array_equal(np.asarray(keras.random.uniform((3,), seed=other)), expected)
 
 
 @pytest.mark.parametrize("units", [5, 3])

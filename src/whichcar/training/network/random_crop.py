@@ -56,7 +56,7 @@ class RandomResizedCrop(keras.layers.Layer):
         self.generator = keras.random.SeedGenerator(seed)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:  # noqa: ANN401
-        """Cut and resize."""
+        """Crop and resize."""
         height, width = inputs.shape[1:3]
         target = self.train_size if training else self.size
         if (height, width) == target and (not training or self.side == (1.0, 1.0)):

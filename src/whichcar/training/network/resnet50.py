@@ -45,7 +45,7 @@ def create_model(
         dropout_rate: share of the 2048 features dropped while training, 0 <= rate < 1.
         data_aug_layer: as `create_data_aug_layer` takes it; None or `{}` for none.
         classes: number of classes; needed unless a trained model is loaded.
-        l1_factor, l2_factor: penalties on the head's kernel; 0 is off. (The original's L1 of 0.01 starts the loss at
+        l1_factor, l2_factor: penalties on the head's kernel; 0 is off. (An L1 of 0.01 starts the loss at
             about 107 and drowns learning.)
         image_size: put a layer first that resizes images of any size to (height, width), bilinear with
             anti-aliasing, so that a saved model takes any image.

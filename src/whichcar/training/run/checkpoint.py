@@ -30,9 +30,9 @@ SUFFIXES = (".keras", ".h5")
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """What a checkpoint knows of itself. `image_size` is (height, width); class i of the output is `class_names[i]`.
+    """Metadata stored in a checkpoint. `image_size` is (height, width); class i of the output is `class_names[i]`.
 
-    `crop` tells how the images it was trained on were cut (`detection.crop.read_record`); None: not by whichcar.
+    `crop` tells how the images it was trained on were cropped (`detection.crop.read_record`); None: not by whichcar.
     `validation` names the images that were drawn for validation (`data.tree.Tree.drawn`); None: the data say it.
     `fingerprints` (`data.tree.Tree.fingerprints`) identify its data where they are moved; empty in earlier versions.
     """
@@ -54,12 +54,12 @@ def save_checkpoint(model: keras.Model, metadata: Metadata, path: Path) -> None:
     Raises:
         OSError: the disk is full or the folder cannot be written.
     """
-    with replaced(path) as beside, warnings.catch_warnings():
-        # The specification names `.h5`; Keras calls it legacy at every save.
+    with replaced(path) as tmp, warnings.catch_warnings():
+        # `.h5` is supported on purpose; Keras warns that it is legacy at every save.
         warnings.simplefilter("ignore")
         try:
-            _save_quietly(model, beside)
-            write_metadata(beside, metadata)
+            _save_quietly(model, tmp)
+            write_metadata(tmp, metadata)
         except RuntimeError as error:
             # What HDF5 makes of a disk that is full when it closes a file.
             if "errno = " not in str(error):
@@ -82,7 +82,7 @@ def write_metadata(path: Path, metadata: Metadata) -> None:
 
 
 def read_metadata(path: Path) -> Metadata:
-    """Return what the checkpoint knows of itself.
+    """Return the metadata stored in a checkpoint.
 
     Raises:
         CheckpointError: no such file, a broken one, or a model that whichcar did not write.
@@ -125,7 +125,7 @@ def find_checkpoint(path: str | Path) -> Path:
         return _lone_checkpoint(path)
     while problem := _mismatch(path, best):
         before, best = best, read_best(path) or {}
-        if best in (before, {}):  # else a training that goes on has just written another
+        if best in (before, {}):  # else a running training has just written another
             raise CheckpointError(problem)
     return path / str(best["checkpoint"])
 
@@ -149,12 +149,12 @@ def read_best(folder: Path) -> dict[str, Any] | None:
 
 def _mismatch(folder: Path, best: Mapping[str, Any]) -> str:
     """Say in what way the file that best.json names is not the one it describes; empty if it is."""
-    found = folder / best["checkpoint"]
-    if not found.is_file():
-        return f"{found}: named by {folder / BEST} but missing; train again or give another checkpoint"
-    if best.get("blake2b", "") not in ("", checksum(found)):
+    file = folder / best["checkpoint"]
+    if not file.is_file():
+        return f"{file}: named by {folder / BEST} but missing; train again or give another checkpoint"
+    if best.get("blake2b", "") not in ("", checksum(file)):
         return (
-            f"{found}: is not the file that {folder / BEST} describes; put that back, or name this file instead of "
+            f"{file}: is not the file that {folder / BEST} describes; put that back, or name this file instead of "
             "the folder"
         )
     return ""

@@ -25,7 +25,7 @@ from whichcar.training.run.history import Epoch
 from whichcar.training.run.monitor import MetricMonitor
 from whichcar.training.run.overwriting import SPARED
 
-# A checkpoint takes half a second to write: where epochs are short and only the best is kept, some are passed over.
+# A checkpoint takes half a second to write: where epochs are short and only the best is kept, some are skipped.
 WRITE_SECONDS = 10.0
 
 
@@ -86,7 +86,7 @@ class CheckpointManager:
     def settle_size(self, scores: Mapping[Size, Score]) -> None:
         """Write the size with the lowest validation loss into the best checkpoint.
 
-        The loss chooses, since accuracy on a small validation part moves in steps.
+        The loss chooses, since accuracy on a small validation split moves in steps.
         """
         size = min(scores, key=lambda tried: scores[tried].loss)
         best, score = self.best, scores[size]
@@ -96,7 +96,7 @@ class CheckpointManager:
         self._name_best(best)
 
     def state(self) -> dict[str, Any]:
-        """What must be saved to go on."""
+        """What must be saved to resume."""
         return {"best": self.best, "written": self._written, "monitor": self.monitor.state()}
 
     def restore(self, state: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""An experiment's folder: whose it is, what lies in it, and that no two runs write into it."""
+"""An experiment's folder: which run it holds, its files, and the lock that keeps a second run out."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from whichcar.version import VERSION
 log = logging.getLogger(__name__)
 Ending = Literal["finished", "stopped", "failed"]
 PACKAGES = ("keras", "tensorflow-cpu", "tensorflow", "jax", "numpy", "onnxruntime", "pillow")
-# What says how long a run lasts and no more: it may change when a run is resumed.
+# Settings of the length of a run only: they may change when it is resumed.
 LENGTH = (("fit", "epochs"), ("fit", "callbacks", "early_stopping"), ("recipe", "stages"))
 
 
@@ -78,7 +78,7 @@ class ExperimentFolder:
         return self.state.exists()
 
     def _compare(self, known: dict[str, Any], finished: bool, resume: bool) -> None:
-        """Hold the settings of the run that is here against those of this one.
+        """Compare the settings of the run in the folder with those of this one.
 
         A setting that an earlier version did not have counts as its default.
         """
@@ -162,7 +162,7 @@ class ExperimentFolder:
             ) from error
 
     def _record(self) -> dict[str, Any] | None:
-        """Return what resolved.json says of the run that is here; None where there is none."""
+        """Return resolved.json of the run in the folder; None where there is none."""
         path = self.path / RESOLVED
         if not path.exists():
             return None
@@ -191,10 +191,10 @@ def config_in(path: Path) -> Path:
     """Return the config of an experiment's folder; another path is returned as it is."""
     if not path.is_dir():
         return path
-    found = [path / name for name in (CONFIG, "config.yaml") if (path / name).is_file()]
-    if not found:
+    configs = [path / name for name in (CONFIG, "config.yaml") if (path / name).is_file()]
+    if not configs:
         raise ConfigError(f"{path}: holds no config.yml; name an experiment's folder or a YAML file")
-    return found[0]
+    return configs[0]
 
 
 def folder_of(config_path: Path) -> Path:
@@ -227,13 +227,13 @@ def words_called() -> list[str]:
 
 def versions() -> dict[str, str]:
     """Versions of this package and of those that a result depends on, as far as they are installed."""
-    found = {"whichcar": VERSION}
+    installed = {"whichcar": VERSION}
     for name in PACKAGES:
         try:
-            found[name] = version(name)
+            installed[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def _filled(known: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:

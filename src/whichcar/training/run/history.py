@@ -1,4 +1,4 @@
-"""What a run leaves to look at: history.csv, curves.png and TensorBoard's event files."""
+"""The records of a run: history.csv, curves.png and TensorBoard's event files."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def undamaged_history(path: Path) -> tuple[tuple[Epoch, ...], str]:
 
 
 def _epoch(row: Mapping[str, str]) -> Epoch:
-    """Return the epoch that a row tells.
+    """Return the epoch in a row of the table.
 
     Raises:
         ValueError: a column is missing, unknown, or holds another kind of value.
@@ -98,7 +98,7 @@ def _epoch(row: Mapping[str, str]) -> Epoch:
 
 
 def epoch_line(history: Sequence[Epoch], sizes: Sequence[tuple[int, int]]) -> str:
-    """Tell how the last epoch went, how long it took, and how long the others will take.
+    """Describe the last epoch in one line: its values, how long it took, and how long the others will take.
 
     Args:
         history: the epochs done.
@@ -175,7 +175,7 @@ class EventLog:
 
         self._every = histogram_freq
         # purge_step hides what a killed run wrote after its last saved state. A thread writes what is added; its own
-        # flush() does not wait for it, so it is told to do so every other second.
+        # flush() does not wait for it, so it flushes every two seconds.
         self._train = SummaryWriter(str(folder / "train"), purge_step=start, flush_secs=2)
         self._validation = SummaryWriter(str(folder / "validation"), purge_step=start, flush_secs=2)
 

@@ -1,4 +1,4 @@
-"""Watching one value over the epochs: early stopping, lowering the rate and keeping the best share this."""
+"""Monitoring one value over the epochs, for early stopping, lowering the rate and keeping the best checkpoint."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class MetricMonitor:
     cooldown: int = 0
 
     def improved(self, values: dict[str, Any]) -> bool:
-        """Look at an epoch's values; True if the watched one is the best so far."""
+        """Add an epoch's values; True if the monitored one is the best so far."""
         value = float(values[self.monitor])
         if self.cooldown:
             self.cooldown -= 1
@@ -40,7 +40,7 @@ class MetricMonitor:
         return self.waited >= max(1, patience)
 
     def state(self) -> dict[str, Any]:
-        """What must be saved to go on counting."""
+        """What must be saved to resume counting."""
         return {key: asdict(self)[key] for key in ("best", "waited", "cooldown")}
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -49,7 +49,7 @@ class MetricMonitor:
 
     @property
     def larger_is_better(self) -> bool:
-        """True when the watched value is to grow."""
+        """True when larger values are better."""
         return self.mode == "max" or (self.mode == "auto" and ("acc" in self.monitor or self.monitor == "epoch"))
 
     def _gain(self, value: float, best: float) -> float:

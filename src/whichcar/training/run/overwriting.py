@@ -54,7 +54,7 @@ def files_of_run(folder: Path, pattern: str = "", logs: str = "") -> Iterator[Pa
 
     Args:
         folder: the experiment's.
-        pattern, logs: of the checkpoints' names and the name of the log folder, where resolved.json cannot tell.
+        pattern, logs: of the checkpoints' names and the name of the log folder, where resolved.json is damaged.
     """
     try:
         callbacks = read_json(folder / RESOLVED, {"settings.fit.callbacks": dict})["settings"]["fit"]["callbacks"]
@@ -115,7 +115,7 @@ def put_back(folder: Path) -> None:
 
 
 def remove_half_written(folder: Path) -> None:
-    """Delete checkpoints and states that a kill has cut short, each as large as a whole one.
+    """Delete checkpoints and states that a kill has left half written, each as large as a whole one.
 
     The caller holds the folder's lock.
     """

@@ -33,14 +33,14 @@ class Progress:
         return self.correct / self.seen
 
     def add(self, loss: float, accuracy: float, count: int) -> None:
-        """Count a step on so many images."""
+        """Add a step on `count` images."""
         self.loss_sum += loss * count
         self.correct += accuracy * count
         self.seen += count
         self.step += 1
 
     def add_time(self, count: int, seconds: float) -> None:
-        """Count the time of a step that compiled nothing."""
+        """Add the time of a step that compiled nothing."""
         self.timed += count
         self.timed_seconds += seconds
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish that is granted between two steps."""
+"""Ctrl-C and SIGTERM, handled between two training steps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from types import FrameType
 
 @contextmanager
 def graceful_shutdown() -> Iterator[threading.Event]:
-    """Yield an event that Ctrl-C or SIGTERM sets, and a second one breaks in; never set outside the main thread."""
+    """Yield an event that Ctrl-C or SIGTERM sets; a second signal raises. Never set outside the main thread."""
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield event

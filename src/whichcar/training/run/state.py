@@ -1,4 +1,4 @@
-"""The state of a training run on disk: everything that a run killed at any moment needs to go on as if nothing was."""
+"""The state of a training run on disk: everything that a run killed at any moment needs to resume exactly."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def save_state(path: Path, variables: Sequence[keras.Variable], progress: dict[s
     """Write variables and progress (what JSON can hold) as one file, whole or not at all."""
     arrays: dict[str, Any] = {f"v{number}": np.asarray(v.numpy()) for number, v in enumerate(variables)}
     head = {"format": FORMAT, "progress": progress}
-    with replaced(path) as beside:
-        np.savez(beside, progress=np.frombuffer(json.dumps(head).encode(), np.uint8), **arrays)
+    with replaced(path) as tmp:
+        np.savez(tmp, progress=np.frombuffer(json.dumps(head).encode(), np.uint8), **arrays)
 
 
 def load_state(path: Path, variables: Sequence[keras.Variable]) -> dict[str, Any]:

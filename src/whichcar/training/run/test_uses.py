@@ -28,11 +28,11 @@ def count_use(home: Path, fingerprint: str, use: dict[str, Any]) -> int:
     """
     with locked(home / f".{TEST_USES}.lock", wait=True):
         counts = read_uses(home)
-        known = counts.setdefault(fingerprint, {"times": 0, "uses": []})
-        known["times"] += 1
-        known["uses"].append(use)
+        entry = counts.setdefault(fingerprint, {"times": 0, "uses": []})
+        entry["times"] += 1
+        entry["uses"].append(use)
         write_json(home / TEST_USES, counts)
-    return int(known["times"])
+    return int(entry["times"])
 
 
 def read_uses(home: Path) -> dict[str, Any]:
