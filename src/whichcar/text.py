@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
+import sys
 import unicodedata
 from collections.abc import Iterable
 from os import PathLike, fspath
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 # In the address of a file a slash ends the host, and so the password; in a database's, drivers take all before the `@`.
 _PASSWORD = re.compile(r"(?<=://)([^/\s:@]*):[^/\s]*@")
@@ -46,6 +47,12 @@ def shell_command(words: Iterable[str | PathLike[str]]) -> str:
     ksh understand; everything else by the rules of POSIX. A path (no `str`) that begins with a dash gets a `./`.
     """
     return " ".join(_quoted(without_password(_word(word))) for word in words)
+
+
+def command_line() -> str:
+    """Return the command that runs this as it is typed, passwords replaced; `python -m whichcar` is `whichcar`."""
+    program = Path(sys.argv[0])
+    return shell_command([program.parent.name if program.name == "__main__.py" else program.name, *sys.argv[1:]])
 
 
 def _word(word: str | PathLike[str]) -> str:

@@ -17,8 +17,8 @@ from whichcar.search.space import SweepSpec
 from whichcar.search.study import SURPLUS, running
 from whichcar.search.sweep_file import Parameter
 from whichcar.search.trial import EPOCHS, KILLS, REASON, SECONDS, trial_folder
-from whichcar.text import plural, shell_command
-from whichcar.training.run.folder import versions, words_called
+from whichcar.text import command_line, plural, shell_command
+from whichcar.training.run.folder import versions
 
 if TYPE_CHECKING:
     import optuna
@@ -73,7 +73,7 @@ class Results:
         """Write sweep.json: what a comparison of searches tells next to the trials."""
         sweep = self._spec.sweep
         about = {
-            "command": shell_command(words_called()),
+            "command": command_line(),
             "metric": sweep.objective.metric,
             "maximize": sweep.objective.maximize,
             "sampler": sweep.sampler.name,

@@ -208,7 +208,7 @@ def test_the_command_writes_table_and_page_and_fails_on_what_is_named(
         assert main.run(["check", str(data), "--fail-on", list_]) == 1
         assert "unreadable 1" in capsys.readouterr().err
     page = (data / "check.html").read_text(encoding="utf-8")
-    assert "000002.jpg" in page
+    assert "000002.jpg" in page.replace("<wbr>", "")
     assert "http" not in page.replace("http-equiv", "")
     assert (data / "issues.csv").read_text().startswith("path,issue,severity,detail\n")
 
@@ -294,7 +294,7 @@ def test_the_reason_of_an_unreadable_image_stands_on_the_page_once(tmp_path: Pat
     (tmp_path / "cars" / "a" / "bytes.jpg").write_bytes(b"\0\1\2\3\4\5\6\7\x08")
     _, page = write_report(check(tmp_path / "cars"), tmp_path)
     content = page.read_text(encoding="utf-8")
-    assert content.count("it begins with &quot;only wor&quot;") == 1
+    assert content.count("it begins with &#34;only wor&#34;") == 1
     assert content.count("it begins with the bytes 00 01 02 03 04 05 06 07;") == 1
 
 

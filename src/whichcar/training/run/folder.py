@@ -9,7 +9,6 @@ import math
 import os
 import platform
 import shutil
-import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,7 +18,7 @@ from whichcar.config.experiment import Experiment
 from whichcar.environment import expanded
 from whichcar.errors import ConfigError, DataError, TrainingError
 from whichcar.files import BEST, CONFIG, ENVIRONMENT, LOCK, RESOLVED, STATE, read_json, write_json
-from whichcar.text import shell_command
+from whichcar.text import command_line
 from whichcar.training.hardware import Hardware
 from whichcar.training.run.overwriting import (
     LEFT,
@@ -207,7 +206,7 @@ def folder_of(config_path: Path) -> Path:
 def environment(hardware: Hardware) -> dict[str, Any]:
     """What a run ran on and how it was called."""
     return {
-        "command": shell_command(words_called()),
+        "command": command_line(),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "backend": hardware.backend,
         "precision": hardware.precision,
@@ -217,12 +216,6 @@ def environment(hardware: Hardware) -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": versions(),
     }
-
-
-def words_called() -> list[str]:
-    """Return the command that runs this, as it is typed: `python -m whichcar` is `whichcar`."""
-    program = Path(sys.argv[0])
-    return [program.parent.name if program.name == "__main__.py" else program.name, *sys.argv[1:]]
 
 
 def versions() -> dict[str, str]:

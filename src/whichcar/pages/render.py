@@ -1,0 +1,76 @@
+"""Rendering a template to a page that needs no other file and no network."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from whichcar.files import write_text
+from whichcar.pages.charts import chart
+from whichcar.pages.thumbnails import embedded, image_tag
+from whichcar.text import command_line, one_line, plural
+from whichcar.version import VERSION
+
+# Where a name may wrap: after a separator and, in a long file name, before the suffix instead of inside it.
+_BREAKS = re.compile(r"(?<=[/_-])(?=[^/_-])|(?<=[^/_-]{16})(?=\.\w{1,5}$)")
+
+
+def write_page(path: Path, template: str, title: str, **context: object) -> Path:
+    """Write the page `templates/<template>.html` and return its path; the file appears whole or not at all.
+
+    Args:
+        path: the page.
+        template: name of the template; every value in it is escaped unless it is Markup.
+        title: the page's heading.
+        context: the template's further variables. A generator is consumed while the page is rendered.
+    """
+    page = _environment().get_template(f"{template}.html")
+    write_text(path, page.render({"title": title, "command": command_line()} | context))
+    return path
+
+
+def fragment(macro: str, *values: object) -> str:
+    """Return what a macro of `macros.html` renders, together with the style sheet, scoped to it: for a notebook."""
+    content = getattr(_environment().get_template("macros.html").module, macro)(*values)
+    style = _style().replace(":root", ":scope").replace("body {", ":scope {")
+    return f"<div><style>@scope {{\n{style}}}</style>{content}</div>"
+
+
+def percent(proportion: float, digits: int = 1) -> str:
+    """Return `83.1 %` for 0.831, with a no-break space."""
+    return f"{100 * proportion:.{digits}f}\u00a0%"
+
+
+def breakable(name: object) -> Markup:
+    """Return a path or a long name that wraps after `/`, `_` and `-`, and not inside a suffix such as `.jpg`."""
+    return Markup("<wbr>").join(_BREAKS.split(one_line(name)))
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("whichcar.pages"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_finalize,
+    )
+    environment.globals |= {"style": Markup(_style()), "version": VERSION, "plural": plural}
+    environment.globals |= {"image_tag": image_tag, "embedded": embedded, "chart": chart}
+    environment.filters |= {"percent": percent, "breakable": breakable}
+    return environment
+
+
+@cache
+def _style() -> str:
+    return Path(__file__).with_name("style.css").read_text(encoding="utf-8")
+
+
+def _finalize(value: object) -> object:
+    """Escape line breaks and bytes that are not text, which may be in file names."""
+    return one_line(value) if isinstance(value, str | Path) and not isinstance(value, Markup) else value
