@@ -13,6 +13,7 @@ from whichcar.data.dataset import Collection, Entry, collect
 from whichcar.data.explore import charts
 from whichcar.data.explore.overview import Overview, overview_of
 from whichcar.errors import MissingExtraError
+from whichcar.pages.charts import chart, plotly_script
 
 
 def overview(classes: dict[str, dict[str, int]], sizes: list[tuple[int, int]] = []) -> Overview:  # noqa: B006
@@ -30,7 +31,7 @@ def overview(classes: dict[str, dict[str, int]], sizes: list[tuple[int, int]] = 
 TWO = {"Audi A5 2012": {"train": 3, "test": 1}, "Audi A6 2012": {"train": 1}, "Land Rover LR2 2010": {"train": 5}}
 
 
-def test_the_largest_class_is_on_top_and_bars_are_stacked_by_part() -> None:
+def test_the_largest_class_is_on_top_and_bars_are_stacked_by_split() -> None:
     figure = charts.class_chart(overview(TWO))
     assert figure.layout.yaxis.ticktext == ("Land Rover LR2 2010", "Audi A5 2012", "Audi A6 2012")
     assert figure.layout.yaxis.range[0] > figure.layout.yaxis.range[1]  # the first on top
@@ -53,7 +54,7 @@ def test_names_are_no_markup_and_equal_looking_ones_stay_apart() -> None:
     figure = charts.class_chart(overview({"<b>A</b>": {"": 1}, "2012": {"": 1}, "\udcff": {"": 1}}))
     assert set(figure.layout.yaxis.ticktext) == {"&lt;b&gt;A&lt;/b&gt;", "2012", "\\udcff"}
     hostile = charts.class_chart(overview({"</script>": {"": 1}}))
-    assert charts.as_html(hostile, "x").count("</script>") == charts.as_html(figure, "x").count("</script>")
+    assert chart(hostile, "x").count("</script>") == chart(figure, "x").count("</script>")
     figure.to_json().encode("utf-8")
 
 
@@ -93,23 +94,23 @@ def test_channels_are_counted_by_value() -> None:
 
 
 def test_charts_of_nothing_are_empty_not_errors() -> None:
-    for chart in (charts.class_chart, charts.make_chart, charts.year_chart, charts.size_chart, charts.aspect_chart):
-        assert charts.as_html(chart(overview({})), "x")
-    assert charts.as_html(charts.brightness_chart(overview({}, [(0, 0)])), "x")
+    for draw in (charts.class_chart, charts.make_chart, charts.year_chart, charts.size_chart, charts.aspect_chart):
+        assert chart(draw(overview({})), "x")
+    assert chart(charts.brightness_chart(overview({}, [(0, 0)])), "x")
 
 
-def test_without_plotly_the_line_that_installs_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_plotly_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "plotly", None)
     monkeypatch.setitem(sys.modules, "plotly.offline", None)
-    for wanted in (charts.page_head, lambda: charts.class_chart(overview({}))):
+    for wanted in (plotly_script, lambda: charts.class_chart(overview({}))):
         with pytest.raises(MissingExtraError, match=r"\[check\]"):
             wanted()
 
 
 def test_importing_them_does_not_load_plotly() -> None:
     code = "import sys, whichcar.data.explore.charts, whichcar.data.explore.explore; print('plotly' in sys.modules)"
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert told == "False\n"
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert output == "False\n"
 
 
 def test_the_bars_of_few_classes_have_their_room_whatever_the_legend_needs() -> None:
@@ -127,7 +128,7 @@ def test_a_name_between_dollars_is_no_formula() -> None:
     assert figure.layout.yaxis.ticktext == ("Ba&#36;&#36;in &#36;x&#36;",)
 
 
-def test_bars_without_parts_have_the_colour_of_the_other_charts_and_no_halves(tmp_path: Path) -> None:
+def test_bars_without_splits_have_the_colour_of_the_other_charts_and_no_halves(tmp_path: Path) -> None:
     for name in ("Audi A4 2012", "BMW X3 2012"):
         (tmp_path / name).mkdir()
         Image.new("RGB", (90, 80), "red").save(tmp_path / name / "1.png")

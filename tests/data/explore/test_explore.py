@@ -1,4 +1,4 @@
-"""The page about a folder of images: what stands in it, for any folder."""
+"""The page about a folder of images: its content, for any folder."""
 
 import re
 import shutil
@@ -54,11 +54,11 @@ def paint(path: Path, seed: int, size: tuple[int, int] = (32, 24)) -> Path:
 
 @pytest.fixture
 def page(tmp_path: Path) -> Page:
-    """The function that looks at a folder and returns the page without its scripts."""
+    """The function that explores a folder and returns the page without its scripts and the marks where names wrap."""
 
     def write(data: Path, **given: object) -> str:
         path = look(data, output=tmp_path / "page" / "look.html", **given)  # type: ignore[arg-type]
-        return re.sub(r"<script.*?</script>", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+        return re.sub(r"<script.*?</script>|<wbr>", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
 
     return write
 
@@ -68,28 +68,28 @@ def titles(page: str) -> list[str]:
 
 
 def test_it_shows_numbers_charts_and_twenty_titled_samples(drawn: Path, page: Page) -> None:
-    told = page(drawn)
-    assert titles(told)[:6] == [
-        "Numbers", "Classes", "Makes and years", "Sizes and light", "Samples", "An image as an array",
+    content = page(drawn)
+    assert titles(content)[:6] == [
+        "Numbers", "Classes", "Makes and years", "Sizes and brightness", "Samples", "An image as an array",
     ]  # fmt: skip
-    assert "<th>images</th><td>32</td>" in told
-    assert "<td>train 24, test 8</td>" in told
-    assert "<td>4 of 8 images" in told
-    samples = told.split('<h2 id="samples">')[1].split("<h2")[0]
+    assert "<th>images</th><td>32</td>" in content
+    assert "<td>train 24, test 8</td>" in content
+    assert "<td>4 of 8 images" in content
+    samples = content.split('<h2 id="samples">')[1].split("<h2")[0]
     assert samples.count("<figure>") == samples.count("<figcaption><b>") == 20
-    assert "(48, 64, 3) (height, width, channels)" in told
+    assert "(48, 64, 3) (height, width, channels)" in content
     for chart in ("class", "make", "width", "aspect", "brightness", "channel"):
-        assert told.count(f'id="chart-{chart}"') == 1
+        assert content.count(f'id="chart-{chart}"') == 1
 
 
 def test_it_needs_nothing_from_outside_and_images_come_when_seen(drawn: Path, page: Page) -> None:
-    told = page(drawn)
-    tags = Tags(told)
+    content = page(drawn)
+    tags = Tags(content)
     assert tags.open == []
     assert len(tags.images) > 30 and all(image["loading"] == "lazy" for image in tags.images)
     assert tags.sources and all(source.startswith(("data:image/jpeg", "#")) for source in tags.sources)
-    assert "@import" not in told and "url(" not in told
-    assert "default-src 'none'" in told
+    assert "@import" not in content and "url(" not in content
+    assert "default-src 'none'" in content
 
 
 def test_the_same_images_and_seed_give_the_same_page_and_another_seed_other_samples(
@@ -103,19 +103,19 @@ def test_the_same_images_and_seed_give_the_same_page_and_another_seed_other_samp
 
 def test_red_and_blue_change_places_where_rgb_is_taken_for_bgr(tmp_path: Path, page: Page) -> None:
     Image.new("RGB", (40, 30), (200, 10, 50)).save(tmp_path / "red.png")
-    told = page(tmp_path)
-    assert "[200, 10, 50] as RGB, [50, 10, 200] as BGR" in told
-    assert "red 200.0, green 10.0, blue 50.0" in told
+    content = page(tmp_path)
+    assert "[200, 10, 50] as RGB, [50, 10, 200] as BGR" in content
+    assert "red 200.0, green 10.0, blue 50.0" in content
 
 
-def test_copies_stand_side_by_side_and_those_of_other_classes_first(tmp_path: Path, page: Page) -> None:
+def test_copies_are_side_by_side_and_those_of_other_classes_first(tmp_path: Path, page: Page) -> None:
     data = tmp_path / "data"
     for place, seed in (("train/A/1.png", 1), ("train/B/2.png", 2), ("test/A/3.png", 3), ("test/B/4.png", 4)):
         paint(data / place, seed)
     shutil.copy(data / "test/A/3.png", data / "train/A/same.png")
     shutil.copy(data / "train/B/2.png", data / "train/A/other.png")
-    told = page(data).split('<h2 id="copies">')[1]
-    pairs = told.split("<div class=pair>")[1:]
+    content = page(data).split('<h2 id="copies">')[1]
+    pairs = content.split("<div class=pair>")[1:]
     assert len(pairs) == 2 and all(pair.count("<figure>") == 2 for pair in pairs)
     assert "their classes differ" in pairs[0] and "train/A/other.png" in pairs[0]
     assert "one is in test" in pairs[1] and "test/A/3.png" in pairs[1]
@@ -125,26 +125,26 @@ def test_copies_stand_side_by_side_and_those_of_other_classes_first(tmp_path: Pa
 def test_the_brightest_and_the_largest_come_first(tmp_path: Path, page: Page) -> None:
     for number, (light, side) in enumerate(((10, 60), (250, 40), (90, 20), (170, 80))):
         Image.new("RGB", (side, side), (light, light, light)).save(tmp_path / f"{number}.png")
-    told = page(tmp_path).split('<h2 id="extremes">')[1]
+    content = page(tmp_path).split('<h2 id="extremes">')[1]
     shown = {
         name: re.findall(r"(\d)\.png", part)
-        for name, part in re.findall(r"<h3>(\w+)</h3>(.*?)(?=<h3>|$)", told, re.DOTALL)
+        for name, part in re.findall(r"<h3>(\w+)</h3>(.*?)(?=<h3>|$)", content, re.DOTALL)
     }
     assert shown["Brightest"] == ["1", "3"] and shown["Darkest"] == ["0", "2"]
     assert shown["Largest"] == ["3", "0"] and shown["Smallest"][:2] == ["2", "1"]
 
 
-def test_a_cut_folder_shows_its_crops(tmp_path: Path, red_car_file: Path, page: Page) -> None:
+def test_a_cropped_folder_shows_its_crops(tmp_path: Path, red_car_file: Path, page: Page) -> None:
     for number in range(3):
-        picture = np.full((96, 128, 3), 128, np.uint8)
-        picture[24:72, 32:96] = (230, 20, 20) if number else 128
+        image = np.full((96, 128, 3), 128, np.uint8)
+        image[24:72, 32:96] = (230, 20, 20) if number else 128
         (tmp_path / "in" / "A").mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(tmp_path / "in" / "A" / f"{number}.png")
+        Image.fromarray(image).save(tmp_path / "in" / "A" / f"{number}.png")
     list(crop(tmp_path / "in", tmp_path / "out", detector=red_car_file))
     assert "Crops" not in titles(page(tmp_path / "in"))
-    told = page(tmp_path / "out").split('<h2 id="crops">')[1].split("<h2")[0]
-    assert "whole 1, cropped 2" in told
-    assert told.count("<b>car 0.90</b> from 32, 24 to 96, 72") == 2
+    content = page(tmp_path / "out").split('<h2 id="crops">')[1].split("<h2")[0]
+    assert "whole 1, cropped 2" in content
+    assert content.count("<b>car 0.90</b> from 32, 24 to 96, 72") == 2
 
 
 def test_a_boxes_table_of_a_fetched_set_is_no_crop(tmp_path: Path, page: Page) -> None:
@@ -155,9 +155,11 @@ def test_a_boxes_table_of_a_fetched_set_is_no_crop(tmp_path: Path, page: Page) -
 
 def test_images_without_classes_have_no_charts_of_them(tmp_path: Path, page: Page) -> None:
     paint(tmp_path / "a.png", 1)
-    told = page(tmp_path)
-    assert "no label file names them" in told
-    assert "chart-class" not in told and "Makes and years" not in titles(told) and "Extremes" not in titles(told)
+    content = page(tmp_path)
+    assert "no label file names them" in content
+    assert (
+        "chart-class" not in content and "Makes and years" not in titles(content) and "Extremes" not in titles(content)
+    )
 
 
 def test_one_class_only_is_enough(tmp_path: Path, page: Page) -> None:
@@ -170,7 +172,7 @@ def test_unreadable_ones_are_listed_among_good_ones_and_alone(tmp_path: Path, pa
     (tmp_path / "A" / "broken.jpg").write_bytes(b"nothing")
     alone = page(tmp_path)
     assert "<li>A/broken.jpg: not an image of a known format" in alone
-    assert "Samples" not in titles(alone) and "Sizes and light" not in titles(alone)
+    assert "Samples" not in titles(alone) and "Sizes and brightness" not in titles(alone)
     paint(tmp_path / "A" / "good.png", 1)
     both = page(tmp_path)
     assert "A/broken.jpg" in both and "<th>unreadable</th><td>1</td>" in both and "Samples" in titles(both)
@@ -184,10 +186,10 @@ def test_names_with_quotes_markup_and_other_scripts_stay_text(tmp_path: Path, pa
         quoted = name.replace('"', '""')
         rows.append(f'{number} <i>.png,"{quoted}",train')
     (data / "car_dataset_labels.csv").write_text("img_name,class,subset\n" + "\n".join(rows) + "\n", encoding="utf-8")
-    told = page(data)
-    assert Tags(told).open == [] and "<img src=x>" not in told and "<i>" not in told
-    assert "<h1>&lt;data&gt; &amp; co</h1>" in told
-    assert "&lt;/script&gt;&lt;img src=x&gt;" in told and "Škoda Ö ☃ 2002" in told
+    content = page(data)
+    assert Tags(content).open == [] and "<img src=x>" not in content and "<i>" not in content
+    assert "<h1>&lt;data&gt; &amp; co</h1>" in content
+    assert "&lt;/script&gt;&lt;img src=x&gt;" in content and "Škoda Ö ☃ 2002" in content
 
 
 def test_rows_and_files_that_do_not_fit_are_counted(tmp_path: Path, page: Page) -> None:
@@ -195,9 +197,9 @@ def test_rows_and_files_that_do_not_fit_are_counted(tmp_path: Path, page: Page) 
     paint(tmp_path / "car_ims" / "b.png", 2)
     (tmp_path / "car_ims" / "notes.txt").write_text("x")
     (tmp_path / "car_dataset_labels.csv").write_text("img_name,class,subset\na.png,A,train\nnone.png,A,train\n")
-    told = page(tmp_path)
-    for name in ("rows without an image", "images without a row", "files that are no images"):
-        assert f"<th>{name}</th><td>1</td>" in told
+    content = page(tmp_path)
+    for name in ("rows without an image", "images without a row", "files that are not images"):
+        assert f"<th>{name}</th><td>1</td>" in content
 
 
 def test_a_folder_without_images_is_one_line_and_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -206,7 +208,7 @@ def test_a_folder_without_images_is_one_line_and_status_2(tmp_path: Path, capsys
     assert error.startswith(f"error: {tmp_path}: no images in it") and error.count("\n") == 1
 
 
-def test_where_the_page_cannot_be_written_another_place_is_asked_for(tmp_path: Path) -> None:
+def test_where_the_page_cannot_be_written_the_error_names_the_option(tmp_path: Path) -> None:
     paint(tmp_path / "a.png", 1)
     with pytest.raises(DataError, match=r"look\.html: cannot be written .*; name another place with --output FILE"):
         look(tmp_path, output=tmp_path / "a.png" / "look.html")

@@ -18,7 +18,7 @@ QUIET = (
 
 
 def opened(page: Path, folder: Path, *options: str) -> tuple[str, str]:
-    """Return the page's document after its scripts ran, and what the browser told meanwhile."""
+    """Return the page's document after its scripts ran, and what the browser logged meanwhile."""
     command = [
         str(CHROMIUM),
         *QUIET.split(),
@@ -32,13 +32,13 @@ def opened(page: Path, folder: Path, *options: str) -> tuple[str, str]:
 
 
 @pytest.fixture(scope="module")
-def told(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+def opened_page(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     folder = tmp_path_factory.mktemp("page")
     return opened(look(drawn, output=folder / "look #1.html"), folder)
 
 
-def test_every_chart_is_drawn(told: tuple[str, str]) -> None:
-    document, _ = told
+def test_every_chart_is_drawn(opened_page: tuple[str, str]) -> None:
+    document, _ = opened_page
     charts = re.split(r'id="chart-(\w+)"', document)
     drawn = dict(zip(charts[1::2], charts[2::2], strict=True))
     assert {"class", "make", "width", "aspect", "brightness", "channel"} <= drawn.keys()
@@ -49,14 +49,14 @@ def test_every_chart_is_drawn(told: tuple[str, str]) -> None:
     assert document.count("</svg>") > 10
 
 
-def test_names_of_classes_stand_beside_their_bars(told: tuple[str, str], drawn: Path) -> None:
+def test_names_of_classes_are_next_to_their_bars(opened_page: tuple[str, str], drawn: Path) -> None:
     names = {line.split(",")[1] for line in (drawn / "car_dataset_labels.csv").read_text().splitlines()[1:]}
-    ticks = re.findall(r'class="ytick">.*?<text[^>]*>([^<]+)<', told[0], re.DOTALL)
+    ticks = re.findall(r'class="ytick">.*?<text[^>]*>([^<]+)<', opened_page[0], re.DOTALL)
     assert names <= set(ticks)
 
 
-def test_no_script_fails_and_nothing_is_refused(told: tuple[str, str]) -> None:
-    assert not [line for line in told[1].splitlines() if "CONSOLE" in line]
+def test_no_script_fails_and_nothing_is_refused(opened_page: tuple[str, str]) -> None:
+    assert not [line for line in opened_page[1].splitlines() if "CONSOLE" in line]
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from whichcar.data import page
 from whichcar.data.boxes import read_boxes, table_of
 from whichcar.data.dataset import collect
 from whichcar.data.explore import charts, galleries
@@ -16,6 +16,9 @@ from whichcar.data.explore.overview import Overview, overview_of
 from whichcar.data.split_names import SPLITS
 from whichcar.errors import DataError, ImageError
 from whichcar.images.read import read_image
+from whichcar.pages.charts import plotly_script
+from whichcar.pages.render import write_page
+from whichcar.pages.thumbnails import Figure
 from whichcar.records import Crop
 from whichcar.text import plural
 
@@ -31,8 +34,8 @@ def explore(
 ) -> Path:
     """Write a page about a folder of images and return its path.
 
-    It shows numbers, classes, makes and years, sizes, aspects, brightness, a sample, one image as an array, crops
-    where the folder was cut, the brightest, darkest, largest and smallest, copies, and what cannot be read.
+    It shows numbers, classes, makes and years, sizes, aspect ratios, brightness, a sample, one image as an array, crops
+    of a folder written by `crop`, the brightest, darkest, largest and smallest images, copies, and unreadable files.
 
     Args:
         data: a folder with a label file, a split, one folder a class, or images only.
@@ -45,10 +48,10 @@ def explore(
         MissingExtraError: plotly is not installed.
     """
     data, path = Path(data), Path(output) if output else Path(data) / FILE
-    head = charts.page_head()  # what is missing shows before the work begins
+    plotly = plotly_script()  # raises before the work begins
     overview = overview_of(collect(data, Path(labels) if labels else None))
     try:
-        return page.write_page(path, data.resolve().name, _sections(overview, seed), head)
+        return write_page(path, "explore", data.resolve().name, plotly=plotly, **_content(overview, seed))
     except OSError as error:
         raise DataError(
             f"{path}: cannot be written ({error.strerror}); name another place with --output FILE"
@@ -58,174 +61,121 @@ def explore(
 look = explore  # its earlier name
 
 
-def _sections(overview: Overview, seed: int) -> Iterator[str]:
-    sections = {
-        "numbers": galleries.table(numbers(overview)),
-        "classes": _classes(overview),
-        "makes and years": _makes(overview),
-        "sizes and light": _sizes(overview),
-        "samples": _samples(overview, seed),
-        "an image as an array": _array(overview, seed),
+def _content(overview: Overview, seed: int) -> dict[str, Any]:
+    years = sum(1 for name in overview.names.values() if name.year is not None)
+    entries = overview.collection.entries
+    return {
+        "numbers": numbers(overview),
+        "charts": {
+            "class": charts.class_chart(overview) if overview.classes else None,
+            "make": charts.make_chart(overview) if overview.classes else None,
+            "year": charts.year_chart(overview) if years else None,
+            "width": charts.size_chart(overview),
+            "aspect": charts.aspect_chart(overview),
+            "brightness": charts.brightness_chart(overview),
+        },
+        "without_year": len(overview.classes) - years,
+        "readable": len(overview.readable),
+        "seed": seed,
+        "samples": galleries.samples(overview, seed=seed),
+        "array": _array(overview, seed),
         "crops": _crops(overview, seed),
         "extremes": _extremes(overview),
-        "copies": _copies(overview),
-        "unreadable": _unreadable(overview),
+        "copies": galleries.copies(overview, _PAIRS),
+        "pair_count": galleries.count_copies(overview),
+        "unreadable": [(entries[number].path, reason) for number, reason in overview.unreadable.items()],
+        "listed": _LISTED,
     }
-    told = [(name.replace(" ", "-"), name.capitalize(), content) for name, content in sections.items() if content]
-    links = "".join(f'<a href="#{place}">{title}</a>' for place, title, _ in told)
-    yield f"<nav>{links}</nav>"
-    for place, title, content in told:
-        yield f'<h2 id="{place}">{title}</h2>\n{content}'
 
 
-def numbers(overview: Overview) -> list[tuple[str, str]]:
-    """Return what there is, each number with its name."""
-    return list(_numbers(overview))
-
-
-def _numbers(overview: Overview) -> Iterator[tuple[str, str]]:
-    found = overview.collection
-    yield "folder", str(found.root)
-    yield "laid out as", f"{found.kind}, {found.labels}" if found.labels else found.kind
-    yield "images", f"{len(found.entries):,}"
+def numbers(overview: Overview) -> Iterator[tuple[str, str]]:
+    """Yield the counts and sizes of an overview as names and values."""
+    collection = overview.collection
+    yield "folder", str(collection.root)
+    yield "layout", f"{collection.kind}, {collection.labels}" if collection.labels else collection.kind
+    yield "images", f"{len(collection.entries):,}"
     if set(overview.parts) != {""}:
         order = (*SPLITS, "")
-        yield "parts", _counts({name or "in no part": overview.parts[name] for name in order})
+        yield "splits", _counts({name or "in no split": overview.parts[name] for name in order})
     if overview.classes:
-        each = sorted(parts.total() for parts in overview.classes.values())
-        span = "" if each[0] == each[-1] else f"{each[0]:,} to "
-        yield "classes", f"{len(each):,} of {span}{plural(each[-1], 'image')}, median {_median(each)}"
-    if outside := sum(1 for entry in found.entries if not entry.class_name):
+        sizes = sorted(counts.total() for counts in overview.classes.values())
+        span = "" if sizes[0] == sizes[-1] else f"{sizes[0]:,} to "
+        yield "classes", f"{len(sizes):,} of {span}{plural(sizes[-1], 'image')}, median {_median(sizes)}"
+    if outside := sum(1 for entry in collection.entries if not entry.class_name):
         yield "images without a class", f"{outside:,}"
-    there = overview.readable
-    if len(there):
+    readable = overview.readable
+    if len(readable):
         for name, sides in (("width", overview.width), ("height", overview.height)):
-            pixels = np.frombuffer(sides, np.uint32)[there]
-            span = f"{pixels.min()} to {pixels.max()} pixels, in the middle {_median(pixels)}"
-            yield name, span if np.ptp(pixels) else f"{pixels[0]} pixels, all of them"
+            pixels = np.frombuffer(sides, np.uint32)[readable]
+            span = f"{pixels.min()} to {pixels.max()} pixels, median {_median(pixels)}"
+            yield name, span if np.ptp(pixels) else f"{pixels[0]} pixels"
         yield "formats", _counts(dict(overview.formats.most_common()))
         yield "colours", _counts(dict(overview.modes.most_common()))
-        if turned := overview.orientations.total() - overview.orientations[1]:
-            yield "turned by EXIF", f"{turned:,}"
+        if rotated := overview.orientations.total() - overview.orientations[1]:
+            yield "rotated by EXIF", f"{rotated:,}"
     yield "on disk", f"{sum(overview.size) / 1e6:,.1f} MB"
-    copied = overview.duplicates
-    yield (
-        "copies",
-        f"{plural(len(copied.exact), 'group')} of the same bytes, {plural(len(copied.near), 'pair')} nearly the same",
-    )
+    exact, near = overview.duplicates.exact, overview.duplicates.near
+    yield "copies", f"{plural(len(exact), 'group')} of the same bytes, {plural(len(near), 'pair')} of near-duplicates"
     yield "unreadable", f"{len(overview.unreadable):,}"
     further = {
-        "rows without an image": len(found.problems),
-        "images whose rows disagree": len(found.disagreeing),
-        "images without a row": len(found.without_row),
-        "files that are no images": len(found.others),
+        "rows without an image": len(collection.problems),
+        "images whose rows disagree": len(collection.disagreeing),
+        "images without a row": len(collection.without_row),
+        "files that are not images": len(collection.others),
     }
     yield from ((name, f"{count:,}") for name, count in further.items() if count)
 
 
-def _classes(overview: Overview) -> str:
-    if not overview.classes:
-        return "<p class=soft>None: the images lie in no folders, and no label file names them.</p>"
-    return f"<div class=long>{charts.as_html(charts.class_chart(overview), 'class')}</div>"
-
-
-def _makes(overview: Overview) -> str:
-    if not overview.classes:
-        return ""
-    told = f"<h3>Makes</h3><div class=long>{charts.as_html(charts.make_chart(overview), 'make')}</div>"
-    years = [name for name, parts in overview.names.items() if parts.year is not None]
-    if years:
-        told += f"<h3>Years</h3>{charts.as_html(charts.year_chart(overview), 'year')}"
-    without = len(overview.classes) - len(years)
-    return told + (f"<p class=soft>{plural(without, 'class')} without a year in the name.</p>" if without else "")
-
-
-def _sizes(overview: Overview) -> str:
-    if not len(overview.readable):
-        return ""
-    told = {
-        "Width and height": charts.size_chart(overview),
-        "Aspect": charts.aspect_chart(overview),
-        "Brightness": charts.brightness_chart(overview),
-    }
-    shown = "".join(
-        f"<div><h3>{title}</h3>{charts.as_html(chart, title.split()[0].lower())}</div>" for title, chart in told.items()
-    )
-    return f"<div class=charts>{shown}</div>"
-
-
-def _samples(overview: Overview, seed: int) -> str:
-    if not len(overview.readable):
-        return ""
-    return f"<p class=soft>Drawn at random, seed {seed}.</p>{galleries.samples(overview, seed=seed)}"
-
-
-def _array(overview: Overview, seed: int) -> str:
+def _array(overview: Overview, seed: int) -> dict[str, Any] | None:
+    """Return one image as a program has it; None where none can be read."""
     for number in overview.sample(1, seed):
         try:
             image = read_image(overview.collection.path_of(number))
-        except ImageError as error:  # gone since it was looked at
-            return f"<p class=soft>{page.text(error)}</p>"
-        name = f"<p class=soft>{page.text(overview.collection.entries[number].path)}</p>"
-        chart = charts.as_html(charts.channel_chart(image), "channel")
-        return "".join((name, galleries.array_table(image), galleries.channel_orders(image), chart))
-    return ""
+        except ImageError:  # gone since it was scanned
+            continue
+        return {
+            "path": overview.collection.entries[number].path,
+            "facts": galleries.array_facts(image),
+            "channel_orders": galleries.channel_orders(image),
+            "chart": charts.channel_chart(image),
+        }
+    return None
 
 
-def _crops(overview: Overview, seed: int) -> str:
-    """Show what was cut, where the folder is one that `whichcar crop` wrote."""
-    found = overview.collection
-    path = table_of(found.root)
+def _crops(overview: Overview, seed: int) -> dict[str, Any] | None:
+    """Return crops and how many there are of each kind, for a folder that `whichcar crop` wrote."""
+    collection = overview.collection
+    path = table_of(collection.root)
     if path is None:
-        return ""
-    shown = {found.entries[number].path: number for number in overview.sample(_CROPS, seed)}
+        return None
+    sampled = {collection.entries[number].path: number for number in overview.sample(_CROPS, seed)}
     kinds: Counter[str] = Counter()
     rows: dict[int, Crop] = {}
     for row in read_boxes(path):
         kinds[row.kind] += 1
-        if row.path in shown:
-            rows[shown[row.path]] = row
-    figures = (page.figure(found.path_of(number), _cut(row)) for number, row in sorted(rows.items()))
-    return f"<p class=soft>{_counts(kinds)}</p>{page.gallery(figures)}"
+        if row.path in sampled:
+            rows[sampled[row.path]] = row
+    return {
+        "counts": _counts(kinds),
+        "figures": [_crop_figure(collection.path_of(number), row) for number, row in sorted(rows.items())],
+    }
 
 
-def _cut(row: Crop) -> str:
-    told = page.text(row.outcome)
-    if row.score is not None and row.box:
-        box = row.box
-        told = f"<b>{page.text(row.label)} {row.score:.2f}</b> from {box.left}, {box.top} to {box.right}, {box.bottom}"
-    return f"{told} <span class=soft>{page.text(row.path)}</span>"
+def _crop_figure(path: Path, row: Crop) -> Figure:
+    if row.score is None or not row.box:
+        return Figure(path, note=row.outcome, path=row.path)
+    left, top, right, bottom = row.box.left, row.box.top, row.box.right, row.box.bottom
+    return Figure(path, f"{row.label} {row.score:.2f}", f"from {left}, {top} to {right}, {bottom}", row.path)
 
 
-def _extremes(overview: Overview) -> str:
-    there = overview.readable
-    if len(there) < 2:
-        return ""
-    sizes = {(overview.width[number], overview.height[number]) for number in there.tolist()}
-    which: list[galleries.Extreme] = ["brightest", "darkest"]
-    which += ["largest", "smallest"] if len(sizes) > 1 else []
-    count = min(8, len(there) // 2)
-    return "".join(f"<h3>{name.capitalize()}</h3>{galleries.extremes(overview, name, count)}" for name in which)
-
-
-def _copies(overview: Overview) -> str:
-    count = galleries.count_copies(overview)
-    if not count:
-        return ""
-    told = f"{_PAIRS} of {count:,} shown, those first that do most harm" if count > _PAIRS else plural(count, "pair")
-    return f"<p class=soft>{told}</p>{galleries.copies(overview, _PAIRS)}"
-
-
-def _unreadable(overview: Overview) -> str:
-    broken = list(overview.unreadable.items())
-    if not broken:
-        return ""
-    entries = overview.collection.entries
-    lines = "".join(
-        f"<li>{page.text(entries[number].path)}: {page.text(reason)}</li>" for number, reason in broken[:_LISTED]
-    )
-    more = f"<p class=soft>and {len(broken) - _LISTED:,} more</p>" if len(broken) > _LISTED else ""
-    return f"<ul>{lines}</ul>{more}"
+def _extremes(overview: Overview) -> dict[str, list[Figure]]:
+    numbers = overview.readable.tolist()
+    if len(numbers) < 2:
+        return {}
+    names: list[galleries.Extreme] = ["brightest", "darkest"]
+    if len({(overview.width[number], overview.height[number]) for number in numbers}) > 1:
+        names += ["largest", "smallest"]
+    return {name: galleries.extremes(overview, name, min(8, len(numbers) // 2)) for name in names}
 
 
 def _counts(counts: Mapping[str, int]) -> str:
