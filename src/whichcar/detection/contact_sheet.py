@@ -1,17 +1,18 @@
-"""The crop stage as a page: images with their boxes drawn, the least sure first, for a person to check by eye."""
+"""The crop stage as a page: images with their boxes drawn, the least confident first, for a person to check by eye."""
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from whichcar.data import page
 from whichcar.data.boxes import FILE, read_boxes
 from whichcar.errors import DataError, ImageError
 from whichcar.images.read import decoded
+from whichcar.pages.render import write_page
+from whichcar.pages.thumbnails import SIDE, Figure, evenly, thumbnail
 from whichcar.records import Crop
 
 PAGE = "contact_sheet.html"
@@ -25,7 +26,7 @@ def write_contact_sheet(source: str | Path, output: str | Path) -> Path:
 
     Args:
         source: the images that were cropped.
-        output: where `crop` wrote; its boxes.csv says what is shown.
+        output: the folder that `crop` wrote; its boxes.csv decides what is shown.
 
     Raises:
         DataError: there is no boxes.csv, or nothing in it.
@@ -36,62 +37,48 @@ def write_contact_sheet(source: str | Path, output: str | Path) -> Path:
         counts[row.kind] += 1
     if not any(counts.values()):
         raise DataError(f"{output / FILE}: no row in it; run `whichcar crop` first")
-    # heapq keeps only as many rows as are shown.
-    unsure = heapq.nsmallest(SHOWN, _of_kind(output, "cropped"), key=lambda row: (row.score or 0, row.path))
-    whole = _spread(_of_kind(output, "whole"), counts["whole"])
-    left_out = [row for row in _of_kind(output, "skipped") if row.outcome == NO_VEHICLE]
-    broken = [row for row in _of_kind(output, "skipped") if row.outcome != NO_VEHICLE]
-    sections = [
-        _images("Left whole", "no vehicle was found", whole, counts["whole"], source),
-        _images("Cropped", "the least sure first", unsure, counts["cropped"], source),
-        _images("Left out", "no vehicle was found", _spread(iter(left_out), len(left_out)), len(left_out), source),
-        _list(broken[:SHOWN], len(broken)),
-    ]
-    told = f"{counts['cropped']} cropped, {counts['whole']} left whole, {counts['skipped']} skipped"
-    summary = f"<p class=soft>{told}; all of them in {FILE}</p>"
-    return page.write_page(output / PAGE, output.name, [summary, *sections])
+    # heapq keeps only the rows that are shown.
+    doubtful = heapq.nsmallest(SHOWN, _of_kind(output, "cropped"), key=lambda row: (row.score or 0, row.path))
+    whole = evenly(_of_kind(output, "whole"), counts["whole"], SHOWN)
+    skipped = list(_of_kind(output, "skipped"))
+    empty = [row for row in skipped if row.outcome == NO_VEHICLE]
+    galleries = (
+        ("Left whole", "no vehicle detected", whole, counts["whole"]),
+        ("Cropped", "least confident first", doubtful, counts["cropped"]),
+        ("Left out", "no vehicle detected", evenly(empty, len(empty), SHOWN), len(empty)),
+    )
+    return write_page(
+        output / PAGE,
+        "contact_sheet",
+        output.name,
+        counts=counts,
+        galleries=galleries,
+        figures=lambda rows: _figures(rows, source),
+        unreadable=[row for row in skipped if row.outcome != NO_VEHICLE],
+        listed=SHOWN,
+        table=FILE,
+    )
 
 
 def _of_kind(output: Path, kind: str) -> Iterator[Crop]:
     return (row for row in read_boxes(output / FILE) if row.kind == kind)
 
 
-def _spread(rows: Iterator[Crop], count: int) -> list[Crop]:
-    """Take as many as are shown, evenly from all of them, so from all classes."""
-    return [row for place, row in enumerate(rows) if count <= SHOWN or place * SHOWN % count < SHOWN]
+def _figures(rows: Iterable[Crop], source: Path) -> Iterator[Figure]:
+    for row in rows:
+        title = f"{row.label} {row.score:.2f}" if row.score is not None else ""
+        yield Figure(_with_box(row, source), title, path=row.path)
 
 
-def _images(title: str, what: str, rows: Sequence[Crop], count: int, source: Path) -> str:
-    if not rows:
-        return ""
-    told = f"{what}; {len(rows)} of {count} shown" if len(rows) < count else what
-    shown = page.gallery(_figure(row, source) for row in rows)
-    return f"<h2>{title}</h2><p class=soft>{told}</p>{shown}"
-
-
-def _figure(row: Crop, source: Path) -> str:
-    said = f"<b>{page.text(row.label)} {row.score:.2f}</b> " if row.score is not None else ""
+def _with_box(row: Crop, source: Path) -> Image.Image | Path:
+    """Return a thumbnail with its box drawn; the path where the image can no longer be read."""
     try:
-        shown = page.picture(_with_box(row, source))
-    except ImageError as error:  # it may have gone since
-        shown = f"<p>{page.text(error)}</p>"
-    return f"<figure>{shown}<figcaption>{said}<span class=soft>{page.text(row.path)}</span></figcaption></figure>"
-
-
-def _with_box(row: Crop, source: Path) -> Image.Image:
-    """Return the image in small, its box drawn."""
-    with decoded(source / row.path, at_least=(page.SIDE, page.SIDE)) as image:
-        small, width = page.small(image.reduced((page.SIDE, page.SIDE))[0]), image.header.width
+        with decoded(source / row.path, at_least=(SIDE, SIDE)) as image:
+            small, width = thumbnail(image.reduced((SIDE, SIDE))[0]), image.header.width
+    except ImageError:
+        return source / row.path
     if row.box and row.kind == "cropped":
         box, scale = row.box, small.width / width
         edges = (box.left * scale, box.top * scale, box.right * scale - 1, box.bottom * scale - 1)
         ImageDraw.Draw(small).rectangle(edges, outline=_RED, width=2)
     return small
-
-
-def _list(rows: Sequence[Crop], count: int) -> str:
-    if not rows:
-        return ""
-    told = f"{len(rows)} of {count} listed" if len(rows) < count else "they have no output"
-    lines = "".join(f"<li>{page.text(row.path)}: {page.text(row.outcome.partition(': ')[2])}</li>" for row in rows)
-    return f"<h2>Skipped</h2><p class=soft>{told}</p><ul>{lines}</ul>"
