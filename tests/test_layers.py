@@ -32,7 +32,7 @@ INSIDE = {
         {"check", "explore"},
         {"dataset", "decoded_cache"},
         {"split"},
-        {"duplicates", "fetch", "page"},
+        {"duplicates", "fetch"},
         {"identity", "boxes"},
         {"labels"},
         {"structure"},

@@ -9,6 +9,7 @@ from whichcar import files
 from whichcar.evaluation.result import TOP, Result
 from whichcar.pages.render import percent, write_page
 
+
 def write_report(result: Result) -> Path:
     """Write report.html into the result's folder, its plots from `plots/` inside it, and return its path."""
     return write_page(
