@@ -113,7 +113,6 @@ def _plots(metric: str, study: optuna.Study, ranked: Sequence[FrozenTrial]) -> I
         yield "Slices", _themed(slices), max(360, 220 * len(names))
         parallel = visualization.plot_parallel_coordinate(study, target_name=metric)
         parallel.layout.xaxis.ticktext = _axis_names(parallel.layout.xaxis.ticktext, names)
-        parallel.update_traces(line_colorscale=_SCALE, line_reversescale=False)
         yield "Parallel coordinates", _themed(parallel, 420), max(360, 130 * (len(names) + 1))
 
 
