@@ -18,7 +18,7 @@ from whichcar.data import boxes
 from whichcar.data.check import issues, quarantine
 from whichcar.evaluation.evaluate import evaluate
 from whichcar.search import results
-from whichcar.training.hardware import prepare
+from whichcar.training.hardware import Hardware
 from whichcar.training.run.folder import environment
 from whichcar.training.run.history import Epoch
 
@@ -128,7 +128,7 @@ COLUMNS: dict[str, Callable[[], set[str]]] = {
     "quarantine.csv": lambda: set(quarantine.COLUMNS),
     "trials.csv": lambda: set(results.COLUMNS),
     "history.csv": lambda: {field.name for field in fields(Epoch)},
-    "environment.json": lambda: set(environment(prepare())),
+    "environment.json": lambda: set(environment(Hardware("tensorflow", "float32", "processor", 2))),
 }
 
 
