@@ -12,7 +12,7 @@ REFERENCE := .venv_reference
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
 
-demo: $(STAMP) ## draw cars, split, train, evaluate: the whole way in a few minutes
+demo: $(STAMP) ## draw cars, split, crop, train on whole images and crops, evaluate both: a few minutes
 	@$(BIN)/whichcar demo $(if $(REAL),--real '$(REAL)' --into demo_real)
 
 test: $(STAMP) ## run the tests

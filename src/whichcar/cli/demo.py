@@ -1,4 +1,4 @@
-"""The whole way in small: draw or take images, split, train from random weights, evaluate."""
+"""The demo: every stage on a small dataset, trained on whole images and on crops, with the accuracy of both."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,9 @@ from typing import Any
 import click
 
 from whichcar import files
-from whichcar.cli.evaluate import render_result
+from whichcar.cli.crop import CropSummary
 from whichcar.cli.options import FOLDER
+from whichcar.cli.render import columns
 from whichcar.cli.split import render_split
 from whichcar.cli.streams import say
 from whichcar.errors import DataError, Interrupted
@@ -24,40 +25,42 @@ from whichcar.text import plural, shell_command
 
 Say = Callable[[str], None]
 
-# About as many images as the drawn set shows in all its epochs; more images get fewer epochs.
-_SHOWN = 13_000
+WHOLE, CROPS = "whole", "crops"
+_DATA = {WHOLE: "car_ims_v1", CROPS: "car_ims_v2"}
+_IMAGES_TRAINED = 6_000  # in all epochs of one training; a larger dataset gets fewer epochs
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How much is drawn and learned."""
+    """How many images are drawn and how long the networks train."""
 
     classes: int
     per_class: int
     size: int
     epochs: int
     batch_size: int
+    validation: float
 
 
-FULL = Plan(classes=12, per_class=40, size=64, epochs=32, batch_size=16)
-QUICK = Plan(classes=3, per_class=8, size=32, epochs=1, batch_size=4)
+FULL = Plan(classes=8, per_class=48, size=64, epochs=24, batch_size=16, validation=0.15)
+QUICK = Plan(classes=2, per_class=4, size=32, epochs=1, batch_size=4, validation=0.34)
 
 _CONFIG = """\
-# Question: does the whole way work here, and does the network learn anything from random weights?
+# Question: how accurate is a ResNet-50 trained from random weights on {name} images?
 # Command:  whichcar demo
-# Expected: far above chance on drawn cars. Images of real cars need `weights: imagenet` and a larger size.
+# Expected: far above chance on drawn cars. Photos need `weights: imagenet` and a larger size.
 
 seed: 123
 
 data:
   directory: {directory}
-  validation_split: {validation}
-  image_size: [{size}, {size}]
-  batch_size: {batch_size}
+  validation_split: {plan.validation}
+  image_size: [{plan.size}, {plan.size}]
+  batch_size: {plan.batch_size}
 
 model:
   weights: null
-  input_shape: [{size}, {size}, 3]
+  input_shape: [{plan.size}, {plan.size}, 3]
   data_aug_layer:
     random_flip:
       mode: horizontal
@@ -85,115 +88,150 @@ recipe:
 """
 
 
-def run(into: Path, real: Path | None = None, quick: bool = False, say: Say = print) -> Mapping[str, Any]:
-    """Do what is missing of the whole way and tell about it.
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One experiment of the demo: its folder, the seconds of its training and the content of its result.json."""
+
+    folder: Path
+    seconds: float
+    result: Mapping[str, Any]
+
+
+def run(into: Path, real: Path | None = None, quick: bool = False, say: Say = print) -> dict[str, Outcome]:
+    """Run the stages that are not done yet.
 
     Args:
         into: folder for everything.
-        real: images to use instead of drawn ones: one folder a class, or `car_ims/` and `car_dataset_labels.csv`.
+        real: images to use instead of drawn ones: one folder per class, or `car_ims/` and `car_dataset_labels.csv`.
         quick: few images and one epoch.
-        say: takes each line of the story.
+        say: takes each line of the output.
 
     Returns:
-        The content of result.json.
+        The outcome on whole images and on crops.
     """
     started = time.monotonic()
     plan = QUICK if quick else FULL
-    experiment = into / "experiments" / "demo"
-    trained_on = _images(into, real, plan, say)
-    _write_config(experiment / files.CONFIG, into / "data", plan, trained_on)
-    _train(experiment, say)
-    result, folder = _evaluate(experiment, say)
-    for line in ("", *render_result(result, folder), *_next(into, experiment)):
+    raw = _get_images(into, real, plan, say)
+    count = _split(raw, into / _DATA[WHOLE], plan, say)
+    _crop(into / _DATA[WHOLE], into / _DATA[CROPS], say)
+    experiments = {name: into / "experiments" / name for name in _DATA}
+    seconds = {}
+    say(f"4/5  training a ResNet-50 from random weights twice, each on {plural(count, 'image')}")
+    for name, experiment in experiments.items():
+        write_config(experiment / files.CONFIG, name, into / _DATA[name], plan, count)
+        seconds[name] = _train(experiment, say)
+    say("5/5  evaluating both on the test images, which neither was trained on")
+    outcomes = {name: Outcome(path, seconds[name], _evaluate(path, say)) for name, path in experiments.items()}
+    for line in ("", *columns(table(outcomes)), "", *_next_steps(into, outcomes)):
         say(line)
     say(f"\ndone in {time.monotonic() - started:.0f} s")
-    return result
+    return outcomes
 
 
-def _images(into: Path, real: Path | None, plan: Plan, say: Say) -> int:
-    """Get the images and split them; returns how many there are to learn from."""
-    from whichcar.data.labels import labels_from_folders
-    from whichcar.data.split.split import split
+def _get_images(into: Path, real: Path | None, plan: Plan, say: Say) -> Path:
+    """Return the folder with the images, drawn where none is given."""
     from whichcar.synthetic.draw import draw
 
-    raw = real or into / "raw"
     if real is None:
-        say(f"1/4  drawing {plan.classes} kinds of cars and trucks, {plural(plan.per_class, 'image')} each, into {raw}")
+        raw = into / "raw"
+        say(
+            f"1/5  drawing {plan.classes} models of cars and trucks, {plural(plan.per_class, 'image')} each, into {raw}"
+        )
         draw(raw, plan.classes, plan.per_class)
-    elif not real.is_dir():
+        return raw
+    if not real.is_dir():
         raise DataError(f"{real}: no such folder; name one with images: one folder a class, or car_ims/ and its labels")
-    else:
-        say(f"1/4  taking the images in {raw}")
+    say(f"1/5  using the images in {real}")
+    return real
+
+
+def _split(raw: Path, output: Path, plan: Plan, say: Say) -> int:
+    """Split the images and return how many there are to train on."""
+    from whichcar.data.labels import labels_from_folders
+    from whichcar.data.split.split import split
+
+    say(f"2/5  splitting them into {output}")
     labels = raw / "car_dataset_labels.csv"
-    say(f"2/4  splitting them into {into / 'data'}")
     rows = labels if labels.exists() else labels_from_folders(raw, test_share=0.25, seed=123)
-    done = split(raw, rows, into / "data", _validation(quick=plan is QUICK), seed=123)
+    done = split(raw, rows, output, plan.validation, seed=123)
     for line in render_split(done):
         say(f"     {line}")
     return done.counts["train"] - done.counts["validation"]
 
 
-def _validation(quick: bool) -> float:
-    return 0.34 if quick else 0.15
+def _crop(source: Path, output: Path, say: Say) -> None:
+    from whichcar.detection.crop import count_images, crop
+    from whichcar.progress import track
+
+    say(f"3/5  cropping them to the vehicle, into {output}")
+    summary = CropSummary(output)
+    for row in track(crop(source, output), "cropping", count_images(source)):
+        summary.add(row)
+    for line in summary.lines():
+        say(f"     {line}")
 
 
-def _write_config(path: Path, directory: Path, plan: Plan, pictures: int) -> None:
-    """Write the settings, unless they are there: then they may have been changed by hand."""
+def write_config(path: Path, name: str, directory: Path, plan: Plan, images: int) -> None:
+    """Write an experiment's settings; a file that exists is kept, since it may have been edited."""
     if path.exists():
         return
-    epochs = max(2, min(plan.epochs, round(_SHOWN / pictures))) if plan is FULL else plan.epochs
-    text = _CONFIG.format(
-        directory=_quoted(directory),
-        validation=_validation(quick=plan is QUICK),
-        size=plan.size,
-        batch_size=plan.batch_size,
-        epochs=epochs,
-    )
-    files.write_text(path, text)
+    epochs = max(2, min(plan.epochs, round(_IMAGES_TRAINED / images))) if plan is FULL else plan.epochs
+    quoted = "'" + str(directory).replace("'", "''") + "'"
+    described = {WHOLE: "whole", CROPS: "cropped"}[name]
+    files.write_text(path, _CONFIG.format(name=described, directory=quoted, plan=plan, epochs=epochs))
 
 
-def _quoted(path: Path) -> str:
-    """Return the path as YAML reads it back, whatever signs it holds."""
-    return "'" + str(path).replace("'", "''") + "'"
-
-
-def _train(experiment: Path, say: Say) -> None:
+def _train(experiment: Path, say: Say) -> float:
+    """Train, or resume, and return the seconds that all epochs took."""
     from whichcar.training.train import train
 
-    say(f"3/4  training ResNet-50 from random weights as {experiment / 'config.yml'} says")
     trained = train(experiment / files.CONFIG, resume=True)
-    say(f"     {plural(len(trained.history), 'epoch')}; the best by validation is {trained.checkpoint}")
+    say(f"     {plural(len(trained.history), 'epoch')}; best by validation: {trained.checkpoint}")
+    return trained.history[-1].seconds
 
 
-def _evaluate(experiment: Path, say: Say) -> tuple[Mapping[str, Any], Path]:
-    """Return the content of result.json and the folder it lies in."""
+def _evaluate(experiment: Path, say: Say) -> Mapping[str, Any]:
+    """Return the content of result.json, which is kept where it is of the same checkpoint."""
     from whichcar.evaluation.evaluate import evaluate
     from whichcar.evaluation.result import read_result
     from whichcar.training.run.checkpoint import find_checkpoint
 
-    say("4/4  measuring it on images it has never seen")
-    best, known = find_checkpoint(experiment), experiment / files.RESULT
-    if known.exists():
+    best = find_checkpoint(experiment)
+    if (experiment / files.RESULT).exists():
         result = read_result(experiment)
         if result["checkpoint"] == {"file": best.name, "blake2b": files.checksum(best)}:
-            say("     measured before")
-            return result, known.parent
-    evaluated = evaluate(experiment)
-    return evaluated.as_json(), evaluated.folder
+            say(f"     {experiment}: already evaluated")
+            return result
+    return evaluate(experiment).as_json()
 
 
-def _next(into: Path, experiment: Path) -> list[str]:
-    """Say what to type next, with the command as it can be called from here."""
+def table(outcomes: Mapping[str, Outcome]) -> list[tuple[str, ...]]:
+    """Return the rows of the accuracy table; top-5 is left out where there are no more than five classes."""
+    classes = len(next(iter(outcomes.values())).result["classes"])
+    rows: list[tuple[str, ...]] = [("images", "top-1", "95 % interval", "top-5", "training")]
+    for name, outcome in outcomes.items():
+        low, high = outcome.result["top_1"]["interval_95"]
+        rows.append((
+            name,
+            f"{outcome.result['top_1']['value']:.1%}",
+            f"{low:.1%} to {high:.1%}",
+            f"{outcome.result['top_5']['value']:.1%}",
+            f"{outcome.seconds:.0f} s",
+        ))  # fmt: skip
+    rows.append(("(chance)", f"{1 / classes:.1%}", "", f"{5 / classes:.1%}", ""))
+    return rows if classes > 5 else [(*row[:3], row[4]) for row in rows]
+
+
+def _next_steps(into: Path, outcomes: Mapping[str, Outcome]) -> Iterator[str]:
+    """Yield what to do next, with the command as it can be called from here."""
     command = "whichcar" if shutil.which("whichcar") else os.path.relpath(Path(sys.executable).with_name("whichcar"))
-    some = next(iter(files.images(into / "data" / "test")), into)
-    return [
-        "",
-        "what to type next",
-        f"  {shell_command([command, 'predict', experiment, some])}",
-        f"  {shell_command([command, 'config', experiment / 'config.yml'])}",
-        f"  {shell_command([command])} demo --real YOUR_PICTURES --into demo_real",
-        f"  {shell_command([command])} --help",
-    ]
+    photo = next(iter(files.images(into / _DATA[WHOLE] / "test")), Path("PHOTO.jpg"))
+    crops = outcomes[CROPS].folder
+    yield "next"
+    yield f"  open {shell_command([crops / 'report.html'])} in a browser"
+    yield f"  {shell_command([command, 'predict', crops, photo])} --crop"
+    yield f"  {shell_command([command])} demo --real YOUR_IMAGES --into demo_real"
+    yield f"  {shell_command([command])} --help"
 
 
 @click.command()
@@ -205,7 +243,7 @@ def _next(into: Path, experiment: Path) -> list[str]:
 )
 @click.option("--quick", is_flag=True, help="Use fewer images and epochs, which shows every stage but learns little.")
 def demo(into: Path, real: Path | None, quick: bool) -> None:
-    """Run all stages on a small dataset: draw cars, split, train from random weights, evaluate.
+    """Run all stages on a small dataset: draw cars, split, crop, train on whole images and on crops, evaluate both.
 
     A second run does only what is missing.
 
@@ -219,3 +257,5 @@ def demo(into: Path, real: Path | None, quick: bool) -> None:
         run(into, real=real, quick=quick, say=say)
     except Interrupted as error:
         raise Interrupted(f"{error}\nrun the same command again to resume") from None
+    except KeyboardInterrupt:
+        raise Interrupted(f"{into}: interrupted\nrun the same command again to resume") from None
