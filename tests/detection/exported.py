@@ -243,7 +243,7 @@ def tensorflow() -> Graph:
     return graph
 
 
-# What each is recognised as, without being told.
+# The family that each is recognised as.
 RECOGNISED: dict[str, tuple[str, Callable[[], Graph]]] = {
     "YOLOX, decoded": ("yolox", yolox_decoded),
     "YOLOv5": ("yolo", yolov5),

@@ -73,13 +73,15 @@ def test_a_split_record_that_training_would_refuse_is_refused_before_anything_is
     (tree / inside).mkdir(exist_ok=True)
     (tree / inside / "split.json").write_text(content)
     assert main.run(["crop", str(tree), str(tmp_path / "out"), "--detector", str(tmp_path / "not_asked_for.onnx")]) == 2
-    told = capsys.readouterr().err
-    assert message in told
-    assert str(tree / inside) in told
+    errors = capsys.readouterr().err
+    assert message in errors
+    assert str(tree / inside) in errors
     assert not (tmp_path / "out").exists()
 
 
-def test_every_image_is_cut_to_its_vehicle_under_the_same_path(tree: Path, tmp_path: Path, red_car_file: Path) -> None:
+def test_each_image_is_cropped_to_its_vehicle_under_the_same_path(
+    tree: Path, tmp_path: Path, red_car_file: Path
+) -> None:
     rows = {row.path: row for row in crop(tree, tmp_path / "out", detector=OnnxDetector(red_car_file))}
     assert sorted(rows) == list(rows) == sorted(
         [f"train/Red/{n}.jpg" for n in range(4)] + [f"train/Grey/{n}.png" for n in range(4)]
@@ -160,8 +162,8 @@ def test_odd_names_are_kept(tmp_path: Path, paint: Paint, red_cars: OnnxDetector
 
 
 def test_a_name_that_is_no_text_is_kept(tmp_path: Path, paint: Paint, red_car_file: Path) -> None:
-    picture = paint(tmp_path / "in" / "a.jpg", car=CAR)
-    picture.rename(picture.with_name(os.fsdecode(b"\xff\xfe.jpg")))
+    image = paint(tmp_path / "in" / "a.jpg", car=CAR)
+    image.rename(image.with_name(os.fsdecode(b"\xff\xfe.jpg")))
     for _ in range(2):
         rows = list(crop(tmp_path / "in", tmp_path / "out", detector=OnnxDetector(red_car_file)))
         assert [os.fsencode(row.path) for row in rows] == [b"\xff\xfe.jpg"]
@@ -221,7 +223,7 @@ def test_a_large_image_is_cropped_to_pixels_of_its_full_size(
 
 
 @pytest.mark.parametrize("mode", ["CMYK", "L", "P", "I;16", "RGBA"])
-def test_every_mode_is_cut(tmp_path: Path, red_cars: OnnxDetector, mode: str) -> None:
+def test_every_mode_is_cropped(tmp_path: Path, red_cars: OnnxDetector, mode: str) -> None:
     drawn = Image.fromarray(scene((96, 128), car=CAR))
     (tmp_path / "in").mkdir()
     if mode == "I;16":
@@ -336,14 +338,14 @@ def test_a_image_that_comes_while_it_runs_is_left_to_the_next_run(
     assert "test/Aaa/late.jpg" in {row.path for row in crop(tree, tmp_path / "out", detector=red_cars)}
 
 
-def test_a_damaged_table_or_record_is_told_or_done_again(tree: Path, tmp_path: Path, red_cars: OnnxDetector) -> None:
+def test_a_damaged_table_or_record_is_reported_or_rewritten(tree: Path, tmp_path: Path, red_cars: OnnxDetector) -> None:
     first = list(crop(tree, tmp_path / "out", detector=red_cars))
     table = tmp_path / "out" / FILE
     table.write_text(table.read_text().replace("32,24,96,72", "32,x,96,72"))
     list(crop(tree, tmp_path / "out", detector=red_cars))
     assert list(read_boxes(table)) == first
     (tmp_path / "out" / RECORD).write_text("{}")
-    with pytest.raises(DataError, match=r"crop\.json: is not what `whichcar crop` wrote; remove it, or cut again"):
+    with pytest.raises(DataError, match=r"crop\.json: is not what `whichcar crop` wrote; remove it, or crop again"):
         crop(tree, tmp_path / "out", detector=red_cars)
 
 
@@ -369,7 +371,7 @@ def test_a_image_too_long_for_its_format_is_a_row(tmp_path: Path, red_cars: Onnx
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_folder_that_may_not_be_read_is_told(tree: Path, tmp_path: Path, red_cars: OnnxDetector) -> None:
+def test_a_folder_that_may_not_be_read_is_reported(tree: Path, tmp_path: Path, red_cars: OnnxDetector) -> None:
     (tree / "train/Red").chmod(0)
     try:
         with pytest.raises(PermissionError):
@@ -398,7 +400,7 @@ def test_other_settings_are_refused_without_redo(
 
 def test_what_has_changed_is_named(tree: Path, tmp_path: Path, red_cars: OnnxDetector) -> None:
     list(crop(tree, tmp_path / "out", detector=red_cars))
-    with pytest.raises(DataError, match=r"with margin 0\.0, now it is 0\.1; give another folder, or --redo"):
+    with pytest.raises(DataError, match=r"with margin 0\.0, now it is 0\.1; give the same, another folder, or --redo"):
         list(crop(tree, tmp_path / "out", detector=red_cars, margin=0.1))
 
 
@@ -408,7 +410,7 @@ def test_a_folder_with_other_files_is_left_alone(
 ) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.jpg").write_bytes(b"precious")
-    with pytest.raises(DataError, match="holds files that `whichcar crop` did not write"):
+    with pytest.raises(DataError, match="contains files that `whichcar crop` did not write"):
         list(crop(tree, tmp_path / "out", detector=red_cars, redo=redo))
     assert contents(tmp_path / "out") == {"mine.jpg": b"precious"}
 
@@ -419,7 +421,7 @@ def test_input_and_output_may_not_lie_in_each_other(tree: Path, red_cars: OnnxDe
         crop(tree, tree / output, detector=red_cars)
 
 
-def test_no_folder_and_no_images_are_told(tmp_path: Path, red_cars: OnnxDetector) -> None:
+def test_no_folder_and_no_images_are_reported(tmp_path: Path, red_cars: OnnxDetector) -> None:
     with pytest.raises(DataError, match="no such folder"):
         crop(tmp_path / "none", tmp_path / "out", detector=red_cars)
     (tmp_path / "empty").mkdir()
@@ -433,10 +435,10 @@ def test_no_folder_and_no_images_are_told(tmp_path: Path, red_cars: OnnxDetector
         ({"margins": 0.1}, "crop: margins: no such setting; did you mean `margin`"),
         ({"score": 1.5}, r"crop: score: must be less than 1; got 1\.5"),
         ({"missing": "ignore"}, r"crop: missing: must be one of whole, skip, fail; got \"ignore\""),
-        ({"classes": ("car", "lorry")}, "crop: classes: 'lorry' is no class of COCO; "),
+        ({"classes": ("car", "lorry")}, "crop: classes: 'lorry' is not a class of COCO; "),
     ],
 )
-def test_a_wrong_setting_is_told_before_anything_is_done(
+def test_a_wrong_setting_is_reported_before_anything_is_done(
     tree: Path, tmp_path: Path, red_cars: OnnxDetector, settings: dict[str, object], said: str
 ) -> None:
     with pytest.raises(ConfigError, match=said):
@@ -444,7 +446,7 @@ def test_a_wrong_setting_is_told_before_anything_is_done(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_detector_that_cannot_be_had_is_told_before_anything_is_written(
+def test_a_detector_that_cannot_be_loaded_is_reported_before_anything_is_written(
     tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main.run(["crop", str(tree), str(tmp_path / "out"), "--detector", "lost.onnx"]) == main.MISTAKE
@@ -455,7 +457,7 @@ def test_a_detector_that_cannot_be_had_is_told_before_anything_is_written(
 def test_two_processes_do_not_crop_into_one_folder(tree: Path, tmp_path: Path, red_cars: OnnxDetector) -> None:
     rows = crop(tree, tmp_path / "out", detector=red_cars)
     next(rows)
-    with pytest.raises(DataError, match="another process crops into it"):
+    with pytest.raises(DataError, match="another process is writing to it"):
         list(crop(tree, tmp_path / "out", detector=red_cars))
     assert len(list(rows)) == 9
 
@@ -478,7 +480,7 @@ def test_a_tree_half_cropped_is_not_taken_for_a_whole_one(tree: Path, tmp_path: 
     rows = crop(tree, tmp_path / "out", detector=red_cars)
     next(rows)
     rows.close()
-    with pytest.raises(DataError, match="the crop stage has not ended here"):
+    with pytest.raises(DataError, match="the crop stage is unfinished here"):
         read_record(tmp_path / "out")
 
 
@@ -507,9 +509,9 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
     return process.returncode, error
 
 
-def wait_for(output: Path, pictures: int) -> None:
+def wait_for(output: Path, count: int) -> None:
     deadline = time.monotonic() + 60
-    while len(list(output.glob("[0-9]/*.jpg"))) < pictures:
+    while len(list(output.glob("[0-9]/*.jpg"))) < count:
         assert time.monotonic() < deadline, "no progress"
         time.sleep(0.005)
 
@@ -553,13 +555,13 @@ def test_ctrl_c_says_how_to_go_on(many: Path, tmp_path: Path, red_car_file: Path
 
 
 def test_a_full_disk_is_one_line_and_what_is_written_is_whole(many: Path, tmp_path: Path, red_car_file: Path) -> None:
-    """A limit of the kernel stands in for the full disk: no file may pass three kilobytes."""
+    """A limit of the kernel simulates the full disk: no file may exceed three kilobytes."""
     limit = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))"
     shutil.copy(red_car_file, tmp_path / "detector.onnx")
     process = start(many, tmp_path / "out", tmp_path / "detector.onnx", limit)
     status, error = ended(process)
     assert status == main.MISTAKE
-    assert "the disk is full; what was written is whole: make room and run it again" in error
+    assert "the disk is full; finished images are kept: free some space and run it again" in error
     for path in (tmp_path / "out").glob("[0-9]/*.jpg"):
         read_image(path)
     assert ended(start(many, tmp_path / "out", tmp_path / "detector.onnx"))[0] == 0

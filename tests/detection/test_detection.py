@@ -38,7 +38,7 @@ def test_the_central_one_wins_over_a_larger_one_at_the_edge() -> None:
     assert main_vehicle([edge, central], (100, 100), "largest") == edge
 
 
-def test_of_equally_large_vehicles_the_surest_wins() -> None:
+def test_of_equally_large_vehicles_the_most_confident_wins() -> None:
     one, other = seen("car", (0, 0, 10, 10), 0.6), seen("truck", (50, 50, 60, 60), 0.8)
     assert main_vehicle([one, other], (100, 100)) == other
     assert main_vehicle([], (100, 100)) is None

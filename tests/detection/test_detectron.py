@@ -30,8 +30,8 @@ class Instances:
 
 
 @pytest.fixture
-def stand_in(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    seen = SimpleNamespace(pictures=[], config=None)
+def fake(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    seen = SimpleNamespace(images=[], config=None)
     config = SimpleNamespace(
         MODEL=SimpleNamespace(ROI_HEADS=SimpleNamespace(), WEIGHTS="", DEVICE=""), merge_from_file=lambda path: None
     )
@@ -39,8 +39,8 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     def predictor(given: object) -> object:
         seen.config = given
 
-        def predict(picture: np.ndarray) -> dict[str, Instances]:
-            seen.pictures.append(picture)
+        def predict(image: np.ndarray) -> dict[str, Instances]:
+            seen.images.append(image)
             return {"instances": Instances()}
 
         return predict
@@ -62,33 +62,33 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     return seen
 
 
-def test_it_answers_as_other_detectors_do(stand_in: SimpleNamespace) -> None:
+def test_its_detections_are_those_of_the_protocol(fake: SimpleNamespace) -> None:
     found = load_detector("detectron2").detect([scene((50, 100))], 0.5)
     assert found == [[Detection("car", 0.95, Box(0, 0, 100, 50)), Detection("truck", 0.7, Box(4, 6, 60, 40))]]
 
 
-def test_a_box_that_is_not_a_number_is_refused(stand_in: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_box_that_is_not_a_number_is_refused(fake: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     class Broken(Instances):
         def __init__(self) -> None:
             super().__init__()
             self.pred_boxes.tensor[1, 2] = np.nan
 
     monkeypatch.setattr(sys.modules[__name__], "Instances", Broken)
-    with pytest.raises(ImageError, match="detectron2 gives a box for it that cannot be"):
+    with pytest.raises(ImageError, match="detectron2 returns an invalid box for it"):
         load_detector("detectron2").detect([scene((50, 100))])
 
 
-def test_it_is_given_what_opencv_reads_and_the_configuration_of_the_original(stand_in: SimpleNamespace) -> None:
+def test_it_is_given_bgr_and_the_configuration_of_the_reference_project(fake: SimpleNamespace) -> None:
     image = scene((50, 100))
     load_detector("detectron2").detect([image, image])
-    assert len(stand_in.pictures) == 2
-    np.testing.assert_array_equal(stand_in.pictures[0], image[:, :, ::-1])
-    assert "faster_rcnn_R_101_FPN_3x" in stand_in.config.MODEL.WEIGHTS
-    assert stand_in.config.MODEL.DEVICE == "cpu"
-    assert stand_in.config.MODEL.ROI_HEADS.SCORE_THRESH_TEST <= 0.05
+    assert len(fake.images) == 2
+    np.testing.assert_array_equal(fake.images[0], image[:, :, ::-1])
+    assert "faster_rcnn_R_101_FPN_3x" in fake.config.MODEL.WEIGHTS
+    assert fake.config.MODEL.DEVICE == "cpu"
+    assert fake.config.MODEL.ROI_HEADS.SCORE_THRESH_TEST <= 0.05
 
 
-def test_without_it_the_line_that_installs_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_it_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "detectron2", None)
     with pytest.raises(DetectorError, match=r"detectron2 is not installed .*; install it with: pip install torch"):
         load_detector("detectron2")

@@ -52,14 +52,14 @@ def test_a_file_is_recognised_and_its_box_is_right(name: str, tmp_path: Path) ->
 def test_a_file_of_several_families_is_asked_for_and_its_box_is_right(name: str, tmp_path: Path) -> None:
     family, make = ASKED[name]
     path = make().save(tmp_path / "x.onnx")
-    with pytest.raises(DetectorError, match=rf"as several families do .*which it is of: .*--family {family}"):
+    with pytest.raises(DetectorError, match=rf"as several families do .*; name its family: .*--family {family}"):
         OnnxDetector(path, threads=1)
     assert_seen(OnnxDetector(path, threads=1, family=family))
 
 
 def test_a_file_is_not_taken_for_a_family_that_it_cannot_be_of(tmp_path: Path) -> None:
     path = yolov8().save(tmp_path / "x.onnx")
-    with pytest.raises(DetectorError, match=r"gives boxes and probabilities, as yolo does; it is not of family yolox"):
+    with pytest.raises(DetectorError, match="returns boxes and probabilities, as yolo does; it is not of family yolox"):
         OnnxDetector(path, family="yolox")
     path = end_to_end((3, 90)).save(tmp_path / "y.onnx")
     with pytest.raises(DetectorError, match="as rf-detr or torchvision does; it is not of family yolo"):
@@ -109,9 +109,9 @@ def test_an_impossible_box_is_a_row_that_says_so(name: str, tmp_path: Path, pain
     list(crop(tmp_path / "in", tmp_path / "out", detector=path, batch_size=3))
     rows = list(read_boxes(tmp_path / "out" / "boxes.csv"))
     assert [row.kind for row in rows] == ["whole", "skipped", "whole"]
-    assert "x.onnx gives" in rows[1].outcome
+    assert "x.onnx returns" in rows[1].outcome
     assert not (tmp_path / "out" / "b.png").exists()
-    with pytest.raises(ImageError, match=r"x\.onnx gives (a box|values) for it"):
+    with pytest.raises(ImageError, match=r"x\.onnx returns (an invalid box|NaN) for it"):
         OnnxDetector(path).detect([scene((64, 64), car=(0, 0, 64, 64))])
 
 
@@ -134,8 +134,8 @@ def broken(values: np.ndarray) -> Graph:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: broken(np.full((1, 3, 4), np.nan)), "gives values that are not numbers"),
-        (lambda: broken(np.full((1, 3, 4), np.inf)), "its boxes reach to inf"),
+        (lambda: broken(np.full((1, 3, 4), np.nan)), "returns NaN; its outputs"),
+        (lambda: broken(np.full((1, 3, 4), np.inf)), "its boxes extend to inf"),
         (lambda: broken(np.float32([[[50, 50, 10, 10]] * 5])), "its boxes are not left, top, right, bottom"),
         (lambda: exported.yolov8(classes=("plate", "face")), "its classes are plate, face, none of COCO's"),
     ],
@@ -156,7 +156,7 @@ def test_a_file_that_gives_what_cannot_be_is_refused_in_one_line(
 
 def test_a_class_that_coco_does_not_have_stops_the_stage(tmp_path: Path) -> None:
     path = end_to_end((85, 0)).save(tmp_path / "x.onnx")
-    with pytest.raises(DetectorError, match=r"gave class 85, but its classes are counted 0 to 79|not of family"):
+    with pytest.raises(DetectorError, match=r"returned class 85, but \S+ numbers its classes 0 to 79|not of family"):
         OnnxDetector(path, family="rt-detr").detect([WIDE])
 
 
@@ -176,7 +176,7 @@ def test_the_record_says_how_the_detector_was_read(tmp_path: Path, paint: Callab
 
 def test_a_family_without_a_file_is_refused(tmp_path: Path, red_cars: OnnxDetector, paint: Callable[..., Path]) -> None:
     paint(tmp_path / "in" / "a.png")
-    with pytest.raises(DetectorError, match="detector detectron2: is no ONNX file; leave --family yolo out"):
+    with pytest.raises(DetectorError, match="detector detectron2: is not an ONNX file; leave --family yolo out"):
         list(crop(tmp_path / "in", tmp_path / "out", detector="detectron2", family="yolo"))
-    with pytest.raises(ConfigError, match="family: is for a detector's file"):
+    with pytest.raises(ConfigError, match="family: applies to a detector's file"):
         list(crop(tmp_path / "in", tmp_path / "out", detector=red_cars, family="yolo"))

@@ -95,23 +95,25 @@ def test_an_unknown_family_is_refused_with_its_outputs_and_the_known_ones(values
     constant = numpy_helper.from_array(values.astype(np.float32), "c")
     scaled = [helper.make_node("ReduceMin", ["x"], ["m"], keepdims=0), helper.make_node("Mul", ["m", "c"], ["y"])]
     path = save(tmp_path / "x.onnx", *scaled, constants=[constant])
-    with pytest.raises(DetectorError, match=r"x\.onnx: no detector of COCO's classes .* it gives y \(\d+") as caught:
+    with pytest.raises(
+        DetectorError, match=r"x\.onnx: has an unsupported output format; its outputs for one image are y \(\d+"
+    ) as caught:
         OnnxDetector(path)
-    assert "known are YOLOX, YOLOv5 to YOLOv12 and YOLO26, YOLO-NAS, DAMO-YOLO" in str(caught.value)
+    assert "supported are YOLOX, YOLOv5 to YOLOv12 and YOLO26, YOLO-NAS, DAMO-YOLO" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_a_file_that_is_no_detector_says_what_it_is(tmp_path: Path) -> None:
     starts = {
-        "page": (b"<!DOCTYPE html><html>404</html>", "is a web page, not a model; fetch it again"),
+        "page": (b"<!DOCTYPE html><html>404</html>", "is a web page, not a model; download it again"),
         "pointer": (
             b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
             r"Git LFS pointer.*lfs pull --include",
         ),
-        "empty": (b"", "is empty; fetch it again"),
+        "empty": (b"", "is empty; download it again"),
         "torch": (b"PK\x03\x04rest", "is a PyTorch checkpoint or another zip archive; export the detector to ONNX"),
         "lite": (b"\x1c\0\0\0TFL3", "is a TensorFlow Lite file"),
-        "rubbish": (b"rubbish", "cannot be loaded: it is damaged, incomplete or no ONNX file; fetch it again"),
+        "rubbish": (b"rubbish", "cannot be loaded: it is damaged, incomplete or not an ONNX file; download it again"),
     }
     for name, (start, said) in starts.items():
         (tmp_path / f"{name}.onnx").write_bytes(start)
@@ -130,7 +132,7 @@ def refused(path: Path, reason: str) -> bool:
 def test_a_truncated_file_is_refused(blue_spot_file: Path, tmp_path: Path) -> None:
     content = blue_spot_file.read_bytes()
     (tmp_path / "x.onnx").write_bytes(content[: len(content) // 2])
-    assert refused(tmp_path / "x.onnx", "it is damaged, incomplete or no ONNX file; fetch it again")
+    assert refused(tmp_path / "x.onnx", "it is damaged, incomplete or not an ONNX file; download it again")
 
 
 def test_a_file_that_onnxruntime_cannot_load_says_why_first(tmp_path: Path) -> None:
@@ -143,7 +145,7 @@ def test_a_file_that_onnxruntime_cannot_load_says_why_first(tmp_path: Path) -> N
     assert refused(lost, "cannot be loaded: Invalid model. Node input 's' is not a graph input")
 
 
-def test_weights_that_are_missing_beside_the_file_are_named(blue_spot_file: Path, tmp_path: Path) -> None:
+def test_weights_that_are_missing_next_to_the_file_are_named(blue_spot_file: Path, tmp_path: Path) -> None:
     model = onnx.load(str(blue_spot_file))
     onnx.save(model, str(tmp_path / "x.onnx"), save_as_external_data=True, location="x.data", size_threshold=1024)
     (tmp_path / "x.data").unlink()
@@ -167,7 +169,7 @@ def test_a_model_that_takes_no_images_is_refused(shape: tuple[int, ...], tmp_pat
 
 
 @pytest.mark.filterwarnings("ignore:Specified provider")
-def test_a_gpu_that_cannot_be_used_is_told(
+def test_a_gpu_that_cannot_be_used_is_reported(
     red_car_file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     OnnxDetector(red_car_file)

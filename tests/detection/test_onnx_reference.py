@@ -24,7 +24,7 @@ torch = pytest.importorskip("torch", reason="the reference models are PyTorch's;
 transformers = pytest.importorskip("transformers", reason="the reference; pip install whichcar[reference]")
 pytest.importorskip("onnx", reason="PyTorch's exporter needs it; pip install whichcar[reference]")
 
-Picture = npt.NDArray[np.uint8]
+ImageArray = npt.NDArray[np.uint8]
 SCORES = 1e-4  # most that a score may differ
 PIXELS = 0.55  # most that a side may differ from the unrounded one: rounding takes 0.5
 CLEAR = 1e-3  # no score is as near as this to a threshold
@@ -58,7 +58,7 @@ class Reference:
 
     def see(
         self,
-        picture: Picture,
+        image: ImageArray,
         score: float = 0,
         *,
         shape: tuple[int, ...] | None = None,
@@ -68,26 +68,26 @@ class Reference:
         """Return what it sees above `score`, most confident first; the last three make mistakes."""
         fitting = self.standardised if standardised is None else standardised
         with torch.no_grad():
-            outputs = self.model(pixel_values=fed(picture, self.size, fitting)[None])
-        shapes = [shape or picture.shape[:2]]
+            outputs = self.model(pixel_values=fed(image, self.size, fitting)[None])
+        shapes = [shape or image.shape[:2]]
         read = self.processor.post_process_object_detection(outputs, score, shapes, **self.read)[0]
-        boxes = read["boxes"].numpy().astype(np.float64).clip(0, [picture.shape[1], picture.shape[0]] * 2)
+        boxes = read["boxes"].numpy().astype(np.float64).clip(0, [image.shape[1], image.shape[0]] * 2)
         numbers = (read["labels"].numpy() + shift) % self.classes
         names = names_of(self.classes) or ()
         rows = zip(numbers, read["scores"].tolist(), boxes, strict=True)
         return [Object(names[number], score, box) for number, score, box in rows]
 
 
-def fed(picture: Picture, size: tuple[int, int], standardised: bool) -> torch.Tensor:
+def fed(image: ImageArray, size: tuple[int, int], standardised: bool) -> torch.Tensor:
     """Return an image as its model was trained to take it, (3, height, width)."""
-    small = Image.fromarray(picture).resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    small = Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BILINEAR)
     values = np.asarray(small, np.float32) / 255
     if standardised:
         values = (values - np.float32(MEAN)) / np.float32(DEVIATION)
     return torch.from_numpy(values.transpose(2, 0, 1).copy())
 
 
-def drawn(seed: int, height: int, width: int) -> Picture:
+def drawn(seed: int, height: int, width: int) -> ImageArray:
     """A gradient under coloured squares and noise."""
     random = np.random.default_rng(seed)
     down, across = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
@@ -229,11 +229,11 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def reference(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Reference:
-    make, size, classes, processor, read, pictures = FAMILIES[request.param]
+    make, size, classes, processor, read, images = FAMILIES[request.param]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         model = make().eval()
-    batch = torch.stack([fed(picture, size, classes == 91) for picture in IMAGES.values()])
+    batch = torch.stack([fed(image, size, classes == 91) for image in IMAGES.values()])
     randomise(model, batch)
     path = tmp_path_factory.mktemp("onnx") / f"{request.param}.onnx"
     names = ("pixel_values", "logits", "pred_boxes")
@@ -241,18 +241,18 @@ def reference(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
         warnings.simplefilter("ignore")  # the older exporter says that it is, and that shapes become constants
         torch.onnx.export(
             Exported(model).eval(),  # after exporting, all inside has the mode of the outermost module
-            (batch[: pictures or 2],),
+            (batch[: images or 2],),
             path,
             dynamo=False,  # the newer one cannot export D-FINE and RT-DETRv2
             input_names=names[:1],
             output_names=names[1:],
-            dynamic_axes=None if pictures else {name: {0: "pictures"} for name in names},
+            dynamic_axes=None if images else {name: {0: "images"} for name in names},
         )
     return Reference(model, getattr(transformers, processor)(), size, classes, read, OnnxDetector(path, threads=1))
 
 
 def clear_threshold(objects: list[Object]) -> float:
-    """Return a score with 5 to 30 of `objects` above it, as many as may be, and none within `CLEAR` of it."""
+    """Return a score with 5 to 30 of `objects` above it, the most possible, and none within `CLEAR` of it."""
     scores = np.array([one.score for one in objects])
     gaps = scores[:-1] - scores[1:]
     count = max(count for count in range(5, 31) if gaps[count - 1] > 2.2 * CLEAR)
@@ -301,13 +301,13 @@ def test_of_pairs_above_the_score_as_many_are_taken_as_there_are_queries(referen
 
 
 def test_images_in_one_call_are_seen_as_alone(reference: Reference) -> None:
-    pictures = list(IMAGES.values())  # four; RT-DETRv2's file takes three at once
-    for found, picture in zip(reference.detector.detect(pictures, 0), pictures, strict=True):
-        assert_same(found, shown(reference.see(picture)))
+    images = list(IMAGES.values())  # four; RT-DETRv2's file takes three at once
+    for found, image in zip(reference.detector.detect(images, 0), images, strict=True):
+        assert_same(found, shown(reference.see(image)))
 
 
 def test_numbers_without_a_name_and_boxes_beyond_the_rim_are_among_those_compared(reference: Reference) -> None:
-    objects = [one for picture in IMAGES.values() for one in reference.see(picture)]
+    objects = [one for image in IMAGES.values() for one in reference.see(image)]
     assert any(not one.label for one in objects) == (reference.classes == 91)
     boxes = np.array([one.box for one in shown(objects)])
     assert (boxes == 0).any()
@@ -316,21 +316,21 @@ def test_numbers_without_a_name_and_boxes_beyond_the_rim_are_among_those_compare
 
 def test_the_reference_is_fed_as_its_package_feeds_it(reference: Reference) -> None:
     size = {"height": reference.size[0], "width": reference.size[1]}
-    for picture in IMAGES.values():
-        own = reference.processor(images=Image.fromarray(picture), size=size, do_pad=False, return_tensors="pt")
-        assert torch.allclose(own["pixel_values"][0], fed(picture, reference.size, reference.standardised), atol=1e-5)
+    for image in IMAGES.values():
+        own = reference.processor(images=Image.fromarray(image), size=size, do_pad=False, return_tensors="pt")
+        assert torch.allclose(own["pixel_values"][0], fed(image, reference.size, reference.standardised), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["wide", "tall"])
 @pytest.mark.parametrize("mistake", ["sides swapped", "blue first", "upside down", "standardised or not", "next class"])
 def test_a_reference_with_a_mistake_is_not_matched(reference: Reference, mistake: str, name: str) -> None:
-    picture = IMAGES[name]
+    image = IMAGES[name]
     mistaken = {
-        "sides swapped": lambda: reference.see(picture, shape=picture.shape[1::-1]),
-        "blue first": lambda: reference.see(picture[:, :, ::-1]),
-        "upside down": lambda: reference.see(picture[::-1]),
-        "standardised or not": lambda: reference.see(picture, standardised=not reference.standardised),
-        "next class": lambda: reference.see(picture, shift=1),
+        "sides swapped": lambda: reference.see(image, shape=image.shape[1::-1]),
+        "blue first": lambda: reference.see(image[:, :, ::-1]),
+        "upside down": lambda: reference.see(image[::-1]),
+        "standardised or not": lambda: reference.see(image, standardised=not reference.standardised),
+        "next class": lambda: reference.see(image, shift=1),
     }[mistake]()
     with pytest.raises(AssertionError):
-        assert_same(reference.detector.detect([picture], 0)[0], shown(mistaken))
+        assert_same(reference.detector.detect([image], 0)[0], shown(mistaken))

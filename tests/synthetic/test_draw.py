@@ -21,8 +21,8 @@ def test_every_row_has_its_image_of_the_size_asked_for(drawn: Path) -> None:
     rows = rows_of(drawn)
     assert len(rows) == 32
     assert {path.name for path in (drawn / "car_ims").iterdir()} == {row["img_name"] for row in rows}
-    with Image.open(drawn / "car_ims" / "000001.jpg") as picture:
-        assert (picture.size, picture.mode) == ((64, 48), "RGB")
+    with Image.open(drawn / "car_ims" / "000001.jpg") as image:
+        assert (image.size, image.mode) == ((64, 48), "RGB")
 
 
 def test_the_same_arguments_give_the_same_bytes_and_another_seed_does_not(drawn: Path, tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_two_images_a_class_are_divided_between_train_and_test() -> None:
     assert Counter(label.subset for label, _ in plan(3, 2, seed=7)) == {"train": 3, "test": 3}
 
 
-def test_file_names_do_not_tell_the_class() -> None:
+def test_file_names_do_not_reveal_the_class() -> None:
     names = [label.class_name for label, _ in plan(12, 40, seed=7)]
     assert len(set(names[:40])) > 8
 

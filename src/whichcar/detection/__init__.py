@@ -1,1 +1,1 @@
-"""Finding the vehicle in an image and cutting the image to it."""
+"""Find the vehicle in an image and crop the image to it."""

@@ -1,4 +1,4 @@
-"""The classes of COCO, in the three ways detectors number them."""
+"""The classes of COCO, in the three numberings that detectors use."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ NAMES = (
     *("cell phone", "microwave", "oven", "toaster", "sink", "refrigerator", "book", "clock", "vase", "scissors"),
     *("teddy bear", "hair drier", "toothbrush"),
 )
-# COCO's own category numbers run to 90; these eleven, and 0, name nothing.
+# COCO's own category numbers run to 90; these eleven, and 0, are unused.
 UNUSED = frozenset({0, 12, 26, 29, 30, 45, 66, 68, 69, 71, 83})
 
 
 def names_of(count: int) -> tuple[str, ...] | None:
-    """Return the class names of a detector with `count` classes; None where that is not a numbering of COCO.
+    """Return the class names of a detector with `count` classes; None if that is not a numbering of COCO.
 
-    80: the annotated classes in order. 91: COCO's category numbers, with `""` for those that name nothing. 90: the same
+    80: the annotated classes in order. 91: COCO's category numbers, with `""` for the unused ones. 90: the same
     without the 0.
     """
     in_order = iter(NAMES)

@@ -1,10 +1,10 @@
-"""The crop stage: every image of a tree cut to its vehicle, under the same path in another tree.
+"""The crop stage: crop every image of a tree to its vehicle, under the same path in another tree.
 
-Each worker takes an image through all steps (read, find, cut, encode, write), so that decoding, detecting and encoding
-overlap on all processors, and no more than a few images are held however many there are.
+Each worker takes an image through all steps (read, detect, crop, encode, write), so that decoding, detecting and
+encoding overlap on all CPU cores, and only a few images are in memory at once.
 
 OUTPUT/crop.json holds the settings and the detector; it is written first, with `"finished": false`. OUTPUT/.crop/ holds
-what is under way: rows of boxes.csv as they come, and images half written; when the stage has ended, a lock only.
+unfinished work: rows of boxes.csv as they come, and partly written images; afterwards only a lock.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from whichcar.data.boxes import BoxTable
 from whichcar.data.split.tree import RECORD as SPLIT
 from whichcar.data.split.tree import read_record as read_split
 from whichcar.detection import zoo
-from whichcar.detection.cropper import Chosen, Cutter, described, is_large
+from whichcar.detection.cropper import Chosen, Cropper, described, is_large
 from whichcar.detection.detection import Detector, find_detector
 from whichcar.detection.onnx import OnnxDetector
 from whichcar.errors import DataError, ImageError
@@ -58,42 +58,42 @@ def crop(
     detector: str | Path | Detector | None = None,
     **settings: Any,  # noqa: ANN401  (checked by crop_settings)
 ) -> Iterator[Crop]:
-    """Cut every image under `source` to its vehicle and write it under the same path in `output`.
+    """Crop every image under `source` to its vehicle and write it under the same path in `output`.
 
-    Images are handled as the rows are taken: `for row in crop("v1", "v2"): ...`, or `list(crop("v1", "v2"))`.
-    Stopped anywhere, the next call does the rest and ends in the same files; images already done are told again.
+    Images are processed as the rows are consumed: `for row in crop("v1", "v2"): ...`, or `list(crop("v1", "v2"))`.
+    An interrupted call is resumed by the next one, with the same files as result; rows of finished images are repeated.
 
     Args:
-        source: any tree of images, such as `train/CLASS/a.jpg`; hidden files are left out.
+        source: any tree of images, such as `train/CLASS/a.jpg`; hidden files are ignored.
         output: an empty or new folder, or one that an earlier call wrote with the same settings.
-        redo: do everything again, also with other settings than before.
-        batch_size: images the detector sees at once; more than 1 pays on a GPU.
-        workers: threads (default: the processors this process may use).
-        detector: a name or a file as for `find_detector`, or any object that keeps the protocol `Detector`.
+        redo: crop every image again, also with other settings than before.
+        batch_size: detector batch size; more than 1 is faster on a GPU only.
+        workers: threads (default: the CPU cores this process may use).
+        detector: a name or a file as for `find_detector`, or any object with the protocol `Detector`.
         **settings: the others of `CropSettings`, such as `margin=0.05`.
 
     Yields:
-        One record an image, also for those left whole or skipped, and why; what was done before comes early. boxes.csv
-        has them in the order of their paths.
+        One record per image, also for those left whole or skipped, and why; finished images come first. boxes.csv has
+        them sorted by path.
 
     Raises:
         ConfigError: a setting is unknown or outside its limits.
         DataError: no images, a damaged or unfinished split.json, a foreign output folder, other settings than before,
             an image without a vehicle where `missing="fail"`, or the disk is full.
-        DetectorError: the detector cannot be had.
+        DetectorError: the detector cannot be loaded.
     """
-    given = None
+    custom = None
     if detector is None or isinstance(detector, str | Path):
         settings["detector"] = None if detector is None else str(detector)
     else:
-        given = detector
-    stage = _Stage(Path(source), Path(output), crop_settings(**settings), workers, given)
+        custom = detector
+    stage = _Stage(Path(source), Path(output), crop_settings(**settings), workers, custom)
     stage.check(redo)
     return stage.run(redo, max(1, batch_size))
 
 
 def count_images(source: str | Path) -> int:
-    """Return how many images `crop` will find.
+    """Return the number of images that `crop` will process.
 
     Raises:
         DataError: no folder, or no image in it.
@@ -110,21 +110,21 @@ def count_images(source: str | Path) -> int:
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
-    """Return how the images of a folder were cropped; None where `whichcar crop` wrote neither it nor one above it.
+    """Return how the images of a folder were cropped; None if `whichcar crop` wrote neither it nor a parent folder.
 
     Returns:
-        `settings` (of `CropSettings`) and `detector` (`name` and `sha256` of its file, null where it has none).
+        `settings` (of `CropSettings`) and `detector` (`name` and `sha256` of its file, null if it has none).
 
     Raises:
-        DataError: the crop stage has not ended there, or its record is damaged.
+        DataError: the crop stage is unfinished there, or its record is damaged.
     """
-    here = folder.absolute()
-    above = next((place for place in (here, *here.parents) if (place / RECORD).is_file()), here)
+    path = folder.absolute()
+    above = next((parent for parent in (path, *path.parents) if (parent / RECORD).is_file()), path)
     record = _content(above)
     if record is None:
         return None
     if not record["finished"]:
-        raise DataError(f"{above}: the crop stage has not ended here; run the same `whichcar crop` again")
+        raise DataError(f"{above}: the crop stage is unfinished here; run the same `whichcar crop` again")
     return {"settings": record["settings"], "detector": record["detector"]}
 
 
@@ -137,7 +137,7 @@ def _content(folder: Path) -> dict[str, Any] | None:
         CropSettings.model_validate(content["settings"])
         _ = content["finished"], content["detector"]["name"], content["detector"]["sha256"]
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: is not what `whichcar crop` wrote; remove it, or cut again with --redo") from error
+        raise DataError(f"{path}: is not what `whichcar crop` wrote; remove it, or crop again with --redo") from error
     return content
 
 
@@ -150,37 +150,37 @@ class _Stage:
         count_images(source)
         inner, outer = output.resolve(), source.resolve()
         if inner == outer or inner.is_relative_to(outer) or outer.is_relative_to(inner):
-            raise DataError(f"{output}: lies in {source}, or the other way round; give a folder next to it")
+            raise DataError(f"{output}: is inside {source}, or contains it; give a folder next to it")
         self.source, self.output, self.settings = source, output, settings
-        # They are carried over: the same images are for validation.
+        # Copied to the output, so that the same images are held out for validation.
         self.splits = [path for path in (source / SPLIT, *sorted(source.glob(f"*/{SPLIT}"))) if path.exists()]
-        for path in self.splits:  # what is wrong with one shows now
+        for path in self.splits:  # errors are reported before any work
             read_split(path.parent)
         self.workers = max(1, workers or len(os.sched_getaffinity(0)))
-        self.cutter = Cutter(settings, threads=1 if self.workers > 1 else None, detector=detector)
-        self.given = detector
+        self.cropper = Cropper(settings, threads=1 if self.workers > 1 else None, detector=detector)
+        self.custom = detector
         self.record: dict[str, Any] = {}
 
     def check(self, redo: bool) -> None:
-        """Look whether the output folder is free or holds the same, then load the detector; nothing is written yet."""
-        there = {entry.name for entry in self.output.iterdir()} if self.output.is_dir() else set()
-        if there and not there & {RECORD, _WORK}:
-            raise DataError(f"{self.output}: holds files that `whichcar crop` did not write; give an empty folder")
+        """Check that the output folder is empty or has these settings, then load the detector; write nothing."""
+        entries = {entry.name for entry in self.output.iterdir()} if self.output.is_dir() else set()
+        if entries and not entries & {RECORD, _WORK}:
+            raise DataError(f"{self.output}: contains files that `whichcar crop` did not write; give an empty folder")
         self.record = self._record()
         before = None if redo else _content(self.output)
         if before is not None:
             for key in self.record["settings"].keys() - {"detector"}:
                 if before["settings"].get(key) != self.record["settings"][key]:
                     raise self._changed(key, before["settings"].get(key), self.record["settings"][key])
-            one, other = before["detector"], self.record["detector"]
-            if (one["sha256"] or one["name"]) != (other["sha256"] or other["name"]):
-                raise self._changed("detector", one["name"], other["name"])
-        if isinstance(self.cutter.detector, OnnxDetector):  # what is wrong with it shows now
-            self.record["detector"]["read_as"] = self.cutter.detector.read_as
+            old, new = before["detector"], self.record["detector"]
+            if (old["sha256"] or old["name"]) != (new["sha256"] or new["name"]):
+                raise self._changed("detector", old["name"], new["name"])
+        if isinstance(self.cropper.detector, OnnxDetector):  # errors are reported before any work
+            self.record["detector"]["read_as"] = self.cropper.detector.read_as
 
     def run(self, redo: bool, batch_size: int) -> Iterator[Crop]:
         try:
-            with self._only_here():
+            with self._exclusive():
                 self._open(redo)
                 with BoxTable(self.output / boxes.FILE, self.output / _WORK / boxes.FILE) as table:
                     yield from self._rows(table, batch_size)
@@ -190,21 +190,21 @@ class _Stage:
         except OSError as error:
             if files.is_disk_full(error):
                 raise DataError(
-                    f"{self.output}: the disk is full; what was written is whole: make room and run it again"
+                    f"{self.output}: the disk is full; finished images are kept: free some space and run it again"
                 ) from error
             where = self.output if _WORK in str(error.filename) else error.filename or self.output
             raise DataError(f"{where}: {error.strerror or error}; fix that and run it again") from error
 
     @contextlib.contextmanager
-    def _only_here(self) -> Iterator[None]:
+    def _exclusive(self) -> Iterator[None]:
         try:
             with files.locked(self.output / _WORK / "lock"):
                 yield
         except BlockingIOError as error:
-            raise DataError(f"{self.output}: another process crops into it; wait for it or stop it") from error
+            raise DataError(f"{self.output}: another process is writing to it; wait for it or stop it") from error
 
     def _open(self, redo: bool) -> None:
-        """Write down what this run does; to cut again, take away what earlier runs left."""
+        """Record the settings of this run; with `redo`, delete the output of earlier runs."""
         if redo:
             for table in (self.output / boxes.FILE, self.output / _WORK / boxes.FILE):
                 if table.is_file():
@@ -216,41 +216,43 @@ class _Stage:
         for split in self.splits:
             files.write_text(self.output / split.relative_to(self.source), split.read_text(encoding="utf-8"))
 
-    def _remove(self, gone: Sequence[str]) -> None:
-        """Take away the outputs of images that are no longer in the input: a crop left behind would be trained on."""
-        for path in gone:
+    def _remove(self, removed: Sequence[str]) -> None:
+        """Delete the crops of images that are no longer in the input, which would be trained on."""
+        for path in removed:
             (self.output / path).unlink(missing_ok=True)
-        if gone:
-            count = text.plural(len(gone), "image")
-            log.warning("%s: removed the crops of %s no longer in the input, such as %r", self.output, count, gone[0])
+        if removed:
+            count = text.plural(len(removed), "image")
+            log.warning(
+                "%s: removed the crops of %s no longer in the input, such as %r", self.output, count, removed[0]
+            )
 
     def _tidy(self) -> None:
-        """Remove what was under way; the lock stays, since another process may be waiting for it."""
+        """Delete unfinished work; the lock stays, since another process may be waiting for it."""
         for entry in (self.output / _WORK).iterdir():
             if entry.name != "lock":
                 entry.unlink()
 
     def _changed(self, key: str, before: object, now: object) -> DataError:
         return DataError(
-            f"{self.output}: was cropped with {key} {_or_none(before)}, now it is {_or_none(now)}; give another "
-            "folder, or --redo to crop everything again"
+            f"{self.output}: was cropped with {key} {_or_none(before)}, now it is {_or_none(now)}; give the same, "
+            "another folder, or --redo to crop everything again"
         )
 
     def _describe(self, finished: bool) -> None:
         files.write_json(self.output / RECORD, {"finished": finished, **self.record})
 
     def _record(self) -> dict[str, Any]:
-        """Return settings and detector; a detector's file is written down as found from anywhere."""
+        """Return settings and detector; a detector's file is recorded with its absolute path."""
         settings = self.settings.model_dump(mode="json")
-        if self.given is not None:
-            return {"settings": settings, "detector": {"name": self.given.name, "sha256": None}}
-        found = find_detector(self.settings.detector)
-        own = found.file is not None and zoo.entry_of(found.name) is None
-        settings["detector"] = str(found.file.resolve()) if own and found.file else found.name
-        return {"settings": settings, "detector": {"name": found.name, "sha256": found.sha256}}
+        if self.custom is not None:
+            return {"settings": settings, "detector": {"name": self.custom.name, "sha256": None}}
+        source = find_detector(self.settings.detector)
+        own = source.file is not None and zoo.entry_of(source.name) is None
+        settings["detector"] = str(source.file.resolve()) if own and source.file else source.name
+        return {"settings": settings, "detector": {"name": source.name, "sha256": source.sha256}}
 
     def _rows(self, table: BoxTable, batch_size: int) -> Iterator[Crop]:
-        """Yield the rows already known and, as they come, those of the other images."""
+        """Yield the rows of finished images and, as they come, those of the others."""
         pool = ThreadPoolExecutor(self.workers, thread_name_prefix="crop")
         waiting: deque[Future[list[Crop]]] = deque()
         batch: list[str] = []
@@ -270,7 +272,7 @@ class _Stage:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _work(self, paths: Sequence[str]) -> list[Crop]:
-        """Take some images through all steps; a large one alone, as long as it is in memory."""
+        """Take a batch of images through all steps; a large one alone, to save memory."""
         rows: dict[str, Crop] = {}
         images: dict[str, npt.NDArray[np.uint8]] = {}
         for path in paths:
@@ -283,27 +285,27 @@ class _Stage:
             except ImageError as error:
                 rows[path] = self._skipped(path, error.reason)
         try:
-            choices = self.cutter.choose(list(images.values())) if images else []
+            choices = self.cropper.choose(list(images.values())) if images else []
         except ImageError as error:
-            if len(paths) > 1:  # the others are distinguished from the one that is at fault
+            if len(paths) > 1:  # find the one at fault
                 return [row for path in paths for row in self._work([path])]
             return [self._skipped(paths[0], error.reason)]
         for (path, pixels), chosen in zip(images.items(), choices, strict=True):
-            box = self.cutter.box(chosen, pixels.shape[:2])
+            box = self.cropper.box(chosen, pixels.shape[:2])
             cropped = pixels if box is None else pixels[box.top : box.bottom, box.left : box.right]
             rows[path] = self._done(path, pixels.shape[:2], chosen, Image.fromarray(cropped))
         return [rows[path] for path in paths]
 
     def _large(self, path: str, image: DecodedImage) -> Crop:
-        chosen, size = self.cutter.choose_in(image), image.size
-        pixels = image.pixels(self.cutter.box(chosen, size))
+        chosen, size = self.cropper.choose_in(image), image.size
+        pixels = image.pixels(self.cropper.box(chosen, size))
         image.close()
         cropped = Image.fromarray(pixels)
         del pixels  # encoding takes memory of its own
         return self._done(path, size, chosen, cropped)
 
     def _done(self, path: str, size: tuple[int, int], chosen: Chosen, cropped: Image.Image) -> Crop:
-        """Write what an image of (height, width) was cropped to, or leave it out, and return its row."""
+        """Write the crop of an image of (height, width), or leave it out, and return its row."""
         if chosen.vehicle is None and self.settings.missing != "whole":
             return self._without(path)
         try:
@@ -313,21 +315,21 @@ class _Stage:
         return described(path, size, chosen)
 
     def _skipped(self, path: str, reason: str) -> Crop:
-        """Leave an image out, and nothing behind of what an earlier run made of it."""
+        """Leave an image out, and delete an earlier crop of it."""
         (self.output / path).unlink(missing_ok=True)
         return Crop(path, None, "", None, 0, f"skipped: {reason}")
 
     def _without(self, path: str) -> Crop:
-        """Leave out an image that shows no vehicle, or stop, as the settings say."""
+        """Leave out an image without a vehicle, or stop, as configured."""
         if self.settings.missing == "fail":
             raise DataError(
                 f"{self.source / path}: no {' or '.join(self.settings.classes)} above score {self.settings.score}; "
-                "lower --score, or say --missing whole or skip"
+                "lower --score, or use --missing whole or skip"
             )
         return self._skipped(path, "no vehicle")
 
     def _write(self, path: str, image: Image.Image) -> None:
-        """Write an image in the format its name says, whole or not at all; it carries no metadata of its source."""
+        """Write an image in the format of its suffix, atomically and without the metadata of its source."""
         target = self.output / path
         kind = target.suffix.lower()
         encoded = io.BytesIO()
@@ -335,12 +337,12 @@ class _Stage:
         form = Image.registered_extensions()[kind]
         try:
             image.save(encoded, form, **options)
-        except (OSError, ValueError) as error:  # nothing is written to a disk here
+        except (OSError, ValueError) as error:  # not of the disk: the target is memory
             raise ImageError(f"{image.width} x {image.height} cannot be written as {form} ({error})") from error
-        beside = self.output / _WORK / f"{threading.get_ident()}{kind}"
-        beside.write_bytes(encoded.getbuffer())
+        tmp = self.output / _WORK / f"{threading.get_ident()}{kind}"
+        tmp.write_bytes(encoded.getbuffer())
         target.parent.mkdir(parents=True, exist_ok=True)
-        beside.replace(target)
+        tmp.replace(target)
 
 
 def _or_none(value: object) -> object:

@@ -1,6 +1,6 @@
-"""From a detector's raw output to boxes: one function for each way in which today's detectors give them.
+"""From a detector's raw output to boxes: one function for each output format.
 
-All of them take the arrays of one image and return `Decoded`; boxes are in pixels of the network's input.
+All take the arrays of one image and return `Decoded`; boxes are in pixels of the network's input.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _LARGEST = 80.0  # exponent that float32 holds
 
 
 class Decoded(NamedTuple):
-    """Objects above a score: `boxes` (n, 4) left, top, right, bottom; `scores` (n,) 0..1; `classes` (n,) numbers."""
+    """Detections above a score: `boxes` (n, 4) left, top, right, bottom; `scores` (n,) 0..1; `classes` (n,) numbers."""
 
     boxes: npt.NDArray[Any]
     scores: npt.NDArray[Any]
@@ -29,11 +29,11 @@ def decode_grid(raw: Array, size: tuple[int, int], threshold: float) -> Decoded:
 
     Args:
         raw: (cells, 5 + classes): x, y, log width, log height, objectness, class scores; the cells of stride 8 first,
-            then 16, then 32 (and 64 where there are as many), each row by row.
+            then 16, then 32 (and 64 if the count fits), each row by row.
         size: (height, width) of the network's input.
-        threshold: objects with objectness x class score at or below it are left out.
+        threshold: detections with objectness x class score at or below it are left out.
 
-    Overlapping boxes of one class are thinned out (`keep_best`).
+    Overlapping boxes of one class are suppressed (`keep_best`).
 
     Raises:
         ValueError: the number of cells does not fit `size`.
@@ -47,25 +47,25 @@ def decode_grid(raw: Array, size: tuple[int, int], threshold: float) -> Decoded:
     cells = likely[rows]
     centre = (raw[cells, :2] + corners[cells]) * strides[cells]
     half = np.exp(np.minimum(raw[cells, 2:4], _LARGEST)) * strides[cells] / 2
-    return _thinned(np.concatenate([centre - half, centre + half], axis=1), scores[rows, classes], classes)
+    return _suppressed(np.concatenate([centre - half, centre + half], axis=1), scores[rows, classes], classes)
 
 
 def decode_anchors(boxes: npt.NDArray[Any], scores: Array, threshold: float) -> Decoded:
-    """Decode one box an anchor, as YOLOv5 to YOLOv11 give it.
+    """Decode one box per anchor, as YOLOv5 to YOLOv11 return it.
 
     Args:
         boxes: (anchors, 4): centre x, centre y, width, height in pixels of the network's input.
         scores: (anchors, classes) 0..1.
         threshold: pairs of anchor and class scored at or below it are left out.
 
-    Overlapping boxes of one class are thinned out (`keep_best`).
+    Overlapping boxes of one class are suppressed (`keep_best`).
     """
     centre, half = boxes[:, :2], boxes[:, 2:4] / 2
     return decode_pairs(np.concatenate([centre - half, centre + half], axis=1), scores, threshold)
 
 
 def decode_pairs(boxes: Array, scores: Array, threshold: float) -> Decoded:
-    """Decode the same where boxes are corners already, as YOLO-NAS and DAMO-YOLO give them.
+    """Decode the same with boxes given as corners, as YOLO-NAS and DAMO-YOLO return them.
 
     Args:
         boxes: (anchors, 4): left, top, right, bottom in pixels of the network's input.
@@ -73,24 +73,24 @@ def decode_pairs(boxes: Array, scores: Array, threshold: float) -> Decoded:
         threshold: pairs of anchor and class scored at or below it are left out.
     """
     rows, classes = np.nonzero(scores > threshold)
-    return _thinned(boxes[rows].astype(np.float32), scores[rows, classes].astype(np.float32), classes)
+    return _suppressed(boxes[rows].astype(np.float32), scores[rows, classes].astype(np.float32), classes)
 
 
-def _thinned(boxes: Array, scores: Array, classes: npt.NDArray[np.int64]) -> Decoded:
+def _suppressed(boxes: Array, scores: Array, classes: npt.NDArray[np.int64]) -> Decoded:
     kept = keep_best(Decoded(boxes, scores, classes), OVERLAP)
     return Decoded(boxes[kept], scores[kept], classes[kept])
 
 
 def decode_queries(logits: Array, boxes: Array, size: tuple[int, int], threshold: float) -> Decoded:
-    """Decode what RT-DETR, D-FINE and RF-DETR give: one box a query, and a logit for every class of it.
+    """Decode RT-DETR, D-FINE and RF-DETR: one box per query, and a logit for every class of it.
 
     Args:
-        logits: (queries, classes); a sigmoid makes scores of them.
-        boxes: (queries, 4): centre x, centre y, width, height, as shares of the input's sides.
+        logits: (queries, classes); their sigmoids are the scores.
+        boxes: (queries, 4): centre x, centre y, width, height, as fractions of the input's sides.
         size: (height, width) of the network's input.
         threshold: pairs of query and class scored at or below it are left out.
 
-    Of all pairs the best are taken, at most as many as there are queries. The boxes do not repeat themselves.
+    Of all pairs the best are kept, at most one per query on average. These networks need no suppression.
     """
     scores = 1 / (1 + np.exp(-np.maximum(logits.astype(np.float32), -_LARGEST)))
     queries, classes = np.nonzero(scores > threshold)
@@ -102,37 +102,37 @@ def decode_queries(logits: Array, boxes: Array, size: tuple[int, int], threshold
 
 
 def decode_end_to_end(boxes: npt.NDArray[Any], scores: Array, classes: npt.NDArray[Any], threshold: float) -> Decoded:
-    """Decode a network that does everything itself.
+    """Decode a network that includes non-maximum suppression.
 
     Args:
         boxes: (n, 4): left, top, right, bottom in pixels of the network's input.
         scores: (n,) 0..1.
-        classes: (n,) whole numbers of any type; rows with a negative one are padding.
-        threshold: objects scored at or below it are left out.
+        classes: (n,) integers of any type; negative ones mark padding.
+        threshold: detections scored at or below it are left out.
 
     Raises:
-        ValueError: a score above 1, or a class that is no whole number.
+        ValueError: a score is above 1, or a class is not an integer.
     """
     kept = (scores > threshold) & (classes >= 0)
     if (scores[kept] > 1.001).any() or (classes[kept] % 1 != 0).any():
-        raise ValueError("it gave a score above 1, or a class that is no whole number")
+        raise ValueError("it returned a score above 1, or a class that is not an integer")
     return Decoded(boxes[kept].astype(np.float32), scores[kept].astype(np.float32), classes[kept].astype(np.int64))
 
 
-def keep_best(found: Decoded, overlap: float) -> npt.NDArray[np.int64]:
+def keep_best(decoded: Decoded, overlap: float) -> npt.NDArray[np.int64]:
     """Return the rows to keep, best first: greedy non-maximum suppression within each class.
 
     Args:
-        found: boxes, scores and classes.
+        decoded: boxes, scores and classes.
         overlap: a box whose intersection over union with a better one of its class is above this is dropped.
     """
-    rest = np.argsort(-found.scores, kind="stable")
+    rest = np.argsort(-decoded.scores, kind="stable")
     kept = []
     while len(rest):
         first, rest = rest[0], rest[1:]
         kept.append(first)
-        same = found.classes[rest] == found.classes[first]
-        rest = rest[~(same & (_overlaps(found.boxes[first], found.boxes[rest]) > overlap))]
+        same = decoded.classes[rest] == decoded.classes[first]
+        rest = rest[~(same & (_overlaps(decoded.boxes[first], decoded.boxes[rest]) > overlap))]
     return np.array(kept, np.int64)
 
 

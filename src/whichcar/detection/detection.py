@@ -1,4 +1,4 @@
-"""What a detector is, which of the vehicles it sees is the one meant, and the rectangle to cut the image to."""
+"""The detector protocol, the choice of the main vehicle, and its box."""
 
 from __future__ import annotations
 
@@ -11,59 +11,58 @@ from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from whichcar import files
 from whichcar.config.crop import SCORE, VEHICLES
 from whichcar.config.section import suggestion
 from whichcar.detection import zoo
+from whichcar.detection.families import ImageArray
 from whichcar.environment import expanded
 from whichcar.errors import DataError, DetectorError, ImageError
 from whichcar.images.inputs import Source, each
 from whichcar.records import Box, Detection, Skipped
 
-Picture = npt.NDArray[np.uint8]
 Choice = Literal["largest", "central"]
 DETECTRON = "detectron2"
 
 
 class Detector(Protocol):
-    """Anything that finds the objects of COCO in images; `name` is what to call it."""
+    """Anything that detects objects of COCO's classes in images; `name` is used in messages and records."""
 
     name: str
 
-    def detect(self, images: Sequence[Picture], score: float = SCORE) -> list[list[Detection]]:
-        """Return what is seen in each image above `score`, most confident first.
+    def detect(self, images: Sequence[ImageArray], score: float = SCORE) -> list[list[Detection]]:
+        """Return the detections of each image above `score`, most confident first.
 
         Args:
             images: each (height, width, 3) uint8, RGB, upright; sizes may differ.
-            score: 0..1; objects at or below it are left out.
+            score: 0..1; detections at or below it are left out.
         """
 
 
 class DetectorFile(NamedTuple):
-    """A detector's name and the ONNX file it is in; detectron2 has none."""
+    """A detector's name and its ONNX file; detectron2 has none."""
 
     name: str
     file: Path | None
 
     @property
     def sha256(self) -> str | None:
-        """The file's checksum: two detectors are the same where this is."""
+        """The file's checksum, which identifies the detector."""
         return None if self.file is None else files.sha256(self.file)
 
 
 def find_detector(name: str | None = None) -> DetectorFile:
-    """Find a detector's file, fetching one with a name the first time.
+    """Find a detector's file; one with a name is downloaded when it is first used.
 
     Args:
-        name: of `zoo.ENTRIES`, `detectron2`, or an ONNX file's path; by default the file that the environment variable
-            `WHICHCAR_DETECTOR` names, else `zoo.DEFAULT`.
+        name: one of `zoo.ENTRIES`, `detectron2`, or an ONNX file's path (default: the environment variable
+            `WHICHCAR_DETECTOR`, else `zoo.DEFAULT`).
 
     Raises:
-        DetectorError: no such name or file, or it cannot be fetched.
+        DetectorError: no such name or file, or it cannot be downloaded.
     """
-    if name == "":  # of a shell variable that is not set: not the default, unasked
+    if name == "":  # from a shell variable that is not set: the default would be a surprise
         raise DetectorError(
             "detector '': the name is empty; give one that `whichcar detectors` lists, or a file, PATH.onnx"
         )
@@ -81,26 +80,26 @@ def find_detector(name: str | None = None) -> DetectorFile:
         raise DetectorError(
             f"detector {name}{origin}: no such file; give an .onnx file, or a name that `whichcar detectors` lists"
         )
-    known = [entry.name for entry in zoo.ENTRIES] + [DETECTRON]
-    advice = suggestion(name, known) or f"known are {', '.join(known)}"
+    names = [entry.name for entry in zoo.ENTRIES] + [DETECTRON]
+    advice = suggestion(name, names) or f"known are {', '.join(names)}"
     raise DetectorError(f"detector {name!r}{origin}: no such name; {advice}; or give a file, PATH.onnx")
 
 
 def load_detector(name: str | None = None, threads: int | None = None, family: str | None = None) -> Detector:
-    """Return a detector, ready to be asked.
+    """Return a loaded detector.
 
     Args:
         name: as for `find_detector`.
-        threads: processors one call may use (default: all).
-        family: of `FAMILIES`, for an ONNX file whose outputs do not tell it.
+        threads: CPU cores one call may use (default: all).
+        family: one of `FAMILIES`, for an ONNX file whose outputs fit several.
 
     Raises:
-        DetectorError: unknown, not to be fetched, no detector, or detectron2 is not installed.
+        DetectorError: the name is unknown, the download fails, the file is not a detector, or detectron2 is missing.
     """
     source = find_detector(name)
     if source.file is None:
         if family is not None:
-            raise DetectorError(f"detector {source.name}: is no ONNX file; leave --family {family} out")
+            raise DetectorError(f"detector {source.name}: is not an ONNX file; leave --family {family} out")
         from whichcar.detection.detectron import DetectronDetector
 
         return DetectronDetector()
@@ -112,49 +111,49 @@ def load_detector(name: str | None = None, threads: int | None = None, family: s
 def main_vehicle(
     candidates: Sequence[Detection], size: tuple[int, int], choice: Choice = "largest"
 ) -> Detection | None:
-    """Return the vehicle that the image shows; None where there is no candidate.
+    """Return the main vehicle of an image; None without a candidate.
 
     Args:
-        candidates: vehicles.
+        candidates: the detected vehicles.
         size: (height, width) of the image.
-        choice: `largest` by area; `central` by area times nearness to the centre, which falls from 1 in the middle of
-            the image to 0 in its corners.
+        choice: `largest` by area; `central` by area weighted with nearness to the centre, from 1 in the centre of the
+            image to 0 in its corners.
 
-    Of equals the most confident wins, then the one that stands first.
+    Ties go to the most confident, then to the first.
     """
-    weigh: dict[Choice, Callable[[Box], float]] = {
+    weight: dict[Choice, Callable[[Box], float]] = {
         "largest": lambda box: float(box.area),
         "central": lambda box: box.area * _nearness(box, size),
     }
-    return max(candidates, key=lambda one: (weigh[choice](one.box), one.score), default=None)
+    return max(candidates, key=lambda item: (weight[choice](item.box), item.score), default=None)
 
 
 def vehicles_among(
     detections: Iterable[Detection], classes: Sequence[str] = VEHICLES, min_size: int = 1
 ) -> list[Detection]:
     """Return the detections of these classes whose shorter side is at least `min_size` pixels."""
-    return [one for one in detections if one.label in classes and min(one.box.width, one.box.height) >= min_size]
+    return [item for item in detections if item.label in classes and min(item.box.width, item.box.height) >= min_size]
 
 
 def get_vehicle_coordinates(
     image: Source, *, bgr: bool = False, detector: str | Path | Detector | None = None, score: float = SCORE
 ) -> tuple[int, int, int, int]:
-    """Find the vehicle in an image: the largest car or truck, by its box, that is seen with more than `score`.
+    """Find the vehicle in an image: the car or truck with the largest box among those detected above `score`.
 
     Args:
-        image: an array (height, width, 3), RGB, as Pillow gives it, grey or with alpha too, 0..255 or floats 0..1;
+        image: an array (height, width, 3), RGB; also greyscale or with alpha; 0..255, or floats 0..1;
             a PIL image; a file's path or an http(s) address.
-        bgr: the array's channels run from blue to red, as OpenCV's `imread` gives them.
-        detector: one that is loaded, or what `load_detector` takes, which is loaded at the first call and kept.
+        bgr: the array's channels are in the order blue, green, red, as OpenCV's `imread` returns them.
+        detector: a loaded one, or an argument of `load_detector`, which is loaded at the first call and cached.
         score: 0..1.
 
     Returns:
         (left, top, right, bottom) in whole pixels, right and bottom exclusive: `image[top:bottom, left:right]` is the
-        vehicle. The whole image where no car or truck is seen.
+        vehicle. The whole image if no car or truck is detected.
 
     Raises:
-        DetectorError: no detector can be had, or `bgr` where `image` is no array with colours.
-        DataError: `image` is none of these, or not one.
+        DetectorError: the detector cannot be loaded, or `bgr` is given for anything but an array with colours.
+        DataError: `image` is none of these, or several images.
         ImageError: it cannot be read.
     """
     rgb = _one_image(image)
@@ -163,21 +162,21 @@ def get_vehicle_coordinates(
             raise DetectorError("bgr is for arrays (height, width, 3); leave it out for files, PIL and grey images")
         rgb = np.ascontiguousarray(rgb[:, :, ::-1])
     if detector is None or isinstance(detector, str | Path):
-        detector = _kept(None if detector is None else str(detector))
-    found = main_vehicle(vehicles_among(detector.detect([rgb], score)[0]), rgb.shape[:2])
-    if found is None:
+        detector = _cached(None if detector is None else str(detector))
+    vehicle = main_vehicle(vehicles_among(detector.detect([rgb], score)[0]), rgb.shape[:2])
+    if vehicle is None:
         return 0, 0, rgb.shape[1], rgb.shape[0]
-    return found.box.left, found.box.top, found.box.right, found.box.bottom
+    return vehicle.box.left, vehicle.box.top, vehicle.box.right, vehicle.box.bottom
 
 
-def _one_image(image: Source) -> Picture:
+def _one_image(image: Source) -> ImageArray:
     """Return the only image of a source as (height, width, 3) uint8 RGB."""
-    given = list(itertools.islice(each(image), 2))
-    if len(given) != 1:
-        raise DataError(f"expected one image, got {'several' if given else 'none'}; give one at a time")
-    if isinstance(given[0], Skipped):
-        raise ImageError(f"{given[0].path}: {given[0].reason}")
-    with given[0].open(None) as opened:
+    images = list(itertools.islice(each(image), 2))
+    if len(images) != 1:
+        raise DataError(f"expected one image, got {'several' if images else 'none'}; give one at a time")
+    if isinstance(images[0], Skipped):
+        raise ImageError(f"{images[0].path}: {images[0].reason}")
+    with images[0].open(None) as opened:
         return opened.pixels()
 
 
@@ -198,5 +197,5 @@ def _nearness(box: Box, size: tuple[int, int]) -> float:
 
 
 @lru_cache(maxsize=2)
-def _kept(name: str | None) -> Detector:
+def _cached(name: str | None) -> Detector:
     return load_detector(name)

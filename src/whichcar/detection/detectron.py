@@ -1,6 +1,6 @@
-"""The detector of the original system: Detectron2's Faster R-CNN R101-FPN (Ren et al. 2015, Lin et al. 2017).
+"""The reference project's detector: Detectron2's Faster R-CNN R101-FPN (Ren et al. 2015, Lin et al. 2017).
 
-Detectron2 has no wheels on PyPI; it is built from its source, against an installed torch.
+Detectron2 has no wheels on PyPI; it is built from source, against an installed torch.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class DetectronDetector:
     name = "detectron2"
 
     def __init__(self) -> None:
-        """Build the network and load its weights, which detectron2 fetches the first time."""
+        """Build the network and load its weights, which detectron2 downloads on first use."""
         try:
             from detectron2 import model_zoo
             from detectron2.config import get_cfg
@@ -45,18 +45,18 @@ class DetectronDetector:
         self._predictor: Any = DefaultPredictor(config)
 
     def detect(self, images: Sequence[npt.NDArray[np.uint8]], score: float = 0.5) -> list[list[Detection]]:
-        """Return what is seen in each image above `score`, most confident first; see `detection.Detector`."""
+        """Return the detections of each image above `score`, most confident first; see `detection.Detector`."""
         return [self._one(image, score) for image in images]
 
     def _one(self, image: npt.NDArray[np.uint8], score: float) -> list[Detection]:
-        # DefaultPredictor takes what OpenCV reads: blue first.
-        seen = self._predictor(np.ascontiguousarray(image[:, :, ::-1]))["instances"].to("cpu")
+        # DefaultPredictor expects BGR, as OpenCV reads it.
+        instances = self._predictor(np.ascontiguousarray(image[:, :, ::-1]))["instances"].to("cpu")
         sides = np.array([image.shape[1], image.shape[0]] * 2)
-        found = np.asarray(seen.pred_boxes.tensor)
-        if not np.isfinite(found).all():
-            raise ImageError("detectron2 gives a box for it that cannot be")
-        boxes = np.clip(np.rint(found), 0, sides).astype(int)
-        scores, classes = np.asarray(seen.scores), np.asarray(seen.pred_classes)
+        corners = np.asarray(instances.pred_boxes.tensor)
+        if not np.isfinite(corners).all():
+            raise ImageError("detectron2 returns an invalid box for it")
+        boxes = np.clip(np.rint(corners), 0, sides).astype(int)
+        scores, classes = np.asarray(instances.scores), np.asarray(instances.pred_classes)
         return [
             Detection(NAMES[classes[row]], float(scores[row]), Box(*(int(side) for side in boxes[row])))
             for row in np.argsort(-scores, kind="stable")

@@ -1,4 +1,4 @@
-"""How the detectors of each project take their images and number their classes: what an ONNX file does not say."""
+"""The input format and class numbering of each project's detectors, which an ONNX file does not state."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-Image8 = npt.NDArray[np.uint8]
+ImageArray = npt.NDArray[np.uint8]
 _GREY = 114  # the border that most detectors were trained with
-# Mean and standard deviation of ImageNet, from red to blue, for values of 0..1.
+# Mean and standard deviation of ImageNet, in RGB order, for values of 0..1.
 _MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 _DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """How one project's detectors are fed.
+    """The input that one project's detectors expect.
 
-    `letterbox`: the image keeps its aspect, in the upper left corner, and grey fills the rest; else it is stretched.
-    `bgr`: channels from blue to red. `full`: values 0..255, else 0..1. `standardised`: mean and standard deviation of
-    ImageNet are taken out. `classes`: 80 or 91, the numbering of labels (`coco.names_of`).
+    `letterbox`: the image keeps its aspect ratio, in the upper left corner, and the rest is grey; else it is stretched.
+    `bgr`: channels in the order blue, green, red. `full`: values 0..255, else 0..1. `standardised`: normalised with
+    mean and standard deviation of ImageNet. `classes`: 80 or 91, the numbering of labels (`coco.names_of`).
     """
 
     name: str
@@ -33,12 +33,12 @@ class Family:
     standardised: bool = False
     classes: int = 80
 
-    def scale(self, image: Image8, size: tuple[int, int]) -> tuple[float, float]:
-        """Return by how much an image grows across and down to fit into (height, width)."""
+    def scale(self, image: ImageArray, size: tuple[int, int]) -> tuple[float, float]:
+        """Return the factors (horizontal, vertical) that scale an image to fit into (height, width)."""
         down, across = size[0] / image.shape[0], size[1] / image.shape[1]
         return (min(across, down),) * 2 if self.letterbox else (across, down)
 
-    def fed(self, image: Image8, size: tuple[int, int], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    def fed(self, image: ImageArray, size: tuple[int, int], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         """Return an RGB image as the network takes it: (height, width, 3) of `size` and `dtype`.
 
         A network that takes whole numbers scales them by itself.
@@ -82,5 +82,5 @@ FAMILIES = {
 
 
 def projects() -> str:
-    """Return the projects whose detectors are known, in words."""
+    """Return the projects whose detectors are supported, as a list in words."""
     return ", ".join(family.projects for family in FAMILIES.values())

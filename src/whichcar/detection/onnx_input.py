@@ -1,4 +1,4 @@
-"""What a detector's ONNX file takes: images with channels first or last, of which type and size, and how many."""
+"""The input of a detector's ONNX file: channel order, type, size and batch size."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SIZES = (np.int32, np.int64)
 
 
 class Input(NamedTuple):
-    """The input for images; `axis` is that of the channels, 1 or 3; `batch` is fixed where it is not None.
+    """The input for images; `axis` is that of the channels, 1 or 3; `batch` is its fixed batch size, if any.
 
     `sizes` is the input for the images' sizes, and its type, as RT-DETR's and D-FINE's own export have it.
     """
@@ -40,10 +40,10 @@ class Input(NamedTuple):
 
 
 def inputs_of(feeds: Sequence[onnxruntime.NodeArg], path: Path) -> list[Input]:
-    """Return how a file with these inputs may be fed, the likeliest first.
+    """Return the ways to feed a file with these inputs, most likely first.
 
     Raises:
-        DetectorError: it takes no images, or more than these and their sizes.
+        DetectorError: it does not take images, or more than these and their sizes.
     """
     listed = ", ".join(f"{feed.name} {feed.type} {feed.shape}" for feed in feeds)
     images = [feed for feed in feeds if len(feed.shape) == 4 and _TYPES.get(feed.type) in _IMAGES]
@@ -56,7 +56,7 @@ def inputs_of(feeds: Sequence[onnxruntime.NodeArg], path: Path) -> list[Input]:
     if not axes or len(others) > 1 or others != sizes:
         raise DetectorError(
             f"{path}: its inputs are {listed}; a detector takes (images, 3, height, width) or "
-            "(images, height, width, 3), float or uint8, and at most the images' sizes next to"
+            "(images, height, width, 3), float or uint8, and at most the images' sizes as well"
         )
     shape, dtype = images[0].shape, _TYPES[images[0].type]
     batch = shape[0] if isinstance(shape[0], int) else None
@@ -69,12 +69,12 @@ def inputs_of(feeds: Sequence[onnxruntime.NodeArg], path: Path) -> list[Input]:
 
 
 def _channel_axes(shape: Sequence[int | str | None]) -> list[int]:
-    """Return where the axis of the three channels may be, the likeliest first: 1, 3 or both."""
+    """Return the possible axes of the three channels, most likely first: 1, 3 or both."""
     if fixed := [axis for axis in (1, 3) if shape[axis] == 3]:
         return fixed
     named = [axis for axis in (1, 3) if "channel" in str(shape[axis])]
     return named or [axis for axis in (1, 3) if not isinstance(shape[axis], int)]
 
 
-def _or(side: int | str | None, open_one: int) -> int:
-    return side if isinstance(side, int) else open_one
+def _or(side: int | str | None, default: int) -> int:
+    return side if isinstance(side, int) else default

@@ -1,7 +1,7 @@
-"""What a detector's outputs mean: told from their names, shapes and values on probe images.
+"""How a detector's outputs are decoded: recognised from their names, shapes and values on probe images.
 
-Files of several projects have outputs of the same shapes, which are not read alike: probabilities or logits, pixels or
-shares of the image, 80 classes or COCO's 91 numbers. What the values do not decide is left open, to be asked for.
+Files of several projects have outputs of the same shapes with different meanings: probabilities or logits, pixels or
+fractions of the image, 80 classes or COCO's 91 numbers. What the values do not decide is left to the user.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from whichcar.detection.decoders import (
 )
 from whichcar.detection.families import FAMILIES
 from whichcar.detection.probe import (
+    FRACTION,
     LABELS,
     SCORES,
-    SHARE,
     Decode,
     Outputs,
     Probe,
@@ -40,18 +40,18 @@ from whichcar.detection.probe import (
     vectors_of,
 )
 
-_FARTHEST = 10.0  # cells: how far from its cell the middle of a box is at most, usually
-_MOST_ROWS = 1000  # that detectors which choose by themselves give
+_FARTHEST = 10.0  # cells: usual limit of the distance between a box's centre and its cell
+_MOST_ROWS = 1000  # of detectors that include non-maximum suppression
 _TRIPLE = "boxes, scores and labels"
 # Families whose detectors may be exported to give these; TensorFlow's boxes begin at the top.
 _CORNERS = [name for name in FAMILIES if name != "tensorflow"]
 
 
 def read_outputs(probe: Probe) -> Reading | None:
-    """Tell how a detector's outputs are read; None where they are of no kind that is known.
+    """Return how a detector's outputs are decoded; None if their format is unsupported.
 
     Raises:
-        ValueError: they are of a known kind by their shapes, and hold what cannot be.
+        ValueError: their shapes fit a supported format and their values do not.
     """
     for kind in (_tensorflow, _end_to_end, _scored_boxes, _rows_of_six, _rows_of_seven, _pairs, _grid, _anchors):
         if reading := kind(probe):
@@ -60,20 +60,20 @@ def read_outputs(probe: Probe) -> Reading | None:
 
 
 def _tensorflow(probe: Probe) -> Reading | None:
-    """TensorFlow's names: boxes are top, left, bottom, right, as shares; classes are COCO's numbers."""
+    """TensorFlow's names: boxes are top, left, bottom, right, as fractions; classes are COCO's numbers."""
     boxes, scores, labels = "detection_boxes", "detection_scores", "detection_classes"
     if not {boxes, scores, labels} <= probe.first.keys():
         return None
 
-    def decode(one: Outputs, size: Size, score: float) -> Decoded:
-        corners = one[boxes][:, [1, 0, 3, 2]] * sides_of(size)
-        return decode_end_to_end(corners, one[scores], one[labels], score)
+    def decode(outputs: Outputs, size: Size, score: float) -> Decoded:
+        corners = outputs[boxes][:, [1, 0, 3, 2]] * sides_of(size)
+        return decode_end_to_end(corners, outputs[scores], outputs[labels], score)
 
     return Reading("detection_boxes, detection_scores and detection_classes", {"tensorflow": decode}, probe.names)
 
 
 def _end_to_end(probe: Probe) -> Reading | None:
-    """Boxes (n, 4), scores (n,) and labels (n,), often with their number."""
+    """Boxes (n, 4), scores (n,) and labels (n,), often with their count."""
     boxes = table_of(probe.first, 4)
     if boxes is None or (found := vectors_of(probe, boxes)) is None:
         return None
@@ -83,12 +83,12 @@ def _end_to_end(probe: Probe) -> Reading | None:
     check_scores(probe.all(scores, count))
     unit = corners_in(probe.all(boxes, count), probe.size)
 
-    def decode(one: Outputs, size: Size, score: float) -> Decoded:
-        rows = real_rows(one, count)
-        corners = one[boxes][rows] * (sides_of(size) if unit == "shares" else 1)
-        found = decode_end_to_end(corners, one[scores][rows], one[labels][rows], score)
-        if unit != "shares" and len(found.boxes) and np.abs(found.boxes).max() <= SHARE:
-            raise ValueError("its boxes are shares of the image, where pixels were expected; export it with pixels")
+    def decode(outputs: Outputs, size: Size, score: float) -> Decoded:
+        rows = real_rows(outputs, count)
+        corners = outputs[boxes][rows] * (sides_of(size) if unit == "fractions" else 1)
+        found = decode_end_to_end(corners, outputs[scores][rows], outputs[labels][rows], score)
+        if unit != "fractions" and len(found.boxes) and np.abs(found.boxes).max() <= FRACTION:
+            raise ValueError("its boxes are fractions of the image, where pixels were expected; export it with pixels")
         return found
 
     if count == "num_predictions":
@@ -100,7 +100,7 @@ def _end_to_end(probe: Probe) -> Reading | None:
 def _families_of_labels(
     probe: Probe, boxes: str, scores: str, labels: str, count: str | None
 ) -> tuple[list[str], tuple[str, ...]]:
-    """Return the families that may number labels like those seen, and the likely ones among them."""
+    """Return the families whose numbering fits the labels, and the likely ones among them."""
     corners, found = probe.all(boxes, count), probe.all(labels, count)
     real = (probe.all(scores, count) > 0) & (corners[:, 2:] != corners[:, :2]).any(axis=1)
     seen = set(found[real].astype(int).tolist())
@@ -118,12 +118,12 @@ def _scored_boxes(probe: Probe) -> Reading | None:
     if boxes is None or (found := vectors_of(probe, boxes)) is None or found[0] is not None:
         return None
     check_scores(probe.all(boxes)[:, 4])
-    if corners_in(probe.all(boxes)[:, :4], probe.size) == "shares":
+    if corners_in(probe.all(boxes)[:, :4], probe.size) == "fractions":
         return None
     labels = found[1]
 
-    def decode(one: Outputs, _: Size, score: float) -> Decoded:
-        return decode_end_to_end(one[boxes][:, :4], one[boxes][:, 4], one[labels], score)
+    def decode(outputs: Outputs, _: Size, score: float) -> Decoded:
+        return decode_end_to_end(outputs[boxes][:, :4], outputs[boxes][:, 4], outputs[labels], score)
 
     likely = ("mmdet", "rtmdet", "yolox")
     return Reading("boxes with scores, and labels", dict.fromkeys(_CORNERS, decode), probe.names, likely)
@@ -135,11 +135,11 @@ def _rows_of_six(probe: Probe) -> Reading | None:
     if rows is None or not probe.batched or probe.first[rows].shape[1] != 6 or len(probe.first[rows]) > _MOST_ROWS:
         return None
     check_scores(probe.all(rows)[:, 4])
-    if corners_in(probe.all(rows)[:, :4], probe.size) == "shares":
+    if corners_in(probe.all(rows)[:, :4], probe.size) == "fractions":
         return None
 
-    def decode(one: Outputs, _: Size, score: float) -> Decoded:
-        return decode_end_to_end(one[rows][:, :4], one[rows][:, 4], one[rows][:, 5], score)
+    def decode(outputs: Outputs, _: Size, score: float) -> Decoded:
+        return decode_end_to_end(outputs[rows][:, :4], outputs[rows][:, 4], outputs[rows][:, 5], score)
 
     return Reading("rows of box, score and class", {"yolo": decode}, probe.names)
 
@@ -150,13 +150,13 @@ def _rows_of_seven(probe: Probe) -> Reading | None:
     if rows is None or probe.batched or probe.first[rows].shape[1] != 7:
         return None
 
-    def decode(one: Outputs, scores: int, labels: int, threshold: float) -> Decoded:
-        mine = one[rows][one[rows][:, 0] == 0]  # where the network takes several at once, the rest is padding
-        return decode_end_to_end(mine[:, 1:5], mine[:, scores], mine[:, labels], threshold)
+    def decode(outputs: Outputs, scores: int, labels: int, threshold: float) -> Decoded:
+        own = outputs[rows][outputs[rows][:, 0] == 0]  # with a fixed batch size, the other images are padding
+        return decode_end_to_end(own[:, 1:5], own[:, scores], own[:, labels], threshold)
 
     orders: dict[str, Decode] = {
-        "yolo": lambda one, _, score: decode(one, 6, 5, score),
-        "yolo-nas": lambda one, _, score: decode(one, 5, 6, score),
+        "yolo": lambda outputs, _, score: decode(outputs, 6, 5, score),
+        "yolo-nas": lambda outputs, _, score: decode(outputs, 5, 6, score),
     }
     seen = probe.all(rows)
     fitting = [name for name, score in (("yolo", 6), ("yolo-nas", 5)) if not (seen[:, score] > 1).any()]
@@ -168,38 +168,38 @@ def _rows_of_seven(probe: Probe) -> Reading | None:
 
 
 def _pairs(probe: Probe) -> Reading | None:
-    """Boxes (n, 4), and a number for every class of each (n, classes): logits or probabilities."""
+    """Boxes (n, 4), and a logit or probability for every class of each (n, classes)."""
     boxes = table_of(probe.first, 4)
     if boxes is None:
         return None
     length = len(probe.first[boxes])
     classes = {
-        name: known for name, values in probe.first.items()
+        name: class_names for name, values in probe.first.items()
         if name != boxes and values.ndim == 2 and len(values) == length
-        and (known := classes_of(values.shape[1], probe.names))
+        and (class_names := classes_of(values.shape[1], probe.names))
     }  # fmt: skip
     scores = chosen(classes, SCORES + LABELS)
     if scores is None:
         return None
     values = probe.all(scores)
-    shares = np.abs(probe.all(boxes)).max(initial=0) <= SHARE
+    fractions = np.abs(probe.all(boxes)).max(initial=0) <= FRACTION
     if ((values < 0) | (values > 1)).any():
-        if not shares:
-            raise ValueError(f"{scores} are logits and {boxes} are in pixels, as no known family gives them")
+        if not fractions:
+            raise ValueError(f"{scores} are logits and {boxes} are in pixels, which no supported family returns")
         family = "rt-detr" if len(classes[scores]) == len(NAMES) or probe.names else "rf-detr"
         return Reading(
             "logits and boxes",
-            {family: lambda one, size, score: decode_queries(one[scores], one[boxes], size, score)},
+            {family: lambda outputs, size, score: decode_queries(outputs[scores], outputs[boxes], size, score)},
             classes[scores],
         )
-    if shares:
+    if fractions:
         raise ValueError(
-            f"{scores} are probabilities and {boxes} are shares of the image, as no known family gives them"
+            f"{scores} are probabilities and {boxes} are fractions of the image, which no supported family returns"
         )
     corners_in(probe.all(boxes), probe.size)
 
-    def decode(one: Outputs, _: Size, score: float) -> Decoded:
-        return decode_pairs(one[boxes], one[scores], score)
+    def decode(outputs: Outputs, _: Size, score: float) -> Decoded:
+        return decode_pairs(outputs[boxes], outputs[scores], score)
 
     return Reading("probabilities and boxes", dict.fromkeys(("yolo-nas", "damo-yolo"), decode), classes[scores])
 
@@ -213,16 +213,18 @@ def _grid(probe: Probe) -> Reading | None:
     check_scores(values[:, 4:])
     one_each, three_each = cells_of(probe.size, count), cells_of(probe.size, count // 3)
     if one_each is not None and np.median(np.abs(values[:, :2])) <= _FARTHEST:
-        return Reading("a raw grid", {"yolox": lambda one, size, score: decode_grid(one[rows], size, score)}, classes)
+        return Reading(
+            "a raw grid", {"yolox": lambda outputs, size, score: decode_grid(outputs[rows], size, score)}, classes
+        )
     if one_each is None and (three_each is None or count % 3):
         raise ValueError(f"{rows} has {count} rows, which do not fit an input of {probe.size[0]} x {probe.size[1]}")
-    # YOLOv6 has no objectness and gives 1 for it.
+    # YOLOv6 has no objectness and returns 1 for it.
     family = "yolox" if one_each is not None and (values[:, 4] != 1).any() else "yolo"
     scale = unit_of(values[:, :4])
 
-    def decode(one: Outputs, size: Size, score: float) -> Decoded:
-        boxes, scores = one[rows][:, :4], one[rows][:, 4:5] * one[rows][:, 5:]
-        return decode_anchors(boxes * (sides_of(size) if scale == "shares" else 1), scores, score)
+    def decode(outputs: Outputs, size: Size, score: float) -> Decoded:
+        boxes, scores = outputs[rows][:, :4], outputs[rows][:, 4:5] * outputs[rows][:, 5:]
+        return decode_anchors(boxes * (sides_of(size) if scale == "fractions" else 1), scores, score)
 
     return Reading("a decoded grid", {family: decode}, classes)
 
@@ -237,12 +239,12 @@ def _anchors(probe: Probe) -> Reading | None:
     if across is None:
         return None
     classes = classes_of(shape[across] - 4, probe.names, dense=True)
-    values = np.concatenate([one[rows] if across else one[rows].T for one in probe.outputs])
+    values = np.concatenate([outputs[rows] if across else outputs[rows].T for outputs in probe.outputs])
     check_scores(values[:, 4:])
-    shares = unit_of(values[:, :4]) == "shares"
+    fractions = unit_of(values[:, :4]) == "fractions"
 
-    def decode(one: Outputs, size: Size, score: float) -> Decoded:
-        table = one[rows] if across else one[rows].T
-        return decode_anchors(table[:, :4] * (sides_of(size) if shares else 1), table[:, 4:], score)
+    def decode(outputs: Outputs, size: Size, score: float) -> Decoded:
+        table = outputs[rows] if across else outputs[rows].T
+        return decode_anchors(table[:, :4] * (sides_of(size) if fractions else 1), table[:, 4:], score)
 
-    return Reading("boxes and probabilities", {"rt-detr" if shares else "yolo": decode}, classes)
+    return Reading("boxes and probabilities", {"rt-detr" if fractions else "yolo": decode}, classes)

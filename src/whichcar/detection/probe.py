@@ -1,4 +1,4 @@
-"""A detector's outputs on probe images, and what to ask of them: which is which, in which unit, of how many classes."""
+"""A detector's outputs on probe images: which output is which, in which unit, with how many classes."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from whichcar.detection.decoders import Decoded
 Outputs = dict[str, npt.NDArray[Any]]
 Size = tuple[int, int]
 Decode = Callable[[Outputs, Size, float], Decoded]
-SHARE = 2.0  # a box whose sides are all at most this is given as shares of the image, not in pixels
-_REVERSED = 0.2  # share of boxes with right left of left, from which on these are no corners
+FRACTION = 2.0  # a box whose sides are all at most this is in fractions of the image, not in pixels
+_REVERSED = 0.2  # fraction of boxes with right < left above which these are not corners
 BOXES, SCORES, LABELS = ("box", "dets"), ("score", "conf", "prob", "logit"), ("label", "class", "cls")
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How outputs are read: `what` they are in words, and a decoder for each family that may give such outputs.
+    """How outputs are decoded: `what` describes them; `decoders` has one for each family that may return such outputs.
 
-    `classes`: names by number; None: as the family numbers them. `likely`: the families to choose among where none is
-    asked for; empty: all. A decoder takes one image's outputs, the (height, width) of the network's input and a score.
+    `classes`: names by number; None: as the family numbers them. `likely`: the families to choose among if none is
+    given; empty: all. A decoder takes one image's outputs, the (height, width) of the network's input and a score.
     """
 
     what: str
@@ -36,7 +36,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What a detector gave for two images that show nothing.
+    """A detector's outputs for two probe images: blank and noise.
 
     `outputs`: of each image. `batched`: whether outputs have an axis of images. `size`: (height, width) of the input.
     `names`: the classes that the file lists, if it does. `sized`: whether the size of the image is an input too.
@@ -50,26 +50,26 @@ class Probe:
 
     @property
     def first(self) -> Outputs:
-        """The outputs of the first image."""
+        """The outputs for the first image."""
         return self.outputs[0]
 
     def all(self, name: str, count: str | None = None) -> npt.NDArray[Any]:
-        """Return the rows of an output, of all images; `count` is the output that says how many there are."""
-        return np.concatenate([one[name][real_rows(one, count)] for one in self.outputs])
+        """Return the rows of an output, of all images; `count` is the output with their number."""
+        return np.concatenate([outputs[name][real_rows(outputs, count)] for outputs in self.outputs])
 
 
 def real_rows(outputs: Outputs, count: str | None) -> slice:
-    """Return the rows that are no padding, where an output gives their number."""
+    """Return the rows that are not padding, if an output has their number."""
     return slice(None) if count is None else slice(max(0, int(outputs[count].reshape(-1)[0])))
 
 
 def table_of(outputs: Outputs, columns: int) -> str | None:
-    """Return the output with so many columns; of several, the one that is named for boxes."""
+    """Return the output with this number of columns; of several, the one named for boxes."""
     return chosen([name for name, values in outputs.items() if values.ndim == 2 and values.shape[1] == columns], BOXES)
 
 
 def only_table(outputs: Outputs) -> str | None:
-    """Return the output that has rows and columns, if it is the only one with numbers in it."""
+    """Return the only output, if it has rows and columns."""
     return next(iter(outputs)) if len(outputs) == 1 and next(iter(outputs.values())).ndim == 2 else None
 
 
@@ -87,34 +87,34 @@ def vectors_of(probe: Probe, boxes: str) -> tuple[str | None, str, str | None] |
 
 
 def chosen(names: Sequence[str] | Mapping[str, Any], words: Sequence[str]) -> str | None:
-    """Return the only name, or the only one that holds one of the words."""
+    """Return the only name, or the only one that contains one of the words."""
     among = list(names) if len(names) < 2 else [name for name in names if named(name, words)]
     return among[0] if len(among) == 1 else None
 
 
 def named(name: str, words: Sequence[str]) -> bool:
-    """True when a name holds one of the words."""
+    """True if a name contains one of the words."""
     return any(word in name.lower() for word in words)
 
 
 def classes_of(count: int, names: tuple[str, ...] | None, dense: bool = False) -> tuple[str, ...] | None:
-    """Return the names of so many classes: those the file lists, else COCO's; dense outputs have 80 of these."""
+    """Return the names of `count` classes: those the file lists, else COCO's; dense outputs have 80 of these."""
     if names is not None:
         return names if len(names) == count else None
     return names_of(count) if count == len(NAMES) or not dense else None
 
 
 def check_scores(values: npt.NDArray[Any]) -> None:
-    """Raise a ValueError where a score is below 0 or above 1."""
+    """Raise a ValueError if a score is below 0 or above 1."""
     if ((values < 0) | (values > 1.001)).any():
-        raise ValueError(f"its scores run from {values.min():.3g} to {values.max():.3g}, not from 0 to 1")
+        raise ValueError(f"its scores range from {values.min():.3g} to {values.max():.3g}, not from 0 to 1")
 
 
 def corners_in(boxes: npt.NDArray[Any], size: Size) -> str | None:
-    """Return `shares` or `pixels`, the unit of corners; None where there are no boxes yet.
+    """Return `fractions` or `pixels`, the unit of corners; None without a box.
 
     Raises:
-        ValueError: these are no corners of boxes inside an input of `size`.
+        ValueError: these are not corners of boxes inside an input of `size`.
     """
     real = boxes[(boxes != 0).any(axis=1)]
     if not len(real):
@@ -122,15 +122,15 @@ def corners_in(boxes: npt.NDArray[Any], size: Size) -> str | None:
     if (real[:, 2:] < real[:, :2]).any(axis=1).mean() > _REVERSED:
         raise ValueError("its boxes are not left, top, right, bottom")
     if np.abs(real).max() > 3 * max(size):
-        raise ValueError(f"its boxes reach to {np.abs(real).max():.3g}, beyond an input of {size[0]} x {size[1]}")
+        raise ValueError(f"its boxes extend to {np.abs(real).max():.3g}, beyond an input of {size[0]} x {size[1]}")
     return unit_of(real)
 
 
 def unit_of(boxes: npt.NDArray[Any]) -> str:
-    """Return `shares` where all numbers are as small as shares of an image's sides are, else `pixels`."""
-    return "shares" if np.abs(boxes).max(initial=0) <= SHARE and boxes.any() else "pixels"
+    """Return `fractions` if all numbers are small enough for fractions of an image's sides, else `pixels`."""
+    return "fractions" if np.abs(boxes).max(initial=0) <= FRACTION and boxes.any() else "pixels"
 
 
 def sides_of(size: Size) -> npt.NDArray[np.float32]:
-    """Return (width, height, width, height), by which corners as shares become pixels."""
+    """Return (width, height, width, height), the factors from fractions to pixels."""
     return np.array([size[1], size[0]] * 2, np.float32)

@@ -10,7 +10,7 @@ from typing import Any
 
 from whichcar.config.crop import crop_settings
 from whichcar.detection.crop import RECORD
-from whichcar.detection.cropper import Cutter
+from whichcar.detection.cropper import Cropper
 from whichcar.detection.detection import find_detector
 from whichcar.errors import DetectorError
 from whichcar.images.inputs import Given
@@ -53,9 +53,9 @@ class InputCrop:
             if before["detector"]["sha256"] != now["sha256"]:
                 given["family"] = None  # it was said of another file
             settings = crop_settings(**before["settings"] | given)
-            cutter = Cutter(settings, threads=1)
-            _ = cutter.detector  # what is wrong with it shows now, not in the middle of the work
-            self.crop = cutter.cropped
+            cropper = Cropper(settings, threads=1)
+            _ = cropper.detector  # what is wrong with it shows now, not in the middle of the work
+            self.crop = cropper.cropped
             self.record = {"settings": settings.model_dump(mode="json", exclude={"detector"}), "detector": now}
             if before["detector"]["sha256"] not in (None, now["sha256"]):
                 log.warning(

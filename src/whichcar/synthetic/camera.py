@@ -1,4 +1,4 @@
-"""How a vehicle is put on an image: a simple camera, and a brush that draws from the farthest part to the nearest."""
+"""Draw a vehicle into an image: a simple camera, and a brush that paints from the farthest part to the nearest."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def any_paint(rng: Random) -> Colour:
 
 
 class Camera:
-    """Where the vehicle stands in the image: (x, y, z) in metres to (column, row) in pixels."""
+    """Projection of the vehicle: (x, y, z) in metres to (column, row) in pixels."""
 
     def __init__(self, vehicle: Vehicle, size: tuple[int, int], rng: Random) -> None:
-        """Choose a pose (turn, tilt, distance, place, side) that stays inside `size`: (width, height)."""
+        """Choose a random pose and position inside `size`: (width, height)."""
         self._yaw, self._pitch = rng.uniform(0.16, 0.56), rng.uniform(0.06, 0.2)
         self._roll, self._distance = rng.uniform(-0.05, 0.05), rng.uniform(8.0, 14.0)
         self._middle = sum(vehicle.ends) / 2
@@ -68,22 +68,22 @@ class Camera:
         return self._mirror * self._scale * column + self._shift[0], self._scale * row + self._shift[1]
 
     @property
-    def handed(self) -> float:
-        """1 when the image shows the vehicle as it is, -1 when mirrored."""
+    def orientation(self) -> float:
+        """1, or -1 when the vehicle is mirrored."""
         return self._mirror
 
 
-def draw_vehicle(picture: Image.Image, vehicle: Vehicle, rng: Random) -> None:
+def draw_vehicle(image: Image.Image, vehicle: Vehicle, rng: Random) -> None:
     """Draw `vehicle` in a random pose and paint over an RGB image."""
-    camera = Camera(vehicle, picture.size, rng)
+    camera = Camera(vehicle, image.size, rng)
     body = any_paint(rng)
     paints = {"body": body, "box": rng.choice(((232, 232, 228), (206, 212, 216), (220, 206, 176))),
               "dark": DARK, "wood": (134, 98, 62)}  # fmt: skip
-    _Brush(picture, camera, vehicle).vehicle(paints)
+    _Brush(image, camera, vehicle).vehicle(paints)
 
 
 def _rounded(solid: Solid) -> list[tuple[Point, bool]]:
-    """Return the profile with cut corners; each point comes with whether the edge that leaves it is glass."""
+    """Return the profile with rounded corners; each point with whether the edge after it is glass."""
     points, result = solid.profile, list[tuple[Point, bool]]()
     for index, (x, y) in enumerate(points):
         glass = index in solid.glass
@@ -103,8 +103,8 @@ def _rounded(solid: Solid) -> list[tuple[Point, bool]]:
 class _Brush:
     """Draws the parts of one vehicle, from the farthest to the nearest."""
 
-    def __init__(self, picture: Image.Image, camera: Camera, vehicle: Vehicle) -> None:
-        self._pen = ImageDraw.Draw(picture, "RGBA")
+    def __init__(self, image: Image.Image, camera: Camera, vehicle: Vehicle) -> None:
+        self._pen = ImageDraw.Draw(image, "RGBA")
         self._camera = camera
         self._vehicle = vehicle
 
@@ -141,7 +141,7 @@ class _Brush:
 
         for ((x0, y0), glass), ((x1, y1), _) in itertools.pairwise(outline):
             face = ((x0, y0, -half(y0)), (x0, y0, half(y0)), (x1, y1, half(y1)), (x1, y1, -half(y1)))
-            if _turn([self._camera(*corner) for corner in face]) * self._camera.handed > 0:
+            if _turn([self._camera(*corner) for corner in face]) * self._camera.orientation > 0:
                 upwards = (x1 - x0) / math.dist((x0, y0), (x1, y1))
                 self._fill(face, shade(GLASS, 1.5) if glass else shade(colour, 0.78 + 0.5 * max(0.0, upwards)))
         self._side(solid, [point for point, _ in outline], half, colour)
@@ -267,6 +267,6 @@ class _Brush:
 
 
 def _turn(points: Sequence[Point]) -> float:
-    """Return twice the signed area of a polygon in pixels: its sign tells which side is seen."""
+    """Return twice the signed area of a polygon in pixels: its sign is the visible side."""
     pairs = zip(points, [*points[1:], points[0]], strict=True)
     return sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in pairs)

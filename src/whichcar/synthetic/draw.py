@@ -24,8 +24,8 @@ def draw(
 ) -> None:
     """Draw `output`/car_ims/NNNNNN.jpg and `output`/car_dataset_labels.csv.
 
-    The same arguments give the same images. Paint, pose and surroundings vary from image to image and tell
-    nothing about the class. About a quarter of each class is labelled `test`. What is there already is kept.
+    The same arguments give the same images. Paint, pose and surroundings vary from image to image and say
+    nothing about the class. About a quarter of each class is labelled `test`. Existing images are kept.
 
     Args:
         output: folder to write to; made if missing.
@@ -35,25 +35,25 @@ def draw(
         size: height and width of an image.
 
     Raises:
-        DataError: there are not that many vehicles, or `output` holds a set drawn with other arguments.
+        DataError: too many or too few classes or images, or `output` holds images drawn with other arguments.
     """
     if not 2 <= classes <= len(VEHICLES) or per_class < 2:
         raise DataError(
             f"can draw 2 to {len(VEHICLES)} classes of at least 2 images; got {classes} classes of {per_class}"
         )
-    asked = {"edition": _EDITION, "classes": classes, "per_class": per_class, "seed": seed, "size": list(size)}
-    _same_as_before(output, asked)
+    arguments = {"edition": _EDITION, "classes": classes, "per_class": per_class, "seed": seed, "size": list(size)}
+    _same_as_before(output, arguments)
     rows = plan(classes, per_class, seed)
     (output / "car_ims").mkdir(parents=True, exist_ok=True)
     for label, vehicle in rows:
         path = output / "car_ims" / label.img_name
         if not path.exists():
-            picture = draw_image(vehicle, size, Random(f"{seed}/{label.img_name}"))
-            beside = path.with_suffix(".part")
-            picture.save(beside, "JPEG", quality=90)
-            beside.replace(path)
+            image = draw_image(vehicle, size, Random(f"{seed}/{label.img_name}"))
+            tmp = path.with_suffix(".part")
+            image.save(tmp, "JPEG", quality=90)
+            tmp.replace(path)
     write_labels(output / "car_dataset_labels.csv", [label for label, _ in rows])
-    files.write_json(output / "drawn.json", asked)
+    files.write_json(output / "drawn.json", arguments)
 
 
 def plan(classes: int, per_class: int, seed: int) -> list[tuple[Label, Vehicle]]:
@@ -74,19 +74,19 @@ def plan(classes: int, per_class: int, seed: int) -> list[tuple[Label, Vehicle]]
 def draw_image(vehicle: Vehicle, size: tuple[int, int], rng: Random) -> Image.Image:
     """Return one RGB image of `size` (height, width): surroundings, the vehicle, things in front of it, light."""
     height, width = size
-    picture = draw_scene((width * _FINER, height * _FINER), rng)
-    draw_vehicle(picture, vehicle, rng)
-    draw_foreground(picture, rng)
-    picture = picture.reduce(_FINER)
-    picture = ImageEnhance.Brightness(picture).enhance(rng.uniform(0.75, 1.15))
-    return ImageEnhance.Color(picture).enhance(rng.uniform(0.7, 1.2))
+    image = draw_scene((width * _FINER, height * _FINER), rng)
+    draw_vehicle(image, vehicle, rng)
+    draw_foreground(image, rng)
+    image = image.reduce(_FINER)
+    image = ImageEnhance.Brightness(image).enhance(rng.uniform(0.75, 1.15))
+    return ImageEnhance.Color(image).enhance(rng.uniform(0.7, 1.2))
 
 
-def _same_as_before(output: Path, asked: dict[str, object]) -> None:
+def _same_as_before(output: Path, arguments: dict[str, object]) -> None:
     record = output / "drawn.json"
     if record.exists():
         before = files.read_json(record, fix="delete the folder to draw again")
-        if before != asked:
-            raise DataError(f"{output}: was drawn with {before}, not {asked}; delete it or name another folder")
+        if before != arguments:
+            raise DataError(f"{output}: was drawn with {before}, not {arguments}; delete it or name another folder")
     elif (output / "car_dataset_labels.csv").exists():
         raise DataError(f"{output}: holds other images; name an empty folder")

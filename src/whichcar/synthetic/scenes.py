@@ -26,10 +26,10 @@ def draw_scene(size: tuple[int, int], rng: Random) -> Image.Image:
     """Return an RGB image of `size` (width, height) with nothing in its middle yet."""
     width, height = size
     horizon = round(height * rng.uniform(0.36, 0.56))
-    picture = Image.new("RGB", size)
-    picture.paste(_gradient((width, horizon), *rng.choice(_SKIES)), (0, 0))
-    picture.paste(_gradient((width, height - horizon), *rng.choice(_GROUNDS)), (0, horizon))
-    pen = ImageDraw.Draw(picture, "RGBA")
+    image = Image.new("RGB", size)
+    image.paste(_gradient((width, horizon), *rng.choice(_SKIES)), (0, 0))
+    image.paste(_gradient((width, height - horizon), *rng.choice(_GROUNDS)), (0, horizon))
+    pen = ImageDraw.Draw(image, "RGBA")
     _clouds(pen, width, horizon, rng)
     _hills(pen, width, horizon, rng)
     for _ in range(rng.randint(3, 6)):
@@ -37,13 +37,13 @@ def draw_scene(size: tuple[int, int], rng: Random) -> Image.Image:
     _road(pen, width, horizon, height, rng)
     for _ in range(rng.randint(1, 3)):
         rng.choice((_person, _fence, _bush, _cone, _tree))(pen, width, horizon, height, rng)
-    return picture
+    return image
 
 
-def draw_foreground(picture: Image.Image, rng: Random) -> None:
+def draw_foreground(image: Image.Image, rng: Random) -> None:
     """Put a few small things in front of the vehicle, near the lower edge."""
-    width, height = picture.size
-    pen = ImageDraw.Draw(picture, "RGBA")
+    width, height = image.size
+    pen = ImageDraw.Draw(image, "RGBA")
     for _ in range(rng.choice((0, 0, 1, 1, 2))):
         x, base = rng.randrange(width), round(height * rng.uniform(0.97, 1.06))
         rng.choice((_one_cone, _one_bush))(pen, x, base, height * rng.uniform(0.1, 0.18), rng)

@@ -1,7 +1,7 @@
 """Twelve invented vehicles, as solids in metres.
 
-A vehicle stands on y = 0 and looks along x; z runs from its near side to its far side. A solid is a side profile
-pulled across z, so that one list of points gives its side, its front and its roof.
+A vehicle's wheels are on y = 0 and it faces along x; z runs from its near side to its far side. A solid is a side
+profile extruded along z, so that one list of points gives its side, its front and its roof.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Solid:
 
 @dataclass(frozen=True, slots=True)
 class Vehicle:
-    """One class: its true name and what it looks like. Paint and surroundings are no part of it."""
+    """One class: its name and its shape. Paint and surroundings vary."""
 
     name: str
     solids: tuple[Solid, ...]
@@ -54,7 +54,7 @@ class Vehicle:
 
 
 def _cabin(*points: Point, pillars: Sequence[float]) -> tuple[tuple[Point, ...], ...]:
-    """Cut the window band between a lower and an upper line into panes at the pillars.
+    """Divide the window band between a lower and an upper line into panes at the pillars.
 
     Args:
         points: lower rear, upper rear, upper front, lower front corner.
