@@ -138,7 +138,7 @@ def test_what_happens_without_a_vehicle_is_a_choice(
 
 def test_it_can_stop_at_a_image_without_a_vehicle(tree: Path, tmp_path: Path, red_cars: OnnxDetector) -> None:
     with pytest.raises(
-        DataError, match=r"Grey/0\.png: no car or truck above score 0\.5; lower --score, or say --missing"
+        DataError, match=r"Grey/0\.png: no car or truck above score 0\.5; lower --score, or use --missing"
     ):
         list(crop(tree, tmp_path / "out", detector=red_cars, missing="fail"))
 
@@ -265,7 +265,7 @@ def test_a_second_run_does_nothing_and_tells_the_same(tree: Path, tmp_path: Path
         name = "red cars.onnx"
 
         def detect(self, images: object, score: float = 0.5) -> list[list[object]]:
-            raise AssertionError("asked again")
+            raise AssertionError("detected again")
 
     again = list(crop(tree, tmp_path / "out", detector=Never()))  # type: ignore[arg-type]
     assert sorted(again, key=lambda row: row.path) == first
@@ -430,7 +430,7 @@ def test_no_folder_and_no_images_are_reported(tmp_path: Path, red_cars: OnnxDete
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"margins": 0.1}, "crop: margins: no such setting; did you mean `margin`"),
         ({"score": 1.5}, r"crop: score: must be less than 1; got 1\.5"),
@@ -439,9 +439,9 @@ def test_no_folder_and_no_images_are_reported(tmp_path: Path, red_cars: OnnxDete
     ],
 )
 def test_a_wrong_setting_is_reported_before_anything_is_done(
-    tree: Path, tmp_path: Path, red_cars: OnnxDetector, settings: dict[str, object], said: str
+    tree: Path, tmp_path: Path, red_cars: OnnxDetector, settings: dict[str, object], message: str
 ) -> None:
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         crop(tree, tmp_path / "out", detector=red_cars, **settings)
     assert not (tmp_path / "out").exists()
 
@@ -504,7 +504,7 @@ def start(source: Path, output: Path, detector: Path, before: str = "") -> subpr
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
-    """Wait for the end; return the status and what was said on stderr."""
+    """Wait for the end; return the status and its stderr."""
     _, error = process.communicate(timeout=120)
     return process.returncode, error
 

@@ -109,7 +109,7 @@ def test_an_image_may_be_an_array_of_other_kinds_a_pil_image_or_a_path(red_cars:
 
 
 @pytest.mark.parametrize(
-    ("image", "said"),
+    ("image", "message"),
     [
         (np.zeros((4, 4, 5), np.uint8), r"an array of images is .*; got \(4, 4, 5\)"),
         (np.zeros((0, 4, 3), np.uint8), r"an array of images is .*; got \(0, 4, 3\)"),
@@ -120,8 +120,8 @@ def test_an_image_may_be_an_array_of_other_kinds_a_pil_image_or_a_path(red_cars:
         ("none.jpg", r"none\.jpg: no such file"),
     ],
 )
-def test_what_is_no_image_is_refused(red_cars: OnnxDetector, image: Source, said: str) -> None:
-    with pytest.raises(DataError, match=said):
+def test_anything_but_an_image_is_refused(red_cars: OnnxDetector, image: Source, message: str) -> None:
+    with pytest.raises(DataError, match=message):
         get_vehicle_coordinates(image, detector=red_cars)
 
 
@@ -140,11 +140,11 @@ def test_the_detector_is_loaded_once(red_car_file: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv(zoo.FILE_VARIABLE, str(red_car_file))
     loaded = []
     monkeypatch.setattr(detection, "load_detector", lambda name: loaded.append(1) or load_detector(name))
-    detection._kept.cache_clear()
+    detection._cached.cache_clear()
     try:
         assert [get_vehicle_coordinates(scene()) for _ in range(3)] == [(32, 24, 96, 72)] * 3
     finally:
-        detection._kept.cache_clear()
+        detection._cached.cache_clear()
     assert loaded == [1]
 
 
@@ -158,7 +158,7 @@ def test_a_detector_is_found_by_file_or_variable(red_car_file: Path, monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("yolox-namo", r"detector 'yolox-namo': no such name; did you mean `yolox-nano`\?; or give a file"),
         ("qqq", r"detector 'qqq': no such name; known are yolox-nano, .*dfine-n, .*detectron2; or give a file"),
@@ -166,8 +166,8 @@ def test_a_detector_is_found_by_file_or_variable(red_car_file: Path, monkeypatch
         ("", r"detector '': the name is empty"),
     ],
 )
-def test_an_unknown_detector_says_what_there_is(name: str, said: str) -> None:
-    with pytest.raises(DetectorError, match=said):
+def test_an_unknown_detector_lists_the_known_ones(name: str, message: str) -> None:
+    with pytest.raises(DetectorError, match=message):
         load_detector(name)
 
 

@@ -132,7 +132,7 @@ def broken(values: np.ndarray) -> Graph:
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (lambda: broken(np.full((1, 3, 4), np.nan)), "returns NaN; its outputs"),
         (lambda: broken(np.full((1, 3, 4), np.inf)), "its boxes extend to inf"),
@@ -142,14 +142,14 @@ def broken(values: np.ndarray) -> Graph:
     ids=["not numbers", "endless", "reversed", "other classes"],
 )
 def test_a_file_that_gives_what_cannot_be_is_refused_in_one_line(
-    make: Callable[[], Graph], said: str, tmp_path: Path
+    make: Callable[[], Graph], message: str, tmp_path: Path
 ) -> None:
     try:
         graph = make()
     except ValueError:  # no car among the classes
         graph = exported.yolov8(classes=("plate", "car"))
         graph.metadata["names"] = "{0: 'plate', 1: 'face'}"
-    with pytest.raises(DetectorError, match=said) as caught:
+    with pytest.raises(DetectorError, match=message) as caught:
         OnnxDetector(graph.save(tmp_path / "x.onnx"))
     assert "\n" not in str(caught.value)
 

@@ -115,9 +115,9 @@ def test_a_file_that_is_no_detector_says_what_it_is(tmp_path: Path) -> None:
         "lite": (b"\x1c\0\0\0TFL3", "is a TensorFlow Lite file"),
         "rubbish": (b"rubbish", "cannot be loaded: it is damaged, incomplete or not an ONNX file; download it again"),
     }
-    for name, (start, said) in starts.items():
+    for name, (start, reason) in starts.items():
         (tmp_path / f"{name}.onnx").write_bytes(start)
-        assert refused(tmp_path / f"{name}.onnx", said)
+        assert refused(tmp_path / f"{name}.onnx", reason)
     assert refused(tmp_path, "is a folder; give an .onnx file")
     assert refused(tmp_path / "none.onnx", "no such detector file")
 
@@ -150,7 +150,7 @@ def test_weights_that_are_missing_next_to_the_file_are_named(blue_spot_file: Pat
     onnx.save(model, str(tmp_path / "x.onnx"), save_as_external_data=True, location="x.data", size_threshold=1024)
     (tmp_path / "x.data").unlink()
     assert refused(
-        tmp_path / "x.onnx", r"its weights are in another file, .*x\.data, which is missing; copy that one there too"
+        tmp_path / "x.onnx", r"its weights are in another file, .*x\.data, which is missing; copy it there too"
     )
 
 
@@ -177,7 +177,7 @@ def test_a_gpu_that_cannot_be_used_is_reported(
     both = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: both)  # the session has the second only
     OnnxDetector(red_car_file)
-    assert "runs on the processor, since onnxruntime could not use CUDA" in caplog.text
+    assert "runs on the CPU, since onnxruntime could not use CUDA" in caplog.text
 
 
 def test_the_drawn_colours_are_what_they_are_called() -> None:

@@ -204,5 +204,5 @@ def test_the_family_that_was_asked_for_stays_with_the_crops(tmp_path: Path, stre
     assert input_crop.crop is not None
     with decoded(street) as image:
         assert input_crop.crop("a.png", image)[1].label == "car"
-    with pytest.raises(DetectorError, match=r"other\.onnx: .* tell `whichcar crop` which it is of: --family"):
+    with pytest.raises(DetectorError, match=r"other\.onnx: .* name its family: --family"):
         InputCrop(Path("model.keras"), trained, crop=True, detector=str(tmp_path / "other.onnx"))

@@ -90,7 +90,7 @@ def decode_queries(logits: Array, boxes: Array, size: tuple[int, int], threshold
         size: (height, width) of the network's input.
         threshold: pairs of query and class scored at or below it are left out.
 
-    Of all pairs the best are kept, at most one per query on average. These networks need no suppression.
+    The best pairs are kept, no more than there are queries. These networks need no suppression of overlaps.
     """
     scores = 1 / (1 + np.exp(-np.maximum(logits.astype(np.float32), -_LARGEST)))
     queries, classes = np.nonzero(scores > threshold)
