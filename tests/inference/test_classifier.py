@@ -11,6 +11,7 @@ import pytest
 from whichcar.errors import CheckpointError
 from whichcar.images.inputs import each
 from whichcar.inference.classifier import Classifier, Scored, checked, decoded, stream
+from whichcar.parallel import THREAD_PREFIX
 from whichcar.records import Prediction, Skipped
 
 Painter = Callable[..., Path]
@@ -119,7 +120,7 @@ def test_paths_are_taken_as_they_are_needed(pictures: list[Path]) -> None:
         assert isinstance(next(answers), Scored)
         assert taken <= given + 3 * 4
     answers.close()  # type: ignore[attr-defined]
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith(THREAD_PREFIX)]
 
 
 def test_the_next_batches_are_being_decoded_while_the_network_works(pictures: list[Path]) -> None:

@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import numpy as np
 import pytest
@@ -11,7 +10,8 @@ from PIL import Image
 
 from whichcar.config.experiment import RandAugment, Recipe
 from whichcar.data.decoded_cache import PackedImages, pack
-from whichcar.training.batches import Batch, TrainingBatches, ahead, plain_batches
+from whichcar.parallel import THREAD_PREFIX
+from whichcar.training.batches import Batch, TrainingBatches, plain_batches
 
 MIXED = Recipe(mixup=0.2, cutmix=1.0, mix_share=0.7, rand_augment=RandAugment(num_ops=2, factor=0.5))
 PLAIN = Recipe()
@@ -153,40 +153,8 @@ def test_plain_batches_are_full_and_in_order(images: PackedImages) -> None:
     assert list(plain_batches(images, np.arange(0), 8)) == []
 
 
-def test_ahead_keeps_the_order_and_a_few_things_only() -> None:
-    begun: list[int] = []
-
-    def make(place: int) -> int:
-        begun.append(place)
-        time.sleep(0.001 * (place % 3))
-        return place * place
-
-    found: Iterator[int] = ahead(make, range(20), depth=3)
-    assert next(found) == 0
-    assert len(begun) <= 5
-    assert list(found) == [n * n for n in range(1, 20)]
-
-
-def test_ahead_passes_an_error_on_and_ends_its_threads() -> None:
-    def make(place: int) -> int:
-        if place == 3:
-            raise ValueError("broken")
-        return place
-
-    found = ahead(make, range(10))
-    with pytest.raises(ValueError, match="broken"):
-        list(found)
-    deadline = time.monotonic() + 10
-    while any(thread.name.startswith("batches") for thread in threading.enumerate()):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def test_an_epoch_left_early_ends_its_threads(images: PackedImages) -> None:
     epoch = made(images).epoch(0)
     next(epoch)
     epoch.close()  # type: ignore[attr-defined]
-    deadline = time.monotonic() + 10
-    while any(thread.name.startswith("batches") for thread in threading.enumerate()):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith(THREAD_PREFIX)]

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from whichcar.environment import cache_root
 from whichcar.errors import DataError, ImageError
 from whichcar.files import checksum, is_disk_full, read_json, write_json
 from whichcar.images.read import read_resized
+from whichcar.parallel import ordered_map
 from whichcar.progress import track
 from whichcar.records import Skipped
 from whichcar.text import plural
@@ -34,6 +35,7 @@ from whichcar.text import plural
 FORMAT = 4
 IMAGES = "pictures.npy"
 INDEX = "index.json"
+_FILES = 16  # whose checksums a thread takes at once
 _KEY = re.compile(r"[0-9a-f]{20}")
 _UNFINISHED = re.compile(rf"\.{_KEY.pattern}-[0-9a-f]{{8}}")
 
@@ -122,10 +124,9 @@ def pack(
     if not paths:
         raise DataError("there is no image to decode; give a folder with images")
     root = root or cache_root()
-    workers = workers or len(os.sched_getaffinity(0))
-    with ThreadPoolExecutor(workers) as pool:
-        sums = list(track(pool.map(_checksum, paths, chunksize=16), "checking the decoded cache", len(paths)))
-    key = _key(paths, sums, size)
+    groups = [paths[start : start + _FILES] for start in range(0, len(paths), _FILES)]
+    sums = itertools.chain.from_iterable(ordered_map(_checksums, groups, workers))
+    key = _key(paths, track(sums, "checking the decoded cache", len(paths)), size)
     folder = root / key
     if not (folder / INDEX).exists():
         _build(folder, paths, size, workers)
@@ -178,6 +179,10 @@ def _beside(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}-{uuid.uuid4().hex[:8]}")
 
 
+def _checksums(paths: Sequence[Path]) -> list[str]:
+    return [_checksum(path) for path in paths]
+
+
 def _checksum(path: Path) -> str:
     try:
         return checksum(path)
@@ -185,14 +190,14 @@ def _checksum(path: Path) -> str:
         return f"unreadable: {error.strerror}"
 
 
-def _key(paths: Sequence[Path], sums: Sequence[str], size: tuple[int, int]) -> str:
+def _key(paths: Sequence[Path], sums: Iterable[str], size: tuple[int, int]) -> str:
     whole = hashlib.blake2b(json.dumps([FORMAT, size]).encode(), digest_size=10)
     for path, content in zip(paths, sums, strict=True):
         whole.update(f"{path.parent.name}/{path.name}\0{content}\n".encode(errors="surrogateescape"))
     return whole.hexdigest()
 
 
-def _build(folder: Path, paths: Sequence[Path], size: tuple[int, int], workers: int) -> None:
+def _build(folder: Path, paths: Sequence[Path], size: tuple[int, int], workers: int | None) -> None:
     beside = _beside(folder)
     try:
         beside.mkdir(parents=True)
@@ -237,7 +242,9 @@ def _not_built(root: Path, error: OSError, needed: int) -> str:
     )
 
 
-def _write_images(target: Path, paths: Sequence[Path], size: tuple[int, int], workers: int) -> list[tuple[int, str]]:
+def _write_images(
+    target: Path, paths: Sequence[Path], size: tuple[int, int], workers: int | None
+) -> list[tuple[int, str]]:
     """Write the rows; return the numbers of those that cannot be read, with the reason."""
     skipped = []
     with target.open("wb") as file:
@@ -253,24 +260,13 @@ def _write_images(target: Path, paths: Sequence[Path], size: tuple[int, int], wo
     return skipped
 
 
-def _decoded(paths: Sequence[Path], size: tuple[int, int], workers: int) -> Iterator[np.ndarray | str]:
+def _decoded(paths: Sequence[Path], size: tuple[int, int], workers: int | None) -> Iterator[np.ndarray | str]:
     """Decode in order, with no more than a few images a thread in memory at once; else say why not."""
 
-    def one(path: Path) -> np.ndarray | str:
+    def decode(path: Path) -> np.ndarray | str:
         try:
             return read_resized(path, size)
         except ImageError as error:
             return error.reason
 
-    bar = track(range(len(paths)), "decoding images", len(paths))
-    with ThreadPoolExecutor(workers) as pool:
-        waiting = []
-        for path in paths:
-            waiting.append(pool.submit(one, path))
-            if len(waiting) >= 8 * workers:
-                next(bar)
-                yield waiting.pop(0).result()
-        for future in waiting:
-            next(bar)
-            yield future.result()
-        next(bar, None)
+    return track(ordered_map(decode, paths, workers), "decoding images", len(paths))

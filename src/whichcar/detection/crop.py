@@ -11,13 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import io
-import itertools
 import logging
-import os
 import threading
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +34,13 @@ from whichcar.detection.onnx import OnnxDetector
 from whichcar.errors import DataError, ImageError
 from whichcar.images.pixels import DecodedImage
 from whichcar.images.read import decoded
+from whichcar.parallel import Done, ordered_map, usable_cores
 from whichcar.records import Crop
 
 log = logging.getLogger(__name__)
 
 RECORD = "crop.json"
 _WORK = ".crop"
-_AHEAD = 4  # batches waiting for each worker
 _LOSSY = frozenset({".jpg", ".jpeg", ".webp"})
 
 
@@ -73,8 +69,7 @@ def crop(
         **settings: the others of `CropSettings`, such as `margin=0.05`.
 
     Yields:
-        One record per image, also for those left whole or skipped, and why; finished images come first. boxes.csv has
-        them sorted by path.
+        One record per image, also for those left whole or skipped, and why.
 
     Raises:
         ConfigError: a setting is unknown or outside its limits.
@@ -156,7 +151,7 @@ class _Stage:
         self.splits = [path for path in (source / SPLIT, *sorted(source.glob(f"*/{SPLIT}"))) if path.exists()]
         for path in self.splits:  # errors are reported before any work
             read_split(path.parent)
-        self.workers = max(1, workers or len(os.sched_getaffinity(0)))
+        self.workers = max(1, workers or usable_cores())
         self.cropper = Cropper(settings, threads=1 if self.workers > 1 else None, detector=detector)
         self.custom = detector
         self.record: dict[str, Any] = {}
@@ -253,23 +248,22 @@ class _Stage:
 
     def _rows(self, table: BoxTable, batch_size: int) -> Iterator[Crop]:
         """Yield the rows of finished images and, as they come, those of the others."""
-        pool = ThreadPoolExecutor(self.workers, thread_name_prefix="crop")
-        waiting: deque[Future[list[Crop]]] = deque()
+        for rows in ordered_map(self._work, self._batches(table, batch_size), self.workers):
+            yield from [rows] if isinstance(rows, Crop) else table.add(rows)
+
+    def _batches(self, table: BoxTable, batch_size: int) -> Iterator[Done[Crop] | list[str]]:
+        """Yield the row of each image that is done, and the paths of the others in batches."""
         batch: list[str] = []
-        try:
-            for path in itertools.chain(files.walk_images(self.source), [None]):
-                if path is not None:
-                    if done := table.done(path, self.source / path, self.output / path):
-                        yield done
-                        continue
-                    batch.append(path)
-                if batch and (path is None or len(batch) == batch_size):
-                    waiting.append(pool.submit(self._work, batch))
-                    batch = []
-                while waiting and (path is None or len(waiting) > _AHEAD * self.workers):
-                    yield from table.add(waiting.popleft().result())
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+        for path in files.walk_images(self.source):
+            if done := table.done(path, self.source / path, self.output / path):
+                yield Done(done)
+                continue
+            batch.append(path)
+            if len(batch) == batch_size:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
 
     def _work(self, paths: Sequence[str]) -> list[Crop]:
         """Take a batch of images through all steps; a large one alone, to save memory."""

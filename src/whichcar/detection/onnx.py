@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from whichcar.detection.onnx_input import Input, inputs_of
 from whichcar.detection.outputs import read_outputs
 from whichcar.detection.probe import Outputs, Probe, Reading
 from whichcar.errors import DetectorError, ImageError
+from whichcar.parallel import usable_cores
 from whichcar.records import Box, Detection
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class OnnxDetector:
         """Load the file and run it on two probe images."""
         self.path = Path(path)
         self.name = name or self.path.name
-        self._session = _session(self.path, threads or len(os.sched_getaffinity(0)))
+        self._session = _session(self.path, threads or usable_cores())
         self._outputs = [output.name for output in self._session.get_outputs()]
         self._input, probe = self._probed()
         reading = self._reading(probe)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +13,7 @@ import numpy.typing as npt
 from whichcar.errors import CheckpointError, ConfigError, ImageError
 from whichcar.images.inputs import Given, Sources, each
 from whichcar.inference.input_crop import CropFunction, InputCrop
+from whichcar.parallel import Done, ordered_map, usable_cores
 from whichcar.records import Crop, Prediction, Skipped
 from whichcar.text import as_text
 from whichcar.training.hardware import prepare
@@ -205,29 +203,15 @@ def decoded(
     images: Iterable[Given | Skipped], size: tuple[int, int], ahead: int, crop: CropFunction | None = None
 ) -> Iterator[tuple[Path | str, Opened | Skipped]]:
     """Yield every image at `size`, cropped first where asked for, in order; threads prepare up to `ahead` more."""
-    pool = ThreadPoolExecutor(_cores() + 1, thread_name_prefix="decode")
-    waiting: deque[tuple[Path | str, Future[Opened | Skipped]]] = deque()
-    try:
-        for image in images:
-            waiting.append((image.path, pool.submit(_open, image, size, crop)))
-            if len(waiting) > ahead:
-                first, future = waiting.popleft()
-                yield first, future.result()
-        while waiting:
-            first, future = waiting.popleft()
-            yield first, future.result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+
+    def prepared(image: Given) -> tuple[Path | str, Opened | Skipped]:
+        return image.path, _open(image, size, crop)
+
+    given = (Done((image.path, image)) if isinstance(image, Skipped) else image for image in images)
+    return ordered_map(prepared, given, usable_cores() + 1, ahead)
 
 
-def _cores() -> int:
-    # Not every system tells which processors this process may use (macOS, Windows).
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _open(given: Given | Skipped, size: tuple[int, int], crop: CropFunction | None) -> Opened | Skipped:
-    if isinstance(given, Skipped):
-        return given
+def _open(given: Given, size: tuple[int, int], crop: CropFunction | None) -> Opened | Skipped:
     try:
         # What is cropped must be sharp too, so the image is then not decoded smaller.
         with given.open(size if crop is None else None) as image:

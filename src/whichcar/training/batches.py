@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol, TypeVar
+from collections.abc import Iterator
+from typing import Protocol
 
 import numpy as np
 
 from whichcar.config.experiment import Recipe
+from whichcar.parallel import ordered_map, usable_cores
 from whichcar.records import Skipped
 from whichcar.training.mixup import cutmix, mixup
 from whichcar.training.rand_augment import rand_augment
 
-T = TypeVar("T")
 Batch = tuple[np.ndarray, np.ndarray]
+
+AHEAD = 3  # batches prepared while the network works on one
 
 
 class Rows(Protocol):
@@ -80,7 +79,7 @@ class TrainingBatches:
                 return images, labels
             return self._changed(images, labels, np.random.default_rng([self._seed, number, place]))
 
-        return ahead(make, range(start, len(self)))
+        return ordered_map(make, range(start, len(self)), workers=_workers(), ahead=AHEAD)
 
     def _order(self, rng: np.random.Generator) -> np.ndarray:
         if not self._balanced:
@@ -110,19 +109,9 @@ def plain_batches(images: Rows, rows: np.ndarray, batch_size: int) -> Iterator[n
         chosen = rows[start : start + batch_size]
         return images.take(np.concatenate([chosen, np.repeat(chosen[-1:], batch_size - len(chosen))]))
 
-    return ahead(make, range(0, len(rows), batch_size))
+    return ordered_map(make, range(0, len(rows), batch_size), workers=_workers(), ahead=AHEAD)
 
 
-def ahead(make: Callable[[int], T], places: Sequence[int], depth: int = 3) -> Iterator[T]:
-    """Yield `make(place)` for each place in order, made by threads up to `depth` ahead."""
-    waiting: deque[Future[T]] = deque()
-    pool = ThreadPoolExecutor(min(4, len(os.sched_getaffinity(0))), "batches")
-    try:
-        for place in places:
-            waiting.append(pool.submit(make, place))
-            if len(waiting) > depth:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+def _workers() -> int:
+    # More would only take memory: so few batches are prepared ahead.
+    return min(AHEAD + 1, usable_cores())

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from whichcar.errors import MissingExtraError, TrainingError
+from whichcar.parallel import usable_cores
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +82,7 @@ def prepare(precision: str = "auto") -> Hardware:
     device, on_gpu = _device(backend)
     if precision == "auto":
         precision = "bfloat16" if on_gpu or BFLOAT16_FLAGS & _processor_flags() else "float32"
-    hardware = Hardware(backend, precision, device, len(os.sched_getaffinity(0)))
+    hardware = Hardware(backend, precision, device, usable_cores())
     log.info("Keras %s on %s, %s, %s", keras.__version__, backend, device, precision)
     return hardware
 

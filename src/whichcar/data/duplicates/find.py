@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import functools
-import os
 from array import array
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +23,7 @@ from whichcar.data.duplicates.fingerprint import (
 from whichcar.data.duplicates.scan import Facts, FactStore
 from whichcar.errors import ImageError
 from whichcar.images.read import read_image
+from whichcar.parallel import ordered_map
 from whichcar.progress import track
 
 Candidate = tuple[int, int, bool]  # two numbers, and whether the second is mirrored
@@ -164,32 +162,32 @@ def _near(
     group = np.arange(len(numbers))
     found: list[Pair] = []
     waiting: list[Candidate] = []
-    with Comparison(store, prints, path_of, numbers) as comparison:
+    comparison = Comparison(store, prints, path_of, numbers)
 
-        def settle() -> None:
-            rated = zip(comparison.of(waiting), waiting, strict=True)
-            for similarity, (first, second, mirrored) in sorted(rated, key=lambda one: (-one[0], one[1])):
-                if similarity >= SIMILAR and group[first] != group[second]:
-                    group[group == group[second]] = group[first]
-                    low, high = sorted((int(numbers[first]), int(numbers[second])))
-                    found.append(Pair(low, high, similarity, mirrored))
-            waiting.clear()
+    def settle() -> None:
+        rated = zip(comparison.of(waiting), waiting, strict=True)
+        for similarity, (first, second, mirrored) in sorted(rated, key=lambda one: (-one[0], one[1])):
+            if similarity >= SIMILAR and group[first] != group[second]:
+                group[group == group[second]] = group[first]
+                low, high = sorted((int(numbers[first]), int(numbers[second])))
+                found.append(Pair(low, high, similarity, mirrored))
+        waiting.clear()
 
-        for row in track(range(len(numbers)), "comparing"):
-            if row % _CHUNK == 0:
-                chunk = slice(row, row + _CHUNK)
-                plain = distance(hashes[chunk, None], hashes[None])
-                # A hash of one and a mirrored hash of the other, either way: their medians differ a little.
-                mirrored = np.minimum(
-                    distance(hashes[chunk, None], turned[None]), distance(turned[chunk, None], hashes[None])
-                )
-                close = (plain <= bits, mirrored <= bits)
-            for is_mirrored, matrix in zip((False, True), close, strict=True):
-                later = row + 1 + np.flatnonzero(matrix[row % _CHUNK, row + 1 :] & (group[row + 1 :] != group[row]))
-                waiting += [(row, second, is_mirrored) for second in later.tolist()]
-            if len(waiting) >= _AT_ONCE:
-                settle()
-        settle()
+    for row in track(range(len(numbers)), "comparing"):
+        if row % _CHUNK == 0:
+            chunk = slice(row, row + _CHUNK)
+            plain = distance(hashes[chunk, None], hashes[None])
+            # A hash of one and a mirrored hash of the other, either way: their medians differ a little.
+            mirrored = np.minimum(
+                distance(hashes[chunk, None], turned[None]), distance(turned[chunk, None], hashes[None])
+            )
+            close = (plain <= bits, mirrored <= bits)
+        for is_mirrored, matrix in zip((False, True), close, strict=True):
+            later = row + 1 + np.flatnonzero(matrix[row % _CHUNK, row + 1 :] & (group[row + 1 :] != group[row]))
+            waiting += [(row, second, is_mirrored) for second in later.tolist()]
+        if len(waiting) >= _AT_ONCE:
+            settle()
+    settle()
     return sorted(found, key=lambda pair: (pair.first, pair.second))
 
 
@@ -203,24 +201,13 @@ class Comparison:
         self._prints = prints
         self._print = functools.lru_cache(4096)(self._print_of)
         self._whole = functools.lru_cache(64)(self._detail_of)
-        self._pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="compare")
-
-    def __enter__(self) -> Self:
-        """Be ready to read images."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """End the threads."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
 
     def of(self, candidates: Sequence[Candidate]) -> list[float]:
         """Return the similarity of each pair of places; 0 where they are not even laid out alike."""
         alike = [pair for pair in candidates if self._alike(pair)]
         names = [(self._checksum(first), self._checksum(second), mirrored) for first, second, mirrored in alike]
         known = [self._store.similarity(*name) for name in names]
-        new = iter(
-            self._pool.map(self._compare, [pair for pair, told in zip(alike, known, strict=True) if told is None])
-        )
+        new = ordered_map(self._compare, [pair for pair, told in zip(alike, known, strict=True) if told is None])
         told: dict[Candidate, float] = {}
         for pair, name, value in zip(alike, names, known, strict=True):
             if value is None:

@@ -11,12 +11,9 @@ memory, and a warning says so.
 from __future__ import annotations
 
 import logging
-import os
 import sqlite3
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -29,6 +26,7 @@ from whichcar.environment import cache_root
 from whichcar.errors import DataError, ImageError, TruncatedImageError
 from whichcar.files import checksum, is_disk_full
 from whichcar.images.read import decoded
+from whichcar.parallel import Done, ordered_map
 from whichcar.records import ImageHeader
 from whichcar.text import one_line, shell_command
 
@@ -37,7 +35,6 @@ log = logging.getLogger(__name__)
 FILE = "facts.db"
 _EDITION = 4  # changes whenever the same file gives other facts
 _SIZE = (224, 224)  # pixels that are looked at, at least
-_AHEAD = 16  # images under way for each thread
 _RECENT = 50_000_000  # nanoseconds; file systems count time in ticks of up to 10 ms, and two changes may share one
 _CREATE = """
 create table if not exists files (
@@ -54,6 +51,7 @@ create table if not exists pairs (first blob, second blob, mirrored integer, sim
 _ELSEWHERE = "set WHICHCAR_CACHE to a folder that can be written"
 _ROOM = "make room, or set WHICHCAR_CACHE to a folder on a larger disk"
 
+_Key = tuple[int, ...]
 Measure = Callable[[npt.NDArray[np.uint8]], tuple[float, ...]]
 
 
@@ -113,20 +111,19 @@ class FactStore:
         Raises:
             DataError: the file turns out to be damaged.
         """
-        workers = workers or len(os.sched_getaffinity(0))
-        pool = ThreadPoolExecutor(workers, thread_name_prefix="look")
-        waiting: deque[tuple[tuple[int, ...] | None, Facts | Future[Facts]]] = deque()
-        try:
+
+        def scan(file: tuple[Path, _Key | None]) -> tuple[_Key | None, Facts]:
+            path, key = file
+            return key, self._scan(path, measure)
+
+        def files() -> Iterator[tuple[Path, _Key | None] | Done[Facts]]:
             for path in paths:
                 key = _key(path)
                 known = self._known(key, measure is not None) if key else None
-                waiting.append((key, known or pool.submit(self._look, path, measure)))
-                if len(waiting) >= _AHEAD * workers:
-                    yield self._settled(*waiting.popleft())
-            while waiting:
-                yield self._settled(*waiting.popleft())
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+                yield Done(known) if known else (path, key)
+
+        for scanned in ordered_map(scan, files(), workers):
+            yield scanned if isinstance(scanned, Facts) else self._kept(*scanned)
 
     def similarity(self, first: bytes, second: bytes, mirrored: bool) -> float | None:
         """Return how alike the contents of two checksums were found to be, None where that is not known."""
@@ -143,7 +140,7 @@ class FactStore:
         query = "select hash, mirrored, thumbnail from contents where checksum=?"
         return Fingerprint(*self._one(query, (content,)))
 
-    def _known(self, key: tuple[int, ...], measured: bool) -> Facts | None:
+    def _known(self, key: _Key, measured: bool) -> Facts | None:
         """Return what is known of a file that is as it was."""
         query = "select checksum from files where device=? and inode=? and size=? and modified=? and changed=?"
         row = self._one(query, key)
@@ -154,7 +151,7 @@ class FactStore:
         found = _facts(row) if row else None
         return None if found and measured and not found.problem and not found.measures else found
 
-    def _look(self, path: Path, measure: Measure | None) -> Facts:
+    def _scan(self, path: Path, measure: Measure | None) -> Facts:
         content = b""
         try:
             if path.is_file():
@@ -171,16 +168,13 @@ class FactStore:
             return Facts(content, error.reason, isinstance(error, TruncatedImageError), None, None, ())
         return Facts(content, "", False, header, fingerprint(image), measure(image) if measure else ())
 
-    def _settled(self, key: tuple[int, ...] | None, facts: Facts | Future[Facts]) -> Facts:
-        """Wait for the facts and write down those that are new; not those of files that could not be reached."""
-        if isinstance(facts, Facts):
-            return facts
-        found = facts.result()
-        if found.checksum:
-            self._insert("contents", _row(found))
+    def _kept(self, key: _Key | None, facts: Facts) -> Facts:
+        """Write down what a scan found; not of a file that could not be read at all."""
+        if facts.checksum:
+            self._insert("contents", _row(facts))
             if key:
-                self._insert("files", (*key, found.checksum))
-        return found
+                self._insert("files", (*key, facts.checksum))
+        return facts
 
     def _one(self, query: str, values: Sequence[Any]) -> Any:  # noqa: ANN401  (a row of any columns, or None)
         try:
@@ -255,7 +249,7 @@ def _passing(error: ImageError) -> bool:
     return isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno is not None)
 
 
-def _key(path: Path) -> tuple[int, ...] | None:
+def _key(path: Path) -> _Key | None:
     """Return what tells a file from others and from its earlier self; None where a change would not show in it."""
     try:
         status = path.stat()
