@@ -37,7 +37,7 @@ def run_check(folder: Path) -> None:
 
 
 def forget() -> None:
-    for path in Path(os.environ["WHICHCAR_CACHE"]).glob("facts.db*"):
+    for path in Path(os.environ["WHICHCAR_CACHE"]).glob("scans.db*"):
         path.unlink()
 
 

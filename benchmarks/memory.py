@@ -21,8 +21,8 @@ COUNTS = (8_000, 80_000)
 DECODING = """
 import sys
 from pathlib import Path
-from whichcar.data.decoded_cache import pack
-pack(sorted((Path(sys.argv[1]) / "images").iterdir()), (224, 224), Path(sys.argv[1]) / "cache", workers=16)
+from whichcar.data.decoded_cache import decode_all
+decode_all(sorted((Path(sys.argv[1]) / "images").iterdir()), (224, 224), Path(sys.argv[1]) / "cache", workers=16)
 """
 
 

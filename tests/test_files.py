@@ -18,9 +18,9 @@ def other_file_system(path: Path) -> Path | None:
 
 def test_a_file_appears_whole(tmp_path: Path) -> None:
     target = tmp_path / "new" / "deep" / "a.txt"
-    with files.replaced(target) as beside:
-        assert beside.suffix == ".txt"
-        beside.write_text("new")
+    with files.atomic_write(target) as tmp:
+        assert tmp.suffix == ".txt"
+        tmp.write_text("new")
         assert not target.exists()
     assert target.read_text() == "new"
     assert list(target.parent.iterdir()) == [target]
@@ -29,8 +29,8 @@ def test_a_file_appears_whole(tmp_path: Path) -> None:
 def test_an_error_leaves_the_old_file_and_no_rest(tmp_path: Path) -> None:
     target = tmp_path / "a.txt"
     files.write_text(target, "old")
-    with pytest.raises(KeyboardInterrupt), files.replaced(target) as beside:
-        beside.write_text("half")
+    with pytest.raises(KeyboardInterrupt), files.atomic_write(target) as tmp:
+        tmp.write_text("half")
         raise KeyboardInterrupt
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]

@@ -40,13 +40,13 @@ json.dump([status, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 102
 PACK = """
 import json, sys
 from pathlib import Path
-from whichcar.data.decoded_cache import pack
+from whichcar.data.decoded_cache import decode_all
 from whichcar.files import images
 root, cache = map(Path, sys.argv[1:])
 paths = images(root)
-packed = pack(paths, (24, 32), cache)
-told = {one.path: one.reason.removeprefix(f"{one.path}: ") for one in packed.skipped}
-rows = {path.relative_to(root).as_posix(): told.get(path, "") for path in paths[: len(packed)]}
+images = decode_all(paths, (24, 32), cache)
+told = {one.path: one.reason.removeprefix(f"{one.path}: ") for one in images.skipped}
+rows = {path.relative_to(root).as_posix(): told.get(path, "") for path in paths[: len(images)]}
 print(json.dumps({name.encode("utf-8", "backslashreplace").decode(): reason for name, reason in rows.items()}))
 """
 

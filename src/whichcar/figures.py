@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whichcar.errors import MissingExtraError
-from whichcar.files import replaced
+from whichcar.files import atomic_write
 from whichcar.text import one_line
 
 if TYPE_CHECKING:
@@ -60,8 +60,8 @@ def new_figure(**options: Any) -> Figure:  # noqa: ANN401  (of matplotlib's Figu
 
 def save_figure(figure: Figure, path: Path, dpi: int) -> None:
     """Write a figure as PNG, whole or not at all."""
-    with replaced(path) as beside:
-        figure.savefig(beside, dpi=dpi)
+    with atomic_write(path) as tmp:
+        figure.savefig(tmp, dpi=dpi)
 
 
 def lettering(texts: Iterable[str]) -> Lettering:

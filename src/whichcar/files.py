@@ -44,30 +44,30 @@ EVALUATIONS, TEST_USES = "evaluations", "test_uses.json"
 
 
 @contextlib.contextmanager
-def replaced(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a path next to `path` to write to; it becomes `path` when the block ends, and vanishes when it raises.
 
     The yielded name keeps the suffix of `path`, since writers choose their format by it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
+    tmp = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
     try:
-        yield beside
-        with beside.open("rb") as file:
+        yield tmp
+        with tmp.open("rb") as file:
             os.fsync(file.fileno())
-        beside.replace(path)
+        tmp.replace(path)
     except OSError as error:
-        if str(error.filename) == str(beside):  # a name that says nothing to whoever reads the message
+        if str(error.filename) == str(tmp):  # a name that says nothing to whoever reads the message
             error.filename, error.filename2 = str(path), None
         raise
     finally:
-        beside.unlink(missing_ok=True)
+        tmp.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8, whole or not at all."""
-    with replaced(path) as beside:
-        beside.write_text(text, encoding="utf-8")
+    with atomic_write(path) as tmp:
+        tmp.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, content: Any) -> None:  # noqa: ANN401  (whatever JSON can hold)
@@ -132,8 +132,8 @@ def link_or_copy(source: Path, target: Path) -> None:
     except OSError as error:
         if not is_other_disk(error) and error.errno not in (errno.EPERM, errno.EMLINK, errno.ENOTSUP):
             raise
-        with replaced(target) as beside:
-            shutil.copyfile(source, beside)
+        with atomic_write(target) as tmp:
+            shutil.copyfile(source, tmp)
 
 
 def checksum(path: Path) -> str:

@@ -146,9 +146,9 @@ def test_config_shows_where_each_setting_comes_from(tmp_path: Path, capsys: pyte
 
 
 def test_cache_lists_and_clears(drawn: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from whichcar.data.decoded_cache import pack
+    from whichcar.data.decoded_cache import decode_all
 
-    pack(sorted((drawn / "car_ims").glob("*.jpg")), (32, 32))
+    decode_all(sorted((drawn / "car_ims").glob("*.jpg")), (32, 32))
     assert main.run(["cache"]) == 0
     assert "32x32" in capsys.readouterr().out
     assert main.run(["cache", "clear"]) == 0

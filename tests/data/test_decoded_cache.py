@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from whichcar.data import decoded_cache
-from whichcar.data.decoded_cache import PackedImages, clear_caches, list_caches, pack
+from whichcar.data.decoded_cache import DecodedCache, clear_caches, decode_all, list_caches
 from whichcar.errors import DataError
 from whichcar.images.read import read_resized
 
@@ -45,12 +45,12 @@ def expected(paths: Sequence[Path], size: tuple[int, int] = SIZE) -> np.ndarray:
     return np.stack([read_resized(path, size) for path in paths])
 
 
-def everything(images: PackedImages) -> np.ndarray:
+def everything(images: DecodedCache) -> np.ndarray:
     return images.take(range(len(images)))
 
 
 def test_row_i_is_the_resized_image_i(paths: list[Path], root: Path) -> None:
-    images = pack(paths, SIZE, root)
+    images = decode_all(paths, SIZE, root)
     assert (len(images), images.size) == (8, SIZE)
     assert everything(images).dtype == np.uint8
     np.testing.assert_array_equal(everything(images), expected(paths))
@@ -60,44 +60,44 @@ def test_row_i_is_the_resized_image_i(paths: list[Path], root: Path) -> None:
 
 
 def test_the_second_call_decodes_nothing(paths: list[Path], root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = pack(paths, SIZE, root)
+    first = decode_all(paths, SIZE, root)
 
     def decoding(path: Path, size: tuple[int, int]) -> np.ndarray:
         raise AssertionError(f"{path} is decoded again")
 
     monkeypatch.setattr(decoded_cache, "read_resized", decoding)
-    np.testing.assert_array_equal(everything(pack(paths, SIZE, root)), everything(first))
+    np.testing.assert_array_equal(everything(decode_all(paths, SIZE, root)), everything(first))
     assert len(list_caches(root)) == 1
 
 
 def test_a_changed_image_gives_another_cache(paths: list[Path], root: Path) -> None:
-    before = everything(pack(paths, SIZE, root))
+    before = everything(decode_all(paths, SIZE, root))
     Image.new("RGB", (40, 40), (1, 2, 3)).save(paths[2])
-    after = everything(pack(paths, SIZE, root))
+    after = everything(decode_all(paths, SIZE, root))
     assert (after[2] == (1, 2, 3)).all()
     np.testing.assert_array_equal(np.delete(after, 2, 0), np.delete(before, 2, 0))
     assert len(list_caches(root)) == 2
 
 
 def test_a_image_that_moves_to_another_class_gives_another_cache(paths: list[Path], root: Path) -> None:
-    pack(paths, SIZE, root)
+    decode_all(paths, SIZE, root)
     moved = paths[0].parent.with_name("class 1") / paths[0].name
     paths[0].rename(moved)
-    pack([moved, *paths[1:]], SIZE, root)
+    decode_all([moved, *paths[1:]], SIZE, root)
     assert len(list_caches(root)) == 2
 
 
 def test_another_size_or_order_gives_another_cache(paths: list[Path], root: Path) -> None:
-    pack(paths, SIZE, root)
-    assert pack(paths, (30, 20), root).take([0]).shape == (1, 30, 20, 3)
-    np.testing.assert_array_equal(everything(pack(paths[::-1], SIZE, root)), expected(paths[::-1]))
+    decode_all(paths, SIZE, root)
+    assert decode_all(paths, (30, 20), root).take([0]).shape == (1, 30, 20, 3)
+    np.testing.assert_array_equal(everything(decode_all(paths[::-1], SIZE, root)), expected(paths[::-1]))
     assert len(list_caches(root)) == 3
 
 
 def test_an_unreadable_image_is_a_black_row_and_is_named(paths: list[Path], root: Path) -> None:
     paths[3].write_bytes(paths[3].read_bytes()[:2000])
     paths[6] = paths[6].with_name("missing.jpg")
-    images = pack(paths, SIZE, root)
+    images = decode_all(paths, SIZE, root)
     assert [skipped.path for skipped in images.skipped] == [paths[3], paths[6]]
     assert all(skipped.reason.startswith(f"{skipped.path}: ") for skipped in images.skipped)
     assert "truncated" in images.skipped[0].reason
@@ -108,10 +108,10 @@ def test_an_unreadable_image_is_a_black_row_and_is_named(paths: list[Path], root
 
 def test_an_unreadable_image_is_named_as_it_is_called_now(paths: list[Path], root: Path, tmp_path: Path) -> None:
     paths[3].write_bytes(b"no image")
-    pack(paths, SIZE, root)
+    decode_all(paths, SIZE, root)
     (tmp_path / "tree").rename(tmp_path / "elsewhere")
     moved = [tmp_path / "elsewhere" / path.relative_to(tmp_path / "tree") for path in paths]
-    images = pack(moved, SIZE, root)
+    images = decode_all(moved, SIZE, root)
     assert len(list_caches(root)) == 1
     assert [skipped.path for skipped in images.skipped] == [moved[3]]
     assert str(paths[3]) not in images.skipped[0].reason
@@ -120,9 +120,9 @@ def test_an_unreadable_image_is_named_as_it_is_called_now(paths: list[Path], roo
 def test_a_image_mended_after_it_was_unreadable_is_read(paths: list[Path], root: Path) -> None:
     good = paths[3].read_bytes()
     paths[3].write_bytes(b"no image")
-    assert pack(paths, SIZE, root).skipped
+    assert decode_all(paths, SIZE, root).skipped
     paths[3].write_bytes(good)
-    images = pack(paths, SIZE, root)
+    images = decode_all(paths, SIZE, root)
     assert not images.skipped
     np.testing.assert_array_equal(everything(images), expected(paths))
 
@@ -131,18 +131,18 @@ def test_no_readable_image_at_all_is_an_error_and_leaves_nothing(paths: list[Pat
     for path in paths:
         path.write_bytes(b"no image")
     with pytest.raises(DataError, match=r"none of 8 images can be read; the first: .*00\.jpg: not an image"):
-        pack(paths, SIZE, root)
+        decode_all(paths, SIZE, root)
     assert list(root.iterdir()) == []
     with pytest.raises(DataError, match="no image to decode"):
-        pack([], SIZE, root)
+        decode_all([], SIZE, root)
 
 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from whichcar.data import decoded_cache as packed
+from whichcar.data import decoded_cache
 
-read, left = packed.read_resized, 5
+read, left = decoded_cache.read_resized, 5
 
 def dying(path, size):
     global left
@@ -151,8 +151,8 @@ def dying(path, size):
         os.kill(os.getpid(), signal.SIGKILL)
     return read(path, size)
 
-packed.read_resized = dying
-packed.pack([Path(name) for name in sys.argv[2:]], (20, 30), Path(sys.argv[1]), workers=1)
+decoded_cache.read_resized = dying
+decoded_cache.decode_all([Path(name) for name in sys.argv[2:]], (20, 30), Path(sys.argv[1]), workers=1)
 """
 
 
@@ -161,7 +161,7 @@ def test_a_build_killed_midway_is_not_taken_for_a_cache(paths: list[Path], root:
     assert subprocess.run(called, check=False, timeout=300).returncode == -signal.SIGKILL
     assert len(list(root.iterdir())) == 1
     assert list_caches(root) == []
-    np.testing.assert_array_equal(everything(pack(paths, SIZE, root)), expected(paths))
+    np.testing.assert_array_equal(everything(decode_all(paths, SIZE, root)), expected(paths))
     assert len(list_caches(root)) == 1
     assert clear_caches(root=root) == 2
     assert list(root.iterdir()) == []
@@ -169,31 +169,31 @@ def test_a_build_killed_midway_is_not_taken_for_a_cache(paths: list[Path], root:
 
 def test_two_builds_of_the_same_cache_do_not_hinder_each_other(paths: list[Path], root: Path) -> None:
     with ThreadPoolExecutor(3) as pool:
-        built = list(pool.map(lambda _: pack(paths, SIZE, root), range(3)))
+        built = list(pool.map(lambda _: decode_all(paths, SIZE, root), range(3)))
     for images in built:
         np.testing.assert_array_equal(everything(images), expected(paths))
     assert [entry.name for entry in root.iterdir()] == [list_caches(root)[0].key]
 
 
 def test_a_cache_that_lost_its_index_is_built_again(paths: list[Path], root: Path) -> None:
-    pack(paths, SIZE, root)
+    decode_all(paths, SIZE, root)
     (list_caches(root)[0].path / decoded_cache.INDEX).unlink()
-    np.testing.assert_array_equal(everything(pack(paths, SIZE, root)), expected(paths))
+    np.testing.assert_array_equal(everything(decode_all(paths, SIZE, root)), expected(paths))
 
 
 def test_a_cache_cut_short_is_an_error_that_says_what_to_do(paths: list[Path], root: Path) -> None:
-    pack(paths, SIZE, root)
+    decode_all(paths, SIZE, root)
     file = list_caches(root)[0].path / decoded_cache.IMAGES
     os.truncate(file, file.stat().st_size - 1)
-    images = pack(paths, SIZE, root)
+    images = decode_all(paths, SIZE, root)
     with pytest.raises(DataError, match="ends before row 7; remove it with: whichcar cache clear"):
         everything(images)
 
 
 def test_caches_are_listed_oldest_first(paths: list[Path], root: Path) -> None:
     assert list_caches(root) == []
-    pack(paths, SIZE, root)
-    pack(paths[:3], (24, 24), root)
+    decode_all(paths, SIZE, root)
+    decode_all(paths[:3], (24, 24), root)
     first, second = list_caches(root)
     assert (first.images, first.size, second.images, second.size) == (8, SIZE, 3, (24, 24))
     assert first.created < second.created
@@ -202,8 +202,8 @@ def test_caches_are_listed_oldest_first(paths: list[Path], root: Path) -> None:
 
 
 def test_clearing_takes_one_cache_or_all_and_nothing_else(paths: list[Path], root: Path) -> None:
-    pack(paths, SIZE, root)
-    pack(paths[:3], SIZE, root)
+    decode_all(paths, SIZE, root)
+    decode_all(paths[:3], SIZE, root)
     (root / "holiday").mkdir()
     (root / "notes.txt").write_text("keep me")
     keys = [info.key for info in list_caches(root)]
@@ -217,7 +217,7 @@ def test_clearing_takes_one_cache_or_all_and_nothing_else(paths: list[Path], roo
 
 
 def test_several_threads_may_read_at_once(paths: list[Path], root: Path) -> None:
-    images, truth = pack(paths, SIZE, root), expected(paths)
+    images, truth = decode_all(paths, SIZE, root), expected(paths)
 
     def right(seed: int) -> bool:
         rows = np.random.default_rng(seed).integers(0, 8, 50)
@@ -228,7 +228,7 @@ def test_several_threads_may_read_at_once(paths: list[Path], root: Path) -> None
 
 
 def test_the_file_is_read_and_not_mapped(paths: list[Path], root: Path) -> None:
-    images = pack(paths, SIZE, root)
+    images = decode_all(paths, SIZE, root)
     everything(images)
     assert decoded_cache.IMAGES not in Path("/proc/self/maps").read_text()
 
@@ -247,7 +247,7 @@ def test_the_cache_lies_where_the_environment_says(monkeypatch: pytest.MonkeyPat
 def test_a_place_that_cannot_be_written_is_one_line(paths: list[Path], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(DataError, match=r"cannot be written there .*set WHICHCAR_CACHE to a folder that can"):
-        pack(paths, SIZE, tmp_path / "file" / "caches")
+        decode_all(paths, SIZE, tmp_path / "file" / "caches")
 
 
 def test_a_full_disk_is_told_with_the_room_that_is_needed(paths: list[Path], root: Path) -> None:
@@ -255,13 +255,13 @@ def test_a_full_disk_is_told_with_the_room_that_is_needed(paths: list[Path], roo
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
     try:
         with pytest.raises(DataError, match=r"the decoded cache needs 1 MB: make room .*, or set WHICHCAR_CACHE to a"):
-            pack(paths, SIZE, root)
+            decode_all(paths, SIZE, root)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_named_pipe_is_skipped_and_not_waited_for(paths: list[Path], root: Path) -> None:
     os.mkfifo(paths[0].with_name("pipe.jpg"))
-    images = pack([*paths, paths[0].with_name("pipe.jpg")], SIZE, root)
+    images = decode_all([*paths, paths[0].with_name("pipe.jpg")], SIZE, root)
     assert [skipped.path.name for skipped in images.skipped] == ["pipe.jpg"]
     assert "not a file" in images.skipped[0].reason

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from whichcar.config.experiment import RandAugment, Recipe
-from whichcar.data.decoded_cache import PackedImages, pack
+from whichcar.data.decoded_cache import DecodedCache, decode_all
 from whichcar.parallel import THREAD_PREFIX
 from whichcar.training.batches import Batch, TrainingBatches, plain_batches
 
@@ -18,28 +18,28 @@ PLAIN = Recipe()
 
 
 @pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> PackedImages:
+def images(tmp_path_factory: pytest.TempPathFactory) -> DecodedCache:
     """Forty images; the first pixel of image i is (i, i, i)."""
     folder = tmp_path_factory.mktemp("batches")
     noise = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), np.uint8)
     for number, picture in enumerate(noise):
         picture[0, 0] = number
         Image.fromarray(picture).save(folder / f"{number:02d}.png")
-    return pack(sorted(folder.glob("*.png")), (8, 8), folder / "cache")
+    return decode_all(sorted(folder.glob("*.png")), (8, 8), folder / "cache")
 
 
 def numbers(batches: Iterable[Batch]) -> list[list[int]]:
     return [shown[:, 0, 0, 0].tolist() for shown, _ in batches]
 
 
-def made(images: PackedImages, recipe: Recipe = PLAIN, balanced: bool = False, seed: int = 7) -> TrainingBatches:
+def made(images: DecodedCache, recipe: Recipe = PLAIN, balanced: bool = False, seed: int = 7) -> TrainingBatches:
     """Batches of eight over all images but the first; class 0 has three images, classes 1 and 2 the others."""
     rows = np.arange(1, 40)
     classes = np.where(rows < 4, 0, 1 + rows % 2)
     return TrainingBatches(images, rows, classes, 4, 8, seed, recipe, balanced)
 
 
-def test_every_image_comes_once_an_epoch_with_its_class(images: PackedImages) -> None:
+def test_every_image_comes_once_an_epoch_with_its_class(images: DecodedCache) -> None:
     batches = made(images)
     assert len(batches) == 4
     for shown, labels in batches.epoch(0):
@@ -52,12 +52,12 @@ def test_every_image_comes_once_an_epoch_with_its_class(images: PackedImages) ->
     assert set(drawn) <= set(range(1, 40))
 
 
-def test_over_the_epochs_no_image_is_left_out(images: PackedImages) -> None:
+def test_over_the_epochs_no_image_is_left_out(images: DecodedCache) -> None:
     seen = {n for epoch in range(6) for n in itertools.chain(*numbers(made(images).epoch(epoch)))}
     assert seen == set(range(1, 40))
 
 
-def test_order_depends_on_seed_and_epoch_alone(images: PackedImages) -> None:
+def test_order_depends_on_seed_and_epoch_alone(images: DecodedCache) -> None:
     assert numbers(made(images).epoch(3)) == numbers(made(images).epoch(3))
     assert numbers(made(images).epoch(3)) != numbers(made(images).epoch(4))
     assert numbers(made(images, seed=7).epoch(3)) != numbers(made(images, seed=8).epoch(3))
@@ -65,7 +65,7 @@ def test_order_depends_on_seed_and_epoch_alone(images: PackedImages) -> None:
 
 @pytest.mark.parametrize("recipe", [PLAIN, MIXED])
 @pytest.mark.parametrize("balanced", [False, True])
-def test_taking_up_at_a_place_gives_what_would_have_come(images: PackedImages, recipe: Recipe, balanced: bool) -> None:
+def test_taking_up_at_a_place_gives_what_would_have_come(images: DecodedCache, recipe: Recipe, balanced: bool) -> None:
     whole = list(made(images, recipe, balanced).epoch(2))
     for start in range(5):
         rest = list(made(images, recipe, balanced).epoch(2, start))
@@ -75,7 +75,7 @@ def test_taking_up_at_a_place_gives_what_would_have_come(images: PackedImages, r
             np.testing.assert_array_equal(labels, truth)
 
 
-def test_balanced_draws_each_class_equally(images: PackedImages) -> None:
+def test_balanced_draws_each_class_equally(images: DecodedCache) -> None:
     totals = np.zeros(40)
     for epoch in range(30):
         drawn = np.array(list(itertools.chain(*numbers(made(images, balanced=True).epoch(epoch)))))
@@ -90,7 +90,7 @@ def test_balanced_draws_each_class_equally(images: PackedImages) -> None:
     assert totals[0] == 0
 
 
-def test_balanced_is_equal_also_where_classes_do_not_fill_the_epoch(images: PackedImages) -> None:
+def test_balanced_is_equal_also_where_classes_do_not_fill_the_epoch(images: DecodedCache) -> None:
     batches = TrainingBatches(images, np.arange(40), np.arange(40) % 7, 7, 24, 1, PLAIN, balanced=True)
     extra = set()
     for epoch in range(30):
@@ -101,14 +101,14 @@ def test_balanced_is_equal_also_where_classes_do_not_fill_the_epoch(images: Pack
     assert extra == set(range(7))
 
 
-def test_fewer_images_than_a_batch_make_one_batch(images: PackedImages) -> None:
+def test_fewer_images_than_a_batch_make_one_batch(images: DecodedCache) -> None:
     few = TrainingBatches(images, np.array([4, 9, 2]), np.array([0, 1, 1]), 2, 8, 1, PLAIN)
     assert len(few) == 1
     assert [sorted(batch) for batch in numbers(few.epoch(0))] == [[2, 4, 9]]
 
 
 @pytest.mark.parametrize("parts", [2, 4, 8])
-def test_parts_of_a_batch_hold_the_images_of_the_whole_one(images: PackedImages, parts: int) -> None:
+def test_parts_of_a_batch_hold_the_images_of_the_whole_one(images: DecodedCache, parts: int) -> None:
     rows, classes = np.arange(39), np.arange(39) % 2
     whole = TrainingBatches(images, rows, classes, 2, 8, 7, PLAIN)
     split = TrainingBatches(images, rows, classes, 2, 8 // parts, 7, Recipe(gradient_accumulation=parts))
@@ -118,12 +118,12 @@ def test_parts_of_a_batch_hold_the_images_of_the_whole_one(images: PackedImages,
         assert list(itertools.chain(*small)) == batch
 
 
-def test_images_for_less_than_one_update_are_all_the_full_batches_there_are(images: PackedImages) -> None:
+def test_images_for_less_than_one_update_are_all_the_full_batches_there_are(images: DecodedCache) -> None:
     few = TrainingBatches(images, np.arange(20), np.arange(20) % 2, 2, 8, 1, Recipe(gradient_accumulation=4))
     assert len(few) == 2
 
 
-def test_mixing_and_changes_follow_the_recipe(images: PackedImages) -> None:
+def test_mixing_and_changes_follow_the_recipe(images: DecodedCache) -> None:
     def mixed_batches(recipe: Recipe, plain: bool = False) -> int:
         batches = made(images, recipe)
         found = [labels for epoch in range(25) for _, labels in batches.epoch(epoch, plain=plain)]
@@ -138,12 +138,12 @@ def test_mixing_and_changes_follow_the_recipe(images: PackedImages) -> None:
     assert mixed_batches(Recipe(mixup=1.0)) > 90
 
 
-def test_every_batch_draws_its_own_mixture(images: PackedImages) -> None:
+def test_every_batch_draws_its_own_mixture(images: DecodedCache) -> None:
     shares = [np.unique(labels)[1] for _, labels in made(images, Recipe(mixup=1.0)).epoch(0)]
     assert len(np.unique(np.round(shares, 4))) == 4
 
 
-def test_plain_batches_are_full_and_in_order(images: PackedImages) -> None:
+def test_plain_batches_are_full_and_in_order(images: DecodedCache) -> None:
     found = list(plain_batches(images, np.arange(5, 24), 8))
     assert [batch[:, 0, 0, 0].tolist() for batch in found] == [
         list(range(5, 13)),
@@ -153,7 +153,7 @@ def test_plain_batches_are_full_and_in_order(images: PackedImages) -> None:
     assert list(plain_batches(images, np.arange(0), 8)) == []
 
 
-def test_an_epoch_left_early_ends_its_threads(images: PackedImages) -> None:
+def test_an_epoch_left_early_ends_its_threads(images: DecodedCache) -> None:
     epoch = made(images).epoch(0)
     next(epoch)
     epoch.close()  # type: ignore[attr-defined]

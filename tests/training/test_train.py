@@ -457,7 +457,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tree: Path, tmp_path: Path) -
         "import resource, sys; from pathlib import Path; from whichcar.training.train import train\n"
         "from whichcar.errors import TrainingError\n"
         "from whichcar.training import setup as preparation\n"
-        "from whichcar.data.decoded_cache import pack\n"
+        "from whichcar.data.decoded_cache import decode_all\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))\n"
         "try: train(Path(sys.argv[1]))\n"
         "except TrainingError as error: print(error); sys.exit(2)\n"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal, Self, TextIO
 
 from whichcar.errors import DataError
-from whichcar.files import replaced
+from whichcar.files import atomic_write
 from whichcar.records import Box, Crop
 
 FILE = "boxes.csv"
@@ -112,7 +112,7 @@ def _open(path: Path, mode: Literal["r", "a", "w"] = "r") -> TextIO:
 
 
 def _write(path: Path, lines: Iterable[str]) -> None:
-    with replaced(path) as beside, _open(beside, "w") as file:
+    with atomic_write(path) as tmp, _open(tmp, "w") as file:
         file.write(_HEADER)
         file.writelines(lines)
 

@@ -32,8 +32,8 @@ from whichcar.progress import track
 from whichcar.records import Skipped
 from whichcar.text import plural
 
-FORMAT = 4
-IMAGES = "pictures.npy"
+FORMAT = 5
+IMAGES = "images.npy"
 INDEX = "index.json"
 _FILES = 16  # whose checksums a thread takes at once
 _KEY = re.compile(r"[0-9a-f]{20}")
@@ -85,8 +85,8 @@ class StoredRows:
             self.close()
 
 
-class PackedImages(StoredRows):
-    """Images of one cache by row number, (height, width, 3) uint8 each.
+class DecodedCache(StoredRows):
+    """The images of one cache by row number, (height, width, 3) uint8 each.
 
     Args:
         folder: of the cache.
@@ -105,9 +105,9 @@ class PackedImages(StoredRows):
         return int(self.shape[1]), int(self.shape[2])
 
 
-def pack(
+def decode_all(
     paths: Sequence[Path], size: tuple[int, int], root: Path | None = None, workers: int | None = None
-) -> PackedImages:
+) -> DecodedCache:
     """Return the decoded images, building the cache unless one of just these contents and this size is there.
 
     Row i is `paths[i]`. An image that cannot be read is a black row and stands in `.skipped` with the reason.
@@ -130,7 +130,7 @@ def pack(
     folder = root / key
     if not (folder / INDEX).exists():
         _build(folder, paths, size, workers)
-    return PackedImages(folder, paths)
+    return DecodedCache(folder, paths)
 
 
 def list_caches(root: Path | None = None) -> list[CacheInfo]:

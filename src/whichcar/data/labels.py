@@ -52,7 +52,7 @@ def read_labels(path: str | Path) -> list[Label]:
 
 def write_labels(path: Path, rows: Iterable[Label]) -> None:
     """Write a label file that `read_labels` reads back, whole or not at all."""
-    with files.replaced(path) as beside, beside.open("w", encoding="utf-8", newline="") as file:
+    with files.atomic_write(path) as tmp, tmp.open("w", encoding="utf-8", newline="") as file:
         rows = list(rows)
         columns = (*COLUMNS, GROUP) if any(row.group for row in rows) else COLUMNS
         writer = csv.writer(file, lineterminator="\n")

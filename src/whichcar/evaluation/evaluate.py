@@ -142,7 +142,7 @@ def _ask(
     unreadable: list[Skipped] = []
     scored = classifier.scored((sample.path for sample in eval_set.samples), batch_size)
     pairs = zip(eval_set.samples, scored, strict=True)
-    with files.replaced(table) as beside, beside.open("w", encoding="utf-8", newline="") as file:
+    with files.atomic_write(table) as tmp, tmp.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         crop_columns = () if classifier.input_crop.crop is None else CROP_COLUMNS
         writer.writerow([*_columns(), *crop_columns, "problem"])

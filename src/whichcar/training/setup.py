@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from whichcar.config.experiment import Compile, Data, Experiment, Recipe
-from whichcar.data.decoded_cache import pack
+from whichcar.data.decoded_cache import decode_all
 from whichcar.data.split.tree import Tree, read_tree, unopened
 from whichcar.detection.crop import read_record
 from whichcar.environment import expanded
@@ -81,7 +81,7 @@ def load_data(settings: Data, sizes: Sizes, classes: int | None, seed: int) -> T
         )
     everything = [*tree.train, *tree.validation]
     paths = [sample.path for sample in everything]
-    images = pack(paths, sizes.cache)
+    images = decode_all(paths, sizes.cache)
     bad = {skipped.path for skipped in images.skipped}
     check_usable(tree, images.skipped, settings.validation_split)
     readable = np.array([sample.path not in bad for sample in everything])
@@ -96,7 +96,7 @@ def load_data(settings: Data, sizes: Sizes, classes: int | None, seed: int) -> T
 
 def _validation_at(size: Size, paths: Sequence[Path]) -> tuple[Rows, np.ndarray]:
     """Decode the validation images, all readable a moment ago, at another size than that of the training images."""
-    images = pack(paths, size)
+    images = decode_all(paths, size)
     if images.skipped:
         raise DataError(f"{images.skipped[0].reason} (it was readable a moment ago; run the same command again)")
     return images, np.arange(len(paths))

@@ -7,7 +7,7 @@ from PIL import Image, ImageOps
 
 from whichcar.data.duplicates import find
 from whichcar.data.duplicates.find import Duplicates, Pair, Prints, copies_among, find_duplicates
-from whichcar.data.duplicates.scan import FactStore
+from whichcar.data.duplicates.scan import ScanCache
 
 
 @pytest.fixture
@@ -23,16 +23,16 @@ def pictures(drawn_large: Path, tmp_path: Path) -> list[Path]:
     return [*originals, *copies]
 
 
-def found_among(paths: list[Path], store: FactStore) -> Duplicates:
+def found_among(paths: list[Path], cache: ScanCache) -> Duplicates:
     prints = Prints()
-    for facts in store.look(paths):
-        prints.add(facts)
-    return find_duplicates(store, prints, paths.__getitem__)
+    for scan in cache.scan(paths):
+        prints.add(scan)
+    return find_duplicates(cache, prints, paths.__getitem__)
 
 
 def test_copies_are_found_and_nothing_else(pictures: list[Path], tmp_path: Path) -> None:
-    with FactStore(tmp_path / "facts.db") as store:
-        found = found_among(pictures, store)
+    with ScanCache(tmp_path / "scans.db") as cache:
+        found = found_among(pictures, cache)
     assert found.exact == [[3, 12]]
     assert [(pair.first, pair.second, pair.mirrored) for pair in found.near] == [(5, 13, False), (7, 14, True)]
     assert all(0.7 <= pair.similarity <= 1 for pair in found.near)
@@ -40,18 +40,18 @@ def test_copies_are_found_and_nothing_else(pictures: list[Path], tmp_path: Path)
 
 
 def test_pairs_are_compared_once(pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with FactStore(tmp_path / "facts.db") as store:
-        before = found_among(pictures, store)
+    with ScanCache(tmp_path / "scans.db") as cache:
+        before = found_among(pictures, cache)
     monkeypatch.setattr(find, "detail_similarity", lambda *_: pytest.fail("compared again"))
-    with FactStore(tmp_path / "facts.db") as store:
-        assert found_among(pictures, store) == before
+    with ScanCache(tmp_path / "scans.db") as cache:
+        assert found_among(pictures, cache) == before
 
 
 def test_images_of_the_same_bytes_are_compared_with_others_once(pictures: list[Path], tmp_path: Path) -> None:
     again = tmp_path / "again.png"
     shutil.copyfile(pictures[13], again)
-    with FactStore(tmp_path / "facts.db") as store:
-        found = found_among([*pictures, again], store)
+    with ScanCache(tmp_path / "scans.db") as cache:
+        found = found_among([*pictures, again], cache)
     assert found.exact == [[3, 12], [13, 17]]
     assert [(pair.first, pair.second) for pair in found.near] == [(5, 13), (7, 14)]
     assert found.groups() == [[3, 12], [5, 13, 17], [7, 14]]
@@ -72,8 +72,8 @@ def test_many_copies_of_one_image_hide_no_others_and_are_compared_once_each(
     compared = []
     original = find.detail_similarity
     monkeypatch.setattr(find, "detail_similarity", lambda *a: compared.append(a) or original(*a))
-    with FactStore(tmp_path / "facts.db") as store:
-        found = found_among([*pictures, *many], store)
+    with ScanCache(tmp_path / "scans.db") as cache:
+        found = found_among([*pictures, *many], cache)
     assert found.groups() == [[1, *range(17, 317)], [3, 12], [5, 13], [7, 14]]
     assert len(found.near) == 302
     assert len(compared) < 700
@@ -84,8 +84,8 @@ def test_fewer_bits_may_differ_in_very_large_sets(
 ) -> None:
     monkeypatch.setattr(find, "_MANY", 3)
     monkeypatch.setattr(find, "_BITS_OF_MANY", -1)
-    with FactStore(tmp_path / "facts.db") as store:
-        assert found_among(pictures, store).near == []
+    with ScanCache(tmp_path / "scans.db") as cache:
+        assert found_among(pictures, cache).near == []
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -13,7 +13,7 @@ from PIL import Image
 
 from whichcar.cli import main
 from whichcar.data.duplicates import scan
-from whichcar.data.duplicates.scan import FactStore
+from whichcar.data.duplicates.scan import ScanCache
 from whichcar.errors import DataError, ImageError
 
 
@@ -37,21 +37,21 @@ def mean(image: np.ndarray) -> tuple[float, ...]:
 
 
 def test_a_image_is_read_once(pictures: list[Path], tmp_path: Path, read: list[str]) -> None:
-    with FactStore(tmp_path / "facts.db") as store:
-        first = list(store.look(pictures))
+    with ScanCache(tmp_path / "scans.db") as cache:
+        first = list(cache.scan(pictures))
     assert sorted(read) == [path.name for path in pictures]
-    with FactStore(tmp_path / "facts.db") as store:
-        assert list(store.look(pictures)) == first
+    with ScanCache(tmp_path / "scans.db") as cache:
+        assert list(cache.scan(pictures)) == first
     assert len(read) == len(pictures)
     assert first[0].header is not None
     assert (first[0].header.format, first[0].header.width, first[0].header.height) == ("JPEG", 64, 48)
 
 
 def test_a_changed_image_is_read_again(pictures: list[Path], tmp_path: Path, read: list[str]) -> None:
-    with FactStore(tmp_path / "facts.db") as store:
-        before = list(store.look(pictures[:3]))
+    with ScanCache(tmp_path / "scans.db") as cache:
+        before = list(cache.scan(pictures[:3]))
         Image.new("RGB", (30, 20), (9, 9, 9)).save(pictures[1])
-        after = list(store.look(pictures[:3]))
+        after = list(cache.scan(pictures[:3]))
     assert read.count(pictures[1].name) == 2
     assert len(read) == 4
     assert [one == other for one, other in zip(before, after, strict=True)] == [True, False, True]
@@ -66,12 +66,12 @@ def test_a_file_replaced_under_its_size_and_date_is_scanned_again(pictures: list
     path, sound = pictures[0], pictures[0].read_bytes()
     status = path.stat()
     damaged = bytes(600) + sound[600:]
-    with FactStore(tmp_path / "facts.db") as store:
+    with ScanCache(tmp_path / "scans.db") as cache:
         problems = []
         for content in (sound, damaged, sound, damaged):
             path.write_bytes(content)
             with_the_date_of(path, status)
-            (scan,) = store.look([path])
+            (scan,) = cache.scan([path])
             problems.append(bool(scan.problem))
     assert problems == [False, True, False, True]
 
@@ -81,26 +81,26 @@ def test_other_files_that_got_the_inodes_sizes_and_dates_of_earlier_ones_are_tol
     for path in paths:
         Image.new("RGB", (40, 30), (200, 30, 30)).save(path)
         os.utime(path, (0, 0))
-    with FactStore(tmp_path / "facts.db") as store:
-        assert len({scan.checksum for scan in store.look(paths)}) == 1
+    with ScanCache(tmp_path / "scans.db") as cache:
+        assert len({scan.checksum for scan in cache.scan(paths)}) == 1
         for number, path in enumerate(paths):  # written over, so that the inode is the same on any file system
             Image.new("RGB", (40, 30), (number, 30, 30)).save(path)
             os.utime(path, (0, 0))
-        assert len({scan.checksum for scan in store.look(paths)}) == 8
+        assert len({scan.checksum for scan in cache.scan(paths)}) == 8
 
 
 def test_links_copies_and_moved_files_are_known_by_their_content(
     pictures: list[Path], tmp_path: Path, read: list[str]
 ) -> None:
-    with FactStore(tmp_path / "facts.db") as store:
-        before = list(store.look(pictures, mean))
+    with ScanCache(tmp_path / "scans.db") as cache:
+        before = list(cache.scan(pictures, mean))
         others = []
         for path in pictures:
             others += [tmp_path / f"link {path.name}", tmp_path / f"copy {path.name}", tmp_path / f"moved {path.name}"]
             os.link(path, others[-3])
             shutil.copyfile(path, others[-2])
             path.rename(others[-1])
-        assert list(store.look(others, mean)) == [scan for scan in before for _ in range(3)]
+        assert list(cache.scan(others, mean)) == [scan for scan in before for _ in range(3)]
     assert len(read) == len(pictures)
 
 
@@ -110,22 +110,22 @@ def test_a_lack_of_memory_is_not_remembered_as_damage(
     def short_of_memory(*_: object) -> None:
         raise ImageError(f"{pictures[0]}: the image is broken (MemoryError)") from MemoryError()
 
-    with FactStore(tmp_path / "facts.db") as store:
+    with ScanCache(tmp_path / "scans.db") as cache:
         with monkeypatch.context() as patch:
             patch.setattr(scan, "decoded", lambda *_, **__: short_of_memory())
-            assert next(iter(store.look(pictures[:1]))).problem
-        assert not next(iter(store.look(pictures[:1]))).problem
+            assert next(iter(cache.scan(pictures[:1]))).problem
+        assert not next(iter(cache.scan(pictures[:1]))).problem
 
 
 def test_measures_are_taken_when_they_are_first_asked_for(
     pictures: list[Path], tmp_path: Path, read: list[str]
 ) -> None:
-    with FactStore(tmp_path / "facts.db") as store:
-        assert next(iter(store.look(pictures[:1]))).measures == ()
-        (measured,) = store.look(pictures[:1], mean)
+    with ScanCache(tmp_path / "scans.db") as cache:
+        assert next(iter(cache.scan(pictures[:1]))).measures == ()
+        (measured,) = cache.scan(pictures[:1], mean)
         assert measured.measures == mean(np.array(Image.open(pictures[0])))
-        assert list(store.look(pictures[:1], mean)) == [measured]
-        assert list(store.look(pictures[:1])) == [measured]
+        assert list(cache.scan(pictures[:1], mean)) == [measured]
+        assert list(cache.scan(pictures[:1])) == [measured]
     assert len(read) == 2
 
 
@@ -135,9 +135,9 @@ def test_what_cannot_be_read_says_why(tmp_path: Path, pictures: list[Path]) -> N
     (tmp_path / "cut.jpg").write_bytes(pictures[0].read_bytes()[:-300])
     (tmp_path / "pipe.jpg").mkdir()
     names = ["empty.jpg", "text.jpg", "cut.jpg", "gone.jpg", "pipe.jpg"]
-    with FactStore(tmp_path / "facts.db") as store:
+    with ScanCache(tmp_path / "scans.db") as cache:
         for _ in range(2):
-            told = dict(zip(names, store.look(tmp_path / name for name in names), strict=True))
+            told = dict(zip(names, cache.scan(tmp_path / name for name in names), strict=True))
             assert told["empty.jpg"].problem.startswith("the file is empty")
             assert "known format" in told["text.jpg"].problem
             assert told["gone.jpg"].problem.startswith("no such file")
@@ -155,8 +155,8 @@ def test_only_a_few_images_are_asked_for_ahead(pictures: list[Path], tmp_path: P
             asked.append(number)
             yield pictures[number % len(pictures)]
 
-    with FactStore(tmp_path / "facts.db") as store:
-        next(iter(store.look(ask(), workers=2)))
+    with ScanCache(tmp_path / "scans.db") as cache:
+        next(iter(cache.scan(ask(), workers=2)))
         assert len(asked) <= 20
 
 
@@ -166,13 +166,13 @@ def test_what_was_learnt_is_kept_when_the_process_is_killed(tmp_path: Path) -> N
     for number in range(400):
         Image.effect_noise((64, 64), 50 + number / 10).convert("RGB").save(folder / f"{number:03d}.png")
     code = (
-        "import sys, time\nfrom pathlib import Path\nfrom whichcar.data.duplicates.scan import FactStore\n"
-        "with FactStore(Path(sys.argv[1])) as store:\n"
-        "    for number, _ in enumerate(store.look(sorted(Path(sys.argv[2]).iterdir()))):\n"
+        "import sys, time\nfrom pathlib import Path\nfrom whichcar.data.duplicates.scan import ScanCache\n"
+        "with ScanCache(Path(sys.argv[1])) as cache:\n"
+        "    for number, _ in enumerate(cache.scan(sorted(Path(sys.argv[2]).iterdir()))):\n"
         "        print(number, flush=True)\n        time.sleep(0.01)\n"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path / "facts.db"), str(folder)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, str(tmp_path / "scans.db"), str(folder)], stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
     for line in process.stdout:
@@ -181,19 +181,19 @@ def test_what_was_learnt_is_kept_when_the_process_is_killed(tmp_path: Path) -> N
             break
     process.stdout.close()
     process.wait()
-    with sqlite3.connect(tmp_path / "facts.db") as base:
+    with sqlite3.connect(tmp_path / "scans.db") as base:
         (kept,) = base.execute("select count(*) from contents").fetchone()
     base.close()
     assert 100 <= kept < 400
-    with FactStore(tmp_path / "facts.db") as store:
-        assert len(list(store.look(sorted(folder.iterdir())))) == 400
+    with ScanCache(tmp_path / "scans.db") as cache:
+        assert len(list(cache.scan(sorted(folder.iterdir())))) == 400
 
 
 def test_two_processes_may_share_the_file(pictures: list[Path], tmp_path: Path) -> None:
-    with FactStore(tmp_path / "facts.db") as one, FactStore(tmp_path / "facts.db") as other:
+    with ScanCache(tmp_path / "scans.db") as one, ScanCache(tmp_path / "scans.db") as other:
         start = time.monotonic()
-        first = one.look(pictures, mean)
-        second = other.look(pictures, mean)
+        first = one.scan(pictures, mean)
+        second = other.scan(pictures, mean)
         assert [next(first) == next(second) for _ in pictures] == [True] * len(pictures)
         assert time.monotonic() - start < 50
 
@@ -204,13 +204,13 @@ def unusable(place: Path, kind: str) -> Path:
     if kind == "file":
         (place / "cache").touch()
     elif kind == "nowhere":
-        return Path("/proc/whichcar/facts.db")
+        return Path("/proc/whichcar/scans.db")
     elif kind == "folder":
-        (place / "cache" / "facts.db").mkdir(parents=True)
+        (place / "cache" / "scans.db").mkdir(parents=True)
     else:
         (place / "cache").mkdir()
-        (place / "cache" / "facts.db").write_bytes(b"no database at all, but long enough to look like one" * 40)
-    return place / "cache" / "facts.db"
+        (place / "cache" / "scans.db").write_bytes(b"no database at all, but long enough to look like one" * 40)
+    return place / "cache" / "scans.db"
 
 
 @pytest.mark.parametrize(
@@ -226,9 +226,9 @@ def test_a_file_that_cannot_be_used_is_done_without_and_one_line_says_so(
     pictures: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str, advice: str
 ) -> None:
     path = unusable(tmp_path / "place", kind)
-    with FactStore(path) as store:
-        told = list(store.look(pictures, mean))
-        assert list(store.look(pictures, mean)) == told
+    with ScanCache(path) as cache:
+        told = list(cache.scan(pictures, mean))
+        assert list(cache.scan(pictures, mean)) == told
         assert not any(one.problem for one in told)
     assert [str(path) in record.getMessage() and advice in record.getMessage() for record in caplog.records] == [True]
 
@@ -241,29 +241,29 @@ def test_where_the_disk_fills_up_the_rest_is_kept_in_memory_and_what_was_learnt_
         pixels = np.random.default_rng(number).integers(0, 256, (32, 32, 3), np.uint8)
         paths.append(tmp_path / f"{number}.png")
         Image.fromarray(pixels).save(paths[-1])
-    with FactStore(tmp_path / "facts.db") as store:
-        told = list(store.look(paths[:2], mean))
-        used = store._base.execute("pragma page_count").fetchone()[0]
-        store._base.execute(f"pragma max_page_count={used + 2}")
-        more = list(store.look(paths, mean))
+    with ScanCache(tmp_path / "scans.db") as cache:
+        told = list(cache.scan(paths[:2], mean))
+        used = cache._base.execute("pragma page_count").fetchone()[0]
+        cache._base.execute(f"pragma max_page_count={used + 2}")
+        more = list(cache.scan(paths, mean))
         assert more[:2] == told
-        assert store.fingerprint(more[-1].checksum) == more[-1].fingerprint
-        store.keep_similarity(more[0].checksum, more[1].checksum, False, 0.5)
-        assert store.similarity(more[0].checksum, more[1].checksum, False) == 0.5
+        assert cache.fingerprint(more[-1].checksum) == more[-1].fingerprint
+        cache.keep_similarity(more[0].checksum, more[1].checksum, False, 0.5)
+        assert cache.similarity(more[0].checksum, more[1].checksum, False) == 0.5
     assert ["make room" in record.getMessage() for record in caplog.records] == [True]
-    with FactStore(tmp_path / "facts.db") as store:
-        assert store.fingerprint(told[0].checksum) == told[0].fingerprint
+    with ScanCache(tmp_path / "scans.db") as cache:
+        assert cache.fingerprint(told[0].checksum) == told[0].fingerprint
 
 
 def test_a_file_that_turns_out_to_be_damaged_is_to_be_deleted(pictures: list[Path], tmp_path: Path) -> None:
-    path = tmp_path / "facts.db"
-    with FactStore(path) as store:
-        list(store.look(pictures, mean))
+    path = tmp_path / "scans.db"
+    with ScanCache(path) as cache:
+        list(cache.scan(pictures, mean))
     content = path.read_bytes()
     path.write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
-    message = r"facts\.db: cannot be read \(it is damaged\); delete it: rm "
-    with FactStore(path) as store, pytest.raises(DataError, match=message):
-        list(store.look(pictures, mean))
+    message = r"scans\.db: cannot be read \(it is damaged\); delete it: rm "
+    with ScanCache(path) as cache, pytest.raises(DataError, match=message):
+        list(cache.scan(pictures, mean))
 
 
 @pytest.mark.parametrize("command", ["split", "check", "explore"])
@@ -279,9 +279,9 @@ def test_commands_that_only_remember_what_they_scanned_go_on_without_a_cache(
 def test_facts_of_another_edition_are_forgotten(
     pictures: list[Path], tmp_path: Path, read: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with FactStore(tmp_path / "facts.db") as store:
-        list(store.look(pictures[:2]))
+    with ScanCache(tmp_path / "scans.db") as cache:
+        list(cache.scan(pictures[:2]))
     monkeypatch.setattr(scan, "_EDITION", scan._EDITION + 1)
-    with FactStore(tmp_path / "facts.db") as store:
-        list(store.look(pictures[:2]))
+    with ScanCache(tmp_path / "scans.db") as cache:
+        list(cache.scan(pictures[:2]))
     assert len(read) == 4

@@ -17,7 +17,7 @@ from whichcar.data.check.copies import of_copies, of_groups
 from whichcar.data.check.issues import finding, ordered
 from whichcar.data.dataset import Collection, collect
 from whichcar.data.duplicates.find import Prints, find_duplicates
-from whichcar.data.duplicates.scan import Facts, FactStore
+from whichcar.data.duplicates.scan import Scan, ScanCache
 from whichcar.errors import ImageError, UnsupportedFormatError
 from whichcar.images.read import read_format
 from whichcar.progress import track
@@ -61,10 +61,10 @@ def check(data: str | Path, labels: str | Path | None = None, smallest: int = SM
     collection = collect(Path(data), Path(labels) if labels else None)
     found = [*_of_rows(collection), *_of_names(collection), *_of_classes(collection), *of_groups(collection)]
     prints = Prints()
-    with FactStore() as store:
-        told = store.look((collection.root / entry.path for entry in collection.entries), quality.measure)
+    with ScanCache() as cache:
+        told = cache.scan((collection.root / entry.path for entry in collection.entries), quality.measure)
         found += _of_images(collection, track(told, "checking", len(collection.entries)), prints, smallest)
-        found += of_copies(collection, find_duplicates(store, prints, collection.path_of))
+        found += of_copies(collection, find_duplicates(cache, prints, collection.path_of))
     return Checked(collection, ordered(found))
 
 
@@ -115,18 +115,18 @@ def _of_classes(collection: Collection) -> Iterator[Finding]:
             yield finding(name, "imbalance", f"{count} images; the middle class has {middle:g}")
 
 
-def _of_images(collection: Collection, told: Iterable[Facts], prints: Prints, smallest: int) -> Iterator[Finding]:
+def _of_images(collection: Collection, told: Iterable[Scan], prints: Prints, smallest: int) -> Iterator[Finding]:
     """Tell of each image by itself, and note its prints for comparing it with others."""
-    waiting: list[tuple[str, Facts, ImageHeader]] = []
-    for entry, facts in zip(collection.entries, told, strict=True):
-        prints.add(facts)
-        if facts.header is None or facts.fingerprint is None:
-            yield finding(entry.path, "truncated" if facts.truncated else "unreadable", facts.problem)
+    waiting: list[tuple[str, Scan, ImageHeader]] = []
+    for entry, scan in zip(collection.entries, told, strict=True):
+        prints.add(scan)
+        if scan.header is None or scan.fingerprint is None:
+            yield finding(entry.path, "truncated" if scan.truncated else "unreadable", scan.problem)
             continue
-        yield from _of_file(entry.path, facts.header, smallest)
-        if facts.header.mode == "RGB" and quality.grey(facts.fingerprint.pixels):
+        yield from _of_file(entry.path, scan.header, smallest)
+        if scan.header.mode == "RGB" and quality.grey(scan.fingerprint.pixels):
             yield finding(entry.path, "odd_mode", "grey, stored as RGB")
-        waiting.append((entry.path, facts, facts.header))
+        waiting.append((entry.path, scan, scan.header))
         if len(waiting) == _TOGETHER:
             yield from _of_looks(waiting)
             waiting.clear()
@@ -148,11 +148,11 @@ def _of_file(path: str, header: ImageHeader, smallest: int) -> Iterator[Finding]
         yield finding(path, "tiny", f"{header.width} x {header.height} pixels")
 
 
-def _of_looks(pictures: Sequence[tuple[str, Facts, ImageHeader]]) -> Iterator[Finding]:
+def _of_looks(pictures: Sequence[tuple[str, Scan, ImageHeader]]) -> Iterator[Finding]:
     if not pictures:
         return
     sides = np.array([(header.width, header.height) for _, _, header in pictures], np.float64)
-    measures = np.array([facts.measures for _, facts, _ in pictures])
+    measures = np.array([scan.measures for _, scan, _ in pictures])
     for issue, (marked, scores) in quality.judge(measures, sides.min(axis=1) / sides.max(axis=1)).items():
         for place in np.flatnonzero(marked):
             path, _, header = pictures[int(place)]

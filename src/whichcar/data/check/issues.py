@@ -100,7 +100,7 @@ def matching(findings: Iterable[Finding], names: Sequence[str], option: str) -> 
 
 def write_findings(path: Path, findings: Iterable[Finding]) -> None:
     """Write issues.csv, one row a finding, whole or not at all."""
-    with files.replaced(path) as beside, beside.open("w", encoding="utf-8", newline="") as file:
+    with files.atomic_write(path) as tmp, tmp.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows(

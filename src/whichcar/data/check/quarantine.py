@@ -120,6 +120,6 @@ def _move(source: Path, target: Path) -> None:
     except OSError as error:
         if not files.is_other_disk(error):
             raise
-        with files.replaced(target) as beside:
-            shutil.copy2(source, beside)
+        with files.atomic_write(target) as tmp:
+            shutil.copy2(source, tmp)
         source.unlink()

@@ -20,7 +20,7 @@ from whichcar.data.duplicates.fingerprint import (
     distance,
     layout_similarity,
 )
-from whichcar.data.duplicates.scan import Facts, FactStore
+from whichcar.data.duplicates.scan import Scan, ScanCache
 from whichcar.errors import ImageError
 from whichcar.images.read import read_image
 from whichcar.parallel import ordered_map
@@ -29,14 +29,14 @@ from whichcar.progress import track
 Candidate = tuple[int, int, bool]  # two numbers, and whether the second is mirrored
 
 SIMILAR = 0.7  # correlation of detail from which two images are copies
-_LAYOUT = 0.7  # correlation of thumbnails from which detail is looked at
+_LAYOUT = 0.7  # correlation of thumbnails from which detail is compared
 _BITS = 12  # hashes may differ in as many of their 64 bits
 # In larger sets in fewer bits: the number of candidates grows with the square of that of images.
 _MANY, _BITS_OF_MANY = 200_000, 8
 _READ = (128, 128)
 _CHUNK = 64  # images compared with all others at a time
 _COMPARABLE = 2  # in `Prints.kinds`; 1: broken or flat
-_AT_ONCE = 256  # pairs looked at together, or more
+_AT_ONCE = 256  # pairs compared together, or more
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,30 +93,30 @@ class Prints:
     mirrored: array[int] = field(default_factory=lambda: array("q"))
     kinds: bytearray = field(default_factory=bytearray)  # 0: not even its bytes are known
 
-    def add(self, facts: Facts) -> None:
+    def add(self, scan: Scan) -> None:
         """Take the next image."""
-        seen = facts.fingerprint
-        self.checksums += facts.checksum or bytes(16)
+        seen = scan.fingerprint
+        self.checksums += scan.checksum or bytes(16)
         self.hashes.append(seen.hash if seen else 0)
         self.mirrored.append(seen.mirrored if seen else 0)
-        self.kinds.append(0 if not facts.checksum else _COMPARABLE if seen and not seen.is_flat else 1)
+        self.kinds.append(0 if not scan.checksum else _COMPARABLE if seen and not seen.is_flat else 1)
 
     def checksum(self, number: int) -> bytes:
         """Return the checksum of one image."""
         return bytes(self.checksums[16 * number : 16 * number + 16])
 
 
-def find_duplicates(store: FactStore, prints: Prints, path_of: Callable[[int], Path]) -> Duplicates:
-    """Find copies among images that `store.look` has told of.
+def find_duplicates(cache: ScanCache, prints: Prints, path_of: Callable[[int], Path]) -> Duplicates:
+    """Find copies among images that have been scanned.
 
     Copies by the byte have the same checksum. Others have hashes that differ in a few bits, as they are or mirrored;
     of these pairs, those alike in layout are read again and count when their detail fits (`detail_similarity`).
     Whether two are copies depends on their content alone, not on their names, order, classes or the others: what
-    `split` keeps on one side is what `check` finds. Images that show nothing are left out. What was compared once is
-    known to the store.
+    `split` keeps on one side is what `check` finds. Images that show nothing are left out. The cache
+    knows what was compared before.
 
     Args:
-        store: the facts.
+        cache: has the scans of all images.
         prints: of all images, by number.
         path_of: gives an image's file by its number.
     """
@@ -130,7 +130,7 @@ def find_duplicates(store: FactStore, prints: Prints, path_of: Callable[[int], P
     sizes = np.diff(np.append(starts, len(order)))
     exact = sorted(order[start : start + size].tolist() for start, size in zip(starts, sizes, strict=True) if size > 1)
     firsts = order[starts]
-    return Duplicates(exact, _near(store, prints, path_of, firsts[kinds[firsts] == _COMPARABLE]))
+    return Duplicates(exact, _near(cache, prints, path_of, firsts[kinds[firsts] == _COMPARABLE]))
 
 
 def copies_among(paths: Sequence[Path]) -> list[list[int]]:
@@ -142,16 +142,16 @@ def copies_and_unreadable(paths: Sequence[Path]) -> tuple[list[list[int]], dict[
     """Return the groups of copies as `copies_among` does, and why images cannot be read, by number."""
     prints = Prints()
     unreadable: dict[int, str] = {}
-    with FactStore() as store:
-        for number, facts in enumerate(track(store.look(paths), "looking for copies", len(paths))):
-            prints.add(facts)
-            if facts.problem:
-                unreadable[number] = facts.problem
-        return find_duplicates(store, prints, paths.__getitem__).groups(), unreadable
+    with ScanCache() as cache:
+        for number, scan in enumerate(track(cache.scan(paths), "looking for copies", len(paths))):
+            prints.add(scan)
+            if scan.problem:
+                unreadable[number] = scan.problem
+        return find_duplicates(cache, prints, paths.__getitem__).groups(), unreadable
 
 
 def _near(
-    store: FactStore, prints: Prints, path_of: Callable[[int], Path], numbers: npt.NDArray[np.int64]
+    cache: ScanCache, prints: Prints, path_of: Callable[[int], Path], numbers: npt.NDArray[np.int64]
 ) -> list[Pair]:
     """Return the pairs that join near copies; what belongs together already is not compared any more.
 
@@ -162,7 +162,7 @@ def _near(
     group = np.arange(len(numbers))
     found: list[Pair] = []
     waiting: list[Candidate] = []
-    comparison = Comparison(store, prints, path_of, numbers)
+    comparison = Comparison(cache, prints, path_of, numbers)
 
     def settle() -> None:
         rated = zip(comparison.of(waiting), waiting, strict=True)
@@ -192,12 +192,12 @@ def _near(
 
 
 class Comparison:
-    """Tells how alike images are, from what the store knows or else by reading both."""
+    """Computes how alike images are, or takes it from the cache."""
 
     def __init__(
-        self, store: FactStore, prints: Prints, path_of: Callable[[int], Path], numbers: npt.NDArray[np.int64]
+        self, cache: ScanCache, prints: Prints, path_of: Callable[[int], Path], numbers: npt.NDArray[np.int64]
     ) -> None:
-        self._store, self._path_of, self._numbers = store, path_of, numbers
+        self._cache, self._path_of, self._numbers = cache, path_of, numbers
         self._prints = prints
         self._print = functools.lru_cache(4096)(self._print_of)
         self._whole = functools.lru_cache(64)(self._detail_of)
@@ -206,13 +206,13 @@ class Comparison:
         """Return the similarity of each pair of places; 0 where they are not even laid out alike."""
         alike = [pair for pair in candidates if self._alike(pair)]
         names = [(self._checksum(first), self._checksum(second), mirrored) for first, second, mirrored in alike]
-        known = [self._store.similarity(*name) for name in names]
+        known = [self._cache.similarity(*name) for name in names]
         new = ordered_map(self._compare, [pair for pair, told in zip(alike, known, strict=True) if told is None])
         told: dict[Candidate, float] = {}
         for pair, name, value in zip(alike, names, known, strict=True):
             if value is None:
                 value = next(new)
-                self._store.keep_similarity(*name, value)
+                self._cache.keep_similarity(*name, value)
             told[pair] = value
         return [told.get(pair, 0.0) for pair in candidates]
 
@@ -229,7 +229,7 @@ class Comparison:
         return self._prints.checksum(int(self._numbers[place]))
 
     def _print_of(self, place: int) -> Fingerprint:
-        return self._store.fingerprint(self._checksum(place))
+        return self._cache.fingerprint(self._checksum(place))
 
     def _detail_of(self, place: int, mirrored: bool = False) -> Detail | None:
         return _detail(self._path_of(int(self._numbers[place])), mirrored)
@@ -238,6 +238,6 @@ class Comparison:
 def _detail(path: Path, mirrored: bool = False) -> Detail | None:
     try:
         image = read_image(path, at_least=_READ)
-    except ImageError:  # gone since it was looked at
+    except ImageError:  # gone since the scan
         return None
     return detail_of(np.ascontiguousarray(image[:, ::-1]) if mirrored else image)

@@ -1,11 +1,11 @@
-"""What one scan of each image file told, kept on disk so that no content is decoded twice.
+"""The scan of each image file: header, fingerprint and measures, kept on disk so that no content is decoded twice.
 
-The facts belong to a content, known by its checksum. Which content a file has is kept with its device, inode, size,
-date and time of change (ctime): a file of which any of these differs is read again, but decoded only where its content
-is new. So a hard link, a copy or a rename costs a read, and a file that was replaced under the old size and date, or
-another one that got its inode, is seen as what it is. The facts lie in `facts.db` in the cache folder, an SQLite file:
-what was learnt before a crash is there after it. Where that file cannot be used, or not any more, facts are kept in
-memory, and a warning says so.
+A scan belongs to a content, identified by its checksum. Which content a file has is kept with its device, inode, size,
+modification time and time of change (ctime). A file of which any of these differs is read again, but decoded only
+where its content is new: a hard link, a copy or a rename costs a read, and a file that was replaced under the old size
+and date, or another one that got its inode, is scanned as what it is. The scans are in `scans.db` in the cache folder,
+an SQLite file that survives a crash. Where that file cannot be used, or not any more, scans are kept in memory, and a
+warning says so.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from whichcar.text import one_line, shell_command
 
 log = logging.getLogger(__name__)
 
-FILE = "facts.db"
-_EDITION = 4  # changes whenever the same file gives other facts
-_SIZE = (224, 224)  # pixels that are looked at, at least
+FILE = "scans.db"
+_EDITION = 4  # changes whenever the same file gives another scan
+_SIZE = (224, 224)  # an image is decoded at this size, or the next larger one its decoder offers
 _RECENT = 50_000_000  # nanoseconds; file systems count time in ticks of up to 10 ms, and two changes may share one
 _CREATE = """
 create table if not exists files (
@@ -56,11 +56,12 @@ Measure = Callable[[npt.NDArray[np.uint8]], tuple[float, ...]]
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
-    """One image file.
+class Scan:
+    """What one image file holds.
 
-    `problem` says why it cannot be read ("" where it can; then `header` and `fingerprint` are there); `checksum` is
-    BLAKE2b-128 of its bytes, b"" where even these cannot be read. `measures` are what the caller of `look` measured.
+    `problem` says why it cannot be read ("" where it can; then it has a `header` and a `fingerprint`); `checksum` is
+    BLAKE2b-128 of its bytes, b"" where even these cannot be read. `measures` are those that the caller of
+    `ScanCache.scan` asked for.
     """
 
     checksum: bytes
@@ -71,8 +72,8 @@ class Facts:
     measures: tuple[float, ...]
 
 
-class FactStore:
-    """The facts known so far; a context manager.
+class ScanCache:
+    """All scans so far, in a file; a context manager.
 
     Args:
         path: the SQLite file (default: in the cache folder).
@@ -82,7 +83,7 @@ class FactStore:
         self.path = path or cache_root() / FILE
 
     def __enter__(self) -> Self:
-        """Open the file, or begin it."""
+        """Open the file, or create it."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._base = _opened(self.path)
@@ -97,33 +98,31 @@ class FactStore:
         for base in filter(None, (self._base, self._left)):
             base.close()
 
-    def look(
-        self, paths: Iterable[Path], measure: Measure | None = None, workers: int | None = None
-    ) -> Iterator[Facts]:
-        """Yield the facts of each file, in order; those that may be new are read on all processors.
+    def scan(self, paths: Iterable[Path], measure: Measure | None = None, workers: int | None = None) -> Iterator[Scan]:
+        """Yield the scan of each file, in order; files that may be new are read on all processors.
 
         Args:
             paths: image files; only a few are under way at once, however many there are.
-            measure: gives the further numbers wanted of an image of about 224 x 224 pixels or more; facts without them
-                are then looked for again.
+            measure: computes further numbers from an image of about 224 x 224 pixels or more; scans without them are
+                then made again.
             workers: threads (default: the processors this process may use).
 
         Raises:
             DataError: the file turns out to be damaged.
         """
 
-        def scan(file: tuple[Path, _Key | None]) -> tuple[_Key | None, Facts]:
+        def scan_file(file: tuple[Path, _Key | None]) -> tuple[_Key | None, Scan]:
             path, key = file
             return key, self._scan(path, measure)
 
-        def files() -> Iterator[tuple[Path, _Key | None] | Done[Facts]]:
+        def files() -> Iterator[tuple[Path, _Key | None] | Done[Scan]]:
             for path in paths:
                 key = _key(path)
                 known = self._known(key, measure is not None) if key else None
                 yield Done(known) if known else (path, key)
 
-        for scanned in ordered_map(scan, files(), workers):
-            yield scanned if isinstance(scanned, Facts) else self._kept(*scanned)
+        for scanned in ordered_map(scan_file, files(), workers):
+            yield scanned if isinstance(scanned, Scan) else self._kept(*scanned)
 
     def similarity(self, first: bytes, second: bytes, mirrored: bool) -> float | None:
         """Return how alike the contents of two checksums were found to be, None where that is not known."""
@@ -136,22 +135,22 @@ class FactStore:
         self._insert("pairs", (*sorted((first, second)), mirrored, similarity))
 
     def fingerprint(self, content: bytes) -> Fingerprint:
-        """Return the fingerprint of the content of a checksum that `look` has told."""
+        """Return the fingerprint of the content of a checksum that has been scanned."""
         query = "select hash, mirrored, thumbnail from contents where checksum=?"
         return Fingerprint(*self._one(query, (content,)))
 
-    def _known(self, key: _Key, measured: bool) -> Facts | None:
-        """Return what is known of a file that is as it was."""
+    def _known(self, key: _Key, measured: bool) -> Scan | None:
+        """Return the scan of a file that is as it was."""
         query = "select checksum from files where device=? and inode=? and size=? and modified=? and changed=?"
         row = self._one(query, key)
         return self._known_content(row[0], measured) if row else None
 
-    def _known_content(self, content: bytes, measured: bool) -> Facts | None:
+    def _known_content(self, content: bytes, measured: bool) -> Scan | None:
         row = self._one("select * from contents where checksum=?", (content,))
-        found = _facts(row) if row else None
-        return None if found and measured and not found.problem and not found.measures else found
+        scan = _from_row(row) if row else None
+        return None if scan and measured and not scan.problem and not scan.measures else scan
 
-    def _scan(self, path: Path, measure: Measure | None) -> Facts:
+    def _scan(self, path: Path, measure: Measure | None) -> Scan:
         content = b""
         try:
             if path.is_file():
@@ -162,19 +161,19 @@ class FactStore:
                 image, _ = found.reduced(_SIZE)
                 header = found.header
         except OSError as error:
-            return Facts(content, f"cannot be read ({error.strerror}); change its permissions", False, None, None, ())
+            return Scan(content, f"cannot be read ({error.strerror}); change its permissions", False, None, None, ())
         except ImageError as error:
             content = b"" if _passing(error) else content
-            return Facts(content, error.reason, isinstance(error, TruncatedImageError), None, None, ())
-        return Facts(content, "", False, header, fingerprint(image), measure(image) if measure else ())
+            return Scan(content, error.reason, isinstance(error, TruncatedImageError), None, None, ())
+        return Scan(content, "", False, header, fingerprint(image), measure(image) if measure else ())
 
-    def _kept(self, key: _Key | None, facts: Facts) -> Facts:
+    def _kept(self, key: _Key | None, scan: Scan) -> Scan:
         """Write down what a scan found; not of a file that could not be read at all."""
-        if facts.checksum:
-            self._insert("contents", _row(facts))
+        if scan.checksum:
+            self._insert("contents", _to_row(scan))
             if key:
-                self._insert("files", (*key, facts.checksum))
-        return facts
+                self._insert("files", (*key, scan.checksum))
+        return scan
 
     def _one(self, query: str, values: Sequence[Any]) -> Any:  # noqa: ANN401  (a row of any columns, or None)
         try:
@@ -203,7 +202,7 @@ class FactStore:
         self._warn(error)
 
     def _warn(self, error: OSError | sqlite3.Error) -> None:
-        reason, advice = _told(self.path, error)
+        reason, advice = _reason_and_advice(self.path, error)
         log.warning(
             "%s: cannot be written (%s); going on without it, so images are scanned again next time; %s",
             one_line(self.path),
@@ -212,7 +211,7 @@ class FactStore:
         )
 
     def _unusable(self, error: sqlite3.Error) -> DataError:
-        reason, advice = _told(self.path, error)
+        reason, advice = _reason_and_advice(self.path, error)
         return DataError(f"{self.path}: cannot be read ({reason}); {advice}")
 
 
@@ -221,7 +220,7 @@ def _opened(path: str | Path) -> sqlite3.Connection:
     try:
         edition = base.execute("pragma user_version").fetchone()[0]
         if edition != _EDITION:
-            tables = ("pictures", "files", "contents", "pairs")  # the first one is of edition 1
+            tables = ("files", "contents", "pairs")
             base.executescript("".join(f"drop table if exists {name};" for name in tables))
         base.executescript(
             f"pragma journal_mode=wal; pragma synchronous=normal; pragma user_version={_EDITION}; {_CREATE}"
@@ -232,7 +231,7 @@ def _opened(path: str | Path) -> sqlite3.Connection:
     return base
 
 
-def _told(path: Path, error: OSError | sqlite3.Error) -> tuple[str, str]:
+def _reason_and_advice(path: Path, error: OSError | sqlite3.Error) -> tuple[str, str]:
     """Return what is wrong with the file, and what would do."""
     if isinstance(error, OSError):
         full = is_disk_full(error)
@@ -260,21 +259,21 @@ def _key(path: Path) -> _Key | None:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def _row(facts: Facts) -> tuple[Any, ...]:
-    header, print_ = facts.header, facts.fingerprint
-    start = (facts.checksum, facts.problem, facts.truncated)
+def _to_row(scan: Scan) -> tuple[Any, ...]:
+    header, print_ = scan.header, scan.fingerprint
+    start = (scan.checksum, scan.problem, scan.truncated)
     if header is None or print_ is None:
         return (*start, *[None] * 10)
-    told = (header.format, header.mode, header.width, header.height, header.orientation, header.animated)
-    measures = np.array(facts.measures, np.float64).tobytes()
-    return (*start, *told, print_.hash, print_.mirrored, print_.thumbnail, measures)
+    fields = (header.format, header.mode, header.width, header.height, header.orientation, header.animated)
+    measures = np.array(scan.measures, np.float64).tobytes()
+    return (*start, *fields, print_.hash, print_.mirrored, print_.thumbnail, measures)
 
 
-def _facts(row: tuple[Any, ...]) -> Facts:
-    content, problem, truncated, *told, hashed, mirrored, thumbnail, measures = row
+def _from_row(row: tuple[Any, ...]) -> Scan:
+    content, problem, truncated, *values, hashed, mirrored, thumbnail, measures = row
     if problem:
-        return Facts(content, problem, bool(truncated), None, None, ())
-    form, mode, width, height, orientation, animated = told
+        return Scan(content, problem, bool(truncated), None, None, ())
+    form, mode, width, height, orientation, animated = values
     header = ImageHeader(form, mode, width, height, orientation, bool(animated))
     numbers = tuple(np.frombuffer(measures, np.float64).tolist())
-    return Facts(content, "", False, header, Fingerprint(hashed, mirrored, thumbnail), numbers)
+    return Scan(content, "", False, header, Fingerprint(hashed, mirrored, thumbnail), numbers)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from whichcar.data.dataset import Collection
 from whichcar.data.duplicates.find import Duplicates, Prints, find_duplicates
 from whichcar.data.duplicates.fingerprint import Fingerprint
-from whichcar.data.duplicates.scan import Facts, FactStore
+from whichcar.data.duplicates.scan import Scan, ScanCache
 from whichcar.data.split.match import nothing_usable
 from whichcar.errors import DataError
 from whichcar.progress import track
@@ -64,35 +64,35 @@ class Overview:
         there = self.readable.tolist()
         return Random(f"{seed}/sample").sample(there, min(count, len(there)))
 
-    def add(self, facts: Facts, size: int) -> None:
-        """Take the next image: what one look told, and the file's size in bytes."""
-        header, print_ = facts.header, facts.fingerprint
+    def add(self, scan: Scan, size: int) -> None:
+        """Add the next image; `size` is that of its file in bytes."""
+        header, print_ = scan.header, scan.fingerprint
         self.size.append(size)
         self.width.append(header.width if header else 0)
         self.height.append(header.height if header else 0)
         self.brightness.append(_brightness(print_) if print_ else float("nan"))
         if header is None:
-            self.unreadable[len(self.width) - 1] = facts.problem
+            self.unreadable[len(self.width) - 1] = scan.problem
             return
         self.formats[header.format] += 1
         self.modes[header.mode] += 1
         self.orientations[header.orientation] += 1
 
 
-def overview_of(collection: Collection, store: FactStore | None = None) -> Overview:
+def overview_of(collection: Collection, cache: ScanCache | None = None) -> Overview:
     """Look at every image of a collection once and count.
 
     Args:
         collection: from `collect`.
-        store: facts known from before, open (default: those in the cache folder).
+        cache: an open cache of scans (default: the one in the cache folder).
 
     Raises:
-        DataError: the collection has no image, or the facts cannot be kept.
+        DataError: the collection has no image, or the cache cannot be used.
     """
     if not collection.entries:
         raise DataError(nothing_usable(collection.root, collection.problems))
-    if store is None:
-        with FactStore() as opened:
+    if cache is None:
+        with ScanCache() as opened:
             return overview_of(collection, opened)
     counts: dict[str, Counter[str]] = {}
     for entry in collection.entries:
@@ -100,11 +100,11 @@ def overview_of(collection: Collection, store: FactStore | None = None) -> Overv
             counts.setdefault(entry.class_name, Counter())[entry.part] += 1
     found, prints = Overview(collection, dict(sorted(counts.items()))), Prints()
     numbers = range(len(collection.entries))
-    looked = track(store.look(map(collection.path_of, numbers)), "looking", len(numbers))
-    for number, facts in zip(numbers, looked, strict=True):
-        found.add(facts, _file_size(collection.path_of(number)))
-        prints.add(facts)
-    found.duplicates = find_duplicates(store, prints, collection.path_of)
+    scans = track(cache.scan(map(collection.path_of, numbers)), "scanning", len(numbers))
+    for number, scan in zip(numbers, scans, strict=True):
+        found.add(scan, _file_size(collection.path_of(number)))
+        prints.add(scan)
+    found.duplicates = find_duplicates(cache, prints, collection.path_of)
     return found
 
 

@@ -90,7 +90,7 @@ def arrange(found: Found, into: Path) -> int:
         files.link_or_copy(found.pictures / name, picture)
     _write_labels(into / LABELS, found.labels, set(names))
     if found.boxes:
-        with files.replaced(into / BOXES) as beside, beside.open("w", encoding="utf-8", newline="") as file:
+        with files.atomic_write(into / BOXES) as tmp, tmp.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(("img_name", "left", "top", "right", "bottom"))
             for name, box in found.boxes.items():

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whichcar.errors import CheckpointError, DataError
-from whichcar.files import BEST, CONFIG, checksum, read_json, replaced
+from whichcar.files import BEST, CONFIG, checksum, read_json, atomic_write
 from whichcar.text import one_line, plural, reason_of, shell_command
 from whichcar.training.hardware import fused_batch_norm_is_faster, prepare
 from whichcar.training.network.resnet50 import load_saved_model, training_copy
@@ -54,7 +54,7 @@ def save_checkpoint(model: keras.Model, metadata: Metadata, path: Path) -> None:
     Raises:
         OSError: the disk is full or the folder cannot be written.
     """
-    with replaced(path) as tmp, warnings.catch_warnings():
+    with atomic_write(path) as tmp, warnings.catch_warnings():
         # `.h5` is supported on purpose; Keras warns that it is legacy at every save.
         warnings.simplefilter("ignore")
         try:

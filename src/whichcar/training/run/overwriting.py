@@ -45,7 +45,7 @@ LEFT = (
 _WAITING = ".previous"  # all of the earlier run; what lies outside is the new one's
 _MOVING = ".previous.moving"  # some of the earlier run; the rest of it lies outside, and nothing of a new one
 _REMOVED = ".previous.removed"  # what is being deleted
-_HALF_WRITTEN = re.compile(r"\.[0-9a-f]{32}\.(keras|h5|npz)")  # by `files.replaced`
+_HALF_WRITTEN = re.compile(r"\.[0-9a-f]{32}\.(keras|h5|npz)")  # by `files.atomic_write`
 _NUMBER = r"\s*(?:[+-]?[\d.,_e+-]+%?|[+-]?nan%?|[+-]?inf%?)"
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from whichcar.errors import TrainingError
-from whichcar.files import replaced
+from whichcar.files import atomic_write
 from whichcar.text import reason_of
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def save_state(path: Path, variables: Sequence[keras.Variable], progress: dict[s
     """Write variables and progress (what JSON can hold) as one file, whole or not at all."""
     arrays: dict[str, Any] = {f"v{number}": np.asarray(v.numpy()) for number, v in enumerate(variables)}
     head = {"format": FORMAT, "progress": progress}
-    with replaced(path) as tmp:
+    with atomic_write(path) as tmp:
         np.savez(tmp, progress=np.frombuffer(json.dumps(head).encode(), np.uint8), **arrays)
 
 
