@@ -1,4 +1,4 @@
-"""Tells make, model and year from an image of a car.
+"""Identify make, model and year of the car in an image.
 
 The names below are loaded when they are first used, so that `import whichcar` costs next to nothing.
 """

@@ -57,7 +57,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         tmp.replace(path)
     except OSError as error:
-        if str(error.filename) == str(tmp):  # a name that says nothing to whoever reads the message
+        if str(error.filename) == str(tmp):  # a name that means nothing to the reader
             error.filename, error.filename2 = str(path), None
         raise
     finally:
@@ -197,12 +197,12 @@ def folders(root: Path) -> list[Path]:
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """True for a folder or a link to one; without asking the system again where the listing told."""
+    """True for a folder or a link to one; without asking the system again where the listing says."""
     return Path(entry.path).is_dir() if entry.is_symlink() else entry.is_dir()
 
 
 def is_visible(name: str) -> bool:
-    """False for hidden files and folders, and for the folder in which archives from a Mac keep what is none of ours."""
+    """False for hidden files and folders, and for the folder in which archives from a Mac keep metadata."""
     return not name.startswith(".") and name != "__MACOSX"
 
 
@@ -224,7 +224,7 @@ def images(root: Path) -> list[Path]:
 def walk_images(root: Path) -> Iterator[str]:
     """Yield the images (by suffix) that `walk` finds, without ever holding all of them.
 
-    A broken link is yielded whatever its name: nobody knows what it stood for, and reading it says what is wrong.
+    A broken link is yielded whatever its name: reading it says what is wrong.
     """
     return (inside for inside in walk(root) if is_image(inside) or is_broken_link(root / inside))
 

@@ -1,4 +1,4 @@
-"""One look for all progress bars: done, rate, time left and a few values, on stderr.
+"""Progress bars, all alike: done, rate, time left and a few values, on stderr.
 
 On a terminal a bar moves; elsewhere (a log file, CI) one line appears about every ten seconds and one at the end.
 `WHICHCAR_QUIET=1` switches both off.

@@ -1,4 +1,4 @@
-"""Make, model and year, as class names tell them: `AM General Hummer SUV 2000`."""
+"""Make, model and year, parsed from class names: `AM General Hummer SUV 2000`."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class VehicleName:
 
 
 def parse_name(name: str) -> VehicleName:
-    """Tell a class name's make, model and year.
+    """Return make, model and year of a class name.
 
     The year is the last word, or the first; words are divided by spaces or underscores. A number may be a model instead
     (`Peugeot 2008`).
@@ -73,7 +73,7 @@ def parse_name(name: str) -> VehicleName:
     return VehicleName(*_make_and_model(" ".join(words)), None)
 
 
-def _make_and_model(told: str) -> tuple[str, str]:
-    long = _LONG_MAKE.match(told)
-    make = long.group() if long else told.partition(" ")[0]
-    return make, told[len(make) :].strip()
+def _make_and_model(text: str) -> tuple[str, str]:
+    long = _LONG_MAKE.match(text)
+    make = long.group() if long else text.partition(" ")[0]
+    return make, text[len(make) :].strip()

@@ -124,7 +124,7 @@ def file_name(text: str, of: str | None = None) -> str:
     """Return a text as a file name that is safe everywhere: in a shell, an address, and on every file system.
 
     Letters and digits of any script, `.`, `_` and `-` stay, all else becomes `_`. A name that had to be changed, or
-    cut to 80 bytes, ends in a digest of the text, so that two texts never share a name.
+    shortened to 80 bytes, ends in a digest of the text, so that two texts never share a name.
 
     Args:
         text: what the name should say.

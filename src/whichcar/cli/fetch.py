@@ -56,7 +56,7 @@ def fetch(sources: tuple[str, ...], into: Path, sha256: str | None, redo: bool) 
 def render_fetched(fetched: Fetched) -> Iterator[str]:
     """Yield what is there now and the next command."""
     into, labels = fetched.into, fetched.into / "car_dataset_labels.csv"
-    yield f"{into}: {plural(fetched.pictures, 'image')}, {plural(fetched.labels, 'label')} ({fetched.kind})"
+    yield f"{into}: {plural(fetched.images, 'image')}, {plural(fetched.labels, 'label')} ({fetched.kind})"
     for file in fetched.files:
         if file.sha256:
             yield f"  {file.source}: {file.size / 1e6:.1f} MB, SHA-256 {file.sha256}"

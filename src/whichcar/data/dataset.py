@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from whichcar import files
 from whichcar.data.fetch.formats import IMAGES, LABELS
 from whichcar.data.labels import read_labels
-from whichcar.data.split.match import Found, Problem, match
+from whichcar.data.split.match import LabelledImage, RowProblem, match
 from whichcar.data.split.tree import read_record
 from whichcar.data.split_names import TRAIN, VALIDATION
 from whichcar.data.structure import Structure, structure_of
@@ -48,7 +48,7 @@ class Collection:
     kind: str
     entries: list[Entry]
     labels: Path | None = None
-    problems: list[tuple[str, Problem]] = field(default_factory=list)
+    problems: list[tuple[str, RowProblem]] = field(default_factory=list)
     disagreeing: dict[str, list[str]] = field(default_factory=dict)
     without_row: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
@@ -86,7 +86,7 @@ def collect(root: Path, labels: Path | None = None) -> Collection:
         return Collection(root, kind, _divided(root, structure, paths), others=others)
     start = structure.root.relative_to(root).parts
     entries = [Entry(path, _class_of(path.split("/"), start), "") for path in paths]
-    kind = "a folder a class" if any(entry.class_name for entry in entries) else "pictures"
+    kind = "a folder a class" if any(entry.class_name for entry in entries) else "images"
     return Collection(root, kind, entries, others=others)
 
 
@@ -129,30 +129,32 @@ def _class_of(parts: Sequence[str], start: Sequence[str]) -> str:
 def _labelled(root: Path, labels: Path) -> Collection:
     rows = read_labels(labels)
     found, problems = match(root, rows)
-    said: dict[str, list[Label]] = {}
+    rows_of: dict[str, list[Label]] = {}
     for item in found:
-        said.setdefault(_inside(root, item), []).append(item.label)
-    disagreeing = {path: sorted({f"{row.subset} {row.class_name!r}" for row in told}) for path, told in said.items()}
+        rows_of.setdefault(_inside(root, item), []).append(item.label)
+    disagreeing = {path: sorted({f"{row.subset} {row.class_name!r}" for row in same}) for path, same in rows_of.items()}
     # Where the labelled images lie in car_ims/, other folders next to it are not the label file's matter.
-    inside = (root / IMAGES).is_dir() and all(path.startswith(f"{IMAGES}/") for path in said)
+    inside = (root / IMAGES).is_dir() and all(path.startswith(f"{IMAGES}/") for path in rows_of)
     paths, others = _walk(root, IMAGES if inside else "")
     named = {PurePosixPath(row.img_name).as_posix() for row in rows}
     return Collection(
         root=root,
         kind="a label file",
         entries=[
-            Entry(path, said[path][0].class_name, said[path][0].subset) if path in said else Entry(path, "", "")
-            for path in sorted({*paths, *said})
+            Entry(path, rows_of[path][0].class_name, rows_of[path][0].subset)
+            if path in rows_of
+            else Entry(path, "", "")
+            for path in sorted({*paths, *rows_of})
         ],
         labels=labels,
         problems=[(readable(rows[row - 1].img_name), problem) for row, problem in sorted(problems.items())],
-        disagreeing={path: told for path, told in disagreeing.items() if len(told) > 1},
+        disagreeing={path: texts for path, texts in disagreeing.items() if len(texts) > 1},
         without_row=[
-            path for path in paths if path not in said and not named & {path, path.removeprefix(f"{IMAGES}/")}
+            path for path in paths if path not in rows_of and not named & {path, path.removeprefix(f"{IMAGES}/")}
         ],
         others=others,
     )
 
 
-def _inside(root: Path, item: Found) -> str:
+def _inside(root: Path, item: LabelledImage) -> str:
     return PurePosixPath(item.source.relative_to(root)).as_posix()

@@ -90,7 +90,7 @@ class DecodedCache(StoredRows):
 
     Args:
         folder: of the cache.
-        paths: the images as they are called now; the cache may have been built from copies elsewhere.
+        paths: the current paths of the images; the cache may have been built from copies elsewhere.
     """
 
     def __init__(self, folder: Path, paths: Sequence[Path]) -> None:
@@ -110,7 +110,7 @@ def decode_all(
 ) -> DecodedCache:
     """Return the decoded images, building the cache unless one of just these contents and this size is there.
 
-    Row i is `paths[i]`. An image that cannot be read is a black row and stands in `.skipped` with the reason.
+    Row i is `paths[i]`. An image that cannot be read is a black row, and listed in `.skipped` with the reason.
 
     Args:
         paths: images; their names and contents and `size` make the cache's key, so any change makes a new cache.
@@ -135,7 +135,7 @@ def decode_all(
 
 def list_caches(root: Path | None = None) -> list[CacheInfo]:
     """Return the caches, oldest first."""
-    found = []
+    caches = []
     for index in (root or cache_root()).glob(f"*/{INDEX}"):
         if not _KEY.fullmatch(index.parent.name):
             continue
@@ -143,8 +143,8 @@ def list_caches(root: Path | None = None) -> list[CacheInfo]:
         content = read_json(index, {"size": list, "images": int, "created": float}, _clear(folder))
         size = sum(file.stat().st_size for file in folder.iterdir())
         height, width = content["size"]
-        found.append(CacheInfo(folder.name, folder, content["images"], (height, width), size, content["created"]))
-    return sorted(found, key=lambda info: info.created)
+        caches.append(CacheInfo(folder.name, folder, content["images"], (height, width), size, content["created"]))
+    return sorted(caches, key=lambda info: info.created)
 
 
 def _clear(folder: Path) -> str:
@@ -159,8 +159,8 @@ def clear_caches(key: str | None = None, root: Path | None = None) -> int:
     """
     root = root or cache_root()
     names = [folder.name for folder in root.iterdir()] if root.is_dir() else []
-    ours = [name for name in names if _KEY.fullmatch(name) or (_UNFINISHED.fullmatch(name) and key is None)]
-    chosen = [name for name in ours if key in (None, name)]
+    caches = [name for name in names if _KEY.fullmatch(name) or (_UNFINISHED.fullmatch(name) and key is None)]
+    chosen = [name for name in caches if key in (None, name)]
     if key is not None and not chosen:
         raise DataError(f"{root}: no cache {key}; `whichcar cache` lists them")
     for name in chosen:
@@ -169,13 +169,13 @@ def clear_caches(key: str | None = None, root: Path | None = None) -> int:
 
 
 def _remove(folder: Path) -> None:
-    """Delete a cache; cut short, it leaves an unfinished one and not half of one."""
+    """Delete a cache; interrupted, it leaves a folder that counts as unfinished, not half a cache."""
     if _KEY.fullmatch(folder.name):
-        folder = folder.rename(_beside(folder))
+        folder = folder.rename(_unfinished(folder))
     shutil.rmtree(folder)
 
 
-def _beside(folder: Path) -> Path:
+def _unfinished(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}-{uuid.uuid4().hex[:8]}")
 
 
@@ -191,17 +191,17 @@ def _checksum(path: Path) -> str:
 
 
 def _key(paths: Sequence[Path], sums: Iterable[str], size: tuple[int, int]) -> str:
-    whole = hashlib.blake2b(json.dumps([FORMAT, size]).encode(), digest_size=10)
+    digest = hashlib.blake2b(json.dumps([FORMAT, size]).encode(), digest_size=10)
     for path, content in zip(paths, sums, strict=True):
-        whole.update(f"{path.parent.name}/{path.name}\0{content}\n".encode(errors="surrogateescape"))
-    return whole.hexdigest()
+        digest.update(f"{path.parent.name}/{path.name}\0{content}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()
 
 
 def _build(folder: Path, paths: Sequence[Path], size: tuple[int, int], workers: int | None) -> None:
-    beside = _beside(folder)
+    unfinished = _unfinished(folder)
     try:
-        beside.mkdir(parents=True)
-        skipped = _write_images(beside / IMAGES, paths, size, workers)
+        unfinished.mkdir(parents=True)
+        skipped = _write_images(unfinished / IMAGES, paths, size, workers)
         if len(skipped) == len(paths):
             raise DataError(
                 f"none of {plural(len(paths), 'image')} can be read; the first: {paths[0]}: {skipped[0][1]}"
@@ -212,11 +212,11 @@ def _build(folder: Path, paths: Sequence[Path], size: tuple[int, int], workers: 
             "created": time.time(),
             "skipped": skipped,
         }
-        write_json(beside / INDEX, index)
+        write_json(unfinished / INDEX, index)
         if folder.exists() and not (folder / INDEX).exists():
             _remove(folder)
         try:
-            beside.rename(folder)
+            unfinished.rename(folder)
         except OSError:
             # Another process may have built the same cache meanwhile: then its copy is as good.
             if not (folder / INDEX).exists():
@@ -224,11 +224,11 @@ def _build(folder: Path, paths: Sequence[Path], size: tuple[int, int], workers: 
     except OSError as error:
         raise DataError(_not_built(folder.parent, error, len(paths) * size[0] * size[1] * 3)) from error
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _not_built(root: Path, error: OSError, needed: int) -> str:
-    """Return why a cache of so many bytes cannot be written, and what would do."""
+    """Return why a cache of `needed` bytes cannot be written, and what to do."""
     reason = error.strerror or str(error)
     if not is_disk_full(error):
         return (

@@ -30,7 +30,7 @@ _LONGEST_FOLDER = 200  # bytes; file systems stop at 255, and a number may have 
 def read_labels(path: str | Path) -> list[Label]:
     """Read the label file; every row becomes a label, also one with empty fields.
 
-    The file is comma-separated UTF-8 with a header; columns may stand in any order, and others than `img_name`,
+    The file is comma-separated UTF-8 with a header; columns may be in any order, and others than `img_name`,
     `class`, `subset` and `group` are ignored. A subset is `train`, `validation` or `test`, by any of the names that
     `split_of` knows. The columns `subset` and `group` may be missing; the label's are then "".
 

@@ -42,10 +42,10 @@ class Structure:
 
 
 def structure_of(folder: Path) -> Structure:
-    """Tell how a folder is laid out; one that only wraps another is looked into.
+    """Return how a folder is laid out; one that only wraps another is replaced by that.
 
     Raises:
-        DataError: two folders are the same split, it cannot be told whether a folder is a split or a class, or one may
+        DataError: two folders are the same split, it is ambiguous whether a folder is a split or a class, or one may
             not be listed.
     """
     try:

@@ -255,7 +255,7 @@ def _check_size(name: str | Path, image: Image.Image) -> None:
 
 
 def _check_scans(name: str | Path, file: BinaryIO) -> None:
-    """Refuse a JPEG of so many scans that it was made to take for ever: each goes over all pixels again."""
+    """Refuse a JPEG with more scans than any encoder writes, made to block its reader: each covers all pixels again."""
     place, scans = file.tell(), 0
     file.seek(0)
     while part := file.read(1 << 20):

@@ -62,8 +62,8 @@ def check(data: str | Path, labels: str | Path | None = None, smallest: int = SM
     found = [*_of_rows(collection), *_of_names(collection), *_of_classes(collection), *of_groups(collection)]
     prints = Prints()
     with ScanCache() as cache:
-        told = cache.scan((collection.root / entry.path for entry in collection.entries), quality.measure)
-        found += _of_images(collection, track(told, "checking", len(collection.entries)), prints, smallest)
+        scans = cache.scan((collection.root / entry.path for entry in collection.entries), quality.measure)
+        found += _of_images(collection, track(scans, "checking", len(collection.entries)), prints, smallest)
         found += of_copies(collection, find_duplicates(cache, prints, collection.path_of))
     return Checked(collection, ordered(found))
 
@@ -71,10 +71,10 @@ def check(data: str | Path, labels: str | Path | None = None, smallest: int = SM
 def _of_rows(collection: Collection) -> Iterator[Finding]:
     kinds = {"missing": "row_without_file", "bad": "bad_row"}
     for name, problem in collection.problems:
-        if problem.kind in kinds:  # a file that cannot be used is found by looking at it
+        if problem.kind in kinds:  # a file that cannot be used is found by its scan
             yield finding(name or "(no name)", kinds[problem.kind], str(problem))
-    for path, said in collection.disagreeing.items():
-        yield finding(path, "label_conflict", f"its rows disagree: {' against '.join(said)}")
+    for path, labels in collection.disagreeing.items():
+        yield finding(path, "label_conflict", f"its rows disagree: {' against '.join(labels)}")
     for path in collection.without_row:
         yield finding(path, "file_without_row", "no row of the label file names it")
     for path in collection.others:
@@ -94,31 +94,31 @@ def _of_names(collection: Collection) -> list[Finding]:
 
 
 def _of_classes(collection: Collection) -> Iterator[Finding]:
-    """Classes that a part lacks, and classes with far fewer or far more images than the middle one."""
+    """Yield classes that a split lacks, and classes with far fewer or far more images than the median class."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for entry in collection.entries:
         if entry.class_name:
             counts[entry.class_name]["test" if entry.part == "test" else "train"] += 1
     if not counts:
         return
-    parts = {part for of in counts.values() for part in of}
-    middle = statistics.median(of.total() for of in counts.values())
-    for name, of in sorted(counts.items()):
-        if "test" in parts and not of["train"]:
-            yield finding(name, "missing_class", f"{of['test']} test images and none in train")
-        elif "test" in parts and not of["test"]:
-            yield finding(name, "missing_class", f"{of['train']} images in train and none in test", severity="note")
-        count = of.total()
-        if count == 1 < middle:
+    splits = {split for count in counts.values() for split in count}
+    median = statistics.median(count.total() for count in counts.values())
+    for name, count in sorted(counts.items()):
+        if "test" in splits and not count["train"]:
+            yield finding(name, "missing_class", f"{count['test']} test images and none in train")
+        elif "test" in splits and not count["test"]:
+            yield finding(name, "missing_class", f"{count['train']} images in train and none in test", severity="note")
+        total = count.total()
+        if total == 1 < median:
             yield finding(name, "imbalance", "one image only: none can be set aside for validation")
-        elif not middle / _UNEVEN <= count <= middle * _UNEVEN:
-            yield finding(name, "imbalance", f"{count} images; the middle class has {middle:g}")
+        elif not median / _UNEVEN <= total <= median * _UNEVEN:
+            yield finding(name, "imbalance", f"{total} images; the median class has {median:g}")
 
 
-def _of_images(collection: Collection, told: Iterable[Scan], prints: Prints, smallest: int) -> Iterator[Finding]:
-    """Tell of each image by itself, and note its prints for comparing it with others."""
+def _of_images(collection: Collection, scans: Iterable[Scan], prints: Prints, smallest: int) -> Iterator[Finding]:
+    """Yield the findings about each image by itself, and collect its prints for comparing it with others."""
     waiting: list[tuple[str, Scan, ImageHeader]] = []
-    for entry, scan in zip(collection.entries, told, strict=True):
+    for entry, scan in zip(collection.entries, scans, strict=True):
         prints.add(scan)
         if scan.header is None or scan.fingerprint is None:
             yield finding(entry.path, "truncated" if scan.truncated else "unreadable", scan.problem)
@@ -128,9 +128,9 @@ def _of_images(collection: Collection, told: Iterable[Scan], prints: Prints, sma
             yield finding(entry.path, "odd_mode", "grey, stored as RGB")
         waiting.append((entry.path, scan, scan.header))
         if len(waiting) == _TOGETHER:
-            yield from _of_looks(waiting)
+            yield from _of_quality(waiting)
             waiting.clear()
-    yield from _of_looks(waiting)
+    yield from _of_quality(waiting)
 
 
 def _of_file(path: str, header: ImageHeader, smallest: int) -> Iterator[Finding]:
@@ -148,13 +148,13 @@ def _of_file(path: str, header: ImageHeader, smallest: int) -> Iterator[Finding]
         yield finding(path, "tiny", f"{header.width} x {header.height} pixels")
 
 
-def _of_looks(pictures: Sequence[tuple[str, Scan, ImageHeader]]) -> Iterator[Finding]:
-    if not pictures:
+def _of_quality(images: Sequence[tuple[str, Scan, ImageHeader]]) -> Iterator[Finding]:
+    if not images:
         return
-    sides = np.array([(header.width, header.height) for _, _, header in pictures], np.float64)
-    measures = np.array([scan.measures for _, scan, _ in pictures])
+    sides = np.array([(header.width, header.height) for _, _, header in images], np.float64)
+    measures = np.array([scan.measures for _, scan, _ in images])
     for issue, (marked, scores) in quality.judge(measures, sides.min(axis=1) / sides.max(axis=1)).items():
         for place in np.flatnonzero(marked):
-            path, _, header = pictures[int(place)]
+            path, _, header = images[int(place)]
             size = f", {header.width} x {header.height} pixels" if issue == "odd_aspect" else ""
             yield finding(path, issue, f"score {scores[place]:.2f}{size}")

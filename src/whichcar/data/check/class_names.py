@@ -12,14 +12,14 @@ from whichcar.records import Finding
 
 _YEAR = re.compile(r"\b(19|20)\d\d\b")
 _USUAL = 0.8  # share of names with a year from which one without is odd
-_LONG = 5  # letters in a word from which one wrong letter is a slip and not another word
+_LONG = 5  # letters in a word from which one wrong letter is a misspelling and not another word
 
 
 def odd_names(counts: Mapping[str, int]) -> list[Finding]:
-    """Return a finding for each class name that may be a slip.
+    """Return a finding for each class name that may be misspelt.
 
     Names are alike when only capitals, accents, spaces or punctuation differ, or one letter of a word of five or more;
-    another digit makes another name (`Audi A4`, `Audi A5`). Of two, the one with fewer images is told.
+    another digit makes another name (`Audi A4`, `Audi A5`). Of two, the one with fewer images gets the finding.
 
     Args:
         counts: the classes and how many images each has.
@@ -27,13 +27,15 @@ def odd_names(counts: Mapping[str, int]) -> list[Finding]:
     found = []
     for pair in _close_pairs(sorted(counts)):
         rare, usual = sorted(pair, key=lambda name: (counts[name], name))
-        told = "capitals, accents or punctuation differ" if _plain(rare) == _plain(usual) else "one letter differs"
-        detail = f"may be {usual!r} ({counts[usual]} images) in another spelling: {told}; it has {counts[rare]}"
+        difference = (
+            "capitals, accents or punctuation differ" if _plain(rare) == _plain(usual) else "one letter differs"
+        )
+        detail = f"may be {usual!r} ({counts[usual]} images) in another spelling: {difference}; it has {counts[rare]}"
         found.append(finding(rare, "class_name", detail))
     with_year = [name for name in counts if _YEAR.search(name)]
     if len(with_year) >= _USUAL * len(counts):
-        told = f"no year in it; {len(with_year)} of {len(counts)} names have one"
-        found += [finding(name, "class_name", told) for name in sorted(set(counts) - set(with_year))]
+        detail = f"no year in it; {len(with_year)} of {len(counts)} names have one"
+        found += [finding(name, "class_name", detail) for name in sorted(set(counts) - set(with_year))]
     return found
 
 

@@ -14,21 +14,21 @@ from whichcar.data.split_names import TEST, TRAIN, VALIDATION
 from whichcar.records import Finding
 from whichcar.text import plural
 
-_SPLITS = {TEST: 0, VALIDATION: 1, TRAIN: 2, "": 3}  # of copies the one in the first of these stays
+_SPLITS = {TEST: 0, VALIDATION: 1, TRAIN: 2, "": 3}  # of copies the one in the first of these is kept
 
 Rank = Callable[[int], tuple[int, int]]
 
 
 def of_copies(collection: Collection, copies: Duplicates) -> Iterator[Finding]:
-    """Yield what each copy is a copy of, for all of a group but the one that stays, and which of them are leaks."""
+    """Yield what each copy is a copy of, for all of a group but the one that is kept, and which of them are leaks."""
 
     def rank(number: int) -> tuple[int, int]:
         return _SPLITS[collection.entries[number].part], number
 
     contents = {group[0]: sorted(group, key=rank) for group in copies.exact}
-    for stays, *others in contents.values():
+    for kept, *others in contents.values():
         for other in others:
-            yield from _of_pair(collection, stays, other, "exact_duplicate", "the same bytes as")
+            yield from _of_pair(collection, kept, other, "exact_duplicate", "the same bytes as")
     best = {first: group[0] for first, group in contents.items()}
     for pair in _outwards(copies.near, lambda first: rank(best.get(first, first))):
         detail = f"{pair.similarity:.2f} alike{', mirrored' if pair.mirrored else ''}:"
@@ -36,9 +36,9 @@ def of_copies(collection: Collection, copies: Duplicates) -> Iterator[Finding]:
             yield from _of_pair(collection, best.get(pair.first, pair.first), other, "near_duplicate", detail)
     same = {number: group for group in contents.values() for number in group}
     for group in copies.groups():
-        stays, *others = sorted(group, key=rank)
+        kept, *others = sorted(group, key=rank)
         for other in others:
-            yield from _of_leak(collection, stays, other, certain=other in same.get(stays, ()))
+            yield from _of_leak(collection, kept, other, certain=other in same.get(kept, ()))
 
 
 def of_groups(collection: Collection) -> Iterator[Finding]:
@@ -73,17 +73,17 @@ def _outwards(pairs: Sequence[Pair], rank: Rank) -> Iterator[Pair]:
                     yield replace(pair, first=one, second=other)
 
 
-def _of_pair(collection: Collection, stays: int, other: int, issue: str, told: str) -> Iterator[Finding]:
-    one, copy = collection.entries[stays], collection.entries[other]
-    yield finding(copy.path, issue, f"{told} {one.path}", one.path)
+def _of_pair(collection: Collection, kept: int, other: int, issue: str, relation: str) -> Iterator[Finding]:
+    one, copy = collection.entries[kept], collection.entries[other]
+    yield finding(copy.path, issue, f"{relation} {one.path}", one.path)
     if one.class_name and copy.class_name and one.class_name != copy.class_name:
         for this, that in ((copy, one), (one, copy)):
             detail = f"is {this.class_name!r}, but {that.path} is {that.class_name!r}"
             yield finding(this.path, "label_conflict", detail, that.path, _severity(issue == "exact_duplicate"))
 
 
-def _of_leak(collection: Collection, stays: int, other: int, certain: bool) -> Iterator[Finding]:
-    one, copy = collection.entries[stays], collection.entries[other]
+def _of_leak(collection: Collection, kept: int, other: int, certain: bool) -> Iterator[Finding]:
+    one, copy = collection.entries[kept], collection.entries[other]
     if one.part and copy.part and one.part != copy.part:
         detail = f"in {copy.part}, and in {one.part} as {one.path}"
         certain = certain or one.class_name == copy.class_name

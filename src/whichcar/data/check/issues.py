@@ -33,9 +33,7 @@ ISSUES = {
     for issue in (
         Issue("unreadable", "error", "the file cannot be read as an image"),
         Issue("truncated", "error", "the end of the image is missing"),
-        Issue(
-            "leak", "error", "a copy of it is in another part (train, validation, test), so results come out too good"
-        ),
+        Issue("leak", "error", "a copy of it is in another split (train, validation, test), so results are too good"),
         Issue(
             "label_conflict",
             "error",
@@ -44,7 +42,7 @@ ISSUES = {
         Issue("missing_class", "error", "the class has no image to learn from, or none to test with"),
         Issue("row_without_file", "error", "the label file names an image that is not there"),
         Issue("bad_row", "error", "a row of the label file cannot be used"),
-        Issue("label_error", "warning", "a network that has not seen the image is sure of another class"),
+        Issue("label_error", "warning", "a network not trained on the image is confident of another class"),
         Issue("exact_duplicate", "warning", "another file has the same bytes"),
         Issue("near_duplicate", "warning", "another file has the same photo: re-encoded, resized, cropped or mirrored"),
         Issue("file_without_row", "warning", "no row of the label file names the image, so it is not used"),
@@ -52,8 +50,8 @@ ISSUES = {
         Issue(
             "class_name", "warning", "the class may be a second spelling of another, or is not named like the others"
         ),
-        Issue("blank", "warning", "there is hardly anything to be seen"),
-        Issue("tiny", "warning", "too few pixels to tell cars apart"),
+        Issue("blank", "warning", "hardly anything is visible"),
+        Issue("tiny", "warning", "too few pixels to identify a car"),
         Issue(
             "likely_group",
             "note",
@@ -65,7 +63,7 @@ ISSUES = {
         Issue("bright", "note", "even its darkest parts are bright"),
         Issue("blurry", "note", "hardly any edges"),
         Issue("odd_mode", "note", "not 8-bit RGB; it is converted when it is read"),
-        Issue("exif_rotated", "note", "stored turned; it is rotated upright when it is read"),
+        Issue("exif_rotated", "note", "EXIF orientation is not 1; rotated when it is read"),
         Issue("animated", "note", "several frames; the first is taken"),
         Issue("imbalance", "note", "the class has far fewer or far more images than most"),
     )
@@ -79,7 +77,7 @@ def finding(path: str, issue: str, detail: str, other: str = "", severity: str |
 
 
 def ordered(findings: Iterable[Finding]) -> list[Finding]:
-    """Sort findings as the table has them: by issue, the gravest first, then by rank and path."""
+    """Sort findings as the table has them: by issue, the most severe first, then by rank and path."""
     return sorted(
         findings,
         key=lambda one: (_ORDER[one.issue], SEVERITIES.index(one.severity), one.rank, one.path, one.other),

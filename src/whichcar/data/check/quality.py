@@ -1,6 +1,6 @@
-"""How an image looks: dark, bright, blurry, blank or of an odd shape, as cleanvision measures and judges it.
+"""The quality of an image: dark, bright, blurry, blank or of an odd shape, as cleanvision measures and judges it.
 
-An image is decoded once, by us; cleanvision's own walk over files would read it again for each of its two passes.
+An image is decoded once, by the scan; cleanvision's own walk over files would read it again for each of its two passes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from PIL import Image
 from whichcar.errors import MissingExtraError
 
 MEASURES = ("brightness_perc_5", "brightness_perc_99", "entropy", "blurriness", "blurriness_grayscale_std")
-# cleanvision's name of each issue and ours.
+# cleanvision's name of each issue, and its name in issues.csv.
 _JUDGED = {
     "dark": "dark",
     "light": "bright",
@@ -33,11 +33,11 @@ def measure(image: npt.NDArray[np.uint8]) -> tuple[float, ...]:
     Raises:
         MissingExtraError: cleanvision is not installed.
     """
-    picture = Image.fromarray(image)
-    told: dict[str, float] = {}
+    pil_image = Image.fromarray(image)
+    values: dict[str, float] = {}
     for name in ("dark", "low_information", "blurry"):
-        told |= _properties()[name].calculate(picture)
-    return tuple(float(told[name]) for name in MEASURES)
+        values |= _properties()[name].calculate(pil_image)
+    return tuple(float(values[name]) for name in MEASURES)
 
 
 def judge(
@@ -52,16 +52,16 @@ def judge(
     import pandas as pd
 
     table = pd.DataFrame(measures, columns=list(MEASURES)).assign(aspect_ratio=aspects)
-    found = {}
-    for theirs, ours in _JUDGED.items():
-        judging, parameters = _properties()[theirs], dict(_parameters()[theirs])
+    judged = {}
+    for name, issue in _JUDGED.items():
+        judging, parameters = _properties()[name], dict(_parameters()[name])
         with np.errstate(over="ignore"), warnings.catch_warnings():
             # They set values in a slice of the table, which is meant to be thrown away.
             warnings.simplefilter("ignore")
-            scores = judging.get_scores(table[judging.score_columns].copy(), theirs, **parameters)
-        marked = judging.mark_issue(scores, theirs, parameters["threshold"])
-        found[ours] = (marked.iloc[:, 0].to_numpy(bool), scores.iloc[:, 0].to_numpy(float))
-    return found
+            scores = judging.get_scores(table[judging.score_columns].copy(), name, **parameters)
+        marked = judging.mark_issue(scores, name, parameters["threshold"])
+        judged[issue] = (marked.iloc[:, 0].to_numpy(bool), scores.iloc[:, 0].to_numpy(float))
+    return judged
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""Putting images aside, never deleting one, and putting them back.
+"""Move images into quarantine, never deleting one, and move them back.
 
 What is moved is written down first, in DIR/quarantine.csv, a line an image: a run that is killed between two moves can
 be undone like any other.

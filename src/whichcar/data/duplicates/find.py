@@ -157,7 +157,7 @@ def _near(
 
     `numbers` are in the order of their checksums, so that of two contents the same one is always the first.
     """
-    hashes, turned = (np.frombuffer(kept, np.int64)[numbers] for kept in (prints.hashes, prints.mirrored))
+    hashes, mirror_hashes = (np.frombuffer(kept, np.int64)[numbers] for kept in (prints.hashes, prints.mirrored))
     bits = _BITS if len(numbers) <= _MANY else _BITS_OF_MANY
     group = np.arange(len(numbers))
     found: list[Pair] = []
@@ -179,7 +179,7 @@ def _near(
             plain = distance(hashes[chunk, None], hashes[None])
             # A hash of one and a mirrored hash of the other, either way: their medians differ a little.
             mirrored = np.minimum(
-                distance(hashes[chunk, None], turned[None]), distance(turned[chunk, None], hashes[None])
+                distance(hashes[chunk, None], mirror_hashes[None]), distance(mirror_hashes[chunk, None], hashes[None])
             )
             close = (plain <= bits, mirrored <= bits)
         for is_mirrored, matrix in zip((False, True), close, strict=True):
@@ -207,14 +207,14 @@ class Comparison:
         alike = [pair for pair in candidates if self._alike(pair)]
         names = [(self._checksum(first), self._checksum(second), mirrored) for first, second, mirrored in alike]
         known = [self._cache.similarity(*name) for name in names]
-        new = ordered_map(self._compare, [pair for pair, told in zip(alike, known, strict=True) if told is None])
-        told: dict[Candidate, float] = {}
+        new = ordered_map(self._compare, [pair for pair, value in zip(alike, known, strict=True) if value is None])
+        similarities: dict[Candidate, float] = {}
         for pair, name, value in zip(alike, names, known, strict=True):
             if value is None:
                 value = next(new)
                 self._cache.keep_similarity(*name, value)
-            told[pair] = value
-        return [told.get(pair, 0.0) for pair in candidates]
+            similarities[pair] = value
+        return [similarities.get(pair, 0.0) for pair in candidates]
 
     def _alike(self, pair: Candidate) -> bool:
         first, second, mirrored = pair

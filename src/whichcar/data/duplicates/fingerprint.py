@@ -17,9 +17,9 @@ Grey = npt.NDArray[np.float64]
 THUMBNAIL = 16  # pixels a side of what is kept of an image
 _SIDE, _KEPT = 32, 8  # pixels the hash looks at; frequencies it keeps, each way
 _DETAIL = 64  # pixels a side that detail is compared at
-_BLUR = 2.0  # detail is what a blur of so many pixels takes away
+_BLUR = 2.0  # standard deviation in pixels of the blur that takes the detail away
 _SHIFT = _DETAIL // 8
-_VIEWS = (1.0, 0.96, 0.92, 0.88)  # shares of each side: one image may be a little cut against the other
+_VIEWS = (1.0, 0.96, 0.92, 0.88)  # shares of each side: one image may be a slight crop of the other
 _FAINT = 1.0  # energy of detail below which there is none
 _FLAT = 2.0  # standard deviation of a thumbnail below which there is nothing to compare
 
@@ -65,7 +65,7 @@ class Fingerprint:
 
     @property
     def is_flat(self) -> bool:
-        """True where there is hardly anything to be seen, and the hash is that of noise."""
+        """True where hardly anything is visible, and the hash is that of noise."""
         return float(self.pixels.std()) < _FLAT
 
 
@@ -75,10 +75,10 @@ def fingerprint(image: npt.NDArray[np.uint8]) -> Fingerprint:
     The hash is the DCT hash known as pHash (Zauner 2010), bit for bit that of the package imagehash: which of the 8 x 8
     lowest frequencies of the image in 32 x 32 grey pixels are above their median.
     """
-    picture = Image.fromarray(image)
-    grey = np.asarray(picture.convert("L").resize((_SIDE, _SIDE), Image.Resampling.LANCZOS), np.float64)
+    pil_image = Image.fromarray(image)
+    grey = np.asarray(pil_image.convert("L").resize((_SIDE, _SIDE), Image.Resampling.LANCZOS), np.float64)
     waves = _COSINES @ grey @ _COSINES.T
-    thumbnail = picture.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
+    thumbnail = pil_image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
     return Fingerprint(_bits(waves), _bits(waves * _MIRRORED), thumbnail.tobytes())
 
 
@@ -106,12 +106,12 @@ class Detail:
 
 def detail_of(image: npt.NDArray[np.uint8]) -> Detail:
     """Return the detail of an image, (height, width, 3) uint8; at least 64 pixels a side serve best."""
-    picture = Image.fromarray(image).convert("L")
+    pil_image = Image.fromarray(image).convert("L")
     spectra, energies = [], []
     for share in _VIEWS:
-        right, bottom = picture.width * (1 + share) / 2, picture.height * (1 + share) / 2
-        box = (picture.width - right, picture.height - bottom, right, bottom)
-        grey = np.asarray(picture.resize((_DETAIL, _DETAIL), Image.Resampling.BOX, box=box), np.float64)
+        right, bottom = pil_image.width * (1 + share) / 2, pil_image.height * (1 + share) / 2
+        box = (pil_image.width - right, pil_image.height - bottom, right, bottom)
+        grey = np.asarray(pil_image.resize((_DETAIL, _DETAIL), Image.Resampling.BOX, box=box), np.float64)
         fine = ((grey - _BLURRING @ grey @ _BLURRING.T) * _EDGE[:, None] * _EDGE).astype(np.float32)
         spectra.append(np.fft.rfft2(fine, (2 * _DETAIL, 2 * _DETAIL)).astype(np.complex64, copy=False))
         energies.append(float(np.sum(fine * fine)))
@@ -121,10 +121,10 @@ def detail_of(image: npt.NDArray[np.uint8]) -> Detail:
 def detail_similarity(first: Detail, second: Detail) -> float:
     """Return the correlation of the detail of two images where they fit best, about 0 ... 1.
 
-    They are shifted against each other by up to an eighth, and one of them may be cut by up to an eighth: normalised
-    cross-correlation of high-passed images (Lewis 1995), in the frequency domain. On the 8,144 images of Stanford
-    Cars copies begin at 0.70, and images of other cars from the same studio end at 0.65, but for a few that show
-    nearly the same car.
+    They are shifted against each other by up to an eighth, and one of them may be cropped by up to an eighth:
+    normalised cross-correlation of high-passed images (Lewis 1995), in the frequency domain. On the 8,144 images of
+    Stanford Cars copies begin at 0.70, and images of other cars from the same studio end at 0.65, but for a few that
+    show nearly the same car.
     """
     whole = [(0, place) for place in range(len(_VIEWS))] + [(place, 0) for place in range(1, len(_VIEWS))]
     best = 0.0

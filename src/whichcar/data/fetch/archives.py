@@ -68,7 +68,7 @@ def unpack(archive: Path, target: Path) -> int:
                 if place is None:
                     continue
                 if place in seen:
-                    raise _hostile(archive, member.name, "stands in it twice")
+                    raise _hostile(archive, member.name, "is in it twice")
                 if len(seen) >= MOST_FILES:
                     raise _hostile(archive, member.name, f"is one of more than {MOST_FILES} files")
                 seen.add(place)

@@ -1,7 +1,7 @@
 """The annotations of Stanford Cars (Krause et al. 2013), MATLAB tables, as labels and boxes.
 
 `cars_annos.mat` has all images, as paths `car_ims/NNNNNN.jpg` with a mark for the test half. `cars_train_annos.mat` and
-`cars_test_annos_withlabels.mat` name `NNNNN.jpg` in `cars_train/` and `cars_test/`; the class names then stand in
+`cars_test_annos_withlabels.mat` name `NNNNN.jpg` in `cars_train/` and `cars_test/`; the class names then are in
 `cars_meta.mat`. Copies of it call the labelled test table `cars_test_annos.mat`, or count classes from 0.
 """
 

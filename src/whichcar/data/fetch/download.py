@@ -71,7 +71,7 @@ def tables_of(url: str) -> list[str]:
 def download(
     url: str, folder: Path, sha256: str | None = None, pause: float = 1.0, name: str | None = None
 ) -> Downloaded:
-    """Fetch one file into `folder`, going on where an earlier call stopped.
+    """Fetch one file into `folder`, resuming where an earlier call stopped.
 
     Credentials come from the environment: for S3 the usual AWS chain with `AWS_ENDPOINT_URL`, none where
     `WHICHCAR_ANONYMOUS=1`. Proxies are those of the environment.
@@ -144,11 +144,11 @@ def identity(url: str) -> str:
 
 def _there_already(remote: _Remote, target: Path) -> Downloaded | None:
     """Return what an earlier call fetched, if the server still has the same."""
-    beside = _mark_of(target)
-    if not target.is_file() or not beside.is_file():
+    marks_file = _mark_of(target)
+    if not target.is_file() or not marks_file.is_file():
         return None
     try:
-        if _marks_in(beside) != remote.marks():
+        if _marks_in(marks_file) != remote.marks():
             return None
     except _transport_errors():
         return None  # the download itself will tell what is wrong
@@ -215,11 +215,11 @@ def _marks_in(path: Path) -> dict[str, Any] | None:
 
 def _append(remote: _Remote, part: Path, name: str) -> None:
     """Write what is missing of a file to `part`; what belongs to another version of it is thrown away."""
-    marks, beside = remote.marks(), _mark_of(part)
-    if part.is_file() and _marks_in(beside) != marks:
+    marks, marks_file = remote.marks(), _mark_of(part)
+    if part.is_file() and _marks_in(marks_file) != marks:
         log.warning("%s: changed since its download began; beginning again", without_password(remote.url))
         part.unlink()
-    write_json(beside, marks)
+    write_json(marks_file, marks)
     size = marks["size"]
     if size is not None and part.is_file() and part.stat().st_size > size:
         part.unlink()

@@ -41,11 +41,11 @@ NAMED: dict[str, tuple[tuple[str, ...], ...]] = {
     "stanford-cars": (("hf://datasets/tanganke/stanford_cars",), ("hf://datasets/Donghyun99/Stanford-Cars",))
 }
 TERMS = {
-    "stanford-cars": "the original site is gone; this is a copy by others on the Hugging Face hub, untested with "
+    "stanford-cars": "its own site is gone; this is a copy by others on the Hugging Face hub, untested with "
     "whichcar; the images (Krause et al. 2013) are for non-commercial research"
 }
 # What a manifest holds, and each entry of its `files`.
-_KEYS = {"sources": list, "finished": bool, "files": list, "pictures": int, "labels": int, "kind": str}
+_KEYS = {"sources": list, "finished": bool, "files": list, "images?": int, "labels": int, "kind": str}
 _FILE_KEYS = {"path", "source", "size", "sha256"}
 
 
@@ -58,7 +58,7 @@ class Fetched:
 
     into: Path
     kind: str
-    pictures: int
+    images: int
     labels: int
     files: tuple[Downloaded, ...]
     fresh: bool
@@ -72,7 +72,7 @@ def fetch(
     sha256: str | None = None,
     redo: bool = False,
 ) -> Fetched:
-    """Get a set of images and put it where the other stages expect it.
+    """Download or copy a set of images to where the other stages expect it.
 
     Args:
         sources: addresses (`s3://bucket/key`, `https://…`, `hf://datasets/OWNER/NAME`), paths of archives, tables or
@@ -80,11 +80,11 @@ def fetch(
             divided as in a shell.
         into: gets `car_ims/`, `car_dataset_labels.csv` and, where they are known, `boxes.csv`.
         sha256: of the first source, if it is known.
-        redo: arrange again, also instead of another set that an earlier call brought; what was downloaded is not
-            downloaded again unless it changed.
+        redo: overwrite what an earlier call wrote, also from other sources; a file is downloaded again only where it
+            changed.
 
     Raises:
-        DataError: nothing to fetch, not to be had, hostile, or not understood; what was there before is untouched.
+        DataError: nothing to fetch, not to be had, hostile, or not understood; existing files are untouched.
         MissingExtraError: another package is needed for this kind of source.
     """
     into = Path(into)
@@ -104,7 +104,9 @@ def fetch(
         raise DataError(f"{into}: another process fetches into it; wait for it or stop it") from error
     except OSError as error:
         if files.is_disk_full(error):
-            raise DataError(f"{into}: the disk is full; make room and run it again, what has come is kept") from error
+            raise DataError(
+                f"{into}: the disk is full; make room and run it again, downloaded files are kept"
+            ) from error
         raise DataError(f"{error.filename or into}: {error.strerror or error}; fix that and run it again") from error
 
 
@@ -130,7 +132,7 @@ class _Stage:
         if known is not None and not redo:
             if known["sources"] != self.asked:
                 there = " ".join(known["sources"])
-                raise DataError(f"{self.into}: holds {there}; give another folder, or --redo to put this in its place")
+                raise DataError(f"{self.into}: holds {there}; give another folder, or --redo to overwrite it")
             if known["finished"] and (done := self._finished(known)):
                 return done
         if known is None and (self.into / formats.IMAGES).exists():
@@ -144,7 +146,7 @@ class _Stage:
             shutil.rmtree(self.staging, ignore_errors=True)
 
     def _known(self) -> dict[str, Any] | None:
-        """Return what an earlier run wrote down."""
+        """Return the manifest of an earlier run."""
         if not self.manifest.is_file():
             return None
         fix = "remove it and run the same command again"
@@ -158,10 +160,10 @@ class _Stage:
         got = tuple(Downloaded(Path(one["path"]), one["source"], one["size"], one["sha256"]) for one in known["files"])
         if self.sha256 and got and got[0].sha256 not in ("", self.sha256.lower()):
             raise DataError(f"{got[0].source}: its SHA-256 is {got[0].sha256}, not {self.sha256}; fetch it with --redo")
-        pictures = sum(1 for _ in files.walk_images(self.into / formats.IMAGES))
-        if pictures < known["pictures"] or not (self.into / formats.LABELS).is_file():
+        images = sum(1 for _ in files.walk_images(self.into / formats.IMAGES))
+        if images < known.get("images", 0) or not (self.into / formats.LABELS).is_file():
             return None
-        return self._fetched(known["kind"], pictures, got, fresh=False)
+        return self._fetched(known["kind"], images, got, fresh=False)
 
     def _bring(self) -> list[Downloaded]:
         """Return the sources as files or folders on this disk, from the first home that has them."""
@@ -181,40 +183,40 @@ class _Stage:
         raise DataError("; ".join(failures) + by_hand)
 
     def _arrange(self, got: list[Downloaded]) -> Fetched:
-        """Make the new set next to the old one, then put it in its place."""
+        """Build the new set next to the old one, then replace that."""
         shutil.rmtree(self.staging, ignore_errors=True)
         unpacked, new = self.staging / "unpacked", self.staging / "new"
         called = " ".join(one.source for one in got)
         if len(got) == 1 and got[0].path.is_dir() and not _tables_in(got[0].path):
-            found = formats.find(got[0].path, called)
+            image_set = formats.find(got[0].path, called)
         else:
             for one in got:
                 _stage(one.path, unpacked)
             if tables := _tables_in(unpacked):
                 unpack_parquet(tables, unpacked, formats.IMAGES, formats.LABELS, formats.TEST_SHARE, formats.SEED)
-            found = formats.find(unpacked, called)
-        pictures = formats.arrange(found, new)
+            image_set = formats.find(unpacked, called)
+        images = formats.arrange(image_set, new)
         content = {
             "finished": False,
             "sources": self.asked,
-            "kind": found.kind,
-            "pictures": pictures,
-            "labels": len(found.labels),
+            "kind": image_set.kind,
+            "images": images,
+            "labels": len(image_set.labels),
             "files": [asdict(one) | {"path": str(one.path)} for one in got],
         }
-        files.write_json(self.manifest, content)  # from here on what is in the folder is ours
+        files.write_json(self.manifest, content)  # from here on the folder counts as written by this stage
         for name in (formats.IMAGES, formats.LABELS, formats.BOXES):
             _put(new / name, self.into / name)
         files.write_json(self.manifest, content | {"finished": True})
-        return self._fetched(found.kind, pictures, tuple(got), fresh=True)
+        return self._fetched(image_set.kind, images, tuple(got), fresh=True)
 
-    def _fetched(self, kind: str, pictures: int, got: tuple[Downloaded, ...], fresh: bool) -> Fetched:
+    def _fetched(self, kind: str, images: int, got: tuple[Downloaded, ...], fresh: bool) -> Fetched:
         """Describe what is there by its label file."""
         rows = read_labels(self.into / formats.LABELS)
         classes = tuple(sorted({row.class_name for row in rows}))
         counts = Counter(row.subset for row in rows)
         splits = {split: counts.pop(split) for split in SPLITS if split in counts} | counts
-        return Fetched(self.into, kind, pictures, len(rows), got, fresh, classes, splits)
+        return Fetched(self.into, kind, images, len(rows), got, fresh, classes, splits)
 
 
 def _put(new: Path, place: Path) -> None:
@@ -260,7 +262,7 @@ def _inside(url: str) -> str:
 def _names(sources: Sequence[str]) -> list[str]:
     """Name the files to be downloaded, each differently.
 
-    Tables of several folders of the hub may have one name, and the folder's says which half it is.
+    Tables of several folders of the hub may have one name, and the folder's name says which split it is.
     """
     names: list[str] = []
     for source in sources:
@@ -307,5 +309,5 @@ def _stage(path: Path, unpacked: Path) -> None:
         )
     unpacked.mkdir(parents=True, exist_ok=True)
     if (unpacked / path.name).exists():
-        raise DataError(f"{path}: {path.name} stands in the archive too; keep one")
+        raise DataError(f"{path}: {path.name} is in the archive too; keep one")
     files.link_or_copy(path, unpacked / path.name)

@@ -1,7 +1,7 @@
-"""What a set of images looks like when it arrives, turned into `car_ims/` and `car_dataset_labels.csv`.
+"""The layouts in which a set of images may arrive, converted to `car_ims/` and `car_dataset_labels.csv`.
 
 Three kinds are understood: a label file with its images, the Stanford Cars devkit (`.mat` annotations), and a folder
-a class. Only the names of files are looked at, and nothing is decoded.
+a class. Only file names are read, and nothing is decoded.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ TEST_SHARE, SEED = 0.25, 123  # of a folder a class that is not divided yet
 
 
 @dataclass(frozen=True)
-class Found:
-    """Images and labels as they lie there: an `img_name` is a path seen from `images`.
+class ImageSet:
+    """Images and labels as they arrived: an `img_name` is a path seen from `root`.
 
-    `images` are those that belong to the set, None where it is all of them.
+    `names` are the images that belong to the set, None where it is all of them.
     """
 
     kind: str
-    pictures: Path
+    root: Path
     labels: list[Label]
     boxes: dict[str, Box] = field(default_factory=dict)
-    images: tuple[str, ...] | None = None
+    names: tuple[str, ...] | None = None
 
 
-def find(root: Path, called: str) -> Found:
-    """Tell what lies under `root`; messages call it `called`.
+def find(root: Path, called: str) -> ImageSet:
+    """Return the set of images under `root`; messages call it `called`.
 
     Raises:
         DataError: nothing that is understood, or more than one label file.
@@ -54,22 +54,22 @@ def find(root: Path, called: str) -> Found:
     if len(tables) > 1:
         raise DataError(f"{called}: {len(tables)} label files, {tables[0].name} and {tables[1].name}; keep one")
     if tables:
-        return Found("label file", _images(root), read_labels(tables[0]))
+        return ImageSet("label file", _images(root), read_labels(tables[0]))
     mats = {Path(path).name: root / path for path in paths if path.endswith(".mat")}
     if annotations := devkit.read(root, mats, called):
-        return Found("devkit", *annotations)
+        return ImageSet("devkit", *annotations)
     if any(files.is_image(path) and "/" in path for path in paths):
         inner = structure_of(root).root
         labels = labels_from_folders(inner, TEST_SHARE, SEED)
-        return Found("folder a class", inner, labels, images=tuple(label.img_name for label in labels))
+        return ImageSet("folder a class", inner, labels, names=tuple(label.img_name for label in labels))
     raise DataError(
         f"{called}: no set of images; it must hold {','.join(COLUMNS)} as a .csv, the devkit's .mat files, or one "
         "folder a class"
     )
 
 
-def arrange(found: Found, into: Path) -> int:
-    """Lay images and labels out in a new folder as the other stages expect them; return how many images there are.
+def arrange(image_set: ImageSet, into: Path) -> int:
+    """Write images and labels to a new folder as the other stages expect them; return the number of images.
 
     Images are hard-linked into `into`/car_ims/, or copied across disks.
 
@@ -78,32 +78,32 @@ def arrange(found: Found, into: Path) -> int:
     """
     names: list[str] = []
     lost: list[str] = []
-    for name in files.walk_images(found.pictures) if found.images is None else found.images:
-        (names if (found.pictures / name).is_file() else lost).append(name)
+    for name in files.walk_images(image_set.root) if image_set.names is None else image_set.names:
+        (names if (image_set.root / name).is_file() else lost).append(name)
     if not names:
-        raise DataError(f"fetch: no images, only a {found.kind}; name the archive that holds them too")
+        raise DataError(f"fetch: no images, only a {image_set.kind}; name the archive that holds them too")
     if lost:
         log.warning("%s left out, such as %s: a broken link, or no regular file", plural(len(lost), "name"), lost[0])
     for name in track(names, "arranging"):
-        picture = into / IMAGES / name
-        picture.parent.mkdir(parents=True, exist_ok=True)
-        files.link_or_copy(found.pictures / name, picture)
-    _write_labels(into / LABELS, found.labels, set(names))
-    if found.boxes:
+        target = into / IMAGES / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        files.link_or_copy(image_set.root / name, target)
+    _write_labels(into / LABELS, image_set.labels, set(names))
+    if image_set.boxes:
         with files.atomic_write(into / BOXES) as tmp, tmp.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(("img_name", "left", "top", "right", "bottom"))
-            for name, box in found.boxes.items():
+            for name, box in image_set.boxes.items():
                 writer.writerow((name, box.left, box.top, box.right, box.bottom))
     return len(names)
 
 
-def _write_labels(path: Path, labels: list[Label], pictures: set[str]) -> None:
-    """Write the label file; a name that is no UTF-8 cannot stand in it. Warn of labels without an image."""
+def _write_labels(path: Path, labels: list[Label], images: set[str]) -> None:
+    """Write the label file; a name that is not UTF-8 is left out. Warn of labels without an image."""
     rows = [label for label in labels if label.img_name == readable(label.img_name)]
     if len(rows) < len(labels):
         log.warning("%d images have names that are not UTF-8; rename them, they get no label", len(labels) - len(rows))
-    known = set(map(nfc, pictures))
+    known = set(map(nfc, images))
     if lost := [row.img_name for row in rows if nfc(row.img_name) not in known]:
         log.warning("%d of %d labels have no image, such as %r%s", len(lost), len(rows), lost[0], _near(lost[0], known))
     write_labels(path, rows)

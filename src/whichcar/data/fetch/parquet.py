@@ -45,9 +45,7 @@ class _Table:
     split: str | None
 
 
-def unpack_parquet(
-    tables: Sequence[Path], target: Path, pictures: str, labels: str, test_share: float, seed: int
-) -> int:
+def unpack_parquet(tables: Sequence[Path], target: Path, images: str, labels: str, test_share: float, seed: int) -> int:
     """Write the images of these tables and a label file; return how many images that were.
 
     A row's split is what its column `split` or `subset` says, or else a word of the table's path below `target`
@@ -77,7 +75,7 @@ def unpack_parquet(
                     without_class += 1
                     continue
                 img_name = f"{split or 'image'}_{len(rows) + 1:06d}{_suffix(content)}"
-                path = target / pictures / img_name
+                path = target / images / img_name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
                 rows.append(Label(img_name, name, split or ""))
@@ -87,7 +85,7 @@ def unpack_parquet(
     if any(row.subset for row in rows) and (lost := [row for row in rows if not row.subset]):
         log.warning("%s in none of the splits %s left out", plural(len(lost), "row"), ", ".join(SPLITS))
         for row in lost:
-            (target / pictures / row.img_name).unlink()
+            (target / images / row.img_name).unlink()
         rows = [row for row in rows if row.subset]
     if {row.subset for row in rows} <= {TRAIN, ""}:
         rows = divided(rows, test_share, seed)

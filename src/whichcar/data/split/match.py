@@ -25,12 +25,12 @@ _LISTED = 500_000  # files among which a name that was meant is looked for, at m
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class RowProblem:
     """Why a row cannot be used, and the name that it may have meant ("" where none is near).
 
     `kind` is `missing` (no such file), `unusable` (the file), `bad` (the row itself), `repeated`, `conflict` (its rows
     disagree), `copy` (an image of train that is in validation or test too, or one of validation that is in test),
-    `group` (likewise, of a group) or `orphan` (a held-out image of a class without train images).
+    `group` (an image of a group with images there) or `orphan` (a held-out image of a class without train images).
     """
 
     kind: Literal["missing", "unusable", "bad", "repeated", "conflict", "copy", "group", "orphan"]
@@ -43,7 +43,7 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class LabelledImage:
     """A row whose image is there; the first row is 1."""
 
     row: int
@@ -51,7 +51,7 @@ class Found:
     source: Path
 
 
-def match(data: Path, labels: Sequence[Label]) -> tuple[list[Found], dict[int, Problem]]:
+def match(data: Path, labels: Sequence[Label]) -> tuple[list[LabelledImage], dict[int, RowProblem]]:
     """Find the image of every row; rows without one that can be used are problems, by the number of the row.
 
     Where no row has a subset, none is asked for.
@@ -62,14 +62,14 @@ def match(data: Path, labels: Sequence[Label]) -> tuple[list[Found], dict[int, P
     if not data.is_dir():
         raise DataError(f"{data}: no such folder; give the folder with the images")
     divided = any(label.subset for label in labels)
-    problems: dict[int, Problem] = {}
-    found: list[Found] = []
+    problems: dict[int, RowProblem] = {}
+    found: list[LabelledImage] = []
     for row, label in enumerate(labels, start=1):
         source = _find(label, bases_of(data), divided)
-        if isinstance(source, Problem):
+        if isinstance(source, RowProblem):
             problems[row] = source
         else:
-            found.append(Found(row, replace(label, subset=split_of(label.subset) or label.subset), source))
+            found.append(LabelledImage(row, replace(label, subset=split_of(label.subset) or label.subset), source))
     return found, _with_what_was_meant(data, labels, problems)
 
 
@@ -78,7 +78,7 @@ def bases_of(data: Path) -> list[Path]:
     return [folder for folder in (data / "car_ims", data) if folder.is_dir()]
 
 
-def nothing_usable(data: Path, problems: Sequence[tuple[str, Problem]]) -> str:
+def nothing_usable(data: Path, problems: Sequence[tuple[str, RowProblem]]) -> str:
     """Return the message for rows of which none can be used: the commonest reason, an example, what it may have meant.
 
     Args:
@@ -98,20 +98,20 @@ def nothing_usable(data: Path, problems: Sequence[tuple[str, Problem]]) -> str:
     )
 
 
-def _find(label: Label, bases: Sequence[Path], divided: bool) -> Path | Problem:
+def _find(label: Label, bases: Sequence[Path], divided: bool) -> Path | RowProblem:
     """Return the label's image, or why it cannot be used."""
     if reason := _refused(label, divided):
-        return Problem("bad", reason)
+        return RowProblem("bad", reason)
     for base in bases:
         for form in (label.img_name, *(unicodedata.normalize(f, label.img_name) for f in ("NFC", "NFD"))):
             path = base / PurePosixPath(form)
             try:
                 if path.is_file():
                     reason = _unusable(path)
-                    return Problem("unusable", reason) if reason else path
+                    return RowProblem("unusable", reason) if reason else path
             except OSError as error:
-                return Problem("missing", f"cannot be reached ({error.strerror})")
-    return Problem("missing", f"no such file in {' or '.join(map(str, bases))}")
+                return RowProblem("missing", f"cannot be reached ({error.strerror})")
+    return RowProblem("missing", f"no such file in {' or '.join(map(str, bases))}")
 
 
 def _refused(label: Label, divided: bool) -> str | None:
@@ -149,7 +149,7 @@ def _unusable(path: Path) -> str | None:
     return None if os.access(path, os.R_OK) else "the file may not be read; change its permissions"
 
 
-def _with_what_was_meant(data: Path, labels: Sequence[Label], problems: dict[int, Problem]) -> dict[int, Problem]:
+def _with_what_was_meant(data: Path, labels: Sequence[Label], problems: dict[int, RowProblem]) -> dict[int, RowProblem]:
     """Add to names without an image the one in `data` that differs in what is easily mistaken, if there is one."""
     asked = {row: labels[row - 1].img_name for row, problem in problems.items() if problem.kind in ("missing", "bad")}
     asked = {row: name for row, name in asked.items() if problems[row].kind == "missing" or _refused_name(name)}

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from whichcar import files
 from whichcar.data.duplicates.find import copies_and_unreadable, joined
 from whichcar.data.labels import draw_share, folder_name
-from whichcar.data.split.match import Found, Problem, bases_of, match, nothing_usable
+from whichcar.data.split.match import LabelledImage, RowProblem, bases_of, match, nothing_usable
 from whichcar.data.split_names import TEST, TRAIN, VALIDATION
 from whichcar.errors import DataError
 from whichcar.files import readable
@@ -33,7 +33,7 @@ class Plan:
 
     targets: dict[str, Path]
     classes: dict[str, str]
-    problems: dict[int, Problem]
+    problems: dict[int, RowProblem]
     renamed: dict[str, str]
     unlabelled: int
     groups: dict[str, list[str]]
@@ -103,9 +103,9 @@ class _Links:
     `unreadable` says why images cannot be read; these are in no group.
     """
 
-    def __init__(self, found: Sequence[Found]) -> None:
+    def __init__(self, found: Sequence[LabelledImage]) -> None:
         copies, unreadable = copies_and_unreadable([item.source for item in found])
-        self.unreadable = {found[number].source: Problem("unusable", why) for number, why in unreadable.items()}
+        self.unreadable = {found[number].source: RowProblem("unusable", why) for number, why in unreadable.items()}
         copies = [group for group in copies if not unreadable.keys() & group]  # copies are all readable, or none is
         named: dict[str, list[int]] = defaultdict(list)
         for number, item in enumerate(found):
@@ -114,7 +114,7 @@ class _Links:
         self.groups = [[found[number].source for number in group] for group in joined([*copies, *named.values()])]
         self._copied = {found[number].source: place for place, group in enumerate(copies) for number in group}
 
-    def count_conflicts(self, used: Iterable[Found]) -> int:
+    def count_conflicts(self, used: Iterable[LabelledImage]) -> int:
         """Count the images that have a copy in another class."""
         groups: dict[int, list[str]] = defaultdict(list)
         for item in used:
@@ -122,16 +122,16 @@ class _Links:
                 groups[self._copied[item.source]].append(item.label.class_name)
         return sum(len(names) for names in groups.values() if len(set(names)) > 1)
 
-    def told(self, item: Found, held: Sequence[Found], split: str) -> Problem:
+    def problem(self, item: LabelledImage, held: Sequence[LabelledImage], split: str) -> RowProblem:
         """Return why an image cannot be used: what it is linked to in a held-out split, the nearest link first."""
         if group := [one for one in held if item.label.group and one.label.group == item.label.group]:
-            return Problem("group", f"group {item.label.group!r} has {group[0].label.img_name} in {split}")
+            return RowProblem("group", f"group {item.label.group!r} has {group[0].label.img_name} in {split}")
         copies = [one for one in held if self._copied.get(one.source, -1) == self._copied.get(item.source)]
         link = "a copy of" if copies else "linked, over copies and groups, to"
-        return Problem("copy", f"{link} {(copies or held)[0].label.img_name} in {split}")
+        return RowProblem("copy", f"{link} {(copies or held)[0].label.img_name} in {split}")
 
 
-def _drawn(used: Sequence[Found], links: _Links, share: float, seed: int) -> list[Found]:
+def _drawn(used: Sequence[LabelledImage], links: _Links, share: float, seed: int) -> list[LabelledImage]:
     """Return the rows with a subset each: `share` of every class, in whole groups, is in test."""
     names = {item.source: item.label.img_name for item in used}
     classes: dict[str, list[str]] = defaultdict(list)
@@ -148,7 +148,7 @@ def _drawn(used: Sequence[Found], links: _Links, share: float, seed: int) -> lis
     return [replace(item, label=replace(item.label, subset=subsets[item.label.img_name])) for item in used]
 
 
-def _unlabelled(data: Path, labels: Iterable[Label], found: Sequence[Found]) -> int:
+def _unlabelled(data: Path, labels: Iterable[Label], found: Sequence[LabelledImage]) -> int:
     known = {base / PurePosixPath(label.img_name) for label in labels for base in bases_of(data)}
     known.update(item.source for item in found)
     return sum(
@@ -158,30 +158,32 @@ def _unlabelled(data: Path, labels: Iterable[Label], found: Sequence[Found]) -> 
     )
 
 
-def _without_repeats(found: Iterable[Found], problems: dict[int, Problem]) -> list[Found]:
+def _without_repeats(found: Iterable[LabelledImage], problems: dict[int, RowProblem]) -> list[LabelledImage]:
     """Keep the first of equal rows, and none of rows that say different things about one image."""
-    by_source: dict[Path, list[Found]] = defaultdict(list)
+    by_source: dict[Path, list[LabelledImage]] = defaultdict(list)
     for item in found:
         by_source[item.source].append(item)
     used = []
     for items in by_source.values():
-        said = sorted({_said(item.label) for item in items})
-        if len(said) == 1:
+        texts = sorted({_text(item.label) for item in items})
+        if len(texts) == 1:
             used.append(items[0])
-            problems.update({item.row: Problem("repeated", f"repeats row {items[0].row}") for item in items[1:]})
+            problems.update({item.row: RowProblem("repeated", f"repeats row {items[0].row}") for item in items[1:]})
         else:
-            told = Problem("conflict", f"its rows disagree: {' against '.join(said)}; none is used")
-            problems.update({item.row: told for item in items})
+            problem = RowProblem("conflict", f"its rows disagree: {' against '.join(texts)}; none is used")
+            problems.update({item.row: problem for item in items})
     return used
 
 
-def _said(label: Label) -> str:
+def _text(label: Label) -> str:
     group = f" of group {label.group!r}" if label.group else ""
     return f"{label.subset} {label.class_name!r}{group}".lstrip()
 
 
-def _without_linked(used: Sequence[Found], links: _Links, problems: dict[int, Problem]) -> list[Found]:
-    """Leave out images linked to one of a held-out split: what was learnt by heart would count as recognised."""
+def _without_linked(
+    used: Sequence[LabelledImage], links: _Links, problems: dict[int, RowProblem]
+) -> list[LabelledImage]:
+    """Leave out images linked to one of a held-out split: an image that was trained on would count as recognised."""
     by_source = {item.source: item for item in used}
     for group in links.groups:
         items = [by_source[source] for source in group if source in by_source]
@@ -189,16 +191,16 @@ def _without_linked(used: Sequence[Found], links: _Links, problems: dict[int, Pr
             held = [item for item in items if item.label.subset == split]
             for item in items if held else ():
                 if item.label.subset in others and item.row not in problems:
-                    problems[item.row] = links.told(item, held, split)
+                    problems[item.row] = links.problem(item, held, split)
     return [item for item in used if item.row not in problems]
 
 
-def _without_orphans(found: Sequence[Found], problems: dict[int, Problem]) -> list[Found]:
+def _without_orphans(found: Sequence[LabelledImage], problems: dict[int, RowProblem]) -> list[LabelledImage]:
     """Leave out held-out images of classes that have no image to learn from."""
     learned = {item.label.class_name for item in found if item.label.subset == TRAIN}
     for item in found:
         if item.label.class_name not in learned:
-            problems[item.row] = Problem("orphan", f"class {item.label.class_name!r} has no usable image in train")
+            problems[item.row] = RowProblem("orphan", f"class {item.label.class_name!r} has no usable image in train")
     return [item for item in found if item.label.class_name in learned]
 
 
@@ -211,7 +213,7 @@ def _folders(names: Iterable[str]) -> dict[str, str]:
     return folders
 
 
-def _targets(found: Iterable[Found], folders: Mapping[str, str]) -> tuple[dict[str, Path], dict[str, str]]:
+def _targets(found: Iterable[LabelledImage], folders: Mapping[str, str]) -> tuple[dict[str, Path], dict[str, str]]:
     """Return target to source, and img_name to target for images whose name was taken in their folder."""
     targets: dict[str, Path] = {}
     renamed: dict[str, str] = {}

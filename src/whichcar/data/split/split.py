@@ -1,6 +1,6 @@
 """From images and labels to `OUTPUT/<subset>/<class>/`.
 
-`OUTPUT/split.json` holds what was done; above all which images of `train/` are the validation part, so that every
+`OUTPUT/split.json` holds what was done; above all which images of `train/` are the validation split, so that every
 later run uses the same ones. It is written first with `"finished": false`, and again when every image is there.
 """
 
@@ -79,7 +79,7 @@ def split(
         validation: share of train that is set aside, by class, where no row is of the validation split; every class
             keeps an image to learn from; 0 for none.
         seed: random seed of the splits that are drawn.
-        keep_copies: use images of which a held-out split has a copy, or another one of their group, all the same.
+        keep_copies: use images of which a held-out split has a copy, or another one of their group.
         test_share: share of the images for test, by class, where neither labels nor folders say what is in test
             (default: 0.25); 0 for no test split.
         group_by: regular expression searched in each `img_name`; its first group, or else the whole match, names the
