@@ -45,13 +45,13 @@ def colour_model() -> object:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A split tree: six test images, of which one is told wrongly and one cannot be read."""
+    """A split tree: six test images, of which one is labelled wrongly and one cannot be read."""
     rows = []
     for number, (name, colour) in enumerate(COLOURS.items()):
         for copy in range(6):
-            picture = f"{number}{copy}.jpg"
-            draw(tmp_path / "raw" / picture, colour, seed=10 * number + copy)
-            rows.append(Label(picture, name, "test" if copy < 2 else "train"))
+            img_name = f"{number}{copy}.jpg"
+            draw(tmp_path / "raw" / img_name, colour, seed=10 * number + copy)
+            rows.append(Label(img_name, name, "test" if copy < 2 else "train"))
     draw(tmp_path / "raw" / "20.jpg", COLOURS["Green Coupe 2010"])  # a green car labelled red
     (tmp_path / "raw" / "01.jpg").write_bytes(b"no image")
     split(tmp_path / "raw", rows, tmp_path / "cars", validation=0.25, seed=1)

@@ -69,7 +69,7 @@ def _loops(rng: Rng) -> bytes:
 
 
 def _many_scans(rng: Rng) -> bytes:
-    """Return a progressive JPEG whose last scan is told a thousand times."""
+    """Return a progressive JPEG whose last scan is repeated a thousand times."""
     content = saved(vehicle(rng), "JPEG", progressive=True)
     last = content.rindex(b"\xff\xda")
     return content[:last] + content[last:-2] * 1000 + content[-2:]

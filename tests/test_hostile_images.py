@@ -45,8 +45,8 @@ from whichcar.files import images
 root, cache = map(Path, sys.argv[1:])
 paths = images(root)
 images = decode_all(paths, (24, 32), cache)
-told = {one.path: one.reason.removeprefix(f"{one.path}: ") for one in images.skipped}
-rows = {path.relative_to(root).as_posix(): told.get(path, "") for path in paths[: len(images)]}
+reported = {one.path: one.reason.removeprefix(f"{one.path}: ") for one in images.skipped}
+rows = {path.relative_to(root).as_posix(): reported.get(path, "") for path in paths[: len(images)]}
 print(json.dumps({name.encode("utf-8", "backslashreplace").decode(): reason for name, reason in rows.items()}))
 """
 
@@ -120,10 +120,10 @@ def table(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def assert_told(told: list[tuple[str, str]], expected: dict[str, str]) -> None:
+def assert_reported(reported: list[tuple[str, str]], expected: dict[str, str]) -> None:
     """Compare (path, problem) pairs, a row a file, with what is known of the files."""
-    assert len(told) == len(dict(told))
-    assert dict(told) == expected
+    assert len(reported) == len(dict(reported))
+    assert dict(reported) == expected
 
 
 def test_check_tells_of_every_unreadable_file(hostile: Hostile, run: Callable[..., Ran], tmp_path: Path) -> None:
@@ -131,8 +131,8 @@ def test_check_tells_of_every_unreadable_file(hostile: Hostile, run: Callable[..
     rows = table(tmp_path / "issues.csv")
     assert f"{len(hostile.made)} images" in ran.out
     assert {row["path"] for row in rows if row["issue"] not in ("imbalance", "class_name")} <= set(hostile.problems)
-    told = [(row["path"], row["detail"]) for row in rows if row["issue"] in ("unreadable", "truncated")]
-    assert_told(told, hostile.unreadable)
+    reported = [(row["path"], row["detail"]) for row in rows if row["issue"] in ("unreadable", "truncated")]
+    assert_reported(reported, hostile.unreadable)
 
 
 @pytest.mark.parametrize("command", ["explore", "look"])
@@ -164,10 +164,10 @@ def test_crop_has_a_row_for_every_file(
     output = tmp_path / "crops"
     run("crop", hostile.folder, output, "--detector", red_car_file)
     rows = table(output / "boxes.csv")
-    told = [(as_text(row["path"]), row["outcome"]) for row in rows]
+    reported = [(as_text(row["path"]), row["outcome"]) for row in rows]
     outcomes = {path: f"skipped: {problem}" for path, problem in hostile.unreadable.items()}
-    cropped = {path: outcome for path, outcome in told if path not in outcomes}
-    assert_told(told, cropped | outcomes)
+    cropped = {path: outcome for path, outcome in reported if path not in outcomes}
+    assert_reported(reported, cropped | outcomes)
     assert cropped.keys() == hostile.problems.keys() - outcomes.keys()
     assert set(cropped.values()) <= {"cropped", "whole: no vehicle"}
     assert all((output / row["path"]).is_file() for row in rows if as_text(row["path"]) in cropped)
@@ -179,15 +179,15 @@ def test_predict_has_a_row_for_every_file(
     start = f"{as_text(hostile.folder)}/"
     for more in ((), ("--crop", "--detector", red_car_file)):
         rows = map(json.loads, run("predict", colour_experiment, hostile.folder, "--json", *more).out.splitlines())
-        assert_told([(row["path"].removeprefix(start), row.get("problem") or "") for row in rows], hostile.problems)
+        assert_reported([(row["path"].removeprefix(start), row.get("problem") or "") for row in rows], hostile.problems)
 
 
 def test_evaluate_has_a_row_for_every_file(hostile: Hostile, run: Callable[..., Ran], colour_experiment: Path) -> None:
     run("evaluate", colour_experiment, "--data", hostile.folder)
     (path,) = colour_experiment.rglob("predictions.csv")
-    assert_told([(row["path"], row["problem"]) for row in table(path)], hostile.problems)
+    assert_reported([(row["path"], row["problem"]) for row in table(path)], hostile.problems)
 
 
 def test_training_decodes_every_file_or_says_why_not(hostile: Hostile, run: Callable[..., Ran], tmp_path: Path) -> None:
     ran = run("-c", PACK, hostile.folder, tmp_path / "cache")
-    assert_told(list(json.loads(ran.out).items()), hostile.problems)
+    assert_reported(list(json.loads(ran.out).items()), hostile.problems)

@@ -26,7 +26,7 @@ ROOMS = (
     {"records", "files", "progress", "parallel", "environment"},
     {"errors", "text", "install", "version"},
 )
-# Likewise inside the two largest rooms.
+# The same inside the two largest rooms.
 INSIDE = {
     "data": (
         {"check", "explore"},

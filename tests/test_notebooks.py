@@ -32,7 +32,7 @@ def run(path: Path, folder: Path) -> list[NotebookNode]:
     return [output for cell in notebook.cells for output in cell.get("outputs", [])]
 
 
-def told(outputs: list[NotebookNode]) -> str:
+def text_of(outputs: list[NotebookNode]) -> str:
     data = [output.get("data", {}) for output in outputs]
     return "".join(str(one.get("text/html", "")) or str(one.get("text/plain", "")) for one in data)
 
@@ -56,8 +56,8 @@ def test_the_first_look_runs_on_cars_it_draws_itself(tmp_path: Path, monkeypatch
     monkeypatch.delenv("WHICHCAR_EDA", raising=False)
     monkeypatch.delenv("WHICHCAR_DETECTOR", raising=False)
     outputs = run(NOTEBOOKS[0], tmp_path)
-    assert "no detector: write a file" in told(outputs)
-    assert "<td>72</td>" in told(outputs)
+    assert "no detector: write a file" in text_of(outputs)
+    assert "<td>72</td>" in text_of(outputs)
     figures = [output for output in outputs if "application/vnd.plotly.v1+json" in output.get("data", {})]
     assert len(figures) == 7
     assert not [output for output in outputs if output.output_type == "error" or output.get("name") == "stderr"]
@@ -66,13 +66,13 @@ def test_the_first_look_runs_on_cars_it_draws_itself(tmp_path: Path, monkeypatch
 def test_the_first_look_runs_on_a_folder_and_cuts_with_a_detector(
     cars: Path, red_car_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    picture = np.full((60, 80, 3), 128, np.uint8)
-    picture[20:40, 30:60] = 255, 0, 0
+    image = np.full((60, 80, 3), 128, np.uint8)
+    image[20:40, 30:60] = 255, 0, 0
     for name in cars.glob("car_ims/*.jpg"):  # whichever is chosen, it has a red car
-        Image.fromarray(picture).save(name, quality=95)
+        Image.fromarray(image).save(name, quality=95)
     monkeypatch.setenv("WHICHCAR_EDA", str(cars))
     monkeypatch.setenv("WHICHCAR_DETECTOR", str(red_car_file))
-    page = told(run(NOTEBOOKS[0], cars.parent))
+    page = text_of(run(NOTEBOOKS[0], cars.parent))
     assert "<td>24</td>" in page
     crop = re.search(r'base64,([^"]+)"><figcaption>the crop, (\d+) x (\d+)<', page)
     assert crop

@@ -1,4 +1,4 @@
-"""The names and signatures that the specification fixes."""
+"""The names and signatures that are fixed."""
 
 import inspect
 import subprocess
@@ -23,17 +23,17 @@ HOMES = {"create_model": "resnet50", "create_data_aug_layer": "data_aug", "get_v
 
 
 @pytest.mark.parametrize("name", SIGNATURES)
-def test_a_name_of_the_specification_comes_from_the_package_with_its_parameters(name: str) -> None:
+def test_a_fixed_name_comes_from_the_package_with_its_parameters(name: str) -> None:
     parameters = list(inspect.signature(getattr(whichcar, name)).parameters)
     assert parameters[: len(SIGNATURES[name])] == SIGNATURES[name] or len(SIGNATURES[name]) == len(parameters) == 1
 
 
 @pytest.mark.parametrize("name", HOMES)
-def test_a_function_lives_in_the_module_that_the_specification_names(name: str) -> None:
+def test_a_function_lives_in_the_module_that_its_fixed_name_says(name: str) -> None:
     assert getattr(whichcar, name).__module__.rsplit(".", 1)[1] == HOMES[name]
 
 
-def test_the_model_has_the_defaults_of_the_specification() -> None:
+def test_the_model_has_the_fixed_defaults() -> None:
     parameters = inspect.signature(whichcar.create_model).parameters
     assert parameters["weights"].default == "imagenet"
     assert parameters["input_shape"].default == (224, 224, 3)
@@ -61,7 +61,7 @@ def test_an_unknown_name_says_which_there_are() -> None:
         ("train.py", "whichcar train [OPTIONS] CONFIG"),
     ],
 )
-def test_a_script_of_the_specification_is_the_command(script: str, usage: str) -> None:
+def test_a_fixed_script_is_the_command(script: str, usage: str) -> None:
     done = subprocess.run(
         [sys.executable, ROOT / "scripts" / script, "--help"], capture_output=True, text=True, check=True
     )

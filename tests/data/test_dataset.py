@@ -26,7 +26,7 @@ def test_a_label_file_is_found_and_tells_class_and_part(data: Path) -> None:
     assert (found.problems, found.disagreeing, found.without_row, found.others) == ([], {}, [], [])
 
 
-def test_rows_without_file_files_without_row_and_rows_that_disagree_are_told(data: Path) -> None:
+def test_rows_without_file_files_without_row_and_rows_that_disagree_are_reported(data: Path) -> None:
     rows = [
         Label("000001.jpg", "A", "train"),
         Label("000001.jpg", "B", "train"),
@@ -41,7 +41,7 @@ def test_rows_without_file_files_without_row_and_rows_that_disagree_are_told(dat
     assert "car_ims/000001.jpg" not in found.without_row
 
 
-def test_images_beside_car_ims_are_not_the_label_files_matter(data: Path) -> None:
+def test_images_next_to_car_ims_are_not_the_label_files_matter(data: Path) -> None:
     shutil.copytree(data / "car_ims", data / "thumbnails")
     assert len(collect(data).entries) == 32
 
@@ -69,10 +69,10 @@ def test_a_folder_a_class_and_mere_images_are_understood(data: Path, tmp_path: P
     assert found.kind == "a folder a class"
     assert found.entries[0] == Entry("BMW X3/inside/000001.jpg", "BMW X3", "")
     assert found.entries[-1] == Entry("loose.jpg", "", "")
-    assert collect(data / "car_ims").kind == "pictures"
+    assert collect(data / "car_ims").kind == "images"
 
 
-def test_files_beside_images_that_are_not_called_images_are_listed(data: Path) -> None:
+def test_files_next_to_images_that_are_not_called_images_are_listed(data: Path) -> None:
     (data / "car_ims" / "a.jfif").write_bytes((data / "car_ims" / "000001.jpg").read_bytes())
     (data / "car_ims" / ".DS_Store").touch()
     assert collect(data).others == ["car_ims/a.jfif"]

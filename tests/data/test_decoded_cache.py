@@ -79,7 +79,7 @@ def test_a_changed_image_gives_another_cache(paths: list[Path], root: Path) -> N
     assert len(list_caches(root)) == 2
 
 
-def test_a_image_that_moves_to_another_class_gives_another_cache(paths: list[Path], root: Path) -> None:
+def test_an_image_that_moves_to_another_class_gives_another_cache(paths: list[Path], root: Path) -> None:
     decode_all(paths, SIZE, root)
     moved = paths[0].parent.with_name("class 1") / paths[0].name
     paths[0].rename(moved)
@@ -117,7 +117,7 @@ def test_an_unreadable_image_is_named_as_it_is_called_now(paths: list[Path], roo
     assert str(paths[3]) not in images.skipped[0].reason
 
 
-def test_a_image_mended_after_it_was_unreadable_is_read(paths: list[Path], root: Path) -> None:
+def test_an_image_fixed_after_it_was_unreadable_is_read(paths: list[Path], root: Path) -> None:
     good = paths[3].read_bytes()
     paths[3].write_bytes(b"no image")
     assert decode_all(paths, SIZE, root).skipped
@@ -250,7 +250,7 @@ def test_a_place_that_cannot_be_written_is_one_line(paths: list[Path], tmp_path:
         decode_all(paths, SIZE, tmp_path / "file" / "caches")
 
 
-def test_a_full_disk_is_told_with_the_room_that_is_needed(paths: list[Path], root: Path) -> None:
+def test_a_full_disk_is_reported_with_the_room_that_is_needed(paths: list[Path], root: Path) -> None:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
     try:

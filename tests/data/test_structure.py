@@ -80,7 +80,7 @@ def test_one_more_folder_makes_no_classes_of_splits(tmp_path: Path, names: tuple
     assert found.remarks == [f"{root / 'extra'}: none of train, validation, test; its images are not used"]
 
 
-def test_a_split_without_class_folders_is_told(tmp_path: Path) -> None:
+def test_a_split_without_class_folders_is_reported(tmp_path: Path) -> None:
     root = laid_out(tmp_path / "data", *DIVIDED, "test/1.jpg", "extra/1.jpg", "more/1.jpg")
     found = structure_of(root)
     assert found.unlabelled == (root / "test",)

@@ -33,7 +33,7 @@ def plain(colour: tuple[int, int, int], size: tuple[int, int] = (40, 50)) -> np.
     return np.full((*size, 3), colour, np.uint8)
 
 
-def told(rows: list[Prediction | Skipped]) -> list[str]:
+def predicted(rows: list[Prediction | Skipped]) -> list[str]:
     return [row.best.split()[0] if isinstance(row, Prediction) else "-" for row in rows]
 
 
@@ -41,14 +41,14 @@ def test_one_path_as_text_is_one_image(classifier: Classifier, tmp_path: Path, p
     path = painter(tmp_path / "a.jpg", RED)
     for given in (str(path), path):
         rows = classifier.predict(given)
-        assert told(rows) == ["Red"]
+        assert predicted(rows) == ["Red"]
         assert rows[0].path == path
 
 
 def test_a_folder_is_its_images_in_sorted_order(classifier: Classifier, tmp_path: Path, painter: Painter) -> None:
     for name, colour in (("b/2.jpg", GREEN), ("b/1.jpg", RED), ("a.jpg", BLUE)):
         painter(tmp_path / "images" / name, colour)
-    assert told(classifier.predict(str(tmp_path / "images"))) == ["Blue", "Red", "Green"]
+    assert predicted(classifier.predict(str(tmp_path / "images"))) == ["Blue", "Red", "Green"]
 
 
 def test_paths_folders_arrays_and_pil_images_can_be_mixed(
@@ -58,10 +58,10 @@ def test_paths_folders_arrays_and_pil_images_can_be_mixed(
     opened = Image.open(path)
     given = [str(path), plain(RED), path.parent, Image.fromarray(plain(BLUE)), opened, np.stack([plain(RED)] * 2)]
     rows = classifier.predict(given)
-    assert told(rows) == ["Green", "Red", "Green", "Blue", "Green", "Red", "Red"]
+    assert predicted(rows) == ["Green", "Red", "Green", "Blue", "Green", "Red", "Red"]
     assert [row.path for row in rows] == [path, "image 2", path, "image 4", path, "image 6", "image 7"]
-    assert told(classifier.predict(iter(given))) == told(rows)
-    assert told(list(classifier.stream(given))) == told(rows)
+    assert predicted(classifier.predict(iter(given))) == predicted(rows)
+    assert predicted(list(classifier.stream(given))) == predicted(rows)
 
 
 def test_the_public_function_predicts_like_the_classifier(classifier: Classifier) -> None:
@@ -114,11 +114,11 @@ def test_a_pil_image_of_any_mode_is_read(classifier: Classifier, mode: str) -> N
     image = source.convert("I").convert(mode) if mode == "I;16" else source.convert("RGB" if mode == "LAB" else mode)
     assert classifier.probabilities(image).shape == (1, 3)
     if mode in ("P", "RGB", "RGBA", "CMYK", "YCbCr", "HSV"):
-        assert told(classifier.predict(image)) == ["Red"]
+        assert predicted(classifier.predict(image)) == ["Red"]
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_pil_image_is_turned_upright_as_its_file_is(classifier: Classifier, tmp_path: Path, orientation: int) -> None:
+def test_a_pil_image_is_rotated_as_its_file_is(classifier: Classifier, tmp_path: Path, orientation: int) -> None:
     half = plain(RED)
     half[:, :20] = BLUE
     half[:10] = GREEN
@@ -138,7 +138,7 @@ def test_one_pil_image_given_many_times_is_read_safely(
     classifier: Classifier, tmp_path: Path, painter: Painter
 ) -> None:
     with Image.open(painter(tmp_path / "a.jpg", BLUE, size=(400, 300))) as image:
-        assert told(classifier.predict([image] * 60)) == ["Blue"] * 60
+        assert predicted(classifier.predict([image] * 60)) == ["Blue"] * 60
 
 
 def test_a_damaged_or_closed_pil_image_is_a_row(classifier: Classifier, tmp_path: Path, painter: Painter) -> None:
@@ -148,7 +148,7 @@ def test_a_damaged_or_closed_pil_image_is_a_row(classifier: Classifier, tmp_path
     closed.close()
     with Image.open(path) as damaged:
         rows = classifier.predict([damaged, plain(RED), closed])
-    assert told(rows) == ["-", "Red", "-"]
+    assert predicted(rows) == ["-", "Red", "-"]
     assert "truncated" in rows[0].reason  # type: ignore[union-attr]
     with pytest.raises(ImageError, match=r"a\.jpg: .*truncated"):
         classifier.probabilities(path)
@@ -158,7 +158,7 @@ def test_a_column_of_paths_is_several_images(classifier: Classifier, tmp_path: P
     paths = [str(painter(tmp_path / "a.jpg", RED)), str(painter(tmp_path / "b.jpg", BLUE))]
     pandas = pytest.importorskip("pandas")
     for column in (np.array(paths), pandas.Series(paths), tuple(paths), dict.fromkeys(paths).keys()):
-        assert told(classifier.predict(column)) == ["Red", "Blue"]
+        assert predicted(classifier.predict(column)) == ["Red", "Blue"]
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_a_folder_that_may_not_be_listed_is_a_row(
     (tmp_path / "locked").mkdir()
     monkeypatch.setattr("whichcar.images.inputs.images", refused)  # root may list everything
     rows = classifier.predict([path, tmp_path / "locked", path])
-    assert told(rows) == ["Red", "-", "Red"]
+    assert predicted(rows) == ["Red", "-", "Red"]
     assert "inner cannot be listed (Permission denied)" in rows[1].reason  # type: ignore[union-attr]
 
 
@@ -222,9 +222,9 @@ def test_crop_holds_for_arrays_and_pil_images(
     Image.fromarray(street).save(tmp_path / "street.png")
     cropping = Classifier(classifier.checkpoint, crop=True)
     given = [street, Image.fromarray(street), tmp_path / "street.png", street / 255]
-    assert told(classifier.predict(given)) == ["Green"] * 4
+    assert predicted(classifier.predict(given)) == ["Green"] * 4
     rows = cropping.predict(given)
-    assert told(rows) == ["Red"] * 4
+    assert predicted(rows) == ["Red"] * 4
     assert len({row.crop.box for row in rows if isinstance(row, Prediction) and row.crop is not None}) == 1
     assert cropping.probabilities(street).argmax() == 2
 
@@ -257,7 +257,7 @@ def test_addresses_are_classified_among_files_and_failures_are_rows(
 ) -> None:
     names = [f"{address}/car.png", str(tmp_path / "car.png"), f"{address}/gone.jpg", f"{address}/page.html", "s3://b/a"]
     rows = classifier.predict(names)
-    assert told(rows) == ["Red", "Red", "-", "-", "-"]
+    assert predicted(rows) == ["Red", "Red", "-", "-", "-"]
     assert rows[0].as_row() | {"path": ""} == rows[1].as_row() | {"path": ""}
     assert main.run(["predict", str(classifier.checkpoint), *names, "--json"]) == 0
     printed = list(map(json.loads, capsys.readouterr().out.splitlines()))

@@ -324,7 +324,7 @@ def test_an_image_whose_beginning_is_damaged_is_called_a_damaged_image(tmp_path:
     assert f"a damaged {Image.registered_extensions()[f'.{suffix}']}, " in message(path)
 
 
-def test_a_tiff_that_cannot_be_read_is_told_of_by_its_row_alone(
+def test_a_tiff_that_cannot_be_read_is_reported_of_by_its_row_alone(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "a.tif"

@@ -33,7 +33,7 @@ def tree(drawn_large: Path, tmp_path: Path) -> Path:
     return tmp_path / "v1"
 
 
-def told(checked: Checked) -> dict[str, list[str]]:
+def by_issue(checked: Checked) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for one in checked.findings:
         found.setdefault(one.issue, []).append(one.path)
@@ -100,7 +100,7 @@ def test_each_kind_of_odd_image_is_found(data: Path, kind: str) -> None:
     path = data / "car_ims" / name
     make(path, first(data))
     write_labels(data / "labels.csv", [*read_labels(data / "car_dataset_labels.csv"), Label(name, "A 2012", "train")])
-    found = told(check(data, data / "labels.csv"))
+    found = by_issue(check(data, data / "labels.csv"))
     about = {issue for issue, paths in found.items() if f"car_ims/{name}" in paths}
     assert about == issues | (set() if kind in NO_COPY else {"near_duplicate", "label_conflict"})
     assert not {issue for issue in found if issue in ("unreadable", "truncated", "tiny", "animated")} - issues
@@ -118,7 +118,7 @@ def test_copies_across_parts_are_leaks_and_the_one_in_test_stays(tree: Path) -> 
     smaller = tree / "train" / Path(held.path).parent.name / "smaller.png"
     Image.open(tree / held.path).resize((100, 75)).save(smaller)
     checked = check(tree)
-    found = told(checked)
+    found = by_issue(checked)
     assert found["exact_duplicate"] == [twin.relative_to(tree).as_posix()]
     assert found["near_duplicate"] == [smaller.relative_to(tree).as_posix()]
     assert sorted(found["leak"]) == sorted([*found["exact_duplicate"], *found["near_duplicate"]])
@@ -153,7 +153,7 @@ def test_rows_and_files_that_do_not_fit_are_found(data: Path) -> None:
         Label(rows[2].img_name, rows[2].class_name, "extra"),
     ]
     write_labels(data / "car_dataset_labels.csv", [*rows[:-1], *bad])
-    found = told(check(data))
+    found = by_issue(check(data))
     assert found["row_without_file"] == ["gone.jpg"]
     assert found["label_conflict"] == [f"car_ims/{rows[1].img_name}"]
     assert found["bad_row"] == [rows[2].img_name]
@@ -186,7 +186,7 @@ def test_a_folder_of_one_class_or_none_can_be_checked(data: Path, tmp_path: Path
 @pytest.mark.parametrize(
     "name", ['a "b" c.jpg', "a'b.jpg", "日本 ü.jpg", "a,b;c.jpg", "</script>.jpg".replace("/", "-")]
 )
-def test_any_name_stands_in_table_and_page(data: Path, name: str) -> None:
+def test_any_name_is_in_table_and_page(data: Path, name: str) -> None:
     (data / "car_ims" / name).write_text("no image")
     assert main.run(["check", str(data)]) == 0
     with (data / "issues.csv").open(encoding="utf-8", newline="") as file:
@@ -194,7 +194,7 @@ def test_any_name_stands_in_table_and_page(data: Path, name: str) -> None:
     assert [row["path"] for row in rows] == [f"car_ims/{name}"]
 
 
-def test_a_name_that_is_no_text_is_told_readably(data: Path) -> None:
+def test_a_name_that_is_no_text_is_reported_readably(data: Path) -> None:
     (data / "car_ims" / os.fsdecode(b"\xff.jpg")).symlink_to(data / "car_ims" / "000001.jpg")
     assert main.run(["check", str(data)]) == 0
     assert "\\udcff.jpg" in (data / "issues.csv").read_text(encoding="utf-8")
@@ -234,7 +234,7 @@ def test_what_check_wrote_is_not_checked_the_next_time(data: Path) -> None:
         (["--smallest", "0"], "--smallest"),
     ],
 )
-def test_wrong_options_are_told_before_the_work(
+def test_wrong_options_are_reported_before_the_work(
     data: Path, arguments: list[str], error: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main.run(["check", str(data), *arguments]) == 2
@@ -242,17 +242,17 @@ def test_wrong_options_are_told_before_the_work(
     assert not (data / "issues.csv").exists()
 
 
-def test_no_folder_and_no_argument_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_folder_and_no_argument_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.run(["check", str(tmp_path / "gone")]) == 2
     assert "no such folder" in capsys.readouterr().err
     assert main.run(["check"]) == 2
     assert "whichcar check DATA" in capsys.readouterr().err
 
 
-def test_a_set_of_unreadable_images_is_still_told(tmp_path: Path) -> None:
+def test_a_set_of_unreadable_images_is_still_reported(tmp_path: Path) -> None:
     for number in range(3):
         (tmp_path / f"{number}.jpg").write_text(f"no image {number}")
-    assert told(check(tmp_path)) == {"unreadable": ["0.jpg", "1.jpg", "2.jpg"]}
+    assert by_issue(check(tmp_path)) == {"unreadable": ["0.jpg", "1.jpg", "2.jpg"]}
 
 
 def test_every_issue_has_a_severity_and_a_meaning() -> None:
@@ -260,13 +260,13 @@ def test_every_issue_has_a_severity_and_a_meaning() -> None:
     assert all(name == issue.name and issue.meaning for name, issue in ISSUES.items())
 
 
-def test_an_output_that_cannot_be_written_is_told(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_output_that_cannot_be_written_is_reported(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (data / "file").touch()
     assert main.run(["check", str(data), "--output", str(data / "file" / "x")]) == 2
     assert "name another folder with --output" in capsys.readouterr().err
 
 
-def test_a_missing_label_file_is_told(data: Path) -> None:
+def test_a_missing_label_file_is_reported(data: Path) -> None:
     with pytest.raises(DataError, match=r"no\.csv: cannot be read"):
         check(data, data / "no.csv")
 

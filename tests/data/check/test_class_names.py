@@ -12,7 +12,7 @@ USUAL = dict.fromkeys(
 
 
 @pytest.mark.parametrize(
-    ("slip", "meant", "told"),
+    ("misspelt", "meant", "detail"),
     [
         ("audi A5 coupe 2012", "Audi A5 Coupe 2012", "capitals"),
         ("Audi A5 Coupé 2012", "Audi A5 Coupe 2012", "accents"),
@@ -26,14 +26,16 @@ USUAL = dict.fromkeys(
         ("Audi A4 Wagon 2012", None, None),
     ],
 )
-def test_a_second_spelling_is_found_and_another_name_is_not(slip: str, meant: str | None, told: str | None) -> None:
-    found = odd_names({**USUAL, slip: 3})
-    if told is None:
+def test_a_second_spelling_is_found_and_another_name_is_not(
+    misspelt: str, meant: str | None, detail: str | None
+) -> None:
+    found = odd_names({**USUAL, misspelt: 3})
+    if detail is None:
         assert found == []
     else:
-        assert [one.path for one in found] == [slip]
+        assert [one.path for one in found] == [misspelt]
         assert f"{meant!r} (40 images)" in found[0].detail
-        assert told in found[0].detail
+        assert detail in found[0].detail
         assert "it has 3" in found[0].detail
 
 

@@ -46,7 +46,7 @@ def test_nothing_else_in_the_folder_is_touched_by_undo(data: Path, tmp_path: Pat
     assert (tmp_path / "q" / "class a" / "mine.txt").read_text() == "mine"
 
 
-def test_a_image_with_two_findings_is_moved_once_and_rows_without_file_never(data: Path, tmp_path: Path) -> None:
+def test_an_image_with_two_findings_is_moved_once_and_rows_without_file_never(data: Path, tmp_path: Path) -> None:
     rows = [finding("class a/000001.jpg", name, "") for name in ("dark", "leak")]
     gone = [finding("gone.jpg", "row_without_file", ""), finding("BMW", "imbalance", "")]
     assert quarantine(data, [*rows, *gone], tmp_path / "q") == 1

@@ -11,7 +11,7 @@ from whichcar.data.duplicates.scan import ScanCache
 
 
 @pytest.fixture
-def pictures(drawn_large: Path, tmp_path: Path) -> list[Path]:
+def images(drawn_large: Path, tmp_path: Path) -> list[Path]:
     """Twelve images, and after them a copy by the byte, a small one, a mirrored one, and two of one colour."""
     originals = sorted((drawn_large / "car_ims").iterdir())[:12]
     copies = [tmp_path / f"{number}.png" for number in range(5)]
@@ -30,28 +30,28 @@ def found_among(paths: list[Path], cache: ScanCache) -> Duplicates:
     return find_duplicates(cache, prints, paths.__getitem__)
 
 
-def test_copies_are_found_and_nothing_else(pictures: list[Path], tmp_path: Path) -> None:
+def test_copies_are_found_and_nothing_else(images: list[Path], tmp_path: Path) -> None:
     with ScanCache(tmp_path / "scans.db") as cache:
-        found = found_among(pictures, cache)
+        found = found_among(images, cache)
     assert found.exact == [[3, 12]]
     assert [(pair.first, pair.second, pair.mirrored) for pair in found.near] == [(5, 13, False), (7, 14, True)]
     assert all(0.7 <= pair.similarity <= 1 for pair in found.near)
     assert found.groups() == [[3, 12], [5, 13], [7, 14]]
 
 
-def test_pairs_are_compared_once(pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pairs_are_compared_once(images: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with ScanCache(tmp_path / "scans.db") as cache:
-        before = found_among(pictures, cache)
+        before = found_among(images, cache)
     monkeypatch.setattr(find, "detail_similarity", lambda *_: pytest.fail("compared again"))
     with ScanCache(tmp_path / "scans.db") as cache:
-        assert found_among(pictures, cache) == before
+        assert found_among(images, cache) == before
 
 
-def test_images_of_the_same_bytes_are_compared_with_others_once(pictures: list[Path], tmp_path: Path) -> None:
+def test_images_of_the_same_bytes_are_compared_with_others_once(images: list[Path], tmp_path: Path) -> None:
     again = tmp_path / "again.png"
-    shutil.copyfile(pictures[13], again)
+    shutil.copyfile(images[13], again)
     with ScanCache(tmp_path / "scans.db") as cache:
-        found = found_among([*pictures, again], cache)
+        found = found_among([*images, again], cache)
     assert found.exact == [[3, 12], [13, 17]]
     assert [(pair.first, pair.second) for pair in found.near] == [(5, 13), (7, 14)]
     assert found.groups() == [[3, 12], [5, 13, 17], [7, 14]]
@@ -63,29 +63,29 @@ def test_groups_follow_chains_of_copies() -> None:
 
 
 def test_many_copies_of_one_image_hide_no_others_and_are_compared_once_each(
-    pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     many = []
     for number in range(300):
         many.append(tmp_path / f"many {number:03d}.jpg")
-        Image.open(pictures[1]).convert("RGB").save(many[-1], quality=30 + number % 60, comment=str(number))
+        Image.open(images[1]).convert("RGB").save(many[-1], quality=30 + number % 60, comment=str(number))
     compared = []
     original = find.detail_similarity
     monkeypatch.setattr(find, "detail_similarity", lambda *a: compared.append(a) or original(*a))
     with ScanCache(tmp_path / "scans.db") as cache:
-        found = found_among([*pictures, *many], cache)
+        found = found_among([*images, *many], cache)
     assert found.groups() == [[1, *range(17, 317)], [3, 12], [5, 13], [7, 14]]
     assert len(found.near) == 302
     assert len(compared) < 700
 
 
 def test_fewer_bits_may_differ_in_very_large_sets(
-    pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(find, "_MANY", 3)
     monkeypatch.setattr(find, "_BITS_OF_MANY", -1)
     with ScanCache(tmp_path / "scans.db") as cache:
-        assert found_among(pictures, cache).near == []
+        assert found_among(images, cache).near == []
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -117,11 +117,11 @@ def named(paths: list[Path], groups: list[list[int]]) -> set[frozenset[Path]]:
 
 
 @pytest.mark.parametrize("count", [0, 1])
-def test_few_images_have_no_copies(pictures: list[Path], count: int) -> None:
-    assert copies_among(pictures[:count]) == []
+def test_few_images_have_no_copies(images: list[Path], count: int) -> None:
+    assert copies_among(images[:count]) == []
 
 
-def test_a_image_that_cannot_be_read_is_a_copy_by_its_bytes_only(tmp_path: Path) -> None:
+def test_an_image_that_cannot_be_read_is_a_copy_by_its_bytes_only(tmp_path: Path) -> None:
     for name in ("a.jpg", "b.jpg", "c.jpg"):
         (tmp_path / name).write_text("no image" if name != "c.jpg" else "neither")
     paths = [tmp_path / name for name in ("a.jpg", "b.jpg", "c.jpg", "gone.jpg", "gone too.jpg")]

@@ -34,7 +34,7 @@ def banner(image: Image.Image) -> Image.Image:
 COPIES = {
     "encoded again": lambda image: encoded(image, 30),
     "resized": lambda image: image.resize((image.width * 2, image.height * 2)),
-    "squeezed": lambda image: image.resize((image.width, image.height * 4 // 5)),
+    "flattened": lambda image: image.resize((image.width, image.height * 4 // 5)),
     "cut": lambda image: image.crop((4, 3, image.width - 4, image.height - 3)),
     "brighter": lambda image: image.point(lambda value: min(255, round(value * 1.2))),
     "grey": lambda image: image.convert("L").convert("RGB"),
@@ -74,10 +74,10 @@ def test_a_banner_leaves_the_detail(drawn_large: Path) -> None:
 
 
 def test_other_images_do_not_fit(drawn_large: Path) -> None:
-    pictures = photos(drawn_large)
-    told = [similarity(one, other) for place, one in enumerate(pictures) for other in pictures[place + 1 :]]
-    assert len(told) == 496
-    assert max(told) < SIMILAR
+    images = photos(drawn_large)
+    similarities = [similarity(one, other) for place, one in enumerate(images) for other in images[place + 1 :]]
+    assert len(similarities) == 496
+    assert max(similarities) < SIMILAR
 
 
 def test_a_mirror_image_fits_only_mirrored(drawn_large: Path) -> None:

@@ -18,9 +18,9 @@ from whichcar.errors import DataError, ImageError
 
 
 @pytest.fixture
-def pictures(drawn: Path, tmp_path: Path) -> list[Path]:
-    shutil.copytree(drawn / "car_ims", tmp_path / "pictures")
-    return sorted((tmp_path / "pictures").iterdir())
+def images(drawn: Path, tmp_path: Path) -> list[Path]:
+    shutil.copytree(drawn / "car_ims", tmp_path / "images")
+    return sorted((tmp_path / "images").iterdir())
 
 
 @pytest.fixture
@@ -36,23 +36,23 @@ def mean(image: np.ndarray) -> tuple[float, ...]:
     return (float(image.mean()),)
 
 
-def test_a_image_is_read_once(pictures: list[Path], tmp_path: Path, read: list[str]) -> None:
+def test_an_image_is_read_once(images: list[Path], tmp_path: Path, read: list[str]) -> None:
     with ScanCache(tmp_path / "scans.db") as cache:
-        first = list(cache.scan(pictures))
-    assert sorted(read) == [path.name for path in pictures]
+        first = list(cache.scan(images))
+    assert sorted(read) == [path.name for path in images]
     with ScanCache(tmp_path / "scans.db") as cache:
-        assert list(cache.scan(pictures)) == first
-    assert len(read) == len(pictures)
+        assert list(cache.scan(images)) == first
+    assert len(read) == len(images)
     assert first[0].header is not None
     assert (first[0].header.format, first[0].header.width, first[0].header.height) == ("JPEG", 64, 48)
 
 
-def test_a_changed_image_is_read_again(pictures: list[Path], tmp_path: Path, read: list[str]) -> None:
+def test_a_changed_image_is_read_again(images: list[Path], tmp_path: Path, read: list[str]) -> None:
     with ScanCache(tmp_path / "scans.db") as cache:
-        before = list(cache.scan(pictures[:3]))
-        Image.new("RGB", (30, 20), (9, 9, 9)).save(pictures[1])
-        after = list(cache.scan(pictures[:3]))
-    assert read.count(pictures[1].name) == 2
+        before = list(cache.scan(images[:3]))
+        Image.new("RGB", (30, 20), (9, 9, 9)).save(images[1])
+        after = list(cache.scan(images[:3]))
+    assert read.count(images[1].name) == 2
     assert len(read) == 4
     assert [one == other for one, other in zip(before, after, strict=True)] == [True, False, True]
 
@@ -62,8 +62,8 @@ def with_the_date_of(path: Path, status: os.stat_result) -> None:
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
-def test_a_file_replaced_under_its_size_and_date_is_scanned_again(pictures: list[Path], tmp_path: Path) -> None:
-    path, sound = pictures[0], pictures[0].read_bytes()
+def test_a_file_replaced_under_its_size_and_date_is_scanned_again(images: list[Path], tmp_path: Path) -> None:
+    path, sound = images[0], images[0].read_bytes()
     status = path.stat()
     damaged = bytes(600) + sound[600:]
     with ScanCache(tmp_path / "scans.db") as cache:
@@ -76,7 +76,7 @@ def test_a_file_replaced_under_its_size_and_date_is_scanned_again(pictures: list
     assert problems == [False, True, False, True]
 
 
-def test_other_files_that_got_the_inodes_sizes_and_dates_of_earlier_ones_are_told_apart(tmp_path: Path) -> None:
+def test_other_files_that_got_the_inodes_sizes_and_dates_of_earlier_ones_are_distinguished(tmp_path: Path) -> None:
     paths = [tmp_path / f"{number}.bmp" for number in range(8)]
     for path in paths:
         Image.new("RGB", (40, 30), (200, 30, 30)).save(path)
@@ -90,70 +90,68 @@ def test_other_files_that_got_the_inodes_sizes_and_dates_of_earlier_ones_are_tol
 
 
 def test_links_copies_and_moved_files_are_known_by_their_content(
-    pictures: list[Path], tmp_path: Path, read: list[str]
+    images: list[Path], tmp_path: Path, read: list[str]
 ) -> None:
     with ScanCache(tmp_path / "scans.db") as cache:
-        before = list(cache.scan(pictures, mean))
+        before = list(cache.scan(images, mean))
         others = []
-        for path in pictures:
+        for path in images:
             others += [tmp_path / f"link {path.name}", tmp_path / f"copy {path.name}", tmp_path / f"moved {path.name}"]
             os.link(path, others[-3])
             shutil.copyfile(path, others[-2])
             path.rename(others[-1])
         assert list(cache.scan(others, mean)) == [scan for scan in before for _ in range(3)]
-    assert len(read) == len(pictures)
+    assert len(read) == len(images)
 
 
 def test_a_lack_of_memory_is_not_remembered_as_damage(
-    pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def short_of_memory(*_: object) -> None:
-        raise ImageError(f"{pictures[0]}: the image is broken (MemoryError)") from MemoryError()
+        raise ImageError(f"{images[0]}: the image is broken (MemoryError)") from MemoryError()
 
     with ScanCache(tmp_path / "scans.db") as cache:
         with monkeypatch.context() as patch:
             patch.setattr(scan, "decoded", lambda *_, **__: short_of_memory())
-            assert next(iter(cache.scan(pictures[:1]))).problem
-        assert not next(iter(cache.scan(pictures[:1]))).problem
+            assert next(iter(cache.scan(images[:1]))).problem
+        assert not next(iter(cache.scan(images[:1]))).problem
 
 
-def test_measures_are_taken_when_they_are_first_asked_for(
-    pictures: list[Path], tmp_path: Path, read: list[str]
-) -> None:
+def test_measures_are_taken_when_they_are_first_asked_for(images: list[Path], tmp_path: Path, read: list[str]) -> None:
     with ScanCache(tmp_path / "scans.db") as cache:
-        assert next(iter(cache.scan(pictures[:1]))).measures == ()
-        (measured,) = cache.scan(pictures[:1], mean)
-        assert measured.measures == mean(np.array(Image.open(pictures[0])))
-        assert list(cache.scan(pictures[:1], mean)) == [measured]
-        assert list(cache.scan(pictures[:1])) == [measured]
+        assert next(iter(cache.scan(images[:1]))).measures == ()
+        (measured,) = cache.scan(images[:1], mean)
+        assert measured.measures == mean(np.array(Image.open(images[0])))
+        assert list(cache.scan(images[:1], mean)) == [measured]
+        assert list(cache.scan(images[:1])) == [measured]
     assert len(read) == 2
 
 
-def test_what_cannot_be_read_says_why(tmp_path: Path, pictures: list[Path]) -> None:
+def test_what_cannot_be_read_says_why(tmp_path: Path, images: list[Path]) -> None:
     (tmp_path / "empty.jpg").touch()
     (tmp_path / "text.jpg").write_text("no image")
-    (tmp_path / "cut.jpg").write_bytes(pictures[0].read_bytes()[:-300])
+    (tmp_path / "cut.jpg").write_bytes(images[0].read_bytes()[:-300])
     (tmp_path / "pipe.jpg").mkdir()
     names = ["empty.jpg", "text.jpg", "cut.jpg", "gone.jpg", "pipe.jpg"]
     with ScanCache(tmp_path / "scans.db") as cache:
         for _ in range(2):
-            told = dict(zip(names, cache.scan(tmp_path / name for name in names), strict=True))
-            assert told["empty.jpg"].problem.startswith("the file is empty")
-            assert "known format" in told["text.jpg"].problem
-            assert told["gone.jpg"].problem.startswith("no such file")
-            assert told["pipe.jpg"].problem.startswith("not a file")
-            assert [name for name in names if told[name].truncated] == ["cut.jpg"]
-            assert all(one.header is None and one.fingerprint is None for one in told.values())
-            assert told["gone.jpg"].checksum == b"" != told["cut.jpg"].checksum
+            scans = dict(zip(names, cache.scan(tmp_path / name for name in names), strict=True))
+            assert scans["empty.jpg"].problem.startswith("the file is empty")
+            assert "known format" in scans["text.jpg"].problem
+            assert scans["gone.jpg"].problem.startswith("no such file")
+            assert scans["pipe.jpg"].problem.startswith("not a file")
+            assert [name for name in names if scans[name].truncated] == ["cut.jpg"]
+            assert all(one.header is None and one.fingerprint is None for one in scans.values())
+            assert scans["gone.jpg"].checksum == b"" != scans["cut.jpg"].checksum
 
 
-def test_only_a_few_images_are_asked_for_ahead(pictures: list[Path], tmp_path: Path) -> None:
+def test_only_a_few_images_are_asked_for_ahead(images: list[Path], tmp_path: Path) -> None:
     asked = []
 
     def ask() -> Iterator[Path]:
         for number in range(500):
             asked.append(number)
-            yield pictures[number % len(pictures)]
+            yield images[number % len(images)]
 
     with ScanCache(tmp_path / "scans.db") as cache:
         next(iter(cache.scan(ask(), workers=2)))
@@ -189,12 +187,12 @@ def test_what_was_learnt_is_kept_when_the_process_is_killed(tmp_path: Path) -> N
         assert len(list(cache.scan(sorted(folder.iterdir())))) == 400
 
 
-def test_two_processes_may_share_the_file(pictures: list[Path], tmp_path: Path) -> None:
+def test_two_processes_may_share_the_file(images: list[Path], tmp_path: Path) -> None:
     with ScanCache(tmp_path / "scans.db") as one, ScanCache(tmp_path / "scans.db") as other:
         start = time.monotonic()
-        first = one.scan(pictures, mean)
-        second = other.scan(pictures, mean)
-        assert [next(first) == next(second) for _ in pictures] == [True] * len(pictures)
+        first = one.scan(images, mean)
+        second = other.scan(images, mean)
+        assert [next(first) == next(second) for _ in images] == [True] * len(images)
         assert time.monotonic() - start < 50
 
 
@@ -223,13 +221,13 @@ def unusable(place: Path, kind: str) -> Path:
     ],
 )
 def test_a_file_that_cannot_be_used_is_done_without_and_one_line_says_so(
-    pictures: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str, advice: str
+    images: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str, advice: str
 ) -> None:
     path = unusable(tmp_path / "place", kind)
     with ScanCache(path) as cache:
-        told = list(cache.scan(pictures, mean))
-        assert list(cache.scan(pictures, mean)) == told
-        assert not any(one.problem for one in told)
+        scans = list(cache.scan(images, mean))
+        assert list(cache.scan(images, mean)) == scans
+        assert not any(one.problem for one in scans)
     assert [str(path) in record.getMessage() and advice in record.getMessage() for record in caplog.records] == [True]
 
 
@@ -242,28 +240,28 @@ def test_where_the_disk_fills_up_the_rest_is_kept_in_memory_and_what_was_learnt_
         paths.append(tmp_path / f"{number}.png")
         Image.fromarray(pixels).save(paths[-1])
     with ScanCache(tmp_path / "scans.db") as cache:
-        told = list(cache.scan(paths[:2], mean))
+        scans = list(cache.scan(paths[:2], mean))
         used = cache._base.execute("pragma page_count").fetchone()[0]
         cache._base.execute(f"pragma max_page_count={used + 2}")
         more = list(cache.scan(paths, mean))
-        assert more[:2] == told
+        assert more[:2] == scans
         assert cache.fingerprint(more[-1].checksum) == more[-1].fingerprint
         cache.keep_similarity(more[0].checksum, more[1].checksum, False, 0.5)
         assert cache.similarity(more[0].checksum, more[1].checksum, False) == 0.5
     assert ["make room" in record.getMessage() for record in caplog.records] == [True]
     with ScanCache(tmp_path / "scans.db") as cache:
-        assert cache.fingerprint(told[0].checksum) == told[0].fingerprint
+        assert cache.fingerprint(scans[0].checksum) == scans[0].fingerprint
 
 
-def test_a_file_that_turns_out_to_be_damaged_is_to_be_deleted(pictures: list[Path], tmp_path: Path) -> None:
+def test_a_file_that_turns_out_to_be_damaged_is_to_be_deleted(images: list[Path], tmp_path: Path) -> None:
     path = tmp_path / "scans.db"
     with ScanCache(path) as cache:
-        list(cache.scan(pictures, mean))
+        list(cache.scan(images, mean))
     content = path.read_bytes()
     path.write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
     message = r"scans\.db: cannot be read \(it is damaged\); delete it: rm "
     with ScanCache(path) as cache, pytest.raises(DataError, match=message):
-        list(cache.scan(pictures, mean))
+        list(cache.scan(images, mean))
 
 
 @pytest.mark.parametrize("command", ["split", "check", "explore"])
@@ -277,11 +275,11 @@ def test_commands_that_only_remember_what_they_scanned_go_on_without_a_cache(
 
 
 def test_facts_of_another_edition_are_forgotten(
-    pictures: list[Path], tmp_path: Path, read: list[str], monkeypatch: pytest.MonkeyPatch
+    images: list[Path], tmp_path: Path, read: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with ScanCache(tmp_path / "scans.db") as cache:
-        list(cache.scan(pictures[:2]))
+        list(cache.scan(images[:2]))
     monkeypatch.setattr(scan, "_EDITION", scan._EDITION + 1)
     with ScanCache(tmp_path / "scans.db") as cache:
-        list(cache.scan(pictures[:2]))
+        list(cache.scan(images[:2]))
     assert len(read) == 4

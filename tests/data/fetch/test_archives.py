@@ -111,7 +111,7 @@ def test_a_link_in_a_zip_is_refused(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize("make", [tar, zipped])
 def test_a_name_that_stands_twice_is_refused(tmp_path: Path, make: Callable[..., Path]) -> None:
-    with pytest.raises(DataError, match=r"'a\.jpg' stands in it twice"):
+    with pytest.raises(DataError, match=r"'a\.jpg' is in it twice"):
         unpack(make(tmp_path / "a.tar", ("a.jpg", b"1"), ("a.jpg", b"2")), tmp_path / "out")
 
 
@@ -127,7 +127,7 @@ def test_a_bomb_is_refused_before_it_fills_the_disk(
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive", b"\x1f\x8b broken"])
-def test_what_is_no_archive_is_told(tmp_path: Path, content: bytes) -> None:
+def test_what_is_no_archive_is_reported(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.tgz").write_bytes(content)
     with pytest.raises(DataError, match=r"a\.tgz: cannot be unpacked"):
         unpack(tmp_path / "a.tgz", tmp_path / "out")
@@ -161,7 +161,7 @@ def test_a_folder_with_a_colon_is_no_drive(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.tgz", "a.zip"])
-def test_a_truncated_archive_is_told(tmp_path: Path, name: str) -> None:
+def test_a_truncated_archive_is_reported(tmp_path: Path, name: str) -> None:
     make = zipped if name.endswith("zip") else tar
     whole = make(tmp_path / name, ("a.jpg", os.urandom(100_000))).read_bytes()
     (tmp_path / name).write_bytes(whole[: len(whole) // 2])

@@ -25,38 +25,38 @@ CLASSES = np.array(["AM General Hummer SUV 2000", "Ram C/V Cargo Van Minivan 201
 
 
 def test_the_devkit_of_one_table_becomes_labels_and_boxes(drawn: Path, tmp_path: Path) -> None:
-    pictures = names(drawn / "car_ims")
+    images = names(drawn / "car_ims")
     rows = np.array(
-        [(f"car_ims/{name}", 31, 11, 90, 70, 1 + n % 2, n % 4 == 0) for n, name in enumerate(pictures)], dtype=ROW
+        [(f"car_ims/{name}", 31, 11, 90, 70, 1 + n % 2, n % 4 == 0) for n, name in enumerate(images)], dtype=ROW
     )
     savemat(tmp_path / "cars_annos.mat", {"annotations": rows.reshape(1, -1), "class_names": CLASSES.reshape(1, -1)})
     (tmp_path / "kit").mkdir()
     shutil.copytree(drawn / "car_ims", tmp_path / "kit" / "car_ims")
     (tmp_path / "cars_annos.mat").rename(tmp_path / "kit" / "cars_annos.mat")
     got = fetch(tmp_path / "kit", tmp_path / "data")
-    assert (got.kind, got.pictures, got.labels) == ("devkit", 32, 32)
+    assert (got.kind, got.images, got.labels) == ("devkit", 32, 32)
     labels = read_labels(tmp_path / "data/car_dataset_labels.csv")
     assert [(row.img_name, row.class_name, row.subset) for row in labels[:2]] == [
-        (pictures[0], "AM General Hummer SUV 2000", "test"),
-        (pictures[1], "Ram C/V Cargo Van Minivan 2012", "train"),
+        (images[0], "AM General Hummer SUV 2000", "test"),
+        (images[1], "Ram C/V Cargo Van Minivan 2012", "train"),
     ]
     with (tmp_path / "data/boxes.csv").open(newline="") as file:
         first = next(csv.DictReader(file))
-    assert first == {"img_name": pictures[0], "left": "30", "top": "10", "right": "90", "bottom": "70"}
+    assert first == {"img_name": images[0], "left": "30", "top": "10", "right": "90", "bottom": "70"}
 
 
 def test_the_devkit_of_two_halves_becomes_labels(drawn: Path, tmp_path: Path) -> None:
     kit, nested = tmp_path / "kit", "cars_{0}/cars_{0}"  # as the copy on Kaggle has them
-    pictures = [drawn / "car_ims" / name for name in names(drawn / "car_ims")]
+    images = [drawn / "car_ims" / name for name in names(drawn / "car_ims")]
     for subset, some, table in (
-        ("train", pictures[:20], "cars_train_annos.mat"),
-        ("test", pictures[20:], "cars_test_annos_withlabels.mat"),
+        ("train", images[:20], "cars_train_annos.mat"),
+        ("test", images[20:], "cars_test_annos_withlabels.mat"),
     ):
         rows = []
-        for number, picture in enumerate(some, start=1):
+        for number, image in enumerate(some, start=1):
             target = kit / nested.format(subset) / f"{number:05d}.jpg"
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(picture, target)
+            shutil.copy(image, target)
             rows.append((1, 1, 50, 40, 1 + number % 2, target.name))
         (kit / "devkit").mkdir(exist_ok=True)
         savemat(kit / "devkit" / table, {"annotations": np.array(rows, dtype=HALF).reshape(1, -1)})
@@ -64,7 +64,7 @@ def test_the_devkit_of_two_halves_becomes_labels(drawn: Path, tmp_path: Path) ->
         fetch([kit], tmp_path / "data")
     savemat(kit / "devkit" / "cars_meta.mat", {"class_names": CLASSES.reshape(1, -1)})
     got = fetch([kit], tmp_path / "data")
-    assert (got.pictures, got.labels) == (32, 32)
+    assert (got.images, got.labels) == (32, 32)
     done = split(tmp_path / "data", tmp_path / "data/car_dataset_labels.csv", tmp_path / "v1", 0.25, 1)
     assert (done.counts["train"], done.counts["test"], done.problems) == (20, 12, [])
 
@@ -72,9 +72,9 @@ def test_the_devkit_of_two_halves_becomes_labels(drawn: Path, tmp_path: Path) ->
 def whole(drawn: Path, root: Path, numbers: list[int], **changes: object) -> Path:
     """Make a devkit of one table, with classes of these numbers; changes go into the table."""
     shutil.copytree(drawn / "car_ims", root / "car_ims")
-    pictures = names(root / "car_ims")
+    images = names(root / "car_ims")
     rows = np.array(
-        [(f"car_ims/{name}", 1, 1, 50, 40, numbers[n % len(numbers)], n % 4 == 0) for n, name in enumerate(pictures)],
+        [(f"car_ims/{name}", 1, 1, 50, 40, numbers[n % len(numbers)], n % 4 == 0) for n, name in enumerate(images)],
         dtype=ROW,
     )
     content = {"annotations": rows.reshape(1, -1), "class_names": CLASSES.reshape(1, -1)} | changes
@@ -103,7 +103,7 @@ def test_classes_counted_from_0_are_recognised(drawn: Path, tmp_path: Path) -> N
         ([1], {"annotations": np.array([(1,)], [("fname", "O")])}, r"no `annotations` with .*; it has fname; fetch"),
     ],
 )
-def test_a_table_that_does_not_fit_is_told_in_one_line(
+def test_a_table_that_does_not_fit_is_reported_in_one_line(
     drawn: Path, tmp_path: Path, numbers: list[int], changes: dict[str, object], message: str
 ) -> None:
     with pytest.raises(DataError, match=message) as raised:
@@ -119,7 +119,7 @@ def test_a_table_that_does_not_fit_is_told_in_one_line(
         (b"MATLAB 5.0 MAT-file" + bytes(200), "cars_annos.mat: cannot be read as MATLAB's .mat"),
     ],
 )
-def test_a_file_that_is_no_table_is_told(drawn: Path, tmp_path: Path, content: bytes, message: str) -> None:
+def test_a_file_that_is_no_table_is_reported(drawn: Path, tmp_path: Path, content: bytes, message: str) -> None:
     kit = whole(drawn, tmp_path / "kit", [1, 2])
     (kit / "cars_annos.mat").write_bytes(content)
     with pytest.raises(DataError, match=message):
@@ -130,11 +130,11 @@ def test_a_file_that_is_no_table_is_told(drawn: Path, tmp_path: Path, content: b
 def test_the_test_table_under_its_other_name_is_used_where_it_has_classes(
     drawn: Path, tmp_path: Path, labelled: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pictures = names(drawn / "car_ims")
+    images = names(drawn / "car_ims")
     for folder in ("cars_train", "cars_test"):
         shutil.copytree(drawn / "car_ims", tmp_path / "kit" / folder)
-    rows = np.array([(1, 1, 50, 40, n % 2, name) for n, name in enumerate(pictures)], dtype=HALF)
-    unlabelled = np.array([(1, 1, 50, 40, name) for name in pictures], dtype=[*HALF[:4], HALF[5]])
+    rows = np.array([(1, 1, 50, 40, n % 2, name) for n, name in enumerate(images)], dtype=HALF)
+    unlabelled = np.array([(1, 1, 50, 40, name) for name in images], dtype=[*HALF[:4], HALF[5]])
     savemat(tmp_path / "kit/cars_train_annos.mat", {"annotations": rows.reshape(1, -1)})
     savemat(tmp_path / "kit/cars_test_annos.mat", {"annotations": (rows if labelled else unlabelled).reshape(1, -1)})
     savemat(tmp_path / "kit/cars_meta.mat", {"class_names": CLASSES.reshape(1, -1)})

@@ -1,4 +1,4 @@
-"""Downloads from real servers on loopback: an HTTP server that can fail when told to, and an S3 server of its own."""
+"""Downloads from real servers on loopback: an HTTP server that can fail on demand, and an S3 server of its own."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def test_a_name_from_an_address_is_never_a_path(url: str, name: str) -> None:
     assert file_name(url) == name
 
 
-def test_addresses_are_told_apart_by_what_does_not_sign_them() -> None:
+def test_addresses_are_distinguished_by_what_does_not_sign_them() -> None:
     assert identity("https://h/a?id=1") != identity("https://h/a?id=2")
     assert identity("https://h/a?X-Amz-Signature=1&Expires=2") == identity("https://h/a") == "https://h/a"
 
@@ -201,7 +201,7 @@ def test_a_wrong_checksum_leaves_no_file(web: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "said"), [("missing", "there is no such file"), ("forbidden", "access is refused")])
-def test_what_no_further_try_can_mend_fails_at_once_and_keeps_secrets(
+def test_what_no_further_try_can_fix_fails_at_once_and_keeps_secrets(
     web: str, tmp_path: Path, name: str, said: str
 ) -> None:
     address = web.replace("http://", "http://me:secret@")
@@ -211,7 +211,7 @@ def test_what_no_further_try_can_mend_fails_at_once_and_keeps_secrets(
     assert "\n" not in str(caught.value)
 
 
-def test_no_server_is_told_after_some_tries(tmp_path: Path) -> None:
+def test_no_server_is_reported_after_some_tries(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"http://127\.0\.0\.1:9/a\.tgz: (no connection|Cannot connect)"):
         download("http://127.0.0.1:9/a.tgz", tmp_path, pause=0.001)
 
@@ -223,7 +223,7 @@ def test_an_unknown_scheme_names_the_known_ones(tmp_path: Path) -> None:
         download("https://example.org/", tmp_path)
 
 
-def test_addresses_are_told_from_paths_and_shown_without_secrets() -> None:
+def test_addresses_are_reported_from_paths_and_shown_without_secrets() -> None:
     assert is_remote("s3://b/k")
     assert not is_remote("data/car_ims")
     assert not is_remote("file:///data")
@@ -276,13 +276,13 @@ def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
     return "s3://cars"
 
 
-def test_a_file_comes_from_a_bucket_and_goes_on_where_it_stopped(bucket: str, tmp_path: Path) -> None:
+def test_a_file_comes_from_a_bucket_and_resumes_where_it_stopped(bucket: str, tmp_path: Path) -> None:
     got = download(f"{bucket}/deep/car_ims.tgz", tmp_path)
     assert got.path.read_bytes() == CONTENT
     assert got.source == "s3://cars/deep/car_ims.tgz"
 
 
-def test_a_missing_key_and_a_missing_bucket_are_told(bucket: str, tmp_path: Path) -> None:
+def test_a_missing_key_and_a_missing_bucket_are_reported(bucket: str, tmp_path: Path) -> None:
     for address in (f"{bucket}/no.tgz", "s3://no-such-bucket/a.tgz"):
         with pytest.raises(DataError, match="there is no such file; check bucket, key or address") as caught:
             download(address, tmp_path, pause=100)

@@ -70,7 +70,7 @@ def test_an_archive_with_its_label_file_is_ready_to_be_split(
     drawn: Path, tmp_path: Path, archive: str, inside: str
 ) -> None:
     got = fetch([packed(drawn, tmp_path / archive, inside)], tmp_path / "data")
-    assert (got.kind, got.pictures, got.labels, got.fresh) == ("label file", 32, 32, True)
+    assert (got.kind, got.images, got.labels, got.fresh) == ("label file", 32, 32, True)
     assert names(tmp_path / "data" / "car_ims") == names(drawn / "car_ims")
     assert read_labels(tmp_path / "data/car_dataset_labels.csv") == read_labels(drawn / "car_dataset_labels.csv")
     done = split(tmp_path / "data", tmp_path / "data/car_dataset_labels.csv", tmp_path / "v1", 0.25, 1)
@@ -81,7 +81,7 @@ def test_an_archive_with_its_label_file_is_ready_to_be_split(
 def test_archive_and_label_file_may_come_apart(drawn: Path, tmp_path: Path) -> None:
     archive = packed(drawn / "car_ims", tmp_path / "car_ims.tgz", "car_ims")
     got = fetch([archive, drawn / "car_dataset_labels.csv"], tmp_path / "data")
-    assert (got.pictures, got.labels) == (32, 32)
+    assert (got.images, got.labels) == (32, 32)
     manifest = json.loads((tmp_path / "data/raw/manifest.json").read_text())
     assert [len(one["sha256"]) for one in manifest["files"]] == [64, 64]
 
@@ -96,7 +96,7 @@ def test_a_folder_is_linked_and_not_copied(drawn: Path, tmp_path: Path) -> None:
 def test_a_folder_a_class_becomes_labels(by_class: Path, tmp_path: Path, as_archive: bool) -> None:
     source = packed(by_class, tmp_path / "a.zip", "wrapped") if as_archive else by_class
     got = fetch([source], tmp_path / "data")
-    assert (got.kind, got.pictures) == ("folder a class", 32)
+    assert (got.kind, got.images) == ("folder a class", 32)
     rows = read_labels(tmp_path / "data/car_dataset_labels.csv")
     assert {row.class_name for row in rows} == {path.name for path in by_class.iterdir()}
     assert {row.subset for row in rows} == {"train", "test"}
@@ -108,10 +108,10 @@ def test_a_second_run_does_nothing(drawn: Path, tmp_path: Path) -> None:
     fetch([archive], tmp_path / "data")
     archive.write_bytes(b"gone bad")  # it is not even looked at
     again = fetch([archive], tmp_path / "data")
-    assert (again.fresh, again.pictures, again.kind) == (False, 32, "label file")
+    assert (again.fresh, again.images, again.kind) == (False, 32, "label file")
 
 
-def test_a_image_that_went_missing_is_brought_back(drawn: Path, tmp_path: Path) -> None:
+def test_an_image_that_went_missing_is_brought_back(drawn: Path, tmp_path: Path) -> None:
     archive = packed(drawn, tmp_path / "a.tgz")
     fetch([archive], tmp_path / "data")
     (tmp_path / "data/car_ims" / names(drawn / "car_ims")[3]).unlink()
@@ -141,7 +141,7 @@ def test_images_that_were_there_before_are_left_alone(drawn: Path, by_class: Pat
         ("empty", "no set of images; it must hold img_name,class,subset"),
     ],
 )
-def test_what_cannot_be_fetched_is_told(
+def test_what_cannot_be_fetched_is_reported(
     tmp_path: Path, source: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "empty").mkdir()
@@ -215,19 +215,19 @@ def test_stopped_while_arranging_the_same_command_goes_on(
 
 
 def test_archives_of_one_name_do_not_overwrite_each_other(drawn: Path, tmp_path: Path) -> None:
-    pictures = sorted((drawn / "car_ims").iterdir())
+    images = sorted((drawn / "car_ims").iterdir())
     with http_server(tmp_path / "web") as address:
-        for half, some in (("a", pictures[:16]), ("b", pictures[16:])):
+        for half, some in (("a", images[:16]), ("b", images[16:])):
             (tmp_path / "web" / half).mkdir(parents=True)
             with tarfile.open(tmp_path / "web" / half / "images.tgz", "w:gz") as file:
-                for picture in some:
-                    file.add(picture, f"car_ims/{picture.name}")
+                for image in some:
+                    file.add(image, f"car_ims/{image.name}")
         sources = [f"{address}/{half}/images.tgz" for half in "ab"]
         got = fetch([*sources, str(drawn / "car_dataset_labels.csv")], tmp_path / "data")
-    assert got.pictures == 32
+    assert got.images == 32
 
 
-def test_a_wrong_checksum_is_told_on_a_second_run_too(drawn: Path, tmp_path: Path) -> None:
+def test_a_wrong_checksum_is_reported_on_a_second_run_too(drawn: Path, tmp_path: Path) -> None:
     archive = packed(drawn, tmp_path / "a.tgz")
     fetch(str(archive), tmp_path / "data")
     with pytest.raises(DataError, match="its SHA-256 is"):
@@ -236,22 +236,22 @@ def test_a_wrong_checksum_is_told_on_a_second_run_too(drawn: Path, tmp_path: Pat
 
 def test_file_addresses_and_links_are_followed(drawn: Path, tmp_path: Path) -> None:
     archive = packed(drawn, tmp_path / "a b.tgz")
-    assert fetch(f"file://{archive}", tmp_path / "one").pictures == 32
-    for picture in (drawn / "car_ims").iterdir():
-        target = tmp_path / "links" / "class" / picture.name
+    assert fetch(f"file://{archive}", tmp_path / "one").images == 32
+    for image in (drawn / "car_ims").iterdir():
+        target = tmp_path / "links" / "class" / image.name
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.symlink_to(picture)
+        target.symlink_to(image)
     fetch([tmp_path / "links"], tmp_path / "two")
     assert not any(path.is_symlink() for path in (tmp_path / "two/car_ims").rglob("*.jpg"))
 
 
-def test_a_file_that_is_none_of_the_kinds_is_told(tmp_path: Path) -> None:
+def test_a_file_that_is_none_of_the_kinds_is_reported(tmp_path: Path) -> None:
     (tmp_path / "a.7z").write_bytes(b"7z whatever")
     with pytest.raises(DataError, match=r"a\.7z: is no archive \(\.tar, .*\), label file"):
         fetch(tmp_path / "a.7z", tmp_path / "data")
 
 
-def test_of_a_named_set_every_home_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_a_named_set_every_home_that_fails_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     homes = (("http://127.0.0.1:9/a.tgz",), ("gopher://second/a.tgz",))
     monkeypatch.setitem(NAMED, "stanford-cars", homes)
     monkeypatch.setattr("whichcar.data.fetch.download.TRIES", 1)
@@ -309,7 +309,7 @@ def test_a_class_called_train_becomes_a_class(by_class: Path, tmp_path: Path) ->
     assert got.splits.keys() == {"train", "test"}
 
 
-def test_linked_class_folders_are_fetched_and_broken_links_and_pipes_are_told(
+def test_linked_class_folders_are_fetched_and_broken_links_and_pipes_are_reported(
     by_class: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     inside = sorted(by_class.iterdir())[0]
@@ -318,7 +318,7 @@ def test_linked_class_folders_are_fetched_and_broken_links_and_pipes_are_told(
     (tmp_path / "set").mkdir()
     for folder in by_class.iterdir():
         (tmp_path / "set" / folder.name).symlink_to(folder)
-    assert fetch(tmp_path / "set", tmp_path / "data").pictures == 32
+    assert fetch(tmp_path / "set", tmp_path / "data").images == 32
     assert "2 names left out, such as" in caplog.text
     assert "gone.jpg: a broken link, or no regular file" in caplog.text
 

@@ -27,11 +27,11 @@ from pyarrow import parquet  # noqa: E402
 CLASSES = ["Audi S4 2012", "Ram C/V Cargo Van 2012"]
 
 
-def table(path: Path, pictures: list[Path], image: object = "struct", label: str = "label", text: bool = False) -> Path:
+def table(path: Path, images: list[Path], image: object = "struct", label: str = "label", text: bool = False) -> Path:
     """Write a table as `datasets` does: images as structs, labels as numbers with their names in the metadata."""
-    contents = [picture.read_bytes() for picture in pictures]
+    contents = [image.read_bytes() for image in images]
     rows = [{"bytes": content, "path": None} for content in contents] if image == "struct" else contents
-    numbers = [number % 2 for number in range(len(pictures))]
+    numbers = [number % 2 for number in range(len(images))]
     columns = {"image": rows, label: [CLASSES[number] for number in numbers] if text else numbers}
     made = pyarrow.table(columns)
     if not text:
@@ -43,37 +43,37 @@ def table(path: Path, pictures: list[Path], image: object = "struct", label: str
 
 
 @pytest.fixture
-def pictures(drawn: Path) -> list[Path]:
+def images(drawn: Path) -> list[Path]:
     return sorted((drawn / "car_ims").iterdir())
 
 
-def test_both_halves_become_images_and_labels(pictures: list[Path], tmp_path: Path) -> None:
-    train = table(tmp_path / "train-00000-of-00001.parquet", pictures[:20])
-    test = table(tmp_path / "test-00000-of-00001.parquet", pictures[20:])
+def test_both_halves_become_images_and_labels(images: list[Path], tmp_path: Path) -> None:
+    train = table(tmp_path / "train-00000-of-00001.parquet", images[:20])
+    test = table(tmp_path / "test-00000-of-00001.parquet", images[20:])
     got = fetch([train, test], tmp_path / "data")
-    assert (got.kind, got.pictures, got.labels) == ("label file", 32, 32)
+    assert (got.kind, got.images, got.labels) == ("label file", 32, 32)
     rows = read_labels(tmp_path / "data/car_dataset_labels.csv")
     assert {(row.class_name, row.subset) for row in rows} == {(c, s) for c in CLASSES for s in ("train", "test")}
     assert sum(row.subset == "train" for row in rows) == 20
     first = next(row for row in rows if row.subset == "train")
-    assert (read_image(tmp_path / "data/car_ims" / first.img_name) == read_image(pictures[0])).all()
+    assert (read_image(tmp_path / "data/car_ims" / first.img_name) == read_image(images[0])).all()
     assert split(tmp_path / "data", rows, tmp_path / "v1", 0.25, 1).problems == []
 
 
 @pytest.mark.parametrize(("image", "label", "text"), [("bytes", "label", False), ("struct", "class", True)])
 def test_other_columns_are_understood_and_one_table_is_divided(
-    pictures: list[Path], tmp_path: Path, image: str, label: str, text: bool
+    images: list[Path], tmp_path: Path, image: str, label: str, text: bool
 ) -> None:
-    table(tmp_path / "in" / "cars.parquet", pictures, image, label, text)
+    table(tmp_path / "in" / "cars.parquet", images, image, label, text)
     fetch([tmp_path / "in"], tmp_path / "data")
     rows = read_labels(tmp_path / "data/car_dataset_labels.csv")
     assert {row.class_name for row in rows} == set(CLASSES)
     assert sum(row.subset == "test" for row in rows) == 8
 
 
-def test_a_validation_table_is_the_validation_split(pictures: list[Path], tmp_path: Path) -> None:
-    table(tmp_path / "in" / "Training.parquet", pictures[:20])
-    table(tmp_path / "in" / "cars_valid.parquet", pictures[20:])
+def test_a_validation_table_is_the_validation_split(images: list[Path], tmp_path: Path) -> None:
+    table(tmp_path / "in" / "Training.parquet", images[:20])
+    table(tmp_path / "in" / "cars_valid.parquet", images[20:])
     got = fetch([tmp_path / "in"], tmp_path / "data")
     assert got.splits == {"train": 20, "validation": 12}
     assert split(tmp_path / "data", tmp_path / "data/car_dataset_labels.csv", tmp_path / "v1").counts == {
@@ -84,17 +84,17 @@ def test_a_validation_table_is_the_validation_split(pictures: list[Path], tmp_pa
 
 
 def test_the_folder_of_a_table_tells_its_split_and_tables_of_no_split_are_left_out(
-    pictures: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    images: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for name, some in (("train", pictures[:16]), ("test", pictures[16:24]), ("motion_blur", pictures[24:])):
+    for name, some in (("train", images[:16]), ("test", images[16:24]), ("motion_blur", images[24:])):
         table(tmp_path / "in" / "default" / name / "0000.parquet", some)
     got = fetch([tmp_path / "in"], tmp_path / "data")
-    assert (got.splits, got.pictures) == ({"train": 16, "test": 8}, 24)
+    assert (got.splits, got.images) == ({"train": 16, "test": 8}, 24)
     assert "8 rows in none of the splits train, validation, test left out" in caplog.text
 
 
-def test_a_column_tells_the_split_of_each_row(pictures: list[Path], tmp_path: Path) -> None:
-    contents = [picture.read_bytes() for picture in pictures[:6]]
+def test_a_column_tells_the_split_of_each_row(images: list[Path], tmp_path: Path) -> None:
+    contents = [image.read_bytes() for image in images[:6]]
     splits = ["train", "Train", "val", "validation", "test", "other"]
     made = pyarrow.table({"image": contents, "label": list("ababab"), "split": splits})
     parquet.write_table(made, tmp_path / "train.parquet")
@@ -104,11 +104,11 @@ def test_a_column_tells_the_split_of_each_row(pictures: list[Path], tmp_path: Pa
 
 
 def test_rows_without_a_class_are_left_out(
-    pictures: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    images: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    contents = [picture.read_bytes() for picture in pictures[:4]]
+    contents = [image.read_bytes() for image in images[:4]]
     parquet.write_table(pyarrow.table({"image": contents, "label": [0, 1, -1, -1]}), tmp_path / "train.parquet")
-    assert fetch(tmp_path / "train.parquet", tmp_path / "data").pictures == 2
+    assert fetch(tmp_path / "train.parquet", tmp_path / "data").images == 2
     assert "2 rows without a class left out" in caplog.text
 
 
@@ -177,10 +177,10 @@ class Hub(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def hub(pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def hub(images: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     pytest.importorskip("huggingface_hub", reason="whichcar[hf] is not installed")
-    halves = {"data/train/0000.parquet": pictures[:20], "data/test/0000.parquet": pictures[20:]}
-    halves["data/contrast/0000.parquet"] = pictures  # of no split: not even downloaded
+    halves = {"data/train/0000.parquet": images[:20], "data/test/0000.parquet": images[20:]}
+    halves["data/contrast/0000.parquet"] = images  # of no split: not even downloaded
     files = {name: table(tmp_path / "made" / name, some).read_bytes() for name, some in halves.items()}
     monkeypatch.setattr(Hub, "files", files | {"README.md": b"cars"})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
@@ -208,7 +208,7 @@ def test_a_data_set_of_the_hub_is_fetched(hub: str, tmp_path: Path) -> None:
     assert sum(row.subset == "train" for row in rows) == 20
 
 
-def test_a_data_set_that_is_not_there_is_told(hub: str, tmp_path: Path) -> None:
+def test_a_data_set_that_is_not_there_is_reported(hub: str, tmp_path: Path) -> None:
     done = run(hub, "fetch", "hf://datasets/me/trucks", "--into", str(tmp_path / "data"))
     assert done.returncode == 2
     assert "error: hf://datasets/me/trucks: there is no such file; check" in done.stderr

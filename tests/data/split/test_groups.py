@@ -97,14 +97,14 @@ def given(data: Path) -> tuple[list[Label], Split, Path]:
     return rows, split(data, rows, output, group_by=r"^(.+)_[a-z]\.png$"), output
 
 
-def test_subsets_that_contradict_a_group_are_told_and_what_is_in_test_stays(tmp_path: Path) -> None:
+def test_subsets_that_contradict_a_group_are_reported_and_what_is_in_test_stays(tmp_path: Path) -> None:
     rows, result, output = given(cars(tmp_path / "cars"))
     assert all(len(splits) == 1 for splits in sides(output).values())
     assert result.counts["test"] == sum(row.subset == "test" for row in rows)
     assert result.counts["train"] + result.counts["test"] + len(result.problems) == len(rows)
-    told = {problem.path.as_posix(): problem.reason for problem in result.problems}
-    assert "Audi A4 2012/car0_a.png" not in told
-    assert told["Audi A4 2012/car1_a.png"] == "group 'Audi A4 2012/car1' has Audi A4 2012/car1_b.png in test"
+    reported = {problem.path.as_posix(): problem.reason for problem in result.problems}
+    assert "Audi A4 2012/car0_a.png" not in reported
+    assert reported["Audi A4 2012/car1_a.png"] == "group 'Audi A4 2012/car1' has Audi A4 2012/car1_b.png in test"
     kept = split(tmp_path / "cars", rows, tmp_path / "kept", keep_copies=True, group_by=r"^(.+)_[a-z]\.png$")
     assert kept.problems == []
 
@@ -119,8 +119,8 @@ def test_a_group_and_its_copies_are_one_over_a_chain(tmp_path: Path, drawn_large
     rows[0] = Label(names[0], "A", "train", "g")
     rows[1] = Label(names[1], "A", "test", "g")
     result = split(tmp_path, [*rows, Label("x.jpg", "B", "train")], tmp_path / "v1")
-    told = {str(problem.path): problem.reason for problem in result.problems}
-    assert told == {
+    reported = {str(problem.path): problem.reason for problem in result.problems}
+    assert reported == {
         names[0]: f"group 'g' has {names[1]} in test",
         "x.jpg": f"linked, over copies and groups, to {names[1]} in test",
     }
@@ -134,19 +134,19 @@ def test_rows_of_one_image_with_different_groups_disagree(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("pattern", "told"),
+    ("pattern", "reported"),
     [
         ("(", "'(': is no regular expression"),
         ("lorry", "--group-by lorry: matches none of 69 names, such as 'Audi A4 2012/another.png'"),
         (r"\.png", "no image can be set aside for test"),
     ],
 )
-def test_a_pattern_that_names_no_usable_groups_is_told(
-    tmp_path: Path, pattern: str, told: str, capsys: pytest.CaptureFixture[str]
+def test_a_pattern_that_names_no_usable_groups_is_reported(
+    tmp_path: Path, pattern: str, reported: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = cars(tmp_path / "cars")
     assert main.run(["split", str(data), str(tmp_path / "v1"), "--group-by", pattern]) == 2
-    assert told in capsys.readouterr().err
+    assert reported in capsys.readouterr().err
     assert not (tmp_path / "v1").exists()
 
 
@@ -176,7 +176,7 @@ def test_check_hints_at_likely_groups_in_several_splits(tmp_path: Path) -> None:
         (["car1_a", "car1_b", "car1_c", "car2_a", "car2_b"], 1),  # one that is most of its class tells nothing
     ],
 )
-def test_likely_groups_are_told_by_their_names(names: list[str], groups: int) -> None:
+def test_likely_groups_are_reported_by_their_names(names: list[str], groups: int) -> None:
     other = names if "front_0" in names else ["x"]
     classes = {"A": [f"train/A/{name}.jpg" for name in names], "B": [f"train/B/{name}.jpg" for name in other]}
     assert len(list(likely_groups(classes))) == groups

@@ -23,7 +23,7 @@ COPIES = [f"{number:06d}.jpg" for number in (984, 1074, 3356, 3607, 6715, 8131, 
 CLASSES = ("AM General Hummer SUV 2000", "BMW X3 SUV 2012", "Ram C/V Cargo Van Minivan 2012")
 
 
-def picture(path: Path, shade: int = 0) -> None:
+def write_image(path: Path, shade: int = 0) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (8, 6), (shade % 256, shade // 256, 90)).save(path, format="PNG")
 
@@ -34,7 +34,7 @@ def dataset(root: Path, per_class: int = 10, folder: str = "car_ims") -> list[La
     for index, class_name in enumerate(CLASSES):
         for number in range(per_class):
             name = f"{index * per_class + number + 1:06d}.jpg"
-            picture(root / folder / name, index * per_class + number)
+            write_image(root / folder / name, index * per_class + number)
             rows.append(Label(name, class_name, "test" if number >= 0.8 * per_class else "train"))
     return rows
 
@@ -232,11 +232,11 @@ def test_every_row_is_used_or_explained(tmp_path: Path) -> None:
     good = dataset(tmp_path / "data")
     ims = tmp_path / "data" / "car_ims"
     for name in ("twice.jpg", "quarrel.jpg", "leak.jpg", "val.jpg", "noclass.jpg", "lonely.jpg", ".hidden.jpg"):
-        picture(ims / name)
+        write_image(ims / name)
     (ims / "empty.jpg").touch()
     (ims / "notes.txt").write_text("x")
     (ims / "folder.jpg").mkdir()
-    picture(tmp_path / "outside.jpg")
+    write_image(tmp_path / "outside.jpg")
     bmw, hummer = CLASSES[1], CLASSES[0]
     bad = [
         (Label("gone.jpg", bmw, "train"), "no such file in"),
@@ -279,7 +279,7 @@ def test_every_row_is_used_or_explained(tmp_path: Path) -> None:
     assert snapshot(tmp_path / "v1") == before
 
 
-def test_a_image_that_may_not_be_read_is_reported(tmp_path: Path) -> None:
+def test_an_image_that_may_not_be_read_is_reported(tmp_path: Path) -> None:
     rows = dataset(tmp_path / "data")
     locked = tmp_path / "data" / "car_ims" / "000001.jpg"
     locked.chmod(0)
@@ -290,7 +290,7 @@ def test_a_image_that_may_not_be_read_is_reported(tmp_path: Path) -> None:
 
 def test_images_without_a_row_are_counted(tmp_path: Path) -> None:
     rows = dataset(tmp_path / "data")
-    picture(tmp_path / "data" / "car_ims" / "new.jpg")
+    write_image(tmp_path / "data" / "car_ims" / "new.jpg")
     (tmp_path / "data" / "car_ims" / ".DS_Store").touch()
     wrong = Label(rows[1].img_name, rows[1].class_name, "extra")
     result = split(tmp_path / "data", [rows[0], wrong, *rows[2:]], tmp_path / "v1")
@@ -316,7 +316,7 @@ def test_when_no_row_can_be_used_the_commonest_reason_is_given(tmp_path: Path) -
 def test_names_with_spaces_quotes_unicode_and_folders_arrive(tmp_path: Path) -> None:
     names = ["a b.jpg", "it's.jpg", 'say "x".jpg', "Škoda 車.jpg", "BMW X3/c d.jpg", "x%20;&$(y).PNG", "a\nb.jpg"]
     for shade, name in enumerate(names):
-        picture(tmp_path / "data" / name, shade)
+        write_image(tmp_path / "data" / name, shade)
     rows = [Label(name, class_name, "train") for name, class_name in zip(names, CLASSES * 3, strict=False)]
     write_labels(tmp_path / "labels.csv", rows)
     result = split(tmp_path / "data", tmp_path / "labels.csv", tmp_path / "v1")
@@ -329,17 +329,17 @@ def test_names_with_spaces_quotes_unicode_and_folders_arrive(tmp_path: Path) -> 
 
 def test_a_name_written_in_another_unicode_form_is_found(tmp_path: Path) -> None:
     rows = dataset(tmp_path / "data")
-    picture(tmp_path / "data" / "car_ims" / "Citroe\u0308n.jpg")
+    write_image(tmp_path / "data" / "car_ims" / "Citroe\u0308n.jpg")
     result = split(tmp_path / "data", [*rows, Label("Citroën.jpg", CLASSES[0], "train")], tmp_path / "v1")
     assert result.problems == []
 
 
-def test_images_that_would_meet_are_told_apart(tmp_path: Path) -> None:
+def test_images_that_would_meet_are_distinguished(tmp_path: Path) -> None:
     names = ["a.jpg", "x/a.jpg", "y/a.jpg", "y/A.JPG", "z/a (2).jpg"]
     for shade, name in enumerate(names):
-        picture(tmp_path / "data" / name, 1000 * shade)
+        write_image(tmp_path / "data" / name, 1000 * shade)
     rows = [Label(name, "BMW", "train") for name in names] + [Label("x/b.jpg", "Audi", "train")]
-    picture(tmp_path / "data" / "x" / "b.jpg")
+    write_image(tmp_path / "data" / "x" / "b.jpg")
     result = split(tmp_path / "data", rows, tmp_path / "v1")
     placed = {path.name: path for path in (tmp_path / "v1" / "train" / "BMW").iterdir()}
     assert len(placed) == 5
@@ -353,10 +353,10 @@ def test_images_that_would_meet_are_told_apart(tmp_path: Path) -> None:
     assert snapshot(tmp_path) == before
 
 
-def test_classes_that_would_share_a_folder_are_told_apart(tmp_path: Path) -> None:
+def test_classes_that_would_share_a_folder_are_distinguished(tmp_path: Path) -> None:
     names = ["Ram C/V", "Ram C-V", "Ram C:V", "RAM C-V", "..", "."]
     for shade, _ in enumerate(names):
-        picture(tmp_path / "data" / f"{shade}.jpg", shade)
+        write_image(tmp_path / "data" / f"{shade}.jpg", shade)
     rows = [Label(f"{number}.jpg", name, "train") for number, name in enumerate(names)]
     result = split(tmp_path / "data", rows, tmp_path / "v1")
     assert sorted(result.classes.values()) == sorted(names)
@@ -399,15 +399,15 @@ def drawn_rows(drawn_large: Path, tmp_path: Path) -> tuple[Path, list[Label]]:
     return data, [Label(name, CLASSES[n // 8], "test" if n % 8 > 5 else "train") for n, name in enumerate(names)]
 
 
-def test_a_train_image_with_a_copy_in_test_is_left_out_and_told(drawn_large: Path, tmp_path: Path) -> None:
+def test_a_train_image_with_a_copy_in_test_is_left_out_and_reported(drawn_large: Path, tmp_path: Path) -> None:
     data, rows = drawn_rows(drawn_large, tmp_path)
     tested = next(row for row in rows if row.subset == "test")
     Image.open(data / "car_ims" / tested.img_name).resize((110, 80)).save(data / "car_ims" / "like.png")
     shutil.copy(data / "car_ims" / tested.img_name, data / "car_ims" / "same.jpg")
     copies = [Label("like.png", tested.class_name, "train"), Label("same.jpg", CLASSES[1], "train")]
     result = split(data, [*rows, *copies], tmp_path / "v1")
-    told = f"a copy of {tested.img_name} in test"
-    assert reasons(result) == {"like.png": told, "same.jpg": told}
+    reason = f"a copy of {tested.img_name} in test"
+    assert reasons(result) == {"like.png": reason, "same.jpg": reason}
     assert result.counts == {"train": 12, "validation": 2, "test": 4}
     kept = split(data, [*rows, *copies], tmp_path / "v2", keep_copies=True)
     assert (kept.counts["train"], kept.problems) == (14, [])
@@ -424,14 +424,14 @@ def test_a_near_copy_under_another_label_is_left_out_too(drawn_large: Path, tmp_
 def folders(root: Path, per_class: int = 8) -> Path:
     for index, class_name in enumerate(CLASSES[:2]):
         for number in range(per_class):
-            picture(root / class_name / f"{number:02d}.png", 100 * index + number)
+            write_image(root / class_name / f"{number:02d}.png", 100 * index + number)
     return root
 
 
 @pytest.mark.parametrize("as_text", [True, False])
 def test_a_folder_per_class_is_divided_without_a_label_file(tmp_path: Path, as_text: bool) -> None:
     folders(tmp_path / "cars")
-    picture(tmp_path / "cars" / "loose.png", 999)
+    write_image(tmp_path / "cars" / "loose.png", 999)
     data, output = (str(path) if as_text else path for path in (tmp_path / "cars", tmp_path / "v1"))
     result = split(data, output)
     assert result.counts == {"train": 12, "validation": 2, "test": 4}
@@ -473,7 +473,7 @@ def test_a_test_share_of_0_says_that_no_test_split_was_drawn(
 
 
 @pytest.mark.parametrize("share", ["1.2", "1", "-0.1", "nan"])
-def test_a_validation_share_outside_its_limits_is_told_the_limits(
+def test_a_validation_share_outside_its_limits_is_reported_the_limits(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], share: str
 ) -> None:
     assert main.run(["split", str(folders(tmp_path / "cars")), str(tmp_path / "v1"), f"--validation={share}"]) == 2
@@ -525,8 +525,8 @@ def test_copies_in_two_classes_are_counted_with_the_command_that_lists_them(
     one, other = sorted(path for path in data.iterdir())[:2]
     shutil.copy(next(one.iterdir()), other / "again.jpg")
     assert main.run(["split", str(data), str(tmp_path / "v1")]) == 0
-    told = f"2 images have a copy in another class; list them with: whichcar check {tmp_path / 'v1'}"
-    assert told in capsys.readouterr().out
+    reason = f"2 images have a copy in another class; list them with: whichcar check {tmp_path / 'v1'}"
+    assert reason in capsys.readouterr().out
     conflicts = [one for one in check(tmp_path / "v1").findings if one.issue == "label_conflict"]
     assert len(conflicts) == 2
     shutil.copy(next(one.iterdir()), one / "again.jpg")  # within a class it is none
@@ -538,7 +538,7 @@ def test_a_folder_that_is_divided_already_keeps_its_division(tmp_path: Path) -> 
     folders(tmp_path / "cars" / "train")
     folders(tmp_path / "cars" / "test", 3)
     for path in (tmp_path / "cars" / "test").rglob("*.png"):
-        picture(path, 1000 + hash(path) % 1000)
+        write_image(path, 1000 + hash(path) % 1000)
     result = split(tmp_path / "cars", tmp_path / "v1")
     assert result.counts == {"train": 16, "validation": 3, "test": 6}
     assert result.test_share is None
@@ -580,9 +580,9 @@ def test_one_folder_only_is_no_set_of_classes(tmp_path: Path) -> None:
         " sub/{stem}.jpg ", "images/sub/{stem}.jpg", "/home/me/sub/{stem}.jpg", "{stem}.PNG", "sub / {stem}.jpg",
     ],
 )  # fmt: skip
-def test_when_no_row_can_be_used_an_example_and_what_it_may_mean_are_told(tmp_path: Path, written: str) -> None:
+def test_when_no_row_can_be_used_an_example_and_what_it_may_mean_are_reported(tmp_path: Path, written: str) -> None:
     for number in range(6):
-        picture(tmp_path / "data" / "car_ims" / "sub" / f"{number:06d}.jpg", number)
+        write_image(tmp_path / "data" / "car_ims" / "sub" / f"{number:06d}.jpg", number)
     names = [written.format(stem=f"{number:06d}") for number in range(6)]
     rows = [Label(name, "A", "train") for name in ("", *names)]
     with pytest.raises(DataError, match="none of the 7 rows can be used; 6 of them: ") as raised:
@@ -593,9 +593,9 @@ def test_when_no_row_can_be_used_an_example_and_what_it_may_mean_are_told(tmp_pa
 def test_rows_without_a_file_say_what_they_may_mean(tmp_path: Path) -> None:
     rows = dataset(tmp_path / "data")
     wrong = [Label("000003.JPG", CLASSES[0], "train"), Label("nothing like it.jpg", CLASSES[0], "train")]
-    told = reasons(split(tmp_path / "data", [*rows, *wrong], tmp_path / "v1"))
-    assert told["000003.JPG"].endswith("; did you mean '000003.jpg'?")
-    assert "did you mean" not in told["nothing like it.jpg"]
+    reason = reasons(split(tmp_path / "data", [*rows, *wrong], tmp_path / "v1"))
+    assert reason["000003.JPG"].endswith("; did you mean '000003.jpg'?")
+    assert "did you mean" not in reason["nothing like it.jpg"]
     write_labels(tmp_path / "labels.csv", [*rows, *wrong])
     found = {one.path: one.detail for one in check(tmp_path / "data", tmp_path / "labels.csv").findings}
     assert found["000003.JPG"].endswith("; did you mean '000003.jpg'?")

@@ -14,7 +14,7 @@ from whichcar.records import Label
 CLASSES = ("AM General Hummer SUV 2000", "BMW X3 SUV 2012", "Ram C/V Cargo Van Minivan 2012")
 
 
-def picture(path: Path, shade: int = 0) -> None:
+def image(path: Path, shade: int = 0) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (8, 6), (shade % 256, shade // 256, 90)).save(path, format="PNG")
 
@@ -25,7 +25,7 @@ def dataset(root: Path, per_class: int = 10, folder: str = "car_ims") -> list[La
     for index, class_name in enumerate(CLASSES):
         for number in range(per_class):
             name = f"{index * per_class + number + 1:06d}.jpg"
-            picture(root / folder / name, index * per_class + number)
+            image(root / folder / name, index * per_class + number)
             rows.append(Label(name, class_name, "test" if number >= 0.8 * per_class else "train"))
     return rows
 
@@ -70,7 +70,7 @@ def flat(root: Path, counts: dict[str, int]) -> Path:
     for class_name, count in counts.items():
         (root / class_name).mkdir(parents=True)
         for number in range(count):
-            picture(root / class_name / f"{number:02d}.jpg")
+            image(root / class_name / f"{number:02d}.jpg")
     return root
 
 
@@ -95,7 +95,7 @@ def test_what_was_drawn_stays_drawn_when_images_come_or_go(tmp_path: Path) -> No
     root = flat(tmp_path / "tree", {"b": 10, "a": 10})
     first = read_tree(root, 0.2, seed=5)
     for number in range(20):
-        picture(root / "a" / f"{number:02d} more.jpg")
+        image(root / "a" / f"{number:02d} more.jpg")
     later = read_tree(root, 0.2, 5, first.drawn)
     assert later.validation == first.validation
     assert len(later.train) == len(first.train) + 20
@@ -225,7 +225,7 @@ def test_a_class_called_train_is_a_class(tmp_path: Path) -> None:
     assert read_tree(root, 0.2, 1).class_names == ("bus", "car", "train")
 
 
-def test_folders_that_hold_no_training_classes_are_told(tmp_path: Path) -> None:
+def test_folders_that_hold_no_training_classes_are_reported(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no training split, only val/, test/; add train/"):
         read_tree(divided(tmp_path / "data", "val", "test"), 0.2, 1)
     flat(tmp_path / "loose", {"train": 2, "test": 2})
@@ -259,7 +259,7 @@ def test_a_split_tree_that_came_from_a_mac_keeps_names_and_validation(tmp_path: 
     assert [sample.path.name for sample in after.validation] == [sample.path.name for sample in before.validation]
 
 
-def test_linked_class_and_split_folders_are_read_and_broken_links_are_told(tmp_path: Path) -> None:
+def test_linked_class_and_split_folders_are_read_and_broken_links_are_reported(tmp_path: Path) -> None:
     store = divided(tmp_path / "store", "one", "two")
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "train").symlink_to(store / "one")

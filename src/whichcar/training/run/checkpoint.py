@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whichcar.errors import CheckpointError, DataError
-from whichcar.files import BEST, CONFIG, checksum, read_json, atomic_write
+from whichcar.files import BEST, CONFIG, atomic_write, checksum, read_json
 from whichcar.text import one_line, plural, reason_of, shell_command
 from whichcar.training.hardware import fused_batch_norm_is_faster, prepare
 from whichcar.training.network.resnet50 import load_saved_model, training_copy
