@@ -82,10 +82,10 @@ def wilson(correct: int, total: int, z: float = 1.959964) -> tuple[float, float]
     if total == 0:
         return 0.0, 1.0
     share = correct / total
-    middle = share + z * z / (2 * total)
-    half = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    center = share + z * z / (2 * total)
+    margin = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
     scale = 1 + z * z / total
-    return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
+    return max(0.0, (center - margin) / scale), min(1.0, (center + margin) / scale)
 
 
 def ranks(scores: Scores, labels: Numbers) -> npt.NDArray[np.int64]:

@@ -68,27 +68,27 @@ def reported(name: str | Path, path: Path | None = None) -> Iterator[None]:
         raise _error(name, error) from error
 
 
-def said(name: str | Path, reason: str, kind: type[ImageError] = ImageError) -> ImageError:
-    """Return the error that says of an image what is the matter and what would do."""
+def image_error(name: str | Path, reason: str, kind: type[ImageError] = ImageError) -> ImageError:
+    """Return the error for an image: what is wrong with it, and what to do."""
     return kind(f"{one_line(name)}: {reason}", reason)
 
 
 def _error(name: str | Path, error: Exception) -> ImageError:
     if isinstance(error, PermissionError):
-        return said(name, "may not be read; change its permissions")
+        return image_error(name, "may not be read; change its permissions")
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
-        return said(name, TOO_LARGE)
+        return image_error(name, TOO_LARGE)
     if "truncated" in str(error).lower():
-        return said(name, f"the image is truncated; {COPY_AGAIN}", TruncatedImageError)
-    return said(name, f"the image is damaged ({one_line(error) or type(error).__name__}); {COPY_AGAIN}")
+        return image_error(name, f"the image is truncated; {COPY_AGAIN}", TruncatedImageError)
+    return image_error(name, f"the image is damaged ({one_line(error) or type(error).__name__}); {COPY_AGAIN}")
 
 
 def _unidentified(path: Path, name: str | Path) -> ImageError:
     if form := _format_of(path):
-        return said(name, f"{form} is not supported; convert it to JPEG", UnsupportedFormatError)
+        return image_error(name, f"{form} is not supported; convert it to JPEG", UnsupportedFormatError)
     if form := next((form for form, start in _SUPPORTED.items() if start.match(_beginning(path))), ""):
-        return said(name, f"a damaged {form}, whose header cannot be read; {COPY_AGAIN}")
-    return said(name, f"not an image of a known format, {_described(path)}")
+        return image_error(name, f"a damaged {form}, whose header cannot be read; {COPY_AGAIN}")
+    return image_error(name, f"not an image of a known format, {_described(path)}")
 
 
 def _format_of(path: Path) -> str:

@@ -21,7 +21,7 @@ from PIL import Image
 from whichcar.files import IMAGE_FORMATS
 from whichcar.images import webp
 from whichcar.images.pixels import DecodedImage, Pixels, format_of, orientation_of
-from whichcar.images.problems import COPY_AGAIN, LARGEST_PIXELS, TOO_LARGE, reported, said
+from whichcar.images.problems import COPY_AGAIN, LARGEST_PIXELS, TOO_LARGE, image_error, reported
 from whichcar.text import one_line, reason_of
 
 # Pillow warns from 89 million pixels on, and of damaged EXIF parts, without naming the file. The first is an error of
@@ -238,20 +238,21 @@ def _check_file(path: Path, name: str | Path) -> None:
         status = path.stat()
     except FileNotFoundError as error:
         if path.is_symlink():
-            raise said(name, f"a link to {one_line(path.readlink())}, which is not there; restore that") from error
-        raise said(name, "no such file; check the name") from error
+            target = one_line(path.readlink())
+            raise image_error(name, f"a link to {target}, which is not there; restore that") from error
+        raise image_error(name, "no such file; check the name") from error
     except (OSError, ValueError) as error:
-        raise said(name, f"cannot be reached ({reason_of(error)}); check name and permissions") from error
+        raise image_error(name, f"cannot be reached ({reason_of(error)}); check name and permissions") from error
     if not stat.S_ISREG(status.st_mode):  # a pipe would block for ever
-        raise said(name, "not a file; name an image")
+        raise image_error(name, "not a file; name an image")
     if status.st_size == 0:
-        raise said(name, f"the file is empty; {COPY_AGAIN}")
+        raise image_error(name, f"the file is empty; {COPY_AGAIN}")
 
 
 def _check_size(name: str | Path, image: Image.Image) -> None:
     width, height = image.size
     if width * height >= LARGEST_PIXELS:
-        raise said(name, f"{width} x {height} has {TOO_LARGE}")
+        raise image_error(name, f"{width} x {height} has {TOO_LARGE}")
 
 
 def _check_scans(name: str | Path, file: BinaryIO) -> None:
@@ -262,7 +263,7 @@ def _check_scans(name: str | Path, file: BinaryIO) -> None:
         scans += part.count(b"\xff\xda")
     file.seek(place)
     if scans > _MOST_SCANS:
-        raise said(name, f"a JPEG of {scans:,} scans, more than {_MOST_SCANS}; save it again in an image editor")
+        raise image_error(name, f"a JPEG of {scans:,} scans, more than {_MOST_SCANS}; save it again in an image editor")
 
 
 def _bytes(image: Image.Image, stored: tuple[int, int], size: tuple[int, int]) -> int:
