@@ -79,7 +79,7 @@ def test_semicolons_are_recognised(tmp_path: Path) -> None:
         ("", "no column img_name, class; found nothing"),
         ("img_name,class,subset\n", "no row"),
         ("img_name,class,subset\n\n\n", "no row"),
-        ("img_name,class,class,subset\na,b,b,train\n", "class stands twice"),
+        ("img_name,class,class,subset\na,b,b,train\n", "class is twice"),
         ("img_name,class,subset\na.jpg,BMW, X3,train\n", "line 2 has 4 fields, the header 3"),
         ('img_name,class,subset\na.jpg,BMW,train\nb.jpg,"BMW,train\nc.jpg,BMW,test\n', "is no CSV"),
         ("img_name,class,subset\na.jpg,BMW,train\n".encode("utf-16"), "not UTF-8"),

@@ -63,7 +63,7 @@ def write_labels(path: Path, rows: Iterable[Label]) -> None:
 def folder_name(class_name: str) -> str:
     """Return the class name as one folder's name on any system: `Ram C/V Van` becomes `Ram C-V Van`.
 
-    Different names can give the same folder name; `split` tells those apart.
+    Different names can give the same folder name; `split` keeps those apart.
     """
     name = re.sub(r'[\x00-\x1f\x7f/\\:*?"<>|]', "-", nfc(class_name))
     short = name.encode("utf-8", "replace")[:_LONGEST_FOLDER].decode("utf-8", "ignore")
@@ -279,5 +279,5 @@ def _places(path: Path, header: list[str]) -> tuple[int, list[int]]:
         raise DataError(f"{path}: no column {', '.join(missing)}; found {', '.join(names) or 'nothing'}; {advice}")
     known = (*COLUMNS, GROUP)
     if twice := [column for column in known if names.count(column) > 1]:
-        raise DataError(f"{path}: column {', '.join(twice)} stands twice in the header; remove one")
+        raise DataError(f"{path}: column {', '.join(twice)} is twice in the header; remove one")
     return len(names), [names.index(column) if column in names else len(names) for column in known]

@@ -1,7 +1,7 @@
 """The annotations of Stanford Cars (Krause et al. 2013), MATLAB tables, as labels and boxes.
 
-`cars_annos.mat` has all images, as paths `car_ims/NNNNNN.jpg` with a mark for the test half. `cars_train_annos.mat` and
-`cars_test_annos_withlabels.mat` name `NNNNN.jpg` in `cars_train/` and `cars_test/`; the class names then are in
+`cars_annos.mat` has all images, as paths `car_ims/NNNNNN.jpg` with a mark for the test split. `cars_train_annos.mat`
+and `cars_test_annos_withlabels.mat` name `NNNNN.jpg` in `cars_train/` and `cars_test/`; the class names then are in
 `cars_meta.mat`. Copies of it call the labelled test table `cars_test_annos.mat`, or count classes from 0.
 """
 
@@ -24,7 +24,7 @@ from whichcar.text import nfc, reason_of
 log = logging.getLogger(__name__)
 
 WHOLE, META = "cars_annos.mat", "cars_meta.mat"
-HALVES = (
+SPLIT_TABLES = (
     (TRAIN, "cars_train_annos.mat"),
     (TEST, "cars_test_annos_withlabels.mat"),
     (TEST, "cars_test_annos.mat"),  # in the devkit itself it has no classes
@@ -62,14 +62,15 @@ def read(root: Path, tables: Mapping[str, Path], called: str) -> tuple[Path, lis
         ]
         folder = folder_called(root, "car_ims")
         return root if folder is None else root / folder, *_labelled(rows, _class_names(whole, content))
-    halves = _halves(tables)
-    if not halves:
+    split_tables = _split_tables(tables)
+    if not split_tables:
         return None
     if META not in tables:
-        raise DataError(f"{called}: {next(iter(halves.values())).name} without {META}, which names the classes; add it")
+        table = next(iter(split_tables.values()))
+        raise DataError(f"{called}: {table.name} without {META}, which names the classes; add it")
     names = _class_names(tables[META], _read_mat(tables[META]))
     rows = []
-    for split, table in halves.items():
+    for split, table in split_tables.items():
         folder = folder_called(root, f"cars_{split}") or f"cars_{split}"
         annotations = _annotations(table, _read_mat(table), ("fname", "class"))
         rows += [_row(table, row, f"{folder}/{row['fname']}", split) for row in annotations]
@@ -85,14 +86,15 @@ def folder_called(root: Path, name: str) -> str | None:
     return None
 
 
-def _halves(tables: Mapping[str, Path]) -> dict[str, Path]:
-    """Return the tables of the training and the test half that have classes."""
+def _split_tables(tables: Mapping[str, Path]) -> dict[str, Path]:
+    """Return the tables of the training and the test split that have classes."""
     found: dict[str, Path] = {}
-    for split, name in HALVES:
+    for split, name in SPLIT_TABLES:
         if name not in tables or split in found:
             continue
-        if name == HALVES[-1][1] and "class" not in _annotations(tables[name], _read_mat(tables[name]), ()).dtype.names:
-            log.warning("%s has no classes, so test images get no labels; add %s", name, HALVES[1][1])
+        may_lack_classes = name == SPLIT_TABLES[-1][1]
+        if may_lack_classes and "class" not in _annotations(tables[name], _read_mat(tables[name]), ()).dtype.names:
+            log.warning("%s has no classes, so test images get no labels; add %s", name, SPLIT_TABLES[1][1])
             continue
         found[split] = tables[name]
     return found
@@ -118,9 +120,9 @@ def _read_mat(path: Path) -> dict[str, Any]:
 
 def _annotations(path: Path, content: Mapping[str, Any], columns: Iterable[str]) -> Any:  # noqa: ANN401  (rows of SciPy)
     rows = np.atleast_1d(content.get("annotations", ())).reshape(-1)
-    there = rows.dtype.names or ()
-    if lacking := [name for name in (*_SIDES, *columns) if name not in there]:
-        found = f"; it has {', '.join(there)}" if there else ""
+    present = rows.dtype.names or ()
+    if lacking := [name for name in (*_SIDES, *columns) if name not in present]:
+        found = f"; it has {', '.join(present)}" if present else ""
         raise DataError(f"{path}: no `annotations` with {', '.join(lacking)}{found}; fetch it again")
     return rows
 

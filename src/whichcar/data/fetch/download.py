@@ -151,7 +151,7 @@ def _there_already(remote: _Remote, target: Path) -> Downloaded | None:
         if _marks_in(marks_file) != remote.marks():
             return None
     except _transport_errors():
-        return None  # the download itself will tell what is wrong
+        return None  # the download itself will report what is wrong
     return Downloaded(target, without_password(remote.url), target.stat().st_size, files.sha256(target))
 
 
@@ -288,7 +288,7 @@ def _status(error: BaseException | None) -> int | None:
 
 
 def _reason(error: BaseException) -> str:
-    """Say in one line what was wrong, without addresses, which may hold secrets."""
+    """Return in one line what was wrong, without addresses, which may hold secrets."""
     if _is_refused(error):
         return (
             "access is refused; check the credentials (for S3: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_PROFILE)"

@@ -114,8 +114,8 @@ def _check_apart(source: str, into: Path) -> None:
     """Refuse a folder that holds, is, or lies in what is to be written."""
     if is_remote(source) or not Path(source).is_dir():
         return
-    here, there = Path(source).resolve(), into.resolve()
-    if there.is_relative_to(here) or here.is_relative_to(there / formats.IMAGES):
+    source_folder, target = Path(source).resolve(), into.resolve()
+    if target.is_relative_to(source_folder) or source_folder.is_relative_to(target / formats.IMAGES):
         raise DataError(f"{into}: and {source} lie in each other; give another folder with --into")
 
 
@@ -131,8 +131,8 @@ class _Stage:
         known = self._known()
         if known is not None and not redo:
             if known["sources"] != self.asked:
-                there = " ".join(known["sources"])
-                raise DataError(f"{self.into}: holds {there}; give another folder, or --redo to overwrite it")
+                earlier = " ".join(known["sources"])
+                raise DataError(f"{self.into}: holds {earlier}; give another folder, or --redo to overwrite it")
             if known["finished"] and (done := self._finished(known)):
                 return done
         if known is None and (self.into / formats.IMAGES).exists():
@@ -241,8 +241,8 @@ def _homes(wanted: list[str]) -> Sequence[Sequence[str]]:
 
 def _expanded(home: Sequence[str]) -> list[str]:
     """Return the sources with each data set of the hub as its tables."""
-    parts = [_of_splits(tables_of(one)) if one.startswith("hf://") and not Path(one).suffix else [one] for one in home]
-    return [one for some in parts for one in some]
+    lists = [_of_splits(tables_of(one)) if one.startswith("hf://") and not Path(one).suffix else [one] for one in home]
+    return list(itertools.chain.from_iterable(lists))
 
 
 def _of_splits(tables: list[str]) -> list[str]:

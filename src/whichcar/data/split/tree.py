@@ -72,7 +72,7 @@ def read_tree(directory: str | Path, validation: float, seed: int, chosen: Colle
         validation: share of train set aside; must agree with the recorded one. 0 sets nothing aside, whatever is
             recorded, except images that the labels or folders themselves give for validation.
         seed: of the choice.
-        chosen: what an earlier call drew (`Tree.drawn`), in place of another draw.
+        chosen: what an earlier call drew (`Tree.drawn`), instead of drawing again.
 
     Raises:
         DataError: no classes, an empty class, a held-out class that train lacks, an unfinished or different split.
@@ -144,10 +144,10 @@ def read_record(root: Path) -> dict[str, Any] | None:
 
 
 def locate(directory: Path) -> Structure:
-    """Tell how a data folder is laid out; a training folder stands for the folder that holds its other splits too.
+    """Return how a data folder is laid out; for a training folder, the layout of the folder with its other splits too.
 
     Raises:
-        DataError: no such folder, images that were not split yet, or `structure_of` cannot tell.
+        DataError: no such folder, images that were not split yet, or the layout is ambiguous.
     """
     if not directory.is_dir():
         raise DataError(f"{directory}: no such folder; make it with `whichcar split DATA LABELS OUTPUT`")
