@@ -7,13 +7,14 @@ import json
 import logging
 import os
 import re
+import resource
 import shlex
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.error import URLError
@@ -55,6 +56,25 @@ def tree(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return output
 
 
+FULL_RECIPE = {
+    "schedule": "cosine",
+    "warmup_steps": 2,
+    "head_rate": 3,
+    "label_smoothing": 0.1,
+    "random_resized_crop": {"side": [0.7, 1.0]},
+    "mixup": 0.2,
+    "cutmix": 1.0,
+    "rand_augment": {},
+    "plain_epochs": 1,
+    "ema": 0.9,
+    "batch_norm_momentum": 0.9,
+    "gradient_accumulation": 2,
+    "stages": [{"epochs": 1, "image_size": [24, 24]}, {"epochs": 2, "image_size": [32, 32]}],
+    "test_sizes": [[40, 40]],
+}
+PLAIN = {name: value for name, value in FULL_RECIPE.items() if name not in ("schedule", "stages", "plain_epochs")}
+
+
 def settings(tree: Path, **sections: dict) -> dict:
     """Settings of a run of seconds; sections are laid over them."""
     base: dict = {
@@ -68,6 +88,11 @@ def settings(tree: Path, **sections: dict) -> dict:
     for name, section in sections.items():
         base.setdefault(name, {}).update(section)
     return base
+
+
+def full_settings(tree: Path) -> dict:
+    layers = {"random_flip": {"mode": "horizontal"}, "random_contrast": {"factor": 0.2}}
+    return settings(tree, fit={"epochs": 3}, recipe=FULL_RECIPE, model={"data_aug_layer": layers})
 
 
 def write(folder: Path, content: dict) -> Path:
@@ -117,9 +142,66 @@ def trained(path: Path, resume: bool = False) -> Trained:
     made = run(path, resume)
     try:
         made.train()
-        return trained_in(made.folder)
+        return trained_in(made.folder.path)
     finally:
         made.folder.close()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder for runs that several tests look at, with the same environment as in a test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WHICHCAR_QUIET", "1")
+        patch.setenv("WHICHCAR_CACHE", str(tmp_path_factory.getbasetemp() / "whichcar_cache"))
+        yield tmp_path_factory.mktemp("shared")
+
+
+@pytest.fixture(scope="module")
+def finished_run(tree: Path, shared: Path) -> Path:
+    """The folder of a run of `settings(tree)` to its end; not to be written to."""
+    return trained(write(shared / "exp", settings(tree))).folder
+
+
+@pytest.fixture
+def finished(finished_run: Path, tmp_path: Path) -> Path:
+    """The config of such a run, in a folder of the test's own."""
+    shutil.copytree(finished_run, tmp_path / "exp")
+    return tmp_path / "exp" / "config.yml"
+
+
+@pytest.fixture(scope="module")
+def full_run(tree: Path, shared: Path) -> Run:
+    """A run with everything random switched on, to its end."""
+    return whole_run(write(shared / "full", full_settings(tree)))
+
+
+@pytest.fixture(scope="module")
+def long_run(tree: Path, shared: Path) -> Run:
+    """A run of four epochs at a constant rate."""
+    return whole_run(write(shared / "long", settings(tree, fit={"epochs": 4}, recipe=PLAIN)))
+
+
+def whole_run(path: Path) -> Run:
+    made = run(path)
+    made.train()
+    made.folder.close()
+    return made
+
+
+def steps_of(run: Run) -> int:
+    return run.progress.epoch * len(run.batches) + run.progress.step
+
+
+def stop_after(run: Run, is_time: Callable[[], bool]) -> None:
+    """Send the interrupt of Ctrl-C after the first step for which `is_time` holds."""
+    step = run._step
+
+    def stopping_step(*batch: np.ndarray) -> None:
+        step(*batch)
+        if is_time():
+            os.kill(os.getpid(), signal.SIGINT)
+
+    run._step = stopping_step  # type: ignore[method-assign]
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
@@ -127,8 +209,8 @@ def rows(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_a_run_writes_its_files(tree: Path, tmp_path: Path) -> None:
-    done = trained(write(tmp_path / "exp", settings(tree)))
+def test_a_run_writes_its_files(finished_run: Path) -> None:
+    done = trained_in(finished_run)
     assert {entry.name for entry in done.folder.iterdir()} >= {
         *("config.yml", "resolved.json", "environment.json", "history.csv", "curves.png", "best.json", "state", "logs"),
         done.checkpoint.name,
@@ -184,88 +266,47 @@ def test_training_learns(tmp_path: Path) -> None:
     assert done.history[-1].loss < 0.5 * done.history[0].loss
 
 
-def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tree: Path, tmp_path: Path) -> None:
-    first, again, other = (
-        trained(write(tmp_path / name, settings(tree) | {"seed": seed}))
-        for name, seed in (("a", 5), ("b", 5), ("c", 6))
+def test_the_same_seed_gives_the_same_losses_and_another_seed_others(
+    tree: Path, finished_run: Path, tmp_path: Path
+) -> None:
+    first = trained_in(finished_run)
+    again, other = (
+        trained(write(tmp_path / name, settings(tree) | {"seed": seed})) for name, seed in (("a", 5), ("b", 6))
     )
     assert [e.loss for e in first.history] == [e.loss for e in again.history]
     assert [e.loss for e in first.history] != [e.loss for e in other.history]
 
 
-FULL_RECIPE = {
-    "schedule": "cosine",
-    "warmup_steps": 2,
-    "head_rate": 3,
-    "label_smoothing": 0.1,
-    "random_resized_crop": {"side": [0.7, 1.0]},
-    "mixup": 0.2,
-    "cutmix": 1.0,
-    "rand_augment": {},
-    "plain_epochs": 1,
-    "ema": 0.9,
-    "batch_norm_momentum": 0.9,
-    "gradient_accumulation": 2,
-    "stages": [{"epochs": 1, "image_size": [24, 24]}, {"epochs": 2, "image_size": [32, 32]}],
-    "test_sizes": [[40, 40]],
-}
-
-
-@pytest.mark.parametrize("stop_at", [1, 3, 4])
-def test_a_resumed_run_ends_with_the_same_weights(tree: Path, tmp_path: Path, stop_at: int) -> None:
-    """With everything random switched on, stopped inside an epoch and at its edge."""
-    content = settings(
-        tree,
-        fit={"epochs": 3},
-        recipe=FULL_RECIPE,
-        model={"data_aug_layer": {"random_flip": {"mode": "horizontal"}, "random_contrast": {"factor": 0.2}}},
-    )
-    whole = run(write(tmp_path / "whole", content))
-    whole.train()
-    whole.folder.close()
-
-    broken = run(write(tmp_path / "broken", content))
-    step, done = broken._step, 0
-
-    def stop_after(*batch: np.ndarray) -> None:
-        nonlocal done
-        step(*batch)
-        done += 1
-        if done == stop_at:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    broken._step = stop_after  # type: ignore[method-assign]
-    with pytest.raises(Interrupted, match="everything is saved"):
-        broken.train()
-    broken.folder.close()
-    resumed = run(write(tmp_path / "broken", content), resume=True)
+def test_a_resumed_run_ends_with_the_same_weights(tree: Path, full_run: Run, tmp_path: Path) -> None:
+    """Stopped inside the first epoch, inside the second, and after its last step."""
+    path = write(tmp_path / "exp", full_settings(tree))
+    for stop in (1, 3, 4):
+        stopped = run(path, resume=stop > 1)
+        stop_after(stopped, lambda stopped=stopped, stop=stop: steps_of(stopped) == stop)
+        with pytest.raises(Interrupted, match="everything is saved"):
+            stopped.train()
+        stopped.folder.close()
+    resumed = run(path, resume=True)
+    assert steps_of(resumed) == 4
     resumed.train()
     resumed.folder.close()
 
-    for expected, found in zip(whole.models.state_variables(), resumed.models.state_variables(), strict=True):
-        np.testing.assert_array_equal(expected.numpy(), found.numpy(), err_msg=expected.path)
-    assert [e.loss for e in whole.history] == [e.loss for e in resumed.history]
+    variables = zip(full_run.models.state_variables(), resumed.models.state_variables(), strict=True)
+    for expected, variable in variables:
+        np.testing.assert_array_equal(expected.numpy(), variable.numpy(), err_msg=expected.path)
+    assert [e.loss for e in full_run.history] == [e.loss for e in resumed.history]
 
 
-def test_a_finished_run_is_left_as_it_is(tree: Path, tmp_path: Path) -> None:
-    path = write(tmp_path / "exp", settings(tree))
-    first = trained(path)
-    before = {entry: entry.stat().st_mtime_ns for entry in first.folder.rglob("*") if entry.name != "lock"}
-    assert train(path) == train(path, resume=True) == first
-    assert before == {entry: entry.stat().st_mtime_ns for entry in first.folder.rglob("*") if entry.name != "lock"}
+def test_a_finished_run_is_left_as_it_is(finished: Path) -> None:
+    before = {entry: entry.stat().st_mtime_ns for entry in finished.parent.rglob("*") if entry.name != "lock"}
+    assert train(finished) == train(finished, resume=True) == trained_in(finished.parent)
+    assert before == {entry: entry.stat().st_mtime_ns for entry in finished.parent.rglob("*") if entry.name != "lock"}
 
 
 def test_a_resumed_training_is_logged_to_the_same_run(tree: Path, tmp_path: Path, mlflow_store: MlflowClient) -> None:
     path = write(tmp_path / "exp", settings(tree))
     stopped = run(path, tracking=tracking_of("mlflow", tmp_path / "exp"))
-    step = stopped._step
-
-    def stop_after(*batch: np.ndarray) -> None:
-        step(*batch)
-        if stopped.progress.epoch == 1:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    stopped._step = stop_after  # type: ignore[method-assign]
+    stop_after(stopped, lambda: stopped.progress.epoch == 1 and stopped.progress.step == 1)
     with pytest.raises(Interrupted), stopped.tracking.training():
         stopped.train()
     stopped.folder.close()
@@ -275,7 +316,7 @@ def test_a_resumed_training_is_logged_to_the_same_run(tree: Path, tmp_path: Path
     resumed = run(path, resume=True, tracking=tracking_of("mlflow", tmp_path / "exp"))
     with resumed.tracking.training():
         resumed.train()
-    done = trained_in(resumed.folder)
+    done = trained_in(resumed.folder.path)
     resumed.folder.close()
     logged = mlflow_store.get_run(number)
     assert logged.info.status == "FINISHED"
@@ -285,11 +326,9 @@ def test_a_resumed_training_is_logged_to_the_same_run(tree: Path, tmp_path: Path
     assert [metric.value for metric in losses] == pytest.approx([epoch.loss for epoch in done.history], rel=1e-5)
 
 
-def test_a_finished_run_is_tracked_afterwards(tree: Path, tmp_path: Path, mlflow_store: MlflowClient) -> None:
-    path = write(tmp_path / "exp", settings(tree))
-    first = trained(path)
-    assert train(path, track="mlflow") == first
-    number = json.loads((tmp_path / "exp" / "tracking.json").read_text())["mlflow"]
+def test_a_finished_run_is_tracked_afterwards(finished: Path, mlflow_store: MlflowClient) -> None:
+    train(finished, track="mlflow")
+    number = json.loads((finished.parent / "tracking.json").read_text())["mlflow"]
     assert [metric.step for metric in mlflow_store.get_metric_history(number, "loss")] == [1, 2]
     assert {file.path for file in mlflow_store.list_artifacts(number)} >= {"config.yml", "curves.png", "best.json"}
 
@@ -315,9 +354,8 @@ def test_an_unfinished_run_is_not_overwritten_by_accident(tree: Path, tmp_path: 
         train(path)
 
 
-def test_another_experiments_folder_is_refused(tree: Path, tmp_path: Path) -> None:
-    trained(write(tmp_path / "exp", settings(tree)))
-    other = write(tmp_path / "exp", settings(tree, fit={"epochs": 3}))
+def test_another_experiments_folder_is_refused(tree: Path, finished: Path) -> None:
+    other = write(finished.parent, settings(tree, fit={"epochs": 3}))
     with pytest.raises(TrainingError, match=r"fit\.epochs: 2 there, 3 here"):
         train(other)
 
@@ -411,12 +449,12 @@ def test_the_rate_is_lowered_on_a_plateau_down_to_its_floor(tree: Path, tmp_path
     assert rates == pytest.approx([0.05, 0.05, 0.005, 0.001, 0.001])
 
 
-def test_sizes_grow_as_the_stages_say_and_the_test_size_is_chosen_on_validation(tree: Path, tmp_path: Path) -> None:
-    done = trained(write(tmp_path / "exp", settings(tree, fit={"epochs": 3}, recipe=FULL_RECIPE)))
+def test_sizes_grow_as_the_stages_say_and_the_test_size_is_chosen_on_validation(full_run: Run) -> None:
+    done = trained_in(full_run.folder.path)
     assert [epoch.image_size for epoch in done.history] == ["24x24", "32x32", "32x32"]
-    tried = done.best["test_sizes"]
-    assert min(tried, key=lambda size: tried[size]["loss"]) == "x".join(map(str, done.best["image_size"]))
-    assert "40x40" in tried
+    losses = {size: score["loss"] for size, score in done.best["test_sizes"].items()}
+    assert min(losses, key=lambda size: losses[size]) == "x".join(map(str, done.best["image_size"]))
+    assert "40x40" in losses
 
 
 def test_a_class_count_that_disagrees_with_the_folders_says_what_to_do(tree: Path, tmp_path: Path) -> None:
@@ -450,23 +488,23 @@ def test_training_in_a_thread_works_without_signals(tree: Path, tmp_path: Path) 
     assert len(results[0].history) == 2
 
 
-def test_a_full_disk_is_one_line_and_loses_nothing(tree: Path, tmp_path: Path) -> None:
-    """A file-size limit of the kernel stands in for the full disk: no file may pass one megabyte."""
-    path = write(tmp_path / "exp", settings(tree, fit={"epochs": 1}, hardware={"precision": "float32"}))
-    code = (
-        "import resource, sys; from pathlib import Path; from whichcar.training.train import train\n"
-        "from whichcar.errors import TrainingError\n"
-        "from whichcar.training import setup as preparation\n"
-        "from whichcar.data.decoded_cache import decode_all\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))\n"
-        "try: train(Path(sys.argv[1]))\n"
-        "except TrainingError as error: print(error); sys.exit(2)\n"
-    )
-    ended = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False)
-    assert ended.returncode == 2, ended.stderr
-    assert "the disk is full; what was saved is untouched: make room and resume with --resume" in ended.stdout
-    assert not list(path.parent.glob("*.keras"))
-    assert not [entry for entry in path.parent.rglob(".*") if entry.is_file()]
+def test_a_full_disk_is_one_line_and_loses_nothing(tree: Path, quick: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file-size limit of the kernel replaces the full disk: from the first step on no file may grow above 4 kB."""
+    write(quick.parent, settings(tree, fit={"epochs": 1}))
+    step, (soft, hard) = Run._step, resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def on_a_full_disk(self: Run, *batch: np.ndarray) -> None:
+        step(self, *batch)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4000, hard))
+
+    monkeypatch.setattr(Run, "_step", on_a_full_disk)
+    try:
+        with pytest.raises(TrainingError, match="the disk is full; what was saved is untouched: make room and resume"):
+            train(quick)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(quick.parent.glob("*.keras"))
+    assert not [entry for entry in quick.parent.rglob(".*") if entry.is_file()]
 
 
 ONE = {"model_checkpoint": {"filepath": "model.{epoch:02d}.h5", "save_best_only": True, "keep": 1, "monitor": "loss"}}
@@ -548,10 +586,8 @@ def everything(folder: Path) -> dict[str, bytes]:
 
 
 def test_nothing_that_fails_before_the_first_step_touches_the_run_to_be_overwritten(
-    tree: Path, tmp_path: Path, quick: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, finished: Path, quick: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    content = settings(tree)
-    trained(write(quick.parent, content))
     write_uses = quick.parent / "evaluations" / "other" / "result.json"
     write_uses.parent.mkdir(parents=True)
     write_uses.write_text("{}")
@@ -583,8 +619,7 @@ def test_nothing_that_fails_before_the_first_step_touches_the_run_to_be_overwrit
         fails("tensorboardX is not installed")
 
 
-def test_overwriting_ends_with_the_new_run_alone(tree: Path, quick: Path) -> None:
-    trained(write(quick.parent, settings(tree)))
+def test_overwriting_ends_with_the_new_run_alone(tree: Path, finished: Path, quick: Path) -> None:
     (quick.parent / "evaluations").mkdir()
     for name in ("result.json", "test_uses.json"):
         (quick.parent / name).write_text("{}")
@@ -600,9 +635,9 @@ def test_overwriting_ends_with_the_new_run_alone(tree: Path, quick: Path) -> Non
 
 
 def test_a_new_run_whose_loss_is_not_a_number_leaves_the_earlier_one(
-    tree: Path, quick: Path, mlflow_store: MlflowClient
+    finished: Path, quick: Path, mlflow_store: MlflowClient
 ) -> None:
-    first = trained(write(quick.parent, settings(tree)))
+    first = trained_in(finished.parent)
     train(quick, track="mlflow")
     number = json.loads((quick.parent / "tracking.json").read_text())["mlflow"]
     before = everything(quick.parent)
@@ -614,9 +649,8 @@ def test_a_new_run_whose_loss_is_not_a_number_leaves_the_earlier_one(
 
 
 def test_a_run_stopped_before_its_first_checkpoint_leaves_the_earlier_one_and_is_started_again(
-    tree: Path, quick: Path, monkeypatch: pytest.MonkeyPatch
+    finished: Path, quick: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trained(write(quick.parent, settings(tree)))
     before = everything(quick.parent)
     step = Run._step
 
@@ -631,9 +665,8 @@ def test_a_run_stopped_before_its_first_checkpoint_leaves_the_earlier_one_and_is
     assert everything(quick.parent) == before
 
 
-def test_a_finished_run_logs_how_to_train_longer(tree: Path, quick: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_finished_run_logs_how_to_train_longer(finished: Path, quick: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
-    trained(write(quick.parent, settings(tree)))
     caplog.clear()
     train(quick.parent, ["fit.epochs=2"])
     assert "already trained for 2 epochs: nothing to do; train on with: whichcar train" in caplog.text
@@ -646,41 +679,29 @@ def test_a_finished_run_logs_how_to_train_longer(tree: Path, quick: Path, caplog
         train(quick, ["fit.epochs=3"], resume=True)
 
 
-PLAIN = {name: value for name, value in FULL_RECIPE.items() if name not in ("schedule", "stages", "plain_epochs")}
-
-
 @pytest.mark.parametrize("stop", [False, True])
-def test_an_extended_run_equals_one_of_that_length_from_the_start(tree: Path, tmp_path: Path, stop: bool) -> None:
+def test_an_extended_run_equals_one_of_that_length_from_the_start(
+    tree: Path, long_run: Run, tmp_path: Path, stop: bool
+) -> None:
     """At a constant rate, with a test size settled at the end of the shorter run; finished, or stopped in epoch 2."""
-    content = settings(tree, fit={"epochs": 4}, recipe=PLAIN)
-    whole = run(write(tmp_path / "whole", content))
-    whole.train()
-    whole.folder.close()
     shorter = run(write(tmp_path / "shorter", settings(tree, fit={"epochs": 2}, recipe=PLAIN)))
     if stop:
-        step = shorter._step
-
-        def stops(*batch: np.ndarray) -> None:
-            step(*batch)
-            if shorter.progress.epoch == 1:
-                os.kill(os.getpid(), signal.SIGINT)
-
-        shorter._step = stops  # type: ignore[method-assign]
+        stop_after(shorter, lambda: shorter.progress.epoch == 1 and shorter.progress.step == 1)
         with pytest.raises(Interrupted):
             shorter.train()
     else:
         shorter.train()
     shorter.folder.close()
-    extended = run(write(tmp_path / "shorter", content), resume=True)
+    extended = run(write(tmp_path / "shorter", settings(tree, fit={"epochs": 4}, recipe=PLAIN)), resume=True)
     assert extended.progress.epoch == (1 if stop else 2)
     extended.train()
-    done = trained_in(extended.folder)
     extended.folder.close()
-    for expected, found in zip(whole.models.state_variables(), extended.models.state_variables(), strict=True):
-        np.testing.assert_array_equal(expected.numpy(), found.numpy(), err_msg=expected.path)
-    assert [(e.loss, e.val_loss) for e in whole.history] == [(e.loss, e.val_loss) for e in extended.history]
-    expected_best = json.loads((tmp_path / "whole" / "best.json").read_text())
-    assert done.best | {"blake2b": ""} == expected_best | {"blake2b": ""}, "a .keras file has a date in it"
+    variables = zip(long_run.models.state_variables(), extended.models.state_variables(), strict=True)
+    for expected, variable in variables:
+        np.testing.assert_array_equal(expected.numpy(), variable.numpy(), err_msg=expected.path)
+    assert [(e.loss, e.val_loss) for e in long_run.history] == [(e.loss, e.val_loss) for e in extended.history]
+    best, expected_best = (trained_in(done.folder.path).best for done in (extended, long_run))
+    assert best | {"blake2b": ""} == expected_best | {"blake2b": ""}, "a .keras file has a date in it"
     assert json.loads((tmp_path / "shorter" / "resolved.json").read_text())["settings"]["fit"]["epochs"] == 4
 
 
@@ -765,21 +786,19 @@ def test_each_epoch_is_logged_in_one_line(
 
 
 def test_a_damaged_history_is_written_again_when_the_run_is_resumed(
-    tree: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tree: Path, finished: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    first = trained(write(tmp_path / "exp", settings(tree)))
-    path = tmp_path / "exp" / "history.csv"
+    first, path = trained_in(finished.parent), finished.parent / "history.csv"
     whole = path.read_text()
     path.write_text(whole.replace("\n2,", "\n2,x"))
-    longer = run(write(tmp_path / "exp", settings(tree, fit={"epochs": 3})), resume=True)
+    longer = run(write(finished.parent, settings(tree, fit={"epochs": 3})), resume=True)
     longer.tracking.begin = lambda history: seen.append(path.read_text())  # type: ignore[method-assign]
     seen: list[str] = []
     longer.train()
-    done = trained_in(longer.folder)
     longer.folder.close()
     assert seen == [whole], "before the first step"
     assert re.search(r"history\.csv: damaged \(row 2: loss is 'x.*'\, not a number\); it is written again", caplog.text)
-    assert done.history[:2] == first.history
+    assert trained_in(finished.parent).history[:2] == first.history
 
 
 def test_a_second_signal_reports_what_is_kept_and_how_to_resume(

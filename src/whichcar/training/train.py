@@ -77,7 +77,7 @@ def train(
             folder.set_aside()
         with tracking.training():
             run.train()
-        return trained_in(folder)
+        return trained_in(folder.path)
     except (Interrupted, KeyboardInterrupt) as error:
         if folder.is_replacing or (overwrite and run is None):
             raise Interrupted(f"{folder.path}: stopped before the first checkpoint", saved=False) from error
@@ -122,7 +122,7 @@ def _prepare(experiment: Experiment, folder: ExperimentFolder, is_resumed: bool,
 
 def _trained_before(folder: ExperimentFolder, overrides: Sequence[str]) -> Trained:
     """Return the results of a finished run, and log that there is nothing to do and what could be done instead."""
-    trained = trained_in(folder)
+    trained = trained_in(folder.path)
     done = len(trained.history)
     others = [text for text in overrides if not text.replace(" ", "").startswith("fit.epochs=")]
     words = [word for text in (*others, f"fit.epochs={2 * done}") for word in ("--set", text)]
@@ -134,9 +134,9 @@ def _trained_before(folder: ExperimentFolder, overrides: Sequence[str]) -> Train
     return trained
 
 
-def trained_in(folder: ExperimentFolder) -> Trained:
+def trained_in(folder: Path) -> Trained:
     """Return the results of the finished run in a folder."""
-    best = read_best(folder.path)
+    best = read_best(folder)
     if best is None:
-        raise TrainingError(f"{folder.path / BEST}: is missing; put it back, or start over with --overwrite")
-    return Trained(folder.path, folder.path / best["checkpoint"], best, read_history(folder.path / HISTORY))
+        raise TrainingError(f"{folder / BEST}: is missing; put it back, or start over with --overwrite")
+    return Trained(folder, folder / best["checkpoint"], best, read_history(folder / HISTORY))
