@@ -22,9 +22,9 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> DecodedCache:
     """Forty images; the first pixel of image i is (i, i, i)."""
     folder = tmp_path_factory.mktemp("batches")
     noise = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), np.uint8)
-    for number, picture in enumerate(noise):
-        picture[0, 0] = number
-        Image.fromarray(picture).save(folder / f"{number:02d}.png")
+    for number, image in enumerate(noise):
+        image[0, 0] = number
+        Image.fromarray(image).save(folder / f"{number:02d}.png")
     return decode_all(sorted(folder.glob("*.png")), (8, 8), folder / "cache")
 
 

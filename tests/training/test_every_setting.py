@@ -79,7 +79,7 @@ def recorded(patch: pytest.MonkeyPatch) -> Iterator[Reads]:
 
 
 def settings_of(section: type[Section], before: str = "") -> Iterator[tuple[str, type[Section], str]]:
-    """Yield the dotted name of each setting, the section it stands in, and its name there."""
+    """Yield the dotted name of each setting, its section, and its name in it."""
     for name, field in section.model_fields.items():
         inner = section_of(field.annotation)
         yield f"{before}{name}", section, name
@@ -139,5 +139,5 @@ def test_every_setting_of_a_search_is_read_by_it(
             make_pruner(Pruner(name=pruner), 3)
         for sampler in ("tpe", "random", "grid"):
             make_sampler(Sampler(name=sampler), 0)
-    # How often a trial that was killed is taken up again is read when one is killed (test_driver.py).
+    # How often a killed trial is restarted is read when one is killed (test_driver.py).
     assert unread(Sweep, reads) == {"restarts"}

@@ -881,10 +881,10 @@ def test_the_seconds_of_an_epoch_hold_the_writing_of_its_checkpoint(
 
 def test_the_rate_of_images_needs_some_steps(tree: Path, tmp_path: Path) -> None:
     data = settings(tree)["data"]
-    for batch_size, is_told in ((8, False), (1, True)):
+    for batch_size, is_logged in ((8, False), (1, True)):
         content = settings(tree, data=data | {"batch_size": batch_size}, fit={"epochs": 1})
         (epoch,) = trained(write(tmp_path / str(batch_size), content)).history
-        assert np.isfinite(epoch.images_per_second) == is_told
+        assert np.isfinite(epoch.images_per_second) == is_logged
 
 
 def test_renamed_class_folders_are_reported_when_a_run_is_resumed(drawn: Path, tmp_path: Path) -> None:

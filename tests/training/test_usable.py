@@ -21,7 +21,7 @@ Make = Callable[[dict[str, int]], Path]
 
 @pytest.fixture
 def make(tmp_path: Path) -> Make:
-    """Makes a folder of classes, each with so many images."""
+    """Makes a folder of classes, each with the given number of images."""
 
     def made(classes: dict[str, int]) -> Path:
         rng = np.random.default_rng(0)

@@ -26,7 +26,7 @@ FUSED = keras.backend.backend() == "tensorflow"
 
 @pytest.fixture(scope="module")
 def penalised() -> keras.Model:
-    """The network of the specification with everything on, and the original's L1 of 0.01."""
+    """The network with everything on, and an L1 of 0.01, as in the reference project."""
     keras.utils.set_random_seed(0)
     return create_model(None, (32, 32, 3), 0.4, FLIP, classes=196, l1_factor=0.01, l2_factor=0.001)
 
@@ -59,7 +59,7 @@ def notop(backbone: keras.Model, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return path
 
 
-def test_the_layers_are_those_of_the_specification(penalised: keras.Model) -> None:
+def test_the_layers_are_in_the_documented_order(penalised: keras.Model) -> None:
     layers = penalised.layers
     assert [layer.name for layer in layers[:3]] == ["image", "data_aug", "preprocessing"]
     assert [layer.name for layer in layers[-3:]] == ["avg_pool", "dropout", "predictions"]
@@ -87,7 +87,7 @@ def test_an_l1_of_one_hundredth_starts_the_loss_above_a_hundred(penalised: keras
     kernel = penalised.get_layer("predictions").kernel.numpy().astype(float)
     penalty = float(sum(penalised.losses))
     assert penalty == pytest.approx(0.01 * np.abs(kernel).sum() + 0.001 * (kernel**2).sum(), rel=1e-4)
-    # And the cross-entropy of 196 classes guessed alike: the "about 107" of the original.
+    # And the cross-entropy of 196 classes guessed alike: the "about 107" of the reference project.
     assert penalty + np.log(196) == pytest.approx(109, abs=3)
 
 
@@ -101,7 +101,7 @@ def test_answers_are_probabilities_of_any_image(resnet: keras.Model, noise: np.n
 
 
 def test_one_image_and_sixty_four_get_the_same_answers(resnet: keras.Model, noise: np.ndarray) -> None:
-    """With batch-norm in training mode the original fell from .82 to .018."""
+    """With batch-norm in training mode the reference project fell from .82 to .018."""
     together = resnet.predict(noise, batch_size=64, verbose=0)
     apart = resnet.predict(noise[:6], batch_size=1, verbose=0)
     np.testing.assert_allclose(apart, together[:6], rtol=1e-4, atol=1e-5)

@@ -172,7 +172,7 @@ def test_a_resumed_run_hides_events_after_its_state(tmp_path: Path, model: objec
     assert ("purged", 2) in [(tag, step) for tag, step, _ in events(tmp_path / "logs" / "train")]
 
 
-def test_histograms_are_written_every_so_many_epochs(tmp_path: Path, model: object) -> None:
+def test_histograms_are_written_at_the_given_frequency(tmp_path: Path, model: object) -> None:
     log = EventLog(tmp_path / "logs", 2, 0)
     for epoch in history(4):
         log.add(epoch, model)  # type: ignore[arg-type]
