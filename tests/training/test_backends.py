@@ -12,7 +12,7 @@ import json
 import numpy as np
 from whichcar.config.experiment import Experiment
 from whichcar.training.hardware import prepare
-from whichcar.training.models.optimizer import rate_share
+from whichcar.training.network.optimizer import rate_share
 from whichcar.training.setup import models_from
 
 hardware = prepare("float32")
