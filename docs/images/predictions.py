@@ -38,11 +38,11 @@ def main(split: Path, cropped: Path, experiment: Path) -> None:
         box = boxes[row["path"]]
         sheet.paste(Image.open(split / row["path"]).convert("RGB"), (left, top))
         corners = [left + int(box["left"]), top + int(box["top"]), left + int(box["right"]), top + int(box["bottom"])]
-        correct = row["truth"] == row["prediction"]
+        correct = row["label"] == row["predicted"]
         colour = GREEN if correct else RED
         draw.rectangle(corners, outline=colour, width=3)
-        draw.text((left + 4, top + TILE[1] + 4), row["prediction"], fill=colour, font=names)
-        note = f"{float(row['probability']):.0%}" + ("" if correct else f", actual: {row['truth']}")
+        draw.text((left + 4, top + TILE[1] + 4), row["predicted"], fill=colour, font=names)
+        note = f"{float(row['probability']):.0%}" + ("" if correct else f", actual: {row['label']}")
         draw.text((left + 4, top + TILE[1] + 28), note, fill=INK, font=small)
     sheet.quantize(128).save(Path(__file__).with_suffix(".png"), optimize=True)
 
