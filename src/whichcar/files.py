@@ -11,7 +11,7 @@ import os
 import shutil
 import stat
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,10 @@ def write_json(path: Path, content: Any) -> None:  # noqa: ANN401  (whatever JSO
 
 
 def read_json(
-    path: Path, keys: Mapping[str, type] | None = None, fix: str = "delete it and make it again"
+    path: Path,
+    keys: Mapping[str, type] | None = None,
+    fix: str = "delete it and make it again",
+    upgrade: Callable[[dict[str, Any]], dict[str, Any]] = dict,
 ) -> dict[str, Any]:
     """Read a JSON object that the program wrote.
 
@@ -89,6 +92,7 @@ def read_json(
         keys: what must be in it, with the kind of each; `a.b` is `b` in `a`, and `a?` may be missing. A whole number
             counts as a float.
         fix: what the user can do where the file is damaged; it ends the message.
+        upgrade: turns the content of a file that an earlier version wrote into today's.
 
     Raises:
         DataError: the file is no JSON object, or lacks one of `keys`.
@@ -101,6 +105,7 @@ def read_json(
         raise DataError(f"{path}: damaged, not readable as JSON ({reason_of(error)}); {fix}") from error
     if not isinstance(content, dict):
         raise DataError(f"{path}: damaged, holds {_kind(type(content))} instead of an object; {fix}")
+    content = upgrade(content)
     for key, kind in (keys or {}).items():
         value = _inner(content, key.rstrip("?"))
         if value is None and key.endswith("?"):

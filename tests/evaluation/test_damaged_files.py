@@ -11,8 +11,8 @@ from whichcar.files import write_json
 
 RESULT = {
     "command": "whichcar evaluate x", "time": "2026-01-01", "checkpoint": {"file": "a.h5"}, "image_size": [8, 8],
-    "top_1": {"value": 0.5, "right": 1, "of": 2, "interval_95": [0.1, 0.9]}, "top_5": {"value": 1.0},
-    "data": {"part": "test", "root": "data", "fingerprint": "f", "pictures": 2, "evaluations": 1},
+    "top_1": {"value": 0.5, "correct": 1, "total": 2, "interval_95": [0.1, 0.9]}, "top_5": {"value": 1.0},
+    "data": {"split": "test", "root": "data", "fingerprint": "f", "images": 2, "evaluations": 1},
 }  # fmt: skip
 HISTORY = "epoch,seconds,images_per_second\n1,2.0,3.0\n"
 
@@ -53,7 +53,7 @@ def test_compare_names_the_damaged_file(
     ("name", "content"),
     [
         ("result.json", RESULT | {"top_1": []}),
-        ("result.json", RESULT | {"top_1": {"value": "much", "right": 1, "of": 2, "interval_95": [0, 1]}}),
+        ("result.json", RESULT | {"top_1": {"value": "much", "correct": 1, "total": 2, "interval_95": [0, 1]}}),
         ("result.json", RESULT | {"data": None}),
         ("result.json", {}),
         ("resolved.json", {"settings": []}),

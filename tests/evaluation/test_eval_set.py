@@ -87,7 +87,7 @@ def test_a_folder_with_the_class_called_train_alone_is_a_folder_per_class(tmp_pa
     (tmp_path / "other" / "train").mkdir(parents=True)
     Image.new("RGB", (4, 4)).save(tmp_path / "other" / "train" / "1.png")
     eval_set = labelled(tmp_path / "other", metadata)
-    assert (eval_set.split, [sample.class_index for sample in eval_set.samples]) == ("pictures", [2])
+    assert (eval_set.split, [sample.class_index for sample in eval_set.samples]) == ("images", [2])
 
 
 def test_a_broken_link_in_place_of_a_class_is_told(tmp_path: Path) -> None:

@@ -58,18 +58,18 @@ def test_the_result_counts_right_answers_and_leaves_unreadable_images_out(experi
 def test_result_json_holds_every_number_with_what_made_it(experiment: Path, tree: Path) -> None:
     evaluate(experiment)
     result = result_of(experiment)
-    assert result["top_1"] == {"value": 0.8, "right": 4, "of": 5, "interval_95": [0.375535, 0.963776]}
+    assert result["top_1"] == {"value": 0.8, "correct": 4, "total": 5, "interval_95": [0.375535, 0.963776]}
     assert result["command"] == f"whichcar evaluate {experiment}"
     assert result["checkpoint"]["file"] == "model.02-0.1234.keras"
     assert len(result["checkpoint"]["blake2b"]) == 32
     assert result["data"]["root"] == str(tree)
-    assert (result["data"]["part"], result["data"]["pictures"], result["data"]["unreadable"]) == ("test", 5, 1)
+    assert (result["data"]["split"], result["data"]["images"], result["data"]["unreadable"]) == ("test", 5, 1)
     assert result["image_size"] == [24, 32]
     assert {"python", "whichcar", "keras", "numpy", "pillow"} <= result["versions"].keys()
     assert {"backend", "device", "cores", "precision"} <= result["hardware"].keys()
     assert [row["name"] for row in result["classes"]] == ["Blue C/V Van 2012", "Green Coupe 2010", "Red Sedan 2011"]
     assert result["time"].endswith("+00:00")
-    assert result["pictures_per_second"] > 0
+    assert result["images_per_second"] > 0
 
 
 def test_every_evaluation_of_the_same_images_is_counted(experiment: Path, tree: Path) -> None:
@@ -86,12 +86,12 @@ def test_predictions_csv_has_a_row_for_every_image(experiment: Path) -> None:
         rows = {row["path"]: row for row in csv.DictReader(file, strict=True)}
     assert len(rows) == 6
     wrong = rows["test/Red Sedan 2011/20.jpg"]
-    assert (wrong["truth"], wrong["prediction"], wrong["right"]) == ("Red Sedan 2011", "Green Coupe 2010", "0")
+    assert (wrong["label"], wrong["predicted"], wrong["correct"]) == ("Red Sedan 2011", "Green Coupe 2010", "0")
     assert (wrong["class_1"], wrong["class_4"]) == ("Green Coupe 2010", "")
-    assert 0 < float(wrong["truth_probability"]) < float(wrong["probability"]) < 1
+    assert 0 < float(wrong["label_probability"]) < float(wrong["probability"]) < 1
     broken = rows["test/Blue C-V Van 2012/01.jpg"]
-    assert (broken["truth"], broken["prediction"], broken["right"]) == ("Blue C/V Van 2012", "", "")
-    assert "not an image" in broken["problem"]
+    assert (broken["label"], broken["predicted"], broken["correct"]) == ("Blue C/V Van 2012", "", "")
+    assert "not an image" in broken["error"]
     assert {row["rank"] for row in rows.values()} <= {"1", "2", "3", ""}
 
 
@@ -109,11 +109,11 @@ def test_other_images_get_a_result_of_their_own(experiment: Path, tmp_path: Path
     painter(tmp_path / "mine" / "Blue C-V Van 2012" / "a.jpg", BLUE)
     painter(tmp_path / "mine" / "Red Sedan 2011" / "b.jpg", RED)
     result = evaluate(experiment, data=tmp_path / "mine")
-    assert (result.top_1.correct, result.top_1.total, result.origin.split) == (2, 2, "pictures")
+    assert (result.top_1.correct, result.top_1.total, result.origin.split) == (2, 2, "images")
     assert result.absent == ("Green Coupe 2010",)
     assert result.origin.evaluations == 1
     assert (experiment / "result.json").read_bytes() == before
-    assert result_of(result.folder)["data"]["pictures"] == 2
+    assert result_of(result.folder)["data"]["images"] == 2
     assert result.folder.parent == experiment / "evaluations" and result.folder.name.startswith("mine-")
 
 
@@ -209,7 +209,7 @@ def test_two_folders_of_one_name_have_results_of_their_own(experiment: Path, tmp
         painter(tmp_path / place / "test" / "Red Sedan 2011" / "1.jpg", colour)
     first, second = (evaluate(experiment, data=tmp_path / place / "test") for place in ("a", "b"))
     assert first.folder != second.folder
-    assert [result_of(result.folder)["top_1"]["right"] for result in (first, second)] == [1, 0]
+    assert [result_of(result.folder)["top_1"]["correct"] for result in (first, second)] == [1, 0]
     assert first.folder.name.startswith("a-test-")
     assert evaluate(experiment, data=tmp_path / "a").folder == first.folder  # the same images by another name
 
@@ -262,12 +262,31 @@ def test_an_experiment_trained_on_the_train_folder_is_evaluated_on_the_test_fold
     assert (eval_set.split, len(eval_set.samples)) == ("test", 6)
 
 
-def test_nothing_readable_is_an_error_that_names_the_table(experiment: Path, tmp_path: Path) -> None:
+def test_nothing_readable_is_an_error_that_says_why_and_leaves_no_result(experiment: Path, tmp_path: Path) -> None:
     broken = tmp_path / "mine" / "Red Sedan 2011" / "b.jpg"
     broken.parent.mkdir(parents=True)
     broken.write_bytes(b"nothing")
-    with pytest.raises(DataError, match=r"none of 1 image can be read; see .*predictions.csv"):
+    with pytest.raises(DataError, match=r"none of 1 image can be read; the first: Red Sedan 2011/b\.jpg: not an image"):
         evaluate(experiment, data=tmp_path / "mine")
+    assert not list((experiment / "evaluations").rglob("*.*"))
+
+
+def test_an_interrupted_evaluation_leaves_the_earlier_result(
+    experiment: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluate(experiment)
+    before = {name: (experiment / name).read_bytes() for name in ("result.json", "predictions.csv")}
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for function in ("write_report", "best_of"):  # while the result is written, and while images are classified
+        monkeypatch.setattr(f"whichcar.evaluation.evaluate.{function}", interrupt)
+        assert run(["evaluate", str(experiment)]) == 130
+        error = capsys.readouterr().err
+        assert "interrupted; no result was written" in error and "run the same command again" in error
+    assert {name: (experiment / name).read_bytes() for name in before} == before
+    assert not list(experiment.glob(".*.csv"))
 
 
 def test_a_folder_that_is_no_experiment_is_an_error(tmp_path: Path) -> None:
@@ -294,7 +313,7 @@ def test_a_tracked_result_goes_into_the_run_of_the_training(experiment: Path, ml
     run = tracked(mlflow_store, experiment)
     assert (run.info.run_id, run.info.status) == (number, "FINISHED")
     assert run.data.metrics["test.top_1"] == pytest.approx(0.8)
-    assert (run.data.metrics["test.pictures"], run.data.metrics["test.unreadable"]) == (5, 1)
+    assert (run.data.metrics["test.images"], run.data.metrics["test.unreadable"]) == (5, 1)
     files = {file.path for place in ("test", "test/plots") for file in mlflow_store.list_artifacts(number, place)}
     assert files >= {"test/report.html", "test/result.json", "test/predictions.csv", "test/plots/confusion.png"}
 
@@ -339,7 +358,7 @@ def test_top_5_is_not_shown_where_there_are_no_more_than_five_classes(
     assert run(["evaluate", str(experiment)]) == 0
     assert "top-5" not in capsys.readouterr().out
     assert "top-5" not in (experiment / "report.html").read_text()
-    assert result_of(experiment)["top_5"]["of"] == 5
+    assert result_of(experiment)["top_5"]["total"] == 5
 
 
 @contextlib.contextmanager

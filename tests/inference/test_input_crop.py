@@ -118,10 +118,10 @@ def test_evaluate_with_crop_keeps_the_result_without_it(make: Callable[..., Path
     result = evaluate(experiment, crop=True)
     with (result.folder / "predictions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file, strict=True))
-    told = [(row["vehicle"], row["candidates"], row["outcome"], row["problem"][:7]) for row in rows]
-    unreadable = ("", "", "", rows[1]["problem"][:7])
+    told = [(row["vehicle"], row["candidates"], row["outcome"], row["error"][:7]) for row in rows]
+    unreadable = ("", "", "", rows[1]["error"][:7])
     assert sorted(set(told)) == sorted({("", "0", "whole: no vehicle", ""), ("car", "1", "cropped", ""), unreadable})
-    assert rows[1]["problem"]
+    assert rows[1]["error"]
     assert all(row["vehicle_score"].startswith("0.9") for row in rows if row["vehicle"])
     assert result.folder == experiment / "evaluations" / "with-crop"
     assert json.loads((result.folder / "result.json").read_text())["command"].endswith("--crop")

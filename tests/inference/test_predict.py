@@ -6,7 +6,7 @@ import io
 import json
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -166,6 +166,22 @@ def test_only_unusable_paths_are_rows_and_status_2(
     assert told.err == (
         "error: predict: none of 2 paths could be used; "
         "name image files, folders with images, or - for a list of paths\n"
+    )
+
+
+def test_an_interrupted_prediction_keeps_the_rows_printed_so_far(
+    experiment: Path, cars: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stream(*_: object) -> Iterator[Prediction]:
+        yield Prediction(cars / "Red" / "0.jpg", ("Red Sedan 2011",), (0.9,))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("whichcar.inference.classifier.Classifier.stream", stream)
+    assert main.run(["predict", str(experiment), str(cars), "--csv", "--top", "1"]) == 130
+    printed = capsys.readouterr()
+    assert [row["prediction"] for row in csv.DictReader(printed.out.splitlines())] == ["Red Sedan 2011"]
+    assert printed.err == (
+        "\ninterrupted; the rows printed so far are complete\nrun the same command again to classify all images\n"
     )
 
 

@@ -1,4 +1,4 @@
-"""`whichcar evaluate`: measure a trained network on test images."""
+"""`whichcar evaluate`: evaluate a trained network on test images."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import click
 from whichcar.cli.options import FILE, FOLDER, crop_option, detector_option, track_option
 from whichcar.cli.render import columns
 from whichcar.cli.streams import say_lines
+from whichcar.errors import Interrupted
 from whichcar.text import one_line, plural
 
 _CLASSES_SHOWN = 20
@@ -19,7 +20,7 @@ _CLASSES_SHOWN = 20
 @click.command()
 @click.argument("experiment", type=FILE)
 @click.option(
-    "--data", type=FOLDER, help="Other images, one folder per class.  [default: the dataset's own test split]"
+    "--data", type=FOLDER, help="Folder of other images, one folder per class.  [default: the dataset's own test split]"
 )
 @crop_option
 @detector_option
@@ -37,7 +38,13 @@ def evaluate(experiment: Path, data: Path | None, crop: bool, detector: str | No
     """
     from whichcar.evaluation.evaluate import evaluate as evaluate_experiment
 
-    result = evaluate_experiment(experiment, data, crop=crop, detector=detector, track=track)
+    try:
+        result = evaluate_experiment(experiment, data, crop=crop, detector=detector, track=track)
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"{experiment}: interrupted; no result was written; earlier result.json and predictions.csv are unchanged\n"
+            "run the same command again to evaluate all images"
+        ) from None
     say_lines(render_result(result.as_json(), result.folder))
 
 
@@ -51,11 +58,11 @@ def render_result(result: Mapping[str, Any], folder: Path) -> Iterator[str]:
     data, best, classes = result["data"], result["top_1"], result["classes"]
     size = "x".join(map(str, result["image_size"]))
     low, high = best["interval_95"]
-    what = "image" if data["part"] == "pictures" else f"{data['part']} image"
-    present = [row for row in classes if row["pictures"]]
+    noun = "image" if data["split"] == "images" else f"{data['split']} image"
+    present = [row for row in classes if row["images"]]
     all_of = "" if len(present) == len(classes) else f"{len(present)} of the model's "
     yield (
-        f"{one_line(result['checkpoint']['file'])}: {plural(best['of'], what)} of {all_of}"
+        f"{one_line(result['checkpoint']['file'])}: {plural(best['total'], noun)} of {all_of}"
         f"{plural(len(classes), 'class')}, "
         f"{size}; this experiment has been evaluated on them {plural(data['evaluations'], 'time')}"
     )
@@ -64,14 +71,15 @@ def render_result(result: Mapping[str, Any], folder: Path) -> Iterator[str]:
     for warning in result["warnings"]:
         yield f"  warning: {one_line(warning)}"
     yield ""
-    yield f"  accuracy   {best['value']:6.1%}   (95 % interval {low:.1%} to {high:.1%}; {best['right']} correct)"
+    yield f"  accuracy   {best['value']:6.1%}   (95 % interval {low:.1%} to {high:.1%}; {best['correct']} correct)"
     if len(classes) > 5:
         yield f"  top-5      {result['top_5']['value']:6.1%}"
     yield f"  by chance  {1 / len(classes):6.1%}"
     yield ""
     yield from _classes(present)
     for pair in result["most_confused"][:3]:
-        yield f"  {one_line(pair['truth'])} predicted as {one_line(pair['said'])}: {pair['count']} of {pair['of']}"
+        label, predicted = one_line(pair["label"]), one_line(pair["predicted"])
+        yield f"  {label} predicted as {predicted}: {pair['count']} of {pair['total']}"
     yield ""
     yield f"report   {folder / 'report.html'}"
     yield f"plots    {folder / 'plots'}"
@@ -84,7 +92,7 @@ def _classes(classes: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     rows = [("class", "images", "correct", "recall", "precision")]
     for row in hardest[:_CLASSES_SHOWN]:
         shares = (f"{row['recall']:.0%}", f"{row['precision']:.0%}")
-        rows.append((one_line(row["name"]), str(row["pictures"]), str(row["right"]), *shares))
+        rows.append((one_line(row["name"]), str(row["images"]), str(row["correct"]), *shares))
     for line in columns(rows):
         yield f"  {line}"
     if len(hardest) > _CLASSES_SHOWN:

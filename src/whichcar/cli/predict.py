@@ -10,6 +10,7 @@ import click
 
 from whichcar.cli.options import FILE, crop_option, detector_option
 from whichcar.cli.streams import say_lines
+from whichcar.errors import Interrupted
 from whichcar.text import one_line
 
 if TYPE_CHECKING:
@@ -60,4 +61,9 @@ def predict(
     names = names_of(paths, None if sys.stdin is None else sys.stdin.buffer)
     rows = one_usable(classifier.stream(names, top, batch_size))
     form: Form = "json" if as_json else "csv" if as_csv else "table"
-    say_lines(lines(rows, form, top, max(len(one_line(name)) for name in classifier.class_names), crop))
+    try:
+        say_lines(lines(rows, form, top, max(len(one_line(name)) for name in classifier.class_names), crop))
+    except KeyboardInterrupt:
+        raise Interrupted(
+            "interrupted; the rows printed so far are complete\nrun the same command again to classify all images"
+        ) from None

@@ -167,7 +167,7 @@ def labelled(directory: Path, metadata: Metadata) -> EvalSet:
     if not samples:
         raise DataError(f"{base}: no images in class folders; it must hold one folder a class, named as the classes")
     split = split_of(base.name)
-    return EvalSet(base.parent, split, tuple(samples)) if split else EvalSet(base, "pictures", tuple(samples))
+    return EvalSet(base.parent, split, tuple(samples)) if split else EvalSet(base, "images", tuple(samples))
 
 
 def _disagreeing(where: Path, known: Sequence[str], found: Sequence[str]) -> DataError:

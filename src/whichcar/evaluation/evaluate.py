@@ -1,4 +1,4 @@
-"""From an experiment to its numbers: result.json, predictions.csv, report.html and plots."""
+"""Evaluate an experiment on a split: result.json, predictions.csv, report.html and plots."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from whichcar.evaluation.caution import warnings_about
 from whichcar.evaluation.eval_set import EvalSet, choose_eval_set, trained_tree
 from whichcar.evaluation.report import write_report
 from whichcar.evaluation.result import TOP, Misclassified, Origin, Result
+from whichcar.evaluation.upgrade import upgrade_result
 from whichcar.inference.classifier import Classifier, Probabilities, best_of
 from whichcar.records import CROP_COLUMNS, Prediction, Sample, Skipped
 from whichcar.text import as_text, file_name, one_line, plural, shell_command
@@ -51,20 +52,20 @@ def evaluate(
     detector: str | None = None,
     track: str | None = None,
 ) -> Result:
-    """Ask an experiment's checkpoint about images it has not learnt from, and write down what it says.
+    """Evaluate an experiment's checkpoint on images it was not trained on, and write the result to its folder.
 
     Args:
         experiment: an experiment's folder (its best checkpoint by validation is taken) or a checkpoint file.
         data: a tree with `test/`, or a folder with one folder a class; by default the tree it was trained on.
-        batch_size: images the network sees at once.
-        crop: cut every image to its vehicle first.
-        detector: the detector for that: a name or a file (default: the one that cut those trained on).
+        batch_size: images per forward pass.
+        crop: crop every image to its vehicle first.
+        detector: the detector for that: a name or a file (default: the one used for the training images).
         track: the tracking service that the result is logged to as well, such as `mlflow`.
 
     The result for the experiment's own test split (the validation split where its data never had one) goes into its
     folder. One for other images, for a checkpoint file, or with `crop` goes into a folder of its own under
     `evaluations/`, so that the experiment's own result stays. How often these images have been used is counted in
-    `test_uses.json`, which nothing resets.
+    `test_uses.json`, which nothing resets. An evaluation that is interrupted writes no result.
 
     Raises:
         CheckpointError: there is no usable checkpoint.
@@ -74,7 +75,7 @@ def evaluate(
     """
     experiment, data = Path(experiment), None if data is None else Path(data)
     tracking = tracking_of(track, _home(experiment))
-    read_uses(_home(experiment))  # a damaged count shows before the work, and so does a folder that is read-only
+    read_uses(_home(experiment))  # a damaged count, or a read-only folder, is an error before the work
     if _home(experiment).is_dir():
         _check_writable(_home(experiment))
     classifier = Classifier(experiment, crop, detector)
@@ -83,15 +84,16 @@ def evaluate(
     folder = _folder(experiment, eval_set, classifier.metadata, crop, detector)
     _check_writable(folder)
     start = time.perf_counter()
-    answers, unreadable = _ask(classifier, eval_set, folder / files.PREDICTIONS, batch_size)
-    seconds = time.perf_counter() - start
-    origin = _origin(classifier, eval_set, experiment, data, crop, detector)
-    result, matrix = _result(classifier, origin, answers, unreadable, warnings, seconds, folder)
-    plots.plot_confusion(folder / files.PLOTS / "confusion.png", matrix, classifier.class_names)
-    plots.plot_classes(folder / files.PLOTS / "classes.png", result.classes, result.mean_recall)
-    plots.plot_reliability(folder / files.PLOTS / "reliability.png", result.reliability)
-    write_report(result)
-    result.write()
+    with files.atomic_write(folder / files.PREDICTIONS) as table:  # once result.json is written too: the two agree
+        images, unreadable = _classify(classifier, eval_set, table, batch_size)
+        seconds = time.perf_counter() - start
+        origin = _origin(classifier, eval_set, experiment, data, crop, detector)
+        result, matrix = _result(classifier, origin, images, unreadable, warnings, seconds, folder)
+        plots.plot_confusion(folder / files.PLOTS / "confusion.png", matrix, classifier.class_names)
+        plots.plot_classes(folder / files.PLOTS / "classes.png", result.classes, result.mean_recall)
+        plots.plot_reliability(folder / files.PLOTS / "reliability.png", result.reliability)
+        write_report(result)
+        result.write()
     tracking.result(result.as_json(), folder)
     return result
 
@@ -130,22 +132,22 @@ def _has_test(experiment: Path, metadata: Metadata) -> bool:
     """True where the experiment's data had a test split when it was trained, or was evaluated on one since."""
     path = _home(experiment) / files.RESULT
     return "test" in metadata.fingerprints or (
-        path.is_file() and files.read_json(path, {"data.part": str})["data"]["part"] == "test"
+        path.is_file() and files.read_json(path, {"data.split": str}, upgrade=upgrade_result)["data"]["split"] == "test"
     )
 
 
-def _ask(
+def _classify(
     classifier: Classifier, eval_set: EvalSet, table: Path, batch_size: int
 ) -> tuple[list[EvaluatedImage], tuple[Skipped, ...]]:
-    """Classify every image of the set and write predictions.csv as the answers come."""
-    answers: list[EvaluatedImage] = []
+    """Classify every image of the set, and write its row of predictions.csv to `table` as soon as it is classified."""
+    images: list[EvaluatedImage] = []
     unreadable: list[Skipped] = []
+    crop_columns = () if classifier.input_crop.crop is None else CROP_COLUMNS
     scored = classifier.scored((sample.path for sample in eval_set.samples), batch_size)
     pairs = zip(eval_set.samples, scored, strict=True)
-    with files.atomic_write(table) as tmp, tmp.open("w", encoding="utf-8", newline="") as file:
+    with table.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        crop_columns = () if classifier.input_crop.crop is None else CROP_COLUMNS
-        writer.writerow([*_columns(), *crop_columns, "problem"])
+        writer.writerow([*_columns(), *crop_columns, "error"])
         for sample, item in progress.track(pairs, "evaluating", len(eval_set.samples)):
             inside = sample.path.relative_to(eval_set.root)
             start = [as_text(inside), classifier.class_names[sample.class_index]]
@@ -153,19 +155,20 @@ def _ask(
                 unreadable.append(Skipped(inside, item.reason))
                 writer.writerow([*start, *[""] * (5 + 2 * TOP + len(crop_columns)), item.reason])
                 continue
-            answers.append(_answer(sample, item.probabilities))
-            cells = _cells(answers[-1], best_of(item, classifier.class_names, TOP), classifier.class_names)
+            images.append(_evaluated(sample, item.probabilities))
+            cells = _cells(images[-1], best_of(item, classifier.class_names, TOP), classifier.class_names)
             crop = {} if item.crop is None else item.crop.as_row()
             writer.writerow([*start, *cells, *crop.values(), ""])
-    if not answers:
-        raise DataError(f"{eval_set.root}: none of {plural(len(unreadable), 'image')} can be read; see {table}")
-    return answers, tuple(unreadable)
+    if not images:
+        first = f"{as_text(unreadable[0].path)}: {unreadable[0].reason}"
+        raise DataError(f"{eval_set.root}: none of {plural(len(unreadable), 'image')} can be read; the first: {first}")
+    return images, tuple(unreadable)
 
 
-def _answer(sample: Sample, probabilities: Probabilities) -> EvaluatedImage:
+def _evaluated(sample: Sample, probabilities: Probabilities) -> EvaluatedImage:
     label = sample.class_index
     rank = int(metrics.ranks(probabilities[None], np.array([label]))[0])
-    # Among equal probabilities the true class counts as said last, as in top_k_accuracy.
+    # Among equal probabilities the true class comes last, as in top_k_accuracy.
     lowered = probabilities.copy()
     lowered[label] = np.nextafter(lowered[label], np.float32(-1))
     predicted = int(lowered.argmax())
@@ -174,38 +177,39 @@ def _answer(sample: Sample, probabilities: Probabilities) -> EvaluatedImage:
 
 def _columns() -> list[str]:
     more = [name for number in range(1, TOP + 1) for name in (f"class_{number}", f"probability_{number}")]
-    return ["path", "truth", "prediction", "probability", "right", "rank", "truth_probability", *more]
+    return ["path", "label", "predicted", "probability", "correct", "rank", "label_probability", *more]
 
 
-def _cells(answer: EvaluatedImage, best: Prediction, names: tuple[str, ...]) -> list[str]:
+def _cells(image: EvaluatedImage, best: Prediction, names: tuple[str, ...]) -> list[str]:
     pairs = list(zip(best.classes, best.probabilities, strict=True))
     top = [text for name, probability in pairs for text in (name, f"{probability:.6f}")]
-    cells = [names[answer.predicted], f"{answer.probability:.6f}", str(int(answer.rank == 1)), str(answer.rank)]
-    return [*cells, f"{answer.label_probability:.6f}", *top, *[""] * (2 * TOP - len(top))]
+    cells = [names[image.predicted], f"{image.probability:.6f}", str(int(image.rank == 1)), str(image.rank)]
+    return [*cells, f"{image.label_probability:.6f}", *top, *[""] * (2 * TOP - len(top))]
 
 
 def _result(
     classifier: Classifier,
     origin: Origin,
-    answers: list[EvaluatedImage],
+    images: list[EvaluatedImage],
     unreadable: tuple[Skipped, ...],
     warnings: tuple[str, ...],
     seconds: float,
     folder: Path,
 ) -> tuple[Result, npt.NDArray[np.int64]]:
     names = classifier.class_names
-    labels, predicted = np.array([a.sample.class_index for a in answers]), np.array([a.predicted for a in answers])
-    rank, probability = np.array([a.rank for a in answers]), np.array([a.probability for a in answers])
+    labels = np.array([image.sample.class_index for image in images])
+    predicted = np.array([image.predicted for image in images])
+    rank, probability = np.array([image.rank for image in images]), np.array([image.probability for image in images])
     matrix = metrics.confusion(labels, predicted, len(names))
-    wrong = sorted((a for a in answers if a.rank > 1), key=lambda a: -a.probability)[:MOST_CONFIDENT]
+    errors = sorted((image for image in images if image.rank > 1), key=lambda image: -image.probability)
     result = Result(
         origin=origin,
-        top_1=metrics.Proportion(int((rank == 1).sum()), len(answers)),
-        top_5=metrics.Proportion(int((rank <= TOP).sum()), len(answers)),
-        log_loss=metrics.log_loss(np.array([a.label_probability for a in answers])),
+        top_1=metrics.Proportion(int((rank == 1).sum()), len(images)),
+        top_5=metrics.Proportion(int((rank <= TOP).sum()), len(images)),
+        log_loss=metrics.log_loss(np.array([image.label_probability for image in images])),
         classes=tuple(metrics.per_class(matrix, names)),
         confused=tuple(metrics.most_confused(matrix, names)),
-        misclassified=tuple(_misclassified(answer, names) for answer in wrong),
+        misclassified=tuple(_misclassified(image, names) for image in errors[:MOST_CONFIDENT]),
         unreadable=unreadable,
         reliability=tuple(metrics.reliability(probability, rank == 1)),
         seconds=seconds,
@@ -215,10 +219,10 @@ def _result(
     return result, matrix
 
 
-def _misclassified(answer: EvaluatedImage, names: tuple[str, ...]) -> Misclassified:
-    sample = answer.sample
+def _misclassified(image: EvaluatedImage, names: tuple[str, ...]) -> Misclassified:
+    sample = image.sample
     return Misclassified(
-        sample.path, names[sample.class_index], names[answer.predicted], answer.probability, answer.label_probability
+        sample.path, names[sample.class_index], names[image.predicted], image.probability, image.label_probability
     )
 
 
@@ -234,7 +238,7 @@ def _origin(
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     checkpoint = {"file": classifier.checkpoint.name, "blake2b": files.checksum(classifier.checkpoint)}
     fingerprint = eval_set.fingerprint
-    use = {"time": now, "part": eval_set.split, "images": len(eval_set.samples), "checkpoint": checkpoint}
+    use = {"time": now, "split": eval_set.split, "images": len(eval_set.samples), "checkpoint": checkpoint}
     return Origin(
         command=shell_command(command),
         time=now,

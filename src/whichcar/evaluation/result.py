@@ -1,4 +1,4 @@
-"""What an evaluation found, as a record and as result.json."""
+"""The result of an evaluation, as a record and as result.json."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from whichcar.errors import DataError
+from whichcar.evaluation.upgrade import upgrade_result
 from whichcar.files import RESULT, read_json, write_json
 from whichcar.metrics import ClassScore, Confusion, Proportion
 from whichcar.records import Skipped
 from whichcar.text import as_text, shell_command
 
 TOP = 5  # of top-5 accuracy, which says nothing where there are no more classes
-# What is read of a result, with its kind.
+# The fields of a result that are read, with their types.
 _KEYS = {
-    **dict.fromkeys(("command", "time", "checkpoint.file", "data.part", "data.root", "data.fingerprint"), str),
-    **dict.fromkeys(("data.pictures", "data.evaluations", "top_1.right", "top_1.of"), int),
+    **dict.fromkeys(("command", "time", "checkpoint.file", "data.split", "data.root", "data.fingerprint"), str),
+    **dict.fromkeys(("data.images", "data.evaluations", "top_1.correct", "top_1.total"), int),
     **dict.fromkeys(("top_1.value", "top_5.value"), float),
     **dict.fromkeys(("top_1.interval_95", "image_size", "classes?", "warnings?"), list),
 }
@@ -31,12 +32,12 @@ def read_result(experiment: Path) -> dict[str, Any]:
     again = shell_command(["whichcar", "evaluate", experiment])
     if not (experiment / RESULT).is_file():
         raise DataError(f"{experiment}: has not been evaluated; run: {again}")
-    return read_json(experiment / RESULT, _KEYS, f"make it again with: {again}")
+    return read_json(experiment / RESULT, _KEYS, f"make it again with: {again}", upgrade_result)
 
 
 @dataclass(frozen=True, slots=True)
 class Misclassified:
-    """An image told wrongly: what it is, what was said and with which probabilities."""
+    """An image whose predicted class is not its label, with the probabilities of both."""
 
     path: Path
     label: str
@@ -47,7 +48,7 @@ class Misclassified:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where the numbers come from; enough to make them again. `crop`: how images were cut first."""
+    """Where the numbers come from; enough to reproduce them. `crop`: the crop settings; None for images as they are."""
 
     command: str
     time: str
@@ -66,10 +67,10 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One evaluation. Images that could not be read count neither as right nor as wrong; they are listed.
+    """One evaluation. Images that could not be read count neither as correct nor as errors; they are listed.
 
-    `unreadable` paths are seen from the data's root; `misclassified` are the wrong answers, most confident first;
-    `reliability` rows are (mean probability, share right, images); `warnings` say why the accuracy may be too high.
+    `unreadable` paths are seen from the data's root; `misclassified` are the errors, most confident first;
+    `reliability` rows are (mean probability, share correct, images); `warnings` say why the accuracy may be too high.
     """
 
     origin: Origin
@@ -103,7 +104,7 @@ class Result:
         return path
 
     def as_json(self) -> dict[str, Any]:
-        """Return everything but the list of mistakes, which predictions.csv holds."""
+        """Return everything but the misclassified images, which are in predictions.csv."""
         origin = self.origin
         return {
             "command": origin.command,
@@ -115,35 +116,35 @@ class Result:
             "crop": origin.crop,
             "data": {
                 "root": origin.data_root,
-                "part": origin.split,
+                "split": origin.split,
                 "fingerprint": origin.fingerprint,
-                "pictures": self.top_1.total,
+                "images": self.top_1.total,
                 "unreadable": len(self.unreadable),
                 "evaluations": origin.evaluations,
             },
-            "top_1": _share(self.top_1),
-            "top_5": _share(self.top_5),
+            "top_1": _proportion(self.top_1),
+            "top_5": _proportion(self.top_5),
             "mean_recall": round(self.mean_recall, 6),
             "log_loss": round(self.log_loss, 6),
             "seconds": round(self.seconds, 2),
-            "pictures_per_second": round(self.top_1.total / self.seconds, 2) if self.seconds else None,
+            "images_per_second": round(self.top_1.total / self.seconds, 2) if self.seconds else None,
             "versions": origin.versions,
             "hardware": origin.hardware,
             "most_confused": [
-                {"truth": pair.label, "said": pair.predicted, "count": pair.count, "of": pair.total}
+                {"label": pair.label, "predicted": pair.predicted, "count": pair.count, "total": pair.total}
                 for pair in self.confused
             ],
             "classes": [_class(score) for score in self.classes],
-            "unreadable": [{"path": as_text(row.path), "reason": row.reason} for row in self.unreadable],
+            "unreadable": [{"path": as_text(row.path), "error": row.reason} for row in self.unreadable],
         }
 
 
-def _share(share: Proportion) -> dict[str, Any]:
-    low, high = share.interval
+def _proportion(proportion: Proportion) -> dict[str, Any]:
+    low, high = proportion.interval
     return {
-        "value": round(share.value, 6),
-        "right": share.correct,
-        "of": share.total,
+        "value": round(proportion.value, 6),
+        "correct": proportion.correct,
+        "total": proportion.total,
         "interval_95": [round(low, 6), round(high, 6)],
     }
 
@@ -151,9 +152,9 @@ def _share(share: Proportion) -> dict[str, Any]:
 def _class(score: ClassScore) -> dict[str, Any]:
     return {
         "name": score.name,
-        "pictures": score.total,
-        "right": score.correct,
-        "said": score.predicted,
+        "images": score.total,
+        "correct": score.correct,
+        "predicted": score.predicted,
         "recall": round(score.recall, 6) if score.total else None,
         "precision": round(score.precision, 6),
         "f1": round(score.f1, 6),

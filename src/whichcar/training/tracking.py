@@ -249,7 +249,7 @@ class Tracking:
         """
         self._log_epochs(self._history())
         run, is_own = self._run(), folder.resolve() == self._folder.resolve()
-        prefix = result["data"]["part"] if is_own else re.sub(r"[^\w.-]", "_", folder.name, flags=re.ASCII)
+        prefix = result["data"]["split"] if is_own else re.sub(r"[^\w.-]", "_", folder.name, flags=re.ASCII)
         for name, value in _numbers(result).items():
             self._client.log_metric(run, f"{prefix}.{name}", value)
         for name in (files.RESULT, files.PREDICTIONS, files.REPORT):
@@ -307,8 +307,8 @@ def _numbers(result: Mapping[str, Any]) -> dict[str, float]:
         "top_1_low": low,
         "top_1_high": high,
         "top_5": result["top_5"]["value"],
-        "pictures": result["data"]["pictures"],
+        "images": result["data"]["images"],
         "unreadable": result["data"]["unreadable"],
-        **{name: result[name] for name in ("mean_recall", "log_loss", "pictures_per_second")},
+        **{name: result[name] for name in ("mean_recall", "log_loss", "images_per_second")},
     }
     return {name: float(value) for name, value in numbers.items() if value is not None}

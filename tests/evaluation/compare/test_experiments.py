@@ -48,7 +48,7 @@ def test_the_table_has_accuracy_interval_cost_and_seed_of_each_experiment(traine
         "experiment": "exp_9",
         "top-1": "**0.800**",
         "95 % interval": "0.376–0.964",
-        "pictures": "5 test",
+        "images": "5 test",
         "epochs": "2 of 3",
         "training": "35 min",
         "images/s": "25.7",
@@ -93,7 +93,7 @@ def test_an_experiment_that_is_not_evaluated_yet_shows_its_validation_accuracy(t
     (trained / "config.yml").unlink()
     table = experiments_table([trained])
     shown = dict(zip(cells(table, 0), cells(table, 2), strict=True))
-    assert [shown[name] for name in ("experiment", "top-1", "95 % interval", "top-5", "pictures")] == [
+    assert [shown[name] for name in ("experiment", "top-1", "95 % interval", "top-5", "images")] == [
         *("exp_9", "not evaluated", "–", "–", "–")
     ]
     assert (shown["validation"], shown["training"]) == ("0.810", "35 min")
@@ -159,10 +159,10 @@ def answered(folder: Path, right: Sequence[bool], fingerprint: str = "f") -> Pat
     """An experiment's folder as evaluation leaves it, with an image for each of these answers."""
     paths = [f"test/A/{number}.jpg" for number in range(len(right))]
     rows = [f"{path},A,A,0.5,{int(one)},1,0.5," for path, one in zip(paths, right, strict=True)]
-    write_text(folder / "predictions.csv", "path,truth,prediction,probability,right,rank,truth_probability,problem\n"
+    write_text(folder / "predictions.csv", "path,label,predicted,probability,correct,rank,label_probability,error\n"
                + "\n".join(rows) + "\n")  # fmt: skip
-    share = {"value": sum(right) / len(right), "right": sum(right), "of": len(right), "interval_95": [0, 1]}
-    data = {"fingerprint": fingerprint, "part": "test", "pictures": len(right), "root": "cars", "evaluations": 1}
+    share = {"value": sum(right) / len(right), "correct": sum(right), "total": len(right), "interval_95": [0, 1]}
+    data = {"fingerprint": fingerprint, "split": "test", "images": len(right), "root": "cars", "evaluations": 1}
     origin = {"command": "whichcar evaluate", "time": "2026-11-24", "checkpoint": {"file": "m"}, "image_size": [2, 2]}
     write_json(folder / "result.json", {"top_1": share, "top_5": share, "data": data, **origin})
     return folder

@@ -85,7 +85,7 @@ def test_a_table_that_is_not_the_results_is_refused(experiment: Path) -> None:
     whole = table.read_text(encoding="utf-8")
     table.write_text("\n".join(whole.splitlines()[:-1]) + "\n", encoding="utf-8")
     with pytest.raises(
-        DataError, match=r"predictions\.csv: .* of 4 right, but result\.json says 4 of 5; make both again"
+        DataError, match=r"predictions\.csv: .* of 4 correct, but result\.json says 4 of 5; make both again"
     ):
         paired(experiment, experiment)
     table.write_bytes(b"\xff\xfe")

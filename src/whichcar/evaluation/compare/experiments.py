@@ -184,7 +184,7 @@ def _cells(row: Row) -> dict[str, str]:
         "top-1": f"**{top_1['value']:.3f}**" if top_1 else "not evaluated",
         "95 % interval": f"{low_high[0]:.3f}–{low_high[1]:.3f}" if low_high else "–",
         "top-5": f"{top_5['value']:.3f}" if top_5 and classes > TOP else "–",
-        "pictures": f"{top_1['of']} {row.result['data']['part']}" if top_1 else "–",
+        "images": f"{top_1['total']} {row.result['data']['split']}" if top_1 else "–",
         "validation": "–" if validation is None or math.isnan(validation) else f"{validation:.3f}",
         "epochs": _epochs(row),
         "training": _duration(seconds) if seconds else "–",
@@ -271,7 +271,7 @@ def _means(rows: Sequence[Row]) -> list[str]:
     groups: dict[str, list[Row]] = {}
     for row in rows:
         if row.result and row.settings:
-            same = {"settings": row.settings | {"seed": None}, "part": row.result["data"]["part"]}
+            same = {"settings": row.settings | {"seed": None}, "split": row.result["data"]["split"]}
             groups.setdefault(json.dumps(same, sort_keys=True), []).append(row)
     cells = []
     for group in groups.values():
@@ -322,10 +322,10 @@ def _evidence(row: Row) -> list[str]:
         times = max(counted, row.result["data"]["evaluations"])
         often = "once" if times == 1 else f"{times} times"
         day = str(row.result["time"])[:10]
-        part = row.result["data"]["part"]
+        split = row.result["data"]["split"]
         parts.append(
             f"`{row.result['command']}` ({day}, checkpoint `{row.result['checkpoint']['file']}`; "
-            f"the {part} images were used {often})"
+            f"the {split} images were used {often})"
         )
         parts += [f"warning: {warning}" for warning in row.result.get("warnings", [])]
     return [f"- {row.name}: {'; '.join(parts)}"] if parts else []

@@ -10,6 +10,7 @@ from typing import Any
 
 from whichcar.errors import DataError
 from whichcar.evaluation.result import read_result
+from whichcar.evaluation.upgrade import read_predictions
 from whichcar.files import PREDICTIONS, RESULT
 from whichcar.text import reason_of, shell_command
 
@@ -127,23 +128,22 @@ def _again(folder: Path) -> str:
 
 def _images(result: dict[str, Any]) -> str:
     data = result["data"]
-    return f"{data['pictures']} {data['part']} of {data['root']}"
+    return f"{data['images']} {data['split']} of {data['root']}"
 
 
 def _answers(folder: Path, result: dict[str, Any]) -> dict[str, bool]:
     """Return whether each image that could be read was predicted correctly, by its path seen from the data's root."""
     table = folder / PREDICTIONS
     try:
-        with table.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-        answers = {row["path"]: row["right"] == "1" for row in rows if not row["problem"]}
+        answers = {row["path"]: row["correct"] == "1" for row in read_predictions(table) if not row["error"]}
     except FileNotFoundError:
         raise DataError(f"{table}: is not there; make it again with: {_again(folder)}") from None
     except (OSError, UnicodeDecodeError, csv.Error, KeyError) as error:
         raise DataError(f"{table}: not readable ({reason_of(error)}); make it again with: {_again(folder)}") from error
-    if (len(answers), sum(answers.values())) != (result["top_1"]["of"], result["top_1"]["right"]):
+    top_1 = result["top_1"]
+    if (len(answers), sum(answers.values())) != (top_1["total"], top_1["correct"]):
         raise DataError(
-            f"{table}: {sum(answers.values())} of {len(answers)} right, but {RESULT} says "
-            f"{result['top_1']['right']} of {result['top_1']['of']}; make both again with: {_again(folder)}"
+            f"{table}: {sum(answers.values())} of {len(answers)} correct, but {RESULT} says {top_1['correct']} of "
+            f"{top_1['total']}; make both again with: {_again(folder)}"
         )
     return answers

@@ -52,6 +52,10 @@ def read_uses(home: Path) -> dict[str, Any]:
             raise DataError(f"{path}: damaged, an entry without `times`; {_FIX}")
         if not isinstance(value.get("uses"), list):
             raise DataError(f"{path}: damaged, an entry without `uses`; {_FIX}")
+        for use in value["uses"]:
+            if isinstance(use, dict) and "part" in use:  # earlier versions; `pictures` were those of no split
+                part = use.pop("part")
+                use["split"] = "images" if part == "pictures" else part
     return counts
 
 
