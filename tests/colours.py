@@ -1,4 +1,4 @@
-"""A classifier that needs no training (it tells red, green and blue images) and images drawn for it."""
+"""A classifier that needs no training (it distinguishes red, green and blue images) and images drawn for it."""
 
 from __future__ import annotations
 
@@ -53,8 +53,10 @@ def tree(tmp_path: Path) -> Path:
             draw(tmp_path / "raw" / img_name, colour, seed=10 * number + copy)
             rows.append(Label(img_name, name, "test" if copy < 2 else "train"))
     draw(tmp_path / "raw" / "20.jpg", COLOURS["Green Coupe 2010"])  # a green car labelled red
-    (tmp_path / "raw" / "01.jpg").write_bytes(b"no image")
     split(tmp_path / "raw", rows, tmp_path / "cars", validation=0.25, seed=1)
+    broken = tmp_path / "cars" / "test" / FOLDERS[0] / "01.jpg"  # damaged since: split leaves out what cannot be read
+    broken.unlink()
+    broken.write_bytes(b"no image")
     return tmp_path / "cars"
 
 

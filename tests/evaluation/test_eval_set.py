@@ -36,7 +36,7 @@ def test_the_validation_images_of_a_folder_per_class_stay_those_of_training(tmp_
     root = tree(tmp_path / "data")
     metadata = trained_on(root)
     before = choose_eval_set(None, metadata)
-    assert (before.name, len(before.samples)) == ("validation", 3)
+    assert (before.split, len(before.samples)) == ("validation", 3)
     for number in range(5, 30):
         Image.new("RGB", (4, 4)).save(root / CLASSES[0] / f"{number}.png")
     assert choose_eval_set(None, metadata).samples == before.samples

@@ -395,7 +395,7 @@ def test_a_file_in_the_place_of_the_folder_of_results_is_named(
 ) -> None:
     (experiment / "evaluations").write_text("mine")
     painter(tmp_path / "mine" / "Red Sedan 2011" / "b.jpg", RED)
-    with pytest.raises(DataError, match=r"evaluations/mine-.*: cannot be written .Not a directory\."):
+    with pytest.raises(DataError, match=r"evaluations/mine-.*: cannot be written \(Not a directory\)"):
         evaluate(experiment, data=tmp_path / "mine")
 
 
