@@ -77,6 +77,6 @@ def test_reliability_compares_claimed_with_true_shares() -> None:
     assert [(round(p, 3), share, count) for p, share, count in rows] == [(0.57, 0.5, 2), (0.975, 1.0, 2)]
 
 
-def test_log_loss_is_the_mean_surprise_at_the_truth() -> None:
+def test_log_loss_is_the_mean_surprise_at_the_label() -> None:
     assert metrics.log_loss(np.array([0.5, 0.25])) == pytest.approx((np.log(2) + np.log(4)) / 2)
     assert metrics.log_loss(np.array([0.0])) == pytest.approx(-np.log(1e-7))

@@ -1,4 +1,4 @@
-"""Files of an experiment that are cut short or hold something else: one line that names the file, in every command."""
+"""Files of an experiment that are truncated or hold something else: one line that names the file, in every command."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def test_where_all_images_were_trained_on_others_are_asked_for(tmp_path: Path) -
     metadata = trained_on(root)
     metadata.settings["data"]["validation_split"] = 0
     all_trained_on = dataclasses.replace(metadata, validation=())
-    with pytest.raises(DataError, match="no image that the experiment did not learn from; give others with --data DIR"):
+    with pytest.raises(DataError, match="no image that the experiment was not trained on; give others with --data DIR"):
         choose_eval_set(None, all_trained_on)
 
 
@@ -90,7 +90,7 @@ def test_a_folder_with_the_class_called_train_alone_is_a_folder_per_class(tmp_pa
     assert (eval_set.split, [sample.class_index for sample in eval_set.samples]) == ("images", [2])
 
 
-def test_a_broken_link_in_place_of_a_class_is_told(tmp_path: Path) -> None:
+def test_a_broken_link_in_place_of_a_class_is_named(tmp_path: Path) -> None:
     metadata = trained_on(tree(tmp_path / "data"))
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / CLASSES[0]).symlink_to(tmp_path / "gone")

@@ -39,7 +39,7 @@ def result_of(folder: Path) -> dict[str, Any]:
     return content
 
 
-def test_the_result_counts_right_answers_and_leaves_unreadable_images_out(experiment: Path) -> None:
+def test_the_result_counts_correct_predictions_and_leaves_unreadable_images_out(experiment: Path) -> None:
     result = evaluate(experiment)
     assert (result.top_1.correct, result.top_1.total) == (4, 5)  # six images: one wrong, one unreadable
     assert (result.top_5.correct, result.top_5.total) == (5, 5)
@@ -95,7 +95,7 @@ def test_predictions_csv_has_a_row_for_every_image(experiment: Path) -> None:
     assert {row["rank"] for row in rows.values()} <= {"1", "2", "3", ""}
 
 
-def test_plots_and_report_lie_beside_the_result(experiment: Path) -> None:
+def test_plots_and_report_are_next_to_the_result(experiment: Path) -> None:
     evaluate(experiment)
     for name in ("confusion", "classes", "reliability"):
         with Image.open(experiment / "plots" / f"{name}.png") as image:
@@ -117,12 +117,12 @@ def test_other_images_get_a_result_of_their_own(experiment: Path, tmp_path: Path
     assert result.folder.parent == experiment / "evaluations" and result.folder.name.startswith("mine-")
 
 
-def test_the_surest_mistake_comes_first(experiment: Path, tmp_path: Path, painter: Painter) -> None:
+def test_the_most_confident_error_comes_first(experiment: Path, tmp_path: Path, painter: Painter) -> None:
     painter(tmp_path / "mine" / "Red Sedan 2011" / "a.jpg", (90, 140, 90))
     painter(tmp_path / "mine" / "Red Sedan 2011" / "b.jpg", (30, 240, 30))
     painter(tmp_path / "mine" / "Red Sedan 2011" / "c.jpg", (90, 160, 90))
     result = evaluate(experiment, data=tmp_path / "mine")
-    assert [mistake.path.name for mistake in result.misclassified] == ["b.jpg", "c.jpg", "a.jpg"]
+    assert [error.path.name for error in result.misclassified] == ["b.jpg", "c.jpg", "a.jpg"]
     assert result.misclassified[0].probability > result.misclassified[0].label_probability
 
 
@@ -152,7 +152,7 @@ def test_a_file_name_that_is_no_text_is_written_with_escapes(
     assert "a\\udcff.jpg" in (result.folder / "predictions.csv").read_text(encoding="utf-8")
 
 
-def test_a_tree_without_test_is_evaluated_on_its_validation_part(experiment: Path, tree: Path) -> None:
+def test_a_tree_without_test_is_evaluated_on_its_validation_split(experiment: Path, tree: Path) -> None:
     shutil.rmtree(tree / "test")
     result = evaluate(experiment)
     validation = json.loads((tree / "split.json").read_text())["validation"]
@@ -196,7 +196,7 @@ def test_new_images_are_reported_without_a_warning(experiment: Path, tmp_path: P
     assert evaluate(experiment).warnings == ()
 
 
-def test_where_the_training_images_are_gone_it_is_said_that_they_could_not_be_looked_for(
+def test_where_the_training_images_are_gone_a_warning_says_that_they_could_not_be_checked(
     experiment: Path, tree: Path, tmp_path: Path, painter: Painter
 ) -> None:
     painter(tmp_path / "mine" / "Red Sedan 2011" / "new.jpg", RED)
@@ -254,7 +254,7 @@ def test_the_count_outlives_the_results_and_a_failed_report(experiment: Path, mo
     assert "the test images were used 3 times" in compare([experiment])
 
 
-def test_an_experiment_trained_on_the_train_folder_is_evaluated_on_the_test_folder_beside_it(
+def test_an_experiment_trained_on_the_train_folder_is_evaluated_on_the_test_folder_next_to_it(
     experiment: Path, tree: Path
 ) -> None:
     metadata = read_metadata(experiment / "model.02-0.1234.keras")
@@ -343,10 +343,10 @@ def test_a_class_without_an_image_is_not_among_the_hardest(
     painter(tmp_path / "mine" / "Blue C-V Van 2012" / "a.jpg", BLUE)
     painter(tmp_path / "mine" / "Red Sedan 2011" / "b.jpg", RED)
     assert run(["evaluate", str(experiment), "--data", str(tmp_path / "mine")]) == 0
-    said = capsys.readouterr().out
-    assert "2 images of 2 of the model's 3 classes, 24x32" in said
-    assert "Green Coupe 2010" not in said
-    assert "Red Sedan 2011" in said
+    output = capsys.readouterr().out
+    assert "2 images of 2 of the model's 3 classes, 24x32" in output
+    assert "Green Coupe 2010" not in output
+    assert "Red Sedan 2011" in output
     (folder,) = (experiment / "evaluations").iterdir()
     assert "<b>2 of 3</b><span class=soft>classes</span>" in (folder / "report.html").read_text()
     assert [row["recall"] for row in result_of(folder)["classes"]] == [1.0, None, 1.0]
@@ -390,16 +390,14 @@ def test_an_experiment_that_is_read_only_is_named_with_what_would_do(
     )
 
 
-def test_a_file_in_the_place_of_the_folder_of_results_is_named(
-    experiment: Path, tmp_path: Path, painter: Painter
-) -> None:
+def test_a_file_instead_of_the_folder_of_results_is_named(experiment: Path, tmp_path: Path, painter: Painter) -> None:
     (experiment / "evaluations").write_text("mine")
     painter(tmp_path / "mine" / "Red Sedan 2011" / "b.jpg", RED)
     with pytest.raises(DataError, match=r"evaluations/mine-.*: cannot be written \(Not a directory\)"):
         evaluate(experiment, data=tmp_path / "mine")
 
 
-def test_class_folders_that_were_renamed_since_are_told_with_both_names(tmp_path: Path, colour_model: object) -> None:
+def test_class_folders_that_were_renamed_since_are_named_with_both_names(tmp_path: Path, colour_model: object) -> None:
     for number, (name, colour) in enumerate(zip(FOLDERS, (BLUE, GREEN, RED), strict=True)):
         for copy in range(4):
             draw(tmp_path / "cars" / name / f"{number}{copy}.jpg", colour, seed=10 * number + copy)

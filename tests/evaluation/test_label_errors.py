@@ -42,8 +42,8 @@ def test_a_wrong_label_among_held_out_images_is_found(
     (found,) = find_label_errors(tree, experiment)
     assert (found.path, found.issue) == (paths[0], "label_error")
     assert found.detail.startswith("labelled 'Red Sedan 2011' (")
-    assert "the network says 'Blue C/V Van 2012' (" in found.detail
-    assert "32 train images are not judged" in caplog.text
+    assert "the network predicts 'Blue C/V Van 2012' (" in found.detail
+    assert "32 train images are not checked" in caplog.text
 
 
 def test_the_command_lists_label_errors_with_the_other_findings(
@@ -62,7 +62,7 @@ def test_the_command_lists_label_errors_with_the_other_findings(
 def test_with_folds_every_image_is_judged_by_a_network_that_has_not_seen_it(
     wrong: tuple[Path, list[str]], tmp_path: Path, colour_model: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Trains two small networks for real, from random weights; what they say is not asked here, only of what."""
+    """Trains two small networks from random weights; tested is not what they predict, but for which images."""
     tree, _ = wrong
     experiment = make_experiment(tmp_path / "exp", tree, colour_model)
     settings = {
@@ -95,14 +95,14 @@ def classifiers() -> int:
     return sum(isinstance(thing, Classifier) for thing in gc.get_objects())
 
 
-def test_a_fold_whose_training_fails_is_told(
+def test_a_fold_whose_training_fails_is_an_error(
     wrong: tuple[Path, list[str]], tmp_path: Path, colour_model: object
 ) -> None:
     tree, _ = wrong
     experiment = make_experiment(tmp_path / "exp", tree, colour_model)
     settings = {"seed": 1, "data": {"directory": str(tree), "validation_split": 0.25}, "fit": {"epochs": -1}}
     write_json(experiment / "resolved.json", {"finished": True, "settings": settings})
-    with pytest.raises(TrainingError, match=r"1_of_2: its training failed \(exit status 2\), as told above"):
+    with pytest.raises(TrainingError, match=r"1_of_2: its training failed \(exit status 2\); its messages are above"):
         find_label_errors(tree, experiment, folds=2)
 
 

@@ -14,9 +14,11 @@ from whichcar.evaluation import plots
 
 def matrix_of(classes: int) -> tuple[np.ndarray, list[str]]:
     rng = np.random.default_rng(0)
-    truth = rng.integers(0, classes, classes * 8)
-    said = np.where(rng.random(len(truth)) < 0.2, rng.integers(0, classes, len(truth)), truth)
-    return metrics.confusion(truth, said, classes), [f"Make Model Number {n:03d} Sedan 2012" for n in range(classes)]
+    labels = rng.integers(0, classes, classes * 8)
+    predicted = np.where(rng.random(len(labels)) < 0.2, rng.integers(0, classes, len(labels)), labels)
+    return metrics.confusion(labels, predicted, classes), [
+        f"Make Model Number {n:03d} Sedan 2012" for n in range(classes)
+    ]
 
 
 @pytest.mark.parametrize(("classes", "pixels_a_class"), [(2, 40), (12, 40), (196, 15)])
@@ -29,7 +31,7 @@ def test_the_confusion_matrix_has_room_for_a_name_and_a_number_in_each_row(
         assert image.width < 6000
 
 
-def test_right_answers_are_green_and_wrong_ones_red(tmp_path: Path) -> None:
+def test_correct_predictions_are_green_and_errors_red(tmp_path: Path) -> None:
     plots.plot_confusion(tmp_path / "confusion.png", np.array([[9, 9], [0, 9]]), ["a", "b"])
     with Image.open(tmp_path / "confusion.png") as image:
         pixels = np.asarray(image.convert("RGB")).reshape(-1, 3).astype(int)

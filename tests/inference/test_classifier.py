@@ -19,7 +19,7 @@ RED, GREEN, BLUE = (210, 40, 30), (30, 190, 40), (30, 40, 200)
 
 
 @pytest.fixture
-def pictures(tmp_path: Path, painter: Painter) -> list[Path]:
+def paths(tmp_path: Path, painter: Painter) -> list[Path]:
     colours = [RED, GREEN, BLUE, GREEN, RED, BLUE, RED]
     return [painter(tmp_path / "p" / f"{n}.jpg", c, size=(40 + n, 30 + 2 * n), seed=n) for n, c in enumerate(colours)]
 
@@ -31,23 +31,23 @@ def brightness(images: np.ndarray) -> np.ndarray:
 
 
 def test_answers_come_in_the_order_of_the_paths_with_unreadable_images_between(
-    experiment: Path, pictures: list[Path], tmp_path: Path
+    experiment: Path, paths: list[Path], tmp_path: Path
 ) -> None:
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"\xff\xd8\xff not an image")
-    asked = [pictures[0], broken, *pictures[1:], tmp_path / "missing.jpg"]
+    asked = [paths[0], broken, *paths[1:], tmp_path / "missing.jpg"]
     answers = list(Classifier(experiment).predict(asked, top=2, batch_size=3))
     assert [answer.path for answer in answers] == asked
     assert [type(a) for a in answers] == [Prediction, Skipped, *[Prediction] * 6, Skipped]
-    told = [a.best.split()[0] for a in answers if isinstance(a, Prediction)]
-    assert told == ["Red", "Green", "Blue", "Green", "Red", "Blue", "Red"]
+    predicted = [a.best.split()[0] for a in answers if isinstance(a, Prediction)]
+    assert predicted == ["Red", "Green", "Blue", "Green", "Red", "Blue", "Red"]
     assert "no such file" in answers[-1].reason  # type: ignore[union-attr]
     assert not answers[-1].reason.startswith(str(tmp_path))  # type: ignore[union-attr]
 
 
-def test_probabilities_are_sorted_and_there_are_never_more_than_classes(experiment: Path, pictures: list[Path]) -> None:
+def test_probabilities_are_sorted_and_there_are_never_more_than_classes(experiment: Path, paths: list[Path]) -> None:
     classifier = Classifier(experiment)
-    (answer,) = classifier.predict(pictures[:1], top=10)
+    (answer,) = classifier.predict(paths[:1], top=10)
     assert isinstance(answer, Prediction)
     assert len(answer.classes) == len(answer.probabilities) == 3
     assert list(answer.probabilities) == sorted(answer.probabilities, reverse=True)
@@ -62,58 +62,58 @@ def test_arrays_of_any_size_are_resized(experiment: Path) -> None:
     assert Classifier(experiment).probabilities(images).argmax(axis=1).tolist() == [2, 1, 0]
 
 
-def test_a_shorter_last_batch_is_filled_up_so_that_one_shape_is_compiled(pictures: list[Path]) -> None:
+def test_a_shorter_last_batch_is_filled_up_so_that_one_shape_is_compiled(paths: list[Path]) -> None:
     shapes: list[tuple[int, ...]] = []
 
     def network(images: np.ndarray) -> np.ndarray:
         shapes.append(images.shape)
         return brightness(images)
 
-    assert len(list(stream(network, each(pictures), (8, 8), batch_size=3))) == 7
+    assert len(list(stream(network, each(paths), (8, 8), batch_size=3))) == 7
     assert shapes == [(3, 8, 8, 3)] * 3
 
 
-def test_an_unreadable_image_leaves_the_shape_of_its_batch(pictures: list[Path], tmp_path: Path) -> None:
+def test_an_unreadable_image_leaves_the_shape_of_its_batch(paths: list[Path], tmp_path: Path) -> None:
     shapes: list[tuple[int, ...]] = []
 
     def network(images: np.ndarray) -> np.ndarray:
         shapes.append(images.shape)
         return brightness(images)
 
-    asked = [*pictures[:4], tmp_path / "missing.jpg", pictures[4], tmp_path / "missing.jpg"]
+    asked = [*paths[:4], tmp_path / "missing.jpg", paths[4], tmp_path / "missing.jpg"]
     answers = list(stream(network, each(asked), (8, 8), batch_size=3))
     assert [type(answer) for answer in answers] == [*[Scored] * 4, Skipped, Scored, Skipped]
     assert shapes == [(3, 8, 8, 3)] * 2
 
 
-def test_one_image_does_not_cost_a_whole_batch(pictures: list[Path]) -> None:
+def test_one_image_does_not_cost_a_whole_batch(paths: list[Path]) -> None:
     shapes: list[tuple[int, ...]] = []
 
     def network(images: np.ndarray) -> np.ndarray:
         shapes.append(images.shape)
         return brightness(images)
 
-    list(stream(network, each(pictures[:1]), (8, 8), batch_size=32))
+    list(stream(network, each(paths[:1]), (8, 8), batch_size=32))
     assert shapes == [(1, 8, 8, 3)]
 
 
-def test_a_image_gets_the_same_answer_alone_and_among_others(pictures: list[Path]) -> None:
-    alone = [item for path in pictures for item in stream(brightness, each([path]), (8, 8), batch_size=1)]
-    together = list(stream(brightness, each(pictures), (8, 8), batch_size=64))
+def test_an_image_gets_the_same_answer_alone_and_among_others(paths: list[Path]) -> None:
+    alone = [item for path in paths for item in stream(brightness, each([path]), (8, 8), batch_size=1)]
+    together = list(stream(brightness, each(paths), (8, 8), batch_size=64))
     for one, other in zip(alone, together, strict=True):
         assert isinstance(one, Scored) and isinstance(other, Scored)
         assert one.path == other.path
         np.testing.assert_array_equal(one.probabilities, other.probabilities)
 
 
-def test_paths_are_taken_as_they_are_needed(pictures: list[Path]) -> None:
+def test_paths_are_taken_as_they_are_needed(paths: list[Path]) -> None:
     taken = 0
 
     def endless() -> Iterator[Path]:
         nonlocal taken
         while True:
             taken += 1
-            yield pictures[taken % len(pictures)]
+            yield paths[taken % len(paths)]
 
     answers = stream(brightness, each(endless()), (8, 8), batch_size=4)
     for given in range(1, 101):
@@ -123,16 +123,16 @@ def test_paths_are_taken_as_they_are_needed(pictures: list[Path]) -> None:
     assert not [thread for thread in threading.enumerate() if thread.name.startswith(THREAD_PREFIX)]
 
 
-def test_the_next_batches_are_being_decoded_while_the_network_works(pictures: list[Path]) -> None:
+def test_the_next_batches_are_being_decoded_while_the_network_works(paths: list[Path]) -> None:
     taken: list[Path] = []
 
     def noted() -> Iterator[Path]:
-        for path in pictures:
+        for path in paths:
             taken.append(path)
             yield path
 
     first = next(decoded(each(noted()), (8, 8), ahead=4))
-    assert first[0] == pictures[0]
+    assert first[0] == paths[0]
     assert len(taken) == 5
 
 

@@ -54,7 +54,7 @@ def make(tmp_path: Path, tree: Path, colour_model: object) -> Callable[..., Path
 
 @pytest.fixture
 def street(tmp_path: Path) -> Path:
-    """A small red car in a green street: whole it is told green, cut to the car red."""
+    """A small red car in a green street: whole it is predicted green, cropped to the car red."""
     image = np.full((120, 160, 3), (30, 190, 40), np.uint8)
     image[60:84, 40:80] = (230, 20, 20)
     (tmp_path / "street").mkdir()
@@ -66,48 +66,48 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
 
 
-def told(experiment: Path, picture: Path, crop: bool) -> str:
-    (answer,) = Classifier(experiment, crop).predict([picture])
+def predicted(experiment: Path, image: Path, crop: bool) -> str:
+    (answer,) = Classifier(experiment, crop).predict([image])
     assert isinstance(answer, Prediction)
     return answer.best
 
 
 def test_with_crop_the_car_counts_and_not_the_street(make: Callable[..., Path], street: Path) -> None:
     experiment = make(trained_on_crops=True)
-    assert told(experiment, street, crop=False) == "Green Coupe 2010"
-    assert told(experiment, street, crop=True) == "Red Sedan 2011"
+    assert predicted(experiment, street, crop=False) == "Green Coupe 2010"
+    assert predicted(experiment, street, crop=True) == "Red Sedan 2011"
 
 
 @pytest.mark.parametrize(
-    ("trained_on_crops", "crop", "said"),
+    ("trained_on_crops", "crop", "message"),
     [
-        (True, False, "was trained on images cut to the vehicle, and these seem to be whole: add --crop"),
-        (False, True, "was not trained on images that `whichcar crop` cut"),
+        (True, False, "was trained on images cropped to the vehicle, and these seem to be whole: add --crop"),
+        (False, True, "was not trained on images that `whichcar crop` wrote"),
         (True, True, ""),
         (False, False, ""),
     ],
 )
-def test_a_warning_tells_when_training_and_asking_disagree(
+def test_a_warning_says_when_training_and_prediction_disagree(
     make: Callable[..., Path],
     street: Path,
     caplog: pytest.LogCaptureFixture,
     trained_on_crops: bool,
     crop: bool,
-    said: str,
+    message: str,
 ) -> None:
     list(Classifier(make(trained_on_crops), crop).predict([street] * 5))
-    assert len(warnings(caplog)) == (1 if said else 0)
-    assert all(said in warning for warning in warnings(caplog))
+    assert len(warnings(caplog)) == (1 if message else 0)
+    assert all(message in warning for warning in warnings(caplog))
 
 
-def test_images_that_the_crop_stage_wrote_are_known_to_be_cut(
+def test_images_that_the_crop_stage_wrote_are_known_to_be_cropped(
     make: Callable[..., Path], street: Path, tmp_path: Path, red_car_file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     list(crop(street.parent, tmp_path / "cut", detector=OnnxDetector(red_car_file)))
-    assert told(make(trained_on_crops=True), tmp_path / "cut" / "a.png", crop=False) == "Red Sedan 2011"
+    assert predicted(make(trained_on_crops=True), tmp_path / "cut" / "a.png", crop=False) == "Red Sedan 2011"
     assert warnings(caplog) == []
-    told(tmp_path / "experiments" / "crops True", tmp_path / "cut" / "a.png", crop=True)
-    assert "are cut to the vehicle already, and --crop cuts them again" in caplog.text
+    predicted(tmp_path / "experiments" / "crops True", tmp_path / "cut" / "a.png", crop=True)
+    assert "are cropped to the vehicle already, and --crop crops them again" in caplog.text
 
 
 def test_evaluate_with_crop_keeps_the_result_without_it(make: Callable[..., Path]) -> None:
@@ -118,9 +118,9 @@ def test_evaluate_with_crop_keeps_the_result_without_it(make: Callable[..., Path
     result = evaluate(experiment, crop=True)
     with (result.folder / "predictions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file, strict=True))
-    told = [(row["vehicle"], row["candidates"], row["outcome"], row["error"][:7]) for row in rows]
+    cells = [(row["vehicle"], row["candidates"], row["outcome"], row["error"][:7]) for row in rows]
     unreadable = ("", "", "", rows[1]["error"][:7])
-    assert sorted(set(told)) == sorted({("", "0", "whole: no vehicle", ""), ("car", "1", "cropped", ""), unreadable})
+    assert sorted(set(cells)) == sorted({("", "0", "whole: no vehicle", ""), ("car", "1", "cropped", ""), unreadable})
     assert rows[1]["error"]
     assert all(row["vehicle_score"].startswith("0.9") for row in rows if row["vehicle"])
     assert result.folder == experiment / "evaluations" / "with-crop"
@@ -128,7 +128,7 @@ def test_evaluate_with_crop_keeps_the_result_without_it(make: Callable[..., Path
     assert (experiment / "result.json").read_bytes() == before
 
 
-def test_the_detector_of_training_is_used_again_and_another_one_is_told(
+def test_the_detector_of_training_is_used_again_and_another_one_is_named(
     make: Callable[..., Path], street: Path, tmp_path: Path, red_car_file: Path, blue_spot_file: Path,
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
@@ -139,12 +139,12 @@ def test_the_detector_of_training_is_used_again_and_another_one_is_told(
     monkeypatch.setitem(CUT, "settings", record["settings"])
     monkeypatch.setitem(CUT, "detector", record["detector"])
     experiment = make(trained_on_crops=True)
-    assert told(experiment, street, crop=True) == "Red Sedan 2011"
+    assert predicted(experiment, street, crop=True) == "Red Sedan 2011"
     assert warnings(caplog) == []
     (answer,) = Classifier(experiment, crop=True, detector=str(blue_spot_file)).predict([street])
     assert isinstance(answer, Prediction)
     assert answer.best == "Green Coupe 2010"
-    assert "was trained on images cut by red cars.onnx, now blue_spots.onnx cuts them" in caplog.text
+    assert "was trained on images cropped by red cars.onnx, now blue_spots.onnx crops them" in caplog.text
 
 
 def test_the_command_crops(make: Callable[..., Path], street: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -152,7 +152,7 @@ def test_the_command_crops(make: Callable[..., Path], street: Path, capsys: pyte
     assert "Red Sedan 2011" in capsys.readouterr().out
 
 
-def test_a_prediction_tells_the_box_that_was_chosen(make: Callable[..., Path], street: Path) -> None:
+def test_a_prediction_has_the_box_that_was_chosen(make: Callable[..., Path], street: Path) -> None:
     (answer,) = Classifier(make(trained_on_crops=True), crop=True).predict([street])
     assert isinstance(answer, Prediction) and answer.crop is not None
     crop = answer.crop
@@ -166,10 +166,10 @@ def test_an_image_without_a_vehicle_says_so_in_every_form(
     make: Callable[..., Path], tree: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     experiment, green = make(trained_on_crops=True), next((tree / "test" / "Green Coupe 2010").glob("*.jpg"))
-    for form, told in (("--top=1", "no vehicle found, whole image used"), ("--json", '"outcome": "whole: no vehicle"'),
+    for form, text in (("--top=1", "no vehicle found, whole image used"), ("--json", '"outcome": "whole: no vehicle"'),
                        ("--csv", ",whole: no vehicle,")):  # fmt: skip
         assert main.run(["predict", str(experiment), str(green), "--crop", form]) == 0
-        assert told in capsys.readouterr().out
+        assert text in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", ["predict", "evaluate"])
@@ -186,7 +186,9 @@ def test_a_detector_without_crop_is_refused(
     assert sorted(experiment.rglob("*")) == before
 
 
-def test_a_detector_that_is_missing_is_told_at_once(make: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_detector_that_is_missing_is_an_error_at_once(
+    make: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(zoo.FILE_VARIABLE, "lost.onnx")
     with pytest.raises(DetectorError, match=r"lost\.onnx .*: no such file"):
         Classifier(make(trained_on_crops=True), crop=True)

@@ -146,12 +146,12 @@ def test_a_folder_without_images_is_a_row_among_the_others(
     (tmp_path / "empty").mkdir()
     asked = [str(experiment), str(cars / "Red"), str(tmp_path / "empty"), str(cars / "Blue"), "--csv", "--top", "1"]
     assert main.run(["predict", *asked]) == 0
-    told = capsys.readouterr()
-    rows = list(csv.DictReader(told.out.splitlines()))
+    printed = capsys.readouterr()
+    rows = list(csv.DictReader(printed.out.splitlines()))
     assert [row["prediction"][:3] for row in rows] == ["Red"] * 3 + [""] + ["Blu"] * 3
     assert rows[3]["path"] == str(tmp_path / "empty")
     assert rows[3]["problem"].startswith("no images in it")
-    assert told.err == ""
+    assert printed.err == ""
 
 
 def test_only_unusable_paths_are_rows_and_status_2(
@@ -159,11 +159,11 @@ def test_only_unusable_paths_are_rows_and_status_2(
 ) -> None:
     (tmp_path / "empty").mkdir()
     assert main.run(["predict", str(experiment), str(tmp_path / "empty"), str(tmp_path / "gone.jpg"), "--json"]) == 2
-    told = capsys.readouterr()
-    assert [json.loads(line)["path"] for line in told.out.splitlines()] == [
+    printed = capsys.readouterr()
+    assert [json.loads(line)["path"] for line in printed.out.splitlines()] == [
         str(tmp_path / "empty"), str(tmp_path / "gone.jpg"),
     ]  # fmt: skip
-    assert told.err == (
+    assert printed.err == (
         "error: predict: none of 2 paths could be used; "
         "name image files, folders with images, or - for a list of paths\n"
     )

@@ -1,1 +1,1 @@
-"""The fourth room: what a checkpoint says of images, and how often it is right."""
+"""Evaluation of a checkpoint: accuracy on a split, per class, calibration, and likely label errors."""

@@ -1,4 +1,4 @@
-"""Why an accuracy may be too high: images that the checkpoint was trained or chosen on."""
+"""Why an accuracy may be too high: images that the checkpoint was trained or selected on."""
 
 from __future__ import annotations
 

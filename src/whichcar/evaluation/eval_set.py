@@ -1,4 +1,4 @@
-"""Which images are evaluated: the test split of a tree, matched by name with the classes the checkpoint knows."""
+"""The images that are evaluated: a split of a tree, its classes matched by name with those of the checkpoint."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from whichcar.training.run.checkpoint import Metadata
 
 @dataclass(frozen=True, slots=True)
 class EvalSet:
-    """Images with their true classes; `split` is `test`, `validation`, `train`, or `images` for any other folder.
+    """Images with their labels; `split` is `test`, `validation`, `train`, or `images` for any other folder.
 
     `own` is true for the test or validation split of the tree that the checkpoint was trained on.
     """
@@ -89,7 +89,7 @@ def is_trained_tree(data: Path, metadata: Metadata) -> bool:
 
 
 def _is_moved(root: Path, metadata: Metadata) -> bool:
-    # What cannot be read as such a tree is not that tree; its faults are told when it is read as other images.
+    # What cannot be read as such a tree is not that tree; its errors are reported when it is read as other images.
     with contextlib.suppress(DataError):
         eval_set = labelled(root, metadata)
         if eval_set.split == "test" and eval_set.root.resolve() == root.resolve():
@@ -111,7 +111,7 @@ def tree_of(root: Path, metadata: Metadata) -> Tree:
 
 
 def held_out(root: Path, metadata: Metadata) -> EvalSet:
-    """Return what the experiment did not learn from: `test/` of its tree, or the validation split where there is none.
+    """Return the held-out images of an experiment: `test/` of its tree, or the validation split where there is none.
 
     Args:
         root: the tree it was trained on.
@@ -130,7 +130,7 @@ def held_out(root: Path, metadata: Metadata) -> EvalSet:
     if tree.class_folders != known:
         raise _disagreeing(root, known, tree.class_folders)
     if not tree.validation:
-        raise DataError(f"{tree.root}: no image that the experiment did not learn from; give others with --data DIR")
+        raise DataError(f"{tree.root}: no image that the experiment was not trained on; give others with --data DIR")
     return EvalSet(tree.root, "validation", tuple(tree.validation), own=True)
 
 
@@ -160,8 +160,8 @@ def labelled(directory: Path, metadata: Metadata) -> EvalSet:
     base = base.resolve() if base.name in ("", "..") else base  # `.` may be a folder called test
     classes = folders_of(base)
     if any(nfc(folder.name) not in numbers for folder in classes):
-        there = {numbers.get(nfc(folder.name)) for folder in classes}
-        missing = [name for number, name in enumerate(metadata.class_folders) if number not in there]
+        present = {numbers.get(nfc(folder.name)) for folder in classes}
+        missing = [name for number, name in enumerate(metadata.class_folders) if number not in present]
         raise _disagreeing(base, missing, [name for folder in classes if (name := nfc(folder.name)) not in numbers])
     samples = [Sample(path, numbers[nfc(folder.name)]) for folder in classes for path in images(folder)]
     if not samples:

@@ -1,4 +1,4 @@
-"""Labels that are likely wrong: images of which a network that has not learnt from them is sure of another class."""
+"""Labels that are likely wrong: images that a network not trained on them predicts with confidence as another class."""
 
 from __future__ import annotations
 
@@ -34,25 +34,25 @@ from whichcar.training.run.signals import graceful_shutdown
 
 log = logging.getLogger(__name__)
 
-Answers = Iterator[tuple[Sample, npt.NDArray[np.float32]]]
+Predictions = Iterator[tuple[Sample, npt.NDArray[np.float32]]]
 
 FOLDER = "label_folds"
-SURE = 0.5  # probability of another class from which a label is more than a note
+CONFIDENT = 0.5  # probability of the predicted class above which a label error is a warning, else a note
 
 
 def find_label_errors(data: Path, experiment: Path, folds: int | None = None) -> list[Finding]:
     """Return a finding for each image whose label is likely wrong, the most confident first.
 
     Confident learning (Northcutt et al. 2021; the package cleanlab, where both of its ways to prune agree) on
-    predictions for images the network has not learnt from. Those are the test and the validation part, which the
-    experiment itself is asked about. With `folds` they are all images: as many networks are trained as the experiment
-    was, each without one fold, in the experiment's folder `label_folds/`; that takes as many times as long, and goes on
-    where it was stopped. How many of the suspected labels are wrong depends on how good the network is.
+    out-of-sample predictions: those of the experiment itself for its test and validation images. With `folds` they are
+    for all images: one network per fold is trained like the experiment, without that fold, in the experiment's folder
+    `label_folds/`; that takes `folds` times as long, and resumes where it was stopped. How many of the suspected labels
+    are wrong depends on how good the network is.
 
     Args:
         data: the tree the experiment was trained on.
         experiment: a trained experiment's folder.
-        folds: how many, at least 2; None: only the parts held out.
+        folds: number of cross-validation folds, at least 2; None: only the held-out splits.
 
     Raises:
         DataError: another tree, or a number of folds below 2.
@@ -68,59 +68,59 @@ def find_label_errors(data: Path, experiment: Path, folds: int | None = None) ->
     metadata = read_metadata(find_checkpoint(experiment))
     if not is_trained_tree(data, metadata):
         raise DataError(
-            f"{data}: {experiment} was trained on {metadata.data_root}, and which of these images it has "
-            "learnt is not known; check that folder, or train on this one"
+            f"{data}: {experiment} was trained on {metadata.data_root}, and which of these images it was "
+            "trained on is not known; check that folder, or train on this one"
         )
     tree = tree_of(data, metadata)
     if tree.class_folders != tuple(map(nfc, metadata.class_folders)):
         raise CheckpointError(f"{experiment}: was trained on other classes than {data} has now; train again")
     if folds is None:
         log.warning(
-            "%d train images are not judged: the network has learnt them; --folds 4 judges all", len(tree.train)
+            "%d train images are not checked: the network was trained on them; --folds 4 checks all", len(tree.train)
         )
-        judged = _answers(Classifier(experiment), [*tree.validation, *tree.test])
+        predictions = _predict(Classifier(experiment), [*tree.validation, *tree.test])
     else:
-        held_out = _answers(Classifier(experiment), tree.test)
-        judged = itertools.chain(held_out, _answers_of_folds(experiment, tree, folds))
+        held_out = _predict(Classifier(experiment), tree.test)
+        predictions = itertools.chain(held_out, _predict_folds(experiment, tree, folds))
     samples: list[Sample] = []
     rows: list[npt.NDArray[np.float32]] = []
-    for sample, probabilities in judged:
+    for sample, probabilities in predictions:
         samples.append(sample)
         rows.append(probabilities)
     if not samples:
-        raise DataError(f"{data}: no image that the network has not learnt can be read; use --folds")
-    answers = np.stack(rows).astype(np.float64)
-    answers /= answers.sum(axis=1, keepdims=True)
+        raise DataError(f"{data}: no image that the network was not trained on can be read; use --folds")
+    scores = np.stack(rows).astype(np.float64)
+    scores /= scores.sum(axis=1, keepdims=True)
     labels = np.array([sample.class_index for sample in samples])
     suspected = find_label_issues(
-        labels, answers, filter_by="both", return_indices_ranked_by="normalized_margin", n_jobs=1
+        labels, scores, filter_by="both", return_indices_ranked_by="normalized_margin", n_jobs=1
     )
-    return [_finding(tree, samples[number], answers[number], rank) for rank, number in enumerate(suspected, start=1)]
+    return [_finding(tree, samples[number], scores[number], rank) for rank, number in enumerate(suspected, start=1)]
 
 
-def _answers(network: Classifier, part: list[Sample]) -> Answers:
-    """Yield what a network says of each image, and then let go of all memory that networks took."""
-    scored = network.scored(sample.path for sample in part)
-    for sample, item in track(zip(part, scored, strict=True), "asking the network", len(part)):
+def _predict(network: Classifier, samples: list[Sample]) -> Predictions:
+    """Yield the probabilities of each image that can be read, and then free the memory of the network."""
+    scored = network.scored(sample.path for sample in samples)
+    for sample, item in track(zip(samples, scored, strict=True), "predicting", len(samples)):
         if not isinstance(item, Skipped):
             yield sample, item.probabilities
     del network, scored
     release_memory()
 
 
-def _finding(tree: Tree, sample: Sample, answer: npt.NDArray[np.float64], rank: int) -> Finding:
-    said = int(answer.argmax())
+def _finding(tree: Tree, sample: Sample, probabilities: npt.NDArray[np.float64], rank: int) -> Finding:
+    predicted = int(probabilities.argmax())
     detail = (
-        f"labelled {tree.class_names[sample.class_index]!r} ({answer[sample.class_index]:.0%}); "
-        f"the network says {tree.class_names[said]!r} ({answer[said]:.0%})"
+        f"labelled {tree.class_names[sample.class_index]!r} ({probabilities[sample.class_index]:.0%}); "
+        f"the network predicts {tree.class_names[predicted]!r} ({probabilities[predicted]:.0%})"
     )
-    severity = "warning" if answer[said] > SURE else "note"
+    severity = "warning" if probabilities[predicted] > CONFIDENT else "note"
     path = sample.path.relative_to(tree.root).as_posix()
     return finding(path, "label_error", detail, severity=severity, rank=rank)
 
 
-def _answers_of_folds(experiment: Path, tree: Tree, folds: int) -> Answers:
-    """Yield, for each fold, what a network that was trained without it says of its images."""
+def _predict_folds(experiment: Path, tree: Tree, folds: int) -> Predictions:
+    """Yield, for each fold, the probabilities of its images by a network that was trained without it."""
     known = sorted([*tree.train, *tree.validation], key=lambda sample: sample.path)
     names = [sample.path.relative_to(tree.root).as_posix() for sample in known]
     copies = copies_among([sample.path for sample in known])
@@ -152,11 +152,11 @@ def _answers_of_folds(experiment: Path, tree: Tree, folds: int) -> Answers:
         log.warning("fold %d of %d: training in %s", number + 1, folds, folder)
         _train(folder / files.CONFIG)
         fold = [sample for name, sample in zip(names, known, strict=True) if drawn[name] == number]
-        yield from _answers(Classifier(folder), fold)
+        yield from _predict(Classifier(folder), fold)
 
 
 def _train(config: Path) -> None:
-    """Train in a process of its own: what a backend keeps of every network it trained goes with it."""
+    """Train in a process of its own: what a backend keeps of every network it trained is freed with it."""
     command = tied_command(train_command(config), sorted(os.sched_getaffinity(0)))
     with graceful_shutdown() as stop:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
@@ -171,7 +171,7 @@ def _train(config: Path) -> None:
     if status == INTERRUPTED or stop.is_set():
         raise KeyboardInterrupt
     if status:
-        raise TrainingError(f"{config.parent}: its training failed ({how_it_ended(status)}), as told above")
+        raise TrainingError(f"{config.parent}: its training failed ({how_it_ended(status)}); its messages are above")
 
 
 def _settings(experiment: Path) -> dict[str, Any]:

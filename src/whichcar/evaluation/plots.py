@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 INK = "#1f2933"
 FAINT = "#e4e7eb"
-RIGHT = "#1b7f5c"
-WRONG = "#c8452b"
+CORRECT = "#1b7f5c"
+ERROR = "#c8452b"
 FEW, NAMED = 30, 250
 
 
 def plot_confusion(path: Path, matrix: npt.NDArray[np.int64], names: Sequence[str]) -> None:
-    """Write the confusion matrix as PNG: rows are true classes, columns answers, colour the share of the row.
+    """Write the confusion matrix as PNG: rows are true classes, columns predictions, colour the share of the row.
 
     Every filled cell holds its count, and every row and column its name; the image grows with the classes up to 250,
-    beyond which names and counts would be too many and only the colours are drawn. Right answers are green, wrong ones
-    red, on a square-root scale, so that one mistake in forty shows.
+    beyond which names and counts would be too many and only the colours are drawn. Correct predictions are green,
+    errors red, on a square-root scale, so that one error in forty shows.
     """
     count = len(names)
     cell, font = _cell_and_font(count)
@@ -63,7 +63,7 @@ def _cells(axes: Axes, matrix: npt.NDArray[np.int64], font: float) -> None:
 
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     diagonal = np.eye(len(matrix), dtype=bool)
-    for colour, hidden in ((RIGHT, ~diagonal), (WRONG, diagonal)):
+    for colour, hidden in ((CORRECT, ~diagonal), (ERROR, diagonal)):
         shades = LinearSegmentedColormap.from_list("shares", ["#ffffff", colour])
         axes.imshow(np.ma.array(shares, mask=hidden), cmap=shades, norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
     for row, column in zip(*np.nonzero(matrix), strict=True) if font else ():
@@ -103,7 +103,7 @@ def plot_classes(path: Path, scores: Sequence[ClassScore], mean: float) -> None:
     width, height = figure.get_size_inches()
     axes = figure.add_axes((margin / width, 0.3 / height, 4.4 / width, len(shown) * row / height))
     places = np.arange(len(shown))
-    axes.barh(places, [s.recall for s in shown], color=RIGHT, height=0.72)
+    axes.barh(places, [s.recall for s in shown], color=CORRECT, height=0.72)
     axes.barh(places, [1 - s.recall for s in shown], left=[s.recall for s in shown], color="#f3d5ce", height=0.72)
     for place, score in enumerate(shown):
         axes.text(1.015, place, f"{score.correct}/{score.total}", va="center", fontsize=font - 1, color=INK)
@@ -119,17 +119,19 @@ def plot_classes(path: Path, scores: Sequence[ClassScore], mean: float) -> None:
 
 
 def plot_reliability(path: Path, rows: Sequence[tuple[float, float, int]]) -> None:
-    """Write, as PNG, how often the answer is right at each level of its probability; the diagonal is honest."""
+    """Write the reliability diagram as PNG: accuracy by predicted probability; the diagonal is perfect calibration."""
     figure = new_figure(figsize=(5.2, 4.4), facecolor="white", layout="constrained")
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], color="#9aa5b1", linewidth=1, linestyle=(0, (4, 3)))
     largest = max((count for _, _, count in rows), default=1)
-    said, right, counts = [r[0] for r in rows], [r[1] for r in rows], [r[2] for r in rows]
-    axes.plot(said, right, color=RIGHT, linewidth=1.5)
-    axes.scatter(said, right, s=[20 + 220 * count / largest for count in counts], color=RIGHT, zorder=3, alpha=0.85)
+    probability, accuracy, counts = zip(*rows, strict=True) if rows else ((), (), ())
+    axes.plot(probability, accuracy, color=CORRECT, linewidth=1.5)
+    axes.scatter(
+        probability, accuracy, s=[20 + 220 * count / largest for count in counts], color=CORRECT, zorder=3, alpha=0.85
+    )
     for x, y, count in rows:
         axes.annotate(f"{count}", (x, y), xytext=(9, -11), textcoords="offset points", fontsize=8, color=INK)
-    axes.set(xlim=(0, 1.05), ylim=(0, 1.05), xlabel="probability of the answer", ylabel="share of these that are right")
+    axes.set(xlim=(0, 1.05), ylim=(0, 1.05), xlabel="probability of the predicted class", ylabel="accuracy")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(lambda value, _: f"{value:.0%}")
     axes.grid(color=FAINT, linewidth=0.6)

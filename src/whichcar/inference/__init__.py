@@ -1,1 +1,1 @@
-"""From images to answers: the one way to predict."""
+"""Inference: from images to predicted classes."""

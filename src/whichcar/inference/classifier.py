@@ -44,7 +44,7 @@ class Opened(NamedTuple):
 
 
 class Classifier:
-    """A trained checkpoint, ready to be asked.
+    """A trained checkpoint, ready to predict.
 
     Every method takes a path, a folder, an http(s) address, a PIL image or an array, or any iterable of these
     (`inputs.each` says which arrays).
@@ -83,7 +83,7 @@ class Classifier:
         Args:
             images: one image or several.
             top: how many classes a row names.
-            batch_size: images the network sees at once.
+            batch_size: images per forward pass.
 
         Raises:
             DataError: `images` holds something that is no image at all.
@@ -100,7 +100,7 @@ class Classifier:
     def scored(self, images: Sources, batch_size: int = 32) -> Iterator[Scored | Skipped]:
         """Yield the probabilities of all classes for each image, in order.
 
-        Warns once where files seem to be cropped, or whole, where those it was trained on were not.
+        Warns once where files seem to be cropped, or whole, unlike those it was trained on.
         """
         watched = self.input_crop.warned(each(images))
         return stream(self._infer, watched, self.image_size, batch_size, self.input_crop.crop)
@@ -132,7 +132,7 @@ def best_of(scored: Scored, class_names: tuple[str, ...], top: int) -> Predictio
 
 
 def checked(model: Any, classes: int, dtype: type[np.generic] = np.float32) -> Network:  # noqa: ANN401  (any Keras model)
-    """Wrap a Keras model's prediction so that few batch shapes are ever compiled, and its answer is checked.
+    """Wrap a Keras model's prediction so that few batch shapes are compiled, and its output is checked.
 
     A batch is filled up to 1, 2, 4, 8, 16, 24 … images.
 
@@ -150,7 +150,7 @@ def checked(model: Any, classes: int, dtype: type[np.generic] = np.float32) -> N
                 "pass the names the model was trained with, in that order"
             )
         if not np.isfinite(answer).all():
-            raise CheckpointError(f"model {model.name!r}: answers with NaN or infinity; take an earlier checkpoint")
+            raise CheckpointError(f"model {model.name!r}: its output has NaN or infinity; take an earlier checkpoint")
         return answer[:count]
 
     return infer

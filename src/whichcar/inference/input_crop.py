@@ -1,4 +1,4 @@
-"""Whether images are shown to a classifier as it was trained: whole, or cut to the vehicle."""
+"""Whether images reach a classifier as those it was trained on did: whole, or cropped to the vehicle."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ CropFunction = Callable[[str, DecodedImage], tuple[Box | None, Crop]]
 
 
 class InputCrop:
-    """How images reach a classifier.
+    """Whether images are cropped before a classifier sees them, and a warning where that differs from training.
 
     Args:
         checkpoint: named in warnings.
-        trained: how the images it was trained on were cut (`detection.crop.read_record`); None: not by whichcar.
-        crop: cut images now, with the settings of then.
+        trained: how the training images were cropped (`detection.crop.read_record`); None: not by whichcar.
+        crop: crop the images, with the settings of the training images.
         detector: a name or file (default: the one of then; where its file is gone, or there is none, as for
-            `find_detector`). A warning tells where it is another than then.
+            `find_detector`). A warning says where it differs from that of training.
 
     Raises:
         DetectorError: `crop`, and the detector cannot be had; or a detector, but not `crop`.
@@ -51,15 +51,15 @@ class InputCrop:
             now = {"name": found.name, "sha256": found.sha256}
             given: dict[str, str | None] = {"detector": str(found.file or found.name)}
             if before["detector"]["sha256"] != now["sha256"]:
-                given["family"] = None  # it was said of another file
+                given["family"] = None  # it was given for another file
             settings = crop_settings(**before["settings"] | given)
             cropper = Cropper(settings, threads=1)
-            _ = cropper.detector  # what is wrong with it shows now, not in the middle of the work
+            _ = cropper.detector  # an error in it shows now, not in the middle of the work
             self.crop = cropper.cropped
             self.record = {"settings": settings.model_dump(mode="json", exclude={"detector"}), "detector": now}
             if before["detector"]["sha256"] not in (None, now["sha256"]):
                 log.warning(
-                    "%s: was trained on images cut by %s, now %s cuts them; --detector names another",
+                    "%s: was trained on images cropped by %s, now %s crops them; --detector names another",
                     checkpoint, before["detector"]["name"], found.name,
                 )  # fmt: skip
 
@@ -76,13 +76,13 @@ class InputCrop:
 
     def _disagreement(self, already_cropped: bool) -> str:
         if self._crop and already_cropped:
-            return "these images are cut to the vehicle already, and --crop cuts them again; leave it out"
+            return "these images are cropped to the vehicle already, and --crop crops them again; leave it out"
         if self._trained and not self._crop and not already_cropped:
-            return "was trained on images cut to the vehicle, and these seem to be whole: add --crop"
+            return "was trained on images cropped to the vehicle, and these seem to be whole: add --crop"
         if already_cropped and not self._crop and not self._trained:
-            return "was not trained on images that `whichcar crop` cut, and these are"
+            return "was not trained on images that `whichcar crop` wrote, and these are"
         if self._crop and not self._trained:
-            return "was not trained on images that `whichcar crop` cut; --crop may show it something else"
+            return "was not trained on images that `whichcar crop` wrote; --crop may give it other images than those"
         return ""
 
 

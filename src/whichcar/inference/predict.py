@@ -1,4 +1,4 @@
-"""Images in, class names out: for a folder with labels, and for the command's files, folders, addresses and lists."""
+"""Predict the classes of a folder with labels, or of the command's files, folders, addresses and lists."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def predict_from_folder(
 
     Raises:
         DataError: the folder is missing, or holds no readable image.
-        CheckpointError: the model's outputs are not as many as the class names.
+        CheckpointError: the number of the model's outputs is not that of the class names.
     """
     folder = Path(folder)
     size = (input_size, input_size) if isinstance(input_size, int) else (int(input_size[0]), int(input_size[1]))
@@ -76,13 +76,13 @@ def predict(
 ) -> list[Prediction | Skipped]:
     """Return one row an image, in order, also for a single one: its `top` best classes, or why it cannot be read.
 
-    To ask the same experiment again, keep a `Classifier`, whose `predict` this is.
+    To predict with the same experiment again, keep a `Classifier`, whose `predict` this is.
 
     Args:
         experiment: an experiment's folder (its best checkpoint by validation is taken) or a checkpoint file.
         images: a path, a folder, an http(s) address, a PIL image or an array, or any iterable of these.
         top: how many classes a row names.
-        batch_size: images the network sees at once.
+        batch_size: images per forward pass.
         crop: crop every image to its vehicle first.
         detector: the detector for that: a name or a file (default: the one used for the images it was trained on).
 

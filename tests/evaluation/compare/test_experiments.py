@@ -211,7 +211,7 @@ def test_no_experiment_at_all_is_an_error(tmp_path: Path) -> None:
         experiments_table([tmp_path])
 
 
-def test_a_folder_that_is_not_there_or_holds_experiments_is_told_so(
+def test_a_folder_that_is_not_there_or_holds_experiments_is_an_error(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main.run(["compare", str(trained), str(tmp_path / "nope")]) == 2

@@ -28,7 +28,7 @@ def test_many_get_the_chi_squared_test(gained: int, lost: int) -> None:
     assert pair.p_value == pytest.approx(expected, rel=1e-9)
 
 
-def test_classifiers_that_never_differ_are_not_told_apart() -> None:
+def test_classifiers_that_never_differ_are_not_distinguished() -> None:
     pair = Paired(50, 0, 0)
     assert (pair.difference, pair.p_value, pair.verdict) == (0.0, 1.0, "no difference shown")
     assert pair.interval[0] < 0 < pair.interval[1]
@@ -42,13 +42,13 @@ def test_interval_and_test_are_those_of_the_book() -> None:
     assert round(pair.p_value, 6) == 0.052479
 
 
-def test_the_interval_holds_the_truth_in_95_of_100_samples() -> None:
+def test_the_interval_holds_the_true_difference_in_95_of_100_samples() -> None:
     rng = np.random.default_rng(1)
-    only_first, only_second, pictures = 0.12, 0.07, 300
-    drawn = rng.multinomial(pictures, [only_first, only_second, 1 - only_first - only_second], 4000)
-    intervals = np.array([Paired(pictures, int(gained), int(lost)).interval for gained, lost, _ in drawn])
-    truth = only_first - only_second
-    holding = ((intervals[:, 0] <= truth) & (truth <= intervals[:, 1])).mean()
+    only_first, only_second, total = 0.12, 0.07, 300
+    drawn = rng.multinomial(total, [only_first, only_second, 1 - only_first - only_second], 4000)
+    intervals = np.array([Paired(total, int(gained), int(lost)).interval for gained, lost, _ in drawn])
+    difference = only_first - only_second
+    holding = ((intervals[:, 0] <= difference) & (difference <= intervals[:, 1])).mean()
     assert 0.94 < holding < 0.965  # a standard deviation is 0.0035
 
 

@@ -1,1 +1,1 @@
-"""Experiments next to each other."""
+"""Comparison of experiments, and of searches."""

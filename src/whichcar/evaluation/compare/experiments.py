@@ -1,4 +1,4 @@
-"""Experiments side by side: the results table of experiments/README.md, made from the files they left."""
+"""A results table of experiments, such as that of experiments/README.md, made from the files in their folders."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ BEGIN, END = "<!-- results -->", "<!-- /results -->"
 MARKS = (files.CONFIG, files.RESOLVED, files.RESULT)
 _GIVE = "give folders of `whichcar train`, or of `whichcar sweep`"
 _FIX = "leave this experiment out, or train it again"
-# So many settings that differ still fit next to the others as columns.
+# Up to this many settings that differ are shown as columns; more are listed below the table.
 COLUMNS = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One experiment as its files tell it; what a missing file would hold is empty."""
+    """One experiment, as read from its files; what a missing file would hold is empty."""
 
     folder: Path
     name: str
@@ -68,7 +68,7 @@ def experiments_table(folders: Sequence[Path], against: Path | None = None) -> s
     """Return a Markdown table of the experiments among `folders`, in their order, and below it the commands.
 
     An experiment is a folder with a config.yml, a resolved.json or a result.json; anything else is passed over, so that
-    `experiments/*` can be given. What an experiment has not got yet is a dash; where one has not been evaluated, all
+    `experiments/*` can be given. What an experiment does not have yet is a dash; where one has not been evaluated, all
     show their accuracy on validation. Settings that differ are columns where they are few, else lists below the table.
     Where some differ in nothing but their seed, a second table has the mean and the spread of each such group.
 
@@ -197,7 +197,7 @@ def _cells(row: Row) -> dict[str, str]:
 def _differing(rows: Sequence[Row]) -> dict[str, list[str]]:
     """Return the settings, but for the seed, in which experiments differ, with the value of each or a dash.
 
-    An experiment without a resolved.json has dashes and makes no difference. A section that is off in some is told by
+    An experiment without a resolved.json has dashes and makes no difference. A section that is off in some is shown by
     the settings inside it. `model.input_shape` says nothing that `data.image_size` does not.
     """
     known = [as_texts(row.settings) for row in rows]
@@ -216,9 +216,9 @@ def _differing(rows: Sequence[Row]) -> dict[str, list[str]]:
 def _listed(rows: Sequence[Row], differing: dict[str, list[str]]) -> Iterator[str]:
     """Yield a list item for each experiment with the settings that differ and that it has."""
     for place, row in enumerate(rows):
-        told = [f"{name[:-1]}: {cells[place]}`" for name, cells in differing.items() if cells[place] != "–"]
-        if told:
-            yield f"- {row.name}: {', '.join(told)}"
+        values = [f"{name[:-1]}: {cells[place]}`" for name, cells in differing.items() if cells[place] != "–"]
+        if values:
+            yield f"- {row.name}: {', '.join(values)}"
 
 
 def _tests(rows: Sequence[Row], against: Path) -> list[str]:
@@ -242,7 +242,7 @@ def _tests(rows: Sequence[Row], against: Path) -> list[str]:
         *_table(head, cells, left=1),
         "",
         f"Points are of accuracy; gained: correct here and wrong by {name}, lost: the other way round. Better",
-        f"and worse (p below {LEVEL}) are said of these checkpoints on these images, not of other seeds; of",
+        f"and worse (p below {LEVEL}) refer to these checkpoints on these images, not to other seeds; of",
         "twenty such tests of equals one says so by chance.",
         *(
             [f"Crops are matched with whole images by their paths in the split: {', '.join(by_path)}."]
@@ -332,7 +332,7 @@ def _evidence(row: Row) -> list[str]:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> list[str]:
-    """Return the lines of a Markdown table whose first columns, as many as `left`, are aligned to the left."""
+    """Return the lines of a Markdown table whose first `left` columns are aligned to the left."""
     return [_line(head), _line(["---"] * left + ["---:"] * (len(head) - left)), *map(_line, rows)]
 
 

@@ -1,4 +1,4 @@
-"""Two classifiers on the same images: which of them is better, and how surely."""
+"""Whether one of two classifiers is better on the same images: McNemar's test and a confidence interval."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ Z = 1.959964  # of a 95 % interval
 
 @dataclass(frozen=True, slots=True)
 class Paired:
-    """How two classifiers' right answers fall together: McNemar's table without what both told alike.
+    """McNemar's table of two classifiers: the images that only one of them predicted correctly.
 
-    `gained` images only the first predicted correctly, `lost` only the second, of `total` images that both answered.
+    `gained` images only the first predicted correctly, `lost` only the second, of `total` images that both predicted.
     `by_path`: the files differ, since some are crops of the others; they were matched by their paths in the split.
     """
 
@@ -39,7 +39,7 @@ class Paired:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Where the true difference lies in 95 of 100 such samples.
+        """95 % confidence interval of the true difference.
 
         Wald's interval with an image added to either kind of discordant ones: Bonett and Price, "Adjusted Wald
         confidence interval for a difference of binomial proportions based on paired data", Journal of Educational and
@@ -83,7 +83,7 @@ class Paired:
 
 
 def paired(first: Path, second: Path) -> Paired:
-    """Compare two evaluated experiments on the images that both answered.
+    """Compare two evaluated experiments on the images that both predicted.
 
     Args:
         first, second: folders with the result.json and predictions.csv of one evaluation.
@@ -92,25 +92,25 @@ def paired(first: Path, second: Path) -> Paired:
         DataError: one has not been evaluated, the two were measured on other images, or have none in common that
             could be read.
     """
-    there, here = read_result(second), read_result(first)
-    other_files = here["data"]["fingerprint"] != there["data"]["fingerprint"]
+    second_result, first_result = read_result(second), read_result(first)
+    other_files = first_result["data"]["fingerprint"] != second_result["data"]["fingerprint"]
     other_images = DataError(
-        f"{first}: measured on other images ({_images(here)}) than {second} ({_images(there)}); only the same "
-        "files, or crops of them that `whichcar crop` wrote under the same paths, can be matched: evaluate both on the "
-        "same ones, with `whichcar evaluate --data DIR`"
+        f"{first}: measured on other images ({_images(first_result)}) than {second} ({_images(second_result)}); "
+        "only the same files, or crops of them that `whichcar crop` wrote under the same paths, can be matched: "
+        "evaluate both on the same ones, with `whichcar evaluate --data DIR`"
     )
-    if other_files and not (_is_crop(here) or _is_crop(there)):
+    if other_files and not (_is_crop(first_result) or _is_crop(second_result)):
         raise other_images
-    right, others = _answers(first, here), _answers(second, there)
-    both = right.keys() & others.keys()
-    if other_files and len(both) < min(len(right), len(others)):  # crops may lack images, but have no others
+    correct, others = _correct(first, first_result), _correct(second, second_result)
+    both = correct.keys() & others.keys()
+    if other_files and len(both) < min(len(correct), len(others)):  # crops may lack images, but have no others
         raise other_images
     if not both:
-        raise DataError(f"{first}: no image was answered both here and by {second}; evaluate both again")
+        raise DataError(f"{first}: no image was predicted both here and by {second}; evaluate both again")
     return Paired(
         total=len(both),
-        gained=sum(right[path] and not others[path] for path in both),
-        lost=sum(others[path] and not right[path] for path in both),
+        gained=sum(correct[path] and not others[path] for path in both),
+        lost=sum(others[path] and not correct[path] for path in both),
         by_path=other_files,
     )
 
@@ -131,19 +131,19 @@ def _images(result: dict[str, Any]) -> str:
     return f"{data['images']} {data['split']} of {data['root']}"
 
 
-def _answers(folder: Path, result: dict[str, Any]) -> dict[str, bool]:
+def _correct(folder: Path, result: dict[str, Any]) -> dict[str, bool]:
     """Return whether each image that could be read was predicted correctly, by its path seen from the data's root."""
     table = folder / PREDICTIONS
     try:
-        answers = {row["path"]: row["correct"] == "1" for row in read_predictions(table) if not row["error"]}
+        correct = {row["path"]: row["correct"] == "1" for row in read_predictions(table) if not row["error"]}
     except FileNotFoundError:
         raise DataError(f"{table}: is not there; make it again with: {_again(folder)}") from None
     except (OSError, UnicodeDecodeError, csv.Error, KeyError) as error:
         raise DataError(f"{table}: not readable ({reason_of(error)}); make it again with: {_again(folder)}") from error
     top_1 = result["top_1"]
-    if (len(answers), sum(answers.values())) != (top_1["total"], top_1["correct"]):
+    if (len(correct), sum(correct.values())) != (top_1["total"], top_1["correct"]):
         raise DataError(
-            f"{table}: {sum(answers.values())} of {len(answers)} correct, but {RESULT} says {top_1['correct']} of "
+            f"{table}: {sum(correct.values())} of {len(correct)} correct, but {RESULT} says {top_1['correct']} of "
             f"{top_1['total']}; make both again with: {_again(folder)}"
         )
-    return answers
+    return correct

@@ -1,4 +1,4 @@
-"""Searches side by side: a table made from the trials.csv and sweep.json that they left."""
+"""A results table of searches, made from their trials.csv and sweep.json."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TABLE, SETTINGS = "trials.csv", "sweep.json"
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """One search as its files tell it. `minutes` are those of all trials together, `best` the best complete trial's."""
+    """One search, read from its files. `minutes` are those of all trials together, `best` the best complete trial's."""
 
     name: str
     settings: dict[str, Any]
