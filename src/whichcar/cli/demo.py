@@ -27,7 +27,7 @@ Say = Callable[[str], None]
 
 WHOLE, CROPS = "whole", "crops"
 _DATA = {WHOLE: "car_ims_v1", CROPS: "car_ims_v2"}
-_IMAGES_TRAINED = 6_000  # in all epochs of one training; a larger dataset gets fewer epochs
+_IMAGES_TRAINED = 5_000  # in all epochs of one training; a larger dataset gets fewer epochs
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Plan:
     validation: float
 
 
-FULL = Plan(classes=8, per_class=48, size=64, epochs=24, batch_size=16, validation=0.15)
+FULL = Plan(classes=8, per_class=48, size=64, epochs=20, batch_size=16, validation=0.15)
 QUICK = Plan(classes=2, per_class=4, size=32, epochs=1, batch_size=4, validation=0.34)
 
 _CONFIG = """\
