@@ -6,6 +6,7 @@ GitHub does not run scripts, so each chart is also stored as an image, drawn by 
 from __future__ import annotations
 
 import base64
+import io
 import os
 import shutil
 import subprocess
@@ -16,10 +17,12 @@ import nbformat
 import plotly.io
 from nbclient import NotebookClient
 from nbformat import NotebookNode
+from PIL import Image, ImageChops
 
 CHART = "application/vnd.plotly.v1+json"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SIZE = (900, 450)
+MARGIN = 150  # pixels; the browser's own frame takes some
 
 
 def execute(notebook: NotebookNode, folder: Path) -> None:
@@ -43,9 +46,17 @@ def add_images(notebook: NotebookNode, folder: Path) -> None:
                 height = figure.layout.height or SIZE[1]
                 figure.write_html(page, config={"displayModeBar": False}, default_width=SIZE[0], default_height=height)
                 options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--screenshot={image}"]
-                options += [f"--window-size={SIZE[0]},{height}", "--virtual-time-budget=5000"]
+                options += [f"--window-size={SIZE[0] + MARGIN},{height + MARGIN}", "--virtual-time-budget=5000"]
                 subprocess.run([browser, *options, page.as_uri()], check=True, capture_output=True, timeout=120)
-                output.data["image/png"] = base64.b64encode(image.read_bytes()).decode()
+                output.data["image/png"] = base64.b64encode(trimmed(image)).decode()
+
+
+def trimmed(path: Path) -> bytes:
+    """Return a PNG without its white border."""
+    image = Image.open(path).convert("RGB")
+    encoded = io.BytesIO()
+    image.crop(ImageChops.invert(image).getbbox()).save(encoded, "PNG", optimize=True)
+    return encoded.getvalue()
 
 
 def main() -> None:
