@@ -547,6 +547,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
 
 
+@pytest.mark.slow
 def test_sixteen_threads_hold_no_more_pixels_than_the_largest_image_has(tmp_path: Path) -> None:
     paths = [tmp_path / name for name in ("rgba.png", "palette.png", "cmyk.tif")]
     for path, mode in zip(paths, ("RGBA", "P", "CMYK"), strict=True):

@@ -103,6 +103,7 @@ def short(place: Path, folder: Path, *overrides: str) -> None:
     train(write(place, folder, cached_features=True), ["fit.epochs=1", *overrides])
 
 
+@pytest.mark.slow
 def test_the_head_learns_just_what_it_learns_with_the_backbone_in_the_network(
     place: Path, computed: Trained, tmp_path: Path
 ) -> None:

@@ -488,6 +488,7 @@ def test_training_in_a_thread_works_without_signals(tree: Path, tmp_path: Path) 
     assert len(results[0].history) == 2
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_loses_nothing(tree: Path, quick: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file-size limit of the kernel replaces the full disk: from the first step on no file may grow above 4 kB."""
     write(quick.parent, settings(tree, fit={"epochs": 1}))
@@ -679,7 +680,7 @@ def test_a_finished_run_logs_how_to_train_longer(finished: Path, quick: Path, ca
         train(quick, ["fit.epochs=3"], resume=True)
 
 
-@pytest.mark.parametrize("stop", [False, True])
+@pytest.mark.parametrize("stop", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_an_extended_run_equals_one_of_that_length_from_the_start(
     tree: Path, long_run: Run, tmp_path: Path, stop: bool
 ) -> None:

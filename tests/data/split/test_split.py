@@ -378,6 +378,7 @@ def test_validation_is_stratified_and_seeded(tmp_path: Path) -> None:
     assert chosen[1] != chosen[2]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("WHICHCAR_DATA" not in os.environ, reason="real images: set WHICHCAR_DATA to their folder")
 def test_of_the_real_cars_only_copies_of_test_images_are_left_out(tmp_path: Path) -> None:
     data = Path(os.environ["WHICHCAR_DATA"])
