@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from whichcar.config.section import Section, in_words, not_among, suggestion
+from whichcar.config.messages import messages
+from whichcar.config.section import Section
 from whichcar.errors import ConfigError
 
 SCORE = 0.5
@@ -56,13 +57,5 @@ def crop_settings(**values: Any) -> CropSettings:  # noqa: ANN401  (checked here
     try:
         return CropSettings.model_validate(values)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        name = str(first["loc"][0])
-        if first["type"] == "extra_forbidden":
-            known = list(CropSettings.model_fields)
-            advice = suggestion(name, known) or f"known are {', '.join(known)}"
-            raise ConfigError(f"crop: {name}: no such setting; {advice}") from error
-        said = (
-            not_among(first["input"], first["ctx"]["expected"]) if first["type"] == "literal_error" else in_words(first)
-        )
-        raise ConfigError(f"crop: {name}: {said}") from error
+        name, message = next(iter(messages(error, CropSettings).items()))
+        raise ConfigError(f"crop: {name}: {message}") from error

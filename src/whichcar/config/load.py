@@ -12,7 +12,7 @@ import yaml
 from whichcar.config.augmentations import AUGMENTATIONS
 from whichcar.config.experiment import Callbacks, Experiment, Optimizer
 from whichcar.config.section import Section
-from whichcar.config.validate import Problem, check, report
+from whichcar.config.validate import Problem, config_error, validate
 from whichcar.errors import ConfigError
 
 Origin = Literal["default", "file", "--set"]
@@ -51,7 +51,7 @@ def load_config(path: str | Path) -> dict[str, Any]:
     if data is not None and (not isinstance(data, dict) or data.get("directory") in (None, "")):
         missing.append("data.directory")
     if missing:
-        raise report(path, [Problem(key, "is missing; every experiment needs it") for key in missing])
+        raise config_error(path, [Problem(key, "is missing; every experiment needs it") for key in missing])
     return raw
 
 
@@ -121,10 +121,10 @@ def _resolve(path: str | Path, overrides: Sequence[str]) -> tuple[Experiment, di
         kept = {key: origin for key, origin in origins.items() if not f"{key}.".startswith(f"{name}.")}
         added = {name: value} if not isinstance(value, dict) or not value else dict(leaves(value, f"{name}."))
         origins = kept | dict.fromkeys(added, "--set")
-    experiment, more = check(raw)
+    experiment, more = validate(raw)
     problems += [_with_origin(problem, origins) for problem in more]
     if experiment is None or problems:
-        raise report(path, problems)
+        raise config_error(path, problems)
     return experiment, raw, origins
 
 

@@ -8,7 +8,6 @@ from difflib import get_close_matches
 from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
-from pydantic_core import ErrorDetails
 
 
 class Section(BaseModel):
@@ -53,8 +52,9 @@ def scalars(annotation: Any) -> set[type]:  # noqa: ANN401
 
 def section_of(annotation: Any) -> type[Section] | None:  # noqa: ANN401
     """Return the section inside an annotation such as `Adam | None` or `tuple[Stage, ...]`, if there is one."""
-    inside = (annotation, *get_args(annotation))
-    return next((part for part in inside if isinstance(part, type) and issubclass(part, Section)), None)
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    return next((section for inner in get_args(annotation) if (section := section_of(inner))), None)
 
 
 def shown(value: Any) -> str:  # noqa: ANN401
@@ -76,42 +76,3 @@ def suggestion(name: str, known: Iterable[str], *, parts: bool = True) -> str:
     holding = [one for one in names if parts and len(name) >= 3 and name.lower() in one]
     close = get_close_matches(name.lower(), names, n=1) or holding
     return f"did you mean `{close[0]}`?" if close else ""
-
-
-_LIMITS = ("gt", "ge", "lt", "le")
-_WORDS = {
-    "int_type": "must be a whole number",
-    "int_parsing": "must be a whole number",
-    "int_from_float": "must be a whole number",
-    "int_parsing_size": "must be a smaller number",
-    "float_type": "must be a number",
-    "float_parsing": "must be a number",
-    "finite_number": "must be a finite number",
-    "bool_type": "must be true or false",
-    "bool_parsing": "must be true or false",
-    "string_type": "must be text, if need be in quotes",
-    "string_too_short": "must not be empty",
-    "greater_than": "must be more than {gt}",
-    "greater_than_equal": "must be at least {ge}",
-    "less_than": "must be less than {lt}",
-    "less_than_equal": "must be at most {le}",
-    "model_type": "must hold settings, one a line",
-    "dict_type": "must hold settings, one a line",
-}
-
-
-def in_words(error: ErrorDetails) -> str:
-    """Return what pydantic found wrong with a simple value in plain words: what would do; what was found."""
-    kind, value, context = error["type"], error["input"], error.get("ctx", {})
-    if kind not in _WORDS:
-        return f"{error['msg'][0].lower()}{error['msg'][1:]}; got {shown(value)}"
-    limits = {key: int(limit) if limit == int(limit) else limit for key, limit in context.items() if key in _LIMITS}
-    return f"{_WORDS[kind].format(**limits)}; got {shown(value)}"
-
-
-def not_among(value: object, expected: str) -> str:
-    """Return that a value is not one of those pydantic expected, such as `'a', 'b' or 'c'`."""
-    names = expected.replace("'", "").replace(" or ", ", ")
-    hint = suggestion(str(value), names.split(", "))
-    several = "one of " if ", " in names else ""
-    return f"must be {several}{names}; got {shown(value)}{'; ' if hint else ''}{hint}"

@@ -23,9 +23,9 @@ class Setting(NamedTuple):
     meaning: str
 
 
-def describe_settings() -> list[Setting]:
-    """Return every setting of an experiment, in the order of its sections. `[]` in a name stands for each of a list."""
-    return list(_describe(Experiment))
+def describe_settings(root: type[Section] = Experiment) -> list[Setting]:
+    """Return every setting in the order of the sections. `[]` in a name means each item of a list."""
+    return list(_describe(root))
 
 
 def _describe(section: type[Section], before: str = "") -> Iterator[Setting]:

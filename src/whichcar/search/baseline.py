@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from whichcar.config.validate import check
+from whichcar.config.validate import validate
 from whichcar.search.space import SweepSpec, Values, is_active, laid_over
 
 
@@ -37,7 +37,7 @@ def _changes_nothing(spec: SweepSpec, base: Any, values: Values, name: str, labe
 
 def _dump(spec: SweepSpec, values: Values) -> Any:  # noqa: ANN401
     """Return all settings of a trial; where they are refused, what is equal to no settings."""
-    experiment, _ = check(laid_over(spec.settings, spec.space, values))
+    experiment, _ = validate(laid_over(spec.settings, spec.space, values))
     return experiment.model_dump(mode="json") if experiment else {"refused": values}
 
 

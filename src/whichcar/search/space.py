@@ -13,10 +13,11 @@ from pydantic import ValidationError
 
 from whichcar.config.experiment import Experiment
 from whichcar.config.load import lay_over, parse_override, read_settings, read_yaml
+from whichcar.config.messages import messages
 from whichcar.config.section import as_number, shown, suggestion
-from whichcar.config.validate import Problem, check, kinds_of, report
+from whichcar.config.validate import Problem, config_error, kinds_of, validate
 from whichcar.errors import ConfigError
-from whichcar.search.sweep_file import Objective, Parameter, Sweep, mistakes, not_a_label
+from whichcar.search.sweep_file import Objective, Parameter, Sweep, not_a_label
 
 DRAWS = 200  # combinations tried before anything runs
 DEFAULT_TRIALS = 20
@@ -68,14 +69,14 @@ class SweepSpec:
         Raises:
             ConfigError: they contradict each other.
         """
-        experiment, problems = check(self.settings_of(values))
+        experiment, problems = validate(self.settings_of(values))
         if experiment is None:
             raise ConfigError("; ".join(f"{one.name}: {one.message}" for one in problems))
         return experiment
 
     def identity(self) -> dict[str, Any]:
         """What must be the same for trials to be of one study."""
-        experiment, _ = check(self.settings)
+        experiment, _ = validate(self.settings)
         settings = experiment.model_dump(mode="json", exclude={"hardware"}) if experiment else self.settings
         space = {name: one.model_dump(mode="json", exclude_defaults=True) for name, one in self.space.items()}
         return {"base": settings, "space": space, "objective": self.sweep.objective.model_dump(mode="json")}
@@ -100,16 +101,18 @@ def read_spec(path: str | Path, overrides: Sequence[str] = (), limits: Mapping[s
             raw = lay_over(raw, name.split("."), value)
             sweep = Sweep.model_validate(raw)
     except ValidationError as error:
-        raise report(path, [Problem(name, said) for name, said in mistakes(error).items()]) from None
+        raise config_error(
+            path, [Problem(name or "file", message) for name, message in messages(error, Sweep).items()]
+        ) from None
     settings = read_settings(path.parent / sweep.base)
     settings, problems = _with_common(settings, sweep.set)
     if not problems:
         settings, problems = _with_overrides(settings, overrides)
     if problems:
-        raise report(path, problems)
+        raise config_error(path, problems)
     sweep, settings, problems = _agreeing(sweep, settings)
     if problems:
-        raise report(path, problems)
+        raise config_error(path, problems)
     integers = frozenset(name for name in sweep.space if int in kinds_of(name) and float not in kinds_of(name))
     space = {name: _as_numbers(name, one, name in integers) for name, one in sweep.space.items()}
     problems = list(_unmet(space))
@@ -119,7 +122,7 @@ def read_spec(path: str | Path, overrides: Sequence[str] = (), limits: Mapping[s
     if not problems:
         problems = list(_together(settings, space, tried))
     if problems:
-        raise report(path, problems)
+        raise config_error(path, problems)
     settings = _with_one_cache(settings, space, tried)
     return SweepSpec(path, sweep, settings, space, integers, max(one.fit.epochs for one in tried))
 
@@ -199,13 +202,13 @@ def _with_common(settings: dict[str, Any], common: Mapping[str, Any]) -> tuple[d
         except ValueError as error:
             problems.append(Problem(f"set.{name}", str(error)))
     if not problems:
-        problems = [Problem(f"set.{one.name}", one.message) for one in check(settings)[1]]
+        problems = [Problem(f"set.{one.name}", one.message) for one in validate(settings)[1]]
     return settings, problems
 
 
 def _agreeing(sweep: Sweep, settings: dict[str, Any]) -> tuple[Sweep, dict[str, Any], list[Problem]]:
     """Make the objective and what trials keep agree: whichever is left out follows the other."""
-    objective, experiment = sweep.objective, check(settings)[0]
+    objective, experiment = sweep.objective, validate(settings)[0]
     assert experiment is not None  # noqa: S101  (checked before)
     if MONITOR in sweep.space:
         return sweep, settings, [Problem(f"space.{MONITOR}", "is decided by the objective; delete it here")]
@@ -234,7 +237,7 @@ def _with_overrides(settings: dict[str, Any], overrides: Sequence[str]) -> tuple
         except ValueError as error:
             problems.append(Problem(f"--set {override}", str(error)))
     if not problems:
-        problems = [Problem(one.name, f"{one.message} (from --set)") for one in check(settings)[1]]
+        problems = [Problem(one.name, f"{one.message} (from --set)") for one in validate(settings)[1]]
     return settings, problems
 
 
@@ -297,7 +300,7 @@ def _problems(
     settings: dict[str, Any], space: Mapping[str, Parameter], values: Values, tried: list[Experiment]
 ) -> list[Problem]:
     try:
-        experiment, problems = check(laid_over(settings, space, values))
+        experiment, problems = validate(laid_over(settings, space, values))
     except ValueError as error:
         return [Problem(list(values)[-1], str(error))]
     if experiment:

@@ -6,10 +6,9 @@ import json
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import BeforeValidator, Field, model_validator
 
-from whichcar.config.section import Section, in_words, not_among, section_of, shown, suggestion
+from whichcar.config.section import Section, shown
 
 Label = str | int | float | bool | None
 METRICS = Literal["val_accuracy", "val_loss", "accuracy", "loss"]
@@ -178,40 +177,3 @@ class Sweep(Section):
 def not_a_label(value: object, parameter: Parameter) -> str:
     """Return that a value is none of a parameter's choices."""
     return f"must be one of {', '.join(map(shown, parameter.labels))}; got {shown(value)}"
-
-
-def mistakes(error: ValidationError) -> dict[str, str]:
-    """Return what is wrong with a sweep file in plain words, by the dotted name of where."""
-    return {_name(one): _said(one) for one in error.errors(include_url=False)}
-
-
-def _name(error: ErrorDetails) -> str:
-    """Return the dotted name of where a mistake in the sweep file is."""
-    return ".".join(str(part) for part in error["loc"] if not str(part).endswith("]")) or "file"
-
-
-def _said(error: ErrorDetails) -> str:
-    """Return what is wrong with a setting of the sweep file in plain words."""
-    kind = error["type"]
-    if kind == "extra_forbidden":
-        *place, name = map(str, error["loc"])
-        known = list(_section(place).model_fields)
-        return f"no such setting; {suggestion(name, known) or 'known are ' + ', '.join(known)}"
-    if kind == "missing":
-        return "is missing; write it"
-    if kind == "value_error":
-        return str(error["ctx"]["error"])
-    if kind == "literal_error":
-        return not_among(error["input"], error["ctx"]["expected"])
-    if kind == "too_short":
-        return "must not be empty"
-    return in_words(error)
-
-
-def _section(place: Sequence[str]) -> type[Any]:
-    here: type[Any] = Sweep
-    for key in place:
-        if here is Sweep and key == "space":
-            return Parameter
-        here = section_of(here.model_fields[key].annotation) or here
-    return here

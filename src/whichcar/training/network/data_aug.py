@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from whichcar.config.augmentations import AUGMENTATIONS
+from whichcar.config.messages import messages
 from whichcar.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -54,10 +55,8 @@ def create_data_aug_layer(data_aug_layer: Mapping[str, Mapping[str, Any]]) -> ke
             keys = AUGMENTATIONS[name].model_validate(parameters).model_dump(exclude_unset=True)
             made.add(getattr(keras.layers, LAYERS[name])(**keys))
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            place = ".".join(map(str, (name, *first["loc"])))
-            message = first["msg"].removeprefix("Value error, ")
-            raise ConfigError(f"data_aug_layer.{place}: {message}") from error
+            key, message = next(iter(messages(error, AUGMENTATIONS[name]).items()))
+            raise ConfigError(f"data_aug_layer.{f'{name}.{key}'.rstrip('.')}: {message}") from error
         except (TypeError, ValueError) as error:
             raise ConfigError(f"data_aug_layer.{name}: {str(error).splitlines()[0]}") from error
     return made
