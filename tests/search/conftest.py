@@ -19,15 +19,7 @@ from whichcar.search.launcher import LocalLauncher
 
 Found = TypeVar("Found")
 PROGRAM = Path(__file__).with_name("trial_program.py")
-DRIVER = """
-import functools, sys
-from whichcar.cli import main as cli
-from whichcar.search import driver, launcher, ray_launcher
-launcher.train_command = lambda config: [sys.executable, sys.argv[1], str(config)]
-driver.LocalLauncher = lambda: launcher.LocalLauncher(launcher.train_command)
-ray_launcher.RayLauncher = functools.partial(ray_launcher.RayLauncher, command=launcher.train_command)
-sys.exit(cli.run(["sweep", *sys.argv[2:]]))
-"""
+DRIVER = Path(__file__).with_name("driver_program.py")
 
 
 def command(config: Path) -> list[str]:
@@ -63,7 +55,7 @@ class Sweeps:
     def start(self, *options: str, group: int | None = None) -> subprocess.Popen[str]:
         """Start the command in a process of its own (group 0: the first of its group); trials are the trial program."""
         return subprocess.Popen(
-            [sys.executable, "-c", DRIVER, str(PROGRAM), str(self.file), *options],
+            [sys.executable, str(DRIVER), "sweep", str(self.file), *options],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "WHICHCAR_QUIET": "0"},
             process_group=group,
         )  # fmt: skip

@@ -408,7 +408,7 @@ def test_a_driver_that_lost_its_trial_to_another_lets_it_go(sweeps: Sweeps, monk
 
     def take(live_table: driver.LiveTable, status: driver.Status, last: bool = False) -> None:
         show(live_table, status, last)
-        if status.rows and status.rows[0].history and not taken:
+        if status.rows and status.rows[0].epoch and not taken:
             study = open_study(read_spec(sweeps.file))
             thief = Lease()
             study._storage.set_trial_user_attr(study.trials[0]._trial_id, LEASE, thief.record())

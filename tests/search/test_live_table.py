@@ -11,7 +11,7 @@ import pytest
 
 from whichcar.search.live_table import Row, Status
 
-from .conftest import DRIVER, PROGRAM, Sweeps
+from .conftest import DRIVER, Sweeps
 
 
 def test_off_a_terminal_each_trial_is_one_line_with_what_is_left(sweeps: Sweeps) -> None:
@@ -30,7 +30,7 @@ def test_on_a_terminal_a_table_shows_running_trials(sweeps: Sweeps) -> None:
     sweeps.write_base(seconds=0.6)
     sweeps.write(budget={"trials": 1})
     master, terminal = pty.openpty()
-    command = [sys.executable, "-c", DRIVER, str(PROGRAM), str(sweeps.file)]
+    command = [sys.executable, str(DRIVER), "sweep", str(sweeps.file)]
     environment = {**os.environ, "WHICHCAR_QUIET": "0", "COLUMNS": "120", "LINES": "40", "TERM": "xterm"}
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=terminal, env=environment) as process:
         os.close(terminal)
@@ -50,7 +50,7 @@ def test_on_a_terminal_a_table_shows_running_trials(sweeps: Sweeps) -> None:
 
 
 def test_the_time_left_counts_what_running_trials_have_done() -> None:
-    rows = (Row(2, 3, (), 4.0, {}), Row(3, 3, (), 99.0, {}))
+    rows = (Row(2, 1, 3, None, 4.0, {}), Row(3, 2, 3, None, 99.0, {}))
     status = Status(Counter(complete=1, failed=1, running=2), 6, 0, 0.5, rows, 10.0)
     # four are not ended: 40 seconds, of which 4 and (of one that takes long) 10 are done
     assert status.seconds_left(1) == pytest.approx(26)

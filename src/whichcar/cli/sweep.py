@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,21 +57,16 @@ def sweep(
       whichcar sweep experiments/sweeps/fast.yml --storage postgresql://user@host/studies
       whichcar sweep experiments/sweeps/fast.yml --ray 10.0.0.5:6379
     """
+    from whichcar.search.driver import command_words
     from whichcar.search.driver import sweep as search
-    from whichcar.search.ray_launcher import RayLauncher
 
     given = {"budget.trials": trials, "budget.minutes": minutes, "parallel": parallel}
     limits = {name: value for name, value in given.items() if value is not None}
     try:
-        with RayLauncher(ray) if ray is not None else nullcontext() as launcher:
-            swept = search(file, overrides, storage, launcher, limits=limits)
+        swept = search(file, overrides, storage, limits=limits, ray=ray)
         say_lines(render_swept(swept))
     except (Interrupted, KeyboardInterrupt) as error:
-        command: list[str | Path] = ["whichcar", "sweep", file]
-        command += [word for text in overrides for word in ("--set", text)]
-        command += ["--storage", storage] if storage else []
-        command += ["--ray", ray] if ray else []
-        command += [word for name, value in limits.items() for word in (f"--{name.rpartition('.')[2]}", f"{value:g}")]
+        command = ["whichcar", *command_words(file, overrides, storage, limits), *(["--ray", ray] if ray else [])]
         reason = str(error) or f"{file}: stopped at once; trials resume from what they saved last"
         raise Interrupted(f"{reason}\nresume with: {shell_command(command)}") from None
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from whichcar.errors import Interrupted, SweepError
 from whichcar.search.launcher import Launcher, LocalLauncher, trains
 from whichcar.search.lease import LEASE, Lease
-from whichcar.search.live_table import LiveTable, Row, Status
+from whichcar.search.live_table import LiveTable, Status
+from whichcar.search.ray_launcher import WHICHCAR, RayDriver, Slots, check_address
 from whichcar.search.results import Results
 from whichcar.search.space import SweepSpec, read_spec
 from whichcar.search.study import (
@@ -68,22 +68,25 @@ def sweep(
     launcher: Launcher | None = None,
     live_table: LiveTable | None = None,
     limits: Mapping[str, Any] | None = None,
+    ray: str | None = None,
 ) -> Swept:
-    """Search as a sweep file says; what is there already is resumed.
+    """Search as a sweep file says; a search that was begun is resumed.
 
     Args:
         path: the sweep file; everything is written into the folder of its name next to it.
         overrides: settings laid over the base in all trials.
         storage: where the study is kept (default: `study.db` in that folder), see `open_study`.
         launcher: what starts trials (default: processes on this machine).
-        live_table: what shows how far it is.
-        limits: what to put instead of the file's own, such as `{"budget.trials": 50}`.
+        live_table: what shows the progress.
+        limits: replace the file's own, such as `{"budget.trials": 50}`.
+        ray: address of a Ray cluster to run on, see `check_address`; `launcher` is then not used.
 
     Raises:
         ConfigError, CheckpointError: the sweep file, or a value it may try, is not right.
         SweepError: the study cannot be used, or the first trials all fail alike.
         Interrupted: Ctrl-C or SIGTERM; running trials are saved, and the next call resumes them.
     """
+    address = check_address(ray) if ray is not None else None
     spec = read_spec(path, overrides, limits)
     for weights in _weights(spec):
         check_weights(weights)
@@ -96,7 +99,15 @@ def sweep(
                 close_study(study)
                 raise
         results = Results(spec, study)
-        driver = Driver(spec, study, launcher or LocalLauncher(), live_table or LiveTable(spec), results)
+        live_table = live_table or LiveTable(spec)
+        driver: Driver | RayDriver
+        if address is None:
+            driver = Driver(spec, study, launcher or LocalLauncher(), live_table, results)
+        else:
+            words = [*WHICHCAR, *command_words(path, overrides, storage, {**(limits or {}), "parallel": 1})]
+            sqlite = not storage or storage.endswith(".db") or storage.startswith("sqlite")
+            slots = Slots(address, spec.sweep.parallel, spec.sweep.restarts, str(spec.folder), sqlite, words)
+            driver = RayDriver(slots, results, live_table)
         try:
             with graceful_shutdown() as stop:
                 driver.run(stop)
@@ -106,6 +117,16 @@ def sweep(
             counts, best = results.counts(), results.best()
             close_study(study)
     return Swept(spec.folder, counts, driver.ended, spec.sweep.objective.metric, *best, page)
+
+
+def command_words(
+    path: str | Path, overrides: Sequence[str], storage: str | None, limits: Mapping[str, Any]
+) -> list[str]:
+    """Return the words after `whichcar` that run this search."""
+    options = [(f"--{name.rpartition('.')[2]}", f"{value:g}") for name, value in limits.items()]
+    options += [("--storage", storage)] if storage else []
+    options += [("--set", override) for override in overrides]
+    return ["sweep", str(path), *(word for option in options for word in option)]
 
 
 def _weights(spec: SweepSpec) -> list[Any]:
@@ -215,7 +236,7 @@ class Driver:
             return
         self.ended += 1
         self._results.settle()
-        self._live_table.ended(ended, one, self._status())
+        self._live_table.ended(ended, one.row(), self._status())
         if ended.outcome != "failed":
             self._failures = None
         elif self._failures is not None:
@@ -245,10 +266,7 @@ class Driver:
         self._running.clear()
 
     def _status(self) -> Status:
-        counts = self._results.counts()
-        number, value, _ = self._results.best()
-        rows = tuple(Row(one.number, one.epochs, tuple(one.history), one.seconds, one.values) for one in self._running)
-        return Status(Counter(counts), self._spec.trials, number, value, rows, self._results.mean_seconds())
+        return self._results.status([trial.row() for trial in self._running])
 
 
 def _refuse_other_trials(spec: SweepSpec, known: int) -> None:

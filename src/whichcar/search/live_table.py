@@ -13,7 +13,6 @@ from whichcar.config.section import shown
 from whichcar.environment import is_set
 from whichcar.progress import clock
 from whichcar.search.space import SweepSpec
-from whichcar.training.run.history import Epoch
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -21,18 +20,19 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.live import Live
 
-    from whichcar.search.trial import Ended, RunningTrial
+    from whichcar.search.trial import Ended
 
 REDRAW_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A running trial: how many of its epochs are done, for how long it runs, and its values."""
+    """A trial after `epoch` of at most `epochs`, with this value of the objective's metric (None: no epoch yet)."""
 
     number: int
+    epoch: int
     epochs: int
-    history: tuple[Epoch, ...]
+    value: float | None
     seconds: float
     values: Mapping[str, Any]
 
@@ -90,18 +90,17 @@ class LiveTable:
             self._drawn = now
             self._live.update(self._table(status), refresh=True)
 
-    def ended(self, ended: Ended, trial: RunningTrial, status: Status) -> None:
-        """Tell how a trial ended."""
+    def ended(self, ended: Ended, row: Row, status: Status) -> None:
+        """Report how a trial ended."""
         metric = self._spec.sweep.objective.metric
         if ended.outcome == "complete":
-            said = f"{metric} {ended.value:.4f}"
+            outcome = f"{metric} {ended.value:.4f}"
         elif ended.outcome == "pruned":
-            last = trial.history[-1] if trial.history else None
-            said = f"pruned after epoch {last.epoch}, {metric} {getattr(last, metric):.4f}" if last else "pruned"
+            outcome = "pruned" if row.value is None else f"pruned after epoch {row.epoch}, {metric} {row.value:.4f}"
         else:
-            said = f"failed: {ended.reason.strip().splitlines()[-1]}"
-        values = ", ".join(f"{_short(name)} {_value(value)}" for name, value in trial.values.items())
-        self.say(f"trial {ended.number}: {said}, {clock(trial.seconds)} ({values}); {self._summary(status)}")
+            outcome = f"failed: {ended.reason.strip().splitlines()[-1]}"
+        values = ", ".join(f"{_short(name)} {_value(value)}" for name, value in row.values.items())
+        self.say(f"trial {ended.number}: {outcome}, {clock(row.seconds)} ({values}); {self._summary(status)}")
 
     def say(self, line: str) -> None:
         """Write a line, above the table where there is one."""
@@ -130,11 +129,9 @@ class LiveTable:
         for name in ("trial", "epoch", self._spec.sweep.objective.metric, "time", "values"):
             table.add_column(name, justify="left" if name == "values" else "right")
         for row in status.rows:
-            last = row.history[-1] if row.history else None
-            value = f"{getattr(last, self._spec.sweep.objective.metric):.4f}" if last else ""
+            value = "" if row.value is None else f"{row.value:.4f}"
             values = ", ".join(f"{_short(name)} {_value(one)}" for name, one in row.values.items())
-            epoch = f"{last.epoch if last else 0}/{row.epochs}"
-            table.add_row(str(row.number), epoch, value, clock(row.seconds), Text(values))
+            table.add_row(str(row.number), f"{row.epoch}/{row.epochs}", value, clock(row.seconds), Text(values))
         if not status.rows and status.counts["running"]:
             table.add_row("", "", "", "", "waiting for trials of other processes")
         return table

@@ -1,295 +1,283 @@
-"""Trials on a Ray cluster: `RayLauncher` starts each on the node that has room for its share of processors and GPUs."""
+"""A search on a Ray cluster: one Ray task per slot, each an ordinary `whichcar sweep FILE` on the shared study.
+
+Ray decides where a slot runs, and starts it again when its worker or node died; the leases in the study let another
+slot resume its trial. Ray itself runs in a process of its own (`main`), since it takes over signals, writes to the
+terminal past Python, and ends its process when the cluster has been gone for a minute.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import importlib.util
 import json
-import logging
 import os
-import select
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, NoReturn
 
-from whichcar.errors import MissingExtraError, SweepError
-from whichcar.search.launcher import LOG, Command, tied_command, train_command
+from whichcar.errors import Interrupted, MissingExtraError, SweepError
+from whichcar.search.launcher import QUIET, how_it_ended, killed_from_outside, tied_command
+from whichcar.search.live_table import LiveTable
+from whichcar.search.results import Results
 
-if TYPE_CHECKING:
-    from types import TracebackType
-
-log = logging.getLogger(__name__)
-
-CONNECT_SECONDS = 25.0
-ANSWER_SECONDS = 5.0  # for a machine to take a connection
-KILL_SECONDS = 30.0
-END_SECONDS = 10.0  # for the process between to take its leave of the cluster
-WAIT_SECONDS = 20.0  # a trial that has not begun after these waits for room, which is said once
-# What a training may be told by the driver's environment; all else is the node's own, such as PATH.
-PASSED_ON = ("WHICHCAR_", "KERAS_", "TF_", "XLA_", "JAX_")
+WHICHCAR = ("-m", "whichcar")  # follows the node's Python
+LOG = "ray.txt"
+POLL_SECONDS = 0.2
+ANSWER_SECONDS = 5.0  # for the head of the cluster to accept a connection
+STOP_SECONDS = 120.0  # for all slots to save their trials
+PASSED_ON = ("WHICHCAR_", "KERAS_", "TF_", "XLA_", "JAX_")  # variables that slots get from this process
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
-    """What a trial asks of its node: whole processors; GPUs, where the cluster has any, also a part of one."""
+class Slots:
+    """What runs on the cluster: `count` times `python WORDS`, in the working directory of the search.
 
-    cpus: int
-    gpus: float
+    `restarts` is how often each is started again; `sqlite` is True where the study is a SQLite file.
+    """
 
-    def __str__(self) -> str:
-        """In words."""
-        cpus = f"{self.cpus} processor{'s' if self.cpus > 1 else ''}"
-        return f"{cpus} and {self.gpus:g} GPU" if self.gpus else cpus
-
-    def room(self, nodes: Sequence[tuple[float, float]]) -> int:
-        """Return how many trials with this share fit on the nodes at once."""
-        return sum(min(int(cpus // self.cpus), self._gpu_room(gpus)) for cpus, gpus in nodes)
-
-    def _gpu_room(self, gpus: float) -> int:
-        if not self.gpus:
-            return sys.maxsize
-        # Parts of a GPU are parts of one and the same.
-        return int(gpus // self.gpus) if self.gpus >= 1 else int(gpus) * round(1 / self.gpus)
+    address: str
+    count: int
+    restarts: int
+    folder: str
+    sqlite: bool
+    words: Sequence[str]
 
 
-def share_of(nodes: Sequence[tuple[float, float]], parallel: int) -> Share:
-    """Return the largest share that lets this many trials run at once, the GPUs divided first.
+def check_address(address: str) -> str:
+    """Return the address of a cluster, once something listens there: Ray itself waits half a minute for it.
 
     Args:
-        nodes: processors and GPUs of each.
+        address: `auto` (the cluster of this machine, or RAY_ADDRESS), or `HOST:PORT` of the cluster's head.
 
-    Where not even the smallest (a processor; where there are GPUs, the part of one that so many would get) fits as
-    often, it is that one, and trials wait for each other.
+    Raises:
+        SweepError: the address has another form, or nothing listens there.
+        MissingExtraError: Ray is not installed.
     """
-    gpus = _gpus_each([int(gpus) for _, gpus in nodes], parallel)
-    for cpus in range(int(max((cpus for cpus, _ in nodes), default=1)), 1, -1):
-        if Share(cpus, gpus).room(nodes) >= parallel:
-            return Share(cpus, gpus)
-    return Share(1, gpus)
-
-
-def _gpus_each(gpus: Sequence[int], parallel: int) -> float:
-    if not sum(gpus):
-        return 0.0
-    for each in range(max(gpus), 0, -1):
-        if sum(count // each for count in gpus) >= parallel:
-            return each
-    return 1 / -(-parallel // sum(gpus))
-
-
-class RayLauncher:
-    """Starts trials on a Ray cluster, as a context manager that holds the connection.
-
-    The trials end with the block, and when this process dies. Each is bound to as many processors as its share, see
-    `cluster_trial.own_cores`, and runs with the node's Python in the working directory of this process.
-    """
-
-    def __init__(self, address: str, command: Command = train_command) -> None:
-        """Check the address.
-
-        Args:
-            address: `auto` (the cluster of this machine, or RAY_ADDRESS), or `HOST:PORT` of the cluster's head.
-            command: of a trial; its first word, this machine's Python, becomes the node's.
-
-        Raises:
-            SweepError: the address is of no such form.
-            MissingExtraError: Ray is not installed.
-        """
-        self.address = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
-        if self.address.startswith("ray://"):
-            raise SweepError(
-                f"--ray {self.address}: Ray's client is not supported; run the search on a machine of the cluster, "
-                "with --ray auto or --ray HOST:PORT (of its head)"
-            )
-        if self.address != "auto" and not self.address.rpartition(":")[2].isdecimal():
-            raise SweepError(f"--ray {self.address}: must be auto or HOST:PORT, such as 10.0.0.5:6379")
-        if importlib.util.find_spec("ray") is None:
-            raise MissingExtraError("Ray", "ray")
-        self._command = command
-        self._link: subprocess.Popen[bytes] | None = None
-        self._said = b""
-        self._trials: dict[int, _Remote] = {}
-        self._begun = 0
-        self._nodes: list[tuple[float, float]] = []
-        self._told = False
-
-    def __enter__(self) -> Self:
-        """Connect.
-
-        Raises:
-            SweepError: no cluster answers at the address, or it does not take us.
-        """
-        self._knock()
-        module = "whichcar.search.ray_bridge"
-        self._link = subprocess.Popen(
-            tied_command([sys.executable, "-m", module, self.address], sorted(os.sched_getaffinity(0))),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # what went wrong comes as an event, or is told by the exit
-            start_new_session=True,  # a Ctrl-C is meant for the search
+    address = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
+    if address.startswith("ray://"):
+        raise SweepError(
+            f"--ray {address}: Ray's client is not supported; run the search on a machine of the cluster, "
+            "with --ray auto or --ray HOST:PORT (of its head)"
         )
-        try:
-            until = time.monotonic() + CONNECT_SECONDS
-            while not self._nodes and time.monotonic() < until:
-                self.look(0.1)
-            if not self._nodes:
-                raise self._refused(f"no answer within {CONNECT_SECONDS:.0f} s")
-        except BaseException:
-            self._close(0.0)
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Leave the cluster; what still runs there is ended."""
-        self._close(END_SECONDS)
-
-    def launch(self, config: Path, slot: int, slots: int) -> _Remote:
-        """Start a trial where there is room for its share, or let it wait for room."""
-        share = share_of(self._nodes, slots)
-        room = share.room(self._nodes)
-        if room < slots:
-            self._tell_once(f"the cluster has room for {room} of {slots} trials at once ({share} each); others wait")
-        self._begun += 1
-        trial = _Remote(self, self._begun, config, share)
-        self._trials[self._begun] = trial
-        order = {
-            "words": list(self._command(config))[1:],
-            "config": str(config),
-            "directory": str(Path.cwd()),
-            "environment": {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)},
-            "cpus": share.cpus,
-            "gpus": share.gpus,
-        }
-        self.send({"trial": self._begun, "order": order})
-        return trial
-
-    def send(self, order: dict[str, Any]) -> None:
-        """Give an order to the process between.
-
-        Raises:
-            SweepError: it is not there any more, nor is the cluster.
-        """
-        assert self._link is not None and self._link.stdin is not None  # noqa: S101  (`with` starts it)
-        try:
-            self._link.stdin.write(f"{json.dumps(order)}\n".encode())
-            self._link.stdin.flush()
-        except BrokenPipeError:
-            raise self._gone() from None
-
-    def look(self, seconds: float = 0.0) -> None:
-        """Take in what has happened on the cluster, waiting for it no longer than this.
-
-        Raises:
-            SweepError: the cluster is gone, or refused the connection.
-        """
-        assert self._link is not None and self._link.stdout is not None  # noqa: S101
-        while select.select([self._link.stdout], [], [], seconds)[0]:
-            seconds = 0.0
-            said = os.read(self._link.stdout.fileno(), 65536)
-            if not said:
-                raise self._gone() if self._nodes else self._refused("Ray gave up")
-            *lines, self._said = (self._said + said).split(b"\n")
-            for line in lines:
-                self._take(json.loads(line))
-        for trial in self._trials.values():
-            if not trial.node and time.monotonic() - trial.began > WAIT_SECONDS:
-                self._tell_once(f"{trial.config.parent.name} waits for room on the cluster ({trial.share})")
-
-    def _take(self, event: dict[str, Any]) -> None:
-        if "refused" in event:
-            raise self._refused(event["refused"])
-        if "gone" in event:
-            raise self._gone()
-        if "bug" in event:
-            raise RuntimeError(event["bug"])
-        if "nodes" in event:
-            self._nodes = [(cpus, gpus) for cpus, gpus in event["nodes"]]
-        elif "node" in event:
-            self._trials[event["trial"]].node = event["node"]
-        else:
-            self._trials.pop(event["trial"]).end(event["status"], event["problem"])
-
-    def _knock(self) -> None:
-        """See that something listens at the address: Ray itself waits half a minute before it gives up."""
-        if self.address == "auto":
-            return
-        host, _, port = self.address.rpartition(":")
+    host, _, port = address.rpartition(":")
+    if address != "auto" and not port.isdecimal():
+        raise SweepError(f"--ray {address}: must be auto or HOST:PORT, such as 10.0.0.5:6379")
+    if importlib.util.find_spec("ray") is None:
+        raise MissingExtraError("Ray", "ray")
+    if address != "auto":
         try:
             socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
         except (OSError, OverflowError) as error:
-            raise self._refused(getattr(error, "strerror", None) or str(error)) from None
-
-    def _refused(self, reason: str) -> SweepError:
-        return SweepError(
-            f"--ray {self.address}: no Ray cluster to run trials on ({reason}); begin one with `ray start --head`, "
-            "or leave --ray out"
-        )
-
-    def _gone(self) -> SweepError:
-        return SweepError(
-            f"--ray {self.address}: the Ray cluster is gone, or the connection to it; the same command resumes "
-            "what the trials saved, once it is back or without --ray"
-        )
-
-    def _tell_once(self, line: str) -> None:
-        if not self._told:
-            self._told = True
-            log.warning("--ray %s: %s", self.address, line)
-
-    def _close(self, seconds: float) -> None:
-        assert self._link is not None and self._link.stdin is not None and self._link.stdout is not None  # noqa: S101
-        with contextlib.suppress(BrokenPipeError):
-            self._link.stdin.close()
-        try:
-            self._link.wait(seconds)
-        except subprocess.TimeoutExpired:
-            self._link.kill()
-            self._link.wait()
-        self._link.stdout.close()
+            raise SweepError(f"--ray {address}: {_no_cluster(getattr(error, 'strerror', None) or error)}") from None
+    return address
 
 
-class _Remote:
-    """A trial on the cluster; `node` is empty as long as it waits for room."""
+class RayDriver:
+    """Runs the slots of a search and shows the progress of the study; `ended` counts trials that ended meanwhile."""
 
-    def __init__(self, launcher: RayLauncher, number: int, config: Path, share: Share) -> None:
-        self.config, self.share = config, share
-        self.node, self.began = "", time.monotonic()
-        self._launcher, self._number = launcher, number
-        self._status: int | None = None
+    def __init__(self, slots: Slots, results: Results, live_table: LiveTable) -> None:
+        self._slots, self._results, self._live_table = slots, results, live_table
+        self._log = Path(slots.folder) / LOG
+        self._ended_before = {trial.number for trial in results.trials() if trial.state.is_finished()}
+        self._process: subprocess.Popen[bytes] | None = None
+        self.ended = 0
 
-    def poll(self) -> int | None:
-        if self._status is None:
-            self._launcher.look()
-        return self._status
+    def run(self, stop: threading.Event) -> None:
+        """Run the slots until the budget is used up, or a stop is requested.
 
-    def stop(self) -> None:
-        self._signal(signal.SIGTERM)
+        Raises:
+            SweepError: there is no such cluster (any more), or a slot failed.
+            Interrupted: a stop was requested; running trials are saved.
+        """
+        with self._live_table:
+            process = self._process = self._start()
+            while process.poll() is None:
+                if stop.is_set():
+                    self._live_table.say("stopping: running trials save their state")
+                    process.terminate()
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        process.wait(STOP_SECONDS)
+                    raise Interrupted(f"{self._slots.folder}: stopped; running trials are saved")
+                self._show()
+                stop.wait(POLL_SECONDS)
+            self._results.write_settings()  # with the command of the search, where those of the slots are now
+            self._results.settle()
+            self._show(last=True)
+            if process.returncode:
+                raise SweepError(f"--ray {self._slots.address}: {self._reason()}")
 
     def kill(self) -> None:
-        """End it; where the cluster is gone, so is the trial."""
-        try:
-            self._signal(signal.SIGKILL)
-            until = time.monotonic() + KILL_SECONDS
-            while self._status is None and time.monotonic() < until:
-                self._launcher.look(0.1)
-        except SweepError:
-            return
+        """End the connection to the cluster, and with it whatever still runs there."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
 
-    def end(self, status: int, problem: str) -> None:
-        """Note how it ended; what kept it from beginning goes to its log, where a failure's reason is looked for."""
-        self._status = status
-        if problem:
-            with (self.config.parent / LOG).open("a", encoding="utf-8") as file:
-                file.write(f"error: {problem}\n")
+    def _start(self) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", __spec__.name, json.dumps(asdict(self._slots))]
+        with self._log.open("wb") as log:
+            return subprocess.Popen(
+                tied_command(command, sorted(os.sched_getaffinity(0))),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # a Ctrl-C is meant for the search
+            )
 
-    def _signal(self, number: int) -> None:
-        if self._status is None:
-            self._launcher.send({"trial": self._number, "signal": int(number)})
+    def _show(self, last: bool = False) -> None:
+        status = self._results.status(self._results.running())
+        for ended, row in self._results.ended():
+            if ended.number not in self._ended_before:
+                self._ended_before.add(ended.number)
+                self.ended += 1
+                self._live_table.ended(ended, row, status)
+        self._live_table.show(status, last)
+
+    def _reason(self) -> str:
+        lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
+        errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+        return (
+            errors[0]
+            if errors
+            else (
+                "the Ray cluster is gone, or the connection to it; the same command resumes what the trials saved, "
+                "once it is back or without --ray"
+            )
+        )
+
+
+def share(nodes: Sequence[tuple[int, int]], slots: int) -> tuple[int, float]:
+    """Return the most processors and GPUs per slot with which all slots run at once; if none do, they wait for Ray.
+
+    Args:
+        nodes: processors and GPUs of each node. Where any has GPUs, slots run on those only, and may share one GPU.
+        slots: how many there are.
+    """
+    nodes = [node for node in nodes if node[1]] or nodes
+    cpus, gpus = ([node[kind] for node in nodes] for kind in (0, 1))
+
+    def most(counts: Sequence[int]) -> int:
+        sizes = range(1, max(counts, default=1) + 1)
+        return max((size for size in sizes if sum(count // size for count in counts) >= slots), default=1)
+
+    if not sum(gpus):
+        return most(cpus), 0
+    return most(cpus), most(gpus) if sum(gpus) >= slots else 1 / -(-slots // sum(gpus))
+
+
+def run_slot(number: int, slots: Slots, directory: str, variables: Mapping[str, str]) -> str:
+    """Run a slot on this node to its end and return what is wrong, if anything.
+
+    Raises:
+        ChildProcessError: it was killed; Ray starts it again.
+        KeyboardInterrupt: the task was cancelled; the slot has saved its trial.
+    """
+    folder = Path(directory, slots.folder)
+    if not folder.is_dir():
+        node = socket.gethostname()
+        return f"node {node} does not see {folder}; all nodes need the same disk for it, under the same path"
+    log = folder / f"slot_{number}.txt"
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            tied_command([sys.executable, *slots.words], sorted(os.sched_getaffinity(0))),
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            cwd=directory,
+            env={**os.environ, **variables, **QUIET},
+            start_new_session=True,
+        )
+    try:
+        while process.poll() is None:
+            time.sleep(POLL_SECONDS)
+    except KeyboardInterrupt:
+        process.terminate()
+        process.wait()
+        raise
+    if killed_from_outside(process.returncode):
+        raise ChildProcessError(how_it_ended(process.returncode))
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return (lines or ["no message"])[-1].removeprefix("error: ") if process.returncode else ""
+
+
+def main() -> None:
+    """Connect and run the slots; once one has ended, so do the others: the budget is spent, or something failed."""
+    os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"  # it would send the working directory to the nodes
+    import ray
+    from ray.exceptions import RayError, TaskCancelledError
+
+    slots = Slots(**json.loads(sys.argv[1]))
+    try:
+        ray.init(address=slots.address, log_to_driver=False, configure_logging=False)
+    except Exception as error:  # Ray's are of many kinds
+        _fail(_no_cluster(_last_line(error)))
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    if problem := host_problem(nodes, sqlite=slots.sqlite):
+        _fail(problem)
+    resources = [node["Resources"] for node in nodes]
+    cpus, gpus = share([(int(one.get("CPU", 0)), int(one.get("GPU", 0))) for one in resources], slots.count)
+    task = ray.remote(
+        num_cpus=cpus, num_gpus=gpus, max_retries=slots.restarts, retry_exceptions=[ChildProcessError]
+    )(run_slot)  # fmt: skip
+    variables = _variables(cpus, gpus)
+    tasks = [task.remote(number, slots, str(Path.cwd()), variables) for number in range(slots.count)]
+    cancelled = False
+    while tasks:
+        done, tasks = ray.wait(tasks, timeout=POLL_SECONDS)
+        for one in done:
+            try:
+                problem = problem or ray.get(one)
+            except TaskCancelledError:
+                continue
+            except RayError as error:  # its worker or node died too often, or cannot load whichcar
+                problem = problem or _last_line(error)
+                if "No module named 'whichcar" in problem:
+                    problem += "; every node needs the same whichcar as this machine"
+        if (done or stop.is_set()) and not cancelled:
+            cancelled = True
+            for one in tasks:
+                ray.cancel(one)
+    if problem:
+        _fail(problem)
+
+
+def host_problem(nodes: Sequence[Mapping[str, Any]], *, sqlite: bool) -> str:
+    """Return what keeps these nodes from sharing the study; empty if nothing does."""
+    hosts = sorted({node["NodeManagerHostname"] for node in nodes})
+    if not sqlite or len(hosts) == 1:
+        return ""
+    storage = "--storage FILE.journal (on the shared disk) or --storage postgresql://..."
+    return f"the hosts {', '.join(hosts)} cannot share a SQLite file; give {storage}"
+
+
+def _variables(cpus: int, gpus: float) -> dict[str, str]:
+    """Return the environment of a slot: Ray counts processors, and TensorFlow and JAX would use all of them."""
+    limits = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "NPROC"), str(cpus))
+    if 0 < gpus < 1:  # else the first trial takes most of the memory that several share
+        limits |= {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{0.9 * gpus:.2f}", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+    return limits | {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
+
+
+def _no_cluster(reason: object) -> str:
+    return f"no Ray cluster to run trials on ({reason}); start one with `ray start --head`, or leave --ray out"
+
+
+def _last_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+def _fail(reason: str) -> NoReturn:
+    sys.exit(f"error: {reason}")
+
+
+if __name__ == "__main__":
+    main()

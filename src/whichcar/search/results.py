@@ -6,17 +6,19 @@ import csv
 import io
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from whichcar.files import CONFIG, RESOLVED, write_json, write_text
+from whichcar.search.live_table import Row, Status
 from whichcar.search.page import PAGE, write_page
 from whichcar.search.space import SweepSpec
 from whichcar.search.study import SURPLUS, running
 from whichcar.search.sweep_file import Parameter
-from whichcar.search.trial import EPOCHS, KILLS, REASON, SECONDS, trial_folder
+from whichcar.search.trial import EPOCHS, KILLS, REASON, SECONDS, Ended, Outcome, trial_folder
 from whichcar.text import command_line, plural, shell_command
 from whichcar.training.run.folder import versions
 
@@ -27,7 +29,13 @@ if TYPE_CHECKING:
 TABLE = "trials.csv"
 SETTINGS = "sweep.json"
 COLUMNS = ("trial", "outcome", "value", "epochs", "seconds", "kills", "started", "reason")
-OUTCOMES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "running"}
+OUTCOMES: dict[str, Outcome] = {
+    "COMPLETE": "complete",
+    "PRUNED": "pruned",
+    "FAIL": "failed",
+    "RUNNING": "running",
+    "WAITING": "running",
+}
 FRESH_SECONDS = 1.0
 
 
@@ -68,6 +76,24 @@ class Results:
         """Mean time of the ended trials."""
         ended = [trial for trial in self.trials() if trial.state.is_finished()]
         return sum(_seconds(trial) for trial in ended) / len(ended) if ended else None
+
+    def status(self, rows: Sequence[Row]) -> Status:
+        """Return the state of the whole search for the live table; `rows` are the trials that it shows as running."""
+        number, value, _ = self.best()
+        return Status(Counter(self.counts()), self._spec.trials, number, value, tuple(rows), self.mean_seconds())
+
+    def running(self) -> list[Row]:
+        """Return the running trials of all processes that share the study."""
+        return [self._row(trial) for trial in self.trials() if not trial.state.is_finished()]
+
+    def ended(self) -> list[tuple[Ended, Row]]:
+        """Return how each ended trial ended."""
+        return [(_ended(trial), self._row(trial)) for trial in self.trials() if trial.state.is_finished()]
+
+    def _row(self, trial: FrozenTrial) -> Row:
+        epoch = max(trial.intermediate_values, default=0)
+        value = trial.intermediate_values.get(epoch)
+        return Row(trial.number, epoch, self._spec.epochs, value, _seconds(trial), trial.params)
 
     def write_settings(self) -> None:
         """Write sweep.json: what a comparison of searches tells next to the trials."""
@@ -150,6 +176,10 @@ def _cell(trial: FrozenTrial, name: str, parameter: Parameter) -> Any:  # noqa: 
     if name not in trial.params:
         return ""
     return "null" if trial.params[name] is None else parameter.plain(trial.params[name])
+
+
+def _ended(trial: FrozenTrial) -> Ended:
+    return Ended(trial.number, OUTCOMES[trial.state.name], trial.value, trial.user_attrs.get(REASON, ""))
 
 
 def _seconds(trial: FrozenTrial) -> float:

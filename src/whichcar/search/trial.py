@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,6 +16,7 @@ from whichcar.errors import ConfigError
 from whichcar.files import BEST, CONFIG, HISTORY, STATE, read_json, write_text
 from whichcar.search.launcher import LOG, Launcher, Process, how_it_ended, killed_from_outside
 from whichcar.search.lease import HEARTBEAT_SECONDS, LEASE, Lease
+from whichcar.search.live_table import Row
 from whichcar.search.space import SweepSpec
 from whichcar.search.study import latest
 from whichcar.text import plural, shell_command
@@ -25,7 +25,7 @@ from whichcar.training.run.history import Epoch, read_history
 if TYPE_CHECKING:
     import optuna
 
-Outcome = Literal["complete", "pruned", "failed", "lost"]
+Outcome = Literal["complete", "pruned", "failed", "running", "lost"]
 REASON, SECONDS, EPOCHS, KILLS, PRUNED = "reason", "seconds", "epochs", "kills", "pruned_at"
 _LAST_LINES = 5
 
@@ -70,10 +70,11 @@ class RunningTrial:
         """How long the trial has run, in all processes that ran it."""
         return self._before + time.monotonic() - self._began
 
-    @property
-    def history(self) -> Sequence[Epoch]:
-        """The epochs done."""
-        return self._history
+    def row(self) -> Row:
+        """Return what the live table shows."""
+        last = self._history[-1] if self._history else None
+        value = getattr(last, self._spec.sweep.objective.metric) if last else None
+        return Row(self.number, last.epoch if last else 0, self.epochs, value, self.seconds, self.values)
 
     def start(self) -> Ended | None:
         """Write config.yml and start the process; gives the end at once where there is nothing to run."""
