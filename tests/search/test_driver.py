@@ -179,7 +179,7 @@ def test_a_crash_is_not_taken_for_a_kill(sweeps: Sweeps) -> None:
 def test_when_the_first_trials_fail_alike_the_search_stops_and_says_why(sweeps: Sweeps) -> None:
     sweeps.write_base("crash")
     sweeps.write(space={"model.dropout_rate": {"low": 0.0, "high": 0.2}}, budget={"trials": 50})
-    with pytest.raises(SweepError, match=r"first 3 trials failed alike: .*the loss became nan"):
+    with pytest.raises(SweepError, match=r"first 3 trials failed with the same error: .*the loss became nan"):
         sweeps.run()
     assert sweeps.outcomes() == ["failed"] * 3
 
@@ -204,10 +204,10 @@ def test_no_trial_begins_after_the_minutes(sweeps: Sweeps) -> None:
 def test_a_refused_storage_leaves_the_results_as_they_are(sweeps: Sweeps, tmp_path: Path) -> None:
     sweeps.run()
     before = {name: (sweeps.folder / name).read_bytes() for name in ("trials.csv", "sweep.json", "report.html")}
-    with pytest.raises(SweepError, match="is there, but not in the study"):
+    with pytest.raises(SweepError, match="exists, but is not in the study"):
         sweeps.run(str(tmp_path / "other.db"))
     assert {name: (sweeps.folder / name).read_bytes() for name in before} == before
-    with pytest.raises(SweepError, match="there is no folder"):
+    with pytest.raises(SweepError, match="no such folder"):
         sweeps.run(str(tmp_path / "mistyped" / "study.journal"))
     assert not (tmp_path / "mistyped").exists()
 
@@ -248,7 +248,7 @@ def test_trials_of_other_settings_are_refused(sweeps: Sweeps) -> None:
 def test_a_trial_folder_without_its_study_is_not_written_into(sweeps: Sweeps) -> None:
     sweeps.run()
     (sweeps.folder / "study.db").unlink()
-    with pytest.raises(SweepError, match="trial_0000: is there, but not in the study"):
+    with pytest.raises(SweepError, match="trial_0000: exists, but is not in the study"):
         sweeps.run()
 
 

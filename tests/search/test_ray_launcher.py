@@ -246,7 +246,8 @@ def test_a_slot_that_fails_ends_the_search_with_its_message(sweeps: Sweeps, addr
         _, err = process.communicate(timeout=90)
     assert process.returncode == 2
     assert re.match(
-        rf"error: --ray {address}: .*first 3 trials failed alike: .*the loss became nan", err.splitlines()[-1]
+        rf"error: --ray {address}: .*first 3 trials failed with the same error: .*the loss became nan",
+        err.splitlines()[-1],
     )
 
 

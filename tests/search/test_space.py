@@ -115,7 +115,7 @@ def test_a_fraction_for_a_whole_number_is_refused(write: Write) -> None:
         ),
         ({"low": 0, "high": 1, "step": 0.3}, "steps of 0.3 from 0 do not end at 1; choose high so that they do"),
         ({"choices": []}, "choices must not be empty"),
-        ({"choices": [0.1, 0.1]}, "the choice 0.1 is there twice; keep one"),
+        ({"choices": [0.1, 0.1]}, "the choice 0.1 is given twice; keep one"),
         ({"choices": [0.1], "log": True}, "step and log go with low and high, not with choices"),
         ({"low": 0, "high": 1, "logg": True}, "no such setting; did you mean `log`?"),
         ({"low": "few", "high": 1}, 'must be a number; got "few"'),
@@ -143,7 +143,7 @@ def test_a_part_is_varied_only_where_its_condition_holds(write: Write) -> None:
     [
         ({"compile.optimizer": "adma"}, 'must be one of "adam", "sgd"; got "adma"'),
         ({"compile.optimiser": "adam"}, "is not varied here; did you mean `compile.optimizer`?"),
-        ({"data.batch_size": 8}, "must stand above model.dropout_rate in the file, since it is drawn first"),
+        ({"data.batch_size": 8}, "must be above model.dropout_rate in the file, since it is sampled first"),
         ({"recipe.ema": 0.1}, "is a range; a condition needs choices"),
     ],
 )
@@ -166,7 +166,7 @@ def test_what_does_not_go_together_is_found_before_anything_runs(write: Write) -
 def test_a_choice_that_contradicts_the_base_is_told_by_its_value(write: Write) -> None:
     said = problems(write({"recipe.warmup_steps": [0, 9]}, set={"recipe.warmup_share": 0.1}))
     assert said == (
-        "space.recipe.warmup_steps: 9 does not go with the base: recipe.warmup_share: recipe.warmup_steps is 9, too; "
+        "space.recipe.warmup_steps: 9 conflicts with the base: recipe.warmup_share: recipe.warmup_steps is 9, too; "
         "keep one of them"
     )
 

@@ -1,4 +1,4 @@
-"""The settings of the crop stage, once: kinds, limits, defaults, meanings; the command's options come from here."""
+"""The settings of the crop stage, once; the options of the command are derived from them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ VEHICLES = ("car", "truck")
 
 
 class CropSettings(Section):
-    """How an image is cut to its vehicle; recorded next to the crops and with a checkpoint trained on them."""
+    """How an image is cropped to its vehicle; recorded next to the crops and with a checkpoint trained on them."""
 
     detector: str | None = Field(
         None, description="a name (whichcar detectors), PATH.onnx or detectron2; default: yolox-nano"
@@ -35,21 +35,21 @@ class CropSettings(Section):
         ]
         | None
     ) = Field(None, description="project that a detector file comes from; default: recognised from its outputs")
-    score: float = Field(SCORE, ge=0, lt=1, description="a vehicle counts when it is more confident than this")
+    score: float = Field(SCORE, ge=0, lt=1, description="minimum detection confidence")
     classes: tuple[str, ...] = Field(VEHICLES, min_length=1, description="COCO classes that count as vehicles")
     choice: Literal["largest", "central"] = Field(
-        "largest", description="of several: the largest, or the largest weighted by nearness to the centre"
+        "largest", description="which of several vehicles: the largest, or area weighted by distance from the centre"
     )
-    margin: float = Field(0.0, ge=0, le=1, description="kept around the box, as a share of its sides")
-    min_size: int = Field(1, ge=1, description="a vehicle counts when its shorter side has as many pixels")
+    margin: float = Field(0.0, ge=0, le=1, description="margin around the box, as a fraction of its sides")
+    min_size: int = Field(1, ge=1, description="minimum length of the shorter side of a box, in pixels")
     missing: Literal["whole", "skip", "fail"] = Field(
-        "whole", description="without a vehicle: keep the whole image, leave it out, or stop"
+        "whole", description="image without a vehicle: keep it whole, skip it, or fail"
     )
-    quality: int = Field(95, ge=1, le=100, description="of JPEG and WebP files written")
+    quality: int = Field(95, ge=1, le=100, description="quality of JPEG and WebP files")
 
 
 def crop_settings(**values: Any) -> CropSettings:  # noqa: ANN401  (checked here)
-    """Return the settings, the others at their defaults.
+    """Return crop settings; what is not given has its default.
 
     Raises:
         ConfigError: one is unknown or outside its limits.

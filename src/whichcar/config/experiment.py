@@ -1,4 +1,4 @@
-"""Every setting, once: its name, kind, limits, default and meaning. Help, tables and checks are derived from here."""
+"""Every setting, once: name, type, limits, default and description. Help, tables and checks are derived from here."""
 
 from __future__ import annotations
 
@@ -23,32 +23,38 @@ Augmentations = Annotated[dict[str, dict[str, Any]], BeforeValidator(checked)]
 class Data(Section):
     """Where the images are and how they are batched."""
 
-    directory: str = Field(min_length=1, description="folder with train/ and test/, or with one folder a class")
-    labels: Literal["inferred"] = Field("inferred", description="classes are the folders' names")
-    label_mode: Literal["categorical"] = Field("categorical", description="one-hot labels")
+    directory: str = Field(min_length=1, description="folder with train/ and test/, or with one folder per class")
+    labels: Literal["inferred"] = Field("inferred", description="class names are the names of the folders")
+    label_mode: Literal["categorical"] = Field("categorical", description="labels are one-hot vectors")
     validation_split: float = Field(
-        0.2, ge=0, lt=1, description="share of train kept for validation, by class; 0: train on all images"
+        0.2, ge=0, lt=1, description="fraction of train held out for validation, stratified by class; 0: none"
     )
-    image_size: Size = Field((224, 224), description="height and width the network sees")
-    batch_size: int = Field(
-        32, ge=1, description="images per step; an epoch leaves out the last ones if they do not fill a batch"
+    image_size: Size = Field((224, 224), description="height and width of the network's input")
+    batch_size: int = Field(32, ge=1, description="images per training step; an incomplete last batch is dropped")
+    cache_size: Size | None = Field(
+        None, description="height and width of images in the decoded cache (default: the largest size used)"
     )
-    cache_size: Size | None = Field(None, description="height and width in the decoded cache (default: largest used)")
-    balanced: bool = Field(False, description="draw every class equally often")
+    balanced: bool = Field(False, description="sample every class equally often")
 
 
 class Model(Section):
     """The network; passed to `create_model`."""
 
     weights: str | None = Field(
-        "imagenet", min_length=1, description="imagenet, null (random), a trained model, or backbone weights"
+        "imagenet",
+        min_length=1,
+        description="imagenet, null (random weights), or the path of a trained model or of backbone weights",
     )
-    input_shape: tuple[Side | None, Side | None, Literal[3]] = Field((224, 224, 3), description="height, width, 3")
-    classes: int | None = Field(None, ge=2, description="number of classes (default: as many as folders)")
-    dropout_rate: float = Field(0.0, ge=0, lt=1, description="share of features dropped while training")
+    input_shape: tuple[Side | None, Side | None, Literal[3]] = Field(
+        (224, 224, 3), description="height, width and 3 channels; follows data.image_size"
+    )
+    classes: int | None = Field(None, ge=2, description="number of classes (default: the number of folders)")
+    dropout_rate: float = Field(0.0, ge=0, lt=1, description="dropout rate before the classification head")
     l1_factor: float = Field(0.0, ge=0, description="L1 penalty on the head's weights")
     l2_factor: float = Field(0.0, ge=0, description="L2 penalty on the head's weights")
-    data_aug_layer: Augmentations | None = Field(None, description="Keras augmentation layers by name")
+    data_aug_layer: Augmentations | None = Field(
+        None, description="Keras augmentation layers with their parameters, by name"
+    )
 
     @field_validator("weights")
     @classmethod
@@ -61,34 +67,38 @@ class Model(Section):
 class Adam(Section):
     """Adam, as in Keras."""
 
-    learning_rate: float = Field(0.001, gt=0, description="step size")
-    beta_1: float = Field(0.9, ge=0, lt=1, description="decay of the first moment")
-    beta_2: float = Field(0.999, ge=0, lt=1, description="decay of the second moment")
-    epsilon: float = Field(1e-7, gt=0, description="added to the denominator")
-    amsgrad: bool = Field(False, description="keep the largest second moment")
+    learning_rate: float = Field(0.001, gt=0, description="learning rate")
+    beta_1: float = Field(0.9, ge=0, lt=1, description="decay rate of the first moment")
+    beta_2: float = Field(0.999, ge=0, lt=1, description="decay rate of the second moment")
+    epsilon: float = Field(1e-7, gt=0, description="constant added to the denominator for numerical stability")
+    amsgrad: bool = Field(False, description="use the maximum of past second moments (AMSGrad)")
 
 
 class AdamW(Adam):
     """Adam with decoupled weight decay."""
 
-    weight_decay: float = Field(0.05, ge=0, description="decay a step, times the rate; not on norms and biases")
+    weight_decay: float = Field(
+        0.05, ge=0, description="decoupled weight decay; not applied to normalization layers and biases"
+    )
 
 
 class Sgd(Section):
     """Stochastic gradient descent."""
 
-    learning_rate: float = Field(0.01, gt=0, description="step size")
-    momentum: float = Field(0.0, ge=0, lt=1, description="share of the last step kept")
-    nesterov: bool = Field(False, description="look ahead by the momentum")
-    weight_decay: float = Field(0.0, ge=0, description="as in AdamW; not on norms and biases")
+    learning_rate: float = Field(0.01, gt=0, description="learning rate")
+    momentum: float = Field(0.0, ge=0, lt=1, description="momentum")
+    nesterov: bool = Field(False, description="use Nesterov momentum")
+    weight_decay: float = Field(
+        0.0, ge=0, description="decoupled weight decay; not applied to normalization layers and biases"
+    )
 
 
 class Optimizer(Section):
     """Exactly one of the optimizers."""
 
-    adam: Adam | None = Field(None, description="Adam")
-    adamw: AdamW | None = Field(None, description="AdamW")
-    sgd: Sgd | None = Field(None, description="SGD")
+    adam: Adam | None = Field(None, description="the Adam optimizer")
+    adamw: AdamW | None = Field(None, description="the AdamW optimizer")
+    sgd: Sgd | None = Field(None, description="stochastic gradient descent")
 
     _filled = field_validator("*", mode="before")(not_null)
 
@@ -110,26 +120,28 @@ class Optimizer(Section):
 class Compile(Section):
     """Optimizer, loss and metrics."""
 
-    optimizer: Optimizer = Field(Optimizer(adam=Adam()), description="how weights are changed")
-    loss: Literal["categorical_crossentropy"] = Field("categorical_crossentropy", description="what is minimised")
+    optimizer: Optimizer = Field(Optimizer(adam=Adam()), description="the optimizer and its settings; exactly one")
+    loss: Literal["categorical_crossentropy"] = Field("categorical_crossentropy", description="loss function")
     metrics: list[Literal["accuracy"]] = Field(
-        ["accuracy"], min_length=1, max_length=1, description="computed next to the loss; there is no other"
+        ["accuracy"], min_length=1, max_length=1, description="metrics computed in addition to the loss"
     )
 
 
 class ModelCheckpoint(Section):
-    """When and under which name the model is written."""
+    """When checkpoints are written, under which names, and which are kept."""
 
-    filepath: str = Field(FILEPATH, description="name pattern, .h5 or .keras")
-    monitor: Best = Field("val_loss", description="decides which epoch is best and evaluated; epoch: the last one")
-    mode: Mode = Field("auto", description="whether less or more is better")
-    save_best_only: bool = Field(False, description="write only when the monitored value improved")
-    keep: int | None = Field(None, ge=1, description="how many to keep, best first (default: all)")
+    filepath: str = Field(FILEPATH, description="pattern of the checkpoint's file name, .h5 or .keras")
+    monitor: Best = Field(
+        "val_loss", description="metric that selects the best epoch, which is evaluated; epoch: the last one"
+    )
+    mode: Mode = Field("auto", description="whether lower (min) or higher (max) is better; auto: by the metric")
+    save_best_only: bool = Field(False, description="write a checkpoint only when the monitored metric improves")
+    keep: int | None = Field(None, ge=1, description="number of checkpoints to keep, best first (default: all)")
 
     @field_validator("filepath")
     @classmethod
     def _pattern(cls, filepath: str) -> str:
-        """Fill the pattern in once, so that a slip is found before the first epoch is over and not after it."""
+        """Fill the pattern in once, so that a mistake is found before the first epoch."""
         if not filepath.endswith((".h5", ".keras")):
             raise ValueError(f"must end in .h5 or .keras; got {shown(filepath)}")
         values = {"epoch": 1, "learning_rate": 0.01} | dict.fromkeys(get_args(Monitor), 0.5)
@@ -147,20 +159,20 @@ class ModelCheckpoint(Section):
 class TensorBoard(Section):
     """Event files for TensorBoard."""
 
-    log_dir: str = Field("logs", description="folder, seen from the experiment's")
-    histogram_freq: int = Field(0, ge=0, description="write weight histograms every so many epochs (0: never)")
+    log_dir: str = Field("logs", description="folder for event files, relative to the experiment's")
+    histogram_freq: int = Field(0, ge=0, description="epochs between two weight histograms; 0: none")
 
 
 class EarlyStopping(Section):
-    """End training when nothing improves."""
+    """Stop training when the metric no longer improves."""
 
-    monitor: Monitor = Field("val_loss", description="the watched value")
-    patience: int = Field(0, ge=0, description="epochs without improvement before the end")
-    min_delta: float = Field(0.0, ge=0, description="smallest change that counts")
-    mode: Mode = Field("auto", description="whether less or more is better")
+    monitor: Monitor = Field("val_loss", description="the monitored metric")
+    patience: int = Field(0, ge=0, description="epochs without improvement before training stops")
+    min_delta: float = Field(0.0, ge=0, description="smallest change that counts as an improvement")
+    mode: Mode = Field("auto", description="whether lower (min) or higher (max) is better; auto: by the metric")
     restore_best_weights: bool | None = Field(
         None,
-        description="true: evaluate the best epoch by this monitor; false: the last; null: model_checkpoint decides",
+        description="true: evaluate the best epoch by this metric; false: the last; null: as model_checkpoint",
     )
 
     @property
@@ -172,39 +184,43 @@ class EarlyStopping(Section):
 
 
 class ReduceOnPlateau(Section):
-    """Lower the learning rate when nothing improves."""
+    """Reduce the learning rate when the metric no longer improves."""
 
-    monitor: Monitor = Field("val_loss", description="the watched value")
-    factor: float = Field(0.1, gt=0, lt=1, description="new rate = factor x rate")
-    patience: int = Field(10, ge=0, description="epochs without improvement before lowering")
-    mode: Mode = Field("auto", description="whether less or more is better")
-    min_delta: float = Field(1e-4, ge=0, description="smallest change that counts")
-    cooldown: int = Field(0, ge=0, description="epochs to wait after lowering")
-    min_lr: float = Field(0.0, ge=0, description="lowest rate")
+    monitor: Monitor = Field("val_loss", description="the monitored metric")
+    factor: float = Field(0.1, gt=0, lt=1, description="factor by which the learning rate is multiplied")
+    patience: int = Field(10, ge=0, description="epochs without improvement before the rate is reduced")
+    mode: Mode = Field("auto", description="whether lower (min) or higher (max) is better; auto: by the metric")
+    min_delta: float = Field(1e-4, ge=0, description="smallest change that counts as an improvement")
+    cooldown: int = Field(0, ge=0, description="epochs to wait after a reduction")
+    min_lr: float = Field(0.0, ge=0, description="lower bound of the learning rate")
 
 
 class Callbacks(Section):
-    """What happens between epochs."""
+    """Callbacks, run between epochs."""
 
-    model_checkpoint: ModelCheckpoint = Field(ModelCheckpoint(), description="writing the model")
-    tensor_board: TensorBoard = Field(TensorBoard(), description="event files")
-    early_stopping: EarlyStopping | None = Field(None, description="end early")
-    reduce_on_plateau: ReduceOnPlateau | None = Field(None, description="lower the rate")
+    model_checkpoint: ModelCheckpoint = Field(
+        ModelCheckpoint(), description="when checkpoints are written and which are kept"
+    )
+    tensor_board: TensorBoard = Field(TensorBoard(), description="event files for TensorBoard")
+    early_stopping: EarlyStopping | None = Field(None, description="stop training when a metric no longer improves")
+    reduce_on_plateau: ReduceOnPlateau | None = Field(
+        None, description="reduce the learning rate when a metric no longer improves"
+    )
 
     _filled = field_validator("*", mode="before")(not_null)
 
 
 class Fit(Section):
-    """How long to train, and what happens between epochs."""
+    """Length of the training and its callbacks."""
 
     epochs: int = Field(10, ge=1, description="passes over the training images")
-    callbacks: Callbacks = Field(Callbacks(), description="what happens between epochs")
+    callbacks: Callbacks = Field(Callbacks(), description="callbacks, run between epochs")
 
 
 class RandomResizedCrop(Section):
-    """Cut a random box and resize it to the training size (Szegedy et al. 2015, in the form of torchvision)."""
+    """Crop a random box and resize it to the training size (Szegedy et al. 2015, as in torchvision)."""
 
-    side: tuple[float, float] = Field((0.8, 1.0), description="smallest and largest share of each side kept")
+    side: tuple[float, float] = Field((0.8, 1.0), description="smallest and largest fraction of each side that is kept")
 
     @model_validator(mode="after")
     def _ordered(self) -> RandomResizedCrop:
@@ -215,60 +231,72 @@ class RandomResizedCrop(Section):
 
 
 class RandAugment(Section):
-    """Random colour and shape changes (Cubuk et al. 2020)."""
+    """Random colour and geometric operations (Cubuk et al. 2020)."""
 
-    num_ops: int = Field(2, ge=1, le=10, description="changes an image")
-    factor: float = Field(0.3, ge=0, le=1, description="strength")
+    num_ops: int = Field(2, ge=1, le=10, description="operations per image")
+    factor: float = Field(0.3, ge=0, le=1, description="magnitude of the operations")
 
 
 class Stage(Section):
     """Some epochs at one image size."""
 
-    epochs: int = Field(ge=1, description="epochs at this size")
-    image_size: Size = Field(description="height and width while training")
+    epochs: int = Field(ge=1, description="number of epochs at this size")
+    image_size: Size = Field(description="height and width of training images")
 
 
 class Recipe(Section):
-    """What the original lacked. Everything is off unless set."""
+    """Training recipe: schedule, augmentation, regularisation, EMA. Everything is off unless set."""
 
-    schedule: Literal["constant", "cosine"] = Field("constant", description="learning rate over the steps")
-    warmup_steps: int = Field(0, ge=0, description="optimizer updates of linear growth from zero to the full rate")
-    warmup_share: float = Field(0.0, ge=0, lt=1, description="the same as a share of all updates of the run")
-    head_rate: float = Field(1.0, gt=0, description="the head's learning rate, as a multiple of the backbone's")
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the label spread over all classes")
-    random_resized_crop: RandomResizedCrop | None = Field(None, description="random box, resized to the size")
+    schedule: Literal["constant", "cosine"] = Field(
+        "constant", description="learning-rate schedule over the training steps"
+    )
+    warmup_steps: int = Field(0, ge=0, description="linear warm-up steps (optimizer updates)")
+    warmup_share: float = Field(0.0, ge=0, lt=1, description="linear warm-up as a fraction of all optimizer updates")
+    head_rate: float = Field(1.0, gt=0, description="learning rate of the head, relative to the backbone's")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="label smoothing")
+    random_resized_crop: RandomResizedCrop | None = Field(
+        None, description="crop a random box and resize it to the training size"
+    )
     mixup: float = Field(0.0, ge=0, description="alpha of mixup (Zhang et al. 2018); 0: off")
     cutmix: float = Field(0.0, ge=0, description="alpha of CutMix (Yun et al. 2019); 0: off")
-    mix_share: float = Field(1.0, ge=0, le=1, description="share of batches that mixup or CutMix changes")
-    rand_augment: RandAugment | None = Field(None, description="random colour and shape changes")
-    plain_epochs: int = Field(0, ge=0, description="last epochs without mixup, CutMix and RandAugment")
-    ema: float = Field(0.0, ge=0, lt=1, description="momentum of the running mean of the weights; 0: off")
-    batch_norm_momentum: float | None = Field(None, ge=0, lt=1, description="of batch-norm (default: Keras' 0.99)")
-    stages: tuple[Stage, ...] = Field((), description="growing image sizes; their epochs are scaled to fit.epochs")
+    mix_share: float = Field(1.0, ge=0, le=1, description="probability that mixup or CutMix is applied to a batch")
+    rand_augment: RandAugment | None = Field(None, description="RandAugment: random colour and geometric operations")
+    plain_epochs: int = Field(0, ge=0, description="number of final epochs without mixup, CutMix and RandAugment")
+    ema: float = Field(0.0, ge=0, lt=1, description="EMA decay of the weights; 0: off")
+    batch_norm_momentum: float | None = Field(
+        None, ge=0, lt=1, description="momentum of batch normalization (default: 0.99, as in Keras)"
+    )
+    stages: tuple[Stage, ...] = Field(
+        (), description="phases of progressive resizing; their epochs are scaled to fit.epochs"
+    )
     gradient_accumulation: int = Field(1, ge=1, description="batches per optimizer update")
-    freeze: int = Field(0, ge=0, le=5, description="stages of the backbone kept fixed: 1 the stem ... 5 all of it")
-    cached_features: bool = Field(False, description="with freeze: 5, run the backbone once for all epochs")
-    test_sizes: tuple[Size, ...] = Field((), description="sizes tried on validation at the end; the best is kept")
+    freeze: int = Field(0, ge=0, le=5, description="frozen blocks of the backbone: 1 the stem ... 5 all of it")
+    cached_features: bool = Field(False, description="compute backbone features once for all epochs; needs freeze: 5")
+    test_sizes: tuple[Size, ...] = Field(
+        (), description="prediction sizes tried on validation after training; the best is kept"
+    )
 
 
 class Hardware(Section):
-    """Precision, repeatability and saving."""
+    """Precision, reproducibility and saving."""
 
-    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 where it is fast")
-    exact: bool = Field(False, description="the same bits on every run of the same machine, where that costs time")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="compute precision; auto: bfloat16 where it is fast"
+    )
+    exact: bool = Field(False, description="bit-identical results across runs on one machine (slower)")
     save_minutes: float = Field(5.0, gt=0, description="minutes between two saves of the training state")
 
 
 class Experiment(Section):
     """A whole YAML file."""
 
-    seed: int = Field(ge=0, le=2**32 - 1, description="number that fixes every random choice")
+    seed: int = Field(ge=0, le=2**32 - 1, description="random seed of the whole experiment")
     data: Data = Field(description="where the images are and how they are batched")
-    model: Model = Field(Model(), description="network")
-    compile: Compile = Field(Compile(), description="optimizer, loss, metrics")
+    model: Model = Field(Model(), description="the network")
+    compile: Compile = Field(Compile(), description="optimizer, loss and metrics")
     fit: Fit = Field(Fit(), description="epochs and callbacks")
-    recipe: Recipe = Field(Recipe(), description="what the original lacked")
-    hardware: Hardware = Field(Hardware(), description="precision and saving")
+    recipe: Recipe = Field(Recipe(), description="training recipe: schedule, augmentation, regularisation, EMA")
+    hardware: Hardware = Field(Hardware(), description="precision, reproducibility and saving")
 
     @model_validator(mode="after")
     def _follow(self) -> Experiment:

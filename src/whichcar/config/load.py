@@ -1,4 +1,4 @@
-"""Reading an experiment's YAML file, with `--set` laid over it, and saying where each setting came from."""
+"""Reads an experiment's YAML file, with the overrides of `--set`, and reports where each setting comes from."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from whichcar.config.validate import Problem, config_error, validate
 from whichcar.errors import ConfigError
 
 Origin = Literal["default", "file", "--set"]
-# What null takes away, by the section it stands in.
-_TAKEN_AWAY: dict[tuple[str, ...], Collection[str]] = {
+# What null removes, by section.
+_REMOVED_BY_NULL: dict[tuple[str, ...], Collection[str]] = {
     ("fit", "callbacks"): Callbacks.model_fields,
     ("model", "data_aug_layer"): AUGMENTATIONS,
 }
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML's safe loader that refuses a key written twice, where YAML would silently keep the last."""
+    """YAML's safe loader, refusing a duplicate key where YAML would silently keep the last."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:  # noqa: ANN401
         node = super().compose_mapping_node(anchor)
@@ -40,7 +40,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def load_config(path: str | Path) -> dict[str, Any]:
-    """Return a YAML file as a dict, as it is written, once `seed`, `data` and `data.directory` are known to be there.
+    """Return a YAML file as a dict, as written, once `seed`, `data` and `data.directory` are known to exist.
 
     Raises:
         ConfigError: (a ValueError) the file cannot be read, holds no settings, or lacks one of the three.
@@ -69,7 +69,7 @@ def read_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
 
 
 def read_settings(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Return what a YAML file and the overrides say, as they are written, once it is known to be right.
+    """Return the settings of a YAML file and the overrides as written, once they are valid.
 
     Raises:
         ConfigError: as `read_experiment`.
@@ -107,7 +107,7 @@ def as_texts(settings: dict[str, Any]) -> dict[str, str]:
 
 
 def _resolve(path: str | Path, overrides: Sequence[str]) -> tuple[Experiment, dict[str, Any], dict[str, Origin]]:
-    """Read, lay over, check."""
+    """Read the file, apply the overrides, validate."""
     raw = read_yaml(Path(path))
     origins: dict[str, Origin] = dict.fromkeys((name for name, _ in leaves(raw)), "file")
     problems = []
@@ -129,7 +129,7 @@ def _resolve(path: str | Path, overrides: Sequence[str]) -> tuple[Experiment, di
 
 
 def _with_origin(problem: Problem, origins: dict[str, Origin]) -> Problem:
-    """Say so when a mistake was made on the command line, so that nobody looks for it in the file."""
+    """Mark a problem that comes from the command line, so that nobody looks for it in the file."""
     inside = [key for key, origin in origins.items() if origin == "--set" and f"{key}.".startswith(f"{problem.name}.")]
     if not inside:
         return problem
@@ -143,7 +143,7 @@ def parse_override(override: str) -> tuple[str, Any]:
     """Split `fit.epochs=3` into the name and the value, which is read as YAML.
 
     Raises:
-        ValueError: it is not written so.
+        ValueError: it is not written like that.
     """
     name, equals, text = override.partition("=")
     name = name.strip()
@@ -158,14 +158,14 @@ def parse_override(override: str) -> tuple[str, Any]:
 def lay_over(raw: dict[str, Any], keys: Sequence[str], value: Any, before: tuple[str, ...] = ()) -> dict[str, Any]:  # noqa: ANN401
     """Return the settings with one changed, copied along the way: what an alias shares stays as it was elsewhere.
 
-    Null takes a callback or an augmentation layer away, since no line can be deleted from here.
+    Null removes a callback or an augmentation layer, since an override cannot delete a line.
 
     Raises:
-        ValueError: on the way stands something that is no section.
+        ValueError: a name on the way is not a section.
     """
     key, *rest = keys
     if not rest:
-        if value is None and key in _TAKEN_AWAY.get(before, ()):
+        if value is None and key in _REMOVED_BY_NULL.get(before, ()):
             return {other: kept for other, kept in raw.items() if other != key}
         return raw | {key: value}
     inner = {} if raw.get(key) is None else raw[key]
@@ -218,7 +218,7 @@ def _in_words(raw: Any) -> str:  # noqa: ANN401
 
 
 def _holds_itself(value: Any, around: tuple[int, ...]) -> bool:  # noqa: ANN401
-    """True when an alias stands inside what it names, so that there would be no end to the settings."""
+    """True when an alias is inside what it names, so that the settings would have no end."""
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return id(value) in around or any(_holds_itself(one, (*around, id(value))) for one in inner)
 

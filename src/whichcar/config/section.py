@@ -1,4 +1,4 @@
-"""What a part of the YAML file is: strict, unchangeable, and forgiving only about numbers written as text."""
+"""The base class of all sections of a YAML file: strict, immutable, lenient only about numbers written as text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 
 class Section(BaseModel):
-    """A part of the YAML file. Unknown keys are refused; values do not change once read."""
+    """A section of a YAML file. Unknown keys are refused; instances are immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 

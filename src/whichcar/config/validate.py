@@ -1,4 +1,4 @@
-"""Every mistake in an experiment's settings at once, each in one plain line with what would do."""
+"""Validates the settings of an experiment and reports all problems at once, one line each."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from whichcar.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A mistake: the dotted name of the setting, and what is wrong and would do."""
+    """The dotted name of a setting, and what is wrong with it and would be right."""
 
     name: str
     message: str
 
 
 def config_error(path: str | Path, problems: Sequence[Problem]) -> ConfigError:
-    """Return the error that lists all problems of a file, one a line."""
+    """Return the error that lists all problems of a file, one per line."""
     count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
     return ConfigError("\n".join([f"{path}: {count}", *(f"  {one.name}: {one.message}" for one in problems)]))
 
@@ -47,7 +47,7 @@ def validate(raw: dict[str, Any]) -> tuple[Experiment | None, list[Problem]]:
             experiment = Experiment.model_validate(rest)
         except ValidationError as error:
             found = {name_of(place_of(one)): one for one in error.errors(include_url=False)}
-            # A section that something was taken out of is not judged as a whole.
+            # A section from which something was removed is not judged as a whole.
             incomplete = {name.rpartition(".")[0] for name in removed}
             passed = {name for name in found if _inside(name, removed) or name in incomplete}
             problems += [

@@ -1,4 +1,4 @@
-"""Where a search starts: the values that the base itself has, so that the best is never worse than what was there."""
+"""The baseline, trial 0: the values of the base itself, so that the best trial is never worse than the base."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from whichcar.search.space import SweepSpec, Values, is_active, laid_over
 
 
 def start_values(spec: SweepSpec) -> dict[str, Any]:
-    """Return the base's own value of each parameter, as a label or a number, where the space has it."""
+    """Return the base's value of each hyperparameter, as a choice or a number, where the space contains it."""
     base = _dump(spec, {})
     values: dict[str, Any] = {}
     for name, one in spec.space.items():
@@ -25,7 +25,7 @@ def start_values(spec: SweepSpec) -> dict[str, Any]:
 
 
 def _changes_nothing(spec: SweepSpec, base: Any, values: Values, name: str, label: Any) -> bool:  # noqa: ANN401
-    """True when the section or value at `name` stays the base's; numbers inside it that are varied, too, stay so."""
+    """True when the section or value at `name` equals the base, with the base's numbers in what is varied inside it."""
     chosen = {**values, name: label}
     inside = {
         key: _at(base, key)
@@ -36,7 +36,7 @@ def _changes_nothing(spec: SweepSpec, base: Any, values: Values, name: str, labe
 
 
 def _dump(spec: SweepSpec, values: Values) -> Any:  # noqa: ANN401
-    """Return all settings of a trial; where they are refused, what is equal to no settings."""
+    """Return all settings of a trial; for refused ones, a value that equals no settings."""
     experiment, _ = validate(laid_over(spec.settings, spec.space, values))
     return experiment.model_dump(mode="json") if experiment else {"refused": values}
 

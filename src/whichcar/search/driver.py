@@ -1,4 +1,4 @@
-"""The search: begins trials while the budget lasts, watches them, takes over what others left, and writes results."""
+"""The search: starts trials within the budget, polls them, takes over trials of dead processes, writes the results."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 POLL_SECONDS = 0.1
-SCAN_SECONDS = 2.0  # between two looks at what other processes do
+SCAN_SECONDS = 2.0  # between two scans of the trials of other processes
 STOP_SECONDS = 90.0  # for a trial to save its state
-SAME_FAILURES = 3  # as many trials that fail alike at the start end the search
+SAME_FAILURES = 3  # the search stops when its first trials, this many, fail with the same error
 
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """What a search has led to.
+    """The result of a search.
 
-    `counts` are of trials by outcome, `new` counts those that ended in this call; number, value of `metric` and config
-    are the best trial's, None where none is complete.
+    `counts` has the number of trials by outcome, `new` those that ended in this call; `best` (its number), `value` and
+    `config` are those of the best trial, None where none is complete.
     """
 
     folder: Path
@@ -75,7 +75,7 @@ def sweep(
     Args:
         path: the sweep file; everything is written into the folder of its name next to it.
         overrides: settings laid over the base in all trials.
-        storage: where the study is kept (default: `study.db` in that folder), see `open_study`.
+        storage: where the study is stored (default: `study.db` in that folder), see `open_study`.
         launcher: what starts trials (default: processes on this machine).
         live_table: what shows the progress.
         limits: replace the file's own, such as `{"budget.trials": 50}`.
@@ -137,33 +137,28 @@ def _weights(spec: SweepSpec) -> list[Any]:
 
 
 class Driver:
-    """One process that runs trials of a study; several may share it."""
+    """Runs trials of a study in this process; several processes may share a study."""
 
     def __init__(
         self, spec: SweepSpec, study: optuna.Study, launcher: Launcher, live_table: LiveTable, results: Results
     ) -> None:
-        self._spec, self._study, self._launcher, self._live_table, self._results = (
-            spec,
-            study,
-            launcher,
-            live_table,
-            results,
-        )
+        self._spec, self._study, self._launcher = spec, study, launcher
+        self._live_table, self._results = live_table, results
         self._lease = Lease()
         self._running: list[RunningTrial] = []
-        self._failures: list[str] | None = []  # of this call, as long as nothing else happened
+        self._failures: list[str] | None = []  # of this call; None once a trial has not failed
         self._scanned = -SCAN_SECONDS
         self.ended = 0
 
     def run(self, stop: threading.Event) -> None:
-        """Run trials until the budget is used up and nobody's trial is left, or a stop is asked for."""
+        """Run trials until the budget is spent and no process runs a trial, or a stop is requested."""
         with self._live_table:
             self._results.write_settings()
             self._results.write_table()
             while True:
-                for one in list(self._running):
-                    if ended := one.poll():
-                        self._settle(one, ended)
+                for trial in list(self._running):
+                    if ended := trial.poll():
+                        self._settle(trial, ended)
                 if stop.is_set():
                     self._stop()
                     raise Interrupted(f"{self._spec.folder}: stopped; running trials are saved")
@@ -174,12 +169,12 @@ class Driver:
                 stop.wait(POLL_SECONDS)
 
     def kill(self) -> None:
-        """End what still runs, as after an error."""
-        for one in self._running:
-            one.kill()
+        """Kill running trials, as after an error."""
+        for trial in self._running:
+            trial.kill()
 
     def _fill(self) -> bool:
-        """Begin or take over trials where there is room; True if something may come later."""
+        """Start or take over a trial if a slot is free; False once there is nothing left to start."""
         if len(self._running) >= self._spec.sweep.parallel:
             return True
         now = time.monotonic()
@@ -187,22 +182,22 @@ class Driver:
             return True
         self._scanned = now
         with study_lock(self._spec.folder):
-            trial = self._left_behind() or self._next()
+            trial = self._orphan() or self._next()
         if trial is None:
             return False
-        slot = min(set(range(self._spec.sweep.parallel)) - {one.slot for one in self._running})
-        one = RunningTrial(trial, draw(trial, self._spec), self._spec, self._lease, self._launcher, slot)
-        self._running.append(one)
-        if ended := one.start():
-            self._settle(one, ended)
-        self._scanned = -SCAN_SECONDS  # there may be room for another
+        slot = min(set(range(self._spec.sweep.parallel)) - {other.slot for other in self._running})
+        started = RunningTrial(trial, draw(trial, self._spec), self._spec, self._lease, self._launcher, slot)
+        self._running.append(started)
+        if ended := started.start():
+            self._settle(started, ended)
+        self._scanned = -SCAN_SECONDS  # another slot may be free
         return True
 
-    def _left_behind(self) -> optuna.Trial | None:
-        """Take over a trial whose process is gone."""
-        mine = {one.number for one in self._running}
+    def _orphan(self) -> optuna.Trial | None:
+        """Take over a trial whose process has died."""
+        own = {trial.number for trial in self._running}
         for trial in running(self._study):
-            if trial.number in mine or not self._lease.is_free(trial.number, trial.user_attrs.get(LEASE)):
+            if trial.number in own or not self._lease.is_free(trial.number, trial.user_attrs.get(LEASE)):
                 continue
             if trains(trial_folder(self._spec, trial.number)):
                 continue
@@ -211,7 +206,7 @@ class Driver:
         return None
 
     def _next(self) -> optuna.Trial | None:
-        """Begin a trial if the budget allows one."""
+        """Start a new trial if the budget allows one."""
         from optuna.trial import TrialState
 
         trials = self._study.get_trials(deepcopy=False)
@@ -221,61 +216,61 @@ class Driver:
         _refuse_other_trials(self._spec, len(trials))
         trial = new_trial(self._study, self._spec, self._lease)
         if _counted(self._study.get_trials(deepcopy=False)[: trial.number]) >= self._spec.trials:
-            # A process on another disk, which knows no common lock, was quicker.
+            # A process that does not share the lock, on another disk, was faster.
             trial.set_user_attr(SURPLUS, True)
             self._study.tell(trial, state=TrialState.FAIL)
             return None
         return trial
 
-    def _settle(self, one: RunningTrial, ended: Ended) -> None:
-        """Take an ended trial off the list and write down what is known now."""
-        self._running.remove(one)
+    def _settle(self, trial: RunningTrial, ended: Ended) -> None:
+        """Remove an ended trial from the running ones and update the results."""
+        self._running.remove(trial)
         self._scanned = -SCAN_SECONDS
         if ended.outcome == "lost":
             self._live_table.say(f"trial {ended.number}: {ended.reason}")
             return
         self.ended += 1
         self._results.settle()
-        self._live_table.ended(ended, one.row(), self._status())
+        self._live_table.ended(ended, trial.row(), self._status())
         if ended.outcome != "failed":
             self._failures = None
         elif self._failures is not None:
             self._failures.append(ended.reason)
-            self._stop_if_hopeless(one)
+            self._stop_if_hopeless(trial)
 
-    def _stop_if_hopeless(self, one: RunningTrial) -> None:
+    def _stop_if_hopeless(self, trial: RunningTrial) -> None:
         failures = self._failures or []
         if len(failures) >= SAME_FAILURES and len({_shape(reason) for reason in failures}) == 1:
             last = failures[-1].strip().splitlines()[-1]
             raise SweepError(
-                f"{self._spec.folder}: the first {plural(len(failures), 'trial')} failed alike: {last} "
-                f"(all of it: {one.folder / 'log.txt'}); fix it and call again (they count; "
-                "--trials gives more), or remove the folder to begin again"
+                f"{self._spec.folder}: the first {plural(len(failures), 'trial')} failed with the same error: {last} "
+                f"(details: {trial.folder / 'log.txt'}); fix it and run the command again (failed trials count; "
+                "raise --trials), or remove the folder to start over"
             )
 
     def _stop(self) -> None:
-        """Let running trials save their state, and give them back to the study."""
+        """Let running trials save their state, and release their leases."""
         self._live_table.say("stopping: running trials save their state")
-        for one in self._running:
-            one.ask_to_stop()
+        for trial in self._running:
+            trial.ask_to_stop()
         until = time.monotonic() + STOP_SECONDS
-        while time.monotonic() < until and not all(one.has_stopped() for one in self._running):
+        while time.monotonic() < until and not all(trial.has_stopped() for trial in self._running):
             time.sleep(POLL_SECONDS)
-        for one in self._running:
-            one.give_back()
+        for trial in self._running:
+            trial.release()
         self._running.clear()
 
     def _status(self) -> Status:
         return self._results.status([trial.row() for trial in self._running])
 
 
-def _refuse_other_trials(spec: SweepSpec, known: int) -> None:
-    """Raise where the folder of the trial that comes next is there already: it is another study's."""
-    folder = trial_folder(spec, known)
+def _refuse_other_trials(spec: SweepSpec, number: int) -> None:
+    """Raise if the folder of the next trial exists already: it belongs to another study."""
+    folder = trial_folder(spec, number)
     if folder.exists():
         raise SweepError(
-            f"{folder}: is there, but not in the study; name the study it belongs to with --storage, "
-            f"or remove {spec.folder} to begin again"
+            f"{folder}: exists, but is not in the study; name its study with --storage, "
+            f"or remove {spec.folder} to start over"
         )
 
 

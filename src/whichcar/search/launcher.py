@@ -1,4 +1,4 @@
-"""Trials as processes: started, asked, stopped. What starts them stands behind a Protocol."""
+"""Trials as processes: starting, polling and stopping them, behind a protocol."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from whichcar.search import die_with_parent
 LOG = "log.txt"
 # Signals that come from outside: a user, a machine that shuts down, the kernel when memory is used up.
 FROM_OUTSIDE = (signal.SIGHUP, signal.SIGINT, signal.SIGKILL, signal.SIGTERM)
-INTERRUPTED = 130  # what `whichcar train` says after it saved its state
-QUIET = {"WHICHCAR_QUIET": "1", "PYTHONUNBUFFERED": "1"}  # laid over a trial's environment: no bars in its log
+INTERRUPTED = 130  # exit status of `whichcar train` after it saved its state
+QUIET = {"WHICHCAR_QUIET": "1", "PYTHONUNBUFFERED": "1"}  # added to a trial's environment: no progress bars in its log
 
 Command = Callable[[Path], Sequence[str]]
 
@@ -36,7 +36,7 @@ class Process(Protocol):
 
 
 class Launcher(Protocol):
-    """What starts trials."""
+    """Starts trials."""
 
     def launch(self, config: Path, slot: int, slots: int) -> Process:
         """Start the trial of this config.yml.
@@ -47,28 +47,28 @@ class Launcher(Protocol):
 
 
 def train_command(config: Path) -> list[str]:
-    """The command of a trial: an ordinary training, taken up again if it was begun."""
+    """The command of a trial: an ordinary training, resumed if it was started before."""
     return [sys.executable, "-m", "whichcar", "train", str(config), "--resume"]
 
 
 def tied_command(command: Sequence[str], cores: Sequence[int]) -> list[str]:
-    """Return the command so that it runs on these processors and dies with the thread that starts it."""
+    """Return the command wrapped so that it runs on these processors and dies with the thread that starts it."""
     return [sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid()), ",".join(map(str, cores)), *command]
 
 
 class LocalLauncher:
-    """Starts trials on this machine, each with its share of the processors, tied to this process's life."""
+    """Starts trials on this machine, each with its share of the processors; they die with this process."""
 
     def __init__(self, command: Command = train_command) -> None:
         self._command = command
 
     def launch(self, config: Path, slot: int, slots: int) -> Process:
-        """Start a process of its own session, so that a Ctrl-C meant for the search does not reach it twice."""
+        """Start a process in its own session, so that a Ctrl-C meant for the search does not reach it twice."""
         cores = sorted(os.sched_getaffinity(0))
-        mine = cores[slot::slots] or cores
+        share = cores[slot::slots] or cores
         with (config.parent / LOG).open("ab") as log:
             process = subprocess.Popen(
-                tied_command(self._command(config), mine),
+                tied_command(self._command(config), share),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -94,7 +94,7 @@ class _Local:
 
 
 def trains(folder: Path) -> bool:
-    """True when some process holds the folder's lock, as `whichcar train` does."""
+    """True when a process holds the folder's lock, as `whichcar train` does."""
     lock = folder / LOCK
     if not lock.exists():
         return False
@@ -106,7 +106,7 @@ def trains(folder: Path) -> bool:
 
 
 def killed_from_outside(status: int) -> bool:
-    """True when the trial did not fail but was ended; a crash (such as a segmentation fault) is a failure."""
+    """True when the trial was killed; a crash (such as a segmentation fault) is a failure."""
     return status == INTERRUPTED or -status in FROM_OUTSIDE
 
 

@@ -1,4 +1,4 @@
-"""How far a search is, on stderr: a table that moves on a terminal, elsewhere a line a trial; WHICHCAR_QUIET=1: off."""
+"""Progress of a search on stderr: a live table on a terminal, elsewhere one line per trial; WHICHCAR_QUIET=1: off."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ class Status:
     mean_seconds: float | None
 
     def seconds_left(self, parallel: int) -> float | None:
-        """Return the time left if the other trials take as long as those before."""
+        """Estimate the time left from the mean of the ended trials."""
         if self.mean_seconds is None:
             return None
         ended = self.counts.total() - self.counts["running"]
-        gone = sum(min(row.seconds, self.mean_seconds) for row in self.rows)
-        return max(0.0, (self.trials - ended) * self.mean_seconds - gone) / parallel
+        elapsed = sum(min(row.seconds, self.mean_seconds) for row in self.rows)
+        return max(0.0, (self.trials - ended) * self.mean_seconds - elapsed) / parallel
 
 
 class LiveTable:
@@ -67,7 +67,7 @@ class LiveTable:
         self._drawn = 0.0
 
     def __enter__(self) -> Self:
-        """Begin to show."""
+        """Start the live table if stderr is a terminal."""
         if not self._quiet and sys.stderr.isatty():
             from rich.console import Console
             from rich.live import Live
@@ -79,12 +79,12 @@ class LiveTable:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Leave the last table standing."""
+        """Stop; the last table stays visible."""
         if self._live is not None:
             self._live.stop()
 
     def show(self, status: Status, last: bool = False) -> None:
-        """Draw the table again where it moves, twice a second and at the last."""
+        """Redraw the live table, at most twice a second and for the last time."""
         now = time.monotonic()
         if self._live is not None and (last or now - self._drawn >= REDRAW_SECONDS):
             self._drawn = now
@@ -103,7 +103,7 @@ class LiveTable:
         self.say(f"trial {ended.number}: {outcome}, {clock(row.seconds)} ({values}); {self._summary(status)}")
 
     def say(self, line: str) -> None:
-        """Write a line, above the table where there is one."""
+        """Write a line, above the live table if there is one."""
         if self._live is not None:
             self._live.console.print(line, markup=False, highlight=False)
         elif not self._quiet:

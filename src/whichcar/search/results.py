@@ -1,4 +1,4 @@
-"""What a search leaves: trials.csv, the best settings ready to be trained, a page of plots, and room on the disk."""
+"""The results of a search: trials.csv, the best settings, report.html; checkpoints of other trials are deleted."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ FRESH_SECONDS = 1.0
 
 
 class Results:
-    """The trials of a study as they stand, and the files that tell of them."""
+    """The current trials of a study, and the files written from them."""
 
     def __init__(self, spec: SweepSpec, study: optuna.Study) -> None:
         self._spec, self._study = spec, study
@@ -48,32 +48,32 @@ class Results:
         self._read = -FRESH_SECONDS
 
     def trials(self) -> list[FrozenTrial]:
-        """The trials that count, not older than a second."""
+        """The trials that count, at most a second old."""
         if time.monotonic() - self._read >= FRESH_SECONDS:
-            known = self._study.get_trials(deepcopy=False)
-            self._trials = [trial for trial in known if SURPLUS not in trial.user_attrs]
+            trials = self._study.get_trials(deepcopy=False)
+            self._trials = [trial for trial in trials if SURPLUS not in trial.user_attrs]
             self._read = time.monotonic()
         return self._trials
 
     def counts(self) -> dict[str, int]:
-        """How many trials are `complete`, `pruned`, `failed` and `running`."""
+        """Number of trials that are `complete`, `pruned`, `failed` and `running`."""
         return dict(Counter(OUTCOMES[trial.state.name] for trial in self.trials()))
 
     def ranked(self) -> list[FrozenTrial]:
-        """The complete trials, best first; of equals the earlier."""
+        """The complete trials, best first; ties by number."""
         complete = [trial for trial in self.trials() if trial.value is not None and trial.state.name == "COMPLETE"]
         sign = -1 if self._spec.sweep.objective.maximize else 1
         return sorted(complete, key=lambda trial: (sign * (trial.value or 0.0), trial.number))
 
     def best(self) -> tuple[int | None, float | None, Path | None]:
-        """Number, value and config of the best trial so far; nothing where none is complete."""
+        """Number, value and config of the best trial; None where none is complete."""
         ranked = self.ranked()
         if not ranked:
             return None, None, None
         return ranked[0].number, ranked[0].value, self._spec.folder / "best" / CONFIG
 
     def mean_seconds(self) -> float | None:
-        """Mean time of the ended trials."""
+        """Mean run time of the ended trials."""
         ended = [trial for trial in self.trials() if trial.state.is_finished()]
         return sum(_seconds(trial) for trial in ended) / len(ended) if ended else None
 
@@ -96,7 +96,7 @@ class Results:
         return Row(trial.number, epoch, self._spec.epochs, value, _seconds(trial), trial.params)
 
     def write_settings(self) -> None:
-        """Write sweep.json: what a comparison of searches tells next to the trials."""
+        """Write sweep.json: what a comparison of searches shows besides the trials."""
         sweep = self._spec.sweep
         about = {
             "command": command_line(),
@@ -109,31 +109,34 @@ class Results:
         write_json(self._spec.folder / SETTINGS, about)
 
     def settle(self) -> None:
-        """Write down what is known after a trial's end."""
+        """Update the files after a trial has ended."""
         self._read = -FRESH_SECONDS
         self.write_table()
         self._write_best()
-        self._make_room()
+        self._delete_checkpoints()
 
     def write_table(self) -> None:
-        """Write trials.csv: a row a trial, with all its values."""
+        """Write trials.csv: one row per trial, with all its values."""
         text = io.StringIO()
         table = csv.writer(text, lineterminator="\n")
         table.writerow([*COLUMNS, *self._spec.space])
         for trial in self.trials():
-            known, started = trial.user_attrs, trial.datetime_start
+            attributes, started = trial.user_attrs, trial.datetime_start
             row: list[Any] = [
                 trial.number,
                 OUTCOMES[trial.state.name],
                 "" if trial.value is None else f"{trial.value:.6g}",
             ]
-            row += [known.get(EPOCHS, ""), f"{_seconds(trial):.1f}", known.get(KILLS, 0)]
-            row += [started.isoformat(timespec="seconds") if started else "", " ".join(known.get(REASON, "").split())]
+            row += [attributes.get(EPOCHS, ""), f"{_seconds(trial):.1f}", attributes.get(KILLS, 0)]
+            row += [
+                started.isoformat(timespec="seconds") if started else "",
+                " ".join(attributes.get(REASON, "").split()),
+            ]
             table.writerow([*row, *(_cell(trial, *one) for one in self._spec.space.items())])
         write_text(self._spec.folder / TABLE, text.getvalue())
 
     def write_page(self, changed: bool) -> Path | None:
-        """Write report.html, where something changed or it is not there; None where no trial has ended."""
+        """Write report.html if something changed or it is missing; None where no trial has ended."""
         self._read = -FRESH_SECONDS
         page = self._spec.folder / PAGE
         if not changed and page.exists():
@@ -146,7 +149,7 @@ class Results:
     def _write_best(self) -> None:
         ranked = self.ranked()
         config = self._spec.folder / "best" / CONFIG
-        if not ranked or (config.parent / RESOLVED).exists():  # what was trained there stays what its config says
+        if not ranked or (config.parent / RESOLVED).exists():  # it was trained; its config stays
             return
         best = ranked[0]
         head = (
@@ -158,8 +161,8 @@ class Results:
         if not config.exists() or config.read_text(encoding="utf-8") != content:
             write_text(config, content)
 
-    def _make_room(self) -> None:
-        """Delete the checkpoints of all but the best trials, where the sweep keeps only some."""
+    def _delete_checkpoints(self) -> None:
+        """Delete the checkpoints of all but the best trials, as many as the sweep keeps."""
         keep = self._spec.sweep.keep
         if keep is None:
             return

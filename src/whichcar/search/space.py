@@ -1,4 +1,4 @@
-"""A search over settings: the sweep file read, and every value it may try checked before anything runs."""
+"""The search space: reads the sweep file and checks every value it may try before anything runs."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from whichcar.config.validate import Problem, config_error, kinds_of, validate
 from whichcar.errors import ConfigError
 from whichcar.search.sweep_file import Objective, Parameter, Sweep, not_a_label
 
-DRAWS = 200  # combinations tried before anything runs
+DRAWS = 200  # random combinations checked before anything runs
 DEFAULT_TRIALS = 20
 MONITOR = "fit.callbacks.model_checkpoint.monitor"
 
-Values = Mapping[str, Any]  # label or number by the parameter's name
+Values = Mapping[str, Any]  # choice or number, by the name of the hyperparameter
 
 
 @dataclass(frozen=True)
 class SweepSpec:
-    """A sweep file with its base: what each trial's settings are made from.
+    """A checked sweep file with its base, from which the settings of each trial are made.
 
-    `settings` are the base's, as written, with what all trials have in common; `integers` names the settings that are
-    whole numbers; `epochs` is the most that a trial has among the combinations tried.
+    `settings` are those of the base, as written, with what all trials have in common; `integers` names the settings
+    that are whole numbers; `epochs` is the maximum over the combinations checked.
     """
 
     path: Path
@@ -43,17 +43,17 @@ class SweepSpec:
 
     @property
     def folder(self) -> Path:
-        """Where the study and the trials lie: next to the file, under its name."""
+        """Folder of the study and the trials: next to the file, with its name."""
         return self.path.with_suffix("")
 
     @property
     def name(self) -> str:
-        """Of the study."""
+        """Name of the study."""
         return self.path.stem
 
     @property
     def trials(self) -> int:
-        """How many trials there are to be."""
+        """Total number of trials."""
         wanted = self.sweep.budget.trials
         if self.sweep.sampler.name != "grid":
             return wanted or DEFAULT_TRIALS
@@ -75,7 +75,7 @@ class SweepSpec:
         return experiment
 
     def identity(self) -> dict[str, Any]:
-        """What must be the same for trials to be of one study."""
+        """What all trials of a study have in common."""
         experiment, _ = validate(self.settings)
         settings = experiment.model_dump(mode="json", exclude={"hardware"}) if experiment else self.settings
         space = {name: one.model_dump(mode="json", exclude_defaults=True) for name, one in self.space.items()}
@@ -88,7 +88,7 @@ def read_spec(path: str | Path, overrides: Sequence[str] = (), limits: Mapping[s
     Args:
         path: the sweep file.
         overrides: settings laid over the base, such as `model.weights=weights.h5`.
-        limits: what to put instead of the file's own, such as `{"budget.trials": 50}`.
+        limits: replace the file's own, such as `{"budget.trials": 50}`.
 
     Raises:
         ConfigError: naming every mistake in the file, or in the base.
@@ -115,7 +115,7 @@ def read_spec(path: str | Path, overrides: Sequence[str] = (), limits: Mapping[s
         raise config_error(path, problems)
     integers = frozenset(name for name in sweep.space if int in kinds_of(name) and float not in kinds_of(name))
     space = {name: _as_numbers(name, one, name in integers) for name, one in sweep.space.items()}
-    problems = list(_unmet(space))
+    problems = list(_impossible_conditions(space))
     tried: list[Experiment] = []
     if not problems:
         problems = list(_each_alone(settings, space, tried))
@@ -128,14 +128,14 @@ def read_spec(path: str | Path, overrides: Sequence[str] = (), limits: Mapping[s
 
 
 def laid_over(settings: dict[str, Any], space: Mapping[str, Parameter], values: Values) -> dict[str, Any]:
-    """Return the settings with a trial's values in them; sections before what stands inside them."""
+    """Return the settings with a trial's values; sections are set before what is inside them."""
     for name in sorted(values, key=lambda one: one.count(".")):
         settings = lay_over(settings, name.split("."), space[name].value_of(values[name]))
     return settings
 
 
 def is_active(parameter: Parameter, values: Values) -> bool:
-    """True when what the parameter depends on has the values it asks for."""
+    """True when the condition of the hyperparameter holds."""
     return all(name in values and values[name] in _wanted(one) for name, one in parameter.when.items())
 
 
@@ -207,7 +207,7 @@ def _with_common(settings: dict[str, Any], common: Mapping[str, Any]) -> tuple[d
 
 
 def _agreeing(sweep: Sweep, settings: dict[str, Any]) -> tuple[Sweep, dict[str, Any], list[Problem]]:
-    """Make the objective and what trials keep agree: whichever is left out follows the other."""
+    """Make the objective and the checkpoint's monitor agree: whichever is left out follows the other."""
     objective, experiment = sweep.objective, validate(settings)[0]
     assert experiment is not None  # noqa: S101  (checked before)
     if MONITOR in sweep.space:
@@ -241,8 +241,8 @@ def _with_overrides(settings: dict[str, Any], overrides: Sequence[str]) -> tuple
     return settings, problems
 
 
-def _unmet(space: Mapping[str, Parameter]) -> Iterator[Problem]:
-    """Yield the conditions that can never be met."""
+def _impossible_conditions(space: Mapping[str, Parameter]) -> Iterator[Problem]:
+    """Yield the conditions that can never hold."""
     before: list[str] = []
     for name, one in space.items():
         for parent, value in one.when.items():
@@ -251,7 +251,7 @@ def _unmet(space: Mapping[str, Parameter]) -> Iterator[Problem]:
                 hint = suggestion(parent, [key for key in space if key != name])
                 yield Problem(place, f"is not varied here; {hint or 'name a parameter of this space'}")
             elif parent not in before:
-                yield Problem(place, f"must stand above {name} in the file, since it is drawn first")
+                yield Problem(place, f"must be above {name} in the file, since it is sampled first")
             elif space[parent].choices is None:
                 yield Problem(place, "is a range; a condition needs choices")
             else:
@@ -261,16 +261,16 @@ def _unmet(space: Mapping[str, Parameter]) -> Iterator[Problem]:
 
 
 def _each_alone(settings: dict[str, Any], space: Mapping[str, Parameter], tried: list[Experiment]) -> Iterator[Problem]:
-    """Yield what is wrong with each choice and each end of a range, laid over the base."""
+    """Yield the problems of each choice and each end of a range, one at a time on top of the base."""
     for name, one in space.items():
-        told: set[str] = set()
+        reported: set[str] = set()
         ends = [one.low, one.high] if one.choices is None else one.labels
         for label in ends:
             for problem in _problems(settings, space, {**_context(space, name), name: label}, tried):
                 inside = f"{problem.name}.".startswith(f"{name}.")
-                message = problem.message if inside else f"{shown(label)} does not go with the base: {_line(problem)}"
-                if message not in told:
-                    told.add(message)
+                message = problem.message if inside else f"{shown(label)} conflicts with the base: {_line(problem)}"
+                if message not in reported:
+                    reported.add(message)
                     yield Problem(f"space.{problem.name if inside else name}", message)
 
 
@@ -283,16 +283,16 @@ def _context(space: Mapping[str, Parameter], name: str) -> dict[str, Any]:
 
 
 def _together(settings: dict[str, Any], space: Mapping[str, Parameter], tried: list[Experiment]) -> Iterator[Problem]:
-    """Yield the first combination, of many drawn by chance, that is refused."""
-    chance = random.Random(0)
+    """Yield the problem of the first random combination that is refused."""
+    rng = random.Random(0)
     for _ in range(DRAWS):
         values: dict[str, Any] = {}
         for name, one in space.items():
             if is_active(one, values):
-                values[name] = chance.choice(_candidates(one))
+                values[name] = rng.choice(_candidates(one))
         for problem in _problems(settings, space, values, tried):
             drawn = ", ".join(f"{key}: {shown(value)}" for key, value in values.items())
-            yield Problem("space", f"{_line(problem)}; with {{{drawn}}}; a `when` can keep apart what does not fit")
+            yield Problem("space", f"{_line(problem)}; with {{{drawn}}}; add a `when` to exclude it")
             return
 
 

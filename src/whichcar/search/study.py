@@ -1,4 +1,4 @@
-"""The study: where trials are written down, which values they get and when they are pruned. All of it is Optuna's."""
+"""The study, with Optuna: storage of trials, sampling of values, pruning."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 IDENTITY = "whichcar"
-SURPLUS = "surplus"  # a trial begun on two machines at once beyond the budget; it does not count
+SURPLUS = "surplus"  # started beyond the budget, on two machines at once; it does not count
 LOCK_SECONDS = 60.0
 
 
 def open_study(spec: SweepSpec, storage: str | None = None) -> optuna.Study:
-    """Return the study of a spec, begun or resumed.
+    """Create or resume the study of a sweep.
 
     Args:
         storage: `FILE.db` (SQLite), `FILE.journal`, or a database's URL such as `postgresql://user@host/name`;
@@ -48,7 +48,7 @@ def open_study(spec: SweepSpec, storage: str | None = None) -> optuna.Study:
         raise MissingExtraError("optuna", "sweep") from error
 
     if storage and "://" not in storage and not Path(storage).parent.is_dir():
-        raise SweepError(f"--storage {storage}: there is no folder {Path(storage).parent}; make it, or fix the path")
+        raise SweepError(f"--storage {storage}: no such folder: {Path(storage).parent}; create it, or fix the path")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     where = storage or str(spec.folder / "study.db")
     study = optuna.create_study(
@@ -66,7 +66,7 @@ def open_study(spec: SweepSpec, storage: str | None = None) -> optuna.Study:
         close_study(study)
         raise SweepError(
             f"{spec.path}: {without_password(where)} holds trials of other settings ({first_difference(known, now)}); "
-            f"give the sweep another name, or remove {spec.folder} to begin again"
+            f"give the sweep another name, or remove {spec.folder} to start over"
         )
     return study
 
@@ -102,7 +102,7 @@ def storage_errors(where: str) -> Iterator[None]:
         if type(error).__module__.partition(".")[0] not in ("optuna", "sqlalchemy", "psycopg", "sqlite3", "json"):
             raise
         raise SweepError(
-            f"{without_password(where)}: cannot be used as a study ({_reason(error)}); the same command goes on "
+            f"{without_password(where)}: cannot be used as a study ({_reason(error)}); the same command resumes "
             "once it can be reached"
         ) from error
 
@@ -133,7 +133,7 @@ def _storage(where: str) -> BaseStorage:
 
 
 def _truncate_journal(path: Path, lock: Any) -> None:  # noqa: ANN401
-    """Cut off a last line that was not written to its end when the machine went down: it would spoil the next one."""
+    """Remove an incomplete last line, left by a machine that went down: it would corrupt the next one."""
     from optuna.storages.journal._file import get_lock_file
 
     if not path.exists():
@@ -146,7 +146,7 @@ def _truncate_journal(path: Path, lock: Any) -> None:  # noqa: ANN401
 
 
 def make_sampler(settings: Sampler, number: int) -> optuna.samplers.BaseSampler:
-    """Return the sampler for one trial: seed and number fix its chance, so that a new process repeats no draws."""
+    """Return the sampler for one trial; seed and number determine its values, so a new process repeats none."""
     import optuna
 
     seed = (settings.seed * 1_000_003 + number) % 2**32
@@ -181,7 +181,7 @@ def make_pruner(settings: Pruner, epochs: int) -> optuna.pruners.BasePruner:
 
 
 def draw(trial: optuna.Trial, spec: SweepSpec) -> dict[str, Any]:
-    """Return the trial's values, drawing those it does not have yet."""
+    """Return the trial's values; those it does not have yet are sampled."""
     values: dict[str, Any] = {}
     for name, parameter in spec.space.items():
         if is_active(parameter, values):
@@ -193,14 +193,14 @@ def _drawn(trial: optuna.Trial, name: str, parameter: Parameter) -> Any:  # noqa
     if parameter.choices is not None:
         return trial.suggest_categorical(name, parameter.labels)
     low, high, step = parameter.low, parameter.high, parameter.step
-    assert low is not None and high is not None  # noqa: S101  (Parameter sees to it)
+    assert low is not None and high is not None  # noqa: S101  (checked by Parameter)
     if isinstance(low, int) and isinstance(high, int):
         return trial.suggest_int(name, low, high, log=parameter.log, step=int(step or 1))
     return trial.suggest_float(name, low, high, log=parameter.log, step=step)
 
 
 def new_trial(study: optuna.Study, spec: SweepSpec, lease: Lease) -> optuna.Trial:
-    """Add a trial that carries the lease from the first moment, and draw its values."""
+    """Add a trial that carries the lease from its first moment, and sample its values."""
     import optuna
 
     sampler, first = spec.sweep.sampler, not study.get_trials(deepcopy=False)
@@ -208,16 +208,16 @@ def new_trial(study: optuna.Study, spec: SweepSpec, lease: Lease) -> optuna.Tria
     blank = optuna.trial.create_trial(
         state=optuna.trial.TrialState.RUNNING,
         user_attrs={LEASE: lease.record()},
-        system_attrs={"fixed_params": fixed},  # as Optuna's own enqueue_trial does
+        system_attrs={"fixed_params": fixed},  # as enqueue_trial of Optuna does
     )
-    known = {trial.number for trial in held_by(study, lease)}
+    before = {trial.number for trial in held_by(study, lease)}
     study.add_trial(blank)
-    mine = next(trial for trial in held_by(study, lease) if trial.number not in known)
-    return open_trial(study, spec, mine)
+    added = next(trial for trial in held_by(study, lease) if trial.number not in before)
+    return open_trial(study, spec, added)
 
 
 def open_trial(study: optuna.Study, spec: SweepSpec, trial: FrozenTrial) -> optuna.Trial:
-    """Return the trial in the form that draws and reports."""
+    """Return the stored trial as one that samples and reports."""
     import optuna
 
     study.sampler = make_sampler(spec.sweep.sampler, trial.number)
@@ -227,7 +227,7 @@ def open_trial(study: optuna.Study, spec: SweepSpec, trial: FrozenTrial) -> optu
 
 
 def latest(trial: optuna.Trial) -> FrozenTrial:
-    """Return what the study knows of a trial now."""
+    """Return the current state of a trial in the study."""
     return trial.study.get_trials(deepcopy=False)[trial.number]
 
 
@@ -237,7 +237,7 @@ def held_by(study: optuna.Study, lease: Lease) -> list[FrozenTrial]:
 
 
 def running(study: optuna.Study) -> list[FrozenTrial]:
-    """Return the trials that are not ended."""
+    """Return the trials that have not ended."""
     from optuna.trial import TrialState
 
     return study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
@@ -245,7 +245,7 @@ def running(study: optuna.Study) -> list[FrozenTrial]:
 
 @contextlib.contextmanager
 def study_lock(folder: Path) -> Iterator[None]:
-    """Hold the sweep's lock, for which others of this disk wait; the operating system drops it with the process."""
+    """Hold the sweep's lock, shared by all processes on this disk; the operating system releases it at the latest."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as file:
         until = time.monotonic() + LOCK_SECONDS

@@ -1,4 +1,4 @@
-"""The settings of a search, once: what is varied and how, for how long, and what counts as better."""
+"""The settings of a search, once: search space, objective, budget, sampler and pruner."""
 
 from __future__ import annotations
 
@@ -19,16 +19,18 @@ def _text_keys(value: Any) -> Any:  # noqa: ANN401
 
 
 class Parameter(Section):
-    """One varied setting: some choices, or a range of numbers."""
+    """A hyperparameter: a list of choices, or a range of numbers."""
 
     choices: Annotated[list[Any] | dict[str, Any] | None, BeforeValidator(_text_keys)] = Field(
-        None, description="values, also whole sections; as NAME: VALUE where a name reads better"
+        None, description="values to choose from, also whole sections; as NAME: VALUE to name them"
     )
-    low: float | None = Field(None, description="smallest number")
-    high: float | None = Field(None, description="largest number")
-    step: float | None = Field(None, gt=0, description="distance between two numbers (default: any number)")
-    log: bool = Field(False, description="draw the logarithm evenly")
-    when: dict[str, Any] = Field({}, description="varied only while these parameters have these values")
+    low: float | None = Field(None, description="lower bound")
+    high: float | None = Field(None, description="upper bound")
+    step: float | None = Field(None, gt=0, description="distance between two values (default: continuous)")
+    log: bool = Field(False, description="sample log-uniformly")
+    when: dict[str, Any] = Field(
+        {}, description="condition: other hyperparameters and the values with which this one is active"
+    )
 
     @model_validator(mode="after")
     def _choices_or_range(self) -> Parameter:
@@ -42,7 +44,7 @@ class Parameter(Section):
             labels = [json.dumps(label) for label in self.labels]
             twice = next((label for label in labels if labels.count(label) > 1), None)
             if twice:
-                raise ValueError(f"the choice {twice} is there twice; keep one")
+                raise ValueError(f"the choice {twice} is given twice; keep one")
         else:
             self._check_range()
         return self
@@ -68,11 +70,11 @@ class Parameter(Section):
 
     @property
     def labels(self) -> list[Label]:
-        """What the choices are called in tables and in the study."""
+        """Names of the choices in tables and in the study."""
         return [_label(value) for value in self.choices] if isinstance(self.choices, list) else list(self.choices or ())
 
     def value_of(self, label: Any) -> Any:  # noqa: ANN401
-        """Return the setting's value that a label stands for; a number of a range stands for itself."""
+        """Return the value of a choice; a number of a range is its own value."""
         if isinstance(self.choices, dict):
             return self.choices[label]
         if isinstance(self.choices, list):
@@ -93,15 +95,15 @@ def _label(value: Any) -> Label:  # noqa: ANN401
 
 
 def _parameter(value: Any) -> Any:  # noqa: ANN401
-    """Take a plain list for choices."""
+    """Read a plain list as choices."""
     return {"choices": value} if isinstance(value, list) else value
 
 
 class Objective(Section):
-    """What counts as better, of trials and of each trial's epochs. Left out, the base's model_checkpoint decides."""
+    """The metric to optimize, for trials and for the epochs of a trial (default: as the base's model_checkpoint)."""
 
-    metric: METRICS = Field("val_accuracy", description="column of history.csv")
-    epoch: Literal["best", "last"] = Field("best", description="the epoch that counts and whose checkpoint is kept")
+    metric: METRICS = Field("val_accuracy", description="metric to optimize, a column of history.csv")
+    epoch: Literal["best", "last"] = Field("best", description="epoch whose value counts and whose checkpoint is kept")
 
     @property
     def monitor(self) -> str:
@@ -110,7 +112,7 @@ class Objective(Section):
 
     @property
     def maximize(self) -> bool:
-        """True where more is better."""
+        """True where higher is better."""
         return self.metric.endswith("accuracy")
 
     def of(self, values: Sequence[float]) -> float:
@@ -119,47 +121,51 @@ class Objective(Section):
 
 
 class Budget(Section):
-    """When the search ends; both count over all calls and processes that share the study."""
+    """When the search ends. Both limits cover all runs and processes that share the study."""
 
-    trials: int | None = Field(None, ge=1, description="how many trials (default: 20; of a grid all)")
-    minutes: float | None = Field(None, gt=0, description="no trial begins once all of them took as long together")
+    trials: int | None = Field(
+        None, ge=1, description="total number of trials (default: 20; for a grid, all combinations)"
+    )
+    minutes: float | None = Field(None, gt=0, description="start no new trial after this many total minutes")
 
 
 class Sampler(Section):
-    """Which values are tried: Optuna's samplers."""
+    """How values are sampled, with Optuna's samplers."""
 
     name: Literal["tpe", "random", "grid"] = Field(
-        "tpe", description="tree-structured Parzen estimator, chance, or every combination once in random order"
+        "tpe", description="tree-structured Parzen estimator, random search, or grid search in random order"
     )
-    seed: int = Field(123, ge=0, le=2**31, description="fixes the draws, as far as trials run one after the other")
-    startup_trials: int = Field(10, ge=0, description="of tpe: trials drawn by chance before it learns from them")
-    base_first: bool = Field(True, description="of tpe and random: the first trial has the base's own values")
+    seed: int = Field(123, ge=0, le=2**31, description="random seed; reproducible while trials run one at a time")
+    startup_trials: int = Field(10, ge=0, description="random trials before tpe starts modelling")
+    base_first: bool = Field(True, description="start tpe and random with the values of the base")
 
 
 class Pruner(Section):
-    """Which trials end early: Optuna's pruners, asked after every epoch but the last."""
+    """Early stopping of bad trials, with Optuna's pruners, asked after every epoch but the last."""
 
-    name: Literal["none", "median", "successive_halving", "hyperband"] = Field("none", description="rule")
-    min_epochs: int = Field(1, ge=1, description="epochs that every trial may do")
-    reduction: int = Field(3, ge=2, description="of halving and hyperband: one of as many goes on at a rung")
-    startup_trials: int = Field(5, ge=0, description="of median: trials that end before any is pruned")
+    name: Literal["none", "median", "successive_halving", "hyperband"] = Field("none", description="pruning algorithm")
+    min_epochs: int = Field(1, ge=1, description="epochs before a trial can be pruned")
+    reduction: int = Field(
+        3, ge=2, description="reduction factor of successive_halving and hyperband: keep 1/N of the trials at each rung"
+    )
+    startup_trials: int = Field(5, ge=0, description="trials that finish before median prunes any")
 
 
 class Sweep(Section):
     """A whole sweep file."""
 
-    base: str = Field(min_length=1, description="settings file of the experiment that is varied, seen from this file")
-    set: dict[str, Any] = Field({}, description="settings laid over the base in all trials, as NAME: VALUE")
+    base: str = Field(min_length=1, description="settings file of the base experiment, relative to this file")
+    set: dict[str, Any] = Field({}, description="settings that override the base in all trials, as NAME: VALUE")
     space: dict[str, Annotated[Parameter, BeforeValidator(_parameter)]] = Field(
-        min_length=1, description="what is varied, by the name of the setting"
+        min_length=1, description="search space: hyperparameters by the name of the setting"
     )
-    objective: Objective = Field(Objective(), description="what counts as better")
-    budget: Budget = Field(Budget(), description="when the search ends")
-    sampler: Sampler = Field(Sampler(), description="which values are tried")
-    pruner: Pruner = Field(Pruner(), description="which trials end early")
-    parallel: int = Field(1, ge=1, description="trials at once; they share the processors")
-    restarts: int = Field(5, ge=0, description="how often a trial killed from outside is taken up again")
-    keep: int | None = Field(None, ge=1, description="trials whose checkpoints are kept, best first (default: all)")
+    objective: Objective = Field(Objective(), description="metric to optimize")
+    budget: Budget = Field(Budget(), description="limits of the whole search")
+    sampler: Sampler = Field(Sampler(), description="how values are sampled")
+    pruner: Pruner = Field(Pruner(), description="early stopping of bad trials")
+    parallel: int = Field(1, ge=1, description="number of parallel trials; they share the processors")
+    restarts: int = Field(5, ge=0, description="how often a killed trial is restarted (with --ray, also a slot)")
+    keep: int | None = Field(None, ge=1, description="number of best trials whose checkpoints are kept (default: all)")
 
     @model_validator(mode="after")
     def _finite(self) -> Sweep:
@@ -170,7 +176,7 @@ class Sweep(Section):
 
     @property
     def name_of_direction(self) -> Literal["maximize", "minimize"]:
-        """Optuna's word for what is better."""
+        """The direction in Optuna's terms."""
         return "maximize" if self.objective.maximize else "minimize"
 
 

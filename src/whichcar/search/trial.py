@@ -1,4 +1,4 @@
-"""A trial while it runs: its epochs read, reported and judged, its process taken up again when it was killed."""
+"""Supervision of a running trial: its epochs are reported and pruned, its process is restarted when it was killed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _LAST_LINES = 5
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a trial ended. `value` is that of a complete one, `reason` says why another is not."""
+    """How a trial ended: `value` of a complete trial, `reason` of a failed one."""
 
     number: int
     outcome: Outcome
@@ -46,7 +46,7 @@ def trial_folder(spec: SweepSpec, number: int) -> Path:
 
 
 class RunningTrial:
-    """One trial of this process, from its start (or the taking over) to its end."""
+    """A trial that this process runs, from its start or takeover to its end."""
 
     def __init__(
         self, trial: optuna.Trial, values: dict[str, Any], spec: SweepSpec, lease: Lease, launcher: Launcher, slot: int
@@ -61,14 +61,14 @@ class RunningTrial:
         self._history: tuple[Epoch, ...] = ()
         self._read: tuple[int, int] | None = None
         self._reported = self._already_reported()
-        self._began = self._renewed = time.monotonic()
+        self._started = self._renewed = time.monotonic()
         self._process: Process | None = None
         self.epochs = 0
 
     @property
     def seconds(self) -> float:
-        """How long the trial has run, in all processes that ran it."""
-        return self._before + time.monotonic() - self._began
+        """Run time of the trial, summed over all processes that ran it."""
+        return self._before + time.monotonic() - self._started
 
     def row(self) -> Row:
         """Return what the live table shows."""
@@ -77,7 +77,7 @@ class RunningTrial:
         return Row(self.number, last.epoch if last else 0, self.epochs, value, self.seconds, self.values)
 
     def start(self) -> Ended | None:
-        """Write config.yml and start the process; gives the end at once where there is nothing to run."""
+        """Write config.yml and start the process; return the outcome at once if there is nothing to run."""
         if self._pruned:
             return self._end("pruned")
         try:
@@ -90,7 +90,7 @@ class RunningTrial:
         return None
 
     def poll(self) -> Ended | None:
-        """Report what is new; give the end when the trial has come to it."""
+        """Report new epochs; return the outcome once the trial has ended."""
         assert self._process is not None  # noqa: S101  (started)
         status = self._process.poll()
         if self._report():
@@ -113,8 +113,8 @@ class RunningTrial:
         """True once the process has ended."""
         return self._process is None or self._process.poll() is not None
 
-    def give_back(self) -> None:
-        """End the process and leave the trial to whoever comes next."""
+    def release(self) -> None:
+        """End the process and release the lease, so that any process may resume the trial."""
         if self._process is not None:
             self._process.kill()
         self._trial.set_user_attr(SECONDS, self.seconds)
@@ -131,23 +131,23 @@ class RunningTrial:
         self._process = self._launcher.launch(self.config, self.slot, self._spec.sweep.parallel)
 
     def _head(self) -> str:
-        drawn = "".join(f"#   {name}: {shown(value)}\n" for name, value in self.values.items())
-        again = shell_command(["whichcar", "train", self.config])
-        return f"# Trial {self.number} of {self._spec.path}; alone: {again}\n{drawn}"
+        values = "".join(f"#   {name}: {shown(value)}\n" for name, value in self.values.items())
+        command = shell_command(["whichcar", "train", self.config])
+        return f"# Trial {self.number} of {self._spec.path}; to train it alone: {command}\n{values}"
 
     def _already_reported(self) -> int:
         return max(latest(self._trial).intermediate_values, default=0)
 
     def _report(self) -> bool:
-        """Tell the study the epochs it does not know; True when it says that the trial is not worth resuming."""
+        """Report new epochs to the study; True when it prunes the trial."""
         path = self.folder / HISTORY
         try:
-            found = path.stat()
+            status = path.stat()
         except FileNotFoundError:
             return False
-        if self._read == (found.st_mtime_ns, found.st_ino):
+        if self._read == (status.st_mtime_ns, status.st_ino):
             return False
-        self._read = (found.st_mtime_ns, found.st_ino)
+        self._read = (status.st_mtime_ns, status.st_ino)
         self._history = read_history(path)
         metric = self._spec.sweep.objective.metric
         for epoch in self._history:
@@ -155,11 +155,11 @@ class RunningTrial:
                 self._trial.report(getattr(epoch, metric), epoch.epoch)
                 self._reported = epoch.epoch
         done = self._history[-1].epoch if self._history else 0
-        # A trial that has done all its epochs has cost all it could.
+        # After its last epoch, pruning a trial saves nothing.
         return 0 < done < self.epochs and done >= self._reported and self._trial.should_prune()
 
     def _value(self) -> float:
-        """Return what the trial is worth: what its kept checkpoint has on validation, at the size it is used at."""
+        """Return the objective's value: validation result of the kept checkpoint at its prediction size."""
         objective = self._spec.sweep.objective
         if objective.metric.startswith("val_"):
             return float(read_json(self.folder / BEST)[objective.metric])
@@ -202,30 +202,30 @@ class RunningTrial:
     def _renew_lease(self) -> bool:
         """Renew the lease; False where another process has taken over the trial or it has ended."""
         self._renewed = time.monotonic()
-        known = latest(self._trial)
-        if known.state.is_finished() or not self._lease.holds(known.user_attrs.get(LEASE)):
+        current = latest(self._trial)
+        if current.state.is_finished() or not self._lease.holds(current.user_attrs.get(LEASE)):
             return False
         self._trial.set_user_attr(LEASE, self._lease.record())
         self._trial.set_user_attr(SECONDS, self.seconds)
         return True
 
     def _last_lines(self) -> str:
-        """Return the end of what the trial said since its last start, an error of ours alone."""
+        """Return the last lines of the log since the last start; only the error where whichcar reported one."""
         log = self.folder / LOG
         with log.open("rb") as file:
             file.seek(max(self._log_start, log.stat().st_size - 20_000))
             lines = [line.strip() for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
-        ours = next((number for number, line in enumerate(lines) if line.startswith("error: ")), None)
-        if ours is not None:
-            return "\n".join(lines[ours:]).removeprefix("error: ")
+        first = next((number for number, line in enumerate(lines) if line.startswith("error: ")), None)
+        if first is not None:
+            return "\n".join(lines[first:]).removeprefix("error: ")
         return "\n".join(lines[-_LAST_LINES:])
 
 
 def tidy(folder: Path) -> None:
-    """Remove what only a trial that goes on needs: the saved state, which is large, and half-written files."""
+    """Remove what an ended trial no longer needs: the saved state, which is large, and half-written files."""
     (folder / STATE).unlink(missing_ok=True)
-    for part in (*folder.glob(".*"), *(folder / STATE).parent.glob(".*")):
-        if part.is_dir():
-            shutil.rmtree(part, ignore_errors=True)
+    for path in (*folder.glob(".*"), *(folder / STATE).parent.glob(".*")):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
         else:
-            part.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
