@@ -51,7 +51,7 @@ def accepted(name: str, parameter: str) -> list[Any]:
     return good
 
 
-def test_the_table_and_the_layers_that_are_built_are_the_same() -> None:
+def test_the_table_names_exactly_the_layers_that_can_be_built() -> None:
     assert set(AUGMENTATIONS) == set(LAYERS)
     assert all(issubclass(layer, Section) for layer in AUGMENTATIONS.values())
 
@@ -66,7 +66,7 @@ def test_the_parameters_are_those_of_keras(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
-def test_whatever_the_table_accepts_keras_takes(name: str) -> None:
+def test_keras_accepts_whatever_the_table_accepts(name: str) -> None:
     keras_layer(name)
     fields = AUGMENTATIONS[name].model_fields
     rest = {key: 0.5 for key, field in fields.items() if field.is_required()}

@@ -75,7 +75,7 @@ def leaves(settings: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def test_every_key_of_the_specification_arrives_with_its_value(tmp_path: Path) -> None:
+def test_every_key_of_the_specification_is_read(tmp_path: Path) -> None:
     written = leaves(yaml.safe_load(EVERY_KEY))
     read_back = leaves(read(tmp_path, EVERY_KEY).model_dump(mode="json"))
     assert len(written) == 47
@@ -104,7 +104,7 @@ SEARCH_SPACE = [
 
 
 @pytest.mark.parametrize(("name", "value"), SEARCH_SPACE)
-def test_the_search_space_of_the_original_is_accepted(tmp_path: Path, name: str, value: object) -> None:
+def test_the_search_space_of_the_reference_project_is_accepted(tmp_path: Path, name: str, value: object) -> None:
     experiment = read(tmp_path, "", f"{name}={value}")
     assert leaves(experiment.model_dump(mode="json"))[name] == value
 
@@ -133,17 +133,17 @@ def test_only_the_parameters_that_were_written_are_passed_to_a_layer(tmp_path: P
     ("written", "weights"),
     [("imagenet", "imagenet"), ("null", None), ("~", None), ("a/b.h5", "a/b.h5"), ("~/$X", "~/$X")],
 )
-def test_weights_are_a_name_nothing_or_a_path_left_as_it_is(tmp_path: Path, written: str, weights: str | None) -> None:
+def test_weights_are_imagenet_null_or_an_unchanged_path(tmp_path: Path, written: str, weights: str | None) -> None:
     assert read(tmp_path, f"model: {{weights: {written}}}").model.weights == weights
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
-def test_an_optimizer_with_braces_has_its_defaults(tmp_path: Path, optimizer: str) -> None:
+def test_an_optimizer_with_empty_braces_has_its_defaults(tmp_path: Path, optimizer: str) -> None:
     chosen = read(tmp_path, f"compile: {{optimizer: {{{optimizer}: {{}}}}}}").compile.optimizer
     assert [name for name, value in chosen if value is not None] == [optimizer]
 
 
-def test_without_a_word_about_it_the_optimizer_is_adam(tmp_path: Path) -> None:
+def test_the_default_optimizer_is_adam(tmp_path: Path) -> None:
     assert read(tmp_path).compile.optimizer.adam is not None
     assert read(tmp_path, "compile: {metrics: [accuracy]}").compile.optimizer.adam is not None
 
@@ -158,12 +158,12 @@ EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
 
 @pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("**/config.yml")), ids=lambda path: path.parent.name)
-def test_every_experiment_that_is_kept_here_can_be_read(path: Path) -> None:
+def test_every_included_experiment_can_be_read(path: Path) -> None:
     assert read_experiment(path).data.directory
 
 
 @pytest.mark.parametrize("name", ["exp_001", "exp_002"])
-def test_two_experiments_have_the_originals_best_settings(name: str) -> None:
+def test_two_experiments_have_the_best_settings_of_the_reference_project(name: str) -> None:
     experiment = read_experiment(EXPERIMENTS / name / "config.yml")
     adam = experiment.compile.optimizer.adam
     assert adam is not None
@@ -215,17 +215,17 @@ def test_metrics_that_would_not_be_computed_are_refused(tmp_path: Path, metrics:
     assert read(tmp_path, "compile: {metrics: [accuracy]}").compile.metrics == ["accuracy"]
 
 
-def test_without_validation_the_training_images_are_watched(tmp_path: Path) -> None:
+def test_without_validation_the_training_metrics_are_monitored(tmp_path: Path) -> None:
     text = "seed: 1\ndata: {directory: x, validation_split: 0}\nfit: {callbacks: {early_stopping: {}}}"
     callbacks = read(tmp_path, text).fit.callbacks
     assert (callbacks.model_checkpoint.monitor, callbacks.early_stopping.monitor) == ("loss", "loss")
     assert callbacks.model_checkpoint.filepath == "model.{epoch:02d}-{loss:.4f}.keras"
 
 
-# Mistakes, and what is said
+# Mistakes, and what is message
 
 
-def test_the_example_of_the_design_reads_as_promised(tmp_path: Path) -> None:
+def test_two_mistakes_are_reported_together(tmp_path: Path) -> None:
     assert problems(tmp_path, "model: {droput_rate: 0.3}\nfit: {epochs: 0}") == [
         "model.droput_rate: no such setting; did you mean `dropout_rate`?",
         "fit.epochs: must be at least 1; got 0",
@@ -342,12 +342,12 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("text", "lines"), MISTAKES, ids=[text.replace("\n", " ") for text, _ in MISTAKES])
-def test_a_mistake_is_told_in_plain_words_with_what_would_do(tmp_path: Path, text: str, lines: list[str]) -> None:
+def test_a_mistake_is_one_plain_line_with_the_fix(tmp_path: Path, text: str, lines: list[str]) -> None:
     assert problems(tmp_path, text) == lines
 
 
 @pytest.mark.parametrize("callback", ["model_checkpoint", "tensor_board", "early_stopping", "reduce_on_plateau"])
-def test_a_callback_with_nothing_behind_it_is_an_error_that_says_what_to_do(tmp_path: Path, callback: str) -> None:
+def test_an_empty_callback_is_an_error_with_the_fix(tmp_path: Path, callback: str) -> None:
     text = f"fit:\n  callbacks:\n    {callback}:\n"
     expected = f"fit.callbacks.{callback}: is empty; write {{}} for its defaults, or delete the line"
     assert problems(tmp_path, text) == [expected]
@@ -410,7 +410,7 @@ def test_a_checkpoint_pattern_that_cannot_be_filled_in_is_refused(tmp_path: Path
 
 
 @pytest.mark.parametrize("pattern", ["{val_loss:d}.h5", "{epoch.h5", "{}.h5", "{loss[0]}.h5", "{loss.x}.h5"])
-def test_a_checkpoint_pattern_with_a_slip_is_answered_with_an_example(tmp_path: Path, pattern: str) -> None:
+def test_the_error_of_an_invalid_checkpoint_pattern_has_an_example(tmp_path: Path, pattern: str) -> None:
     (line,) = problems(tmp_path, f"fit: {{callbacks: {{model_checkpoint: {{filepath: '{pattern}'}}}}}}")
     assert "cannot be filled in" in line
     assert line.endswith("e.g. model.{epoch:02d}-{val_loss:.4f}.h5")
@@ -519,11 +519,11 @@ def test_settings_that_contradict_each_other_are_refused(tmp_path: Path, text: s
         "fit: {callbacks: {early_stopping: {monitor: val_accuracy, mode: max}}}",
     ],
 )
-def test_settings_that_go_together_are_accepted(tmp_path: Path, text: str) -> None:
+def test_compatible_settings_are_accepted(tmp_path: Path, text: str) -> None:
     assert isinstance(read(tmp_path, text), Experiment)
 
 
-def test_a_contradiction_is_told_together_with_wrong_values(tmp_path: Path) -> None:
+def test_contradictions_are_reported_together_with_wrong_values(tmp_path: Path) -> None:
     text = "model: {droput_rate: 1}\ncompile: {optimizer: {adam: {epsilon: 0}, sgd: {}}}\n"
     assert problems(tmp_path, text + "recipe: {warmup_steps: 3, warmup_share: 0.1}") == [
         "model.droput_rate: no such setting; did you mean `dropout_rate`?",
@@ -533,12 +533,12 @@ def test_a_contradiction_is_told_together_with_wrong_values(tmp_path: Path) -> N
     ]
 
 
-def test_a_wrong_value_is_not_told_a_second_time_as_a_contradiction(tmp_path: Path) -> None:
+def test_a_wrong_value_is_not_reported_again_as_a_contradiction(tmp_path: Path) -> None:
     text = "recipe: {warmup_steps: -3, warmup_share: 0.1}"
     assert problems(tmp_path, text) == ["recipe.warmup_steps: must be at least 0; got -3"]
 
 
-def test_settings_do_not_change_once_read(tmp_path: Path) -> None:
+def test_settings_are_immutable(tmp_path: Path) -> None:
     experiment = read(tmp_path)
     with pytest.raises(ValueError, match="frozen"):
         experiment.fit.epochs = 3  # type: ignore[misc]

@@ -33,12 +33,12 @@ def path(tmp_path: Path) -> Path:
     return file
 
 
-def test_the_dict_is_what_is_written_in_the_file(path: Path) -> None:
+def test_load_config_returns_the_file_unchanged(path: Path) -> None:
     assert load_config(path) == yaml.safe_load(TEXT)
     assert load_config(str(path))["compile"]["optimizer"]["adam"]["learning_rate"] == "1e-4"
 
 
-def test_the_dict_may_hold_settings_nobody_knows(path: Path) -> None:
+def test_load_config_accepts_unknown_settings(path: Path) -> None:
     path.write_text("seed: 1\ndata: {directory: x}\nmine: [1, 2]\n", encoding="utf-8")
     assert load_config(path) == {"seed": 1, "data": {"directory": "x"}, "mine": [1, 2]}
 
@@ -55,7 +55,7 @@ def test_the_dict_may_hold_settings_nobody_knows(path: Path) -> None:
         ("data: {}", ["seed", "data.directory"]),
     ],
 )
-def test_what_every_experiment_needs_is_asked_for(path: Path, text: str, missing: list[str]) -> None:
+def test_missing_required_settings_are_named(path: Path, text: str, missing: list[str]) -> None:
     path.write_text(text, encoding="utf-8")
     with pytest.raises(ValueError) as raised:
         load_config(path)
@@ -82,7 +82,7 @@ def test_what_every_experiment_needs_is_asked_for(path: Path, text: str, missing
         (b"a: &a\n  b: *a\n", "holds itself"),
     ],
 )
-def test_a_file_that_is_no_yaml_of_settings_is_refused_with_the_place(path: Path, content: bytes, reason: str) -> None:
+def test_a_file_that_is_not_valid_yaml_is_refused_with_the_position(path: Path, content: bytes, reason: str) -> None:
     path.write_bytes(content)
     for function in (load_config, read_experiment):
         with pytest.raises(ConfigError) as raised:
@@ -104,7 +104,7 @@ def test_a_byte_order_mark_and_anchors_are_read(path: Path) -> None:
     assert load_config(path)["data"] == {"directory": "x", "batch_size": 4}
 
 
-def test_a_setting_is_laid_over_the_file(path: Path) -> None:
+def test_an_override_replaces_the_files_setting(path: Path) -> None:
     experiment = read_experiment(path, ["fit.epochs=3", "data.image_size=[64, 96]", "recipe.schedule=cosine"])
     assert (experiment.fit.epochs, experiment.data.image_size, experiment.recipe.schedule) == (3, (64, 96), "cosine")
     assert load_config(path)["fit"]["epochs"] == 5
@@ -130,13 +130,13 @@ def test_a_value_may_hold_an_equals_sign(path: Path) -> None:
     assert read_experiment(path, ["data.directory=a=b"]).data.directory == "a=b"
 
 
-def test_without_data_the_section_is_asked_for(path: Path) -> None:
+def test_a_missing_data_section_is_named(path: Path) -> None:
     path.write_text("seed: 1", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"  data: is missing: where the images are"):
         read_experiment(path)
 
 
-def test_what_an_alias_shares_is_changed_only_where_it_was_set(path: Path) -> None:
+def test_an_override_changes_only_one_use_of_a_yaml_alias(path: Path) -> None:
     text = "early_stopping: &patient {patience: 3}\n    reduce_on_plateau: *patient"
     path.write_text(f"seed: 1\ndata: {{directory: x}}\nfit:\n  callbacks:\n    {text}\n", encoding="utf-8")
     callbacks = read_experiment(path, ["fit.callbacks.early_stopping.patience=5"]).fit.callbacks
@@ -145,12 +145,12 @@ def test_what_an_alias_shares_is_changed_only_where_it_was_set(path: Path) -> No
     assert (callbacks.early_stopping.patience, callbacks.reduce_on_plateau.patience) == (5, 3)
 
 
-def test_null_takes_a_callback_away(path: Path) -> None:
+def test_null_removes_a_callback(path: Path) -> None:
     assert read_experiment(path).fit.callbacks.early_stopping is not None
     assert read_experiment(path, ["fit.callbacks.early_stopping=null"]).fit.callbacks.early_stopping is None
 
 
-def test_a_layer_is_added_where_there_was_none(path: Path) -> None:
+def test_an_override_adds_a_layer(path: Path) -> None:
     path.write_text("seed: 1\ndata: {directory: x}\nmodel: {data_aug_layer: }", encoding="utf-8")
     experiment = read_experiment(path, ["model.data_aug_layer.random_flip.mode=vertical"])
     assert experiment.model.data_aug_layer == {"random_flip": {"mode": "vertical"}}
@@ -187,7 +187,7 @@ def test_the_whole_optimizer_can_be_replaced(path: Path) -> None:
         ),
     ],
 )
-def test_a_mistake_in_set_is_told_as_such(path: Path, override: str, line: str) -> None:
+def test_a_mistake_in_set_is_marked_as_such(path: Path, override: str, line: str) -> None:
     with pytest.raises(ConfigError) as raised:
         read_experiment(path, [override])
     first, told = str(raised.value).splitlines()
@@ -195,7 +195,7 @@ def test_a_mistake_in_set_is_told_as_such(path: Path, override: str, line: str) 
     assert told.startswith(f"  {line}")
 
 
-def test_mistakes_in_the_file_and_in_set_are_told_together(path: Path) -> None:
+def test_mistakes_in_the_file_and_in_set_are_reported_together(path: Path) -> None:
     path.write_text(TEXT + "recipe: {mixup: -1}\n", encoding="utf-8")
     with pytest.raises(ConfigError) as raised:
         read_experiment(path, ["bad", "fit.epochs=0", "hardware.precision=bfloat16"])
@@ -207,7 +207,7 @@ def test_mistakes_in_the_file_and_in_set_are_told_together(path: Path) -> None:
     ]
 
 
-def test_every_setting_says_where_it_came_from(path: Path) -> None:
+def test_every_setting_has_its_origin(path: Path) -> None:
     found = {
         name: (value, origin)
         for name, value, origin in settings_with_origin(path, ["fit.epochs=7", "data.image_size=[64, 96]"])

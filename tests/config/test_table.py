@@ -5,13 +5,13 @@ from whichcar.config.table import Setting, describe_settings
 TABLE = {row.name: row for row in describe_settings()}
 
 
-def test_a_row_says_name_kind_default_limits_and_meaning() -> None:
+def test_a_row_has_name_kind_default_limits_and_meaning() -> None:
     assert TABLE["model.dropout_rate"] == Setting(
         "model.dropout_rate", "number", "0.0", "at least 0, less than 1", "share of features dropped while training"
     )
 
 
-def test_each_kind_has_its_words() -> None:
+def test_each_kind_in_words() -> None:
     assert TABLE["seed"][1:4] == ("whole number", "required", "at least 0, at most 4294967295")
     assert TABLE["data.image_size"][1:4] == ("[whole number, whole number]", "[224, 224]", "at least 16, at most 2048")
     assert TABLE["data.cache_size"].kind == "[whole number, whole number] or null"
@@ -27,7 +27,7 @@ def test_each_kind_has_its_words() -> None:
     assert TABLE["recipe.test_sizes"].kind == "list of [whole number, whole number]"
 
 
-def test_every_setting_has_a_meaning_and_none_is_told_twice() -> None:
+def test_every_setting_has_a_meaning_and_none_is_listed_twice() -> None:
     rows = describe_settings()
     assert all(row.meaning and row.kind for row in rows)
     assert len({row.name for row in rows}) == len(rows)

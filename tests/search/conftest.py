@@ -17,7 +17,7 @@ import yaml
 from whichcar.search.driver import Swept, sweep
 from whichcar.search.launcher import LocalLauncher
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 PROGRAM = Path(__file__).with_name("trial_program.py")
 DRIVER = Path(__file__).with_name("driver_program.py")
 
@@ -35,10 +35,10 @@ class Sweeps:
         self.write_base()
         self.write()
 
-    def write_base(self, wrong: str = "pictures", seconds: float = 0.1, epochs: int = 3) -> None:
+    def write_base(self, failure: str = "images", seconds: float = 0.1, epochs: int = 3) -> None:
         base = {
             "seed": 1,
-            "data": {"directory": wrong, "image_size": [32, 32]},
+            "data": {"directory": failure, "image_size": [32, 32]},
             "fit": {"epochs": epochs},
             "hardware": {"save_minutes": seconds},  # how long an epoch of the trial program takes, in seconds
         }
@@ -69,14 +69,14 @@ class Sweeps:
         return [row["outcome"] for row in self.rows]
 
 
-def until(true: Callable[[], Found], seconds: float = 20.0) -> Found:
+def until(condition: Callable[[], Result], seconds: float = 20.0) -> Result:
     """Wait until something is true (or not empty) and return it."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        if found := true():
-            return found
+        if result := condition():
+            return result
         time.sleep(0.02)
-    raise AssertionError(f"not so within {seconds} s: {true}")
+    raise AssertionError(f"not within {seconds} s: {condition}")
 
 
 def trial_processes(folder: Path) -> dict[int, str]:

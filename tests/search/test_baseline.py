@@ -13,7 +13,7 @@ from whichcar.search.space import read_spec
 
 BASE = {
     "seed": 1,
-    "data": {"directory": "pictures", "batch_size": 16},
+    "data": {"directory": "images", "batch_size": 16},
     "model": {"dropout_rate": 0.3, "data_aug_layer": {"random_flip": {"mode": "horizontal"}}},
     "compile": {"optimizer": {"sgd": {"learning_rate": 0.02, "momentum": 0.9}}},
     "recipe": {"label_smoothing": 0.1},
@@ -45,17 +45,17 @@ def own(folder: Path, space: dict[str, Any]) -> dict[str, Any]:
         ),
     ],
 )
-def test_what_the_space_has_of_the_base_is_found(tmp_path: Path, space: dict[str, Any], values: dict[str, Any]) -> None:
+def test_the_bases_values_are_found_in_the_space(tmp_path: Path, space: dict[str, Any], values: dict[str, Any]) -> None:
     assert own(tmp_path, space) == values
 
 
-def test_a_section_is_the_bases_when_the_numbers_varied_inside_are(tmp_path: Path) -> None:
+def test_a_section_equals_the_base_where_only_its_varied_numbers_differ(tmp_path: Path) -> None:
     rate = {"low": 0.001, "high": 0.1, "log": True, "when": {"compile.optimizer": ["plain", "sgd"]}}
     space = {"compile.optimizer": {"choices": OPTIMIZERS}, "compile.optimizer.sgd.learning_rate": rate}
     assert own(tmp_path, space) == {"compile.optimizer": "sgd", "compile.optimizer.sgd.learning_rate": 0.02}
 
 
-def test_a_section_that_the_base_has_not_leaves_what_depends_on_it_out(tmp_path: Path) -> None:
+def test_without_the_base_among_the_choices_dependent_hyperparameters_are_left_out(tmp_path: Path) -> None:
     rate = {"low": 0.001, "high": 0.1, "when": {"compile.optimizer": "plain"}}
     optimizers = {"choices": {name: OPTIMIZERS[name] for name in ("adam", "plain")}}
     space = {"compile.optimizer": optimizers, "compile.optimizer.sgd.learning_rate": rate, "recipe.ema": [0.0, 0.9]}

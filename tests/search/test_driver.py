@@ -35,7 +35,7 @@ def test_every_trial_is_an_experiment_folder_and_a_row(sweeps: Sweeps) -> None:
         assert row["epochs"] == "3"
 
 
-def test_the_best_settings_lie_ready_to_be_trained(sweeps: Sweeps) -> None:
+def test_the_best_settings_are_written_ready_for_training(sweeps: Sweeps) -> None:
     swept = sweeps.run()
     best = max(sweeps.rows, key=lambda row: float(row["value"]))
     assert (swept.best, swept.config) == (int(best["trial"]), sweeps.folder / "best" / "config.yml")
@@ -43,7 +43,7 @@ def test_the_best_settings_lie_ready_to_be_trained(sweeps: Sweeps) -> None:
     assert rate == pytest.approx(float(best["model.dropout_rate"]))
 
 
-def test_settings_that_were_trained_under_best_are_left_alone(sweeps: Sweeps) -> None:
+def test_settings_already_trained_under_best_are_not_overwritten(sweeps: Sweeps) -> None:
     (sweeps.folder / "best").mkdir(parents=True)
     (sweeps.folder / "best" / "config.yml").write_text("trained\n")
     (sweeps.folder / "best" / "resolved.json").write_text("{}")
@@ -83,14 +83,14 @@ def test_the_first_trial_has_the_values_of_the_base(sweeps: Sweeps, name: str) -
     assert own not in others
 
 
-def test_the_first_trial_is_drawn_where_the_file_says_so(sweeps: Sweeps) -> None:
+def test_the_first_trial_is_sampled_when_base_first_is_off(sweeps: Sweeps) -> None:
     sweeps.write_base(seconds=0.01)
     sweeps.write(sampler={"base_first": False}, budget={"trials": 1})
     sweeps.run()
     assert float(sweeps.rows[0]["model.dropout_rate"]) > 0
 
 
-def test_steps_leave_no_noise_in_settings_and_tables(sweeps: Sweeps) -> None:
+def test_stepped_values_have_no_rounding_noise(sweeps: Sweeps) -> None:
     sweeps.write_base(seconds=0.01)
     sweeps.write(
         space={"model.dropout_rate": {"low": 0.0, "high": 0.7, "step": 0.1}},
@@ -104,7 +104,7 @@ def test_steps_leave_no_noise_in_settings_and_tables(sweeps: Sweeps) -> None:
         assert str(config["model"]["dropout_rate"]) == row["model.dropout_rate"]
 
 
-def test_a_second_call_does_nothing_and_a_raised_budget_goes_on(sweeps: Sweeps) -> None:
+def test_a_second_call_does_nothing_until_the_budget_is_raised(sweeps: Sweeps) -> None:
     assert sweeps.run().new == 3
     before = sweeps.rows
     assert sweeps.run().new == 0
@@ -114,7 +114,7 @@ def test_a_second_call_does_nothing_and_a_raised_budget_goes_on(sweeps: Sweeps) 
     assert sweeps.rows[:3] == before
 
 
-def test_a_new_process_does_not_repeat_the_draws_of_the_one_before(sweeps: Sweeps) -> None:
+def test_a_new_process_does_not_repeat_sampled_values(sweeps: Sweeps) -> None:
     sweeps.write_base(seconds=0.01)
     for trials in (1, 2, 3):
         sweeps.write(budget={"trials": trials})
@@ -152,7 +152,7 @@ def test_a_grid_tries_every_combination_once(sweeps: Sweeps) -> None:
     assert drawn == [(rate, size) for rate in (0.0, 0.1, 0.2) for size in (8, 16)]
 
 
-def test_a_trial_that_fails_is_a_row_with_its_last_words_and_the_search_goes_on(sweeps: Sweeps) -> None:
+def test_a_failed_trial_is_a_row_with_its_error_and_the_search_continues(sweeps: Sweeps) -> None:
     sweeps.write_base("crash")
     sweeps.write(space={"model.dropout_rate": [0.1, 0.2, 0.4]}, sampler={"name": "grid"}, budget={"trials": 3})
     swept = sweeps.run()
@@ -161,14 +161,14 @@ def test_a_trial_that_fails_is_a_row_with_its_last_words_and_the_search_goes_on(
     assert all(re.search(r"the loss became nan in epoch 1, batch \d0$", reason) for reason in reasons)
 
 
-def test_a_trial_without_a_number_for_its_value_failed(sweeps: Sweeps) -> None:
+def test_a_trial_whose_value_is_nan_has_failed(sweeps: Sweeps) -> None:
     sweeps.write_base("nan")
     sweeps.write(budget={"trials": 1})
     sweeps.run()
     assert [(row["outcome"], row["reason"]) for row in sweeps.rows] == [("failed", "val_accuracy is nan")]
 
 
-def test_a_crash_is_not_taken_for_a_kill(sweeps: Sweeps) -> None:
+def test_a_crash_is_a_failure_and_not_a_kill(sweeps: Sweeps) -> None:
     sweeps.write_base("abort")
     sweeps.write(budget={"trials": 1})
     sweeps.run()
@@ -176,7 +176,7 @@ def test_a_crash_is_not_taken_for_a_kill(sweeps: Sweeps) -> None:
     assert (sweeps.folder / "trial_0000" / "starts.txt").read_text() == "0\n"
 
 
-def test_when_the_first_trials_fail_alike_the_search_stops_and_says_why(sweeps: Sweeps) -> None:
+def test_the_search_stops_when_the_first_trials_fail_with_the_same_error(sweeps: Sweeps) -> None:
     sweeps.write_base("crash")
     sweeps.write(space={"model.dropout_rate": {"low": 0.0, "high": 0.2}}, budget={"trials": 50})
     with pytest.raises(SweepError, match=r"first 3 trials failed with the same error: .*the loss became nan"):
@@ -184,7 +184,7 @@ def test_when_the_first_trials_fail_alike_the_search_stops_and_says_why(sweeps: 
     assert sweeps.outcomes() == ["failed"] * 3
 
 
-def test_a_trial_that_is_killed_again_and_again_failed(sweeps: Sweeps) -> None:
+def test_a_trial_that_is_killed_too_often_has_failed(sweeps: Sweeps) -> None:
     sweeps.write_base("memory")
     sweeps.write(budget={"trials": 1}, restarts=2)
     sweeps.run()
@@ -193,7 +193,7 @@ def test_a_trial_that_is_killed_again_and_again_failed(sweeps: Sweeps) -> None:
     assert "killed 3 times, last by SIGKILL" in row["reason"]
 
 
-def test_no_trial_begins_after_the_minutes(sweeps: Sweeps) -> None:
+def test_no_trial_starts_after_the_minutes_of_the_budget(sweeps: Sweeps) -> None:
     sweeps.write_base(seconds=0.3)
     sweeps.write(budget={"trials": 50, "minutes": 1.5 / 60})
     swept = sweeps.run()
@@ -224,7 +224,7 @@ def test_only_the_best_trials_keep_their_checkpoints(sweeps: Sweeps) -> None:
     assert len(kept) < 3
 
 
-def test_the_command_may_raise_the_budget_and_run_more_at_once(sweeps: Sweeps) -> None:
+def test_options_override_budget_and_parallel(sweeps: Sweeps) -> None:
     sweeps.run()
     with sweeps.start("--trials", "5", "--parallel", "2") as process:
         until(lambda: len(set(trial_processes(sweeps.folder).values())) == 2)
@@ -232,7 +232,7 @@ def test_the_command_may_raise_the_budget_and_run_more_at_once(sweeps: Sweeps) -
     assert sweeps.outcomes() == ["complete"] * 5
 
 
-def test_a_budget_that_is_no_section_is_told(sweeps: Sweeps) -> None:
+def test_a_budget_that_is_not_a_section_is_an_error(sweeps: Sweeps) -> None:
     sweeps.write(budget=5)
     with pytest.raises(ConfigError, match=r"budget: .*5"):
         driver.sweep(sweeps.file, limits={"budget.trials": 4})
@@ -245,27 +245,27 @@ def test_trials_of_other_settings_are_refused(sweeps: Sweeps) -> None:
         sweeps.run()
 
 
-def test_a_trial_folder_without_its_study_is_not_written_into(sweeps: Sweeps) -> None:
+def test_a_trial_folder_of_another_study_is_not_overwritten(sweeps: Sweeps) -> None:
     sweeps.run()
     (sweeps.folder / "study.db").unlink()
     with pytest.raises(SweepError, match="trial_0000: exists, but is not in the study"):
         sweeps.run()
 
 
-@pytest.mark.parametrize(("storage", "said"), [("study.txt", "must be FILE.db"), ("few.yml", "must be FILE.db")])
-def test_a_storage_of_no_known_kind_is_refused(sweeps: Sweeps, storage: str, said: str) -> None:
-    with pytest.raises(SweepError, match=said):
+@pytest.mark.parametrize(("storage", "message"), [("study.txt", "must be FILE.db"), ("few.yml", "must be FILE.db")])
+def test_a_storage_of_an_unknown_kind_is_refused(sweeps: Sweeps, storage: str, message: str) -> None:
+    with pytest.raises(SweepError, match=message):
         sweeps.run(storage)
 
 
 @pytest.mark.parametrize("name", ["broken.db", "broken.journal"])
-def test_a_file_that_is_no_study_is_refused(sweeps: Sweeps, tmp_path: Path, name: str) -> None:
+def test_a_file_that_is_not_a_study_is_refused(sweeps: Sweeps, tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("hello\nhello\n")
     with pytest.raises(SweepError, match=rf"{name}: cannot be used as a study"):
         sweeps.run(str(tmp_path / name))
 
 
-def test_a_database_that_cannot_be_reached_is_told_without_its_password(sweeps: Sweeps) -> None:
+def test_the_error_of_an_unreachable_database_hides_the_password(sweeps: Sweeps) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -275,7 +275,7 @@ def test_a_database_that_cannot_be_reached_is_told_without_its_password(sweeps: 
     assert "\n" not in str(error.value)
 
 
-def test_a_journal_holds_a_study_too_also_after_its_last_line_was_cut_off(sweeps: Sweeps, tmp_path: Path) -> None:
+def test_a_journal_is_usable_after_an_incomplete_last_line(sweeps: Sweeps, tmp_path: Path) -> None:
     journal = tmp_path / "shared.journal"
     sweeps.run(str(journal))
     with journal.open("ab") as file:
@@ -306,7 +306,7 @@ print(used[3], used[-1], sorted({{"keras", "tensorflow", "jax", "torch"}} & sys.
     assert float(late) - float(early) < 10, out
 
 
-def test_a_killed_trial_goes_on_where_it_was(sweeps: Sweeps) -> None:
+def test_a_killed_trial_resumes(sweeps: Sweeps) -> None:
     sweeps.write_base(seconds=0.5)
     sweeps.write(budget={"trials": 1})
     with sweeps.start() as process:
@@ -319,7 +319,7 @@ def test_a_killed_trial_goes_on_where_it_was(sweeps: Sweeps) -> None:
     assert (sweeps.folder / "trial_0000" / "starts.txt").read_text().split() in (["0", "1"], ["0", "2"])
 
 
-def test_a_trial_dies_with_its_driver_and_goes_on_with_the_next_not_counted_as_killed(sweeps: Sweeps) -> None:
+def test_a_trial_dies_with_its_driver_and_resumes_without_counting_as_killed(sweeps: Sweeps) -> None:
     sweeps.write_base(seconds=0.5)
     sweeps.write(budget={"trials": 2})
     with sweeps.start() as process:
@@ -333,7 +333,7 @@ def test_a_trial_dies_with_its_driver_and_goes_on_with_the_next_not_counted_as_k
     assert (sweeps.folder / "trial_0000" / "starts.txt").read_text().split() in (["0", "1"], ["0", "2"])
 
 
-def test_three_trials_with_everything_killed_once_end_as_three_trials(sweeps: Sweeps) -> None:
+def test_three_trials_complete_when_every_trial_and_driver_is_killed_once(sweeps: Sweeps) -> None:
     sweeps.write_base(seconds=0.2)
     for number in range(3):
         with sweeps.start() as process:
@@ -351,17 +351,17 @@ def test_three_trials_with_everything_killed_once_end_as_three_trials(sweeps: Sw
 def test_two_drivers_share_the_trials(sweeps: Sweeps) -> None:
     sweeps.write(budget={"trials": 8})
     processes = [sweeps.start() for _ in range(2)]
-    said = [process.communicate(timeout=60) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], said
+    outputs = [process.communicate(timeout=60) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
     assert sweeps.outcomes() == ["complete"] * 8
-    ran = [set(re.findall(r"trial (\d+): val", err)) for _, err in said]
+    ran = [set(re.findall(r"trial (\d+): val", err)) for _, err in outputs]
     assert ran[0] | ran[1] == set(map(str, range(8)))
     assert not ran[0] & ran[1]
     assert all(ran), "one driver did everything"
     assert all(path.read_text() == "0\n" for path in sweeps.folder.glob("trial_*/starts.txt"))
 
 
-def test_ctrl_c_saves_says_how_to_go_on_and_the_next_call_does(sweeps: Sweeps) -> None:
+def test_ctrl_c_saves_and_prints_the_command_that_resumes(sweeps: Sweeps) -> None:
     sweeps.write_base(seconds=0.5)
     sweeps.write(budget={"trials": 1})
     with sweeps.start("--set", "data.balanced=true") as process:
@@ -379,7 +379,7 @@ def test_ctrl_c_saves_says_how_to_go_on_and_the_next_call_does(sweeps: Sweeps) -
     assert (sweeps.folder / "trial_0000" / "starts.txt").read_text().split() != ["0"]
 
 
-def test_a_trial_on_another_machine_is_taken_over_only_once_its_beat_has_stopped(
+def test_a_trial_on_another_machine_is_taken_over_once_its_heartbeat_stops(
     sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = read_spec(sweeps.file)
@@ -397,7 +397,7 @@ def test_a_trial_on_another_machine_is_taken_over_only_once_its_beat_has_stopped
     assert sweeps.run().counts == {"complete": 3}
 
 
-def test_a_driver_that_lost_its_trial_to_another_lets_it_go(sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_driver_whose_trial_was_taken_over_lets_it_go(sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch) -> None:
     from whichcar.search import trial
 
     sweeps.write_base(seconds=0.4)
@@ -416,14 +416,14 @@ def test_a_driver_that_lost_its_trial_to_another_lets_it_go(sweeps: Sweeps, monk
             monkeypatch.setattr(Lease, "is_free", lambda *_: True)
 
     monkeypatch.setattr(driver.LiveTable, "show", take)
-    said: list[str] = []
-    monkeypatch.setattr(driver.LiveTable, "say", lambda _, line: said.append(line))
+    messages: list[str] = []
+    monkeypatch.setattr(driver.LiveTable, "say", lambda _, line: messages.append(line))
     assert sweeps.run().counts == {"complete": 1}
-    assert "trial 0: another process took it over" in said
+    assert "trial 0: another process took it over" in messages
     assert len(sweeps.rows) == 1
 
 
-def test_a_config_that_trials_share_fixes_the_decoded_size(sweeps: Sweeps) -> None:
+def test_all_trials_have_the_same_size_in_the_decoded_cache(sweeps: Sweeps) -> None:
     sweeps.write(space={"data.image_size": [[32, 32], [48, 64]]}, sampler={"name": "grid"})
     sweeps.run()
     sizes = [
@@ -433,7 +433,7 @@ def test_a_config_that_trials_share_fixes_the_decoded_size(sweeps: Sweeps) -> No
 
 
 @pytest.mark.parametrize("space", [{}, {"model.weights": ["imagenet", "nowhere.h5"]}])
-def test_a_wrong_path_of_weights_is_told_before_the_first_trial(sweeps: Sweeps, space: dict) -> None:
+def test_a_wrong_path_of_weights_is_an_error_before_the_first_trial(sweeps: Sweeps, space: dict) -> None:
     if not space:
         base = yaml.safe_load((sweeps.file.parent / "base.yml").read_text())
         (sweeps.file.parent / "base.yml").write_text(yaml.safe_dump({**base, "model": {"weights": "nowhere.h5"}}))

@@ -23,15 +23,15 @@ def launch(tmp_path: Path, code: str, slot: int = 0, slots: int = 1) -> LocalLau
     return launcher
 
 
-def test_trials_at_the_same_time_share_the_processors(tmp_path: Path) -> None:
+def test_parallel_trials_share_the_processors(tmp_path: Path) -> None:
     cores = sorted(os.sched_getaffinity(0))
     for slot in range(2):
         launch(tmp_path, "import os; print(sorted(os.sched_getaffinity(0)))", slot, 2)
-    said = (tmp_path / "log.txt").read_text().splitlines()
-    assert said == [str(cores[0::2] or cores), str(cores[1::2] or cores)]
+    message = (tmp_path / "log.txt").read_text().splitlines()
+    assert message == [str(cores[0::2] or cores), str(cores[1::2] or cores)]
 
 
-def test_a_program_whose_parent_is_gone_does_not_start(tmp_path: Path) -> None:
+def test_a_command_whose_parent_has_died_does_not_start(tmp_path: Path) -> None:
     command = [sys.executable, "-I", "-S", die_with_parent.__file__, "1", "0", sys.executable, "-c", "print('started')"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
@@ -41,17 +41,17 @@ def test_a_program_whose_parent_is_gone_does_not_start(tmp_path: Path) -> None:
     ("status", "outside"),
     [(-signal.SIGKILL, True), (-signal.SIGTERM, True), (130, True), (-signal.SIGSEGV, False), (2, False), (1, False)],
 )
-def test_a_kill_is_told_from_a_crash(status: int, outside: bool) -> None:
+def test_a_kill_differs_from_a_crash(status: int, outside: bool) -> None:
     assert killed_from_outside(status) is outside
 
 
-def test_how_a_process_ended_is_told_in_words() -> None:
+def test_the_exit_status_in_words() -> None:
     assert how_it_ended(3) == "exit status 3"
     assert how_it_ended(-signal.SIGSEGV) == "SIGSEGV"
     assert "memory" in how_it_ended(-signal.SIGKILL)
 
 
-def test_a_dead_process_owns_nothing_also_while_nobody_has_buried_it() -> None:
+def test_the_lease_of_a_zombie_process_is_free() -> None:
     code = (
         "import json, sys, time; from whichcar.search.lease import Lease; "
         "print(json.dumps(Lease().record()), flush=True); time.sleep(60)"
@@ -69,13 +69,13 @@ def test_a_dead_process_owns_nothing_also_while_nobody_has_buried_it() -> None:
         assert me.is_free(0, record)
 
 
-def test_a_process_that_has_the_number_of_a_dead_one_is_not_taken_for_it() -> None:
+def test_a_reused_process_number_does_not_hold_the_lease() -> None:
     me = Lease()
     record = me.record() | {"token": "another", "started": 1}
     assert me.is_free(0, record)
 
 
-def test_a_trial_given_back_is_free_and_ones_own_is_not() -> None:
+def test_a_released_trial_is_free_and_an_own_one_is_not() -> None:
     me = Lease()
     assert me.is_free(0, None)
     assert not me.is_free(0, me.record())

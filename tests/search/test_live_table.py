@@ -14,7 +14,7 @@ from whichcar.search.live_table import Row, Status
 from .conftest import DRIVER, Sweeps
 
 
-def test_off_a_terminal_each_trial_is_one_line_with_what_is_left(sweeps: Sweeps) -> None:
+def test_without_a_terminal_each_trial_is_one_line_with_the_time_left(sweeps: Sweeps) -> None:
     with sweeps.start() as process:
         _, err = process.communicate(timeout=60)
     lines = err.splitlines()
@@ -49,7 +49,7 @@ def test_on_a_terminal_a_table_shows_running_trials(sweeps: Sweeps) -> None:
     assert re.search(r"│ +0 │ +1/3 │ +0\.\d{4} │", re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", text))
 
 
-def test_the_time_left_counts_what_running_trials_have_done() -> None:
+def test_the_time_left_accounts_for_running_trials() -> None:
     rows = (Row(2, 1, 3, None, 4.0, {}), Row(3, 2, 3, None, 99.0, {}))
     status = Status(Counter(complete=1, failed=1, running=2), 6, 0, 0.5, rows, 10.0)
     # four are not ended: 40 seconds, of which 4 and (of one that takes long) 10 are done

@@ -68,17 +68,17 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         shutil.rmtree(folder)
 
 
-def test_two_drivers_share_a_study_in_postgresql_and_one_that_was_killed_goes_on(sweeps: Sweeps, database: str) -> None:
+def test_two_drivers_share_a_study_in_postgresql_and_one_is_killed(sweeps: Sweeps, database: str) -> None:
     sweeps.write_base(seconds=0.2)
     sweeps.write(budget={"trials": 6})
     first, second = (sweeps.start("--storage", database) for _ in range(2))
     until(lambda: len(list(sweeps.folder.glob("trial_*/history.csv"))) >= 2)
     first.kill()
     first.communicate()
-    _, said = second.communicate(timeout=60)
-    assert second.returncode == 0, said
+    _, message = second.communicate(timeout=60)
+    assert second.returncode == 0, message
     assert sweeps.outcomes() == ["complete"] * 6
     assert [row["kills"] for row in sweeps.rows] == ["0"] * 6
     assert not (sweeps.folder / "study.db").exists()
-    assert len(re.findall(r"^trial \d+: val", said, re.MULTILINE)) >= 4
+    assert len(re.findall(r"^trial \d+: val", message, re.MULTILINE)) >= 4
     assert sweeps.run(database).new == 0

@@ -31,7 +31,7 @@ class Node:
 
     def __init__(self, folder: Path, *options: str, **variables: str) -> None:
         folder.mkdir()
-        self._log = folder / "said.txt"
+        self._log = folder / "message.txt"
         # Nothing is sent or measured, and no processes are made before they are needed.
         off = (
             "USAGE_STATS_ENABLED",
@@ -152,7 +152,7 @@ def test_the_cluster_is_divided_among_the_slots(
     assert share(nodes, slots) == expected
 
 
-def test_without_ray_the_message_has_the_line_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_ray_the_error_has_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(MissingExtraError, match=r"Ray is not installed.*\[ray\]"):
         check_address("auto")

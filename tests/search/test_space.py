@@ -38,11 +38,11 @@ def problems(path: Path, overrides: tuple[str, ...] = ()) -> str:
 
 
 @pytest.mark.parametrize("name", ["original_grid", "fast", "show/grid", "show/pruned", "show/from_base", "head"])
-def test_the_sweeps_that_come_along_are_right(name: str) -> None:
+def test_the_included_sweep_files_are_valid(name: str) -> None:
     assert read_spec(SWEEPS / f"{name}.yml").epochs > 1
 
 
-def test_the_whole_space_of_the_original_is_there() -> None:
+def test_the_grid_is_the_whole_space_of_the_reference_project() -> None:
     spec = read_spec(SWEEPS / "original_grid.yml")
     # no augmentation, flips of three kinds, or those with two rotations and three zooms; the rest is free
     assert combinations(spec.space) == (1 + 3 + 3 * 2 * 3) * 2 * 6 * 3 * 2 * 2 * 2
@@ -64,9 +64,9 @@ def test_the_whole_space_of_the_original_is_there() -> None:
     assert experiment.compile == alone.compile
 
 
-def test_an_unknown_setting_is_refused_as_in_a_config(write: Write) -> None:
-    said = problems(write({"model.droput_rate": [0.1, 0.2]}))
-    assert said == "space.model.droput_rate: no such setting; did you mean `dropout_rate`?"
+def test_an_unknown_setting_is_refused_with_a_suggestion(write: Write) -> None:
+    message = problems(write({"model.droput_rate": [0.1, 0.2]}))
+    assert message == "space.model.droput_rate: no such setting; did you mean `dropout_rate`?"
 
 
 def test_every_choice_and_both_ends_of_a_range_are_checked(write: Write) -> None:
@@ -77,17 +77,17 @@ def test_every_choice_and_both_ends_of_a_range_are_checked(write: Write) -> None
         "fit.epochs": {"low": 0, "high": 3},
         "model.weights": {"low": 1, "high": 2},
     }
-    said = problems(write(space)).splitlines()
-    assert "space.data.batch_size: must be at least 1; got 0" in said
-    assert "space.model.dropout_rate: must be less than 1; got 1.5" in said
+    message = problems(write(space)).splitlines()
+    assert "space.data.batch_size: must be at least 1; got 0" in message
+    assert "space.model.dropout_rate: must be less than 1; got 1.5" in message
     assert any(
-        line.startswith("space.model.data_aug_layer.random_flip.mode: must be one of horizontal") for line in said
+        line.startswith("space.model.data_aug_layer.random_flip.mode: must be one of horizontal") for line in message
     )
-    assert "space.fit.epochs: must be at least 1; got 0" in said
-    assert any(line.startswith("space.model.weights: must be text") for line in said)
+    assert "space.fit.epochs: must be at least 1; got 0" in message
+    assert any(line.startswith("space.model.weights: must be text") for line in message)
 
 
-def test_a_whole_number_is_drawn_as_one(write: Write) -> None:
+def test_whole_numbers_are_sampled_as_integers(write: Write) -> None:
     spec = read_spec(write({"fit.epochs": {"low": 2, "high": 8, "step": 3}, "recipe.ema": {"low": 0, "high": 0.5}}))
     assert spec.integers == {"fit.epochs"}
     assert spec.space["fit.epochs"].low == 2
@@ -102,7 +102,7 @@ def test_a_fraction_for_a_whole_number_is_refused(write: Write) -> None:
 
 
 @pytest.mark.parametrize(
-    ("parameter", "said"),
+    ("parameter", "message"),
     [
         ({"low": 1}, "must have both low and high"),
         ({"low": 1, "high": 2, "choices": [1]}, "must have either choices, or low and high"),
@@ -121,13 +121,13 @@ def test_a_fraction_for_a_whole_number_is_refused(write: Write) -> None:
         ({"low": "few", "high": 1}, 'must be a number; got "few"'),
     ],
 )
-def test_a_parameter_that_makes_no_sense_is_refused(write: Write, parameter: object, said: str) -> None:
+def test_an_invalid_hyperparameter_is_refused(write: Write, parameter: object, message: str) -> None:
     line = problems(write({"model.dropout_rate": parameter}))
     assert line.startswith("space.model.dropout_rate")
-    assert line.endswith(said)
+    assert line.endswith(message)
 
 
-def test_a_part_is_varied_only_where_its_condition_holds(write: Write) -> None:
+def test_a_hyperparameter_is_active_only_where_its_condition_holds(write: Write) -> None:
     rate = "compile.optimizer.adam.learning_rate"
     spec = read_spec(write({"compile.optimizer": OPTIMIZERS, rate: {"low": 1e-4, "high": "1e-1", "log": True, "when": {"compile.optimizer": "adam"}}}))  # fmt: skip # noqa: E501
     assert is_active(spec.space[rate], {"compile.optimizer": "adam"})
@@ -139,7 +139,7 @@ def test_a_part_is_varied_only_where_its_condition_holds(write: Write) -> None:
 
 
 @pytest.mark.parametrize(
-    ("when", "said"),
+    ("when", "message"),
     [
         ({"compile.optimizer": "adma"}, 'must be one of "adam", "sgd"; got "adma"'),
         ({"compile.optimiser": "adam"}, "is not varied here; did you mean `compile.optimizer`?"),
@@ -147,31 +147,33 @@ def test_a_part_is_varied_only_where_its_condition_holds(write: Write) -> None:
         ({"recipe.ema": 0.1}, "is a range; a condition needs choices"),
     ],
 )
-def test_a_condition_that_can_never_hold_is_refused(write: Write, when: dict[str, object], said: str) -> None:
+def test_a_condition_that_can_never_hold_is_refused(write: Write, when: dict[str, object], message: str) -> None:
     space = {
         "compile.optimizer": OPTIMIZERS,
         "recipe.ema": {"low": 0, "high": 0.5},
         "model.dropout_rate": {"low": 0, "high": 0.5, "when": when},
         "data.batch_size": [8, 16],
     }
-    assert problems(write(space)) == f"space.model.dropout_rate.when.{next(iter(when))}: {said}"
+    assert problems(write(space)) == f"space.model.dropout_rate.when.{next(iter(when))}: {message}"
 
 
-def test_what_does_not_go_together_is_found_before_anything_runs(write: Write) -> None:
+def test_conflicting_choices_are_found_before_anything_runs(write: Write) -> None:
     space = {"compile.optimizer": OPTIMIZERS, "compile.optimizer.adam.learning_rate": {"low": 0.1, "high": 0.2}}
-    said = problems(write(space))
-    assert said.startswith("space: compile.optimizer: name exactly one of adam, adamw, sgd; got adam and sgd; with {")
+    message = problems(write(space))
+    assert message.startswith(
+        "space: compile.optimizer: name exactly one of adam, adamw, sgd; got adam and sgd; with {"
+    )
 
 
-def test_a_choice_that_contradicts_the_base_is_told_by_its_value(write: Write) -> None:
-    said = problems(write({"recipe.warmup_steps": [0, 9]}, set={"recipe.warmup_share": 0.1}))
-    assert said == (
+def test_a_choice_that_conflicts_with_the_base_is_named_by_its_value(write: Write) -> None:
+    message = problems(write({"recipe.warmup_steps": [0, 9]}, set={"recipe.warmup_share": 0.1}))
+    assert message == (
         "space.recipe.warmup_steps: 9 conflicts with the base: recipe.warmup_share: recipe.warmup_steps is 9, too; "
         "keep one of them"
     )
 
 
-def test_null_takes_an_augmentation_layer_away(write: Write) -> None:
+def test_null_removes_an_augmentation_layer(write: Write) -> None:
     spec = read_spec(write({"model.data_aug_layer.random_flip": [None, {"mode": "horizontal"}]}))
     assert spec.experiment_of({"model.data_aug_layer.random_flip": None}).model.data_aug_layer == {}
     label = spec.space["model.data_aug_layer.random_flip"].labels[1]
@@ -179,13 +181,13 @@ def test_null_takes_an_augmentation_layer_away(write: Write) -> None:
     assert layers == {"random_flip": {"mode": "horizontal"}}
 
 
-def test_settings_for_all_trials_come_from_the_file_and_then_the_command_line(write: Write) -> None:
+def test_settings_of_all_trials_come_from_the_file_then_the_command_line(write: Write) -> None:
     path = write({"model.dropout_rate": [0, 0.1]}, set={"fit.epochs": 7, "seed": 5})
     experiment = read_spec(path, ("seed=6",)).experiment_of({})
     assert (experiment.fit.epochs, experiment.seed) == (7, 6)
 
 
-def test_a_mistake_in_what_all_trials_have_is_told_with_its_place(write: Write) -> None:
+def test_a_mistake_in_the_settings_of_all_trials_is_located(write: Write) -> None:
     assert problems(write({"seed": [1]}, set={"fit.epoch": 3})) == (
         "set.fit.epoch: no such setting; did you mean `epochs`?"
     )
@@ -193,7 +195,7 @@ def test_a_mistake_in_what_all_trials_have_is_told_with_its_place(write: Write) 
 
 
 @pytest.mark.parametrize(
-    ("rest", "said"),
+    ("rest", "message"),
     [
         ({"budgets": {}}, "budgets: no such setting; did you mean `budget`?"),
         ({"budget": {"trails": 3}}, "budget.trails: no such setting; did you mean `trials`?"),
@@ -204,11 +206,11 @@ def test_a_mistake_in_what_all_trials_have_is_told_with_its_place(write: Write) 
         ({"space": {}}, "space: must not be empty"),
     ],
 )  # fmt: skip
-def test_a_mistake_in_the_sweep_file_is_told(write: Write, rest: dict[str, object], said: str) -> None:
-    assert problems(write(**{"space": {"seed": [1, 2]}, **rest})).endswith(said)
+def test_a_mistake_in_the_sweep_file_is_one_line(write: Write, rest: dict[str, object], message: str) -> None:
+    assert problems(write(**{"space": {"seed": [1, 2]}, **rest})).endswith(message)
 
 
-def test_files_that_are_not_there_are_told(tmp_path: Path) -> None:
+def test_missing_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no\.yml: no such file; name a YAML file such as .*sweeps/fast\.yml"):
         read_spec(tmp_path / "no.yml")
     (tmp_path / "empty.yml").touch()
@@ -224,7 +226,7 @@ def test_files_that_are_not_there_are_told(tmp_path: Path) -> None:
         read_spec(tmp_path / "some.yml")
 
 
-def test_all_trials_share_one_decoded_size(write: Write) -> None:
+def test_the_decoded_cache_has_the_largest_size(write: Write) -> None:
     spec = read_spec(write({"data.image_size": [[32, 48], [64, 32]]}))
     assert spec.settings["data"]["cache_size"] == [64, 48]
     assert spec.experiment_of({"data.image_size": "[64, 32]"}).data.cache_size == (64, 48)
@@ -270,8 +272,8 @@ def test_an_objective_that_is_left_out_follows_early_stopping_where_that_restore
 
 
 def test_an_objective_that_contradicts_what_the_base_keeps_is_refused(write: Write) -> None:
-    said = problems(write({"seed": [1]}, set={KEPT: "val_loss"}, objective={"metric": "val_accuracy"}))
-    assert said == (
+    message = problems(write({"seed": [1]}, set={KEPT: "val_loss"}, objective={"metric": "val_accuracy"}))
+    assert message == (
         f"objective: val_accuracy of the best epoch counts, but the base's {KEPT} is val_loss, so that another epoch "
         f"would be kept; write `{KEPT}: val_accuracy` under set, or delete the objective"
     )
@@ -284,6 +286,6 @@ def test_what_trials_keep_cannot_be_varied(write: Write) -> None:
 
 
 def test_an_objective_on_validation_needs_validation_images(write: Write) -> None:
-    said = problems(write({"seed": [1]}, set={"data.validation_split": 0}, objective={"metric": "val_accuracy"}))
-    assert "val_accuracy needs validation images, but data.validation_split is 0" in said
+    message = problems(write({"seed": [1]}, set={"data.validation_split": 0}, objective={"metric": "val_accuracy"}))
+    assert "val_accuracy needs validation images, but data.validation_split is 0" in message
     assert kept(write({"seed": [1]}, set={"data.validation_split": 0}))[:2] == ("loss", "loss")

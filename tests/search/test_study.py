@@ -17,7 +17,7 @@ from .conftest import Sweeps
 
 
 @pytest.mark.parametrize("name", ["none", "median", "successive_halving", "hyperband"])
-def test_every_pruner_judges_after_epochs(sweeps: Sweeps, name: str) -> None:
+def test_every_pruner_runs(sweeps: Sweeps, name: str) -> None:
     sweeps.write_base(seconds=0.01)
     sweeps.write(pruner={"name": name, "startup_trials": 1}, budget={"trials": 4}, sampler={"name": "random"})
     counts = sweeps.run().counts
@@ -26,7 +26,7 @@ def test_every_pruner_judges_after_epochs(sweeps: Sweeps, name: str) -> None:
     assert set(counts) <= {"complete", "pruned"}
 
 
-def test_halving_lets_one_of_so_many_go_on() -> None:
+def test_successive_halving_keeps_one_in_n_trials() -> None:
     """Of nine trials at the first rung the best third may pass (Li et al. 2020); the first passes unseen."""
     study = optuna.create_study(direction="maximize", pruner=make_pruner(Pruner(name="successive_halving"), 9))
     passed = 0
@@ -41,7 +41,7 @@ def test_halving_lets_one_of_so_many_go_on() -> None:
     assert passed == 1  # the first; all after it are below the best third of those before
 
 
-def test_the_same_trial_of_the_same_seed_draws_the_same_whichever_process_does() -> None:
+def test_seed_and_trial_number_determine_the_sampled_values() -> None:
     def drawn(number: int, seed: int = 1) -> float:
         study = optuna.create_study(sampler=make_sampler(Sampler(seed=seed), number))
         return study.ask().suggest_float("x", 0, 1)
@@ -50,7 +50,7 @@ def test_the_same_trial_of_the_same_seed_draws_the_same_whichever_process_does()
     assert len({drawn(3), drawn(4), drawn(3, seed=2)}) == 3
 
 
-def test_a_trial_whose_driver_died_between_two_draws_keeps_the_first(
+def test_a_trial_whose_driver_died_while_sampling_keeps_its_first_value(
     sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = read_spec(sweeps.file)
@@ -65,7 +65,7 @@ def test_a_trial_whose_driver_died_between_two_draws_keeps_the_first(
     assert sweeps.rows[0]["data.batch_size"] in ("16", "32")
 
 
-def test_a_trial_begun_beyond_the_budget_on_another_disk_does_not_count(
+def test_a_surplus_trial_started_on_another_disk_does_not_count(
     sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sweeps.write_base(seconds=0.01)
@@ -99,13 +99,13 @@ def test_a_trial_begun_beyond_the_budget_on_another_disk_does_not_count(
     assert [row["trial"] for row in sweeps.rows] == ["0", "1", "2", "4"]
 
 
-def test_without_optuna_the_line_that_installs_it_is_told(sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_optuna_the_error_has_the_install_command(sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(MissingExtraError, match=r"optuna is not installed; .*pip install .*\[sweep\]"):
         sweeps.run()
 
 
-def test_a_mark_is_there_from_a_trials_first_moment(sweeps: Sweeps) -> None:
+def test_a_new_trial_carries_a_lease_at_once(sweeps: Sweeps) -> None:
     spec, lease = read_spec(sweeps.file), Lease()
     study = open_study(spec)
     trial = new_trial(study, spec, lease)
@@ -114,7 +114,7 @@ def test_a_mark_is_there_from_a_trials_first_moment(sweeps: Sweeps) -> None:
 
 
 @pytest.mark.parametrize("name", ["a?b#c%20d", "a b'\"$x", "a\nb", "{x}"])
-def test_a_study_lies_in_its_file_whatever_the_path_holds(sweeps: Sweeps, tmp_path: Path, name: str) -> None:
+def test_the_path_of_a_study_may_contain_any_characters(sweeps: Sweeps, tmp_path: Path, name: str) -> None:
     spec, path = read_spec(sweeps.file), tmp_path / name / "study.db"
     path.parent.mkdir()
     close_study(open_study(spec, str(path)))

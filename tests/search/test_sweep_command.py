@@ -25,17 +25,17 @@ from .conftest import trial_processes, until
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pictures")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dataset")
     draw(folder / "raw", classes=3, per_class=6, size=(24, 32))
     split(folder / "raw", folder / "raw" / "car_dataset_labels.csv", folder / "v1", 0.4, 1)
     return folder / "v1"
 
 
-def write_sweep(folder: Path, pictures: Path, trials: int, epochs: int, recipe: dict[str, Any] | None = None) -> Path:
+def write_sweep(folder: Path, dataset: Path, trials: int, epochs: int, recipe: dict[str, Any] | None = None) -> Path:
     base: dict[str, Any] = {
         "seed": 1,
-        "data": {"directory": str(pictures), "image_size": [24, 24], "batch_size": 4, "validation_split": 0.4},
+        "data": {"directory": str(dataset), "image_size": [24, 24], "batch_size": 4, "validation_split": 0.4},
         "model": {"weights": None},
         "compile": {"optimizer": {"sgd": {"learning_rate": 0.01}}},
         "fit": {"epochs": epochs},
@@ -55,9 +55,9 @@ def rows(file: Path) -> list[dict[str, str]]:
 
 
 def test_the_command_trains_a_trial_to_an_experiment_that_can_be_evaluated(
-    tmp_path: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, dataset: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = write_sweep(tmp_path, pictures, 1, 3, {"test_sizes": [[32, 32]]})
+    file = write_sweep(tmp_path, dataset, 1, 3, {"test_sizes": [[32, 32]]})
     assert main.run(["sweep", str(file)]) == 0
     out = capsys.readouterr().out
     assert f"next: whichcar train {tmp_path}/tiny/best/config.yml" in out
@@ -80,9 +80,9 @@ def test_the_command_trains_a_trial_to_an_experiment_that_can_be_evaluated(
 
 
 @pytest.mark.slow
-def test_twenty_trials_with_drivers_and_trials_killed_at_random_end_as_twenty(tmp_path: Path, pictures: Path) -> None:
+def test_twenty_trials_complete_with_drivers_and_trials_killed_at_random(tmp_path: Path, dataset: Path) -> None:
     """The driver dies five times and trials ten times, no trial more than three times, at moments drawn by chance."""
-    file = write_sweep(tmp_path, pictures, 20, 2)
+    file = write_sweep(tmp_path, dataset, 20, 2)
     folder = file.with_suffix("")
     chance = random.Random(7)
     deaths = ["driver"] * 5 + ["trial"] * 10
@@ -90,7 +90,7 @@ def test_twenty_trials_with_drivers_and_trials_killed_at_random_end_as_twenty(tm
 
     def start() -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "whichcar", "sweep", str(file)]
-        with (tmp_path / "said.txt").open("a") as log:
+        with (tmp_path / "message.txt").open("a") as log:
             return subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "WHICHCAR_QUIET": "0"})
 
     killed: Counter[str] = Counter()
@@ -110,7 +110,7 @@ def test_twenty_trials_with_drivers_and_trials_killed_at_random_end_as_twenty(tm
             driver.wait()
             until(lambda: not trial_processes(folder), 5)
             driver = start()
-    assert driver.wait(3000) == 0, (tmp_path / "said.txt").read_text()
+    assert driver.wait(3000) == 0, (tmp_path / "message.txt").read_text()
     found = rows(file)
     assert [row["trial"] for row in found] == [str(number) for number in range(20)]
     assert [row["outcome"] for row in found] == ["complete"] * 20

@@ -1,6 +1,6 @@
-"""A trial that takes half a second: trains nothing, but keeps to what `whichcar train --resume` does with its folder.
+"""A trial that takes half a second: trains nothing, but writes to its folder as `whichcar train --resume` does.
 
-Each epoch's accuracy grows and is larger for less dropout. `data.directory` names what goes wrong, if anything.
+Each epoch's accuracy grows and is larger for less dropout. `data.directory` names the way it fails, if it does.
 """
 
 import fcntl
@@ -24,23 +24,23 @@ def main() -> None:
     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     asked: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
-    dropout, wrong = settings["model"]["dropout_rate"], settings["data"]["directory"]
+    dropout, failure = settings["model"]["dropout_rate"], settings["data"]["directory"]
     history = list(read_history(folder / "history.csv")) if (folder / "history.csv").exists() else []
     with (folder / "starts.txt").open("a") as starts:
         starts.write(f"{len(history)}\n")
-    if wrong == "crash" and dropout < 0.3:
+    if failure == "crash" and dropout < 0.3:
         sys.stderr.write(f"epoch 1\nerror: {folder}: the loss became nan in epoch 1, batch {dropout * 100:.0f}\n")
         sys.exit(2)
-    if wrong == "abort":
+    if failure == "abort":
         os.abort()
-    if wrong == "memory":
+    if failure == "memory":
         os.kill(os.getpid(), signal.SIGKILL)
     for number in range(len(history) + 1, settings["fit"]["epochs"] + 1):
         time.sleep(float(settings["hardware"]["save_minutes"]))
         if asked:
             (folder / "asked.txt").write_text("".join(f"{number}\n" for number in asked))
             sys.exit(130)
-        accuracy = float("nan") if wrong == "nan" else number / (number + 1) * (1 - dropout)
+        accuracy = float("nan") if failure == "nan" else number / (number + 1) * (1 - dropout)
         history.append(Epoch(number, 1.0, 0.5, 1.0, accuracy, 0.1, "32x32", 1.0, 1.0, ""))
         write_history(folder / "history.csv", history)
     best = max(history, key=lambda epoch: epoch.val_accuracy)
