@@ -233,11 +233,11 @@ def test_two_mistakes_are_reported_together(tmp_path: Path) -> None:
 
 
 MISTAKES = [
-    ("data: {directory: x}\nmodel: {}", ["seed: is missing: number that fixes every random choice"]),
+    ("data: {directory: x}\nmodel: {}", ["seed: is missing: random seed of the whole experiment"]),
     ("seed: 1\ndata: 3", ["data: must hold settings, one a line; got 3"]),
     (
         "seed: 1\ndata: {batch_size: 1}",
-        ["data.directory: is missing: folder with train/ and test/, or with one folder a class"],
+        ["data.directory: is missing: folder with train/ and test/, or with one folder per class"],
     ),
     ("seed: 1\ndata: {directory: ''}", ['data.directory: must not be empty; got ""']),
     ("seed: 1\ndata: {directory: 12}", ["data.directory: must be text, if need be in quotes; got 12"]),
@@ -253,15 +253,15 @@ MISTAKES = [
     ),
     (
         "seed: 1\ndata: {directory: x, image_size: 224}",
-        ["data.image_size: must be a list (height and width the network sees); got 224"],
+        ["data.image_size: must be a list (height and width of the network's input); got 224"],
     ),
     (
         "seed: 1\ndata: {directory: x, image_size: []}",
-        ["data.image_size: must be a list (height and width the network sees); got []"],
+        ["data.image_size: must be a list (height and width of the network's input); got []"],
     ),
     (
         "seed: 1\ndata: {directory: x, image_size: [1, 2, 3]}",
-        ["data.image_size: must be a list (height and width the network sees); got [1, 2, 3]"],
+        ["data.image_size: must be a list (height and width of the network's input); got [1, 2, 3]"],
     ),
     ("seed: 1\ndata: {directory: x, image_size: [8, 224]}", ["data.image_size[0]: must be at least 16; got 8"]),
     ("model: {input_shape: [224, 224, 1]}", ["model.input_shape[2]: must be 3; got 1"]),
@@ -278,7 +278,7 @@ MISTAKES = [
     ("compile: {metrics: [acc]}", ['compile.metrics[0]: must be accuracy; got "acc"; did you mean `accuracy`?']),
     (
         "compile: {metrics: accuracy}",
-        ['compile.metrics: must be a list (computed next to the loss; there is no other); got "accuracy"'],
+        ['compile.metrics: must be a list (metrics computed in addition to the loss); got "accuracy"'],
     ),
     ("compile: {optimizer: adam}", ['compile.optimizer: must hold settings, one a line; got "adam"']),
     ("compile: {optimizer: {}}", ["compile.optimizer: name exactly one of adam, adamw, sgd; got none"]),
@@ -321,7 +321,10 @@ MISTAKES = [
         "recipe: {random_resized_crop: {side: [0.9, 0.8]}}",
         ["recipe.random_resized_crop: side must be two shares with 0 < low <= high <= 1; got [0.9, 0.8]"],
     ),
-    ("recipe: {stages: [{epochs: 1}]}", ["recipe.stages[0].image_size: is missing: height and width while training"]),
+    (
+        "recipe: {stages: [{epochs: 1}]}",
+        ["recipe.stages[0].image_size: is missing: height and width of training images"],
+    ),
     (
         "recipe: {stages: [{epochs: 0, image_size: [64, 64]}, {epochs: 1, image_size: [64, 64], size: 3}]}",
         [
@@ -331,7 +334,7 @@ MISTAKES = [
     ),
     (
         "recipe: {test_sizes: [192]}",
-        ["recipe.test_sizes[0]: must be a list (sizes tried on validation at the end; the best is kept); got 192"],
+        ["recipe.test_sizes[0]: must be a list (prediction sizes tried on validation; the best is kept); got 192"],
     ),
     ("recipe: {freeze: 6}", ["recipe.freeze: must be at most 5; got 6"]),
     (

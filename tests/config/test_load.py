@@ -179,7 +179,7 @@ def test_the_whole_optimizer_can_be_replaced(path: Path) -> None:
         ("=3", "--set =3: must be written as section.setting=value, for example fit.epochs=3"),
         ("fit..epochs=3", "--set fit..epochs=3: must be written as section.setting=value, for example fit.epochs=3"),
         ("seed.x=3", "--set seed.x=3: seed has no settings inside; set it whole"),
-        ("data.image_size.0=3", "data.image_size: must be a list (height and width the network sees); got {"),
+        ("data.image_size.0=3", "data.image_size: must be a list (height and width of the network's input); got {"),
         ("fit.epochs=[1", "--set fit.epochs=[1: the value is not YAML: line 1, column 3:"),
         (
             "fit={epochs: 1, epochs: 2}",

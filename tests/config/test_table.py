@@ -7,7 +7,7 @@ TABLE = {row.name: row for row in describe_settings()}
 
 def test_a_row_has_name_kind_default_limits_and_meaning() -> None:
     assert TABLE["model.dropout_rate"] == Setting(
-        "model.dropout_rate", "number", "0.0", "at least 0, less than 1", "share of features dropped while training"
+        "model.dropout_rate", "number", "0.0", "at least 0, less than 1", "dropout rate before the classification head"
     )
 
 

@@ -272,9 +272,7 @@ class Recipe(Section):
     gradient_accumulation: int = Field(1, ge=1, description="batches per optimizer update")
     freeze: int = Field(0, ge=0, le=5, description="frozen blocks of the backbone: 1 the stem ... 5 all of it")
     cached_features: bool = Field(False, description="compute backbone features once for all epochs; needs freeze: 5")
-    test_sizes: tuple[Size, ...] = Field(
-        (), description="prediction sizes tried on validation after training; the best is kept"
-    )
+    test_sizes: tuple[Size, ...] = Field((), description="prediction sizes tried on validation; the best is kept")
 
 
 class Hardware(Section):
