@@ -20,7 +20,7 @@ def data(drawn: Path, tmp_path: Path) -> Path:
 def test_a_label_file_is_found_and_tells_class_and_part(data: Path) -> None:
     found = collect(data)
     assert (found.kind, found.labels, len(found.entries)) == ("a label file", data / "car_dataset_labels.csv", 32)
-    assert {entry.part for entry in found.entries} == {"train", "test"}
+    assert {entry.split for entry in found.entries} == {"train", "test"}
     assert len({entry.class_name for entry in found.entries}) == 4
     assert found.path_of(0) == data / "car_ims" / "000001.jpg"
     assert (found.problems, found.disagreeing, found.without_row, found.others) == ([], {}, [], [])
@@ -51,9 +51,9 @@ def test_a_split_tree_tells_train_validation_and_test(data: Path, tmp_path: Path
     record = json.loads((tmp_path / "v1" / "split.json").read_text())
     found = collect(tmp_path / "v1")
     assert found.kind == "train and test"
-    held = [entry.path for entry in found.entries if entry.part == "validation"]
+    held = [entry.path for entry in found.entries if entry.split == "validation"]
     assert held == sorted(f"train/{name}" for name in record["validation"])
-    assert sum(entry.part == "test" for entry in found.entries) == record["counts"]["test"]
+    assert sum(entry.split == "test" for entry in found.entries) == record["counts"]["test"]
 
 
 def test_a_class_keeps_its_true_name_in_a_split_tree(data: Path, tmp_path: Path) -> None:

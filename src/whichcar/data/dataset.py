@@ -1,4 +1,4 @@
-"""What a folder of images holds, however it is laid out: each image with its class and its part."""
+"""What a folder of images holds, however it is laid out: each image with its class and its split."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One image: its path seen from the collection's root, with `/`, and its class and part ("" where unknown).
+    """One image: its path seen from the collection's root, with `/`, and its class and split ("" where unknown).
 
-    The part is `train`, `test`, or `validation`, which is a share of the folder train/.
+    The split is `train`, `test`, or `validation`, which is a share of the folder train/.
     """
 
     path: str
     class_name: str
-    part: str
+    split: str
 
 
 @dataclass(frozen=True)

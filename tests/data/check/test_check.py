@@ -114,7 +114,7 @@ def test_copies_across_parts_are_leaks_and_the_one_in_test_stays(tree: Path) -> 
     tested = sorted((tree / "test").rglob("*.jpg"))[0]
     twin = tree / "train" / tested.parent.name / "twin.jpg"
     shutil.copy(tested, twin)
-    held = next(entry for entry in check(tree).collection.entries if entry.part == "validation")
+    held = next(entry for entry in check(tree).collection.entries if entry.split == "validation")
     smaller = tree / "train" / Path(held.path).parent.name / "smaller.png"
     Image.open(tree / held.path).resize((100, 75)).save(smaller)
     checked = check(tree)

@@ -74,7 +74,7 @@ def test_it_shows_numbers_charts_and_twenty_titled_samples(drawn: Path, page: Pa
     ]  # fmt: skip
     assert "<th>images</th><td>32</td>" in content
     assert "<td>train 24, test 8</td>" in content
-    assert "<td>4 of 8 images" in content
+    assert "<td>4 with 8 images each</td>" in content
     samples = content.split('<h2 id="samples">')[1].split("<h2")[0]
     assert samples.count("<figure>") == samples.count("<figcaption><b>") == 20
     assert "(48, 64, 3) (height, width, channels)" in content
@@ -164,7 +164,7 @@ def test_images_without_classes_have_no_charts_of_them(tmp_path: Path, page: Pag
 
 def test_one_class_only_is_enough(tmp_path: Path, page: Page) -> None:
     paint(tmp_path / "Audi A5 2012" / "a.png", 1)
-    assert "<td>1 of 1 image" in page(tmp_path)
+    assert "<td>1 with 1 image each</td>" in page(tmp_path)
 
 
 def test_unreadable_ones_are_listed_among_good_ones_and_alone(tmp_path: Path, page: Page) -> None:

@@ -35,7 +35,7 @@ def test_every_image_has_its_size_and_its_light(tmp_path: Path) -> None:
 
 def test_classes_are_counted_by_part(drawn: Path) -> None:
     found = overview_of(collect(drawn))
-    assert found.parts == {"train": 24, "test": 8}
+    assert found.splits == {"train": 24, "test": 8}
     assert list(found.classes) == sorted(found.classes) and len(found.classes) == 4
     assert all(parts == {"train": 6, "test": 2} for parts in found.classes.values())
     assert {name: parts.year for name, parts in found.names.items()}.keys() == found.classes.keys()

@@ -98,7 +98,7 @@ def _of_classes(collection: Collection) -> Iterator[Finding]:
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for entry in collection.entries:
         if entry.class_name:
-            counts[entry.class_name]["test" if entry.part == "test" else "train"] += 1
+            counts[entry.class_name]["test" if entry.split == "test" else "train"] += 1
     if not counts:
         return
     splits = {split for count in counts.values() for split in count}

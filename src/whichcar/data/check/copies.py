@@ -23,7 +23,7 @@ def of_copies(collection: Collection, copies: Duplicates) -> Iterator[Finding]:
     """Yield what each copy is a copy of, for all of a group but the one that is kept, and which of them are leaks."""
 
     def rank(number: int) -> tuple[int, int]:
-        return _SPLITS[collection.entries[number].part], number
+        return _SPLITS[collection.entries[number].split], number
 
     contents = {group[0]: sorted(group, key=rank) for group in copies.exact}
     for kept, *others in contents.values():
@@ -43,7 +43,7 @@ def of_copies(collection: Collection, copies: Duplicates) -> Iterator[Finding]:
 
 def of_groups(collection: Collection) -> Iterator[Finding]:
     """Yield one finding for each likely group of images that lies in several splits."""
-    split_of = {entry.path: entry.part for entry in collection.entries if entry.class_name and entry.part}
+    split_of = {entry.path: entry.split for entry in collection.entries if entry.class_name and entry.split}
     classes: dict[str, list[str]] = defaultdict(list)
     for entry in collection.entries:
         if entry.path in split_of:
@@ -84,8 +84,8 @@ def _of_pair(collection: Collection, kept: int, other: int, issue: str, relation
 
 def _of_leak(collection: Collection, kept: int, other: int, certain: bool) -> Iterator[Finding]:
     one, copy = collection.entries[kept], collection.entries[other]
-    if one.part and copy.part and one.part != copy.part:
-        detail = f"in {copy.part}, and in {one.part} as {one.path}"
+    if one.split and copy.split and one.split != copy.split:
+        detail = f"in {copy.split}, and in {one.split} as {one.path}"
         certain = certain or one.class_name == copy.class_name
         yield finding(copy.path, "leak", detail, one.path, _severity(certain))
 

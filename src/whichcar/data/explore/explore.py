@@ -94,13 +94,15 @@ def numbers(overview: Overview) -> Iterator[tuple[str, str]]:
     yield "folder", str(collection.root)
     yield "layout", f"{collection.kind}, {collection.labels}" if collection.labels else collection.kind
     yield "images", f"{len(collection.entries):,}"
-    if set(overview.parts) != {""}:
+    if set(overview.splits) != {""}:
         order = (*SPLITS, "")
-        yield "splits", _counts({name or "in no split": overview.parts[name] for name in order})
+        yield "splits", _counts({name or "in no split": overview.splits[name] for name in order})
     if overview.classes:
         sizes = sorted(counts.total() for counts in overview.classes.values())
-        span = "" if sizes[0] == sizes[-1] else f"{sizes[0]:,} to "
-        yield "classes", f"{len(sizes):,} of {span}{plural(sizes[-1], 'image')}, median {_median(sizes)}"
+        per_class = f"{sizes[0]:,} to {plural(sizes[-1], 'image')} each, median {_median(sizes)}"
+        if sizes[0] == sizes[-1]:
+            per_class = f"{plural(sizes[0], 'image')} each"
+        yield "classes", f"{len(sizes):,} with {per_class}"
     if outside := sum(1 for entry in collection.entries if not entry.class_name):
         yield "images without a class", f"{outside:,}"
     readable = overview.readable

@@ -123,7 +123,7 @@ def _harm(overview: Overview, pair: Pair) -> int:
     first, second = (overview.collection.entries[number] for number in (pair.first, pair.second))
     if first.class_name != second.class_name:
         return 0
-    splits = {first.part, second.part}
+    splits = {first.split, second.split}
     return 3 if len(splits) == 1 else 1 if "test" in splits else 2
 
 
@@ -136,4 +136,4 @@ def _pairs(overview: Overview) -> Iterator[Pair]:
 def _figure(overview: Overview, number: int, note: str = "") -> Figure:
     entry = overview.collection.entries[number]
     path = overview.collection.path_of(number)
-    return Figure(path, entry.class_name, ", ".join(filter(None, (note, entry.part))), entry.path)
+    return Figure(path, entry.class_name, ", ".join(filter(None, (note, entry.split))), entry.path)

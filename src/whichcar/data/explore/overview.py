@@ -27,7 +27,7 @@ _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as Pillow's grey
 class Overview:
     """The numbers of a collection; images are named by their place in its `entries`.
 
-    `classes` maps a class, sorted by name, to how many images each part has of it. `width`, `height` (upright, in
+    `classes` maps a class, sorted by name, to how many images each split has of it. `width`, `height` (upright, in
     pixels), `size` (of the file, in bytes) and `brightness` (the mean luma, 0 … 1) have one number an image: 0, and
     NaN for the brightness, where it cannot be read; `unreadable` then says why.
     """
@@ -50,9 +50,9 @@ class Overview:
         return np.flatnonzero(np.frombuffer(self.width, np.uint32)).astype(np.int64)
 
     @property
-    def parts(self) -> Counter[str]:
-        """How many images each part has; "" is no part."""
-        return Counter(entry.part for entry in self.collection.entries)
+    def splits(self) -> Counter[str]:
+        """How many images each split has; "" is no split."""
+        return Counter(entry.split for entry in self.collection.entries)
 
     @property
     def names(self) -> dict[str, VehicleName]:
@@ -80,7 +80,7 @@ class Overview:
 
 
 def overview_of(collection: Collection, cache: ScanCache | None = None) -> Overview:
-    """Look at every image of a collection once and count.
+    """Scan every image of a collection and count.
 
     Args:
         collection: from `collect`.
@@ -97,7 +97,7 @@ def overview_of(collection: Collection, cache: ScanCache | None = None) -> Overv
     counts: dict[str, Counter[str]] = {}
     for entry in collection.entries:
         if entry.class_name:
-            counts.setdefault(entry.class_name, Counter())[entry.part] += 1
+            counts.setdefault(entry.class_name, Counter())[entry.split] += 1
     found, prints = Overview(collection, dict(sorted(counts.items()))), Prints()
     numbers = range(len(collection.entries))
     scans = track(cache.scan(map(collection.path_of, numbers)), "scanning", len(numbers))
