@@ -162,7 +162,7 @@ class Results:
             write_text(config, content)
 
     def _delete_checkpoints(self) -> None:
-        """Delete the checkpoints of all but the best trials, as many as the sweep keeps."""
+        """Delete the checkpoints of all trials but the best `keep`."""
         keep = self._spec.sweep.keep
         if keep is None:
             return
