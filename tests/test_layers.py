@@ -9,12 +9,10 @@ import pytest
 import whichcar
 
 ROOT = Path(whichcar.__file__).parent
-# From top to bottom; a module imports from its own room or a lower one.
-ROOMS = (
+# From top to bottom; a module imports from its own layer or a lower one.
+LAYERS = (
     {"__main__"},
     {"cli"},
-    {"scale", "serving"},
-    {"export"},
     {"evaluation"},
     {"inference"},
     {"search"},
@@ -26,7 +24,7 @@ ROOMS = (
     {"records", "files", "progress", "parallel", "environment"},
     {"errors", "text", "install", "version"},
 )
-# The same inside the two largest rooms.
+# The same inside the two largest packages.
 INSIDE = {
     "data": (
         {"check", "explore"},
@@ -53,7 +51,7 @@ INSIDE = {
     ),
 }
 HEAVY = {"keras", "tensorflow", "jax", "torch", "h5py", "tensorboardX"}
-MAY_BE_HEAVY = {"training", "search", "inference", "evaluation", "serving"}
+MAY_BE_HEAVY = {"training", "search", "inference", "evaluation"}
 
 
 def level(part: str, layers: tuple[set[str], ...]) -> int:
@@ -69,14 +67,14 @@ def imported(tree: ast.AST) -> set[str]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             module = node.module or ""
-            rooms = {"whichcar", *(f"whichcar.{room}" for room in INSIDE)}
-            names |= {f"{module}.{alias.name}" for alias in node.names} if module in rooms else {module}
+            packages = {"whichcar", *(f"whichcar.{package}" for package in INSIDE)}
+            names |= {f"{module}.{alias.name}" for alias in node.names} if module in packages else {module}
     return names
 
 
 def points_up(importer: list[str], target: list[str]) -> bool:
     if importer[0] != target[0]:
-        return level(target[0], ROOMS) < level(importer[0], ROOMS)
+        return level(target[0], LAYERS) < level(importer[0], LAYERS)
     ranks = INSIDE.get(importer[0], ())
     return len(importer) > 1 < len(target) and level(target[1], ranks) < level(importer[1], ranks)
 
@@ -99,9 +97,9 @@ def parts_of(folder: Path) -> set[str]:
 
 
 def test_every_module_has_a_layer() -> None:
-    assert {part for part in parts_of(ROOT) - {"__init__"} if level(part, ROOMS) < 0} == set()
-    for room, ranks in INSIDE.items():
-        assert {part for part in parts_of(ROOT / room) - {"__init__"} if level(part, ranks) < 0} == set()
+    assert {part for part in parts_of(ROOT) - {"__init__"} if level(part, LAYERS) < 0} == set()
+    for package, ranks in INSIDE.items():
+        assert {part for part in parts_of(ROOT / package) - {"__init__"} if level(part, ranks) < 0} == set()
 
 
 def test_imports_point_down() -> None:
@@ -132,8 +130,8 @@ def test_an_upward_import_is_seen(tmp_path: Path, module: str, line: str) -> Non
 
 def test_only_training_and_above_know_the_frameworks() -> None:
     for path in sorted(ROOT.rglob("*.py")):
-        room = path.relative_to(ROOT).with_suffix("").parts[0]
-        if room not in MAY_BE_HEAVY and path.name != "detectron.py":  # the adapter to a detector that needs torch
+        package = path.relative_to(ROOT).with_suffix("").parts[0]
+        if package not in MAY_BE_HEAVY and path.name != "detectron.py":  # the adapter to a detector that needs torch
             names = {name.split(".")[0] for name in imported(ast.parse(path.read_text(encoding="utf-8")))}
             assert not names & HEAVY, path
 

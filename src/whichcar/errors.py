@@ -1,7 +1,7 @@
 """What whichcar raises when the input, not the program, is at fault.
 
 The command prints such an error as it is, without a traceback, and exits with status 2.
-A message is one line (a config's lists one problem a line) and says where, what was found and what would do.
+A message is short (one line per problem) and says where, what was found and what would do.
 """
 
 
@@ -38,7 +38,7 @@ class DetectorError(WhichcarError, ValueError):
 
 
 class TrainingError(WhichcarError, RuntimeError):
-    """Training cannot start or go on: foreign folder, NaN loss, memory or disk used up."""
+    """Training cannot start or continue: foreign folder, NaN loss, memory or disk used up."""
 
 
 class TrackingError(WhichcarError, RuntimeError):
@@ -46,7 +46,7 @@ class TrackingError(WhichcarError, RuntimeError):
 
 
 class SweepError(WhichcarError, RuntimeError):
-    """A search cannot start or go on: its study cannot be used, or its trials all fail alike."""
+    """A search cannot start or continue: its study cannot be used, or its trials all fail alike."""
 
 
 class CheckpointError(WhichcarError, ValueError):
@@ -63,7 +63,7 @@ class MissingExtraError(WhichcarError, ImportError):
 
 
 class Interrupted(WhichcarError):
-    """The user stopped a run; what was reached is `saved`. The command exits with status 130 and says how to go on."""
+    """The user stopped a run; what was reached is `saved`. The command exits with status 130 and says how to resume."""
 
     def __init__(self, message: str, saved: bool = True) -> None:
         super().__init__(message)

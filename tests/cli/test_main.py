@@ -59,7 +59,7 @@ def test_a_mistake_is_one_line_and_status_2(tmp_path: Path, capsys: pytest.Captu
     assert error.count("\n") == 1
 
 
-def test_all_mistakes_of_a_settings_file_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_mistakes_of_a_settings_file_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "config.yml"
     file.write_text("seed: 1\ndata: {directory: d}\nmodel: {droput_rate: 0.1}\nfit: {epochs: 0}\n")
     assert main.run(["config", str(file)]) == 2
@@ -91,7 +91,7 @@ def test_an_interrupt_is_status_130(monkeypatch: pytest.MonkeyPatch) -> None:
     assert main.run(["cache"]) == 130
 
 
-def test_an_interrupted_training_says_how_to_go_on(
+def test_an_interrupted_training_says_how_to_resume(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def stopped(*_: object, **__: object) -> None:
@@ -166,7 +166,7 @@ def test_an_error_of_ours_from_python_is_a_value_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (("predict", "exp", "a.jpg", "--json", "--csv"), "--json and --csv exclude each other"),
         (("predict", "exp", "a.jpg", "--csv", "--json"), "--json and --csv exclude each other"),
@@ -176,17 +176,17 @@ def test_an_error_of_ours_from_python_is_a_value_error() -> None:
     ],
 )
 def test_options_that_contradict_each_other_are_refused(
-    arguments: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str]
+    arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main.run(arguments) == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     "arguments",
     [["nope"], ["split"], ["split", "photos"], ["check"], ["check", "photos", "--smallest", "0"], ["crop", "--nope"]],
 )
-def test_a_wrong_command_line_is_told_like_any_other_error(
+def test_a_wrong_command_line_is_reported_like_any_other_error(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main.run(arguments) == 2
@@ -196,6 +196,6 @@ def test_a_wrong_command_line_is_told_like_any_other_error(
     assert not any("rror: " in line for line in usage)
 
 
-def test_split_without_an_output_is_told_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_split_without_an_output_reports_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.run(["split", str(tmp_path)]) == 2
     assert f"error: no output folder; give one: whichcar split {tmp_path} OUTPUT" in capsys.readouterr().err

@@ -120,10 +120,10 @@ def render_checked(checked: Checked, pages: Iterable[Path]) -> Iterator[str]:
     """Yield how often each issue was found, and where all of them are listed."""
     from whichcar.data.check.issues import ISSUES
 
-    dataset = checked.collection
-    count = len({entry.class_name for entry in dataset.entries if entry.class_name})
+    collection = checked.collection
+    count = len({entry.class_name for entry in collection.entries if entry.class_name})
     classes = f" of {plural(count, 'class')}" if count else ""
-    yield f"{dataset.root}: {plural(len(dataset.entries), 'image')}{classes} ({dataset.kind})"
+    yield f"{collection.root}: {plural(len(collection.entries), 'image')}{classes} ({collection.kind})"
     if not checked.findings:
         yield "  no issues"
     for (name, severity), total in checked.counts.items():

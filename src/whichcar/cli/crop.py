@@ -71,7 +71,7 @@ def crop(
         raise Interrupted(f"{output}: interrupted after {done}\nrun the same command again to resume") from None
     say_lines(summary.lines())
     if not settings["detector"] and not os.environ.get(zoo.FILE_VARIABLE):
-        say(f"{zoo.DEFAULT} found the vehicles; --detector {zoo.MORE_ACCURATE} is more accurate (`whichcar detectors`)")
+        say(f"detector: {zoo.DEFAULT}; `--detector {zoo.MORE_ACCURATE}` is more accurate (`whichcar detectors`)")
     if contact_sheet:
         say(f"page   {write_contact_sheet(source, output)}")
 

@@ -1,1 +1,1 @@
-"""The first room: images and labels, from files to arrays."""
+"""Images and labels, from files to arrays."""

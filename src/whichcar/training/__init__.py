@@ -1,1 +1,1 @@
-"""The third room: from images to a trained checkpoint."""
+"""Training: from images to a checkpoint."""

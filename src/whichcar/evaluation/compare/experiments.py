@@ -241,9 +241,9 @@ def _tests(rows: Sequence[Row], against: Path) -> list[str]:
         "",
         *_table(head, cells, left=1),
         "",
-        f"Points are of accuracy; gained: correct here and wrong by {name}, lost: the other way round. Better",
-        f"and worse (p below {LEVEL}) refer to these checkpoints on these images, not to other seeds; of",
-        "twenty such tests of equals one says so by chance.",
+        f"Points are percentage points of accuracy; gained: correct here and wrong for {name}; lost: the opposite.",
+        f"Better and worse (p below {LEVEL}) refer to these checkpoints on these images, not to other seeds;",
+        "one in twenty such tests of equal classifiers says so by chance.",
         *(
             [f"Crops are matched with whole images by their paths in the split: {', '.join(by_path)}."]
             if by_path
@@ -294,7 +294,7 @@ def _epochs(row: Row) -> str:
 
 
 def _training(history: Sequence[dict[str, str]]) -> tuple[float, float]:
-    """Return the seconds of the whole training, and images a second over all its steps.
+    """Return the seconds of the whole training, and images per second over all its steps.
 
     history.csv counts seconds from the beginning, so the last epoch has them all. Every epoch has the same number of
     images, so the rate over all is the harmonic mean of the epochs' rates.
