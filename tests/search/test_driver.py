@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import html.parser
+import importlib.util
 import os
 import re
 import signal
@@ -13,7 +14,7 @@ import pytest
 import yaml
 
 from whichcar.config.load import read_experiment
-from whichcar.errors import CheckpointError, ConfigError, SweepError
+from whichcar.errors import CheckpointError, ConfigError, MissingExtraError, SweepError
 from whichcar.search import driver, lease
 from whichcar.search.lease import LEASE, Lease
 from whichcar.search.space import read_spec
@@ -190,7 +191,7 @@ def test_a_trial_that_is_killed_too_often_has_failed(sweeps: Sweeps) -> None:
     sweeps.run()
     (row,) = sweeps.rows
     assert (row["outcome"], row["kills"]) == ("failed", "3")
-    assert "killed 3 times, last by SIGKILL" in row["reason"]
+    assert "killed 3 times, last: SIGKILL" in row["reason"]
 
 
 def test_no_trial_starts_after_the_minutes_of_the_budget(sweeps: Sweeps) -> None:
@@ -233,6 +234,29 @@ def test_a_budget_that_is_not_a_section_is_an_error(sweeps: Sweeps) -> None:
     sweeps.write(budget=5)
     with pytest.raises(ConfigError, match=r"budget: .*5"):
         driver.sweep(sweeps.file, limits={"budget.trials": 4})
+
+
+def test_options_are_repeated_exactly() -> None:
+    words = driver.command_words("few.yml", (), None, {"budget.trials": 1234567, "budget.minutes": 600.0})
+    assert words == ["sweep", "few.yml", "--trials", "1234567", "--minutes", "600"]
+
+
+def test_without_plotly_no_trial_starts(sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(MissingExtraError, match="plotly"):
+        sweeps.run()
+    assert not sweeps.folder.exists()
+
+
+def test_an_error_of_the_page_does_not_hide_that_of_the_search(sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("page")
+
+    sweeps.write_base("crash")
+    sweeps.write(space={"model.dropout_rate": {"low": 0.0, "high": 0.2}}, budget={"trials": 50})
+    monkeypatch.setattr(driver.Results, "write_page", fail)
+    with pytest.raises(SweepError, match="the same error"):
+        sweeps.run()
 
 
 def test_trials_of_other_settings_are_refused(sweeps: Sweeps) -> None:

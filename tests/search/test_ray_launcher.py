@@ -21,7 +21,7 @@ import pytest
 
 from whichcar.cli import main
 from whichcar.errors import MissingExtraError, SweepError
-from whichcar.search.ray_launcher import Slots, check_address, host_problem, run_slot, share
+from whichcar.search.ray_launcher import Slots, check_address, host_problem, own_cores, run_slot, share
 
 from .conftest import Sweeps, trial_processes, until
 
@@ -227,7 +227,10 @@ def test_ctrl_c_saves_and_a_killed_driver_takes_its_slots_with_it(sweeps: Sweeps
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130
+    assert "stopped; running trials are saved\n" in err
     assert f"whichcar sweep {sweeps.file} --ray {address}\n" in err
+    assert [row["outcome"] for row in sweeps.rows] == ["running"] * 2
+    assert "--ray" in (sweeps.folder / "sweep.json").read_text()
     assert [(trial(sweeps, number) / "asked.txt").read_text() for number in range(2)] == [f"{signal.SIGTERM:d}\n"] * 2
     with sweeps.start("--ray", address) as process:
         until(lambda: len(starts(trial(sweeps))) == 2, 40)
@@ -253,7 +256,34 @@ def test_a_slot_that_fails_ends_the_search_with_its_message(sweeps: Sweeps, addr
 
 def test_a_node_that_does_not_see_the_folder_is_named(tmp_path: Path) -> None:
     slots = Slots("", 1, 0, "few", True, [])
-    assert re.fullmatch(rf"node .* does not see {tmp_path}/few; .*same disk.*", run_slot(0, slots, str(tmp_path), {}))
+    assert re.fullmatch(
+        rf"node .* does not see {tmp_path}/few; .*same disk.*", run_slot(0, slots, str(tmp_path), 1, {})
+    )
+
+
+def test_a_slot_is_bound_to_its_processors_and_keeps_the_log_of_earlier_attempts(tmp_path: Path) -> None:
+    code = "import os, sys; sys.exit(f'error: {len(os.sched_getaffinity(0))} processors')"
+    slots = Slots("", 1, 0, ".", True, ["-c", code])
+    messages = [run_slot(0, slots, str(tmp_path), 1, {}) for _ in range(2)]
+    assert messages == [f"1 processors (log: {tmp_path / 'slot_0.txt'})"] * 2
+    assert (tmp_path / "slot_0.txt").read_text().count("error: 1 processors\n") == 2
+
+
+def test_slots_of_a_machine_reserve_different_processors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    cores = sorted(os.sched_getaffinity(0))
+    with contextlib.ExitStack() as slots:
+        reserved = [slots.enter_context(own_cores(1))[0] for _ in cores]
+        assert sorted(reserved) == cores
+        assert slots.enter_context(own_cores(1)) == cores  # none is free
+    with own_cores(len(cores)) as again:
+        assert again == cores
+
+
+def test_an_empty_ray_address_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: True)
+    assert check_address("auto") == "auto"
 
 
 def test_several_hosts_do_not_share_a_sqlite_file() -> None:

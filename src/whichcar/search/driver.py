@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import re
 import threading
 import time
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whichcar.errors import Interrupted, SweepError
+from whichcar.pages.charts import missing_plotly
 from whichcar.search.launcher import Launcher, LocalLauncher, trains
 from whichcar.search.lease import LEASE, Lease
 from whichcar.search.live_table import LiveTable, Status
@@ -82,10 +85,13 @@ def sweep(
         ray: address of a Ray cluster to run on, see `check_address`; `launcher` is then not used.
 
     Raises:
+        MissingExtraError: Optuna, plotly or Ray is needed and not installed.
         ConfigError, CheckpointError: the sweep file, or a value it may try, is not right.
         SweepError: the study cannot be used, or the first trials all fail alike.
         Interrupted: Ctrl-C or SIGTERM; running trials are saved, and the next call resumes them.
     """
+    if importlib.util.find_spec("plotly") is None:
+        raise missing_plotly()
     address = check_address(ray) if ray is not None else None
     spec = read_spec(path, overrides, limits)
     for weights in _weights(spec):
@@ -109,12 +115,17 @@ def sweep(
             slots = Slots(address, spec.sweep.parallel, spec.sweep.restarts, str(spec.folder), sqlite, words)
             driver = RayDriver(slots, results, live_table)
         try:
-            with graceful_shutdown() as stop:
-                driver.run(stop)
-        finally:
-            driver.kill()
+            try:
+                with graceful_shutdown() as stop:
+                    driver.run(stop)
+            except BaseException:
+                driver.kill()
+                with contextlib.suppress(Exception):  # it would hide the error of the search
+                    results.write_page(changed=driver.ended > 0)
+                raise
             page = results.write_page(changed=driver.ended > 0)
             counts, best = results.counts(), results.best()
+        finally:
             close_study(study)
     return Swept(spec.folder, counts, driver.ended, spec.sweep.objective.metric, *best, page)
 
@@ -123,7 +134,7 @@ def command_words(
     path: str | Path, overrides: Sequence[str], storage: str | None, limits: Mapping[str, Any]
 ) -> list[str]:
     """Return the words after `whichcar` that run this search."""
-    options = [(f"--{name.rpartition('.')[2]}", f"{value:g}") for name, value in limits.items()]
+    options = [(f"--{name.rpartition('.')[2]}", str(value).removesuffix(".0")) for name, value in limits.items()]
     options += [("--storage", storage)] if storage else []
     options += [("--set", override) for override in overrides]
     return ["sweep", str(path), *(word for option in options for word in option)]
@@ -163,6 +174,7 @@ class Driver:
                     self._stop()
                     raise Interrupted(f"{self._spec.folder}: stopped; running trials are saved")
                 if not self._fill() and not self._running and not running(self._study):
+                    self._results.settle()  # trials of other processes may have ended since
                     self._live_table.show(self._status(), last=True)
                     return
                 self._live_table.show(self._status())

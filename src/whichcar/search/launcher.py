@@ -115,4 +115,4 @@ def how_it_ended(status: int) -> str:
     if status >= 0:
         return f"exit status {status}"
     name = signal.Signals(-status).name if -status in set(signal.Signals) else f"signal {-status}"
-    return f"{name} (often the kernel's, when memory is used up)" if -status == signal.SIGKILL else name
+    return f"{name} (often sent by the kernel when memory runs out)" if -status == signal.SIGKILL else name

@@ -8,16 +8,19 @@ terminal past Python, and ends its process when the cluster has been gone for a 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import importlib.util
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -60,7 +63,7 @@ def check_address(address: str) -> str:
         SweepError: the address has another form, or nothing listens there.
         MissingExtraError: Ray is not installed.
     """
-    address = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
+    address = os.environ.get("RAY_ADDRESS") or address if address == "auto" else address
     if address.startswith("ray://"):
         raise SweepError(
             f"--ray {address}: Ray's client is not supported; run the search on a machine of the cluster, "
@@ -94,22 +97,20 @@ class RayDriver:
 
         Raises:
             SweepError: there is no such cluster (any more), or a slot failed.
-            Interrupted: a stop was requested; running trials are saved.
+            Interrupted: a stop was requested.
         """
         with self._live_table:
             process = self._process = self._start()
-            while process.poll() is None:
-                if stop.is_set():
-                    self._live_table.say("stopping: running trials save their state")
-                    process.terminate()
-                    with contextlib.suppress(subprocess.TimeoutExpired):
-                        process.wait(STOP_SECONDS)
-                    raise Interrupted(f"{self._slots.folder}: stopped; running trials are saved")
-                self._show()
-                stop.wait(POLL_SECONDS)
-            self._results.write_settings()  # with the command of the search, where those of the slots are now
-            self._results.settle()
-            self._show(last=True)
+            try:
+                while process.poll() is None:
+                    if stop.is_set():
+                        self._stop(process)
+                    self._show()
+                    stop.wait(POLL_SECONDS)
+            finally:
+                self._results.write_settings()  # with the command of the search, where those of the slots are now
+                self._results.settle()
+                self._show(last=True)
             if process.returncode:
                 raise SweepError(f"--ray {self._slots.address}: {self._reason()}")
 
@@ -118,6 +119,14 @@ class RayDriver:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+
+    def _stop(self, process: subprocess.Popen[bytes]) -> NoReturn:
+        self._live_table.say("stopping: running trials save their state")
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_SECONDS)
+        saved = "are saved" if process.returncode == 0 else "resume from what they saved last"
+        raise Interrupted(f"{self._slots.folder}: stopped; running trials {saved}")
 
     def _start(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", __spec__.name, json.dumps(asdict(self._slots))]
@@ -171,8 +180,8 @@ def share(nodes: Sequence[tuple[int, int]], slots: int) -> tuple[int, float]:
     return most(cpus), most(gpus) if sum(gpus) >= slots else 1 / -(-slots // sum(gpus))
 
 
-def run_slot(number: int, slots: Slots, directory: str, variables: Mapping[str, str]) -> str:
-    """Run a slot on this node to its end and return what is wrong, if anything.
+def run_slot(number: int, slots: Slots, directory: str, cpus: int, variables: Mapping[str, str]) -> str:
+    """Run a slot on `cpus` processors of this node to its end and return what is wrong, if anything.
 
     Raises:
         ChildProcessError: it was killed; Ray starts it again.
@@ -183,27 +192,56 @@ def run_slot(number: int, slots: Slots, directory: str, variables: Mapping[str, 
         node = socket.gethostname()
         return f"node {node} does not see {folder}; all nodes need the same disk for it, under the same path"
     log = folder / f"slot_{number}.txt"
-    with log.open("wb") as file:
-        process = subprocess.Popen(
-            tied_command([sys.executable, *slots.words], sorted(os.sched_getaffinity(0))),
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            cwd=directory,
-            env={**os.environ, **variables, **QUIET},
-            start_new_session=True,
-        )
-    try:
-        while process.poll() is None:
-            time.sleep(POLL_SECONDS)
-    except KeyboardInterrupt:
-        process.terminate()
-        process.wait()
-        raise
+    with own_cores(cpus) as cores, log.open("ab") as file:
+        file.write(f"on node {socket.gethostname()}, processors {','.join(map(str, cores))}\n".encode())
+        file.flush()
+        start = file.tell()
+        process = None
+        try:
+            process = subprocess.Popen(
+                tied_command([sys.executable, *slots.words], cores),
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                cwd=directory,
+                env={**os.environ, **variables, **QUIET},
+                start_new_session=True,
+            )
+            while process.poll() is None:
+                time.sleep(POLL_SECONDS)
+        finally:
+            if process is not None:
+                process.terminate()
+                process.wait()
     if killed_from_outside(process.returncode):
-        raise ChildProcessError(how_it_ended(process.returncode))
-    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return (lines or ["no message"])[-1].removeprefix("error: ") if process.returncode else ""
+        raise ChildProcessError(f"slot {number}: {how_it_ended(process.returncode)} (log: {log})")
+    lines = log.read_bytes()[start:].decode("utf-8", "replace").strip().splitlines()
+    message = (lines or ["no message"])[-1].removeprefix("error: ")
+    return f"{message} (log: {log})" if process.returncode else ""
+
+
+@contextlib.contextmanager
+def own_cores(count: int) -> Iterator[list[int]]:
+    """Reserve `count` processors of this machine that no other slot uses, until the block ends.
+
+    Ray only counts processors, and a training uses all it may run on; so each slot is bound to its share, by a locked
+    file per processor. The first is chosen at random, since containers on one machine do not see each other's files.
+    Where fewer are free (Ray was told of more than there are), all processors are returned.
+    """
+    folder = Path(tempfile.gettempdir()) / f"whichcar_cores_{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    cores = sorted(os.sched_getaffinity(0))
+    first = random.randrange(len(cores))
+    reserved: list[int] = []
+    with contextlib.ExitStack() as files:
+        for core in cores[first:] + cores[:first]:
+            if len(reserved) == count:
+                break
+            file = files.enter_context((folder / str(core)).open("w"))
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                reserved.append(core)
+        yield sorted(reserved) if len(reserved) == count else cores
 
 
 def main() -> None:
@@ -228,7 +266,7 @@ def main() -> None:
         num_cpus=cpus, num_gpus=gpus, max_retries=slots.restarts, retry_exceptions=[ChildProcessError]
     )(run_slot)  # fmt: skip
     variables = _variables(cpus, gpus)
-    tasks = [task.remote(number, slots, str(Path.cwd()), variables) for number in range(slots.count)]
+    tasks = [task.remote(number, slots, str(Path.cwd()), cpus, variables) for number in range(slots.count)]
     cancelled = False
     while tasks:
         done, tasks = ray.wait(tasks, timeout=POLL_SECONDS)

@@ -16,7 +16,7 @@ from whichcar.files import CONFIG, RESOLVED, write_json, write_text
 from whichcar.search.live_table import Row, Status
 from whichcar.search.page import PAGE, write_page
 from whichcar.search.space import SweepSpec
-from whichcar.search.study import SURPLUS, running
+from whichcar.search.study import SURPLUS
 from whichcar.search.sweep_file import Parameter
 from whichcar.search.trial import EPOCHS, KILLS, REASON, SECONDS, Ended, Outcome, trial_folder
 from whichcar.text import command_line, plural, shell_command
@@ -166,9 +166,10 @@ class Results:
         keep = self._spec.sweep.keep
         if keep is None:
             return
-        kept = {trial.number for trial in self.ranked()[:keep]} | {trial.number for trial in running(self._study)}
-        for trial in self.trials():
-            if trial.number not in kept:
+        trials = self.trials()  # read before the ranking: one that completes in between is not deleted
+        kept = {trial.number for trial in self.ranked()[:keep]}
+        for trial in trials:
+            if trial.state.is_finished() and trial.number not in kept:
                 folder = trial_folder(self._spec, trial.number)
                 for checkpoint in (*folder.glob("*.h5"), *folder.glob("*.keras")):
                     checkpoint.unlink(missing_ok=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-import os
 import sqlite3
 import time
 import warnings
@@ -255,7 +254,9 @@ def study_lock(folder: Path) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() > until:
-                    raise SweepError(f"{folder}: another process ({os.getpid()} waits) holds the lock") from None
+                    raise SweepError(
+                        f"{folder}: locked by another process for more than {LOCK_SECONDS:.0f} s; run the command again"
+                    ) from None
                 time.sleep(0.02)
         yield
 

@@ -169,7 +169,7 @@ class RunningTrial:
         self._report()
         if status == 0:
             if not self._history:
-                return self._end("failed", reason="it wrote no epoch")
+                return self._end("failed", reason="no epoch was completed")
             value = self._value()
             if not math.isfinite(value):
                 return self._end("failed", reason=f"{self._spec.sweep.objective.metric} is {value}")
@@ -179,7 +179,7 @@ class RunningTrial:
         self._kills += 1
         self._trial.set_user_attr(KILLS, self._kills)
         if self._kills > self._spec.sweep.restarts:
-            return self._end("failed", reason=f"killed {plural(self._kills, 'time')}, last by {how_it_ended(status)}")
+            return self._end("failed", reason=f"killed {plural(self._kills, 'time')}, last: {how_it_ended(status)}")
         self._launch()
         return None
 
