@@ -21,7 +21,9 @@ def matrix_of(classes: int) -> tuple[np.ndarray, list[str]]:
     ]
 
 
-@pytest.mark.parametrize(("classes", "pixels_a_class"), [(2, 40), (12, 40), (196, 15)])
+@pytest.mark.parametrize(
+    ("classes", "pixels_a_class"), [(2, 40), (12, 40), pytest.param(196, 15, marks=pytest.mark.slow)]
+)
 def test_the_confusion_matrix_has_room_for_a_name_and_a_number_in_each_row(
     tmp_path: Path, classes: int, pixels_a_class: int
 ) -> None:

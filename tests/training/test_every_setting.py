@@ -91,6 +91,7 @@ def unread(section: type[Section], reads: Reads) -> set[str]:
     return {dotted for dotted, kind, name in settings_of(section) if (kind, name) not in reads}
 
 
+@pytest.mark.slow
 def test_every_setting_is_read_by_training(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     split(drawn, drawn / "car_dataset_labels.csv", tmp_path / "v1")
     path = tmp_path / "exp" / "config.yml"

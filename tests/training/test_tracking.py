@@ -348,6 +348,7 @@ def test_a_server_that_was_away_receives_the_missed_epochs(
     assert len(warnings_of(caplog)) == 1
 
 
+@pytest.mark.slow
 def test_what_a_server_missed_to_the_end_is_logged_by_the_same_command(
     gate: Gate, client: MlflowClient, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
