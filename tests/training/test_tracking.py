@@ -120,6 +120,18 @@ def test_a_resumed_run_logs_no_epoch_twice(mlflow_store: MlflowClient, folder: P
     assert len(mlflow_store.search_runs([run.info.experiment_id])) == 1
 
 
+def test_a_run_that_is_extended_is_logged_with_the_changed_setting_as_a_tag(
+    mlflow_store: MlflowClient, folder: Path
+) -> None:
+    train(tracking_of("mlflow", folder), folder, 1)
+    for count in (3, 4):
+        write_json(folder / "resolved.json", {"finished": False, "settings": SETTINGS | {"seed": count, "new": True}})
+        train(tracking_of("mlflow", folder), folder, count, before=count - 1)
+        run = run_of(mlflow_store, folder)
+        assert (run.data.params["seed"], run.data.params["new"], run.data.tags["seed"]) == ("5", "true", str(count))
+    assert [step for step, _ in steps(mlflow_store, folder)] == [1, 2, 3, 4]
+
+
 def test_a_training_that_fails_is_a_failed_run(mlflow_store: MlflowClient, folder: Path) -> None:
     tracking = tracking_of("mlflow", folder)
     with pytest.raises(ZeroDivisionError), tracking.training():
@@ -141,12 +153,12 @@ def test_a_run_that_is_not_there_is_an_error_before_anything_is_trained(
     mlflow_store: MlflowClient, folder: Path
 ) -> None:
     write_json(folder / "tracking.json", {"mlflow": "0" * 32})
-    with pytest.raises(TrackingError, match=r"tracking\.json: names the run 0{32}, which is not where MLFLOW_TRACKING"):
+    with pytest.raises(TrackingError, match=r"tracking\.json: names run 0{32}, which does not exist at MLFLOW_TRACKING"):
         tracking_of("mlflow", folder)
     (folder / "tracking.json").unlink()
     train(tracking_of("mlflow", folder), folder, 1)
     mlflow_store.delete_run(number_of(folder))
-    with pytest.raises(TrackingError, match=r"set that as it was, or delete the file to begin a new run"):
+    with pytest.raises(TrackingError, match=r"restore that address, or delete the file to begin a new run"):
         tracking_of("mlflow", folder)
 
 
@@ -214,7 +226,7 @@ def test_a_server_that_is_down_is_reported_once_and_asked_seldom(
     assert len(requests) == 4, "at the start, after a pause, after another, at the end"
     messages = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert messages == [
-        "tracking: nobody there; going on, and trying again later",
+        "tracking: nobody there; continuing; will retry later",
         "tracking: not all has been logged; the same command logs what is missing",
     ]
 
@@ -327,7 +339,7 @@ def test_a_server_that_comes_up_later_gets_everything_at_the_end(
     assert run_of(client, folder).info.status == "FINISHED"
     [message] = warnings_of(caplog)
     assert "Connection refused" in message
-    assert message.endswith("going on, and trying again later")
+    assert message.endswith("continuing; will retry later")
 
 
 def test_a_server_that_was_away_receives_the_missed_epochs(

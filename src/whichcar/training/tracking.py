@@ -127,7 +127,7 @@ class Tracking:
     def _warn(self, error: Exception, seconds: float) -> None:
         """Warn, the first time, of a failure that took so long, and do not try again for a while."""
         if not self._warned:
-            log.warning("tracking: %s; going on, and trying again later", first_line(error))
+            log.warning("tracking: %s; continuing; will retry later", first_line(error))
         self._warned = True
         self._not_before = time.monotonic() + max(PAUSE_SECONDS, SHARE * seconds)
 
@@ -168,8 +168,8 @@ class Tracking:
             is_deleted = True
         if is_deleted:
             raise TrackingError(
-                f"{self._folder / files.TRACKING}: names the run {number}, which is not where MLFLOW_TRACKING_URI "
-                "points; set that as it was, or delete the file to begin a new run"
+                f"{self._folder / files.TRACKING}: names run {number}, which does not exist at "
+                "MLFLOW_TRACKING_URI; restore that address, or delete the file to begin a new run"
             )
 
     def _number(self) -> str | None:
@@ -203,15 +203,24 @@ class Tracking:
         return str(run.info.run_id)
 
     def _describe(self, number: str) -> None:
-        """Log the settings as parameters and the environment as tags."""
+        """Log the settings as parameters and the environment as tags.
+
+        MLflow refuses to change a parameter: a setting that an extended run has changed is a tag of its name.
+        """
         from mlflow.entities import Param, RunTag
 
         settings = as_texts(self._content(files.RESOLVED).get("settings", {}))
-        parameters = [Param(name, value) for name, value in settings.items()]
+        known = self._client.get_run(number).data
+        parameters = [Param(name, value) for name, value in settings.items() if name not in known.params]
         for start in range(0, len(parameters), 100):  # the most that a request may have
             self._client.log_batch(number, params=parameters[start : start + 100])
-        tags = [RunTag(name, value) for name, value in as_texts(self._content(files.ENVIRONMENT)).items()]
-        self._client.log_batch(number, tags=tags)
+        changed = {
+            name: value
+            for name, value in settings.items()
+            if known.params.get(name, value) != value or name in known.tags  # changed back
+        }
+        tags = as_texts(self._content(files.ENVIRONMENT)) | changed
+        self._client.log_batch(number, tags=[RunTag(name, value) for name, value in tags.items()])
 
     def _log_epochs(self, history: Sequence[Epoch]) -> None:
         """Log the epochs that the run does not have as metrics, by their number.
