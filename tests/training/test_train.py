@@ -802,6 +802,28 @@ def test_a_damaged_history_is_written_again_when_the_run_is_resumed(
     assert trained_in(finished.parent).history[:2] == first.history
 
 
+def test_an_epoch_that_only_the_state_has_is_written_to_the_history_of_a_resumed_run(
+    tree: Path, finished: Path
+) -> None:
+    path = finished.parent / "history.csv"
+    whole = path.read_text()
+    path.write_text("".join(whole.splitlines(keepends=True)[:-1]))
+    longer = run(write(finished.parent, settings(tree, fit={"epochs": 3})), resume=True)
+    longer._repair_history()
+    longer.folder.close()
+    assert path.read_text() == whole
+
+
+def test_the_weights_of_training_are_restored_where_predicting_with_their_mean_fails(full_run: Run) -> None:
+    models = full_run.models
+    before = models.train_model.get_weights()
+    with pytest.raises(ZeroDivisionError), models.averaged():
+        assert any((a != b).any() for a, b in zip(models.train_model.get_weights(), before, strict=True))
+        raise ZeroDivisionError
+    for weight, expected in zip(models.train_model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(weight, expected)
+
+
 def test_a_second_signal_reports_what_is_kept_and_how_to_resume(
     tree: Path, quick: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -821,12 +843,19 @@ def test_a_second_signal_reports_what_is_kept_and_how_to_resume(
         impatient.setattr(loop, "save_state", stops_again)
         assert main.run(["train", str(quick)]) == 130
     again = f"\nresume with: whichcar train {quick} --resume\n"
-    assert f"\n{quick.parent}: stopped at once; nothing was saved yet{again}" in capsys.readouterr().err
+    assert f"\n{quick.parent}: stopped at once; nothing has been saved yet{again}" in capsys.readouterr().err
     assert main.run(["train", str(quick), "--resume"]) == 130
     assert "stopped in epoch 1; everything is saved" in capsys.readouterr().err
     monkeypatch.setattr(loop, "save_state", stops_again)
     assert main.run(["train", str(quick), "--resume"]) == 130
-    assert f"stopped at once; kept is what was saved in epoch 1, batch 1{again}" in capsys.readouterr().err
+    assert f"stopped at once; the last state was saved in epoch 1, batch 1{again}" in capsys.readouterr().err
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(start, "load_data", stopped)
+    assert main.run(["train", str(quick), "--resume"]) == 130
+    assert f"stopped at once; it resumes from the last saved state{again}" in capsys.readouterr().err
 
 
 def test_a_signal_before_the_first_step_reports_how_to_resume(

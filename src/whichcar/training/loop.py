@@ -101,11 +101,14 @@ class Run:
         self._describe(finished=True)
 
     def _repair_history(self) -> None:
-        """Write the history of a resumed run again where the file is damaged: the state has it too."""
+        """Write the history of a resumed run again where the file is damaged or lacks epochs: the state has them."""
         path = self.folder.path / HISTORY
-        damage = undamaged_history(path)[1] if self.history else ""
+        if not self.history:
+            return
+        rows, damage = undamaged_history(path)
         if damage:
             log.warning("%s: damaged (%s); it is written again from the saved state", path, damage)
+        if damage or len(rows) < len(self.history):  # killed after the state was saved, before the table was
             write_history(path, self.history)
 
     def save(self) -> None:

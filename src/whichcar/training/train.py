@@ -82,7 +82,10 @@ def train(
         if folder.is_replacing or (overwrite and run is None):
             raise Interrupted(f"{folder.path}: stopped before the first checkpoint", saved=False) from error
         if isinstance(error, KeyboardInterrupt):  # before the first step, or a second signal while saving
-            kept = "nothing was saved yet" if run is None or not run.saved else f"kept is what was saved {run.saved}"
+            if run is not None and run.saved:
+                kept = f"the last state was saved {run.saved}"
+            else:
+                kept = "it resumes from the last saved state" if folder.state.exists() else "nothing has been saved yet"
             raise Interrupted(f"{folder.path}: stopped at once; {kept}") from error
         raise
     except Exception as error:

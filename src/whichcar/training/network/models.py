@@ -61,8 +61,10 @@ class TrainingModels:
             return
         trained = self.train_model.get_weights()
         self.train_model.set_weights(self.trained_layer.get_weights())
-        yield
-        self.train_model.set_weights(trained)
+        try:
+            yield
+        finally:
+            self.train_model.set_weights(trained)
 
     def state_variables(self) -> list[Any]:
         """Everything that changes while training: weights, the layers' random states, the optimizer's variables."""
