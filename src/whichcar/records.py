@@ -62,7 +62,7 @@ class Finding:
     """Something that `check` found: a row of issues.csv.
 
     `path` is the image, seen from the data folder with `/`, or a row's img_name, or a class's name; `issue` is a name
-    of `data.issues.ISSUES`; `other` is the image it was compared with, if any; findings that can be ranked
+    of `data.check.issues.ISSUES`; `other` is the image it was compared with, if any; findings that can be ranked
     have a `rank`, 1 for the most confident.
     """
 

@@ -26,7 +26,9 @@ from whichcar.text import shell_command
 )
 @track_option
 def train(config: Path, overrides: tuple[str, ...], resume: bool, overwrite: bool, track: str | None) -> None:
-    """Train with the settings in CONFIG, a settings file or an experiment's folder; results are written next to it.
+    """Train with the settings in CONFIG, a settings file or an experiment's folder.
+
+    Results are written to the experiment's folder (that of config.yml, or NAME/ for NAME.yml).
 
     Ctrl-C saves the state of the training first. A finished training is left as it is.
 

@@ -1,7 +1,7 @@
-"""Features of a frozen backbone, computed once and cached next to the images, and the head that trains on them.
+"""Features of a frozen backbone, computed once and cached with the decoded images, and the head that trains on them.
 
 With the whole backbone frozen and no augmentation, each epoch would compute the same features again. A
-head that trains on kept ones has the same numbers in a hundredth of the time ("linear probe", Alain and Bengio 2016).
+head that trains on cached ones has the same numbers in a hundredth of the time ("linear probe", Alain and Bengio 2016).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Features(StoredRows):
 
     Args:
         path: of the `.npy` file.
-        images: those that it was computed from, row by row.
+        data: the images that they were computed from, row by row.
     """
 
     def __init__(self, path: Path, data: Rows) -> None:

@@ -20,15 +20,15 @@ log = logging.getLogger(__name__)
 
 def validate(models: TrainingModels, data: TrainingData, batch_size: int, size: Size) -> Score:
     """Score the network as it stands on the validation images, resized to `size`."""
-    (images, rows), truth = data.validation[size], data.validation_classes
+    (images, rows), labels = data.validation[size], data.validation_classes
     if not len(rows):
         _check_finite(models.predict_on_batch(data.images.take(data.train_rows[:batch_size]), size))
         return Score(math.nan, math.nan)
     batches = plain_batches(images, rows, batch_size)
     scores = np.concatenate([models.predict_on_batch(batch, size) for batch in batches])[: len(rows)]
     _check_finite(scores)
-    own = scores[np.arange(len(rows)), truth]
-    return Score(metrics.log_loss(own), metrics.top_k_accuracy(scores, truth))
+    own = scores[np.arange(len(rows)), labels]
+    return Score(metrics.log_loss(own), metrics.top_k_accuracy(scores, labels))
 
 
 def _check_finite(scores: np.ndarray) -> None:

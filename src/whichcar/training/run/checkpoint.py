@@ -33,8 +33,9 @@ class Metadata:
     """Metadata stored in a checkpoint. `image_size` is (height, width); class i of the output is `class_names[i]`.
 
     `crop` tells how the images it was trained on were cropped (`detection.crop.read_record`); None: not by whichcar.
-    `validation` names the images that were drawn for validation (`data.tree.Tree.drawn`); None: the data say it.
-    `fingerprints` (`data.tree.Tree.fingerprints`) identify its data where they are moved; empty in earlier versions.
+    `validation` names the images that were drawn for validation (`data.split.tree.Tree.drawn`); None: the data say it.
+    `fingerprints` (`data.split.tree.Tree.fingerprints`) identify its data where they are moved; empty in earlier
+    versions.
     """
 
     class_names: tuple[str, ...]

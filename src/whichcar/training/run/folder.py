@@ -12,7 +12,7 @@ import shutil
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any
 
 from whichcar.config.experiment import Experiment
 from whichcar.environment import expanded
@@ -33,7 +33,6 @@ from whichcar.training.run.test_uses import keep_uses
 from whichcar.version import VERSION
 
 log = logging.getLogger(__name__)
-Ending = Literal["finished", "stopped", "failed"]
 PACKAGES = ("keras", "tensorflow-cpu", "tensorflow", "jax", "numpy", "onnxruntime", "pillow")
 # Settings of the length of a run only: they may change when it is resumed.
 LENGTH = (("fit", "epochs"), ("fit", "callbacks", "early_stopping"), ("recipe", "stages"))
