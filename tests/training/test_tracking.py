@@ -153,7 +153,7 @@ def test_a_run_that_is_not_there_is_an_error_before_anything_is_trained(
     mlflow_store: MlflowClient, folder: Path
 ) -> None:
     write_json(folder / "tracking.json", {"mlflow": "0" * 32})
-    with pytest.raises(TrackingError, match=r"tracking\.json: names run 0{32}, which does not exist at MLFLOW_TRACKING"):
+    with pytest.raises(TrackingError, match=r"tracking\.json: names run 0{32}, which does not exist at MLFLOW"):
         tracking_of("mlflow", folder)
     (folder / "tracking.json").unlink()
     train(tracking_of("mlflow", folder), folder, 1)
