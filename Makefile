@@ -7,7 +7,7 @@ STAMP  := $(VENV)/installed
 REFERENCE := .venv_reference
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check docs bench reference clean
+.PHONY: help demo test slow check docs bench reference clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -17,6 +17,9 @@ demo: $(STAMP) ## draw cars, split, crop, train on whole images and crops, evalu
 
 test: $(STAMP) ## run the tests
 	@$(BIN)/pytest -q -n auto --dist loadfile
+
+slow: $(STAMP) ## run the tests that take long: real trainings, kills, hostile images
+	@$(BIN)/pytest -q -n auto --dist loadfile -m slow
 
 reference: $(REFERENCE)/installed ## compare the detectors' decoders with PyTorch models (an environment of its own)
 	@$(REFERENCE)/bin/pytest -q tests/detection/test_onnx_reference.py
