@@ -84,11 +84,12 @@ def evaluate(
     folder = _folder(experiment, eval_set, classifier.metadata, crop, detector)
     _check_writable(folder)
     start = time.perf_counter()
-    with files.atomic_write(folder / files.PREDICTIONS) as table:  # once result.json is written too: the two agree
+    with files.atomic_write(folder / files.PREDICTIONS) as table:
         images, unreadable = _classify(classifier, eval_set, table, batch_size)
         seconds = time.perf_counter() - start
         origin = _origin(classifier, eval_set, experiment, data, crop, detector)
-        result, matrix = _result(classifier, origin, images, unreadable, warnings, seconds, folder)
+        checksum = files.checksum(table)
+        result, matrix = _result(classifier, origin, images, unreadable, warnings, seconds, folder, checksum)
         plots.plot_confusion(folder / files.PLOTS / "confusion.png", matrix, classifier.class_names)
         plots.plot_classes(folder / files.PLOTS / "classes.png", result.classes, result.mean_recall)
         plots.plot_reliability(folder / files.PLOTS / "reliability.png", result.reliability)
@@ -195,6 +196,7 @@ def _result(
     warnings: tuple[str, ...],
     seconds: float,
     folder: Path,
+    predictions_checksum: str,
 ) -> tuple[Result, npt.NDArray[np.int64]]:
     names = classifier.class_names
     labels = np.array([image.sample.class_index for image in images])
@@ -214,6 +216,7 @@ def _result(
         reliability=tuple(metrics.reliability(probability, rank == 1)),
         seconds=seconds,
         folder=folder,
+        predictions_checksum=predictions_checksum,
         warnings=warnings,
     )
     return result, matrix

@@ -20,6 +20,7 @@ _KEYS = {
     **dict.fromkeys(("data.images", "data.evaluations", "top_1.correct", "top_1.total"), int),
     **dict.fromkeys(("top_1.value", "top_5.value"), float),
     **dict.fromkeys(("top_1.interval_95", "image_size", "classes?", "warnings?"), list),
+    "predictions?": dict,
 }
 
 
@@ -84,6 +85,7 @@ class Result:
     reliability: tuple[tuple[float, float, int], ...]
     seconds: float
     folder: Path
+    predictions_checksum: str
     warnings: tuple[str, ...] = ()
 
     @property
@@ -112,6 +114,7 @@ class Result:
             "warnings": list(self.warnings),
             "experiment": origin.experiment,
             "checkpoint": {"file": origin.checkpoint, "blake2b": origin.checkpoint_checksum},
+            "predictions": {"blake2b": self.predictions_checksum},
             "image_size": list(origin.image_size),
             "crop": origin.crop,
             "data": {

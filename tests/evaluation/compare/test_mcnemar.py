@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -68,13 +69,18 @@ def test_two_evaluations_are_compared_image_by_image(experiment: Path, tmp_path:
     table = (experiment / "predictions.csv").read_text(encoding="utf-8")
     other = tmp_path / "other"
     other.mkdir()
-    (other / "result.json").write_bytes((experiment / "result.json").read_bytes())
+    result = json.loads((experiment / "result.json").read_text(encoding="utf-8"))
+    (other / "result.json").write_text(json.dumps(result), encoding="utf-8")
     # The same number right, of others: one right answer and the wrong one change places.
     lines = table.splitlines()
     places = [[number for number, line in enumerate(lines) if line.split(",")[4] == flag] for flag in ("1", "0")]
     for number, flag in ((places[0][0], "0"), (places[1][0], "1")):
         lines[number] = ",".join([*lines[number].split(",")[:4], flag, *lines[number].split(",")[5:]])
     (other / "predictions.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"predictions\.csv: is not the table of result\.json next to it; make both"):
+        paired(experiment, other)
+    del result["predictions"]  # as in results of earlier versions
+    (other / "result.json").write_text(json.dumps(result), encoding="utf-8")
     assert paired(experiment, other) == Paired(5, 1, 1)  # the sixth image cannot be read
     assert paired(experiment, experiment) == Paired(5, 0, 0)
 

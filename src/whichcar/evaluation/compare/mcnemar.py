@@ -11,7 +11,7 @@ from typing import Any
 from whichcar.errors import DataError
 from whichcar.evaluation.result import read_result
 from whichcar.evaluation.upgrade import read_predictions
-from whichcar.files import PREDICTIONS, RESULT
+from whichcar.files import PREDICTIONS, RESULT, checksum
 from whichcar.text import reason_of, shell_command
 
 FEW = 25  # discordant images, below which the chi-squared distribution is too coarse
@@ -146,4 +146,7 @@ def _correct(folder: Path, result: dict[str, Any]) -> dict[str, bool]:
             f"{table}: {sum(correct.values())} of {len(correct)} correct, but {RESULT} says {top_1['correct']} of "
             f"{top_1['total']}; make both again with: {_again(folder)}"
         )
+    expected = result.get("predictions", {}).get("blake2b")  # results of earlier versions have none
+    if expected is not None and expected != checksum(table):
+        raise DataError(f"{table}: is not the table of {RESULT} next to it; make both again with: {_again(folder)}")
     return correct
