@@ -125,7 +125,7 @@ def _name(number: int, suffix: str) -> str:
 
 
 def make(folder: Path, seed: int, count: int, classes: tuple[str, ...]) -> dict[str, str]:
-    """Write `count` files into class folders, and return what each is by its path seen from `folder`.
+    """Write `count` files into class folders, and return what each is by its path relative to `folder`.
 
     The first are one sound file of each format and one of each odd kind, as far as `count` reaches; then follow sound
     files that were broken, and last, beyond the count, what is no regular file.

@@ -1,6 +1,6 @@
 """Identify make, model and year of the car in an image.
 
-The names below are loaded when they are first used, so that `import whichcar` costs next to nothing.
+The names below are loaded when they are first used, so that `import whichcar` costs almost nothing.
 """
 
 from __future__ import annotations

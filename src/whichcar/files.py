@@ -235,7 +235,7 @@ def walk_images(root: Path) -> Iterator[str]:
 
 
 def walk(root: Path, entered: tuple[Path, ...] = ()) -> Iterator[str]:
-    """Yield what is no folder at any depth under `root`, as paths seen from it with `/`, sorted within each folder.
+    """Yield every file at any depth under `root`, as a path relative to it with `/`, sorted within each folder.
 
     Links are followed, but not to a folder that holds the link itself, which would never end. Hidden files and folders
     are left out.
@@ -268,5 +268,5 @@ def _leads_up(path: Path, places: Iterable[Path]) -> bool:
 
 
 def readable(name: str) -> str:
-    """Return a name that UTF-8 can hold: bytes of a file name that are no text are written as escapes."""
+    """Return a name that UTF-8 can hold: bytes of a file name that are not text are written as escapes."""
     return name.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -49,7 +49,7 @@ def ordered_map(
         function: called in a thread.
         items: taken in the caller's thread and only as they are needed, so there may be any number of them.
         workers: threads (default: `usable_cores()`).
-        ahead: items that are computed, or waiting for a thread, while the caller uses a result (default: 8 a thread).
+        ahead: items that are computed, or waiting for a thread, while the caller uses a result (default: 8 per thread).
     """
     workers = workers or usable_cores()
     ahead = _AHEAD * workers if ahead is None else ahead

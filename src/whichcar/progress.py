@@ -55,7 +55,7 @@ class Bar:
         self.unit = unit
         self.stays = stays
         self.done = 0
-        self._marks: deque[tuple[float, int]] = deque()  # (time, done), at most one a second
+        self._marks: deque[tuple[float, int]] = deque()  # (time, done), at most one per second
         self._shown: dict[str, float | str] = {}
         self._lock = threading.Lock()
         self._quiet = is_set("WHICHCAR_QUIET") or total == 0  # nothing to do is nothing to show

@@ -61,7 +61,7 @@ class ImageHeader:
 class Finding:
     """Something that `check` found: a row of issues.csv.
 
-    `path` is the image, seen from the data folder with `/`, or a row's img_name, or a class's name; `issue` is a name
+    `path` is the image, relative to the data folder with `/`, or a row's img_name, or a class's name; `issue` is a name
     of `data.check.issues.ISSUES`; `other` is the image it was compared with, if any; findings that can be ranked
     have a `rank`, 1 for the most confident.
     """
@@ -112,10 +112,10 @@ class Detection:
 class Crop:
     """What became of one image in the crop stage: a row of boxes.csv.
 
-    `path` is seen from the input folder, with `/`, and is the same in the output folder. `box`, `label` and `score` are
-    the chosen vehicle's; where none was found `box` is the whole image and the others are empty. `candidates` counts
-    the vehicles to choose from. `outcome` is `cropped`, `whole: …` or `skipped: …`; a skipped image has no box and
-    no output. `box` is the detector's: a margin is added when the image is cut.
+    `path` is relative to the input folder, with `/`, and is the same in the output folder. `box`, `label` and `score`
+    are the chosen vehicle's; where none was found `box` is the whole image and the others are empty. `candidates`
+    counts the vehicles to choose from. `outcome` is `cropped`, `whole: …` or `skipped: …`; a skipped image has no box
+    and no output. `box` is the detector's: a margin is added when the image is cut.
     """
 
     path: str

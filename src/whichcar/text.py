@@ -43,7 +43,7 @@ def plural(count: int, noun: str, several: str | None = None) -> str:
 def shell_command(words: Iterable[str | PathLike[str]]) -> str:
     """Return a command as one line that a shell splits into exactly these words; passwords are replaced.
 
-    A word with line breaks, control characters or bytes that are no text is quoted as `$'...'`, which bash, zsh and
+    A word with line breaks, control characters or bytes that are not text is quoted as `$'...'`, which bash, zsh and
     ksh understand; everything else by the rules of POSIX. A path (no `str`) that begins with a dash gets a `./`.
     """
     return " ".join(_quoted(without_password(_word(word))) for word in words)
@@ -93,7 +93,7 @@ def nfc(name: str) -> str:
 
 
 def one_line(text: object) -> str:
-    """Return a text or path on one line: line breaks, control characters and bytes that are no text are escaped."""
+    """Return a text or path on one line: line breaks, control characters and bytes that are not text are escaped."""
     return "".join(c if _is_shown(c) else c.encode("unicode_escape").decode() for c in str(text))
 
 

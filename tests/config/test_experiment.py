@@ -234,13 +234,13 @@ def test_two_mistakes_are_reported_together(tmp_path: Path) -> None:
 
 MISTAKES = [
     ("data: {directory: x}\nmodel: {}", ["seed: is missing: random seed of the whole experiment"]),
-    ("seed: 1\ndata: 3", ["data: must hold settings, one a line; got 3"]),
+    ("seed: 1\ndata: 3", ["data: must contain settings, one per line; got 3"]),
     (
         "seed: 1\ndata: {batch_size: 1}",
         ["data.directory: is missing: folder with train/ and test/, or with one folder per class"],
     ),
     ("seed: 1\ndata: {directory: ''}", ['data.directory: must not be empty; got ""']),
-    ("seed: 1\ndata: {directory: 12}", ["data.directory: must be text, if need be in quotes; got 12"]),
+    ("seed: 1\ndata: {directory: 12}", ["data.directory: must be text; quote it if necessary; got 12"]),
     ("seed: ten\ndata: {directory: x}", ['seed: must be a whole number; got "ten"']),
     ("seed: -1\ndata: {directory: x}", ["seed: must be at least 0; got -1"]),
     ("seed: 4294967296\ndata: {directory: x}", ["seed: must be at most 4294967295; got 4294967296"]),
@@ -280,7 +280,7 @@ MISTAKES = [
         "compile: {metrics: accuracy}",
         ['compile.metrics: must be a list (metrics computed in addition to the loss); got "accuracy"'],
     ),
-    ("compile: {optimizer: adam}", ['compile.optimizer: must hold settings, one a line; got "adam"']),
+    ("compile: {optimizer: adam}", ['compile.optimizer: must contain settings, one per line; got "adam"']),
     ("compile: {optimizer: {}}", ["compile.optimizer: name exactly one of adam, adamw, sgd; got none"]),
     (
         "compile: {optimizer: {sgd: {}, adam: {}}}",
@@ -293,7 +293,7 @@ MISTAKES = [
     ("compile: {optimizer: {adm: {}}}", ["compile.optimizer.adm: no such setting; did you mean `adam`?"]),
     (
         "compile: {optimizer: {adam: {lr: 1}}}",
-        ["compile.optimizer.adam.lr: no such setting; known are learning_rate, beta_1, beta_2, epsilon, amsgrad"],
+        ["compile.optimizer.adam.lr: no such setting; known: learning_rate, beta_1, beta_2, epsilon, amsgrad"],
     ),
     (
         "compile: {optimizer: {sgd: {nesterov: maybe}}}",
@@ -315,7 +315,7 @@ MISTAKES = [
         ],
     ),
     ("optimizer: {}", ["optimizer: no such setting; did you mean `compile.optimizer`?"]),
-    ("7: {}", ["7: no such setting; known are seed, data, model, compile, fit, recipe, hardware"]),
+    ("7: {}", ["7: no such setting; known: seed, data, model, compile, fit, recipe, hardware"]),
     ("data_aug_layer: {}", ["data_aug_layer: no such setting; did you mean `model.data_aug_layer`?"]),
     (
         "recipe: {random_resized_crop: {side: [0.9, 0.8]}}",
@@ -359,7 +359,7 @@ def test_an_empty_callback_is_an_error_with_the_fix(tmp_path: Path, callback: st
 
 LAYER_MISTAKES = [
     ("random_flip:", "random_flip: is empty; write {} for its defaults, or delete the line"),
-    ("random_flip: 3", "random_flip: must hold settings, one a line; got 3"),
+    ("random_flip: 3", "random_flip: must contain settings, one per line; got 3"),
     ("random_flp: {}", "random_flp: no such setting; did you mean `random_flip`?"),
     ("mixup: {}", "mixup: no such setting; did you mean `recipe.mixup`?"),
     ("cut_mix: {}", "cut_mix: no such setting; did you mean `recipe.cutmix`?"),
@@ -400,10 +400,10 @@ def test_a_mistake_in_an_augmentation_layer_is_found_without_keras(tmp_path: Pat
     [
         ("model.{epoch}", 'must end in .h5 or .keras; got "model.{epoch}"'),
         ("model.{epoch}.hdf5", 'must end in .h5 or .keras; got "model.{epoch}.hdf5"'),
-        ("model.{val_los:.4f}.h5", "{val_los} is no known value; did you mean `val_loss`?"),
+        ("model.{val_los:.4f}.h5", "{val_los} is not a known value; did you mean `val_loss`?"),
         (
             "model.{step}.h5",
-            "{step} is no known value; known are epoch, learning_rate, loss, accuracy, val_loss, val_accuracy",
+            "{step} is not a known value; known: epoch, learning_rate, loss, accuracy, val_loss, val_accuracy",
         ),
     ],
 )

@@ -70,8 +70,8 @@ def test_missing_required_settings_are_named(path: Path, text: str, missing: lis
     [
         (b"", "is empty; write at least seed and data.directory"),
         (b"# only a comment\n", "is empty; write at least seed and data.directory"),
-        (b"- 1\n- 2\n", "must hold settings, one a line, at least seed and data.directory; got a list instead"),
-        (b"seed 123", "must hold settings, one a line, at least seed and data.directory; got a text instead"),
+        (b"- 1\n- 2\n", "must contain settings, one per line, at least seed and data.directory; got a list instead"),
+        (b"seed 123", "must contain settings, one per line, at least seed and data.directory; got a text instead"),
         (b"seed: \xff\xfe\n", "is not text in UTF-8 (byte 6); save it as UTF-8"),
         (b"seed: 1\nseed: 2\n", "line 2, column 1: `seed` is written twice, first in line 1; keep one"),
         (b"data:\n  a: 1\n  b: 2\n  a: 3\n", "line 4, column 3: `a` is written twice, first in line 2; keep one"),

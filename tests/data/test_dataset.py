@@ -66,7 +66,7 @@ def test_a_folder_a_class_and_mere_images_are_understood(data: Path, tmp_path: P
     shutil.copytree(data / "car_ims", tmp_path / "cars" / "BMW X3" / "inside")
     shutil.copy(data / "car_ims" / "000001.jpg", tmp_path / "cars" / "loose.jpg")
     found = collect(tmp_path / "cars")
-    assert found.kind == "a folder a class"
+    assert found.kind == "one folder per class"
     assert found.entries[0] == Entry("BMW X3/inside/000001.jpg", "BMW X3", "")
     assert found.entries[-1] == Entry("loose.jpg", "", "")
     assert collect(data / "car_ims").kind == "images"

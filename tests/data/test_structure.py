@@ -96,7 +96,7 @@ def test_a_split_without_class_folders_is_reported(tmp_path: Path) -> None:
     ],
 )
 def test_what_can_be_a_split_or_a_class_is_asked_about_in_one_line(tmp_path: Path, names: tuple[str, ...]) -> None:
-    with pytest.raises(DataError, match="may be meant as a split or as a class next to") as raised:
+    with pytest.raises(DataError, match="may be meant as a split or as a class in addition to") as raised:
         structure_of(laid_out(tmp_path / "data", *names))
     assert "\n" not in str(raised.value)
 

@@ -161,7 +161,7 @@ def test_a_detector_is_found_by_file_or_variable(red_car_file: Path, monkeypatch
     ("name", "message"),
     [
         ("yolox-namo", r"detector 'yolox-namo': no such name; did you mean `yolox-nano`\?; or give a file"),
-        ("qqq", r"detector 'qqq': no such name; known are yolox-nano, .*dfine-n, .*detectron2; or give a file"),
+        ("qqq", r"detector 'qqq': no such name; known: yolox-nano, .*dfine-n, .*detectron2; or give a file"),
         ("lost.onnx", r"detector lost\.onnx: no such file"),
         ("", r"detector '': the name is empty"),
     ],

@@ -1,4 +1,4 @@
-"""A head that trains on kept features of a frozen backbone, next to the same training with the backbone in it."""
+"""A head that trains on kept features of a frozen backbone, compared with the same training with the backbone in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The loop, run whole with a tiny network on drawn cars: what it writes, when it stops, and how it goes on."""
+"""The loop, run whole with a tiny network on drawn cars: what it writes, when it stops, and how it resumes."""
 
 from __future__ import annotations
 

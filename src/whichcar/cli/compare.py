@@ -1,4 +1,4 @@
-"""`whichcar compare`: experiments and searches next to each other."""
+"""`whichcar compare`: experiments and searches side by side."""
 
 from __future__ import annotations
 

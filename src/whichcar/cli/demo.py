@@ -140,7 +140,9 @@ def _get_images(into: Path, real: Path | None, plan: Plan, say: Say) -> Path:
         draw(raw, plan.classes, plan.per_class)
         return raw
     if not real.is_dir():
-        raise DataError(f"{real}: no such folder; name one with images: one folder a class, or car_ims/ and its labels")
+        raise DataError(
+            f"{real}: no such folder; name one with one folder of images per class, or car_ims/ and its labels"
+        )
     say(f"1/5  using the images in {real}")
     return real
 

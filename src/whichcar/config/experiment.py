@@ -149,8 +149,8 @@ class ModelCheckpoint(Section):
             filepath.format(**values)
         except KeyError as error:
             name = error.args[0]
-            hint = suggestion(name, values) or f"known are {', '.join(values)}"
-            raise ValueError(f"{{{name}}} is no known value; {hint}") from None
+            hint = suggestion(name, values) or f"known: {', '.join(values)}"
+            raise ValueError(f"{{{name}}} is not a known value; {hint}") from None
         except (ValueError, IndexError, AttributeError, TypeError) as error:
             raise ValueError(f"cannot be filled in: {error}; e.g. model.{{epoch:02d}}-{{val_loss:.4f}}.h5") from None
         return filepath

@@ -208,7 +208,7 @@ def read_yaml(
         raise ConfigError(f"{path}: is empty; write at least {' and '.join(least)}")
     if not isinstance(raw, dict):
         raise ConfigError(
-            f"{path}: must hold settings, one a line, at least {' and '.join(least)}; got {_in_words(raw)} instead"
+            f"{path}: must contain settings, one per line, at least {' and '.join(least)}; got {_in_words(raw)} instead"
         )
     return raw
 

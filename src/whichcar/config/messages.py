@@ -26,14 +26,14 @@ _WORDS = {
     "finite_number": "must be a finite number",
     "bool_type": "must be true or false",
     "bool_parsing": "must be true or false",
-    "string_type": "must be text, if need be in quotes",
+    "string_type": "must be text; quote it if necessary",
     "string_too_short": "must not be empty",
     "greater_than": "must be more than {gt}",
     "greater_than_equal": "must be at least {ge}",
     "less_than": "must be less than {lt}",
     "less_than_equal": "must be at most {le}",
-    "model_type": "must hold settings, one a line",
-    "dict_type": "must hold settings, one a line",
+    "model_type": "must contain settings, one per line",
+    "dict_type": "must contain settings, one per line",
 }
 
 
@@ -104,7 +104,7 @@ def _unknown(root: type[Section], place: Place) -> str:
     others = [one.name for one in describe_settings(root) if one.name.rpartition(".")[2].replace("_", "") == bare]
     hint = suggestion(name, known, parts=not others)
     if not hint:
-        hint = f"did you mean `{others[0]}`?" if others else f"known are {', '.join(known)}"
+        hint = f"did you mean `{others[0]}`?" if others else f"known: {', '.join(known)}"
     return f"no such setting; {hint}"
 
 

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One image: its path seen from the collection's root, with `/`, and its class and split ("" where unknown).
+    """One image: its path relative to the collection's root, with `/`, and its class and split ("" where unknown).
 
     The split is `train`, `test`, or `validation`, which is a share of the folder train/.
     """
@@ -59,7 +59,7 @@ class Collection:
 
 
 def collect(root: Path, labels: Path | None = None) -> Collection:
-    """List the images of a folder that is a label file's, split, a folder a class, or images only.
+    """List the images of a folder that is a label file's, split, one folder per class, or images only.
 
     Args:
         root: the folder.
@@ -86,7 +86,7 @@ def collect(root: Path, labels: Path | None = None) -> Collection:
         return Collection(root, kind, _divided(root, structure, paths), others=others)
     start = structure.root.relative_to(root).parts
     entries = [Entry(path, _class_of(path.split("/"), start), "") for path in paths]
-    kind = "a folder a class" if any(entry.class_name for entry in entries) else "images"
+    kind = "one folder per class" if any(entry.class_name for entry in entries) else "images"
     return Collection(root, kind, entries, others=others)
 
 

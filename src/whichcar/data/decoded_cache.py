@@ -261,7 +261,7 @@ def _write_images(
 
 
 def _decoded(paths: Sequence[Path], size: tuple[int, int], workers: int | None) -> Iterator[np.ndarray | str]:
-    """Decode in order, with no more than a few images a thread in memory at once; else say why not."""
+    """Decode in order, with no more than a few images per thread in memory at once; else say why not."""
 
     def decode(path: Path) -> np.ndarray | str:
         try:

@@ -71,11 +71,11 @@ def folder_name(class_name: str) -> str:
 
 
 def labels_from_folders(root: Path, test_share: float | None, seed: int) -> list[Label]:
-    """Make labels from a tree with one folder a class; `test_share` of every class goes to test.
+    """Make labels from a tree with one folder per class; `test_share` of every class goes to test.
 
     A tree that is divided into splits (`data.structure`) keeps that division, and nothing is drawn where it has a
     validation or test split. Every class keeps an image in train. With a share of None nothing is drawn either, and
-    subsets are left empty. `img_name` is the path seen from `root`, such as `BMW X3 2012/a b.jpg`.
+    subsets are left empty. `img_name` is the path relative to `root`, such as `BMW X3 2012/a b.jpg`.
 
     Raises:
         DataError: no class folder, a class without an image, or a share outside 0..1.
@@ -89,7 +89,7 @@ def labels_from_folders(root: Path, test_share: float | None, seed: int) -> list
     folders = {split: folder for split, folder in folders.items() if folder not in structure.unlabelled}
     if TRAIN not in folders:
         raise DataError(
-            f"{structure.root}: no training images in class folders; they belong in train/, one folder a class"
+            f"{structure.root}: no training images in class folders; they belong in train/, one folder per class"
         )
     found = {split: images_by_class(folder, empty=split != TRAIN) for split, folder in folders.items()}
     rows = [
@@ -112,7 +112,7 @@ def divided(rows: Iterable[Label], test_share: float, seed: int) -> list[Label]:
 
 
 def images_by_class(root: Path, empty: bool = False) -> dict[str, list[str]]:
-    """Return for each class folder, sorted, its images as paths seen from `root`, sorted; hidden ones left out.
+    """Return for each class folder, sorted, its images as paths relative to `root`, sorted; hidden ones left out.
 
     A class is named in NFC; folders that differ in nothing else are one class.
 
@@ -129,7 +129,7 @@ def images_by_class(root: Path, empty: bool = False) -> dict[str, list[str]]:
             path.relative_to(root).as_posix() for path in files.images(folder)
         )
     if not found:
-        raise DataError(f"{root}: no class folders in it; it must hold one folder a class")
+        raise DataError(f"{root}: no class folders in it; it must hold one folder per class")
     without = [name for name, names in found.items() if not names]
     if without and not empty:
         raise DataError(

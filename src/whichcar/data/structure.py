@@ -1,4 +1,4 @@
-"""How the images under a folder are laid out: divided into splits, one folder a class, or images only.
+"""How the images under a folder are laid out: divided into splits, one folder per class, or images only.
 
 Names alone do not tell: `train` may be a split or a class of vehicles. A split holds class folders, a class images.
 """
@@ -17,7 +17,7 @@ from whichcar.errors import DataError
 
 @dataclass(frozen=True)
 class Structure:
-    """What `root` holds: the folders of its splits, or else one folder a class, or images only.
+    """What `root` holds: the folders of its splits, or else one folder per class, or images only.
 
     `splits` maps `train`, `validation` and `test`, as far as they are there, to their folders, and is empty where the
     folders are classes. `unlabelled` are splits whose images lie in no class folder, `left_out` are folders with images
@@ -139,7 +139,7 @@ def _ambiguous(root: Path, named: Sequence[Path], others: Sequence[Path]) -> Dat
         for some in (named, others)
     )
     return DataError(
-        f"{root}: {splits} may be meant as a split or as a class next to {classes}; "
+        f"{root}: {splits} may be meant as a split or as a class in addition to {classes}; "
         "move what does not belong there elsewhere, or rename it"
     )
 

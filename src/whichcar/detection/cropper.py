@@ -42,7 +42,7 @@ class Cropper:
     def __init__(self, settings: CropSettings, threads: int | None = None, detector: Detector | None = None) -> None:
         """Check the settings."""
         if unknown := [name for name in settings.classes if name not in NAMES]:
-            advice = suggestion(unknown[0], NAMES) or f"known are {', '.join(NAMES)}"
+            advice = suggestion(unknown[0], NAMES) or f"known: {', '.join(NAMES)}"
             raise ConfigError(f"crop: classes: {unknown[0]!r} is not a class of COCO; {advice}")
         if detector is not None and settings.family is not None:
             raise ConfigError(

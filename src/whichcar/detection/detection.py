@@ -81,7 +81,7 @@ def find_detector(name: str | None = None) -> DetectorFile:
             f"detector {name}{origin}: no such file; give an .onnx file, or a name that `whichcar detectors` lists"
         )
     names = [entry.name for entry in zoo.ENTRIES] + [DETECTRON]
-    advice = suggestion(name, names) or f"known are {', '.join(names)}"
+    advice = suggestion(name, names) or f"known: {', '.join(names)}"
     raise DetectorError(f"detector {name!r}{origin}: no such name; {advice}; or give a file, PATH.onnx")
 
 

@@ -82,7 +82,7 @@ def file_of(entry: Entry, folder: Path | None = None) -> Path:
         folder: of downloaded files (default: `models` in the cache folder).
 
     Raises:
-        DetectorError: it cannot be downloaded or stored, or its checksum is another.
+        DetectorError: it cannot be downloaded or stored, or its checksum does not match.
     """
     if entry.url is None:
         if not _PACKAGED.is_file() or sha256(_PACKAGED) != entry.sha256:

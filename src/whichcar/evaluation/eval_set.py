@@ -135,7 +135,7 @@ def held_out(root: Path, metadata: Metadata) -> EvalSet:
 
 
 def labelled(directory: Path, metadata: Metadata) -> EvalSet:
-    """Return the images of a tree's `test/`, or of a folder with one folder a class; classes may be missing.
+    """Return the images of a tree's `test/`, or of a folder with one folder per class; classes may be missing.
 
     Of a tree without a test split it is the validation split, else the training split.
 
@@ -147,7 +147,7 @@ def labelled(directory: Path, metadata: Metadata) -> EvalSet:
         DataError: no such folder, no image, or a class folder that the checkpoint does not know.
     """
     if not directory.is_dir():
-        raise DataError(f"{directory}: no such folder; give a tree with test/, or a folder with one folder a class")
+        raise DataError(f"{directory}: no such folder; give a tree with test/, or a folder with one folder per class")
     numbers = {nfc(name): number for number, name in enumerate(metadata.class_names)}
     numbers |= {nfc(folder): number for number, folder in enumerate(metadata.class_folders)}
     base = directory
@@ -165,7 +165,7 @@ def labelled(directory: Path, metadata: Metadata) -> EvalSet:
         raise _disagreeing(base, missing, [name for folder in classes if (name := nfc(folder.name)) not in numbers])
     samples = [Sample(path, numbers[nfc(folder.name)]) for folder in classes for path in images(folder)]
     if not samples:
-        raise DataError(f"{base}: no images in class folders; it must hold one folder a class, named as the classes")
+        raise DataError(f"{base}: no images in class folders; it must hold one folder per class, named as the classes")
     split = split_of(base.name)
     return EvalSet(base.parent, split, tuple(samples)) if split else EvalSet(base, "images", tuple(samples))
 

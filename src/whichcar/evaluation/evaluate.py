@@ -56,7 +56,7 @@ def evaluate(
 
     Args:
         experiment: an experiment's folder (its best checkpoint by validation is taken) or a checkpoint file.
-        data: a tree with `test/`, or a folder with one folder a class; by default the tree it was trained on.
+        data: a tree with `test/`, or a folder with one folder per class; by default the tree it was trained on.
         batch_size: images per forward pass.
         crop: crop every image to its vehicle first.
         detector: the detector for that: a name or a file (default: the one used for the training images).

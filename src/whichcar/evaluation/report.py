@@ -36,4 +36,4 @@ def _facts(result: Result) -> Iterator[tuple[str, str]]:
     yield "mean over classes", percent(result.mean_recall)
     yield "log loss", f"{result.log_loss:.3f}"
     yield "classes", f"{present} of {len(result.classes)}" if result.absent else str(present)
-    yield "images a second", f"{result.top_1.total / result.seconds:.1f}"
+    yield "images per second", f"{result.top_1.total / result.seconds:.1f}"

@@ -70,7 +70,7 @@ class Origin:
 class Result:
     """One evaluation. Images that could not be read count neither as correct nor as errors; they are listed.
 
-    `unreadable` paths are seen from the data's root; `misclassified` are the errors, most confident first;
+    `unreadable` paths are relative to the data's root; `misclassified` are the errors, most confident first;
     `reliability` rows are (mean probability, share correct, images); `warnings` say why the accuracy may be too high.
     """
 

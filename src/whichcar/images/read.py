@@ -210,7 +210,7 @@ def _trim() -> Callable[[int], int] | None:
 
 
 def _give_back() -> None:
-    """Do not keep, in each thread, the memory that was needed next to a large image."""
+    """Do not keep, in each thread, the memory that was needed for a large image."""
     if trim := _trim():
         trim(0)
 

@@ -33,7 +33,7 @@ def predict_from_folder(
     """Predict the class of every image under `folder`.
 
     Args:
-        folder: holds one folder a class; images are taken in the sorted order of their paths.
+        folder: holds one folder per class; images are taken in the sorted order of their paths.
         model: a Keras model that takes (n, height, width, 3) RGB, 0..255, and gives (n, classes).
         input_size: height and width, or one number for both. Images are resized to it, never cropped.
         class_names: one name for each of the model's outputs, in their order.

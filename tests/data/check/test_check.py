@@ -228,7 +228,7 @@ def test_what_check_wrote_is_not_checked_the_next_time(data: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        (["--fail-on", "leek"], "no issue is called 'leek'; known are any, error, warning, note, unreadable"),
+        (["--fail-on", "leek"], "no issue is called 'leek'; known: any, error, warning, note, unreadable"),
         (["--quarantine", "q", "--move", "all"], "no issue is called 'all'"),
         (["--folds", "3"], "--folds needs --labels-with"),
         (["--smallest", "0"], "--smallest"),

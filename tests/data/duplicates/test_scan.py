@@ -217,7 +217,7 @@ def unusable(place: Path, kind: str) -> Path:
         ("file", "set WHICHCAR_CACHE to a folder that can be written"),
         ("nowhere", "set WHICHCAR_CACHE to a folder that can be written"),
         ("folder", "set WHICHCAR_CACHE to a folder that can be written"),
-        ("damaged", "it is damaged); going on without it, so images are scanned again next time; delete it: rm "),
+        ("damaged", "it is damaged); continuing without it, so images are scanned again next time; delete it: rm "),
     ],
 )
 def test_a_file_that_cannot_be_used_is_done_without_and_one_line_says_so(
@@ -271,7 +271,7 @@ def test_commands_that_only_remember_what_they_scanned_go_on_without_a_cache(
     monkeypatch.setenv("WHICHCAR_CACHE", str(unusable(tmp_path / "place", "file").parent))
     options = {"split": [str(tmp_path / "v1")], "check": [f"--output={tmp_path}"]}
     assert main.run([command, str(drawn), *options.get(command, [f"--output={tmp_path / 'page.html'}"])]) == 0
-    assert [record.getMessage().count("going on without it") for record in caplog.records] == [1]
+    assert [record.getMessage().count("continuing without it") for record in caplog.records] == [1]
 
 
 def test_facts_of_another_edition_are_forgotten(

@@ -217,7 +217,7 @@ def test_no_server_is_reported_after_some_tries(tmp_path: Path) -> None:
 
 
 def test_an_unknown_scheme_names_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="gopher:// is not known here; known are s3, https, http, hf and paths"):
+    with pytest.raises(DataError, match="gopher:// is not known here; known: s3, https, http, hf and paths"):
         download("gopher://x/a.tgz", tmp_path)
     with pytest.raises(DataError, match="names no file"):
         download("https://example.org/", tmp_path)

@@ -96,7 +96,7 @@ def test_a_folder_is_linked_and_not_copied(drawn: Path, tmp_path: Path) -> None:
 def test_a_folder_a_class_becomes_labels(by_class: Path, tmp_path: Path, as_archive: bool) -> None:
     source = packed(by_class, tmp_path / "a.zip", "wrapped") if as_archive else by_class
     got = fetch([source], tmp_path / "data")
-    assert (got.kind, got.images) == ("folder a class", 32)
+    assert (got.kind, got.images) == ("folder per class", 32)
     rows = read_labels(tmp_path / "data/car_dataset_labels.csv")
     assert {row.class_name for row in rows} == {path.name for path in by_class.iterdir()}
     assert {row.subset for row in rows} == {"train", "test"}
@@ -247,7 +247,7 @@ def test_file_addresses_and_links_are_followed(drawn: Path, tmp_path: Path) -> N
 
 def test_a_file_that_is_none_of_the_kinds_is_reported(tmp_path: Path) -> None:
     (tmp_path / "a.7z").write_bytes(b"7z whatever")
-    with pytest.raises(DataError, match=r"a\.7z: is no archive \(\.tar, .*\), label file"):
+    with pytest.raises(DataError, match=r"a\.7z: is not an archive \(\.tar, .*\), label file"):
         fetch(tmp_path / "a.7z", tmp_path / "data")
 
 

@@ -136,7 +136,7 @@ def test_rows_of_one_image_with_different_groups_disagree(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("pattern", "reported"),
     [
-        ("(", "'(': is no regular expression"),
+        ("(", "'(': is not a valid regular expression"),
         ("lorry", "--group-by lorry: matches none of 69 names, such as 'Audi A4 2012/another.png'"),
         (r"\.png", "no image can be set aside for test"),
     ],

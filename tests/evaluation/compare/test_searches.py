@@ -55,5 +55,5 @@ def test_searches_and_experiments_are_not_mixed(tmp_path: Path) -> None:
     other = tmp_path / "experiment"
     other.mkdir()
     (other / "config.yml").write_text("seed: 1\n")
-    with pytest.raises(DataError, match="experiment: is no search"):
+    with pytest.raises(DataError, match="experiment: is not a search"):
         compare([folder, other])

@@ -91,7 +91,7 @@ def test_a_horizontal_flip_mirrors_some_images_and_leaves_the_others(noise: np.n
 
 
 def test_an_unknown_layer_is_an_error_that_lists_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match=r"data_aug_layer\.random_flop: no such layer; known are random_flip, "):
+    with pytest.raises(ConfigError, match=r"data_aug_layer\.random_flop: no such layer; known: random_flip, "):
         create_data_aug_layer({"random_flop": {}})
 
 

@@ -104,7 +104,7 @@ def test_what_a_run_is_gets_written_down(config: Path) -> None:
     assert resolved["finished"] is True
     assert resolved["settings"]["data"]["batch_size"] == 32
     assert resolved["class_names"] == ["a", "b"]
-    assert "hardware" not in resolved["settings"], "another machine may go on"
+    assert "hardware" not in resolved["settings"], "another machine may resume"
     about = json.loads((config.parent / "environment.json").read_text())
     assert (about["backend"], about["precision"], about["device"], about["cores"]) == (
         *("tensorflow", "float32", "a processor"),

@@ -50,7 +50,7 @@ def check(data: str | Path, labels: str | Path | None = None, smallest: int = SM
     """Look at every image of a folder once and tell what is wrong or odd; nothing is changed or written there.
 
     Args:
-        data: images with a label file, split into train/ and test/, in a folder a class, or just images.
+        data: images with a label file, split into train/ and test/, in one folder per class, or just images.
         labels: the label file (default: car_dataset_labels.csv in `data`, where there is no train/).
         smallest: an image whose shorter side has fewer pixels is tiny.
 

@@ -33,7 +33,11 @@ ISSUES = {
     for issue in (
         Issue("unreadable", "error", "the file cannot be read as an image"),
         Issue("truncated", "error", "the end of the image is missing"),
-        Issue("leak", "error", "a copy of it is in another split (train, validation, test), so results are too good"),
+        Issue(
+            "leak",
+            "error",
+            "a copy of it is in another split (train, validation, test), so the measured accuracy is too high",
+        ),
         Issue(
             "label_conflict",
             "error",
@@ -58,7 +62,7 @@ ISSUES = {
             "images in several splits are named like photos of one car; if they are, "
             f"split them with --group-by {shell_command([SUGGESTED])}",
         ),
-        Issue("odd_aspect", "note", "very long or very high: resized to a square, little is left"),
+        Issue("odd_aspect", "note", "extreme aspect ratio: little detail is left after resizing to a square"),
         Issue("dark", "note", "even its brightest parts are dark"),
         Issue("bright", "note", "even its darkest parts are bright"),
         Issue("blurry", "note", "hardly any edges"),
@@ -92,12 +96,12 @@ def matching(findings: Iterable[Finding], names: Sequence[str], option: str) -> 
     """
     known = ["any", *SEVERITIES, *ISSUES]
     if unknown := [name for name in names if name not in known]:
-        raise DataError(f"{option}: no issue is called {unknown[0]!r}; known are {', '.join(known)}")
+        raise DataError(f"{option}: no issue is called {unknown[0]!r}; known: {', '.join(known)}")
     return [one for one in findings if {"any", one.severity, one.issue} & set(names)]
 
 
 def write_findings(path: Path, findings: Iterable[Finding]) -> None:
-    """Write issues.csv, one row a finding, whole or not at all."""
+    """Write issues.csv, one row per finding, whole or not at all."""
     with files.atomic_write(path) as tmp, tmp.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)

@@ -192,7 +192,7 @@ class ScanCache:
             self._base.execute(statement, row)
 
     def _move_to_memory(self, error: sqlite3.Error) -> None:
-        """Go on without the file; it stays open, since threads may be reading it."""
+        """Continue without the file; it stays open, since threads may be reading it."""
         memory = _opened(":memory:")
         try:
             self._base.backup(memory)
@@ -204,7 +204,7 @@ class ScanCache:
     def _warn(self, error: OSError | sqlite3.Error) -> None:
         reason, advice = _reason_and_advice(self.path, error)
         log.warning(
-            "%s: cannot be written (%s); going on without it, so images are scanned again next time; %s",
+            "%s: cannot be written (%s); continuing without it, so images are scanned again next time; %s",
             one_line(self.path),
             reason,
             advice,

@@ -38,7 +38,7 @@ def explore(
     of a folder written by `crop`, the brightest, darkest, largest and smallest images, copies, and unreadable files.
 
     Args:
-        data: a folder with a label file, a split, one folder a class, or images only.
+        data: a folder with a label file, a split, one folder per class, or images only.
         labels: the label file (default: car_dataset_labels.csv in `data`, where that is not split).
         output: the page (default: explore.html in `data`).
         seed: random seed for the sampled images.

@@ -94,7 +94,7 @@ def _tar(archive: Path) -> Iterator[_Member]:
             for entry in tar:
                 if entry.isdir():
                     continue
-                kind = "is a link" if entry.islnk() or entry.issym() else "is no ordinary file"
+                kind = "is a link" if entry.islnk() or entry.issym() else "is not a regular file"
                 problem = "" if entry.isreg() else kind
                 yield _Member(entry.name, problem, tar.extractfile(entry) if not problem else None)
         while whole.read(_CHUNK):
@@ -123,7 +123,7 @@ def _zip(archive: Path) -> Iterator[_Member]:
             kind = stat.S_IFMT(entry.external_attr >> 16)
             problem = "is a link" if kind == stat.S_IFLNK else "is encrypted" if entry.flag_bits & 1 else ""
             if kind not in (0, stat.S_IFREG, stat.S_IFLNK):
-                problem = "is no ordinary file"
+                problem = "is not a regular file"
             if problem:
                 yield _Member(entry.filename, problem, None)
                 continue
@@ -132,7 +132,7 @@ def _zip(archive: Path) -> Iterator[_Member]:
 
 
 def _place(archive: Path, member: _Member) -> str | None:
-    """Return where a member goes, seen from the target; None for what is passed over."""
+    """Return where a member goes, relative to the target; None for what is passed over."""
     name = member.name.replace("\\", "/")
     parts = [part for part in PurePosixPath(name).parts if part != "."]
     if name.startswith("/") or (parts and re.fullmatch("[A-Za-z]:", parts[0])):

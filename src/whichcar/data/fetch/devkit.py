@@ -42,7 +42,7 @@ class _Row:
 
 
 def read(root: Path, tables: Mapping[str, Path], called: str) -> tuple[Path, list[Label], dict[str, Box]] | None:
-    """Return the folder of the images, and labels and boxes with names seen from it; None: it is no devkit.
+    """Return the folder of the images, and labels and boxes with names relative to it; None: it is not a devkit.
 
     Args:
         root: what all of it lies under.
@@ -78,7 +78,7 @@ def read(root: Path, tables: Mapping[str, Path], called: str) -> tuple[Path, lis
 
 
 def folder_called(root: Path, name: str) -> str | None:
-    """Return the innermost folder of that name which holds images, seen from `root`: some copies nest it in another."""
+    """Return the innermost folder of that name with images, relative to `root`: some copies nest it in another."""
     for inside in files.walk_images(root):
         folders = inside.split("/")[:-1]
         if name in folders:
@@ -140,7 +140,9 @@ def _row(table: Path, row: Any, name: str, split: str) -> _Row:  # noqa: ANN401
         left, top, right, bottom = (int(row[side]) for side in _SIDES)
         return _Row(table, name, int(row["class"]), split, Box(left - 1, top - 1, right, bottom))
     except (TypeError, ValueError) as error:
-        raise DataError(f"{table}: class or box of {name} is no number ({reason_of(error)}); fetch it again") from error
+        raise DataError(
+            f"{table}: class or box of {name} is not a number ({reason_of(error)}); fetch it again"
+        ) from error
 
 
 def _labelled(rows: Sequence[_Row], names: Sequence[str]) -> tuple[list[Label], dict[str, Box]]:

@@ -162,7 +162,7 @@ class _Remote:
         scheme = urlsplit(url).scheme
         if scheme not in SCHEMES:
             raise DataError(
-                f"{without_password(url)}: {scheme}:// is not known here; known are {', '.join(SCHEMES)} and paths"
+                f"{without_password(url)}: {scheme}:// is not known here; known: {', '.join(SCHEMES)} and paths"
             )
         self.url, self.scheme = url, scheme
 

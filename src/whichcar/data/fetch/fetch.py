@@ -255,7 +255,7 @@ def _of_splits(tables: list[str]) -> list[str]:
 
 
 def _inside(url: str) -> str:
-    """Return the path of a file of a hub's data set, as seen from the data set."""
+    """Return the path of a file of a hub's data set, relative to the data set."""
     return urlsplit(url).path.strip("/").split("/", 2)[-1]
 
 
@@ -305,7 +305,7 @@ def _stage(path: Path, unpacked: Path) -> None:
         return
     if path.suffix.lower() not in (".csv", ".mat", SUFFIX):
         raise DataError(
-            f"{path}: is no archive ({KINDS}), label file (.csv, .mat) or table ({SUFFIX}); give one of these"
+            f"{path}: is not an archive ({KINDS}), label file (.csv, .mat) or table ({SUFFIX}); give one of these"
         )
     unpacked.mkdir(parents=True, exist_ok=True)
     if (unpacked / path.name).exists():

@@ -25,12 +25,12 @@ from whichcar.text import nfc, plural
 log = logging.getLogger(__name__)
 
 IMAGES, LABELS, BOXES = "car_ims", "car_dataset_labels.csv", "boxes.csv"
-TEST_SHARE, SEED = 0.25, 123  # of a folder a class that is not divided yet
+TEST_SHARE, SEED = 0.25, 123  # of class folders that are not divided yet
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images and labels as they arrived: an `img_name` is a path seen from `root`.
+    """Images and labels as they arrived: an `img_name` is a path relative to `root`.
 
     `names` are the images that belong to the set, None where it is all of them.
     """
@@ -61,10 +61,10 @@ def find(root: Path, called: str) -> ImageSet:
     if any(files.is_image(path) and "/" in path for path in paths):
         inner = structure_of(root).root
         labels = labels_from_folders(inner, TEST_SHARE, SEED)
-        return ImageSet("folder a class", inner, labels, names=tuple(label.img_name for label in labels))
+        return ImageSet("folder per class", inner, labels, names=tuple(label.img_name for label in labels))
     raise DataError(
         f"{called}: no set of images; it must hold {','.join(COLUMNS)} as a .csv, the devkit's .mat files, or one "
-        "folder a class"
+        "folder per class"
     )
 
 
@@ -131,7 +131,7 @@ def _is_label_file(path: Path) -> bool:
 
 
 def _images(root: Path) -> Path:
-    """Return the folder that a label file's names are seen from: `car_ims/` if there is one."""
+    """Return the folder that a label file's names are relative to: `car_ims/` if there is one."""
     named = devkit.folder_called(root, IMAGES)
     return _without_wrapping(root) if named is None else root / named
 

@@ -33,7 +33,7 @@ def with_groups(labels: Sequence[Label], pattern: str) -> list[Label]:
     try:
         expression = re.compile(pattern)
     except re.error as error:
-        raise DataError(f"{option}: is no regular expression ({error})") from error
+        raise DataError(f"{option}: is not a valid regular expression ({error})") from error
     if any(label.group for label in labels):
         raise DataError("--group-by: the label file has a column group already; leave out the option, or the column")
     found = [replace(label, group=_group(expression, label.img_name)) for label in labels]

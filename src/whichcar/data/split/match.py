@@ -74,7 +74,7 @@ def match(data: Path, labels: Sequence[Label]) -> tuple[list[LabelledImage], dic
 
 
 def bases_of(data: Path) -> list[Path]:
-    """Return the folders that an img_name may be seen from."""
+    """Return the folders that an img_name may be relative to."""
     return [folder for folder in (data / "car_ims", data) if folder.is_dir()]
 
 
@@ -90,7 +90,7 @@ def nothing_usable(data: Path, problems: Sequence[tuple[str, RowProblem]]) -> st
     reason, count = Counter(problem.reason for _, problem in problems).most_common(1)[0]
     alike = [(name, problem) for name, problem in problems if problem.reason == reason]
     name, problem = next((one for one in alike if one[1].meant), alike[0])
-    lost = "; give the folder that its names are seen from" if problem.kind == "missing" else ""
+    lost = "; give the folder that the names are relative to" if problem.kind == "missing" else ""
     meant = f"; did you mean {problem.meant!r}?" if problem.meant else lost
     return (
         f"{data}: none of the {plural(len(problems), 'row')} can be used; {count} of them: {reason}, "
@@ -119,7 +119,7 @@ def _refused(label: Label, divided: bool) -> str | None:
     if reason := _refused_name(label.img_name):
         return reason
     if any(text != readable(text) for text in (label.class_name, label.group)):
-        return "class or group holds bytes that are no text; rename it"
+        return "class or group contains bytes that are not text; rename it"
     if not label.class_name:
         return "class is empty"
     if divided and split_of(label.subset) is None:
@@ -135,7 +135,7 @@ def _refused_name(img_name: str) -> str | None:
     if any(path.anchor or ".." in path.parts for path in (name, PurePath(img_name))):
         return "img_name leads out of the data folder"
     if "\0" in img_name or img_name != readable(img_name):
-        return "img_name holds bytes that are no text; rename it"
+        return "img_name contains bytes that are not text; rename it"
     if name.name.startswith("."):
         return "hidden file"
     if name.suffix.lower() not in files.IMAGE_SUFFIXES:

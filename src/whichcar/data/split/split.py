@@ -74,7 +74,7 @@ def split(
 
     Args:
         data: folder with the images, or with the images in `car_ims/`.
-        labels: the label file, or its rows; an `img_name` may hold folders, seen from `data`.
+        labels: the label file, or its rows; an `img_name` may hold folders, relative to `data`.
         output: folder to be made.
         validation: share of train that is set aside, by class, where no row is of the validation split; every class
             keeps an image to learn from; 0 for none.

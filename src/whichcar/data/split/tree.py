@@ -27,8 +27,8 @@ RECORD = "split.json"
 class Tree:
     """The images of a data folder; a sample's class_index counts in the sorted class folders, whose names are NFC.
 
-    `drawn` are the validation images as paths seen from the training folder, where neither folders nor `split.json` say
-    which they are: whoever trains on the rest has to remember them. `remarks` are lines on folders that are not used,
+    `drawn` are the validation images as paths relative to the training folder, where neither folders nor `split.json`
+    say which they are: training on the rest has to remember them. `remarks` are lines on folders that are not used,
     `given_in` are the folder and the file that say which images are for validation.
     """
 
@@ -68,7 +68,7 @@ def read_tree(directory: str | Path, validation: float, seed: int, chosen: Colle
 
     Args:
         directory: a folder with `train/` (and `validation/`, `test/`, by any name that `split_of` knows), such a
-            `train/` itself, or a folder with one folder a class.
+            `train/` itself, or a folder with one folder per class.
         validation: share of train set aside; must agree with the recorded one. 0 sets nothing aside, whatever is
             recorded, except images that the labels or folders themselves give for validation.
         seed: of the choice.
@@ -127,7 +127,7 @@ def load_record(root: Path) -> dict[str, Any] | None:
     keys = {"finished": bool, "validation_share?": float, "classes": dict, "validation": list}
     record = files.read_json(path, keys, fix)
     if not all(isinstance(name, str) for name in (*record["classes"].values(), *record["validation"])):
-        raise DataError(f"{path}: damaged, names of classes or of validation images are no texts; {fix}")
+        raise DataError(f"{path}: damaged, names of classes or of validation images are not strings; {fix}")
     return record
 
 
@@ -170,9 +170,9 @@ def _train_folder(structure: Structure) -> Path:
     folder = structure.splits.get(TRAIN)
     if folder is None:
         splits = ", ".join(f"{path.name}/" for path in structure.splits.values())
-        raise DataError(f"{structure.root}: no training split, only {splits}; add train/ with one folder a class")
+        raise DataError(f"{structure.root}: no training split, only {splits}; add train/ with one folder per class")
     if folder in structure.unlabelled:
-        raise DataError(f"{folder}: images in no class folder; sort them into one folder a class")
+        raise DataError(f"{folder}: images in no class folder; sort them into one folder per class")
     return folder
 
 

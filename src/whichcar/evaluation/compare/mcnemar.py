@@ -132,7 +132,7 @@ def _images(result: dict[str, Any]) -> str:
 
 
 def _correct(folder: Path, result: dict[str, Any]) -> dict[str, bool]:
-    """Return whether each image that could be read was predicted correctly, by its path seen from the data's root."""
+    """Return whether each image that could be read was predicted correctly, by its path relative to the data's root."""
     table = folder / PREDICTIONS
     try:
         correct = {row["path"]: row["correct"] == "1" for row in read_predictions(table) if not row["error"]}

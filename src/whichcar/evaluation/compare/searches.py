@@ -41,7 +41,7 @@ def searches_table(folders: Sequence[Path]) -> str:
     """
     other = next((folder for folder in folders if not is_search(folder)), None)
     if other is not None:
-        raise DataError(f"{other}: is no search; give either folders of `whichcar sweep` or those of `whichcar train`")
+        raise DataError(f"{other}: is not a search; give folders of `whichcar sweep` or those of `whichcar train`")
     searches = [_read(folder) for folder in folders]
     metrics = {search.settings["metric"] for search in searches}
     best_of = f"best {' or '.join(sorted(metrics))}"

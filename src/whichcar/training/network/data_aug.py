@@ -50,7 +50,7 @@ def create_data_aug_layer(data_aug_layer: Mapping[str, Mapping[str, Any]]) -> ke
     made = keras.Sequential(name="data_aug")
     for name, parameters in data_aug_layer.items():
         if name not in LAYERS:
-            raise ConfigError(f"data_aug_layer.{name}: no such layer; known are {', '.join(LAYERS)}")
+            raise ConfigError(f"data_aug_layer.{name}: no such layer; known: {', '.join(LAYERS)}")
         try:
             keys = AUGMENTATIONS[name].model_validate(parameters).model_dump(exclude_unset=True)
             made.add(getattr(keras.layers, LAYERS[name])(**keys))

@@ -2,7 +2,7 @@
 
 Bilinear sampling with anti-aliasing is separable: each output row is a weighted sum of input rows, each output column
 one of input columns. With the triangle filter of Pillow's and TensorFlow's anti-aliased resize, cropping a box and
-resizing it are the two products rows @ image @ columns: exact, the same on every backend, and cheap next to the
+resizing it are the two products rows @ image @ columns: exact, the same on every backend, and cheap compared with the
 network (1 % of a ResNet-50 step).
 """
 
