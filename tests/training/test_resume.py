@@ -81,6 +81,7 @@ def whole(content: dict, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_and_killed_gives_the_same_weights(content: dict, whole: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     stopped = start(broken, content)
