@@ -106,6 +106,7 @@ def test_a_run_that_was_stopped_and_killed_gives_the_same_weights(content: dict,
         np.testing.assert_array_equal(values, resumed[name], err_msg=name)
 
 
+@pytest.mark.slow
 def test_a_run_is_whole_again_when_the_one_that_overwrites_it_is_killed_or_stopped(
     content: dict, whole: Path, tmp_path: Path
 ) -> None:
