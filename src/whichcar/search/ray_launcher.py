@@ -226,7 +226,7 @@ def own_cores(count: int) -> Iterator[list[int]]:
 
     Ray only counts processors, and a training uses all it may run on; so each slot is bound to its share, by a locked
     file per processor. The first is chosen at random, since containers on one machine do not see each other's files.
-    Where fewer are free (Ray was told of more than there are), all processors are returned.
+    Where fewer are free (Ray was given more than there are), all processors are returned.
     """
     folder = Path(tempfile.gettempdir()) / f"whichcar_cores_{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
