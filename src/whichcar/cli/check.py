@@ -35,9 +35,7 @@ FAILED = 1  # exit status of --fail-on
 )
 @click.option("--fail-on", metavar="LIST", help="Exit with status 1 if any of these issues is found.")
 @click.option("--quarantine", type=FOLDER, metavar="DIR", help="Move images with issues to DIR; nothing is deleted.")
-@click.option(
-    "--move", default="error", show_default=True, metavar="LIST", help="Issues whose images --quarantine moves."
-)
+@click.option("--move", metavar="LIST", help="Issues whose images --quarantine moves.  [default: error]")
 @click.option("--undo", type=FOLDER, metavar="DIR", help="Move images back that --quarantine moved to DIR.")
 @click.option(
     "--labels-with", type=FOLDER, metavar="EXPERIMENT", help="Find label errors with the network of EXPERIMENT."
@@ -54,7 +52,7 @@ def check(
     smallest: int,
     fail_on: str | None,
     quarantine: Path | None,
-    move: str,
+    move: str | None,
     undo: Path | None,
     labels_with: Path | None,
     folds: int | None,
@@ -83,12 +81,15 @@ def check(
         raise click.UsageError("name the folder to check: whichcar check DATA")
     if folds is not None and labels_with is None:
         raise click.UsageError("--folds needs --labels-with EXPERIMENT")
+    if move is not None and quarantine is None:
+        raise click.UsageError("--move needs --quarantine DIR")
+    moved = names("error" if move is None else move)
     from whichcar.data.check.check import check as check_images
     from whichcar.data.check.issues import matching
     from whichcar.data.check.page import write_report
 
     matching([], names(fail_on or ""), "--fail-on")  # errors in options show before the work
-    matching([], names(move), "--move")
+    matching([], moved, "--move")
     if quarantine is not None:
         from whichcar.data.check.quarantine import check_place
 
@@ -107,7 +108,7 @@ def check(
     if quarantine is not None:
         from whichcar.data.check.quarantine import quarantine as move_to
 
-        count = move_to(data, matching(checked.findings, names(move), "--move"), quarantine)
+        count = move_to(data, matching(checked.findings, moved, "--move"), quarantine)
         back = shell_command(["whichcar", "check", "--undo", quarantine])
         say(f"moved  {plural(count, 'image')} to {quarantine}; undo with: {back}")
     failing = matching(checked.findings, names(fail_on or ""), "--fail-on")

@@ -141,7 +141,9 @@ def render_detectors() -> Iterator[str]:
     rows = [("name", "family", "input", "COCO AP", "licence", "file")]
     for entry in zoo.ENTRIES:
         numbers = (f"{entry.side}", f"{entry.average_precision}")
-        rows.append((entry.name, entry.family, *numbers, entry.licence, "downloaded" if entry.url else "included"))
+        rows.append(
+            (entry.name, entry.family, *numbers, entry.licence, "downloaded on first use" if entry.url else "included")
+        )
     yield from columns(rows)
     yield ""
     yield f"{zoo.DEFAULT} is the default (unless {zoo.FILE_VARIABLE} is set): small, fast and the least accurate."

@@ -108,7 +108,7 @@ def whichcar() -> None:
     Try it on drawn cars, in a few minutes:
       whichcar demo
     With your own images, one stage after the other:
-      whichcar split raw/car_ims raw/car_dataset_labels.csv data/car_ims_v1
+      whichcar split data data/car_dataset_labels.csv data/car_ims_v1
       whichcar crop data/car_ims_v1 data/car_ims_v2
       whichcar train experiments/exp_003/config.yml
       whichcar evaluate experiments/exp_003

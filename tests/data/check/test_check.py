@@ -231,6 +231,7 @@ def test_what_check_wrote_is_not_checked_the_next_time(data: Path) -> None:
         (["--fail-on", "leek"], "no issue is called 'leek'; known: any, error, warning, note, unreadable"),
         (["--quarantine", "q", "--move", "all"], "no issue is called 'all'"),
         (["--folds", "3"], "--folds needs --labels-with"),
+        (["--move", "error"], "--move needs --quarantine DIR"),
         (["--smallest", "0"], "--smallest"),
     ],
 )
