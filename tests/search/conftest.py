@@ -69,7 +69,7 @@ class Sweeps:
         return [row["outcome"] for row in self.rows]
 
 
-def until(condition: Callable[[], Result], seconds: float = 20.0) -> Result:
+def until(condition: Callable[[], Result], seconds: float = 60.0) -> Result:
     """Wait until something is true (or not empty) and return it."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

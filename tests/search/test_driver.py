@@ -226,7 +226,7 @@ def test_options_override_budget_and_parallel(sweeps: Sweeps) -> None:
     sweeps.run()
     with sweeps.start("--trials", "5", "--parallel", "2") as process:
         until(lambda: len(set(trial_processes(sweeps.folder).values())) == 2)
-        assert process.wait(30) == 0
+        assert process.wait(120) == 0
     assert sweeps.outcomes() == ["complete"] * 5
 
 
@@ -334,7 +334,7 @@ def test_a_killed_trial_resumes(sweeps: Sweeps) -> None:
         until((sweeps.folder / "trial_0000" / "history.csv").exists)
         for pid in trial_processes(sweeps.folder):
             os.kill(pid, signal.SIGKILL)
-        assert process.wait(30) == 0
+        assert process.wait(120) == 0
     (row,) = sweeps.rows
     assert (row["outcome"], row["kills"], row["epochs"]) == ("complete", "1", "3")
     assert (sweeps.folder / "trial_0000" / "starts.txt").read_text().split() in (["0", "1"], ["0", "2"])
@@ -394,7 +394,7 @@ def test_ctrl_c_saves_and_prints_the_command_that_resumes(sweeps: Sweeps) -> Non
     (trial,) = open_study(read_spec(sweeps.file, ("data.balanced=true",))).trials
     assert trial.user_attrs[LEASE] is None  # another machine may go on at once
     with sweeps.start("--set", "data.balanced=true") as process:
-        assert process.wait(30) == 0
+        assert process.wait(120) == 0
     (row,) = sweeps.rows
     assert (row["outcome"], row["kills"]) == ("complete", "0")
     assert (sweeps.folder / "trial_0000" / "starts.txt").read_text().split() != ["0"]

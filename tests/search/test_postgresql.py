@@ -72,7 +72,7 @@ def test_two_drivers_share_a_study_in_postgresql_and_one_is_killed(sweeps: Sweep
     sweeps.write_base(seconds=0.2)
     sweeps.write(budget={"trials": 6})
     first, second = (sweeps.start("--storage", database) for _ in range(2))
-    until(lambda: len(list(sweeps.folder.glob("trial_*/history.csv"))) >= 2)
+    until(lambda: len(list(sweeps.folder.glob("trial_*/history.csv"))) >= 2, 60)
     first.kill()
     first.communicate()
     _, message = second.communicate(timeout=60)
