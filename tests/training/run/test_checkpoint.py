@@ -1,13 +1,10 @@
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import warnings
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +15,8 @@ from whichcar.errors import CheckpointError
 from whichcar.files import is_disk_full
 from whichcar.training.hardware import prepare
 from whichcar.training.run.checkpoint import Metadata, find_checkpoint, load_model, read_metadata, save_checkpoint
+
+from .limits import no_file_larger_than
 
 prepare("float32")
 import keras  # noqa: E402
@@ -207,17 +206,6 @@ def test_a_folder_without_best_json_says_what_is_in_it(tmp_path: Path, files: li
     with pytest.raises(CheckpointError) as caught:
         find_checkpoint(folder)
     assert str(caught.value) == f"{folder}: {message.replace('{folder}', str(folder))}"
-
-
-@contextmanager
-def no_file_larger_than(size: int) -> Iterator[None]:
-    """Let the kernel refuse larger files, as a full disk does."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @KINDS

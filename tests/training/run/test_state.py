@@ -1,9 +1,6 @@
 from __future__ import annotations
 
 import math
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +11,8 @@ from whichcar.files import is_disk_full
 from whichcar.training.hardware import prepare
 from whichcar.training.run import state
 from whichcar.training.run.state import load_state, save_state
+
+from .limits import no_file_larger_than
 
 prepare("float32")
 import keras  # noqa: E402
@@ -117,17 +116,6 @@ def test_wrong_bytes_anywhere_are_one_line(tmp_path: Path) -> None:
             refused += 1
             assert "\n" not in str(error)
     assert refused > 200
-
-
-@contextmanager
-def no_file_larger_than(size: int) -> Iterator[None]:
-    """Let the kernel refuse larger files, as a full disk does."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_full_disk_leaves_the_state_before(tmp_path: Path) -> None:
