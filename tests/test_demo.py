@@ -121,7 +121,18 @@ def test_images_with_a_label_file_keep_its_splits(tmp_path: Path, drawn: Path) -
 
 def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such folder"):
-        demo.run(tmp_path, real=tmp_path / "nowhere", say=lambda line: None)
+        demo.run(tmp_path / "demo", real=tmp_path / "nowhere", say=lambda line: None)
+    assert not (tmp_path / "demo").exists()
+
+
+@pytest.mark.usefixtures("small", "trainings")
+def test_a_folder_with_files_of_others_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "a.jpg").write_bytes(b"mine")
+    (tmp_path / ".hidden").touch()
+    with pytest.raises(DataError, match="files that `whichcar demo` did not write, such as mine; give a new or empty"):
+        demo.run(tmp_path, quick=True, say=lambda line: None)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".hidden", "mine"]
 
 
 @pytest.mark.parametrize(("images", "epochs"), [(20, demo.FULL.epochs), (1_000_000, 2)])

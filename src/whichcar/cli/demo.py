@@ -21,12 +21,14 @@ from whichcar.cli.render import columns
 from whichcar.cli.split import render_split
 from whichcar.cli.streams import say
 from whichcar.errors import DataError, Interrupted
-from whichcar.text import plural, shell_command
+from whichcar.text import one_line, plural, shell_command
+from whichcar.version import VERSION
 
 Say = Callable[[str], None]
 
 WHOLE, CROPS = "whole", "crops"
 _DATA = {WHOLE: "car_ims_v1", CROPS: "car_ims_v2"}
+_RECORD = "demo.json"  # tells the folder of a demo from another
 _IMAGES_TRAINED = 5_000  # in all epochs of one training; a larger dataset gets fewer epochs
 
 
@@ -101,16 +103,24 @@ def run(into: Path, real: Path | None = None, quick: bool = False, say: Say = pr
     """Run the stages that are not done yet.
 
     Args:
-        into: folder for everything.
+        into: folder for everything: new, empty, or of an earlier run.
         real: images to use instead of drawn ones: one folder per class, or `car_ims/` and `car_dataset_labels.csv`.
         quick: few images and one epoch.
         say: takes each line of the output.
 
     Returns:
         The outcome on whole images and on crops.
+
+    Raises:
+        DataError: no folder `real`, or `into` has files that no demo wrote.
     """
     started = time.monotonic()
     plan = QUICK if quick else FULL
+    if real is not None and not real.is_dir():
+        raise DataError(
+            f"{real}: no such folder; name one with one folder of images per class, or car_ims/ and its labels"
+        )
+    _claim(into)
     raw = _get_images(into, real, plan, say)
     count = _split(raw, into / _DATA[WHOLE], plan, say)
     _crop(into / _DATA[WHOLE], into / _DATA[CROPS], say)
@@ -128,6 +138,18 @@ def run(into: Path, real: Path | None = None, quick: bool = False, say: Say = pr
     return outcomes
 
 
+def _claim(into: Path) -> None:
+    """Mark a new or empty folder as the demo's; refuse one with other files."""
+    if (into / _RECORD).is_file():
+        return
+    if entry := next((path for path in sorted(into.glob("*")) if files.is_visible(path.name)), None):
+        raise DataError(
+            f"{into}: contains files that `whichcar demo` did not write, such as {one_line(entry.name)}; "
+            "give a new or empty folder with --into"
+        )
+    files.write_json(into / _RECORD, {"whichcar": VERSION})
+
+
 def _get_images(into: Path, real: Path | None, plan: Plan, say: Say) -> Path:
     """Return the folder with the images, drawn where none is given."""
     from whichcar.synthetic.draw import draw
@@ -139,10 +161,6 @@ def _get_images(into: Path, real: Path | None, plan: Plan, say: Say) -> Path:
         )
         draw(raw, plan.classes, plan.per_class)
         return raw
-    if not real.is_dir():
-        raise DataError(
-            f"{real}: no such folder; name one with one folder of images per class, or car_ims/ and its labels"
-        )
     say(f"1/5  using the images in {real}")
     return real
 
