@@ -845,7 +845,9 @@ def test_a_second_signal_reports_what_is_kept_and_how_to_resume(
     again = f"\nresume with: whichcar train {quick} --resume\n"
     assert f"\n{quick.parent}: stopped at once; nothing has been saved yet{again}" in capsys.readouterr().err
     assert main.run(["train", str(quick), "--resume"]) == 130
-    assert "stopped in epoch 1; everything is saved" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert err.count("stopping after this step, or this epoch's validation; press Ctrl-C again to stop at once\n") == 1
+    assert "stopped in epoch 1; everything is saved" in err
     monkeypatch.setattr(loop, "save_state", stops_again)
     assert main.run(["train", str(quick), "--resume"]) == 130
     assert f"stopped at once; the last state was saved in epoch 1, batch 1{again}" in capsys.readouterr().err

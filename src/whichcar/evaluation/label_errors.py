@@ -158,7 +158,7 @@ def _predict_folds(experiment: Path, tree: Tree, folds: int) -> Predictions:
 def _train(config: Path) -> None:
     """Train in a process of its own: what a backend keeps of every network it trained is freed with it."""
     command = tied_command(train_command(config), sorted(os.sched_getaffinity(0)))
-    with graceful_shutdown() as stop:
+    with graceful_shutdown() as stop:  # the training says that it stops
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
         try:
             while process.poll() is None:

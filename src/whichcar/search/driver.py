@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 POLL_SECONDS = 0.1
 SCAN_SECONDS = 2.0  # between two scans of the trials of other processes
 STOP_SECONDS = 90.0  # for a trial to save its state
+STOPPING = "stopping: running trials save their state; press Ctrl-C again to stop at once"
 SAME_FAILURES = 3  # the search stops when its first trials, this many, fail with the same error
 
 
@@ -116,7 +117,7 @@ def sweep(
             driver = RayDriver(slots, results, live_table)
         try:
             try:
-                with graceful_shutdown() as stop:
+                with graceful_shutdown(STOPPING) as stop:
                     driver.run(stop)
             except BaseException:
                 driver.kill()
@@ -262,7 +263,6 @@ class Driver:
 
     def _stop(self) -> None:
         """Let running trials save their state, and release their leases."""
-        self._live_table.say("stopping: running trials save their state")
         for trial in self._running:
             trial.ask_to_stop()
         until = time.monotonic() + STOP_SECONDS

@@ -121,7 +121,6 @@ class RayDriver:
             self._process.wait()
 
     def _stop(self, process: subprocess.Popen[bytes]) -> NoReturn:
-        self._live_table.say("stopping: running trials save their state")
         process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(STOP_SECONDS)

@@ -43,6 +43,7 @@ log = logging.getLogger(__name__)
 # An epoch's end is a good place to resume from, but a state is 300 MB: short epochs share one.
 EPOCH_SECONDS = 30.0
 CURVES_SECONDS = 10.0  # between two drawings of the curves
+STOPPING = "stopping after this step, or this epoch's validation; press Ctrl-C again to stop at once"
 
 
 class Run:
@@ -88,7 +89,7 @@ class Run:
         histograms = self.experiment.fit.callbacks.tensor_board.histogram_freq
         events = EventLog(self.folder.logs, histograms, self.progress.epoch)
         try:
-            with graceful_shutdown() as stop:
+            with graceful_shutdown(STOPPING) as stop:
                 while self.progress.epoch < len(self.sizes.train) and not self._stopped_early():
                     self._one_epoch(stop, events)
                 # What the last epoch left is what an extended run resumes from; the best weights are loaded next.

@@ -1,0 +1,32 @@
+"""Ctrl-C while training and searching."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import sys
+import threading
+
+import pytest
+
+from whichcar.training.run.signals import graceful_shutdown
+
+
+def in_a_long_call_interrupted() -> None:
+    """Compute as a training step does: nothing of Python runs in the main thread meanwhile."""
+    threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGINT)).start()
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 200_000)
+
+
+def test_a_signal_is_announced_once_and_while_the_main_thread_is_in_a_long_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    written: list[tuple[str, bool]] = []
+    with graceful_shutdown("stopping") as stop:
+        monkeypatch.setattr(sys.stderr, "write", lambda text: written.append((text, stop.is_set())))
+        in_a_long_call_interrupted()
+        assert stop.is_set()
+        with pytest.raises(KeyboardInterrupt):
+            in_a_long_call_interrupted()
+    assert written == [("stopping\n", False)]
