@@ -273,10 +273,14 @@ def test_a_trial_folder_of_another_study_is_not_overwritten(sweeps: Sweeps) -> N
         sweeps.run()
 
 
-@pytest.mark.parametrize(("storage", "message"), [("study.txt", "must be FILE.db"), ("few.yml", "must be FILE.db")])
-def test_a_storage_of_an_unknown_kind_is_refused(sweeps: Sweeps, storage: str, message: str) -> None:
-    with pytest.raises(SweepError, match=message):
+@pytest.mark.parametrize(
+    "storage", ["study.txt", "few.yml", "mysql://me:secret@host/cars", "sqlite:///study.db", "redis://host", "://"]
+)
+def test_a_storage_of_an_unknown_kind_is_refused_with_the_kinds_that_can_be_used(sweeps: Sweeps, storage: str) -> None:
+    usable = r"must be FILE\.db, FILE\.journal \(on a shared disk\) or postgresql://user@host/name$"
+    with pytest.raises(SweepError, match=usable) as error:
         sweeps.run(storage)
+    assert "secret" not in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["broken.db", "broken.journal"])

@@ -112,7 +112,7 @@ def sweep(
             driver = Driver(spec, study, launcher or LocalLauncher(), live_table, results)
         else:
             words = [*WHICHCAR, *command_words(path, overrides, storage, {**(limits or {}), "parallel": 1})]
-            sqlite = not storage or storage.endswith(".db") or storage.startswith("sqlite")
+            sqlite = not storage or storage.endswith(".db")
             slots = Slots(address, spec.sweep.parallel, spec.sweep.restarts, str(spec.folder), sqlite, words)
             driver = RayDriver(slots, results, live_table)
         try:

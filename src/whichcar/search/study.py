@@ -28,17 +28,19 @@ if TYPE_CHECKING:
 IDENTITY = "whichcar"
 SURPLUS = "surplus"  # started beyond the budget, on two machines at once; it does not count
 LOCK_SECONDS = 60.0
+_POSTGRESQL = "postgresql+psycopg"  # in SQLAlchemy's terms
+_DATABASES = ("postgresql", "postgres", _POSTGRESQL)
 
 
 def open_study(spec: SweepSpec, storage: str | None = None) -> optuna.Study:
     """Create or resume the study of a sweep.
 
     Args:
-        storage: `FILE.db` (SQLite), `FILE.journal`, or a database's URL such as `postgresql://user@host/name`;
-            None for `study.db` in the sweep's folder.
+        storage: `FILE.db` (SQLite), `FILE.journal`, or `postgresql://user@host/name`; None for `study.db` in the
+            sweep's folder.
 
     Raises:
-        SweepError: the storage holds trials of other settings under this name.
+        SweepError: the storage is none of these, or holds trials of other settings under this name.
         MissingExtraError: Optuna is not installed.
     """
     try:
@@ -46,8 +48,8 @@ def open_study(spec: SweepSpec, storage: str | None = None) -> optuna.Study:
     except ImportError as error:
         raise MissingExtraError("optuna", "sweep") from error
 
-    if storage and "://" not in storage and not Path(storage).parent.is_dir():
-        raise SweepError(f"--storage {storage}: no such folder: {Path(storage).parent}; create it, or fix the path")
+    if storage:
+        _check_storage(storage)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     where = storage or str(spec.folder / "study.db")
     study = optuna.create_study(
@@ -97,13 +99,24 @@ def storage_errors(where: str) -> Iterator[None]:
         raise
     except Exception as error:
         if isinstance(error, ImportError) and "DB access module" in str(error):
-            raise MissingExtraError(f"the driver of {where.partition(':')[0]}", "postgresql") from error
+            raise MissingExtraError("the driver of postgresql", "postgresql") from error
         if type(error).__module__.partition(".")[0] not in ("optuna", "sqlalchemy", "psycopg", "sqlite3", "json"):
             raise
         raise SweepError(
             f"{without_password(where)}: cannot be used as a study ({_reason(error)}); the same command resumes "
             "once it can be reached"
         ) from error
+
+
+def _check_storage(storage: str) -> None:
+    kind, is_address, _ = storage.partition("://")
+    if kind not in _DATABASES if is_address else Path(storage).suffix not in (".db", ".journal"):
+        raise SweepError(
+            f"--storage {without_password(storage)}: must be FILE.db, FILE.journal (on a shared disk) or "
+            "postgresql://user@host/name"
+        )
+    if not is_address and not Path(storage).parent.is_dir():
+        raise SweepError(f"--storage {storage}: no such folder: {Path(storage).parent}; create it, or fix the path")
 
 
 def _storage(where: str) -> BaseStorage:
@@ -117,18 +130,12 @@ def _storage(where: str) -> BaseStorage:
         _truncate_journal(Path(where), lock)
         return JournalStorage(JournalFileBackend(where, lock))
     if "://" not in where:
-        if Path(where).suffix != ".db":
-            raise SweepError(
-                f"--storage {without_password(where)}: must be FILE.db, FILE.journal or a URL such as postgresql://host/name"
-            )
         Path(where).parent.mkdir(parents=True, exist_ok=True)
         path = Path(where).resolve()
         # An address would end at a `?` in the path. The file is opened when it is needed.
         options = {"creator": lambda: sqlite3.connect(path, timeout=60), "poolclass": NullPool}
         return RDBStorage("sqlite://", engine_kwargs=options)
-    kind, rest = where.split("://", 1)
-    kind = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}.get(kind, kind)
-    return RDBStorage(f"{kind}://{rest}", engine_kwargs={"pool_pre_ping": True})
+    return RDBStorage(f"{_POSTGRESQL}://{where.split('://', 1)[1]}", engine_kwargs={"pool_pre_ping": True})
 
 
 def _truncate_journal(path: Path, lock: Any) -> None:  # noqa: ANN401
