@@ -16,10 +16,9 @@ import pytest
 import yaml
 
 from whichcar.cli.main import whichcar
-from whichcar.config.load import read_experiment
+from whichcar.config.load import config_in, read_experiment
 from whichcar.config.table import describe_settings
 from whichcar.search.space import read_spec
-from whichcar.training.run.folder import config_in
 
 from .documented import described
 

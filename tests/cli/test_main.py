@@ -138,11 +138,29 @@ def test_split_says_what_went_where_and_what_did_not(
 def test_config_shows_where_each_setting_comes_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "config.yml"
     file.write_text("seed: 1\ndata: {directory: d}\n")
-    assert main.run(["config", str(file), "--set", "fit.epochs=3"]) == 0
+    assert main.run(["config", str(tmp_path), "--set", "fit.epochs=3"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert ["seed", "1", "file"] in lines
-    assert ["fit.epochs", "3", "--set"] in lines
-    assert ["data.batch_size", "32", "default"] in lines
+    assert ["seed", "file", "1"] in lines
+    assert ["fit.epochs", "--set", "3"] in lines
+    assert ["data.batch_size", "default", "32"] in lines
+
+
+def test_config_prints_values_as_a_file_has_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "config.yml"
+    file.write_text(
+        "seed: 1\n"
+        "data: {directory: Citroën}\n"
+        "recipe: {stages: [{epochs: 4, image_size: [64, 96]}, {epochs: 2, image_size: [128, 192]}]}\n"
+    )
+    assert main.run(["config", str(file)]) == 0
+    out = capsys.readouterr().out
+    values = {line.split()[0]: line.split(maxsplit=2)[2] for line in out.splitlines()}
+    assert values["recipe.stages"] == "[{epochs: 4, image_size: [64, 96]}, {epochs: 2, image_size: [128, 192]}]"
+    assert values["data.directory"] == "Citroën"
+    overrides = [f"{name}={value}" for name, value in values.items()]
+    assert main.run(["config", str(file), *(word for override in overrides for word in ("--set", override))]) == 0
+    again = capsys.readouterr().out
+    assert {line.split()[0]: line.split(maxsplit=2)[2] for line in again.splitlines()} == values
 
 
 def test_cache_lists_and_clears(drawn: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,11 +1,12 @@
 """Reading the file itself, `--set`, and where each setting came from."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
-from whichcar.config.load import load_config, read_experiment, settings_with_origin
+from whichcar.config.load import load_config, read_experiment, read_settings, settings_with_origin
 from whichcar.errors import ConfigError
 
 TEXT = """seed: 123
@@ -91,11 +92,20 @@ def test_a_file_that_is_not_valid_yaml_is_refused_with_the_position(path: Path, 
         assert "\n" not in str(raised.value)
 
 
-def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none\.yml: no such file; name a YAML file"):
         load_config(tmp_path / "none.yml")
-    with pytest.raises(ConfigError, match=r"is a folder; name a YAML file such as .*config\.yml"):
-        load_config(tmp_path)
+
+
+@pytest.mark.parametrize("function", [load_config, read_experiment, read_settings, settings_with_origin])
+def test_a_folder_stands_for_the_config_in_it(function: Callable[[Path], object], path: Path) -> None:
+    for name in ("config.yml", "config.yaml"):
+        config = path.rename(path.with_name(name))
+        assert function(config.parent) == function(config)
+        path = config
+    path.unlink()
+    with pytest.raises(ConfigError, match=r"holds no config\.yml; name an experiment's folder or a YAML file"):
+        function(path.parent)
 
 
 def test_a_byte_order_mark_and_anchors_are_read(path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,11 +22,13 @@ if TYPE_CHECKING:
 def config(file: Path | None, overrides: tuple[str, ...]) -> None:
     """Check a settings file and print every setting with its value and where the value comes from.
 
-    Without FILE, all settings are listed with type, default, limits and meaning, as a Markdown table.
+    FILE is a settings file or an experiment's folder. Without FILE, all settings are listed with type, default, limits
+    and meaning, as a Markdown table.
 
     \b
     Examples:
       whichcar config
+      whichcar config experiments/exp_003
       whichcar config experiments/exp_003/config.yml
       whichcar config experiments/exp_003/config.yml --set fit.epochs=3 --set data.batch_size=16
     """
@@ -44,9 +45,10 @@ def config(file: Path | None, overrides: tuple[str, ...]) -> None:
 
 
 def render_settings(settings: Iterable[tuple[str, object, str]]) -> Iterator[str]:
-    """Yield every setting with its value and where it comes from."""
-    rows = [(key, json.dumps(value, ensure_ascii=False, default=str), origin) for key, value, origin in settings]
-    yield from columns(rows)
+    """Yield every setting with its value, as a file would have it, and before it where it comes from."""
+    from whichcar.config.section import as_yaml
+
+    yield from columns([(key, origin, as_yaml(value)) for key, value, origin in settings])
 
 
 def render_setting_table(settings: Iterable[Setting]) -> Iterator[str]:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import yaml
 
+from whichcar import files
 from whichcar.config.augmentations import AUGMENTATIONS
 from whichcar.config.experiment import Callbacks, Experiment, Optimizer
 from whichcar.config.section import Section
@@ -39,13 +40,24 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
+def config_in(path: Path) -> Path:
+    """Return the config of an experiment's folder; another path is returned as it is."""
+    if not path.is_dir():
+        return path
+    configs = [path / name for name in (files.CONFIG, "config.yaml") if (path / name).is_file()]
+    if not configs:
+        raise ConfigError(f"{path}: holds no config.yml; name an experiment's folder or a YAML file")
+    return configs[0]
+
+
 def load_config(path: str | Path) -> dict[str, Any]:
     """Return a YAML file as a dict, as written, once `seed`, `data` and `data.directory` are known to exist.
 
     Raises:
         ConfigError: (a ValueError) the file cannot be read, holds no settings, or lacks one of the three.
     """
-    raw = read_yaml(Path(path))
+    path = config_in(Path(path))
+    raw = read_yaml(path)
     missing = [key for key in ("seed", "data") if raw.get(key) is None]
     data = raw.get("data")
     if data is not None and (not isinstance(data, dict) or data.get("directory") in (None, "")):
@@ -59,7 +71,7 @@ def read_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
     """Return the checked settings of a YAML file.
 
     Args:
-        path: the YAML file.
+        path: the YAML file, or the experiment's folder with its `config.yml`.
         overrides: settings laid over the file in turn, such as `fit.epochs=3`; the values are read as YAML.
 
     Raises:
@@ -108,16 +120,11 @@ def as_texts(settings: dict[str, Any]) -> dict[str, str]:
 
 def _resolve(path: str | Path, overrides: Sequence[str]) -> tuple[Experiment, dict[str, Any], dict[str, Origin]]:
     """Read the file, apply the overrides, validate."""
-    raw = read_yaml(Path(path))
+    path = config_in(Path(path))
+    raw = read_yaml(path)
     origins: dict[str, Origin] = dict.fromkeys((name for name, _ in leaves(raw)), "file")
-    problems = []
-    for override in overrides:
-        try:
-            name, value = parse_override(override)
-            raw = lay_over(raw, name.split("."), value)
-        except ValueError as error:
-            problems.append(Problem(f"--set {override}", str(error)))
-            continue
+    raw, applied, problems = apply_overrides(raw, overrides)
+    for name, value in applied:
         kept = {key: origin for key, origin in origins.items() if not f"{key}.".startswith(f"{name}.")}
         added = {name: value} if not isinstance(value, dict) or not value else dict(leaves(value, f"{name}."))
         origins = kept | dict.fromkeys(added, "--set")
@@ -139,7 +146,23 @@ def _with_origin(problem: Problem, origins: dict[str, Origin]) -> Problem:
     return Problem(problem.name, f"{problem.message} (from --set){how}")
 
 
-def parse_override(override: str) -> tuple[str, Any]:
+def apply_overrides(
+    settings: dict[str, Any], overrides: Sequence[str]
+) -> tuple[dict[str, Any], list[tuple[str, Any]], list[Problem]]:
+    """Return the settings with overrides laid over them, the name and value of each, and the problems of the others."""
+    applied, problems = [], []
+    for override in overrides:
+        try:
+            name, value = _parse_override(override)
+            settings = lay_over(settings, name.split("."), value)
+        except ValueError as error:
+            problems.append(Problem(f"--set {override}", str(error)))
+        else:
+            applied.append((name, value))
+    return settings, applied, problems
+
+
+def _parse_override(override: str) -> tuple[str, Any]:
     """Split `fit.epochs=3` into the name and the value, which is read as YAML.
 
     Raises:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any, get_args
 
+import yaml
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+from pydantic_core import to_jsonable_python
 
 
 class Section(BaseModel):
@@ -57,8 +60,15 @@ def section_of(annotation: Any) -> type[Section] | None:  # noqa: ANN401
     return next((section for inner in get_args(annotation) if (section := section_of(inner))), None)
 
 
+def as_yaml(value: Any) -> str:  # noqa: ANN401
+    """Return a value, also a section, as it would be written in a YAML file on one line."""
+    plain = to_jsonable_python(value)
+    text = yaml.safe_dump(plain, default_flow_style=True, allow_unicode=True, width=math.inf, sort_keys=False)
+    return text.rstrip("\n").removesuffix("\n...")
+
+
 def shown(value: Any) -> str:  # noqa: ANN401
-    """Return a value in the way YAML writes it, on one line, cut where it gets long."""
+    """Return a value in a message: as JSON, which is YAML, on one line, cut where it gets long."""
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 60 else f"{text[:56]} ..."
 

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from whichcar.config.experiment import Experiment
-from whichcar.config.load import lay_over, parse_override, read_settings, read_yaml
+from whichcar.config.load import apply_overrides, lay_over, read_settings, read_yaml
 from whichcar.config.messages import messages
 from whichcar.config.section import as_number, shown, suggestion
 from whichcar.config.validate import Problem, config_error, kinds_of, validate
@@ -107,7 +107,8 @@ def read_spec(path: str | Path, overrides: Sequence[str] = (), limits: Mapping[s
     settings = read_settings(path.parent / sweep.base)
     settings, problems = _with_common(settings, sweep.set)
     if not problems:
-        settings, problems = _with_overrides(settings, overrides)
+        settings, _, problems = apply_overrides(settings, overrides)  # over what base and `set` give together
+        problems = problems or [Problem(one.name, f"{one.message} (from --set)") for one in validate(settings)[1]]
     if problems:
         raise config_error(path, problems)
     sweep, settings, problems = _agreeing(sweep, settings)
@@ -225,20 +226,6 @@ def _agreeing(sweep: Sweep, settings: dict[str, Any]) -> tuple[Sweep, dict[str, 
         return sweep, settings, [Problem("objective", why)]
     settings = lay_over(settings, MONITOR.split("."), objective.monitor)
     return sweep.model_copy(update={"objective": objective}), settings, []
-
-
-def _with_overrides(settings: dict[str, Any], overrides: Sequence[str]) -> tuple[dict[str, Any], list[Problem]]:
-    """Lay `--set` over what base and `set` give together."""
-    problems = []
-    for override in overrides:
-        try:
-            name, value = parse_override(override)
-            settings = lay_over(settings, name.split("."), value)
-        except ValueError as error:
-            problems.append(Problem(f"--set {override}", str(error)))
-    if not problems:
-        problems = [Problem(one.name, f"{one.message} (from --set)") for one in validate(settings)[1]]
-    return settings, problems
 
 
 def _impossible_conditions(space: Mapping[str, Parameter]) -> Iterator[Problem]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from whichcar.config.experiment import Experiment
-from whichcar.config.load import read_experiment
+from whichcar.config.load import config_in, read_experiment
 from whichcar.errors import Interrupted, TrainingError, WhichcarError
 from whichcar.files import BEST, HISTORY, is_disk_full
 from whichcar.text import plural, shell_command
@@ -18,7 +18,7 @@ from whichcar.training.hardware import is_out_of_memory, make_deterministic, pre
 from whichcar.training.loop import Run
 from whichcar.training.memory import out_of_memory
 from whichcar.training.run.checkpoint import read_best
-from whichcar.training.run.folder import ExperimentFolder, config_in
+from whichcar.training.run.folder import ExperimentFolder
 from whichcar.training.run.history import Epoch, check_packages, read_history
 from whichcar.training.setup import build_models, load_data
 from whichcar.training.sizes import sizes_of

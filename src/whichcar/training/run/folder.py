@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from whichcar.config.experiment import Experiment
+from whichcar.config.section import shown
 from whichcar.environment import expanded
 from whichcar.errors import ConfigError, DataError, TrainingError
 from whichcar.files import BEST, CONFIG, ENVIRONMENT, LOCK, RESOLVED, STATE, read_json, write_json
@@ -185,16 +186,6 @@ class ExperimentFolder:
         return given.name
 
 
-def config_in(path: Path) -> Path:
-    """Return the config of an experiment's folder; another path is returned as it is."""
-    if not path.is_dir():
-        return path
-    configs = [path / name for name in (CONFIG, "config.yaml") if (path / name).is_file()]
-    if not configs:
-        raise ConfigError(f"{path}: holds no config.yml; name an experiment's folder or a YAML file")
-    return configs[0]
-
-
 def folder_of(config_path: Path) -> Path:
     """The folder a config belongs to: its own if it is called config.yml, else one of its name next to it."""
     if not config_path.is_file():
@@ -255,4 +246,4 @@ def first_difference(known: Any, now: Any, path: str = "") -> str:  # noqa: ANN4
         for key in sorted(known.keys() | now.keys()):
             if known.get(key) != now.get(key):
                 return first_difference(known.get(key), now.get(key), f"{path}.{key}".lstrip("."))
-    return f"{path}: {known} there, {now} here"
+    return f"{path}: {shown(known)} there, {shown(now)} here"
