@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -165,20 +166,31 @@ def _opened(path: Path) -> BufferedReader:
 
 
 @contextlib.contextmanager
-def locked(path: Path, wait: bool = False) -> Iterator[None]:
+def locked(path: Path, wait: bool = False, remove: bool = False) -> Iterator[None]:
     """Hold `path` as a lock while the block runs; the operating system drops it with the process.
 
     Args:
-        path: a file for this lock alone; it stays.
+        path: a file for this lock alone; it stays, unless `remove`.
         wait: until another process, or another thread of this one, gives it back.
+        remove: delete the file at the end, and the folders made for it that are empty by then; not with `wait`.
 
     Raises:
         BlockingIOError: another process holds it, and `wait` is false.
     """
+    new = list(itertools.takewhile(lambda parent: not parent.exists(), path.parents))
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        yield
+        if remove and not (path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat())):
+            raise BlockingIOError(errno.EAGAIN, "its last holder has just removed it", str(path))
+        try:
+            yield
+        finally:
+            if remove:
+                path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # not empty
+                    for folder in new:
+                        folder.rmdir()
 
 
 def is_other_disk(error: OSError) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,14 +46,15 @@ def fetch(sources: tuple[str, ...], into: Path, sha256: str | None, redo: bool) 
     from whichcar.data.fetch.fetch import fetch as fetch_dataset
 
     try:
-        say_lines(render_fetched(fetch_dataset(sources, into, sha256, redo)))
+        fetched = fetch_dataset(sources, into, sha256, redo)
     except KeyboardInterrupt:
         raise Interrupted(
             f"{into}: interrupted; downloaded files are kept\nrun the same command again to resume"
         ) from None
+    say_lines(render_fetched(fetched, sources))
 
 
-def render_fetched(fetched: Fetched) -> Iterator[str]:
+def render_fetched(fetched: Fetched, sources: Sequence[str]) -> Iterator[str]:
     """Yield what is there now and the next command."""
     into, labels = fetched.into, fetched.into / "car_dataset_labels.csv"
     yield f"{into}: {plural(fetched.images, 'image')}, {plural(fetched.labels, 'label')} ({fetched.kind})"
@@ -63,6 +64,7 @@ def render_fetched(fetched: Fetched) -> Iterator[str]:
     counts = ", ".join(f"{split} {count:,}" for split, count in fetched.splits.items())
     yield f"  {plural(len(fetched.classes), 'class')}: {name_list(fetched.classes)}; {counts or 'no labels'}"
     if not fetched.fresh:
-        yield "  fetched before; nothing to do"
+        again = shell_command(["whichcar", "fetch", *sources, "--into", into, "--redo"])
+        yield f"  fetched before and kept, also where the source has changed since; to fetch it again: {again}"
     command: list[str | Path] = ["whichcar", "split", into, labels, into / "car_ims_v1"]
     yield f"next: {shell_command(command)}"

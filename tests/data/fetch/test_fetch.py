@@ -103,12 +103,18 @@ def test_a_folder_a_class_becomes_labels(by_class: Path, tmp_path: Path, as_arch
     assert split(tmp_path / "data", rows, tmp_path / "v1", 0.25, 1).problems == []
 
 
-def test_a_second_run_does_nothing(drawn: Path, tmp_path: Path) -> None:
+def test_a_second_run_keeps_the_images_and_says_how_to_fetch_them_again(
+    drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     archive = packed(drawn, tmp_path / "a.tgz")
     fetch([archive], tmp_path / "data")
     archive.write_bytes(b"gone bad")  # it is not even looked at
     again = fetch([archive], tmp_path / "data")
     assert (again.fresh, again.images, again.kind) == (False, 32, "label file")
+    capsys.readouterr()
+    assert main.run(["fetch", str(archive), "--into", str(tmp_path / "data")]) == 0
+    command = f"whichcar fetch {archive} --into {tmp_path / 'data'} --redo"
+    assert f"kept, also where the source has changed since; to fetch it again: {command}\n" in capsys.readouterr().out
 
 
 def test_an_image_that_went_missing_is_brought_back(drawn: Path, tmp_path: Path) -> None:
@@ -147,13 +153,40 @@ def test_what_cannot_be_fetched_is_reported(
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match=said):
-        fetch([source], tmp_path / "data")
+        fetch([source], tmp_path / "deep" / "data")
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
+def test_a_failed_fetch_leaves_a_folder_that_was_there_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    with pytest.raises(DataError, match="no such file or folder"):
+        fetch(["no-such-set"], tmp_path / "data")
+    assert list((tmp_path / "data").iterdir()) == []
 
 
 def test_a_wrong_checksum_is_refused(drawn: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="its SHA-256 is"):
         fetch([packed(drawn, tmp_path / "a.tgz")], tmp_path / "data", sha256="0" * 64)
-    assert not (tmp_path / "data" / "car_ims").exists()
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize(
+    ("sha256", "said"),
+    [
+        ("zz", "'zz': is not a SHA-256 checksum; give its 64 hexadecimal digits"),
+        ("", "'': is not a SHA-256"),
+        ("0" * 64, "is a folder, which has no SHA-256 checksum; leave the checksum out"),
+    ],
+)
+def test_a_checksum_that_cannot_be_compared_is_refused_on_each_run(
+    drawn: Path, tmp_path: Path, before: bool, sha256: str, said: str
+) -> None:
+    if before:
+        fetch(drawn, tmp_path / "data")
+    with pytest.raises(DataError, match=said):
+        fetch(drawn, tmp_path / "data", sha256=sha256)
+    assert (tmp_path / "data").exists() == before
 
 
 def test_a_hostile_archive_leaves_nothing(tmp_path: Path, drawn: Path) -> None:
@@ -164,7 +197,7 @@ def test_a_hostile_archive_leaves_nothing(tmp_path: Path, drawn: Path) -> None:
         file.addfile(link)
     with pytest.raises(DataError, match="is a link"):
         fetch([tmp_path / "a.tgz"], tmp_path / "data")
-    assert names(tmp_path / "data") == ["raw/lock"]
+    assert not (tmp_path / "data").exists()
 
 
 @pytest.mark.parametrize("bad", ["empty", "labels only"])

@@ -33,6 +33,7 @@ _ERRORS = (
     ("httpx2", "HTTPError"),
 )
 _SIGNING = re.compile("sig|token|expire|credential|key|date|x-amz|x-goog|policy")
+_GIVE_S3 = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
 _MARKS = ("ETag", "Content-MD5", "Digest", "Last-Modified", "LastModified", "blob_id")
 
 
@@ -60,7 +61,7 @@ def tables_of(url: str) -> list[str]:
     try:
         found = _Remote(url).tables()
     except _transport_errors() as error:
-        raise DataError(f"{without_password(url)}: {_reason(error)}") from error
+        raise DataError(f"{without_password(url)}: {_reason(error, url)}") from error
     if not found:
         raise DataError(
             f"{without_password(url)}: no .parquet file in it; give the address of an archive in it instead"
@@ -111,14 +112,15 @@ def download(
             got = (part.stat().st_size if part.is_file() else 0) - before
             tries = 1 if got > 0 else tries + 1
             if _final(error) or tries >= TRIES:
-                raise DataError(f"{without_password(url)}: {_reason(error)}") from error
+                _remove_empty(part)
+                raise DataError(f"{without_password(url)}: {_reason(error, url)}") from error
             wait = pause * 2 ** (tries - 1)
-            log.warning("%s: %s; trying again in %.0f s", without_password(url), _reason(error), wait)
+            log.warning("%s: %s; trying again in %.0f s", without_password(url), _reason(error, url), wait)
             time.sleep(wait)
     digest = files.sha256(part)
     size = part.stat().st_size
     if sha256 and digest != sha256.lower():
-        part.unlink()
+        _remove(part)
         raise DataError(
             f"{without_password(url)}: its SHA-256 is {digest}, not {sha256}; "
             "get the right checksum, or do not trust it"
@@ -253,6 +255,17 @@ def _mark_of(part: Path) -> Path:
     return part.with_name(f".{part.name}.json")
 
 
+def _remove(part: Path) -> None:
+    part.unlink(missing_ok=True)
+    _mark_of(part).unlink(missing_ok=True)
+
+
+def _remove_empty(part: Path) -> None:
+    """Leave nothing of a download that brought nothing."""
+    if not part.is_file() or not part.stat().st_size:
+        _remove(part)
+
+
 def _transport_errors() -> tuple[type[Exception], ...]:
     """What can go wrong on the way: the libraries below fsspec have errors of their own. One not loaded raises none."""
     loaded = [(sys.modules.get(module), name) for module, name in _ERRORS]
@@ -273,8 +286,20 @@ def _is_missing(error: BaseException) -> bool:
 
 
 def _is_refused(error: BaseException) -> bool:
-    names = ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound")
-    return _status(error) in (401, 403) or isinstance(error, PermissionError) or type(error).__name__ in names
+    return _status(error) in (401, 403) or isinstance(error, PermissionError) or _lacks_credentials(error)
+
+
+def _lacks_credentials(error: BaseException) -> bool:
+    """True where nothing was asked of S3, since there is nothing to sign the request with."""
+    return type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound")
+
+
+def _refused_fix(scheme: str) -> str:
+    if scheme == "s3":
+        return f"{_GIVE_S3}, of an account that may read it"
+    if scheme == "hf":
+        return "accept the terms on its page if it has any, and set HF_TOKEN"
+    return "check the address, and user and password or signature if it has them"
 
 
 def _status(error: BaseException | None) -> int | None:
@@ -287,12 +312,13 @@ def _status(error: BaseException | None) -> int | None:
     return None
 
 
-def _reason(error: BaseException) -> str:
+def _reason(error: BaseException, url: str) -> str:
     """Return in one line what was wrong, without addresses, which may hold secrets."""
+    if _lacks_credentials(error):
+        found = "no credentials were found" if type(error).__name__ == "NoCredentialsError" else str(error)
+        return f"{found}; {_GIVE_S3}, or WHICHCAR_ANONYMOUS=1 to read a public bucket"
     if _is_refused(error):
-        return (
-            "access is refused; check the credentials (for S3: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_PROFILE)"
-        )
+        return f"access is refused; {_refused_fix(urlsplit(url).scheme)}"
     if _is_missing(error):
         return "there is no such file; check bucket, key or address, and whether it is private"
     if (status := _status(error)) and status >= 400:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import re
 import shlex
 import shutil
 from collections import Counter
@@ -27,7 +28,7 @@ from whichcar.data.labels import read_labels
 from whichcar.data.split_names import SPLITS, split_in
 from whichcar.environment import expanded
 from whichcar.errors import DataError
-from whichcar.text import plural
+from whichcar.text import one_line, plural
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ def fetch(
             folders, or one name of `NAMED`; all of them together are one set. By default what `WHICHCAR_SOURCE` lists,
             divided as in a shell.
         into: gets `car_ims/`, `car_dataset_labels.csv` and, where they are known, `boxes.csv`.
-        sha256: of the first source, if it is known.
+        sha256: of the first source, if it is known: 64 hexadecimal digits, compared on each call.
         redo: overwrite what an earlier call wrote, also from other sources; a file is downloaded again only where it
             changed.
 
@@ -95,10 +96,11 @@ def fetch(
             f"fetch: no source; name one, such as s3://bucket/car_ims.tgz, or list them in {SOURCE_VARIABLE}"
         )
     wanted = [one if is_remote(one) else str(expanded(one.removeprefix("file://"))) for one in wanted]
+    _check_sum(sha256, wanted[0])
     for source in wanted:
         _check_apart(source, into)
     try:
-        with files.locked(into / "raw" / "lock"):
+        with files.locked(into / "raw" / "lock", remove=True):
             return _Stage(into, wanted, sha256).run(redo)
     except BlockingIOError as error:
         raise DataError(f"{into}: another process fetches into it; wait for it or stop it") from error
@@ -108,6 +110,16 @@ def fetch(
                 f"{into}: the disk is full; make room and run it again, downloaded files are kept"
             ) from error
         raise DataError(f"{error.filename or into}: {error.strerror or error}; fix that and run it again") from error
+
+
+def _check_sum(sha256: str | None, source: str) -> None:
+    """Refuse a checksum that is none, or that nothing would be compared with."""
+    if sha256 is None:
+        return
+    if not re.fullmatch("[0-9a-fA-F]{64}", sha256):
+        raise DataError(f"{one_line(sha256)!r}: is not a SHA-256 checksum; give its 64 hexadecimal digits")
+    if not is_remote(source) and Path(source).is_dir():
+        raise DataError(f"{source}: is a folder, which has no SHA-256 checksum; leave the checksum out")
 
 
 def _check_apart(source: str, into: Path) -> None:
