@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from whichcar.cli.main import whichcar
 from whichcar.config.section import Section, shown
 from whichcar.data.check.issues import ISSUES
+from whichcar.detection.families import FAMILIES
 from whichcar.detection.zoo import ENTRIES
 from whichcar.environment import VARIABLES
 from whichcar.search import sweep_file
@@ -59,6 +60,12 @@ def detectors() -> str:
     return markdown(("name", "project", "input", "COCO box AP", "licence"), rows)
 
 
+def families() -> str:
+    """Return the families of detectors that are read, with the input that each expects."""
+    rows = ((f"`{family.name}`", family.projects, family.describe(), family.classes) for family in FAMILIES.values())
+    return markdown(("family", "projects", "input", "classes"), rows)
+
+
 def sweep() -> str:
     """Return the settings of a sweep file."""
     sections: tuple[tuple[str, type[Section]], ...] = (
@@ -79,7 +86,7 @@ def sweep() -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    table.__name__: table for table in (settings, commands, variables, issues, detectors, sweep)
+    table.__name__: table for table in (settings, commands, variables, issues, detectors, families, sweep)
 }
 
 

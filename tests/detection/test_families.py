@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto
 
+from whichcar.cli import main
 from whichcar.config.crop import CropSettings
 from whichcar.data.boxes import read_boxes
 from whichcar.detection.crop import crop
@@ -55,6 +56,11 @@ def test_a_file_of_several_families_is_asked_for_and_its_box_is_right(name: str,
     with pytest.raises(DetectorError, match=rf"as several families do .*; name its family: .*--family {family}"):
         OnnxDetector(path, threads=1)
     assert_seen(OnnxDetector(path, threads=1, family=family))
+
+
+def test_the_help_of_crop_lists_every_family(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["crop", "--help"]) == 0
+    assert f"--family [{'|'.join(FAMILIES)}]" in capsys.readouterr().out
 
 
 def test_a_file_is_not_taken_for_a_family_that_it_cannot_be_of(tmp_path: Path) -> None:

@@ -52,7 +52,8 @@ def _crop_options() -> list[click.Parameter]:
         if isinstance(default, tuple):
             shown |= {"default": ",".join(default), "callback": listed}
         else:
-            words = [word for word in get_args(field.annotation) if isinstance(word, str)]
+            forms = (field.annotation, *get_args(field.annotation))  # `Literal[...]`, or `Literal[...] | None`
+            words = [word for form in forms for word in get_args(form) if isinstance(word, str)]
             kind = click.Choice(words) if words else str if default is None else type(default)
             shown |= {"default": default, "type": kind}
         options.append(click.Option([f"--{name.replace('_', '-')}"], **shown))
