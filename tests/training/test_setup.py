@@ -12,7 +12,7 @@ from PIL import Image
 from whichcar.config.experiment import Experiment
 from whichcar.config.load import read_experiment
 from whichcar.images.read import read_resized
-from whichcar.training.setup import TrainingData, load_data
+from whichcar.training.setup import TrainingData, load_data, load_tree
 from whichcar.training.sizes import Sizes, scaled, sizes_of
 
 
@@ -78,7 +78,8 @@ def loaded(tree: Path, **recipe: object) -> TrainingData:
     }
     (tree.parent / "config.yml").write_text(yaml.safe_dump(content))
     experiment = read_experiment(tree.parent / "config.yml")
-    return load_data(experiment.data, sizes(experiment), None, experiment.seed)
+    data = experiment.data
+    return load_data(load_tree(data, None, experiment.seed), sizes(experiment), data.validation_split)
 
 
 def test_validation_images_are_read_from_the_file_at_every_size_they_are_scored_at(tree: Path) -> None:

@@ -39,7 +39,7 @@ from whichcar.training.network.models import TrainingModels
 from whichcar.training.run import checkpointing
 from whichcar.training.run.checkpoint import load_model, read_metadata
 from whichcar.training.run.folder import ExperimentFolder
-from whichcar.training.setup import load_data, models_from
+from whichcar.training.setup import load_data, load_tree, models_from
 from whichcar.training.sizes import sizes_of
 from whichcar.training.tracking import Tracking, tracking_of
 from whichcar.training.train import Trained, train, trained_in
@@ -127,7 +127,8 @@ def run(path: Path, resume: bool = False, tracking: Tracking | None = None) -> R
     try:
         going_on = folder.open(resume, overwrite=False)
         sizes = sizes_of(experiment.data, experiment.recipe, experiment.fit.epochs)
-        data = load_data(experiment.data, sizes, experiment.model.classes, experiment.seed)
+        images = load_tree(experiment.data, experiment.model.classes, experiment.seed)
+        data = load_data(images, sizes, experiment.data.validation_split)
         models = tiny_network(path, len(data.tree.class_folders))
         made = Run(experiment, folder, prepare("float32"), sizes, data, models, tracking or Tracking())
         if going_on:
@@ -419,6 +420,11 @@ def test_a_shorter_run_scales_its_stages_and_logs_it(
     assert "the learning rate is warmed up for 150 of 6 updates; for a shorter warm-up write" in caplog.text
 
 
+def test_a_batch_larger_than_the_data_is_logged(tree: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    trained(write(tmp_path / "exp", settings(tree, data={"batch_size": 40}, fit={"epochs": 1})))
+    assert "data.batch_size is 40, but there are 19 training images: each batch has 19" in caplog.messages
+
+
 def test_without_restoring_the_last_epoch_is_evaluated(tree: Path, tmp_path: Path) -> None:
     stopping = {"early_stopping": {"patience": 9, "restore_best_weights": False}}
     done = trained(write(tmp_path / "exp", settings(tree, fit={"epochs": 4, "callbacks": stopping})))
@@ -474,7 +480,8 @@ def test_a_broken_image_is_named_and_left_out(drawn: Path, tmp_path: Path, caplo
     victim.unlink()  # a hard link: the drawn image itself stays whole
     victim.write_bytes(broken)
     experiment = read_experiment(write(tmp_path / "exp", settings(tmp_path / "v1")))
-    data = load_data(experiment.data, sizes_of(experiment.data, experiment.recipe, 1), None, experiment.seed)
+    images = load_tree(experiment.data, None, experiment.seed)
+    data = load_data(images, sizes_of(experiment.data, experiment.recipe, 1), experiment.data.validation_split)
     everything = len(data.tree.train) + len(data.tree.validation)
     assert len(data.train_rows) + len(data.validation_classes) == everything - 1
     assert victim.name in caplog.text
@@ -613,7 +620,8 @@ def test_nothing_that_fails_before_the_first_step_touches_the_run_to_be_overwrit
     with monkeypatch.context() as patch:
         patch.setattr(start, "build_models", setup.build_models)  # the real one, which wants its weights
         fails(r"model\.weights: no file", f"model.weights={tmp_path / 'no.h5'}")
-        patch.setattr("keras.src.utils.file_utils.get_file", unreachable)
+        patch.setattr("keras.utils.get_file", unreachable)
+        patch.setattr(setup, "decode_all", pytest.fail)  # images are not decoded in vain
         fails(r"the ImageNet weights could not be downloaded", "model.weights=imagenet")
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "tensorboardX", None)

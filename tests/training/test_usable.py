@@ -12,7 +12,7 @@ from PIL import Image
 
 from whichcar.config.experiment import Data, Recipe
 from whichcar.errors import DataError
-from whichcar.training.setup import TrainingData, load_data
+from whichcar.training.setup import TrainingData, load_data, load_tree
 from whichcar.training.sizes import sizes_of
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
@@ -38,7 +38,7 @@ def make(tmp_path: Path) -> Make:
 def loaded(folder: Path, share: float = 0.25) -> TrainingData:
     data = {"directory": str(folder), "image_size": [16, 16], "validation_split": share}
     settings = Data.model_validate(data)
-    return load_data(settings, sizes_of(settings, Recipe(), 1), None, seed=1)
+    return load_data(load_tree(settings, None, seed=1), sizes_of(settings, Recipe(), 1), settings.validation_split)
 
 
 def refused(folder: Path, share: float = 0.25) -> str:

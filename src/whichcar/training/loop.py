@@ -80,7 +80,7 @@ class Run:
     def train(self) -> None:
         """Train to the end, or until a signal asks to stop."""
         self._began = time.monotonic() - self.progress.seconds
-        for remark in remarks(self.experiment, self._updates()):
+        for remark in remarks(self.experiment, len(self.data.train_rows), self._updates()):
             log.warning("%s", remark)
         log.info("%s", disk_needed(self.experiment, self.models))
         self._describe(finished=False)

@@ -15,13 +15,16 @@ from whichcar.training.sizes import scaled
 LONG_WARMUP = 0.5  # of all updates
 
 
-def remarks(experiment: Experiment, updates: int) -> Iterator[str]:
-    """Yield one sentence for each setting that the length of the run changes the effect of.
+def remarks(experiment: Experiment, images: int, updates: int) -> Iterator[str]:
+    """Yield one sentence for each setting that the length of the run, or its few images, change the effect of.
 
     Args:
+        images: training images.
         updates: optimizer updates of the whole run.
     """
-    recipe, epochs = experiment.recipe, experiment.fit.epochs
+    recipe, epochs, batch_size = experiment.recipe, experiment.fit.epochs, experiment.data.batch_size
+    if images < batch_size:
+        yield f"data.batch_size is {batch_size}, but there are {images} training images: each batch has {images}"
     written = [stage.epochs for stage in recipe.stages]
     if written and sum(written) != epochs:
         counts = ", ".join(map(str, scaled(written, epochs)))

@@ -51,12 +51,11 @@ class TrainingData:
     validation_classes: np.ndarray
 
 
-def load_data(settings: Data, sizes: Sizes, classes: int | None, seed: int) -> TrainingData:
-    """Read the tree, check it against the settings, and decode its training and validation images.
+def load_tree(settings: Data, classes: int | None, seed: int) -> Tree:
+    """Read the tree and check it against the settings; no image is read yet.
 
     Args:
         settings: where the images are.
-        sizes: the sizes that they are needed at.
         classes: how many classes there must be; None for any number.
         seed: of the choice of validation images.
 
@@ -79,11 +78,25 @@ def load_data(settings: Data, sizes: Sizes, classes: int | None, seed: int) -> T
             f"model.classes: {classes}, but {settings.directory} has {folders} class folders; "
             f"set model.classes: {folders} or leave it out"
         )
+    return tree
+
+
+def load_data(tree: Tree, sizes: Sizes, validation_split: float) -> TrainingData:
+    """Decode the training and validation images of a tree at the sizes that they are needed at.
+
+    Args:
+        tree: of `load_tree`.
+        sizes: those of the run.
+        validation_split: share of train that was to be set aside; with 0 there need be no validation image.
+
+    Raises:
+        DataError: too few images can be read.
+    """
     everything = [*tree.train, *tree.validation]
     paths = [sample.path for sample in everything]
     images = decode_all(paths, sizes.cache)
     bad = {skipped.path for skipped in images.skipped}
-    check_usable(tree, images.skipped, settings.validation_split)
+    check_usable(tree, images.skipped, validation_split)
     readable = np.array([sample.path not in bad for sample in everything])
     class_numbers = np.array([sample.class_index for sample in everything])
     rows, in_train = np.arange(len(everything)), np.arange(len(everything)) < len(tree.train)

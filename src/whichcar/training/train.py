@@ -17,10 +17,11 @@ from whichcar.training.feature_cache import on_features
 from whichcar.training.hardware import is_out_of_memory, make_deterministic, prepare
 from whichcar.training.loop import Run
 from whichcar.training.memory import out_of_memory
+from whichcar.training.network.resnet50 import imagenet_weights
 from whichcar.training.run.checkpoint import read_best
 from whichcar.training.run.folder import ExperimentFolder
 from whichcar.training.run.history import Epoch, check_packages, read_history
-from whichcar.training.setup import build_models, load_data
+from whichcar.training.setup import build_models, load_data, load_tree
 from whichcar.training.sizes import sizes_of
 from whichcar.training.tracking import Tracking, tracking_of
 from whichcar.training.weights import check_weights
@@ -106,8 +107,11 @@ def _prepare(experiment: Experiment, folder: ExperimentFolder, is_resumed: bool,
     check_packages()
     check_weights(experiment.model.weights)
     sizes = sizes_of(experiment.data, experiment.recipe, experiment.fit.epochs)
-    data = load_data(experiment.data, sizes, experiment.model.classes, experiment.seed)
+    tree = load_tree(experiment.data, experiment.model.classes, experiment.seed)
     hardware = prepare(experiment.hardware.precision)
+    if experiment.model.weights == "imagenet":
+        imagenet_weights()  # downloaded before images are decoded
+    data = load_data(tree, sizes, experiment.data.validation_split)
     import keras
 
     keras.utils.set_random_seed(experiment.seed)

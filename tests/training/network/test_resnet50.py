@@ -179,12 +179,10 @@ def test_a_trained_model_is_loaded_as_it_is(tmp_path: Path, noise: np.ndarray, s
 
 
 def test_without_a_way_to_imagenet_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    from keras.src.utils import file_utils
-
     def unreachable(*_: object, **__: object) -> str:
         raise URLError("Name or service not known")
 
-    monkeypatch.setattr(file_utils, "get_file", unreachable)
+    monkeypatch.setattr(keras.utils, "get_file", unreachable)
     with pytest.raises(ConfigError) as caught:
         create_model("imagenet", (32, 32, 3), classes=3)
     message = str(caught.value)

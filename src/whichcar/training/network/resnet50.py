@@ -22,6 +22,13 @@ MEAN = (123.68, 116.779, 103.939)
 # The layers of each stage by the beginning of their names; `recipe.freeze: n` keeps the first n fixed.
 STAGES = ("conv1_", "conv2_", "conv3_", "conv4_", "conv5_")
 
+# The published weights without the top layer, as `keras.applications.ResNet50` downloads them.
+_IMAGENET = (
+    "https://storage.googleapis.com/tensorflow/keras-applications/resnet/"
+    "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"
+)
+_IMAGENET_MD5 = "4d473c1dd8becc155b73f8504c6f6626"
+
 
 def create_model(
     weights: str | Path | None = "imagenet",
@@ -175,31 +182,38 @@ def is_whole_model(path: Path) -> bool:
         raise CheckpointError(f"{path}: not an HDF5 file; give a .keras or .h5 file") from error
 
 
+def imagenet_weights() -> Path:
+    """Return Keras' file of ImageNet weights, downloaded into Keras' own cache unless it is there.
+
+    Raises:
+        ConfigError: it cannot be downloaded.
+    """
+    import keras
+
+    try:
+        return Path(keras.utils.get_file(origin=_IMAGENET, cache_subdir="models", file_hash=_IMAGENET_MD5))
+    except Exception as error:
+        # Keras passes on whatever the download met (URLError, socket and HTTP errors, a plain Exception).
+        raise ConfigError(
+            f"model.weights: the ImageNet weights could not be downloaded; fetch {_IMAGENET.rpartition('/')[2]} where "
+            "there is a network and give its path as model.weights"
+        ) from error
+
+
 def _backbone(weights: str | Path | None, x: Any) -> keras.Model:  # noqa: ANN401
     """Build a ResNet-50 without its top on `x`, with weights from the network or a file turned round for RGB."""
     import keras
 
-    keys = {"include_top": False, "input_tensor": x, "pooling": "avg"}
+    model = keras.applications.ResNet50(weights=None, include_top=False, input_tensor=x, pooling="avg")
     if weights is None:
-        return keras.applications.ResNet50(weights=None, **keys)
-    if weights == "imagenet":
-        try:
-            model = keras.applications.ResNet50(weights="imagenet", **keys)
-        except Exception as error:
-            # Keras passes on whatever the download met (URLError, socket and HTTP errors, a plain Exception).
-            raise ConfigError(
-                "model.weights: the ImageNet weights could not be downloaded; fetch resnet50_weights_tf_dim_ordering_"
-                "tf_kernels_notop.h5 where there is a network and give its path as model.weights"
-            ) from error
-    else:
-        path = expanded(str(weights))
-        model = keras.applications.ResNet50(weights=None, **keys)
-        try:
-            model.load_weights(path)
-        except (OSError, ValueError, KeyError) as error:
-            raise CheckpointError(
-                f"{path}: holds no ResNet-50 without its top layer; give the 'notop' weights of Keras' ResNet50"
-            ) from error
+        return model
+    path = imagenet_weights() if weights == "imagenet" else expanded(str(weights))
+    try:
+        model.load_weights(path)
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"{path}: holds no ResNet-50 without its top layer; give the 'notop' weights of Keras' ResNet50"
+        ) from error
     first = model.get_layer("conv1_conv")
     kernel, *others = first.get_weights()
     first.set_weights([kernel[:, :, ::-1], *others])
