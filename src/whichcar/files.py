@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import stat
+import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from io import BufferedReader
@@ -63,6 +64,18 @@ def atomic_write(path: Path) -> Iterator[Path]:
         raise
     finally:
         tmp.unlink(missing_ok=True)
+
+
+def check_writable(path: Path) -> None:
+    """See, before long work, that a file could be written there; nothing is made.
+
+    Raises:
+        OSError: `path` is a folder, or its folder, or the nearest one above that is there, takes no file.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    folder = next(above for above in path.absolute().parents if above.exists())
+    tempfile.TemporaryFile(dir=folder).close()
 
 
 def write_text(path: Path, text: str) -> None:

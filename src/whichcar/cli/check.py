@@ -86,7 +86,7 @@ def check(
     moved = names("error" if move is None else move)
     from whichcar.data.check.check import check as check_images
     from whichcar.data.check.issues import matching
-    from whichcar.data.check.page import write_report
+    from whichcar.data.check.page import check_output, write_report
 
     matching([], names(fail_on or ""), "--fail-on")  # errors in options show before the work
     matching([], moved, "--move")
@@ -94,6 +94,11 @@ def check(
         from whichcar.data.check.quarantine import check_place
 
         check_place(data, quarantine)
+    check_output(output or data)
+    if labels_with is not None and data.is_dir():
+        from whichcar.evaluation.label_errors import check_experiment
+
+        check_experiment(data, labels_with, folds)
     try:
         checked = check_images(data, labels, smallest)
         if labels_with is not None:

@@ -6,7 +6,6 @@ import csv
 import dataclasses
 import datetime
 import platform
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,14 +103,9 @@ def _home(experiment: Path) -> Path:
 
 
 def _check_writable(folder: Path) -> None:
-    """Make the folder unless it is there, and raise where no file can be written into it.
-
-    Raises:
-        DataError: no file can.
-    """
+    """Raise DataError where no file can be written into the folder."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
+        files.check_writable(folder / files.RESULT)
     except OSError as error:
         raise DataError(
             f"{one_line(folder)}: cannot be written ({error.strerror}), and the result goes there; change its "

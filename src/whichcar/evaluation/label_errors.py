@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import logging
 import os
@@ -59,21 +60,9 @@ def find_label_errors(data: Path, experiment: Path, folds: int | None = None) ->
         CheckpointError: there is no usable checkpoint.
         MissingExtraError: cleanlab is not installed.
     """
-    try:
-        from cleanlab.filter import find_label_issues
-    except ImportError as error:
-        raise MissingExtraError("cleanlab", "check") from error
-    if folds is not None and folds < 2:
-        raise DataError(f"--folds: at least 2 are needed; got {folds}")
-    metadata = read_metadata(find_checkpoint(experiment))
-    if not is_trained_tree(data, metadata):
-        raise DataError(
-            f"{data}: {experiment} was trained on {metadata.data_root}, and which of these images it was "
-            "trained on is not known; check that folder, or train on this one"
-        )
-    tree = tree_of(data, metadata)
-    if tree.class_folders != tuple(map(nfc, metadata.class_folders)):
-        raise CheckpointError(f"{experiment}: was trained on other classes than {data} has now; train again")
+    tree = check_experiment(data, experiment, folds)
+    from cleanlab.filter import find_label_issues
+
     if folds is None:
         log.warning(
             "%d train images are not checked: the network was trained on them; --folds 4 checks all", len(tree.train)
@@ -96,6 +85,24 @@ def find_label_errors(data: Path, experiment: Path, folds: int | None = None) ->
         labels, scores, filter_by="both", return_indices_ranked_by="normalized_margin", n_jobs=1
     )
     return [_finding(tree, samples[number], scores[number], rank) for rank, number in enumerate(suspected, start=1)]
+
+
+def check_experiment(data: Path, experiment: Path, folds: int | None = None) -> Tree:
+    """Return the tree whose labels `find_label_errors` judges, once all is there that it needs; the same `Raises`."""
+    if importlib.util.find_spec("cleanlab") is None:
+        raise MissingExtraError("cleanlab", "check")
+    if folds is not None and folds < 2:
+        raise DataError(f"--folds: at least 2 are needed; got {folds}")
+    metadata = read_metadata(find_checkpoint(experiment))
+    if not is_trained_tree(data, metadata):
+        raise DataError(
+            f"{data}: {experiment} was trained on {metadata.data_root}, and which of these images it was "
+            "trained on is not known; check that folder, or train on this one"
+        )
+    tree = tree_of(data, metadata)
+    if tree.class_folders != tuple(map(nfc, metadata.class_folders)):
+        raise CheckpointError(f"{experiment}: was trained on other classes than {data} has now; train again")
+    return tree
 
 
 def _predict(network: Classifier, samples: list[Sample]) -> Predictions:

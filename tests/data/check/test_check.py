@@ -14,6 +14,7 @@ from whichcar.cli import main
 from whichcar.data.check.check import Checked, check
 from whichcar.data.check.issues import ISSUES
 from whichcar.data.check.page import write_report
+from whichcar.data.duplicates.scan import ScanCache
 from whichcar.data.labels import read_labels, write_labels
 from whichcar.data.split.split import split
 from whichcar.errors import DataError
@@ -261,10 +262,26 @@ def test_every_issue_has_a_severity_and_a_meaning() -> None:
     assert all(name == issue.name and issue.meaning for name, issue in ISSUES.items())
 
 
-def test_an_output_that_cannot_be_written_is_reported(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_output_that_cannot_be_written_is_reported_before_images_are_scanned(
+    data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ScanCache, "scan", pytest.fail)
     (data / "file").touch()
-    assert main.run(["check", str(data), "--output", str(data / "file" / "x")]) == 2
-    assert "name another folder with --output" in capsys.readouterr().err
+    (data / "page" / "check.html").mkdir(parents=True)
+    for output in (data / "file" / "x", data / "page"):
+        assert main.run(["check", str(data), "--output", str(output)]) == 2
+        assert "name another folder with --output" in capsys.readouterr().err
+
+
+def test_an_experiment_whose_network_cannot_be_used_is_reported_before_images_are_scanned(
+    data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ScanCache, "scan", pytest.fail)
+    assert main.run(["check", str(data), "--labels-with", str(data / "nowhere")]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {data / 'nowhere'}: ")
+    assert main.run(["check", str(data / "gone"), "--labels-with", str(data / "nowhere")]) == 2
+    assert "gone: no such folder; give a folder with images\n" in capsys.readouterr().err
+    assert not (data / "gone").exists()
 
 
 def test_a_missing_label_file_is_reported(data: Path) -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 
 import whichcar
 from whichcar.cli import main
+from whichcar.data.duplicates.scan import ScanCache
 from whichcar.data.explore.explore import look
 from whichcar.detection.crop import crop
 from whichcar.errors import DataError
@@ -208,7 +209,10 @@ def test_a_folder_without_images_is_one_line_and_status_2(tmp_path: Path, capsys
     assert error.startswith(f"error: {tmp_path}: no images in it") and error.count("\n") == 1
 
 
-def test_where_the_page_cannot_be_written_the_error_names_the_option(tmp_path: Path) -> None:
+def test_where_the_page_cannot_be_written_the_error_names_the_option_before_images_are_scanned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ScanCache, "scan", pytest.fail)
     paint(tmp_path / "a.png", 1)
     with pytest.raises(DataError, match=r"look\.html: cannot be written .*; name another place with --output FILE"):
         look(tmp_path, output=tmp_path / "a.png" / "look.html")

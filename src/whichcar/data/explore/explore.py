@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from whichcar.data.explore import charts, galleries
 from whichcar.data.explore.overview import Overview, overview_of
 from whichcar.data.split_names import SPLITS
 from whichcar.errors import DataError, ImageError
+from whichcar.files import check_writable
 from whichcar.images.read import read_image
 from whichcar.pages.charts import plotly_script
 from whichcar.pages.render import write_page
@@ -48,10 +50,18 @@ def explore(
         MissingExtraError: plotly is not installed.
     """
     data, path = Path(data), Path(output) if output else Path(data) / FILE
-    plotly = plotly_script()  # raises before the work begins
+    plotly = plotly_script()  # raises before the work begins, as does the next line
+    with _writing(path):
+        check_writable(path)
     overview = overview_of(collect(data, Path(labels) if labels else None))
-    try:
+    with _writing(path):
         return write_page(path, "explore", data.resolve().name, plotly=plotly, **_content(overview, seed))
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise DataError(
             f"{path}: cannot be written ({error.strerror}); name another place with --output FILE"
