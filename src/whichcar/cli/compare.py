@@ -18,8 +18,15 @@ from whichcar.cli.streams import say
     metavar="EXPERIMENT",
     help="Experiment to test every other one against, on the same images.",
 )
-@click.option("--write", type=FILE, help="Markdown file to write the table to, between its markers.")
-@click.option("--block", default="", help="Name of the markers in a file with several tables.")
+@click.option(
+    "--write",
+    type=FILE,
+    metavar="FILE",
+    help="Markdown file whose table is replaced, between the lines <!-- results --> and <!-- /results -->.",
+)
+@click.option(
+    "--block", default="", metavar="NAME", help="Name of the table in a file with several: <!-- results NAME -->."
+)
 def compare(experiments: tuple[Path, ...], against: Path | None, write: Path | None, block: str) -> None:
     """Print one row per experiment or search, as a Markdown table (default: all under experiments/).
 

@@ -252,11 +252,19 @@ def test_a_second_opening_marker_ends_the_table_too(trained: Path, tmp_path: Pat
     assert readme.read_text(encoding="utf-8") == f"{BEGIN}\n{table}\n{BEGIN}\nAfter.\n"
 
 
-def test_a_readme_without_markers_gets_the_table_at_its_end(trained: Path, tmp_path: Path) -> None:
-    write_table(tmp_path / "README.md", [trained])
-    text = (tmp_path / "README.md").read_text(encoding="utf-8")
-    assert text.startswith(f"# Experiments\n\n{BEGIN}\n| experiment |")
-    assert text.endswith(f"{END}\n")
+def test_a_mistyped_file_or_block_is_an_error_and_nothing_is_written(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text(f"{BEGIN}\nold\n{END}\n", encoding="utf-8")
+    assert main.run(["compare", str(trained), "--write", f"{tmp_path}/REDME.md"]) == 2
+    advice = "REDME.md: no such file; name one that has the lines <!-- results --> and <!-- /results -->\n"
+    assert capsys.readouterr() == ("", f"error: {tmp_path}/{advice}")
+    assert main.run(["compare", str(trained), "--write", str(readme), "--block", "corps"]) == 2
+    advice = "has no line <!-- results corps -->; write it and <!-- /results corps --> where the table belongs\n"
+    assert capsys.readouterr() == ("", f"error: {readme}: {advice}")
+    assert list(tmp_path.glob("*.md")) == [readme]
+    assert readme.read_text(encoding="utf-8") == f"{BEGIN}\nold\n{END}\n"
 
 
 def test_a_table_without_an_end_is_an_error_and_the_file_stays(trained: Path, tmp_path: Path) -> None:

@@ -109,17 +109,18 @@ def _no_experiment(folders: Sequence[Path]) -> str:
 def write_table(readme: Path, folders: Sequence[Path], block: str = "", against: Path | None = None) -> str:
     """Put the table between the markers of a Markdown file, leaving the rest as it is, and return it.
 
-    A file without markers gets them at its end; a missing one is made. A file with several tables has markers with a
-    name: `<!-- results NAME -->` for the `block` of that name.
+    A file with several tables has markers with a name: `<!-- results NAME -->` for the `block` of that name.
 
     Raises:
-        DataError: no experiment, or a table without an end.
+        DataError: no experiment, no such file, or a table without its markers.
     """
-    table = compare(folders, against)
-    text = readme.read_text(encoding="utf-8") if readme.exists() else "# Experiments\n"
     begin, end = (mark.replace("results", f"results {block}".rstrip()) for mark in (BEGIN, END))
+    if not readme.is_file():
+        raise DataError(f"{readme}: no such file; name one that has the lines {begin} and {end}")
+    text = readme.read_text(encoding="utf-8")
     if begin not in text:
-        text = f"{text.rstrip()}\n\n{begin}\n{end}\n"
+        raise DataError(f"{readme}: has no line {begin}; write it and {end} where the table belongs")
+    table = compare(folders, against)
     before, _, rest = text.partition(begin)
     _, ended, after = rest.partition(end if end in rest else begin)
     if not ended:
