@@ -191,12 +191,15 @@ ROWS: list[Prediction | Skipped] = [
 ]
 
 
-def test_json_has_one_object_a_line() -> None:
-    first, second = map(json.loads, lines(ROWS, "json", top=2))
+@pytest.mark.parametrize("crop", [False, True])
+def test_json_has_one_object_a_line_with_the_same_keys_as_the_csv_has_columns(crop: bool) -> None:
+    first, second = map(json.loads, lines(ROWS, "json", top=2, crop=crop))
+    header = next(lines(ROWS, "csv", top=2, crop=crop)).split(",")
+    assert list(first) == list(second) == header
     assert first["path"] == "a, b.jpg"
     assert (first["prediction"], first["probability"]) == ("Acura TL 2012", 0.91)
     assert (first["class_2"], first["probability_2"], first["problem"]) == ("Audi S4 2007", 0.05, None)
-    assert second == {"path": "c.jpg", "problem": "the file is empty"}
+    assert second == dict.fromkeys(header) | {"path": "c.jpg", "problem": "the file is empty"}
 
 
 CAR = Crop("a.jpg", Box(3, 4, 50, 60), "truck", 0.8317, 3, "cropped")
@@ -216,7 +219,7 @@ def test_what_an_image_was_cropped_to_is_in_table_json_and_csv() -> None:
     car |= {"left": 3, "top": 4, "right": 50, "bottom": 60}
     cat = {"vehicle": None, "vehicle_score": None, "candidates": 0, "outcome": "whole: no vehicle"}
     cat |= {"left": 0, "top": 0, "right": 90, "bottom": 70}
-    for row, crop in zip(map(json.loads, lines(rows, "json", top=2)), (car, cat), strict=True):
+    for row, crop in zip(map(json.loads, lines(rows, "json", top=2, crop=True)), (car, cat), strict=True):
         assert row | crop == row
     for line, crop in zip(csv.DictReader(lines(rows, "csv", top=2, crop=True), strict=True), (car, cat), strict=True):
         cells = {name: "" if value is None else str(value) for name, value in crop.items()}

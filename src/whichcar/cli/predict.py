@@ -41,7 +41,7 @@ def predict(
     EXPERIMENT is an experiment's folder or a checkpoint file. An image that cannot be read, or a folder without images,
     becomes a row that says so; the exit status is 2 only if nothing could be classified. With --crop, rows have the box
     of the vehicle in pixels, the detection score and the number of vehicles, or say that there is none and the whole
-    image was used.
+    image was used. With --json and --csv, every row has the same names; what it does not have is null, or empty.
 
     \b
     Examples:

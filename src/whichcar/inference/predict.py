@@ -150,23 +150,23 @@ def lines(
 
     Args:
         rows: from `Classifier.stream`.
-        form: `table` for reading; `csv` with a header; `json`, one object a line. The last two hold `as_row()`.
-        top: how many classes a CSV row has room for.
+        form: `table` for reading; `csv` with a header; `json`, one object a line. The last two hold the cells of
+            `as_row()`; what a row does not have, such as the class of an image that cannot be read, is empty or null.
+        top: how many classes a row of CSV or JSON has.
         width: of the table's column of class names, for example the longest name's.
-        crop: whether a CSV row has room for what the images were cropped to.
+        crop: whether a row of CSV or JSON has what the image was cropped to.
     """
+    classes = [name for place in range(1, top + 1) for name in class_columns(place)]
+    columns = ["path", *classes, *(CROP_COLUMNS if crop else ()), "problem"]
     if form == "csv":
-        classes = [name for place in range(1, top + 1) for name in class_columns(place)]
-        columns = ["path", *classes, *(CROP_COLUMNS if crop else ()), "problem"]
         yield _csv_line(columns)
     for row in rows:
-        if form == "json":
-            yield json.dumps(row.as_row(), ensure_ascii=False)
-        elif form == "csv":
-            cells = row.as_row()
-            yield _csv_line([cells.get(name) for name in columns])
-        else:
+        if form == "table":
             yield from _as_table(row, width)
+            continue
+        cells = row.as_row()
+        whole = {name: cells.get(name) for name in columns}
+        yield json.dumps(whole, ensure_ascii=False) if form == "json" else _csv_line(list(whole.values()))
 
 
 def _as_table(row: Prediction | Skipped, width: int) -> Iterator[str]:
