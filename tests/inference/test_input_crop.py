@@ -194,12 +194,39 @@ def test_a_detector_that_is_missing_is_an_error_at_once(
         Classifier(make(trained_on_crops=True), crop=True)
 
 
+def ambiguous(detector: Path, path: Path) -> Path:
+    """The detector without its class names, which may now be COCO's 80 or 91, as a file that no other one equals."""
+    model = onnx.load(str(detector))
+    del model.metadata_props[:]
+    model.doc_string = path.name
+    onnx.save(model, str(path))
+    return path
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate"])
+def test_the_family_that_is_asked_for_can_be_given(
+    make: Callable[..., Path],
+    street: Path,
+    red_car_file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+) -> None:
+    experiment, detector = make(trained_on_crops=True), ambiguous(red_car_file, tmp_path / "one.onnx")
+    words = [command, str(experiment), *([str(street)] if command == "predict" else [])]
+    assert main.run([*words, "--family", "rt-detr"]) == 2
+    assert "error: family rt-detr: is used only when images are cropped; add --crop" in capsys.readouterr().err
+    words += ["--crop", "--detector", str(detector)]
+    assert main.run(words) == 2
+    assert "name its family: --family" in capsys.readouterr().err
+    assert main.run([*words, "--family", "rt-detr"]) == 0
+    for result in experiment.glob("evaluations/*/result.json"):
+        assert f"--crop --detector {detector} --family rt-detr" in json.loads(result.read_text())["command"]
+
+
 def test_the_family_that_was_asked_for_stays_with_the_crops(tmp_path: Path, street: Path, red_car_file: Path) -> None:
-    model = onnx.load(str(red_car_file))
-    del model.metadata_props[:]  # its classes: now they may be COCO's 80 or 91
-    onnx.save(model, str(tmp_path / "one.onnx"))
-    model.doc_string = "another file"
-    onnx.save(model, str(tmp_path / "other.onnx"))
+    ambiguous(red_car_file, tmp_path / "one.onnx")
+    ambiguous(red_car_file, tmp_path / "other.onnx")
     list(crop(street.parent, tmp_path / "cut", detector=tmp_path / "one.onnx", family="rt-detr"))
     trained = read_record(tmp_path / "cut")
     input_crop = InputCrop(Path("model.keras"), trained, crop=True)

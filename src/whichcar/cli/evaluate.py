@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from whichcar.cli.options import FILE, FOLDER, crop_option, detector_option, track_option
+from whichcar.cli.options import FILE, FOLDER, DetectorCommand, crop_option, detector_option, track_option
 from whichcar.cli.render import columns
 from whichcar.cli.streams import say_lines
 from whichcar.errors import Interrupted
@@ -17,7 +17,7 @@ from whichcar.text import one_line, plural
 _CLASSES_SHOWN = 20
 
 
-@click.command()
+@click.command(cls=DetectorCommand)
 @click.argument("experiment", type=FILE)
 @click.option(
     "--data", type=FOLDER, help="Folder of other images, one folder per class.  [default: the dataset's own test split]"
@@ -25,7 +25,9 @@ _CLASSES_SHOWN = 20
 @crop_option
 @detector_option
 @track_option
-def evaluate(experiment: Path, data: Path | None, crop: bool, detector: str | None, track: str | None) -> None:
+def evaluate(
+    experiment: Path, data: Path | None, crop: bool, detector: str | None, family: str | None, track: str | None
+) -> None:
     """Evaluate EXPERIMENT on the test set and write result.json, predictions.csv, report.html and plots to its folder.
 
     Results for other images are written to EXPERIMENT/evaluations/, one folder per dataset. How often the same images
@@ -39,7 +41,7 @@ def evaluate(experiment: Path, data: Path | None, crop: bool, detector: str | No
     from whichcar.evaluation.evaluate import evaluate as evaluate_experiment
 
     try:
-        result = evaluate_experiment(experiment, data, crop=crop, detector=detector, track=track)
+        result = evaluate_experiment(experiment, data, crop=crop, detector=detector, family=family, track=track)
     except KeyboardInterrupt:
         raise Interrupted(
             f"{experiment}: interrupted; no result was written; earlier result.json and predictions.csv are unchanged\n"

@@ -38,6 +38,16 @@ class CropCommand(click.Command):
         return [*own[:2], *_crop_options(), *own[2:]]
 
 
+class DetectorCommand(click.Command):
+    """Has the crop stage's --family after --detector."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Return the command's own options, and that one."""
+        own = super().get_params(ctx)
+        place = [option.name for option in own].index("detector") + 1
+        return [*own[:place], *(option for option in _crop_options() if option.name == "family"), *own[place:]]
+
+
 @functools.cache
 def _crop_options() -> list[click.Parameter]:
     from whichcar.config.crop import CropSettings

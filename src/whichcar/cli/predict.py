@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from whichcar.cli.options import FILE, crop_option, detector_option
+from whichcar.cli.options import FILE, DetectorCommand, crop_option, detector_option
 from whichcar.cli.streams import say_lines
 from whichcar.errors import Interrupted
 from whichcar.text import one_line
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from whichcar.inference.predict import Form
 
 
-@click.command()
+@click.command(cls=DetectorCommand)
 @click.argument("experiment", type=FILE)
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
@@ -35,6 +35,7 @@ def predict(
     batch_size: int,
     crop: bool,
     detector: str | None,
+    family: str | None,
 ) -> None:
     """Classify images: PATH is a file, a folder, an http(s) address, or - for a list of these on standard input.
 
@@ -56,7 +57,7 @@ def predict(
     from whichcar.inference.classifier import Classifier
     from whichcar.inference.predict import lines, names_of, one_usable
 
-    classifier = Classifier(experiment, crop, detector)
+    classifier = Classifier(experiment, crop, detector, family)
     top = min(top, len(classifier.class_names))
     names = names_of(paths, None if sys.stdin is None else sys.stdin.buffer)
     rows = one_usable(classifier.stream(names, top, batch_size))

@@ -49,6 +49,7 @@ def evaluate(
     batch_size: int = 32,
     crop: bool = False,
     detector: str | None = None,
+    family: str | None = None,
     track: str | None = None,
 ) -> Result:
     """Evaluate an experiment's checkpoint on images it was not trained on, and write the result to its folder.
@@ -59,6 +60,7 @@ def evaluate(
         batch_size: images per forward pass.
         crop: crop every image to its vehicle first.
         detector: the detector for that: a name or a file (default: the one used for the training images).
+        family: that of a detector's file whose outputs fit several, as for `crop`.
         track: the tracking service that the result is logged to as well, such as `mlflow`.
 
     The result for the experiment's own test split (the validation split where its data never had one) goes into its
@@ -77,7 +79,7 @@ def evaluate(
     read_uses(_home(experiment))  # a damaged count, or a read-only folder, is an error before the work
     if _home(experiment).is_dir():
         _check_writable(_home(experiment))
-    classifier = Classifier(experiment, crop, detector)
+    classifier = Classifier(experiment, crop, detector, family)
     eval_set = choose_eval_set(data, classifier.metadata)
     warnings = warnings_about(eval_set, trained_tree(data, classifier.metadata), classifier.metadata)
     folder = _folder(experiment, eval_set, classifier.metadata, crop, detector)
@@ -86,7 +88,7 @@ def evaluate(
     with files.atomic_write(folder / files.PREDICTIONS) as table:
         images, unreadable = _classify(classifier, eval_set, table, batch_size)
         seconds = time.perf_counter() - start
-        origin = _origin(classifier, eval_set, experiment, data, crop, detector)
+        origin = _origin(classifier, eval_set, experiment, data, crop, detector, family)
         checksum = files.checksum(table)
         result, matrix = _result(classifier, origin, images, unreadable, warnings, seconds, folder, checksum)
         plots.plot_confusion(folder / files.PLOTS / "confusion.png", matrix, classifier.class_names)
@@ -224,7 +226,13 @@ def _misclassified(image: EvaluatedImage, names: tuple[str, ...]) -> Misclassifi
 
 
 def _origin(
-    classifier: Classifier, eval_set: EvalSet, experiment: Path, data: Path | None, crop: bool, detector: str | None
+    classifier: Classifier,
+    eval_set: EvalSet,
+    experiment: Path,
+    data: Path | None,
+    crop: bool,
+    detector: str | None,
+    family: str | None,
 ) -> Origin:
     # As the user wrote it: the checkpoint's data_root is absolute, and says nothing elsewhere.
     root = as_text(Path(data or classifier.metadata.settings["data"]["directory"]))
@@ -232,6 +240,7 @@ def _origin(
     command: list[str | Path] = ["whichcar", "evaluate", experiment]
     command += [] if data is None else ["--data", data]
     command += (["--crop"] if crop else []) + (["--detector", detector] if detector else [])
+    command += ["--family", family] if family else []
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     checkpoint = {"file": classifier.checkpoint.name, "blake2b": files.checksum(classifier.checkpoint)}
     fingerprint = eval_set.fingerprint

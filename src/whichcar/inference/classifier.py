@@ -54,10 +54,11 @@ class Classifier:
         crop: crop every image to its vehicle first, as the images it was trained on were, else as `whichcar crop` does
             by default; where no vehicle is found, the whole image is used, and the prediction says so.
         detector: the detector for that: a name or a file (default: the one used for the images it was trained on).
+        family: that of a detector's file whose outputs fit several, as for `crop`.
 
     Raises:
         CheckpointError: there is no such checkpoint, or it is broken.
-        DetectorError: `crop`, and the detector cannot be had; or a detector without `crop`.
+        DetectorError: `crop`, and the detector cannot be had; or a detector or family without `crop`.
 
     Example:
         >>> classifier = Classifier("experiments/exp_003")
@@ -65,15 +66,16 @@ class Classifier:
         >>> pandas.DataFrame([row.as_row() for row in classifier.predict("images/")])
     """
 
-    def __init__(self, path: str | Path, crop: bool = False, detector: str | Path | None = None) -> None:
+    def __init__(
+        self, path: str | Path, crop: bool = False, detector: str | Path | None = None, family: str | None = None
+    ) -> None:
         """Load the checkpoint in the form that predicts fastest here."""
         self.checkpoint: Path = find_checkpoint(Path(path))
         self.metadata = read_metadata(self.checkpoint)
         self.class_names: tuple[str, ...] = self.metadata.class_names
         self.image_size: tuple[int, int] = self.metadata.image_size
-        self.input_crop = InputCrop(
-            self.checkpoint, self.metadata.crop, crop, None if detector is None else str(detector)
-        )
+        name = None if detector is None else str(detector)
+        self.input_crop = InputCrop(self.checkpoint, self.metadata.crop, crop, name, family)
         self.hardware = prepare()
         self._infer = checked(load_model(self.checkpoint), len(self.class_names), np.uint8)
 

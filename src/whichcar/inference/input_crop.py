@@ -31,17 +31,24 @@ class InputCrop:
         crop: crop the images, with the settings of the training images.
         detector: a name or file (default: the one of then; where its file is gone, or there is none, as for
             `find_detector`). A warning says where it differs from that of training.
+        family: of a detector's file whose outputs fit several (default: the one of then for the same file).
 
     Raises:
-        DetectorError: `crop`, and the detector cannot be had; or a detector, but not `crop`.
+        DetectorError: `crop`, and the detector cannot be had; or a detector or a family, but not `crop`.
     """
 
     def __init__(
-        self, checkpoint: Path, trained: dict[str, Any] | None, crop: bool, detector: str | None = None
+        self,
+        checkpoint: Path,
+        trained: dict[str, Any] | None,
+        crop: bool,
+        detector: str | None = None,
+        family: str | None = None,
     ) -> None:
         """Load the detector where images are to be cropped."""
-        if detector is not None and not crop:
-            raise DetectorError(f"detector {detector}: is used only when images are cropped; add --crop (crop=True)")
+        for option, value in (("detector", detector), ("family", family)):
+            if value is not None and not crop:
+                raise DetectorError(f"{option} {value}: is used only when images are cropped; add --crop (crop=True)")
         self._checkpoint, self._trained, self._crop = checkpoint, trained, crop
         self.crop: CropFunction | None = None
         self.record: dict[str, Any] | None = None  # for the record of a result
@@ -50,8 +57,8 @@ class InputCrop:
             found = find_detector(_still_there(before["settings"].get("detector")) if detector is None else detector)
             now = {"name": found.name, "sha256": found.sha256}
             given: dict[str, str | None] = {"detector": str(found.file or found.name)}
-            if before["detector"]["sha256"] != now["sha256"]:
-                given["family"] = None  # it was given for another file
+            if family is not None or before["detector"]["sha256"] != now["sha256"]:
+                given["family"] = family  # that of then was given for another file
             settings = crop_settings(**before["settings"] | given)
             cropper = Cropper(settings, threads=1)
             _ = cropper.detector  # an error in it shows now, not in the middle of the work

@@ -73,6 +73,7 @@ def predict(
     batch_size: int = 32,
     crop: bool = False,
     detector: str | Path | None = None,
+    family: str | None = None,
 ) -> list[Prediction | Skipped]:
     """Return one row an image, in order, also for a single one: its `top` best classes, or why it cannot be read.
 
@@ -85,17 +86,18 @@ def predict(
         batch_size: images per forward pass.
         crop: crop every image to its vehicle first.
         detector: the detector for that: a name or a file (default: the one used for the images it was trained on).
+        family: that of a detector's file whose outputs fit several, as for `crop`.
 
     Raises:
         CheckpointError: there is no usable checkpoint.
-        DetectorError: `crop`, and the detector cannot be had; or a detector without `crop`.
+        DetectorError: `crop`, and the detector cannot be had; or a detector or family without `crop`.
         DataError: `images` holds something that is no image at all.
 
     Example:
         >>> predict("experiments/exp_003", "car.jpg")[0].best
         >>> pandas.DataFrame([row.as_row() for row in predict("experiments/exp_003", "images/")])
     """
-    return Classifier(experiment, crop, detector).predict(images, top, batch_size)
+    return Classifier(experiment, crop, detector, family).predict(images, top, batch_size)
 
 
 def one_usable(rows: Iterable[Prediction | Skipped]) -> Iterator[Prediction | Skipped]:
