@@ -265,7 +265,7 @@ def test_every_issue_has_a_severity_and_a_meaning() -> None:
 def test_an_output_that_cannot_be_written_is_reported_before_images_are_scanned(
     data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ScanCache, "scan", pytest.fail)
+    monkeypatch.setattr(ScanCache, "scan", lambda *_: pytest.fail("images are scanned"))
     (data / "file").touch()
     (data / "page" / "check.html").mkdir(parents=True)
     for output in (data / "file" / "x", data / "page"):
@@ -276,7 +276,7 @@ def test_an_output_that_cannot_be_written_is_reported_before_images_are_scanned(
 def test_an_experiment_whose_network_cannot_be_used_is_reported_before_images_are_scanned(
     data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ScanCache, "scan", pytest.fail)
+    monkeypatch.setattr(ScanCache, "scan", lambda *_: pytest.fail("images are scanned"))
     assert main.run(["check", str(data), "--labels-with", str(data / "nowhere")]) == 2
     assert capsys.readouterr().err.startswith(f"error: {data / 'nowhere'}: ")
     assert main.run(["check", str(data / "gone"), "--labels-with", str(data / "nowhere")]) == 2

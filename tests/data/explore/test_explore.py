@@ -212,7 +212,7 @@ def test_a_folder_without_images_is_one_line_and_status_2(tmp_path: Path, capsys
 def test_where_the_page_cannot_be_written_the_error_names_the_option_before_images_are_scanned(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ScanCache, "scan", pytest.fail)
+    monkeypatch.setattr(ScanCache, "scan", lambda *_: pytest.fail("images are scanned"))
     paint(tmp_path / "a.png", 1)
     with pytest.raises(DataError, match=r"look\.html: cannot be written .*; name another place with --output FILE"):
         look(tmp_path, output=tmp_path / "a.png" / "look.html")
