@@ -48,6 +48,8 @@ def test_makes_and_years_are_sums_over_classes() -> None:
     assert makes.data[0].hovertext[0] == "Audi<br>4 train of 5, 2 classes"
     years = charts.year_chart(overview({**TWO, "no year": {"": 7}}))
     assert (years.data[0].x, years.data[0].y) == ((2010, 2012), (5, 5))
+    assert years.data[0].width < 1 and years.layout.xaxis.dtick == 1
+    assert charts.year_chart(overview({"Audi 100 1990": {"": 1}, "Audi A5 2012": {"": 1}})).layout.xaxis.dtick is None
 
 
 def test_names_are_no_markup_and_equal_looking_ones_stay_apart() -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 MOST_POINTS = 2000  # in a chart of sizes
 _LONGEST = 60  # characters of a name
+_FEW_YEARS = 8  # each has a label, and no label stands between two
 _ROW = 18  # pixels a bar of a long chart
 _COLOURS = {"train": BLUE, VALIDATION: GREEN, "test": ORANGE, "": GREY}
 _ASPECTS = np.round(np.arange(0.25, 4, 0.1), 2)  # square images in the middle of a bar
@@ -59,7 +60,8 @@ def year_chart(overview: Overview) -> Figure:
     years = sorted(images)
     texts = [f"{year}: {plural(images[year], 'image')}, {plural(classes[year], 'class')}" for year in years]
     figure = _columns(years, [images[year] for year in years], texts, "year")
-    figure.update_xaxes(tickformat="d")
+    figure.update_traces(width=0.9)  # one year, also where Plotly would fill the gap to the next
+    figure.update_xaxes(tickformat="d", **({"dtick": 1} if years and years[-1] - years[0] < _FEW_YEARS else {}))
     return figure
 
 
