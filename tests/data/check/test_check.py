@@ -305,6 +305,8 @@ def test_what_is_printed_and_shown_agrees_with_the_table(tree: Path, capsys: pyt
     page = (tree / "check.html").read_text(encoding="utf-8")
     rows = re.findall(r"<td class=n>(\d+)</td><td class=(\w+)><a href=\"#(\w+)\">", page)
     assert [[count, severity, issue] for count, severity, issue in rows] == printed
+    assert "label conflict <span class=soft>2 pairs</span>" in page
+    assert page.partition("<h2 id=label_conflict>")[2].partition("<h2")[0].count("<figure class=pair>") == 2
 
 
 def test_the_reason_of_an_unreadable_image_stands_on_the_page_once(tmp_path: Path) -> None:

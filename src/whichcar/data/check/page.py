@@ -71,13 +71,16 @@ def _write_page(checked: Checked, path: Path) -> Path:
 def _section(checked: Checked, name: str) -> dict[str, object]:
     findings = [row for row in checked.findings if row.issue == name]
     with_image = [row for row in _without_reverse(findings) if _has_image(checked.collection.root, row)]
+    listed = [row for row in findings if not _has_image(checked.collection.root, row)]
     ranked = bool(with_image and with_image[0].rank)
+    pairs = sum(bool(row.other) for row in with_image)
+    counts = {"pair": pairs, "image": len(with_image) - pairs, "finding": len(listed)}
     return {
         "issue": ISSUES[name],
-        "count": len(findings),
-        "images": len(with_image),
+        "count": ", ".join(plural(count, noun) for noun, count in counts.items() if count),
+        "cards": len(with_image),
         "shown": with_image[:SHOWN] if ranked else evenly(with_image, len(with_image), SHOWN),
-        "listed": [row for row in findings if not _has_image(checked.collection.root, row)],
+        "listed": listed,
     }
 
 
