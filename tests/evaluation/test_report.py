@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -62,6 +63,20 @@ def test_the_page_shows_the_numbers_the_error_and_where_they_come_from(result: R
     assert "whichcar evaluate" in text
     assert "20.jpg" in text
     assert 'alt="Red Sedan 2011"' in page
+
+
+def test_the_page_says_what_the_images_are_and_what_the_network_does_with_them(result: Result, tmp_path: Path) -> None:
+    def origin_of(result: Result) -> str:
+        page = (result.folder / "report.html").read_text(encoding="utf-8").partition("Where these numbers")[2]
+        return re.sub(r"<[^>]+>", "", page)
+
+    height, width = result.origin.image_size
+    assert f"{height} x {width}; the network resizes each image to it without keeping" in origin_of(result)
+    assert f"5 test images of {result.origin.data_root}, as they are in it fingerprint" in origin_of(result)
+    shutil.copytree(result.origin.data_root, tmp_path / "crops")
+    (tmp_path / "crops" / "crop.json").write_text("{}")
+    crops = evaluate(result.folder, tmp_path / "crops")
+    assert f"images of {tmp_path}/crops, cropped to the vehicle by whichcar crop fingerprint" in origin_of(crops)
 
 
 def test_names_cannot_break_the_page(result: Result) -> None:

@@ -22,6 +22,7 @@ from whichcar.evaluation.report import write_report
 from whichcar.evaluation.result import TOP, Misclassified, Origin, Result
 from whichcar.evaluation.upgrade import upgrade_result
 from whichcar.inference.classifier import Classifier, Probabilities, best_of
+from whichcar.inference.input_crop import is_cropped
 from whichcar.records import CROP_COLUMNS, Prediction, Sample, Skipped
 from whichcar.text import as_text, file_name, one_line, plural, shell_command
 from whichcar.training.run.checkpoint import Metadata
@@ -259,4 +260,5 @@ def _origin(
         fingerprint=fingerprint,
         evaluations=count_use(home, fingerprint, use),
         crop=classifier.input_crop.record,
+        crops=is_cropped(eval_set.root.absolute()),
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from whichcar import files
-from whichcar.evaluation.result import TOP, Result
+from whichcar.evaluation.result import TOP, Origin, Result
 from whichcar.pages.render import percent, write_page
 
 
@@ -22,8 +22,17 @@ def write_report(result: Result) -> Path:
         command=result.origin.command,
         time=result.origin.time,
         facts=list(_facts(result)),
+        framing=_framing(result.origin),
         classes=sorted((s for s in result.classes if s.total), key=lambda s: (s.recall, s.f1, s.name)),
         more_errors=len(result.misclassified) < result.top_1.total - result.top_1.correct,
+    )
+
+
+def _framing(origin: Origin) -> str:
+    """Return in words how much of each photo the images show."""
+    given = "cropped to the vehicle by whichcar crop" if origin.crops else "as they are in it"
+    return (
+        given if origin.crop is None else f"{given}, cropped for this evaluation by {origin.crop['detector']['name']}"
     )
 
 

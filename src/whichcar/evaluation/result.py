@@ -49,7 +49,11 @@ class Misclassified:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where the numbers come from; enough to reproduce them. `crop`: the crop settings; None for images as they are."""
+    """Where the numbers come from; enough to reproduce them.
+
+    `crop`: the settings with which the evaluation cropped the images; None where it took them as they are.
+    `crops`: the images are those that `whichcar crop` wrote.
+    """
 
     command: str
     time: str
@@ -64,6 +68,7 @@ class Origin:
     fingerprint: str
     evaluations: int
     crop: dict[str, Any] | None = None
+    crops: bool = False
 
 
 @dataclass(frozen=True, slots=True)
