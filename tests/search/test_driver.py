@@ -61,6 +61,8 @@ def test_the_page_has_all_plots_and_needs_no_network(sweeps: Sweeps) -> None:
     for title in ("History", "Epochs", "Importance", "Slices", "Parallel coordinates"):
         assert f"<h2>{title}</h2>" in text
     assert text.count("Plotly.newPlot(") >= 5
+    figures = text.partition("<h2>History")[2]
+    assert '"plot_bgcolor":"white"' not in figures and "rgb(8,48,107)" not in figures  # Optuna's, unseen in the dark
     assert '"ticktext":["val_accuracy","batch_size","dropout_rate"]' in text
     assert "Intermediate Value" not in text and "Best Value" not in text
     assert "prefers-color-scheme: dark" in text and "default-src 'none'" in text  # the look and the guard of all pages

@@ -113,7 +113,19 @@ def _plots(metric: str, study: optuna.Study, ranked: Sequence[FrozenTrial]) -> I
         yield "Slices", _themed(slices), max(360, 220 * len(names))
         parallel = visualization.plot_parallel_coordinate(study, target_name=metric)
         parallel.layout.xaxis.ticktext = _axis_names(parallel.layout.xaxis.ticktext, names)
+        _recolour(parallel)
         yield "Parallel coordinates", _themed(parallel, 420), max(360, 130 * (len(names) + 1))
+
+
+def _recolour(parallel: Any) -> None:  # noqa: ANN401
+    """Give the lines of a parallel-coordinates plot colours that are seen on white and on black, the best blue."""
+    from plotly.colors import sample_colorscale
+
+    *lines, colorbar = parallel.data
+    colorbar.marker.colorscale = _SCALE
+    for line in lines:  # the first coordinate is the objective, scaled to 0..1
+        place = 1 - line.y[0] if colorbar.marker.reversescale else line.y[0]
+        line.update(line_color=sample_colorscale(_SCALE, place)[0], opacity=0.8)
 
 
 def _axis_names(labels: Sequence[str], names: Sequence[str]) -> list[str]:
@@ -129,5 +141,6 @@ def _themed(figure: Any, height: int = HEIGHT) -> Any:  # noqa: ANN401
     legend = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
     margin = {"l": 40, "r": 40, "t": 20, "b": 10}
     return figure.update_layout(
-        template=THEME, title=None, width=None, height=height, legend=legend, legend_title=None, margin=margin
-    )
+        template=THEME, plot_bgcolor=None, title=None, width=None, height=height, legend=legend, legend_title=None,
+        margin=margin,
+    )  # fmt: skip
