@@ -516,6 +516,7 @@ def wait_for(output: Path, count: int) -> None:
         time.sleep(0.005)
 
 
+@pytest.mark.slow
 def test_killed_again_and_again_it_ends_in_the_same_bytes(many: Path, tmp_path: Path, red_car_file: Path) -> None:
     assert ended(start(many, tmp_path / "once", red_car_file))[0] == 0
     for reached in (10, 60, 110):

@@ -95,6 +95,7 @@ def classifiers() -> int:
     return sum(isinstance(thing, Classifier) for thing in gc.get_objects())
 
 
+@pytest.mark.slow
 def test_a_fold_whose_training_fails_is_an_error(
     wrong: tuple[Path, list[str]], tmp_path: Path, colour_model: object
 ) -> None:

@@ -4,6 +4,7 @@ import html.parser
 import importlib.util
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,6 +17,7 @@ import yaml
 from whichcar.config.load import read_experiment
 from whichcar.errors import CheckpointError, ConfigError, MissingExtraError, SweepError
 from whichcar.search import driver, lease
+from whichcar.search.driver import Swept
 from whichcar.search.lease import LEASE, Lease
 from whichcar.search.space import read_spec
 from whichcar.search.study import new_trial, open_study
@@ -23,8 +25,24 @@ from whichcar.search.study import new_trial, open_study
 from .conftest import Sweeps, trial_processes, until
 
 
-def test_every_trial_is_an_experiment_folder_and_a_row(sweeps: Sweeps) -> None:
-    swept = sweeps.run()
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Swept]:
+    """A search of three trials that is finished, in a folder that is not to be written to."""
+    folder = tmp_path_factory.mktemp("searched")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WHICHCAR_QUIET", "1")
+        return folder, Sweeps(folder).run()
+
+
+@pytest.fixture
+def finished(searched: tuple[Path, Swept], sweeps: Sweeps) -> Sweeps:
+    """That search, in a folder of the test's own."""
+    shutil.copytree(searched[0], sweeps.file.parent, dirs_exist_ok=True)
+    return sweeps
+
+
+def test_every_trial_is_an_experiment_folder_and_a_row(searched: tuple[Path, Swept], finished: Sweeps) -> None:
+    sweeps, swept = finished, searched[1]
     assert swept.counts == {"complete": 3}
     assert [row["trial"] for row in sweeps.rows] == ["0", "1", "2"]
     for row in sweeps.rows:
@@ -36,11 +54,11 @@ def test_every_trial_is_an_experiment_folder_and_a_row(sweeps: Sweeps) -> None:
         assert row["epochs"] == "3"
 
 
-def test_the_best_settings_are_written_ready_for_training(sweeps: Sweeps) -> None:
-    swept = sweeps.run()
-    best = max(sweeps.rows, key=lambda row: float(row["value"]))
-    assert (swept.best, swept.config) == (int(best["trial"]), sweeps.folder / "best" / "config.yml")
-    rate = read_experiment(sweeps.folder / "best" / "config.yml").model.dropout_rate
+def test_the_best_settings_are_written_ready_for_training(searched: tuple[Path, Swept], finished: Sweeps) -> None:
+    folder, swept = searched
+    best = max(finished.rows, key=lambda row: float(row["value"]))
+    assert (swept.best, swept.config) == (int(best["trial"]), folder / "few" / "best" / "config.yml")
+    rate = read_experiment(finished.folder / "best" / "config.yml").model.dropout_rate
     assert rate == pytest.approx(float(best["model.dropout_rate"]))
 
 
@@ -107,14 +125,13 @@ def test_stepped_values_have_no_rounding_noise(sweeps: Sweeps) -> None:
         assert str(config["model"]["dropout_rate"]) == row["model.dropout_rate"]
 
 
-def test_a_second_call_does_nothing_until_the_budget_is_raised(sweeps: Sweeps) -> None:
-    assert sweeps.run().new == 3
-    before = sweeps.rows
-    assert sweeps.run().new == 0
-    sweeps.write(budget={"trials": 4})
-    swept = sweeps.run()
+def test_a_second_call_does_nothing_until_the_budget_is_raised(finished: Sweeps) -> None:
+    before = finished.rows
+    assert finished.run().new == 0
+    finished.write(budget={"trials": 4})
+    swept = finished.run()
     assert (swept.new, swept.counts) == (1, {"complete": 4})
-    assert sweeps.rows[:3] == before
+    assert finished.rows[:3] == before
 
 
 def test_a_new_process_does_not_repeat_sampled_values(sweeps: Sweeps) -> None:
@@ -196,6 +213,7 @@ def test_a_trial_that_is_killed_too_often_has_failed(sweeps: Sweeps) -> None:
     assert "killed 3 times, last: SIGKILL" in row["reason"]
 
 
+@pytest.mark.slow
 def test_no_trial_starts_after_the_minutes_of_the_budget(sweeps: Sweeps) -> None:
     sweeps.write_base(seconds=0.3)
     sweeps.write(budget={"trials": 50, "minutes": 1.5 / 60})
@@ -204,32 +222,28 @@ def test_no_trial_starts_after_the_minutes_of_the_budget(sweeps: Sweeps) -> None
     assert sweeps.run().new == 0
 
 
-def test_a_refused_storage_leaves_the_results_as_they_are(sweeps: Sweeps, tmp_path: Path) -> None:
-    sweeps.run()
-    before = {name: (sweeps.folder / name).read_bytes() for name in ("trials.csv", "sweep.json", "report.html")}
+def test_a_refused_storage_leaves_the_results_as_they_are(finished: Sweeps, tmp_path: Path) -> None:
+    before = {name: (finished.folder / name).read_bytes() for name in ("trials.csv", "sweep.json", "report.html")}
     with pytest.raises(SweepError, match="exists, but is not in the study"):
-        sweeps.run(str(tmp_path / "other.db"))
-    assert {name: (sweeps.folder / name).read_bytes() for name in before} == before
+        finished.run(str(tmp_path / "other.db"))
+    assert {name: (finished.folder / name).read_bytes() for name in before} == before
     with pytest.raises(SweepError, match="no such folder"):
-        sweeps.run(str(tmp_path / "mistyped" / "study.journal"))
+        finished.run(str(tmp_path / "mistyped" / "study.journal"))
     assert not (tmp_path / "mistyped").exists()
 
 
-def test_only_the_best_trials_keep_their_checkpoints(sweeps: Sweeps) -> None:
-    sweeps.write_base(seconds=0.01)
-    sweeps.run()
-    assert len(list(sweeps.folder.glob("trial_*/model.h5"))) == 3
-    sweeps.write(keep=1, budget={"trials": 4})
-    best = sweeps.run().best
-    assert [path.parent.name for path in sweeps.folder.glob("trial_*/model.h5")] == [f"trial_{best:04d}"]
+def test_only_the_best_trials_keep_their_checkpoints(finished: Sweeps) -> None:
+    assert len(list(finished.folder.glob("trial_*/model.h5"))) == 3
+    finished.write(keep=1, budget={"trials": 4})
+    best = finished.run().best
+    assert [path.parent.name for path in finished.folder.glob("trial_*/model.h5")] == [f"trial_{best:04d}"]
 
 
-def test_options_override_budget_and_parallel(sweeps: Sweeps) -> None:
-    sweeps.run()
-    with sweeps.start("--trials", "5", "--parallel", "2") as process:
-        until(lambda: len(set(trial_processes(sweeps.folder).values())) == 2)
+def test_options_override_budget_and_parallel(finished: Sweeps) -> None:
+    with finished.start("--trials", "5", "--parallel", "2") as process:
+        until(lambda: len(set(trial_processes(finished.folder).values())) == 2)
         assert process.wait(120) == 0
-    assert sweeps.outcomes() == ["complete"] * 5
+    assert finished.outcomes() == ["complete"] * 5
 
 
 def test_a_budget_that_is_not_a_section_is_an_error(sweeps: Sweeps) -> None:
@@ -250,6 +264,7 @@ def test_without_plotly_no_trial_starts(sweeps: Sweeps, monkeypatch: pytest.Monk
     assert not sweeps.folder.exists()
 
 
+@pytest.mark.slow
 def test_an_error_of_the_page_does_not_hide_that_of_the_search(sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("page")
@@ -261,18 +276,16 @@ def test_an_error_of_the_page_does_not_hide_that_of_the_search(sweeps: Sweeps, m
         sweeps.run()
 
 
-def test_trials_of_other_settings_are_refused(sweeps: Sweeps) -> None:
-    sweeps.run()
-    sweeps.write(space={"model.dropout_rate": {"low": 0.0, "high": 0.4}})
+def test_trials_of_other_settings_are_refused(finished: Sweeps) -> None:
+    finished.write(space={"model.dropout_rate": {"low": 0.0, "high": 0.4}})
     with pytest.raises(SweepError, match=r"few.yml: .*study.db holds trials of other settings \(space\."):
-        sweeps.run()
+        finished.run()
 
 
-def test_a_trial_folder_of_another_study_is_not_overwritten(sweeps: Sweeps) -> None:
-    sweeps.run()
-    (sweeps.folder / "study.db").unlink()
+def test_a_trial_folder_of_another_study_is_not_overwritten(finished: Sweeps) -> None:
+    (finished.folder / "study.db").unlink()
     with pytest.raises(SweepError, match="trial_0000: exists, but is not in the study"):
-        sweeps.run()
+        finished.run()
 
 
 @pytest.mark.parametrize(
@@ -302,6 +315,7 @@ def test_the_error_of_an_unreachable_database_hides_the_password(sweeps: Sweeps)
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_a_journal_is_usable_after_an_incomplete_last_line(sweeps: Sweeps, tmp_path: Path) -> None:
     journal = tmp_path / "shared.journal"
     sweeps.run(str(journal))
@@ -311,6 +325,7 @@ def test_a_journal_is_usable_after_an_incomplete_last_line(sweeps: Sweeps, tmp_p
     assert sweeps.run(str(journal)).counts == {"complete": 4}
 
 
+@pytest.mark.slow
 def test_the_driver_loads_no_framework_and_its_memory_does_not_grow(sweeps: Sweeps) -> None:
     sweeps.write_base(seconds=0.001, epochs=1)
     sweeps.write(budget={"trials": 10})
@@ -346,6 +361,7 @@ def test_a_killed_trial_resumes(sweeps: Sweeps) -> None:
     assert (sweeps.folder / "trial_0000" / "starts.txt").read_text().split() in (["0", "1"], ["0", "2"])
 
 
+@pytest.mark.slow
 def test_a_trial_dies_with_its_driver_and_resumes_without_counting_as_killed(sweeps: Sweeps) -> None:
     sweeps.write_base(seconds=0.5)
     sweeps.write(budget={"trials": 2})
@@ -360,6 +376,7 @@ def test_a_trial_dies_with_its_driver_and_resumes_without_counting_as_killed(swe
     assert (sweeps.folder / "trial_0000" / "starts.txt").read_text().split() in (["0", "1"], ["0", "2"])
 
 
+@pytest.mark.slow
 def test_three_trials_complete_when_every_trial_and_driver_is_killed_once(sweeps: Sweeps) -> None:
     sweeps.write_base(seconds=0.2)
     for number in range(3):
@@ -375,6 +392,7 @@ def test_three_trials_complete_when_every_trial_and_driver_is_killed_once(sweeps
     assert [row["epochs"] for row in sweeps.rows] == ["3", "3", "3"]
 
 
+@pytest.mark.slow
 def test_two_drivers_share_the_trials(sweeps: Sweeps) -> None:
     sweeps.write(budget={"trials": 8})
     processes = [sweeps.start() for _ in range(2)]
@@ -407,6 +425,7 @@ def test_ctrl_c_saves_and_prints_the_command_that_resumes(sweeps: Sweeps) -> Non
     assert (sweeps.folder / "trial_0000" / "starts.txt").read_text().split() != ["0"]
 
 
+@pytest.mark.slow
 def test_a_trial_on_another_machine_is_taken_over_once_its_heartbeat_stops(
     sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -68,6 +68,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         shutil.rmtree(folder)
 
 
+@pytest.mark.slow
 def test_two_drivers_share_a_study_in_postgresql_and_one_is_killed(sweeps: Sweeps, database: str) -> None:
     sweeps.write_base(seconds=0.2)
     sweeps.write(budget={"trials": 6})

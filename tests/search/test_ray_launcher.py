@@ -198,6 +198,7 @@ def test_slots_on_both_nodes_share_the_trials_and_the_driver_shows_them(
     assert len(list(sweeps.folder.glob("slot_*.txt"))) == 2
 
 
+@pytest.mark.slow
 def test_a_killed_trial_slot_and_worker_lose_nothing(sweeps: Sweeps, address: str) -> None:
     sweeps.write_base(seconds=0.5, epochs=6)
     sweeps.write(budget={"trials": 2}, parallel=2)
@@ -219,6 +220,7 @@ def test_a_killed_trial_slot_and_worker_lose_nothing(sweeps: Sweeps, address: st
     assert "0" not in starts(trial(sweeps, 1))[1:]
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_and_a_killed_driver_takes_its_slots_with_it(sweeps: Sweeps, address: str) -> None:
     sweeps.write_base(seconds=0.5, epochs=5)
     sweeps.write(budget={"trials": 2}, parallel=2)
@@ -242,6 +244,7 @@ def test_ctrl_c_saves_and_a_killed_driver_takes_its_slots_with_it(sweeps: Sweeps
     assert "0" not in starts(trial(sweeps))[1:]
 
 
+@pytest.mark.slow
 def test_a_slot_that_fails_ends_the_search_with_its_message(sweeps: Sweeps, address: str) -> None:
     sweeps.write_base("crash")
     sweeps.write(space={"model.dropout_rate": {"low": 0.0, "high": 0.2}}, budget={"trials": 50})

@@ -128,6 +128,7 @@ def test_features_are_found_again_and_lead_to_the_same_head(
     assert np.allclose(numbers(again.history), numbers(computed.history), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_other_sizes_and_other_weights_have_features_of_their_own(place: Path, path: Path, tmp_path: Path) -> None:
     short(place, tmp_path / "large", "data.image_size=[48,48]")
     assert len(feature_files()) == 2
@@ -139,6 +140,7 @@ def test_other_sizes_and_other_weights_have_features_of_their_own(place: Path, p
     assert len(feature_files()) == 3
 
 
+@pytest.mark.slow
 def test_an_interrupted_pass_resumes_where_it_stopped(place: Path, path: Path, tmp_path: Path) -> None:
     values = np.load(path)
     half, begin = len(values) // 2, path.stat().st_size - values.nbytes
@@ -155,6 +157,7 @@ def test_an_interrupted_pass_resumes_where_it_stopped(place: Path, path: Path, t
     assert feature_files() == [path]
 
 
+@pytest.mark.slow
 def test_features_that_another_process_computes_are_waited_for(place: Path, path: Path, tmp_path: Path) -> None:
     aside, part = tmp_path / "aside.npy", path.with_suffix(".part")
     path.rename(aside)
@@ -171,6 +174,7 @@ def test_features_that_another_process_computes_are_waited_for(place: Path, path
     assert feature_files() == [path]
 
 
+@pytest.mark.slow
 def test_a_cache_that_is_cleared_meanwhile_is_an_error(
     place: Path, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -324,6 +324,7 @@ def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
+@pytest.mark.slow
 def test_a_server_that_comes_up_later_gets_everything_at_the_end(
     gate: Gate, client: MlflowClient, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -342,6 +343,7 @@ def test_a_server_that_comes_up_later_gets_everything_at_the_end(
     assert message.endswith("continuing; will retry later")
 
 
+@pytest.mark.slow
 def test_a_server_that_was_away_receives_the_missed_epochs(
     gate: Gate, client: MlflowClient, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -67,8 +67,7 @@ class Run:
         self.progress = Progress()
         self.history: list[Epoch] = []
         self.saved = ""  # where the run was when its state was saved last
-        self._saved = self._began = time.monotonic()
-        self._drawn = -math.inf
+        self._saved = self._began = self._drawn = time.monotonic()
         self._compiled_for: Size | None = None  # the size of the last step, if this process has taken one
         callbacks = experiment.fit.callbacks
         self.checkpoints = CheckpointManager(folder, callbacks.model_checkpoint, models, metadata_of(experiment, data))

@@ -84,6 +84,7 @@ def real(tmp_path_factory: pytest.TempPathFactory, resnet: keras.Model) -> list[
     return paths
 
 
+@pytest.mark.slow
 def test_keras_alone_loads_the_network(
     tmp_path: Path, real: list[Path], resnet: keras.Model, noise: np.ndarray
 ) -> None:
