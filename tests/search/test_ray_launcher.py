@@ -222,7 +222,7 @@ def test_a_killed_trial_slot_and_worker_lose_nothing(sweeps: Sweeps, address: st
 
 @pytest.mark.slow
 def test_ctrl_c_saves_and_a_killed_driver_takes_its_slots_with_it(sweeps: Sweeps, address: str) -> None:
-    sweeps.write_base(seconds=0.5, epochs=5)
+    sweeps.write_base(seconds=0.5, epochs=30)  # longer than the second trial waits for its slot
     sweeps.write(budget={"trials": 2}, parallel=2)
     with sweeps.start("--ray", address, group=0) as process:
         until(lambda: all((trial(sweeps, number) / "history.csv").exists() for number in range(2)), 40)
@@ -240,7 +240,7 @@ def test_ctrl_c_saves_and_a_killed_driver_takes_its_slots_with_it(sweeps: Sweeps
         process.wait()
     until(lambda: not trial_processes(sweeps.folder))
     assert sweeps.run().counts == {"complete": 2}
-    assert [(row["trial"], row["kills"], row["epochs"]) for row in sweeps.rows] == [(n, "0", "5") for n in "01"]
+    assert [(row["trial"], row["kills"], row["epochs"]) for row in sweeps.rows] == [(n, "0", "30") for n in "01"]
     assert "0" not in starts(trial(sweeps))[1:]
 
 
