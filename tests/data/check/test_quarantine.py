@@ -10,6 +10,7 @@ from whichcar.data.check import quarantine as stage
 from whichcar.data.check.check import check
 from whichcar.data.check.issues import finding
 from whichcar.data.check.quarantine import put_back, quarantine
+from whichcar.data.duplicates.scan import ScanCache
 from whichcar.errors import DataError
 
 
@@ -121,6 +122,15 @@ def test_folders_that_would_mix_things_up_are_refused(data: Path, tmp_path: Path
     with pytest.raises(DataError, match=r"lies in|did not write|is there already"):
         quarantine(data, [finding("class a/000001.jpg", "dark", "")], tmp_path / where)
     assert contents(data) == before
+
+
+def test_a_quarantine_that_cannot_be_written_is_an_error_before_images_are_scanned(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ScanCache, "scan", lambda *_: pytest.fail("images are scanned"))
+    (tmp_path / "file").touch()
+    assert main.run(["check", str(data), "--quarantine", str(tmp_path / "file" / "q")]) == 2
+    assert capsys.readouterr().err == f"error: {tmp_path / 'file' / 'q' / stage.FILE}: Not a directory\n"
 
 
 def test_a_link_is_moved_and_put_back_as_it_is(data: Path, tmp_path: Path) -> None:

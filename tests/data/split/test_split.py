@@ -207,6 +207,20 @@ def test_other_labels_data_or_settings_over_an_output_are_refused(
     assert snapshot(tmp_path / "v1") == before
 
 
+def test_what_is_wrong_with_the_output_is_an_error_before_images_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = dataset(tmp_path / "data")
+    split(tmp_path / "data", rows, tmp_path / "v1")
+    monkeypatch.setattr("whichcar.data.split.split.make_plan", lambda *_: pytest.fail("images are read"))
+    with pytest.raises(DataError, match="made with seed 123, not 4"):
+        split(tmp_path / "data", rows, tmp_path / "v1", seed=4)
+    with pytest.raises(DataError, match=r"split\.json: Not a directory; fix this and run it again"):
+        split(tmp_path / "data", rows, tmp_path / "v1" / "split.json" / "v2")
+    with pytest.raises(DataError, match="not empty"):
+        split(tmp_path / "data", rows, tmp_path / "data")
+
+
 def test_a_folder_with_other_things_or_a_file_is_no_output(tmp_path: Path) -> None:
     rows = dataset(tmp_path / "data")
     with pytest.raises(DataError, match="not empty"):

@@ -26,7 +26,11 @@ COLUMNS = ("path", "from", "issue", "detail")
 
 
 def check_place(root: Path, into: Path) -> None:
-    """Raise DataError unless `into` is a folder outside `root` that is new, empty, or such a quarantine of `root`."""
+    """Raise DataError unless `into` is a folder outside `root` that is new, empty, or such a quarantine of `root`.
+
+    Raises:
+        OSError: no file can be written into it.
+    """
     if into.resolve().is_relative_to(root.resolve()):
         raise DataError(f"{into}: lies in {root}, where its images would be found again; give a folder outside")
     if into.is_dir() and any(into.iterdir()):
@@ -35,6 +39,7 @@ def check_place(root: Path, into: Path) -> None:
         for path, home in _read(into):
             if home != root.absolute() / path:
                 raise DataError(f"{into}: holds images of another folder ({home}); give a folder of its own")
+    files.check_writable(into / FILE)
 
 
 def quarantine(root: Path, findings: Iterable[Finding], into: Path) -> int:

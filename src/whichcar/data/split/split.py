@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ from whichcar.errors import DataError
 from whichcar.files import readable
 from whichcar.records import Label, Skipped
 from whichcar.text import plural
+
+_WAYS_OUT = "choose another output folder, or delete this one"
 
 
 @dataclass(frozen=True)
@@ -98,16 +100,15 @@ def split(
     if group_by is not None:
         rows = with_groups(rows, group_by)
     share = _test_share(rows, test_share, source)
+    with _writing_to(output):
+        _check_output(output, {"seed": seed, "validation_share": validation, "test_share": share})
     plan = make_plan(data, rows, keep_copies, share or 0, seed)
     names = {row: readable(rows[row - 1].img_name) for row in plan.problems}
     record = _record(plan, names, validation, seed, share)
     record["sources"] = {"data": readable(str(data)), "labels": source}
-    try:
-        _check_output(output, record)
+    _check_content(output, record)
+    with _writing_to(output):
         _fill(output, plan, record)
-    except OSError as error:
-        where = error.filename2 or error.filename or output
-        raise DataError(f"{where}: {error.strerror}; fix this and run it again, completed files are kept") from error
     problems = [Skipped(Path(names[row]), str(problem)) for row, problem in plan.problems.items()]
     counts: dict[str, int] = record["counts"]
     return Split(
@@ -200,22 +201,37 @@ def _fingerprint(plan: Plan) -> str:
     return hashlib.blake2b("\n".join(lines).encode("utf-8"), digest_size=16).hexdigest()
 
 
-def _check_output(output: Path, record: Mapping[str, Any]) -> None:
-    """Raise DataError unless `output` is new, empty, or made from the same labels, data and settings."""
-    ways_out = "choose another output folder, or delete this one"
+@contextlib.contextmanager
+def _writing_to(output: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        where = error.filename2 or error.filename or output
+        raise DataError(f"{where}: {error.strerror}; fix this and run it again, completed files are kept") from error
+
+
+def _check_output(output: Path, settings: Mapping[str, Any]) -> None:
+    """Raise DataError unless `output` is new, empty, or made with the same settings; OSError if it takes no file."""
     if output.exists() and not output.is_dir():
         raise DataError(f"{output}: is a file; the output is a folder: split DATA LABELS OUTPUT, or split DATA OUTPUT")
     known = load_record(output)
     if known is None:
         if output.exists() and any(not entry.name.startswith(".") for entry in output.iterdir()):
-            raise DataError(f"{output}: not empty, and no {RECORD} says it was made by split; {ways_out}")
+            raise DataError(f"{output}: not empty, and no {RECORD} says it was made by split; {_WAYS_OUT}")
+        files.check_writable(output / RECORD)
         return
-    for key, name in (("seed", "seed"), ("validation_share", "validation share"), ("test_share", "test share")):
-        if known.get(key) != record.get(key) and None not in (known.get(key), record.get(key)):
-            raise DataError(f"{output}: made with {name} {known.get(key)}, not {record[key]}; {ways_out}")
+    for key, value in settings.items():
+        if known.get(key) != value and None not in (known.get(key), value):
+            name = key.replace("_", " ")
+            raise DataError(f"{output}: made with {name} {known.get(key)}, not {value}; {_WAYS_OUT}")
+
+
+def _check_content(output: Path, record: Mapping[str, Any]) -> None:
+    """Raise DataError where `output` was made from other labels or data."""
+    known = load_record(output) or {}
     free = {"finished", "sources", "unlabelled", "unused_classes"}  # the same images may be named by another path
-    if any(known.get(key) != value for key, value in record.items() if key not in free):
-        raise DataError(f"{output}: made from other labels or images; {ways_out}")
+    if known and any(known.get(key) != value for key, value in record.items() if key not in free):
+        raise DataError(f"{output}: made from other labels or images; {_WAYS_OUT}")
 
 
 def _fill(output: Path, plan: Plan, record: dict[str, Any]) -> None:
