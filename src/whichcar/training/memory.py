@@ -13,25 +13,38 @@ BATCH, ACCUMULATION = "data.batch_size", "recipe.gradient_accumulation"
 
 
 def out_of_memory(
-    config_path: Path, experiment: Experiment, overrides: Sequence[str] = (), track: str | None = None
+    config_path: Path,
+    experiment: Experiment,
+    overrides: Sequence[str] = (),
+    track: str | None = None,
+    saved: bool = False,
 ) -> TrainingError:
     """Return the error with a command that starts the run again and needs less memory for a batch.
+
+    A saved state cannot be resumed with it: the optimizer's variables and the steps are counted in other batches.
 
     Args:
         config_path: the experiment's `config.yml`.
         experiment: the settings that need too much.
         overrides: those laid over the file, which the command repeats.
         track: the tracking service in use.
+        saved: there is a state to resume from, once other programs leave more memory.
     """
     whole, accumulated = experiment.data.batch_size, experiment.recipe.gradient_accumulation
     parts = next((number for number in range(2, whole + 1) if whole % number == 0), None)
     what = f"{config_path}: out of memory with {BATCH} {whole}"
     if parts is None:
         return TrainingError(f"{what}; use smaller images: lower data.image_size, recipe.stages and recipe.test_sizes")
+    if saved:
+        what += f"; free memory and resume: {_command(config_path, overrides, track, '--resume')}"
     kept = [text for text in overrides if text.partition("=")[0].strip() not in (BATCH, ACCUMULATION)]
     changed = [f"{BATCH}={whole // parts}", f"{ACCUMULATION}={accumulated * parts}"]
-    command = ["whichcar", "train", str(config_path), *(word for text in (*kept, *changed) for word in ("--set", text))]
-    command += ["--track", track] if track else []
+    again = _command(config_path, [*kept, *changed], track, "--overwrite")
     return TrainingError(
-        f"{what}; start again with the same updates from smaller batches: {shell_command([*command, '--overwrite'])}"
+        f"{what}; {'or ' if saved else ''}start again with the same updates from smaller batches: {again}"
     )
+
+
+def _command(config_path: Path, overrides: Sequence[str], track: str | None, how: str) -> str:
+    words = [*(word for text in overrides for word in ("--set", text)), *(["--track", track] if track else []), how]
+    return shell_command(["whichcar", "train", str(config_path), *words])

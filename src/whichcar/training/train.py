@@ -91,7 +91,8 @@ def train(
         raise
     except Exception as error:
         if not isinstance(error, WhichcarError) and is_out_of_memory(error):
-            raise out_of_memory(config_path, experiment, overrides, track) from error
+            saved = folder.state.exists() and not (overwrite or folder.is_replacing)
+            raise out_of_memory(config_path, experiment, overrides, track, saved) from error
         if isinstance(error, OSError) and is_disk_full(error):
             again = "start it again" if folder.is_replacing else "resume with --resume"
             raise TrainingError(
