@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +90,24 @@ def test_validation_images_are_read_from_the_file_at_every_size_they_are_scored_
     for size, (images, rows) in data.validation.items():
         expected = [read_resized(sample.path, size) for sample in data.tree.validation]
         np.testing.assert_array_equal(images.take(rows), expected)
+
+
+def test_a_drawn_validation_split_is_said_to_divide_copies_and_a_given_one_is_not(
+    tree: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    said = (
+        f"may be in both training and validation; to keep them together, train on the output of: whichcar split {tree} "
+    )
+    loaded(tree)
+    assert said in caplog.text
+    caplog.clear()
+    (tree / "train").mkdir()
+    for name in ("a", "b"):
+        (tree / name).rename(tree / "train" / name)
+    shutil.copytree(tree / "train", tree / "validation")
+    loaded(tree)
+    assert "keep them together" not in caplog.text
 
 
 def test_one_size_needs_one_cache(tree: Path) -> None:

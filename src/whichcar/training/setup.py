@@ -16,7 +16,7 @@ from whichcar.data.split.tree import Tree, read_tree, unopened
 from whichcar.detection.crop import read_record
 from whichcar.environment import expanded
 from whichcar.errors import ConfigError, DataError
-from whichcar.text import plural
+from whichcar.text import plural, shell_command
 from whichcar.training.batches import Rows, TrainingBatches
 from whichcar.training.hardware import Hardware, fused_batch_norm_is_faster
 from whichcar.training.network.models import Size, TrainingModels
@@ -72,6 +72,12 @@ def load_tree(settings: Data, classes: int | None, seed: int) -> Tree:
             *(tree.root, plural(count, "file")),
         )
     log.info("%s", tree.summary)
+    if tree.drawn is not None:
+        log.info(
+            "%s: copies of one image may be in both training and validation; to keep them together, train on the "
+            "output of: %s",
+            *(tree.root, shell_command(["whichcar", "split", tree.root, "OUTPUT"])),
+        )
     folders = len(tree.class_folders)
     if classes not in (None, folders):
         raise ConfigError(
