@@ -1,4 +1,3 @@
-import json
 import os
 import random
 import shutil
@@ -18,37 +17,16 @@ from whichcar.data.split.tree import read_tree
 from whichcar.errors import DataError
 from whichcar.records import Label
 
+from .datasets import CLASSES, dataset, record, write_image
+
 # Images of the real cars in train that test has a copy of, five of them under another label.
 COPIES = [f"{number:06d}.jpg" for number in (984, 1074, 3356, 3607, 6715, 8131, 11178, 12452, 12469, 12559)]
-CLASSES = ("AM General Hummer SUV 2000", "BMW X3 SUV 2012", "Ram C/V Cargo Van Minivan 2012")
-
-
-def write_image(path: Path, shade: int = 0) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (8, 6), (shade % 256, shade // 256, 90)).save(path, format="PNG")
-
-
-def dataset(root: Path, per_class: int = 10, folder: str = "car_ims") -> list[Label]:
-    """Draw `per_class` images of each of the three classes, the last fifth of each for test."""
-    rows = []
-    for index, class_name in enumerate(CLASSES):
-        for number in range(per_class):
-            name = f"{index * per_class + number + 1:06d}.jpg"
-            write_image(root / folder / name, index * per_class + number)
-            rows.append(Label(name, class_name, "test" if number >= 0.8 * per_class else "train"))
-    return rows
 
 
 def snapshot(root: Path) -> dict[str, tuple[int, int]]:
     """Return inode and time of change of everything below `root`, and of itself."""
     paths = [root, *root.rglob("*")]
     return {str(path): (path.stat().st_ino, path.stat().st_mtime_ns) for path in paths}
-
-
-def record(output: Path) -> dict[str, object]:
-    content = json.loads((output / "split.json").read_text(encoding="utf-8"))
-    assert isinstance(content, dict)
-    return content
 
 
 def reasons(result: Split) -> dict[str, str]:

@@ -4,36 +4,13 @@ import unicodedata
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from whichcar.data.split.split import split
 from whichcar.data.split.tree import read_tree
 from whichcar.errors import DataError
 from whichcar.records import Label
 
-CLASSES = ("AM General Hummer SUV 2000", "BMW X3 SUV 2012", "Ram C/V Cargo Van Minivan 2012")
-
-
-def image(path: Path, shade: int = 0) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (8, 6), (shade % 256, shade // 256, 90)).save(path, format="PNG")
-
-
-def dataset(root: Path, per_class: int = 10, folder: str = "car_ims") -> list[Label]:
-    """Draw `per_class` images of each of the three classes, the last fifth of each for test."""
-    rows = []
-    for index, class_name in enumerate(CLASSES):
-        for number in range(per_class):
-            name = f"{index * per_class + number + 1:06d}.jpg"
-            image(root / folder / name, index * per_class + number)
-            rows.append(Label(name, class_name, "test" if number >= 0.8 * per_class else "train"))
-    return rows
-
-
-def record(output: Path) -> dict[str, object]:
-    content = json.loads((output / "split.json").read_text(encoding="utf-8"))
-    assert isinstance(content, dict)
-    return content
+from .datasets import CLASSES, dataset, record, write_image
 
 
 def test_training_reads_the_tree_with_true_names_and_the_recorded_validation(tmp_path: Path) -> None:
@@ -70,7 +47,7 @@ def flat(root: Path, counts: dict[str, int]) -> Path:
     for class_name, count in counts.items():
         (root / class_name).mkdir(parents=True)
         for number in range(count):
-            image(root / class_name / f"{number:02d}.jpg")
+            write_image(root / class_name / f"{number:02d}.jpg")
     return root
 
 
@@ -95,7 +72,7 @@ def test_what_was_drawn_stays_drawn_when_images_come_or_go(tmp_path: Path) -> No
     root = flat(tmp_path / "tree", {"b": 10, "a": 10})
     first = read_tree(root, 0.2, seed=5)
     for number in range(20):
-        image(root / "a" / f"{number:02d} more.jpg")
+        write_image(root / "a" / f"{number:02d} more.jpg")
     later = read_tree(root, 0.2, 5, first.drawn)
     assert later.validation == first.validation
     assert len(later.train) == len(first.train) + 20

@@ -26,16 +26,14 @@ from whichcar.training.run.checkpointing import CheckpointManager, checkpoint_na
 from whichcar.training.run.folder import ExperimentFolder
 from whichcar.training.run.history import Epoch
 
+from .kills import Countdown, Killed
+
 prepare("float32")
 import keras  # noqa: E402
 
 ABOUT = Metadata(("a", "b"), ("a", "b"), (32, 32), {}, {}, "cars")
 LOSSES = (0.504, 0.501, 0.8, 0.502, 0.9, 0.3, 0.7)
 CONSTANT, COLLIDING, USUAL = "model.h5", "model.{val_loss:.2f}.h5", "model.{epoch:02d}-{val_loss:.4f}.h5"
-
-
-class Killed(BaseException):
-    """Instead of `kill -9`: nothing catches it."""
 
 
 def network() -> TrainingModels:
@@ -127,32 +125,18 @@ def test_best_json_describes_the_file_it_names_wherever_a_run_is_killed(
     tmp_path: Path, shared: TrainingModels, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
 ) -> None:
     """The disk is touched by these four calls only; each of them in turn is the last."""
-    left = [math.inf]
-
-    def counted(owner: Any, name: str) -> None:  # noqa: ANN401
-        real = getattr(owner, name)
-
-        def call(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-            left[0] -= 1
-            if left[0] < 0:
-                raise Killed
-            return real(*args, **kwargs)
-
-        monkeypatch.setattr(owner, name, call)
-
     made = checkpoints(tmp_path / "whole", shared, **settings)
-    for owner, name in ((Path, "replace"), (Path, "unlink"), (os, "link")):
-        counted(owner, name)
+    kill = Countdown(monkeypatch, (Path, "replace"), (Path, "unlink"), (os, "link"))
     for stop in itertools.count(3):
         made = checkpoints(tmp_path / f"killed_{stop}", shared, **settings)
-        left[0] = stop
+        kill.left = stop
         try:
             train(made, LOSSES[:3])
             give(shared, made.best["epoch"])
             made.settle_size({(32, 32): Score(0.99, 0.5), (40, 40): Score(LOSSES[made.best["epoch"] - 1], 0.6)})
             break
         except Killed:
-            left[0] = math.inf
+            kill.left = math.inf
             if (tmp_path / f"killed_{stop}" / "best.json").exists():
                 check(tmp_path / f"killed_{stop}")
     assert stop > 20

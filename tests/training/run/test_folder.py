@@ -19,11 +19,9 @@ from whichcar.training.run.checkpoint import find_checkpoint
 from whichcar.training.run.folder import ExperimentFolder, environment, folder_of, versions
 from whichcar.training.run.overwriting import recover
 
+from .kills import Countdown, Killed
+
 HARDWARE = Hardware("tensorflow", "float32", "a processor", 2)
-
-
-class Killed(BaseException):
-    """Instead of `kill -9`: nothing catches it."""
 
 
 SETTINGS: dict[str, Any] = {"seed": 1, "data": {"directory": "cars"}, "model": {"weights": None}}
@@ -236,24 +234,11 @@ def test_the_earlier_run_is_whole_again_wherever_the_new_one_is_killed(
 ) -> None:
     """Each move or deletion in turn is the last that a process makes; the next process may be killed as well."""
     ran(config, finished=True)
-    before, left = content(config.parent), [math.inf]
-
-    def counted(owner: Any, name: str) -> None:  # noqa: ANN401
-        real = getattr(owner, name)
-
-        def call(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-            left[0] -= 1
-            if left[0] < 0:
-                raise Killed
-            return real(*args, **kwargs)
-
-        monkeypatch.setattr(owner, name, call)
-
-    for owner, name in ((Path, "rename"), (Path, "replace"), (Path, "unlink"), (shutil, "rmtree")):
-        counted(owner, name)
+    before = content(config.parent)
+    kill = Countdown(monkeypatch, (Path, "rename"), (Path, "replace"), (Path, "unlink"), (shutil, "rmtree"))
     for stop in itertools.count():
         folder = ExperimentFolder(config, read_experiment(config))
-        left[0] = stop
+        kill.left = stop
         try:
             folder.open(resume=False, overwrite=True)
             folder.set_aside()
@@ -265,7 +250,7 @@ def test_the_earlier_run_is_whole_again_wherever_the_new_one_is_killed(
             assert folder._lock
             folder._lock.close()  # as the operating system does
         for again in (stop // 2, math.inf):
-            left[0] = again
+            kill.left = again
             try:
                 recover(config.parent)
             except Killed:
