@@ -178,3 +178,20 @@ def test_json_that_cannot_be_read_says_why_in_plain_words(tmp_path: Path) -> Non
     path.mkdir()
     with pytest.raises(DataError, match=r"readable as JSON \(Is a directory\);"):
         files.read_json(path)
+
+
+def test_a_lock_leaves_nothing_but_what_others_put_next_to_it(tmp_path: Path) -> None:
+    with files.locked(tmp_path / "a" / "b" / "lock", remove=True):
+        pass
+    assert list(tmp_path.iterdir()) == []
+    with files.locked(tmp_path / "a" / "b" / "lock", remove=True):
+        (tmp_path / "a" / "kept").touch()
+    assert [path.name for path in tmp_path.rglob("*")] == ["a", "kept"]
+
+
+def test_a_lock_that_its_holder_removes_while_it_is_being_taken_is_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fcntl.flock", lambda *_: (tmp_path / "lock").unlink())
+    with pytest.raises(BlockingIOError), files.locked(tmp_path / "lock", remove=True):
+        pass
