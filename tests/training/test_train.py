@@ -866,7 +866,7 @@ def test_a_second_signal_reports_what_is_kept_and_how_to_resume(
     assert f"\n{quick.parent}: stopped at once; nothing has been saved yet{again}" in capsys.readouterr().err
     assert main.run(["train", str(quick), "--resume"]) == 130
     err = capsys.readouterr().err
-    assert err.count("stopping after this step, or this epoch's validation; press Ctrl-C again to stop at once\n") == 1
+    assert err.count("stopping after this step or validation; Ctrl-C again stops at once\n") == 1
     assert "stopped in epoch 1; everything is saved" in err
     monkeypatch.setattr(loop, "save_state", stops_again)
     assert main.run(["train", str(quick), "--resume"]) == 130

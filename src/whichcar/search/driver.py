@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 POLL_SECONDS = 0.1
 SCAN_SECONDS = 2.0  # between two scans of the trials of other processes
 STOP_SECONDS = 90.0  # for a trial to save its state
-STOPPING = "stopping: running trials save their state; press Ctrl-C again to stop at once"
+STOPPING = "stopping: running trials save their state; Ctrl-C again stops at once"
 SAME_FAILURES = 3  # the search stops when its first trials, this many, fail with the same error
 
 

@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 # An epoch's end is a good place to resume from, but a state is 300 MB: short epochs share one.
 EPOCH_SECONDS = 30.0
 CURVES_SECONDS = 10.0  # between two drawings of the curves
-STOPPING = "stopping after this step, or this epoch's validation; press Ctrl-C again to stop at once"
+STOPPING = "stopping after this step or validation; Ctrl-C again stops at once"
 
 
 class Run:
