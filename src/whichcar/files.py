@@ -294,8 +294,3 @@ def walk(root: Path, entered: tuple[Path, ...] = ()) -> Iterator[str]:
 def _leads_up(path: Path, places: Iterable[Path]) -> bool:
     """True for a link to a folder that holds one of these places."""
     return path.is_symlink() and any(place.is_relative_to(path.resolve()) for place in places)
-
-
-def readable(name: str) -> str:
-    """Return a name that UTF-8 can hold: bytes of a file name that are not text are written as escapes."""
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -82,7 +82,7 @@ def without_password(text: str) -> str:
 
 
 def as_text(path: str | PurePath) -> str:
-    """Return a path, with `/`, as text that can be written: bytes in it that are no UTF-8 become `udcff` escapes."""
+    """Return a name, or a path with `/`, as text that can be written: bytes not in UTF-8 become `udcff` escapes."""
     text = path if isinstance(path, str) else path.as_posix()
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 

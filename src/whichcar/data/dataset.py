@@ -15,9 +15,8 @@ from whichcar.data.split.tree import read_record
 from whichcar.data.split_names import TRAIN, VALIDATION
 from whichcar.data.structure import Structure, structure_of
 from whichcar.errors import DataError
-from whichcar.files import readable
 from whichcar.records import Label
-from whichcar.text import nfc
+from whichcar.text import as_text, nfc
 
 log = logging.getLogger(__name__)
 
@@ -147,7 +146,7 @@ def _labelled(root: Path, labels: Path) -> Collection:
             for path in sorted({*paths, *rows_of})
         ],
         labels=labels,
-        problems=[(readable(rows[row - 1].img_name), problem) for row, problem in sorted(problems.items())],
+        problems=[(as_text(rows[row - 1].img_name), problem) for row, problem in sorted(problems.items())],
         disagreeing={path: texts for path, texts in disagreeing.items() if len(texts) > 1},
         without_row=[
             path for path in paths if path not in rows_of and not named & {path, path.removeprefix(f"{IMAGES}/")}

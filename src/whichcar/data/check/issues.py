@@ -10,9 +10,8 @@ from pathlib import Path
 from whichcar import files
 from whichcar.data.split.groups import SUGGESTED
 from whichcar.errors import DataError
-from whichcar.files import readable
 from whichcar.records import Finding
-from whichcar.text import shell_command
+from whichcar.text import as_text, shell_command
 
 FILE = "issues.csv"
 COLUMNS = ("path", "issue", "severity", "detail")
@@ -105,6 +104,4 @@ def write_findings(path: Path, findings: Iterable[Finding]) -> None:
     with files.atomic_write(path) as tmp, tmp.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
-        writer.writerows(
-            (readable(one.path), one.issue, one.severity, readable(one.detail)) for one in ordered(findings)
-        )
+        writer.writerows((as_text(one.path), one.issue, one.severity, as_text(one.detail)) for one in ordered(findings))
