@@ -76,7 +76,7 @@ def collect(root: Path, labels: Path | None = None) -> Collection:
         return _labelled(root, root / LABELS)
     paths, others = _walk(root)
     if not paths:
-        raise DataError(f"{root}: no images in it; an image's name ends in {', '.join(sorted(files.IMAGE_SUFFIXES))}")
+        raise DataError(f"{root}: {files.NO_IMAGES}")
     for remark in structure.remarks:
         log.warning("%s", remark)
     if structure.splits:

@@ -16,7 +16,7 @@ from whichcar.data.split_names import TEST, TRAIN, split_of
 from whichcar.data.structure import structure_of
 from whichcar.errors import DataError
 from whichcar.records import Label
-from whichcar.text import nfc, plural
+from whichcar.text import listed, nfc, plural
 
 log = logging.getLogger(__name__)
 
@@ -52,12 +52,10 @@ def read_labels(path: str | Path) -> list[Label]:
 
 def write_labels(path: Path, rows: Iterable[Label]) -> None:
     """Write a label file that `read_labels` reads back, whole or not at all."""
-    with files.atomic_write(path) as tmp, tmp.open("w", encoding="utf-8", newline="") as file:
-        rows = list(rows)
-        columns = (*COLUMNS, GROUP) if any(row.group for row in rows) else COLUMNS
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows((row.img_name, row.class_name, row.subset, row.group)[: len(columns)] for row in rows)
+    rows = list(rows)
+    columns = (*COLUMNS, GROUP) if any(row.group for row in rows) else COLUMNS
+    cells = ((row.img_name, row.class_name, row.subset, row.group)[: len(columns)] for row in rows)
+    files.write_csv(path, columns, cells)
 
 
 def folder_name(class_name: str) -> str:
@@ -229,8 +227,8 @@ def draw_folds(
 
 
 def named(names: Sequence[str]) -> str:
-    """Return the names for a message: the first five, and how many more there are."""
-    return ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    """Return names in quotes for a message: the first five, and how many more there are."""
+    return listed(list(map(repr, names)))
 
 
 def renamed(known: Sequence[str], found: Sequence[str]) -> str:

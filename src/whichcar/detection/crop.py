@@ -98,9 +98,7 @@ def count_images(source: str | Path) -> int:
         raise DataError(f"{source}: no such folder; give a folder of images")
     count = sum(1 for _ in files.walk_images(source))
     if not count:
-        raise DataError(
-            f"{source}: no images in it; the name of an image ends in {', '.join(sorted(files.IMAGE_SUFFIXES))}"
-        )
+        raise DataError(f"{source}: {files.NO_IMAGES}")
     return count
 
 

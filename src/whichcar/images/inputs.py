@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from whichcar.errors import DataError
-from whichcar.files import IMAGE_SUFFIXES, images
+from whichcar.files import NO_IMAGES, images
 from whichcar.images.pixels import DecodedImage
 from whichcar.images.read import decoded, decoded_from, enough_for
 from whichcar.images.web import is_address, read_url
@@ -27,7 +27,6 @@ Source = str | os.PathLike[str] | npt.NDArray[Any] | Image.Image
 Sources = Source | Iterable[Source]
 Size = tuple[int, int]
 
-NO_IMAGES = f"no images in it; the name of an image ends in {', '.join(sorted(IMAGE_SUFFIXES))}"
 _SHAPES = "(height, width), (height, width, 3) or (images, height, width, 3), with 1, 3 or 4 channels last"
 _one_at_a_time = threading.Lock()
 

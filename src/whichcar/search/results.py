@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -12,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from whichcar.files import CONFIG, RESOLVED, write_json, write_text
+from whichcar.files import CONFIG, RESOLVED, write_csv, write_json, write_text
 from whichcar.search.live_table import Row, Status
 from whichcar.search.page import PAGE, write_page
 from whichcar.search.space import SweepSpec
@@ -117,23 +115,9 @@ class Results:
 
     def write_table(self) -> None:
         """Write trials.csv: one row per trial, with all its values."""
-        text = io.StringIO()
-        table = csv.writer(text, lineterminator="\n")
-        table.writerow([*COLUMNS, *self._spec.space])
-        for trial in self.trials():
-            attributes, started = trial.user_attrs, trial.datetime_start
-            row: list[Any] = [
-                trial.number,
-                OUTCOMES[trial.state.name],
-                "" if trial.value is None else f"{trial.value:.6g}",
-            ]
-            row += [attributes.get(EPOCHS, ""), f"{_seconds(trial):.1f}", attributes.get(KILLS, 0)]
-            row += [
-                started.isoformat(timespec="seconds") if started else "",
-                " ".join(attributes.get(REASON, "").split()),
-            ]
-            table.writerow([*row, *(_cell(trial, *one) for one in self._spec.space.items())])
-        write_text(self._spec.folder / TABLE, text.getvalue())
+        space = self._spec.space
+        rows = ([*_cells(trial), *(_cell(trial, *one) for one in space.items())] for trial in self.trials())
+        write_csv(self._spec.folder / TABLE, [*COLUMNS, *space], rows)
 
     def write_page(self, changed: bool) -> Path | None:
         """Write report.html if something changed or it is missing; None where no trial has ended."""
@@ -173,6 +157,21 @@ class Results:
                 folder = trial_folder(self._spec, trial.number)
                 for checkpoint in (*folder.glob("*.h5"), *folder.glob("*.keras")):
                     checkpoint.unlink(missing_ok=True)
+
+
+def _cells(trial: FrozenTrial) -> list[Any]:
+    """Return the cells of `COLUMNS`."""
+    attributes, started = trial.user_attrs, trial.datetime_start
+    return [
+        trial.number,
+        OUTCOMES[trial.state.name],
+        "" if trial.value is None else f"{trial.value:.6g}",
+        attributes.get(EPOCHS, ""),
+        f"{_seconds(trial):.1f}",
+        attributes.get(KILLS, 0),
+        started.isoformat(timespec="seconds") if started else "",
+        " ".join(attributes.get(REASON, "").split()),
+    ]
 
 
 def _cell(trial: FrozenTrial, name: str, parameter: Parameter) -> Any:  # noqa: ANN401

@@ -17,7 +17,7 @@ from whichcar.search.baseline import start_values
 from whichcar.search.lease import LEASE, Lease
 from whichcar.search.space import SweepSpec, is_active
 from whichcar.search.sweep_file import Parameter, Pruner, Sampler
-from whichcar.text import without_password
+from whichcar.text import first_line, without_password
 from whichcar.training.run.folder import first_difference
 
 if TYPE_CHECKING:
@@ -102,9 +102,10 @@ def storage_errors(where: str) -> Iterator[None]:
             raise MissingExtraError("the driver of postgresql", "postgresql") from error
         if type(error).__module__.partition(".")[0] not in ("optuna", "sqlalchemy", "psycopg", "sqlite3", "json"):
             raise
+        reason = first_line(error.__cause__ or error)
         raise SweepError(
-            f"{without_password(where)}: cannot be used as a study ({_reason(error)}); the same command resumes "
-            "once it can be reached"
+            f"{without_password(where)}: cannot be used as a study ({reason}); the same command resumes once it can be "
+            "reached"
         ) from error
 
 
@@ -266,9 +267,3 @@ def study_lock(folder: Path) -> Iterator[None]:
                     ) from None
                 time.sleep(0.02)
         yield
-
-
-def _reason(error: BaseException) -> str:
-    cause = error.__cause__ or error
-    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
-    return lines[0] if lines else type(cause).__name__

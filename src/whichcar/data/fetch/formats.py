@@ -89,11 +89,8 @@ def arrange(image_set: ImageSet, into: Path) -> int:
         files.link_or_copy(image_set.root / name, target)
     _write_labels(into / LABELS, image_set.labels, set(names))
     if image_set.boxes:
-        with files.atomic_write(into / BOXES) as tmp, tmp.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(("img_name", "left", "top", "right", "bottom"))
-            for name, box in image_set.boxes.items():
-                writer.writerow((name, box.left, box.top, box.right, box.bottom))
+        boxes = ((name, box.left, box.top, box.right, box.bottom) for name, box in image_set.boxes.items())
+        files.write_csv(into / BOXES, ("img_name", "left", "top", "right", "bottom"), boxes)
     return len(names)
 
 
