@@ -70,7 +70,6 @@ def sweep(
     overrides: Sequence[str] = (),
     storage: str | None = None,
     launcher: Launcher | None = None,
-    live_table: LiveTable | None = None,
     limits: Mapping[str, Any] | None = None,
     ray: str | None = None,
 ) -> Swept:
@@ -81,7 +80,6 @@ def sweep(
         overrides: settings laid over the base in all trials.
         storage: where the study is stored (default: `study.db` in that folder), see `open_study`.
         launcher: what starts trials (default: processes on this machine).
-        live_table: what shows the progress.
         limits: replace the file's own, such as `{"budget.trials": 50}`.
         ray: address of a Ray cluster to run on, see `check_address`; `launcher` is then not used.
 
@@ -106,7 +104,7 @@ def sweep(
                 close_study(study)
                 raise
         results = Results(spec, study)
-        live_table = live_table or LiveTable(spec)
+        live_table = LiveTable(spec)
         driver: Driver | RayDriver
         if address is None:
             driver = Driver(spec, study, launcher or LocalLauncher(), live_table, results)
