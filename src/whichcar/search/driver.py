@@ -31,7 +31,7 @@ from whichcar.search.study import (
     storage_errors,
     study_lock,
 )
-from whichcar.search.trial import SECONDS, Ended, RunningTrial, trial_folder
+from whichcar.search.trial import Ended, RunningTrial, seconds_of, trial_folder
 from whichcar.text import plural
 from whichcar.training.run.signals import graceful_shutdown
 from whichcar.training.weights import check_weights
@@ -222,7 +222,7 @@ class Driver:
 
         trials = self._study.get_trials(deepcopy=False)
         minutes = self._spec.sweep.budget.minutes
-        if _counted(trials) >= self._spec.trials or (minutes and _seconds(trials) >= 60 * minutes):
+        if _counted(trials) >= self._spec.trials or (minutes and sum(map(seconds_of, trials)) >= 60 * minutes):
             return None
         _refuse_other_trials(self._spec, len(trials))
         trial = new_trial(self._study, self._spec, self._lease)
@@ -286,10 +286,6 @@ def _refuse_other_trials(spec: SweepSpec, number: int) -> None:
 
 def _counted(trials: Sequence[FrozenTrial]) -> int:
     return sum(SURPLUS not in trial.user_attrs for trial in trials)
-
-
-def _seconds(trials: Sequence[FrozenTrial]) -> float:
-    return sum(float(trial.user_attrs.get(SECONDS, 0.0)) for trial in trials)
 
 
 def _shape(reason: str) -> str:

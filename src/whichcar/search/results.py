@@ -16,7 +16,7 @@ from whichcar.search.page import PAGE, write_page
 from whichcar.search.space import SweepSpec
 from whichcar.search.study import SURPLUS
 from whichcar.search.sweep_file import Parameter
-from whichcar.search.trial import EPOCHS, KILLS, REASON, SECONDS, Ended, Outcome, trial_folder
+from whichcar.search.trial import EPOCHS, KILLS, OUTCOMES, REASON, Ended, seconds_of, trial_folder
 from whichcar.text import command_line, plural, shell_command
 from whichcar.training.run.folder import versions
 
@@ -27,13 +27,6 @@ if TYPE_CHECKING:
 TABLE = "trials.csv"
 SETTINGS = "sweep.json"
 COLUMNS = ("trial", "outcome", "value", "epochs", "seconds", "kills", "started", "reason")
-OUTCOMES: dict[str, Outcome] = {
-    "COMPLETE": "complete",
-    "PRUNED": "pruned",
-    "FAIL": "failed",
-    "RUNNING": "running",
-    "WAITING": "running",
-}
 FRESH_SECONDS = 1.0
 
 
@@ -73,7 +66,7 @@ class Results:
     def mean_seconds(self) -> float | None:
         """Mean run time of the ended trials."""
         ended = [trial for trial in self.trials() if trial.state.is_finished()]
-        return sum(_seconds(trial) for trial in ended) / len(ended) if ended else None
+        return sum(seconds_of(trial) for trial in ended) / len(ended) if ended else None
 
     def status(self, rows: Sequence[Row]) -> Status:
         """Return the state of the whole search for the live table; `rows` are the trials that it shows as running."""
@@ -91,7 +84,7 @@ class Results:
     def _row(self, trial: FrozenTrial) -> Row:
         epoch = max(trial.intermediate_values, default=0)
         value = trial.intermediate_values.get(epoch)
-        return Row(trial.number, epoch, self._spec.epochs, value, _seconds(trial), trial.params)
+        return Row(trial.number, epoch, self._spec.epochs, value, seconds_of(trial), trial.params)
 
     def write_settings(self) -> None:
         """Write sweep.json: what a comparison of searches shows besides the trials."""
@@ -167,7 +160,7 @@ def _cells(trial: FrozenTrial) -> list[Any]:
         OUTCOMES[trial.state.name],
         "" if trial.value is None else f"{trial.value:.6g}",
         attributes.get(EPOCHS, ""),
-        f"{_seconds(trial):.1f}",
+        f"{seconds_of(trial):.1f}",
         attributes.get(KILLS, 0),
         started.isoformat(timespec="seconds") if started else "",
         " ".join(attributes.get(REASON, "").split()),
@@ -183,7 +176,3 @@ def _cell(trial: FrozenTrial, name: str, parameter: Parameter) -> Any:  # noqa: 
 
 def _ended(trial: FrozenTrial) -> Ended:
     return Ended(trial.number, OUTCOMES[trial.state.name], trial.value, trial.user_attrs.get(REASON, ""))
-
-
-def _seconds(trial: FrozenTrial) -> float:
-    return float(trial.user_attrs.get(SECONDS, 0.0))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import sqlite3
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whichcar.errors import MissingExtraError, SweepError, WhichcarError
+from whichcar.files import locked
 from whichcar.search.baseline import start_values
 from whichcar.search.lease import LEASE, Lease
 from whichcar.search.space import SweepSpec, is_active
@@ -110,14 +110,24 @@ def storage_errors(where: str) -> Iterator[None]:
 
 
 def _check_storage(storage: str) -> None:
-    kind, is_address, _ = storage.partition("://")
-    if kind not in _DATABASES if is_address else Path(storage).suffix not in (".db", ".journal"):
+    is_address = "://" in storage
+    if not (_is_database(storage) if is_address else Path(storage).suffix in (".db", ".journal")):
         raise SweepError(
             f"--storage {without_password(storage)}: must be FILE.db, FILE.journal (on a shared disk) or "
             "postgresql://user@host/name"
         )
     if not is_address and not Path(storage).parent.is_dir():
         raise SweepError(f"--storage {storage}: no such folder: {Path(storage).parent}; create it, or fix the path")
+
+
+def _is_database(address: str) -> bool:
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        return make_url(address).drivername in _DATABASES
+    except (ArgumentError, ValueError):  # not an address, or its port is not a number
+        return False
 
 
 def _storage(where: str) -> BaseStorage:
@@ -253,12 +263,11 @@ def running(study: optuna.Study) -> list[FrozenTrial]:
 @contextlib.contextmanager
 def study_lock(folder: Path) -> Iterator[None]:
     """Hold the sweep's lock, shared by all processes on this disk; the operating system releases it at the latest."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as file:
-        until = time.monotonic() + LOCK_SECONDS
+    until = time.monotonic() + LOCK_SECONDS
+    with contextlib.ExitStack() as stack:
         while True:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                stack.enter_context(locked(folder / "lock"))
                 break
             except BlockingIOError:
                 if time.monotonic() > until:
