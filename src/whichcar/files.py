@@ -84,6 +84,15 @@ def check_writable(path: Path) -> None:
         raise
 
 
+@contextlib.contextmanager
+def system_errors(path: Path, what: str, advice: str) -> Iterator[None]:
+    """Make a DataError of what the system refuses while the block runs: `PATH: WHAT (reason); ADVICE`."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{path}: {what} ({error.strerror}); {advice}") from error
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8, whole or not at all."""
     with atomic_write(path) as tmp:

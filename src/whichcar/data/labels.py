@@ -143,11 +143,9 @@ def folders_of(root: Path) -> list[Path]:
     Raises:
         DataError: it cannot be listed, or holds a broken link that may stand for a folder.
     """
-    try:
+    with files.system_errors(root, "cannot be listed", "give a folder of images"):
         broken = [path for path in sorted(root.iterdir()) if files.is_broken_link(path)]
         found = files.folders(root)
-    except OSError as error:
-        raise DataError(f"{root}: cannot be listed ({error.strerror}); give a folder of images") from error
     if lost := [path for path in broken if files.is_visible(path.name) and not files.is_image(path)]:
         raise DataError(
             f"{lost[0]}: a link to {lost[0].readlink()}, which is not there; restore that or remove the link"

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from whichcar.errors import MissingExtraError
+from whichcar.images.pixels import Pixels
 
 MEASURES = ("brightness_perc_5", "brightness_perc_99", "entropy", "blurriness", "blurriness_grayscale_std")
 # cleanvision's name of each issue, and its name in issues.csv.
@@ -27,7 +28,7 @@ _JUDGED = {
 }
 
 
-def measure(image: npt.NDArray[np.uint8]) -> tuple[float, ...]:
+def measure(image: Pixels) -> tuple[float, ...]:
     """Return the numbers of `MEASURES` for an image, (height, width, 3) uint8.
 
     Raises:
