@@ -98,6 +98,12 @@ def nfc(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+def shortened(text: str, most: int = 60) -> str:
+    """Return a text without its middle where it is longer than `most` characters: a class name ends in its year."""
+    half = most // 2
+    return text if len(text) <= most else f"{text[:half]}…{text[1 - half :]}"
+
+
 def one_line(text: object) -> str:
     """Return a text or path on one line: line breaks, control characters and bytes that are not text are escaped."""
     return "".join(c if _is_shown(c) else c.encode("unicode_escape").decode() for c in str(text))

@@ -16,13 +16,12 @@ from PIL import Image
 
 from whichcar.errors import DataError
 from whichcar.files import NO_IMAGES, images
-from whichcar.images.pixels import DecodedImage
+from whichcar.images.pixels import DecodedImage, Pixels
 from whichcar.images.read import decoded, decoded_from, enough_for
 from whichcar.images.web import is_address, read_url
 from whichcar.records import Skipped
 from whichcar.text import without_password
 
-Array = npt.NDArray[np.uint8]
 Source = str | os.PathLike[str] | npt.NDArray[Any] | Image.Image
 Sources = Source | Iterable[Source]
 Size = tuple[int, int]
@@ -136,7 +135,7 @@ def _opened(path: Path | str, image: Image.Image) -> Given:
     return Given(path, opened)
 
 
-def _arrays(array: npt.NDArray[Any]) -> Iterator[Array]:
+def _arrays(array: npt.NDArray[Any]) -> Iterator[Pixels]:
     """Yield the images in an array as (height, width) or (height, width, 3 or 4) uint8.
 
     Raises:
