@@ -73,6 +73,17 @@ def test_prepare_says_what_training_runs_on() -> None:
     assert found.cores == len(os.sched_getaffinity(0))
 
 
+@pytest.mark.parametrize(("given", "used"), [(None, "1"), ("0", "0")])
+def test_fast_convolutions_are_switched_on_unless_the_environment_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch, given: str | None, used: str
+) -> None:
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
+    if given:
+        monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", given)
+    prepare("float32")
+    assert os.environ["TF_ENABLE_ONEDNN_OPTS"] == used
+
+
 @pytest.mark.parametrize(
     ("flags", "precision"),
     [({"avx2", "avx512f"}, "float32"), ({"avx512_bf16"}, "bfloat16"), ({"amx_bf16", "avx2"}, "bfloat16")],

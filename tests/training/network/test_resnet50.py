@@ -105,7 +105,7 @@ def test_one_image_and_sixty_four_get_the_same_answers(resnet: keras.Model, nois
     """With batch-norm in training mode the reference project fell from .82 to .018."""
     together = resnet.predict_on_batch(noise)
     apart = np.concatenate([resnet.predict_on_batch(image[None]) for image in noise[:6]])
-    np.testing.assert_allclose(apart, together[:6], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(apart, together[:6], atol=5e-4)
     before = resnet.get_weights()
     # A plain call is a prediction too, though Keras' preprocessing layers take it for training.
     np.testing.assert_allclose(np.asarray(resnet(noise[:1])), together[:1], atol=5e-4)
