@@ -71,6 +71,7 @@ def inline() -> set[str]:
 
 
 HELP, EXPERIMENTS, SHOWN = (sorted({*found}) for found in (of_help(), of_experiments(), of_pages()))
+NEW = Path("experiments/mine")
 OTHERS = {"--user", "--gpus", "--logdir"}  # Docker's and TensorBoard's
 
 
@@ -101,7 +102,7 @@ def runs(line: str, folder: Path) -> bool:
     given = context.params
     if context.info_name in ("config", "train"):
         file = given.get("file") or given.get("config")
-        if file:
+        if file and file.parts[0] != "data" and file != NEW:  # a dataset, and the experiment of `whichcar new`
             read_experiment(file_of(file, folder), given["overrides"])
     elif context.info_name == "sweep":
         limits = {"budget.trials": given["trials"], "budget.minutes": given["minutes"], "parallel": given["parallel"]}

@@ -37,7 +37,8 @@ INSIDE = {
         {"split_names"},
     ),
     "training": (
-        {"train"},
+        {"new", "train"},
+        {"throughput"},
         {"loop"},
         {"resuming"},
         {"tracking", "feature_cache", "memory", "remarks", "validation"},
@@ -47,7 +48,7 @@ INSIDE = {
         {"run"},
         {"network"},
         {"batches", "hardware"},
-        {"mixup", "rand_augment"},
+        {"mixup", "rand_augment", "recipe"},
     ),
 }
 HEAVY = {"keras", "tensorflow", "jax", "torch", "h5py", "tensorboardX"}

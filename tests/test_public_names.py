@@ -37,7 +37,20 @@ def test_a_parameter_that_is_a_path_may_be_text(name: str, routine: Callable[...
 
 
 def test_the_stages_and_the_classifier_are_public() -> None:
-    stages = {"fetch", "check", "split", "look", "explore", "crop", "train", "sweep", "evaluate", "predict", "compare"}
+    stages = {
+        "fetch",
+        "check",
+        "split",
+        "look",
+        "explore",
+        "crop",
+        "new",
+        "train",
+        "sweep",
+        "evaluate",
+        "predict",
+        "compare",
+    }
     assert stages | {"Classifier", "predict_from_folder"} <= set(whichcar.__all__)
 
 
@@ -78,6 +91,7 @@ def test_crop_takes_text(drawn: Path, tmp_path: Path, red_car_file: Path) -> Non
         lambda: whichcar.fetch("gone.zip"),
         lambda: whichcar.load_config("gone.yml"),
         lambda: whichcar.look("gone"),
+        lambda: whichcar.new("mine", "gone"),
         lambda: whichcar.predict("gone", "a.jpg"),
         lambda: whichcar.predict_from_folder("gone", None, 32, ["a", "b"]),
         lambda: whichcar.split("gone", "gone.csv", "output"),

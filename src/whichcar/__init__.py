@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from whichcar.search.driver import sweep
     from whichcar.training.network.data_aug import create_data_aug_layer
     from whichcar.training.network.resnet50 import create_model
+    from whichcar.training.new import new
     from whichcar.training.train import train
 
 __version__ = VERSION
@@ -42,6 +43,7 @@ __all__ = [
     "get_vehicle_coordinates",
     "load_config",
     "look",
+    "new",
     "predict",
     "predict_from_folder",
     "split",
@@ -62,6 +64,7 @@ _HOMES = {
     "get_vehicle_coordinates": "whichcar.detection.detection",
     "load_config": "whichcar.config.load",
     "look": "whichcar.data.explore.explore",
+    "new": "whichcar.training.new",
     "predict": "whichcar.inference.predict",
     "predict_from_folder": "whichcar.inference.predict",
     "split": "whichcar.data.split.split",

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from whichcar.environment import is_set
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from rich.progress import Progress, TaskID
 
 Item = TypeVar("Item")
@@ -82,7 +84,9 @@ class Bar:
                 sys.stderr.write(f"{self.label}: {self._text(now)}\n")
                 sys.stderr.flush()
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         """Show what was done in all, also when an error ends it."""
         text = self._text(time.monotonic(), ended=True)
         if self._rich is not None:

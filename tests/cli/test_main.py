@@ -18,6 +18,7 @@ COMMANDS = (
     "detectors",
     "config",
     "cache",
+    "new",
     "train",
     "sweep",
     "evaluate",

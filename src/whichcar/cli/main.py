@@ -22,6 +22,7 @@ from whichcar.cli import (
     evaluate,
     explore,
     fetch,
+    new,
     predict,
     split,
     sweep,
@@ -110,9 +111,10 @@ def whichcar() -> None:
     With your own images, one stage after the other:
       whichcar split data data/car_dataset_labels.csv data/car_ims_v1
       whichcar crop data/car_ims_v1 data/car_ims_v2
-      whichcar train experiments/exp_003/config.yml
-      whichcar evaluate experiments/exp_003
-      whichcar predict experiments/exp_003 image.jpg
+      whichcar new experiments/mine --data data/car_ims_v2
+      whichcar train experiments/mine
+      whichcar evaluate experiments/mine
+      whichcar predict experiments/mine image.jpg
     """
 
 
@@ -125,6 +127,7 @@ for _command in (
     crop.detectors,
     config.config,
     cache.cache,
+    new.new,
     train.train,
     sweep.sweep,
     evaluate.evaluate,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from whichcar.cli.new import experiment_of
 from whichcar.cli.options import FILE, overrides_option, track_option
 from whichcar.cli.streams import say_lines
 from whichcar.errors import Interrupted
@@ -28,6 +29,9 @@ from whichcar.text import shell_command
 def train(config: Path, overrides: tuple[str, ...], resume: bool, overwrite: bool, track: str | None) -> None:
     """Train with the settings in CONFIG, a settings file or an experiment's folder.
 
+    For a folder of images, settings for an hour are chosen and written first, as by `whichcar new`; the same command
+    again resumes the training.
+
     Results are written to the experiment's folder (that of config.yml, or NAME/ for NAME.yml).
 
     Ctrl-C saves the state of the training first. A finished training is left as it is.
@@ -35,6 +39,7 @@ def train(config: Path, overrides: tuple[str, ...], resume: bool, overwrite: boo
     \b
     Examples:
       whichcar train experiments/exp_003
+      whichcar train data/car_ims_v2
       whichcar train experiments/exp_003/config.yml
       whichcar train experiments/exp_003/config.yml --set fit.epochs=3
       whichcar train experiments/exp_003/config.yml --resume
@@ -43,6 +48,8 @@ def train(config: Path, overrides: tuple[str, ...], resume: bool, overwrite: boo
     from whichcar.training.train import train as train_network
 
     logging.getLogger("whichcar").setLevel(logging.INFO)
+    given, config = config, experiment_of(config, overrides)
+    resume = resume or (config != given and not overwrite)
     try:
         trained = train_network(config, overrides, resume=resume, overwrite=overwrite, track=track)
     except Interrupted as error:

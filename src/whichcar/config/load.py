@@ -40,11 +40,14 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
+CONFIGS = (files.CONFIG, "config.yaml")
+
+
 def config_in(path: Path) -> Path:
     """Return the config of an experiment's folder; another path is returned as it is."""
     if not path.is_dir():
         return path
-    configs = [path / name for name in (files.CONFIG, "config.yaml") if (path / name).is_file()]
+    configs = [path / name for name in CONFIGS if (path / name).is_file()]
     if not configs:
         raise ConfigError(f"{path}: holds no config.yml; name an experiment's folder or a YAML file")
     return configs[0]
@@ -80,13 +83,13 @@ def read_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
     return _resolve(path, overrides)[0]
 
 
-def read_settings(path: str | Path) -> dict[str, Any]:
-    """Return the settings of a YAML file as written, once they are valid.
+def read_settings(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the settings of a YAML file and the overrides as written, once they are valid.
 
     Raises:
         ConfigError: as `read_experiment`.
     """
-    return _resolve(path, ())[1]
+    return _resolve(path, overrides)[1]
 
 
 def settings_with_origin(path: str | Path, overrides: Sequence[str] = ()) -> list[tuple[str, Any, Origin]]:

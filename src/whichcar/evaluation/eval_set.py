@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from whichcar.data.identity import fingerprint
@@ -65,7 +65,7 @@ def choose_eval_set(data: Path | None, metadata: Metadata) -> EvalSet:
         return held_out(trained, metadata)
     eval_set = labelled(data, metadata)
     own = eval_set.split == "test" and trained is not None and eval_set.root.resolve() == locate(trained).root.resolve()
-    return replace(eval_set, own=own)
+    return EvalSet(eval_set.root, eval_set.split, eval_set.samples, own)
 
 
 def trained_tree(data: Path | None, metadata: Metadata) -> Path | None:
@@ -123,7 +123,8 @@ def held_out(root: Path, metadata: Metadata) -> EvalSet:
     structure = locate(root)
     test = structure.splits.get(TEST)
     if test is not None and test not in structure.unlabelled:
-        return replace(labelled(test, metadata), own=True)
+        eval_set = labelled(test, metadata)
+        return EvalSet(eval_set.root, eval_set.split, eval_set.samples, own=True)
     tree = tree_of(root, metadata)
     known = tuple(map(nfc, metadata.class_folders))
     if tree.class_folders != known:

@@ -127,6 +127,16 @@ def read_format(path: str | Path) -> str:
         return format_of(image)
 
 
+def read_shorter_side(path: str | Path) -> int:
+    """Return the shorter side of an image in pixels without decoding it.
+
+    Raises:
+        ImageError: as `read_format`.
+    """
+    with _opened(Path(path), path) as image:
+        return min(image.size)
+
+
 @contextlib.contextmanager
 def decoded(
     path: str | Path, at_least: tuple[int, int] | None = None, name: str | Path | None = None

@@ -1,0 +1,89 @@
+"""`whichcar new`: settings for a dataset, and the experiment of `whichcar train` for a folder of images."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from whichcar import files
+from whichcar.cli.options import FOLDER
+from whichcar.cli.streams import say_lines
+from whichcar.errors import ConfigError
+from whichcar.text import file_name, shell_command
+
+MINUTES = 60.0
+
+
+@click.command()
+@click.argument("experiment", type=FOLDER)
+@click.option("--data", type=FOLDER, required=True, help="Folder with one folder per class, or with train/ and test/.")
+@click.option(
+    "--minutes", type=float, default=MINUTES, show_default=True, help="Minutes that the whole training is to take."
+)
+@click.option(
+    "--weights",
+    default="imagenet",
+    show_default=True,
+    metavar="imagenet|none|PATH",
+    help="Weights to start from: those of ImageNet, which Keras downloads, random ones, or a file.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace a config.yml that is there.")
+def new(experiment: Path, data: Path, minutes: float, weights: str, overwrite: bool) -> None:
+    """Write EXPERIMENT/config.yml for a dataset: settings made for its images, this machine and the minutes given.
+
+    A few training steps are run to see how fast this machine is. The file gives the reason for each choice and can be
+    edited.
+
+    \b
+    Examples:
+      whichcar new experiments/mine --data data/car_ims_v2
+      whichcar new experiments/mine --data data/car_ims_v2 --minutes 20 --overwrite
+      whichcar new experiments/mine --data data/car_ims_v2 --weights data/resnet50_notop.h5
+    """
+    _write(experiment, data, minutes, weights, overwrite)
+    say_lines([f"next: {shell_command(['whichcar', 'train', experiment])}"])
+
+
+def _write(experiment: Path, data: Path, minutes: float, weights: str, overwrite: bool = False) -> None:
+    """Write the config of an experiment and say where it is and how long its training takes."""
+    from whichcar.training.new import new as new_experiment
+
+    logging.getLogger("whichcar").setLevel(logging.INFO)
+    start = None if weights.lower() == "none" else weights
+    written = new_experiment(experiment, data, minutes, start, overwrite)
+    lines = [f"settings: {written.config}, for about {written.minutes:.0f} of {minutes:g} minutes of training"]
+    say_lines([*lines, *([f"remark: {written.remark}"] if written.remark else [])])
+
+
+def experiment_of(path: Path, overrides: Sequence[str]) -> Path:
+    """Return the experiment that `whichcar train` is to train: for a folder of images its own, written if need be.
+
+    Any other path is returned as it is.
+
+    Raises:
+        ConfigError: the experiment that would be its own is another dataset's.
+    """
+    if not _is_dataset(path):
+        return path
+    from whichcar.config.load import CONFIGS, apply_overrides, load_config
+
+    experiment = Path("experiments") / file_name(path.resolve().name)
+    if any((experiment / name).is_file() for name in CONFIGS):
+        directory = Path(load_config(experiment)["data"]["directory"])
+        if directory.expanduser().resolve() != path.resolve():
+            command = shell_command(["whichcar", "new", "EXPERIMENT", "--data", path])
+            raise ConfigError(f"{experiment}: is the experiment of {directory}; give this one another name: {command}")
+        return experiment
+    weights = apply_overrides({}, overrides)[0].get("model", {}).get("weights", "imagenet")
+    _write(experiment, path, MINUTES, str(weights))
+    return experiment
+
+
+def _is_dataset(path: Path) -> bool:
+    """True for a folder with images in folders of it, and no settings: neither an experiment nor several."""
+    if not path.is_dir() or any(path.glob("config.y*ml")) or any(path.glob("*/config.y*ml")):
+        return False
+    return any(any(files.walk_images(folder)) for folder in files.folders(path))

@@ -1,0 +1,183 @@
+"""A new experiment for a dataset: its facts, the speed of this machine, and a `config.yml` that says why."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from whichcar import files
+from whichcar.config.load import CONFIGS
+from whichcar.data.split.tree import Tree, locate, read_record, read_tree
+from whichcar.environment import expanded
+from whichcar.errors import ConfigError, DataError, ImageError
+from whichcar.images.read import read_shorter_side
+from whichcar.parallel import ordered_map
+from whichcar.text import one_line, plural, shell_command
+from whichcar.training.hardware import Hardware, prepare
+from whichcar.training.network.resnet50 import imagenet_weights
+from whichcar.training.recipe import Choice, Facts, Speed, choose, frozen_blocks
+from whichcar.training.throughput import measure
+from whichcar.training.weights import check_weights
+
+# Sections that are written over several lines.
+_SECTIONS = {"data", "model", "model.data_aug_layer", "compile", "fit", "fit.callbacks", "recipe"}
+_SECTIONS |= {"fit.callbacks.model_checkpoint"}
+VALIDATION, SEED = 0.2, 123
+_LOOKS = 200  # images whose size is read
+
+
+@dataclass(frozen=True)
+class New:
+    """A new experiment: its settings file, the minutes its training is expected to take, and a remark or ""."""
+
+    config: Path
+    minutes: float
+    remark: str
+
+
+def new(
+    experiment: str | Path,
+    data: str | Path,
+    minutes: float = 60,
+    weights: str | None = "imagenet",
+    overwrite: bool = False,
+) -> New:
+    """Write a commented `config.yml` for a dataset, made for its images, this machine and the minutes given.
+
+    Args:
+        experiment: the experiment's folder, made if there is none.
+        data: a folder with one folder per class, or with train/ (and validation/, test/).
+        minutes: that training is to take, with decoding, validation and checkpoints; less where more would not help.
+        weights: `imagenet`, None for random weights, or a path, as `model.weights`.
+        overwrite: replace a config that is there.
+
+    Raises:
+        ConfigError: a config is there, the minutes do not suffice, or the weights cannot be had.
+        DataError: the data folder is not usable.
+        MissingExtraError: Keras or a backend is not installed.
+    """
+    folder = expanded(experiment)
+    if not 0 < minutes < float("inf"):
+        raise ConfigError(f"minutes must be more than 0; got {minutes:g}")
+    _check_free(folder, overwrite)
+    tree, share = _tree(expanded(data))
+    facts = _facts(tree)
+    start = time.perf_counter()
+    hardware = prepare()
+    imports = time.perf_counter() - start
+    _check_weights(weights)
+    speed = measure(facts, frozen_blocks(facts, weights), [s.path for s in tree.train], hardware, imports)
+    choice = choose(facts, speed, minutes, str(data), weights, share)
+    config = folder / files.CONFIG
+    folder.mkdir(parents=True, exist_ok=True)
+    files.write_text(config, _text(choice, _heading(config, tree, facts, hardware, speed, choice, minutes)))
+    return New(config, choice.minutes, choice.remark)
+
+
+def _check_free(folder: Path, overwrite: bool) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder}: is a file; give a folder for the experiment")
+    there = next((folder / name for name in CONFIGS if (folder / name).exists()), None)
+    if there and not overwrite:
+        raise ConfigError(f"{there}: is there already; give another folder, or replace it with --overwrite")
+    files.check_writable(folder / files.CONFIG)
+
+
+def _tree(data: Path) -> tuple[Tree, float]:
+    """Return the dataset and the share of train that is for validation: as recorded, else a fifth, else none."""
+    record = read_record(locate(data).root)
+    share = (record or {}).get("validation_share")
+    tree = read_tree(data, VALIDATION if share is None else share, SEED)
+    return tree, VALIDATION if share is None else share
+
+
+def _facts(tree: Tree) -> Facts:
+    """Count the images, and look at some for their size.
+
+    Raises:
+        DataError: not one of them can be read.
+    """
+    paths = [sample.path for sample in tree.train]
+    chosen = paths[:: max(1, len(paths) // _LOOKS)][:_LOOKS]
+    found = list(ordered_map(_side, chosen))
+    sides = [side for side in found if isinstance(side, int)]
+    if not sides:
+        raise DataError(f"{tree.root}: none of {plural(len(chosen), 'image')} can be read; the first: {found[0]}")
+    side = round(statistics.median(sides))
+    return Facts(len(tree.class_folders), len(tree.train), len(tree.validation), side)
+
+
+def _side(path: Path) -> int | str:
+    try:
+        return read_shorter_side(path)
+    except ImageError as error:
+        return one_line(error)
+
+
+def _check_weights(weights: str | None) -> None:
+    """Raise where the weights cannot be had, before anything that takes long."""
+    if weights != "imagenet":
+        return check_weights(weights)
+    try:
+        imagenet_weights()
+    except ConfigError as error:
+        raise ConfigError(
+            f"{error} (--weights PATH), or train from random weights, which takes far more images (--weights none)"
+        ) from error
+
+
+def _heading(
+    config: Path, tree: Tree, facts: Facts, hardware: Hardware, speed: Speed, choice: Choice, minutes: float
+) -> Iterator[str]:
+    """Yield what was counted and measured, and what to do with the file."""
+    settings = choice.settings
+    size = settings["data"]["image_size"][0]
+    rate = 1 / (speed.train(size, facts.batch_size))
+    yield f"Question: how accurate is a ResNet-50 on {one_line(tree.root)} after {minutes:g} minutes of training?"
+    yield f"Command:  {shell_command(['whichcar', 'train', config.parent])}"
+    passes = plural(settings["fit"]["epochs"], "pass", "passes")
+    yield f"Expected: about {choice.minutes:.0f} minutes for {passes} over the training images."
+    yield (
+        f"Data:     {plural(facts.classes, 'class')}, {facts.train:,} training and {facts.validation:,} validation "
+        f"images; the shorter side of the median image is {facts.side} pixels."
+    )
+    yield (
+        f"Machine:  {hardware.device}, {hardware.cores} cores, {hardware.backend}, {hardware.precision}: measured, "
+        f"{rate:.1f} images/s in training and {1 / speed.predict(size):.1f} in prediction at {size}x{size}."
+    )
+    if choice.remark:
+        yield f"Remark:   {choice.remark}."
+
+
+def _text(choice: Choice, heading: Iterator[str]) -> str:
+    """Return the file: the heading and each section, with the reason for a setting in the line above it."""
+    lines = [f"# {line}" for line in heading]
+    for section, content in choice.settings.items():
+        lines += ["", *_lines(section, content, choice.reasons, section, "")]
+    return "\n".join(lines) + "\n"
+
+
+def _lines(key: str, value: Any, reasons: dict[str, str], name: str, indent: str) -> Iterator[str]:  # noqa: ANN401
+    if name in reasons:
+        yield f"{indent}# {reasons[name]}"
+    if isinstance(value, dict) and name in _SECTIONS:
+        yield f"{indent}{key}:"
+        for inner, content in value.items():
+            yield from _lines(inner, content, reasons, f"{name}.{inner}", f"{indent}  ")
+    elif isinstance(value, list) and value and isinstance(value[0], dict):
+        yield f"{indent}{key}:"
+        yield from (f"{indent}  - {_flow(item)}" for item in value)
+    else:
+        yield f"{indent}{key}: {_flow(value)}"
+
+
+def _flow(value: Any) -> str:  # noqa: ANN401
+    """Return a value as YAML on one line."""
+    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10**9)
+    return text.removesuffix("\n").removesuffix("\n...")

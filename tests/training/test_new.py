@@ -1,0 +1,189 @@
+"""`whichcar new` and `whichcar train DIR`: the file that is written, what is refused, and the experiment's name."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from whichcar.cli import main
+from whichcar.cli.new import experiment_of
+from whichcar.config.load import load_config, read_experiment
+from whichcar.errors import ConfigError, MissingExtraError
+from whichcar.training import hardware
+from whichcar.training import new as stage
+from whichcar.training import train as training
+from whichcar.training.hardware import prepare
+from whichcar.training.new import new
+from whichcar.training.recipe import Facts, Speed
+from whichcar.training.throughput import measure
+
+PASS = "one pass over the training images"
+SPEED = Speed(0.12, 0.0005, 5e-7, 10, 3, 12, 0.002, 0.5)
+
+
+@pytest.fixture(autouse=True)
+def _measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage, "measure", lambda *_: SPEED)
+
+
+def write_images(root: Path, classes: int = 2, each: int = 6) -> Path:
+    for number in range(classes * each):
+        path = root / f"class {number % classes}" / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((70, 100, 3), 9 * number, np.uint8)).save(path)
+    return root
+
+
+@pytest.fixture
+def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two classes of six images of 100 x 70, in a folder below the current one."""
+    monkeypatch.chdir(tmp_path)
+    return write_images(Path("cars"))
+
+
+def test_the_file_is_valid_and_says_why(images: Path) -> None:
+    written = new("exp/mine", images, minutes=30, weights=None)
+    assert written.config == Path("exp/mine/config.yml")
+    assert load_config(written.config)["data"]["directory"] == "cars"
+    experiment = read_experiment(written.config)
+    assert experiment.data.image_size == (64, 64)  # a crop of 70 pixels is not enlarged
+    text = written.config.read_text()
+    assert "# Command:  whichcar train exp/mine" in text
+    assert "2 classes, 10 training and 2 validation images; the shorter side of the median image is 70 pixels" in text
+    assert "measured" in text and "images/s in training" in text
+    recipe = text.split("recipe:")[1].splitlines()
+    assert all(line.startswith("  ") for line in recipe[1:]) and sum("# " in line for line in recipe) >= 3
+
+
+def test_text_in_the_path_of_the_data_stays_as_it_is(images: Path) -> None:
+    odd = images.rename("it's: #1 [cars]")
+    assert read_experiment(new("mine", odd, weights=None).config).data.directory == str(odd)
+
+
+def test_a_config_is_replaced_only_with_overwrite(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine").mkdir()
+    Path("mine/config.yaml").write_text("seed: 1\n")
+    command = ["new", "mine", "--data", str(images), "--weights", "none"]
+    assert main.run(command) == main.MISTAKE
+    assert "mine/config.yaml: is there already; give another folder, or replace it with --overwrite" in (
+        capsys.readouterr().err
+    )
+    assert main.run([*command, "--overwrite"]) == 0
+    out = capsys.readouterr().out
+    assert "settings: mine/config.yml, for about" in out and "next: whichcar train mine" in out
+
+
+def one_class() -> Path:
+    shutil.rmtree("cars/class 1")
+    return Path("cars")
+
+
+def unreadable() -> Path:
+    for path in Path("cars").rglob("*.jpg"):
+        path.write_bytes(b"no image")
+    return Path("cars")
+
+
+def empty() -> Path:
+    Path("empty").mkdir()
+    return Path("empty")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (lambda: Path("gone"), "gone: no such folder"),
+        (empty, "empty: no class folders in it"),
+        (one_class, "one class only, 'class 0'; a classifier needs at least two"),
+        (unreadable, "cars: none of 10 images can be read; the first: cars/class 0/"),
+    ],
+)
+def test_data_that_cannot_be_trained_on_are_refused_before_measuring(
+    data: Callable[[], Path], message: str, images: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(stage, "measure", None)
+    assert main.run(["new", "mine", "--data", str(data()), "--weights", "none"]) == main.MISTAKE
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not Path("mine").exists()
+
+
+@pytest.mark.parametrize(
+    ("minutes", "message"),
+    [
+        ("0", "minutes must be more than 0; got 0"),
+        ("-3", "minutes must be more than 0; got -3"),
+        ("nan", "minutes must be more than 0; got nan"),
+        ("inf", "minutes must be more than 0; got inf"),
+        ("0.01", f"0.01 minutes do not suffice: {PASS} takes 1 on this machine; give --minutes 1"),
+    ],
+)
+def test_too_few_minutes_are_refused(
+    minutes: str, message: str, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["new", "mine", "--data", str(images), "--weights", "none", "--minutes", minutes]
+    assert (main.run(command), capsys.readouterr().err) == (main.MISTAKE, f"error: {message}\n")
+
+
+def test_weights_that_cannot_be_had_are_said_before_measuring(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline() -> Path:
+        raise ConfigError("model.weights: could not be downloaded; give its path")
+
+    monkeypatch.setattr(stage, "imagenet_weights", offline)
+    monkeypatch.setattr(stage, "measure", None)
+    with pytest.raises(ConfigError, match=r"--weights PATH.*--weights none"):
+        new("mine", images)
+    with pytest.raises(Exception, match=r"no file gone\.h5"):
+        new("mine", images, weights="gone.h5")
+
+
+def test_without_a_backend_the_line_that_installs_one_is_given(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware.importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(MissingExtraError, match=r"install it with: .*cpu"):
+        new("mine", images, weights=None)
+
+
+def test_the_share_of_a_split_is_kept(tree: Path) -> None:
+    written = new(tree.parent / "mine", tree, weights=None)
+    assert read_experiment(written.config).data.validation_split == 0.25  # of split.json
+
+
+def test_train_with_a_folder_of_images_writes_the_experiment_once_and_resumes_it(
+    images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls: list[tuple[Path, bool]] = []
+
+    def train(config: Path, _: object, resume: bool, **__: Any) -> training.Trained:  # noqa: ANN401
+        calls.append((config, resume))
+        return training.Trained(config, config / "model.h5", {}, ())
+
+    monkeypatch.setattr(training, "train", train)
+    command = ["train", "cars", "--set", "model.weights=null"]
+    assert main.run(command) == 0
+    assert "settings: experiments/cars/config.yml, for about" in capsys.readouterr().out
+    written = Path("experiments/cars/config.yml").read_text()
+    assert main.run(command) == 0
+    assert Path("experiments/cars/config.yml").read_text() == written
+    assert calls == [(Path("experiments/cars"), True)] * 2
+
+    other = write_images(Path("more/cars"))
+    assert main.run(["train", str(other)]) == main.MISTAKE
+    assert "experiments/cars: is the experiment of cars; give this one another name: whichcar new EXPERIMENT" in (
+        capsys.readouterr().err
+    )
+    several = Path("experiments")  # holds plots of experiments, and is no dataset
+    assert experiment_of(several, ()) == several
+
+
+@pytest.mark.slow
+def test_a_speed_is_measured(images: Path) -> None:
+    speed = measure(Facts(2, 8, 2, 70), 0, sorted(images.rglob("*.jpg")), prepare("float32"), 1.0)
+    assert speed.pixel > 0 and speed.compile_step > 0 and speed.save > 0 and speed.decode > 0
+    assert speed.train(128, 8) > speed.train(64, 8) > speed.predict(64) > 0
