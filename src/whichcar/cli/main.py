@@ -136,7 +136,3 @@ for _command in (
     demo.demo,
 ):
     whichcar.add_command(_command)
-
-
-if __name__ == "__main__":
-    main()

@@ -12,6 +12,10 @@ from whichcar.errors import ConfigError
 
 SCORE = 0.5
 VEHICLES = ("car", "truck")
+# The names in `detection.families.FAMILIES`.
+Family = Literal[
+    "yolox", "yolo", "yolo-nas", "damo-yolo", "rt-detr", "rf-detr", "torchvision", "tensorflow", "mmdet", "rtmdet"
+]
 
 
 class CropSettings(Section):
@@ -20,21 +24,9 @@ class CropSettings(Section):
     detector: str | None = Field(
         None, description="a name (whichcar detectors), PATH.onnx or detectron2; default: yolox-nano"
     )
-    family: (
-        Literal[
-            "yolox",
-            "yolo",
-            "yolo-nas",
-            "damo-yolo",
-            "rt-detr",
-            "rf-detr",
-            "torchvision",
-            "tensorflow",
-            "mmdet",
-            "rtmdet",
-        ]
-        | None
-    ) = Field(None, description="project that a detector file comes from; default: recognised from its outputs")
+    family: Family | None = Field(
+        None, description="project that a detector file comes from; default: recognised from its outputs"
+    )
     score: float = Field(SCORE, ge=0, lt=1, description="minimum detection confidence")
     classes: tuple[str, ...] = Field(VEHICLES, min_length=1, description="COCO classes that count as vehicles")
     choice: Literal["largest", "central"] = Field(

@@ -84,28 +84,28 @@ def _error(name: str | Path, error: Exception) -> ImageError:
 
 
 def _unidentified(path: Path, name: str | Path) -> ImageError:
-    if form := _format_of(path):
+    with path.open("rb") as file:
+        beginning = file.read(1024)
+    if form := _format_of(beginning):
         return image_error(name, f"{form} is not supported; convert it to JPEG", UnsupportedFormatError)
-    if form := next((form for form, start in _SUPPORTED.items() if start.match(_beginning(path))), ""):
+    if form := next((form for form, start in _SUPPORTED.items() if start.match(beginning)), ""):
         return image_error(name, f"a damaged {form}, whose header cannot be read; {COPY_AGAIN}")
-    return image_error(name, f"not an image of a known format, {_described(path)}")
+    return image_error(name, f"not an image of a known format, {_described(beginning)}")
 
 
-def _format_of(path: Path) -> str:
+def _format_of(beginning: bytes) -> str:
     """Return the name of the image format that is not supported, as its first bytes tell it; "" for anything else."""
-    beginning = _beginning(path)
     if beginning[4:8] == b"ftyp":
         return _BRANDS.get(beginning[8:12], "video")
-    text = beginning.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    text = _text_of(beginning)
     if text.startswith((b"<svg", b"<?xml")) and b"<svg" in text:
         return "SVG"
     return next((name for start, name in _FORMATS if beginning.startswith(start)), "")
 
 
-def _described(path: Path) -> str:
+def _described(beginning: bytes) -> str:
     """Return what a file is that is no image of any known format, and what would do; or how it begins."""
-    beginning = _beginning(path)
-    text = beginning.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    text = _text_of(beginning)
     known = next((what for start, what in _OTHERS if text.startswith(start)), "")
     return known or f"it begins with {_start(beginning[:8])}; {COPY_AGAIN}"
 
@@ -116,6 +116,6 @@ def _start(beginning: bytes) -> str:
     return f"the bytes {beginning.hex(' ')}"
 
 
-def _beginning(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(1024)
+def _text_of(beginning: bytes) -> bytes:
+    """Return how a text begins: without byte order mark and blanks, in lower case."""
+    return beginning.removeprefix(b"\xef\xbb\xbf").lstrip().lower()

@@ -210,19 +210,13 @@ def _in_memory(
         yield found
         if path and wanted > _LARGE:
             found.close()
-            _give_back()
+            _trim()(0)  # else each thread keeps the memory of its large image
 
 
 @functools.cache
-def _trim() -> Callable[[int], int] | None:
-    """The function of the C library (glibc) that gives the system the memory back that threads have freed."""
-    return getattr(ctypes.CDLL(None), "malloc_trim", None)
-
-
-def _give_back() -> None:
-    """Do not keep, in each thread, the memory that was needed for a large image."""
-    if trim := _trim():
-        trim(0)
+def _trim() -> Callable[[int], object]:
+    """Return the function of glibc that gives the system the memory back that threads have freed."""
+    return getattr(ctypes.CDLL(None), "malloc_trim", lambda _: None)
 
 
 def _loaded(image: Image.Image, size: tuple[int, int], path: Path | None) -> Image.Image:
