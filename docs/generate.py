@@ -12,6 +12,7 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from whichcar.cli.main import whichcar
+from whichcar.config.backbones import KERAS
 from whichcar.config.section import Section, shown
 from whichcar.data.check.issues import ISSUES
 from whichcar.detection.families import FAMILIES
@@ -66,6 +67,12 @@ def families() -> str:
     return markdown(("family", "projects", "input", "classes"), rows)
 
 
+def backbones() -> str:
+    """Return the networks of `keras.applications` that `model.backbone` names."""
+    rows = ((f"`{name}`", f"`{backbone.keras_name}`", len(backbone.stages)) for name, backbone in KERAS.items())
+    return markdown(("`model.backbone`", "`keras.applications`", "stages"), rows)
+
+
 def sweep() -> str:
     """Return the settings of a sweep file."""
     sections: tuple[tuple[str, type[Section]], ...] = (
@@ -86,7 +93,7 @@ def sweep() -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    table.__name__: table for table in (settings, commands, variables, issues, detectors, families, sweep)
+    table.__name__: table for table in (settings, commands, variables, issues, backbones, detectors, families, sweep)
 }
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from whichcar.text import file_name, one_line, plural, reason_of, shell_command, without_password
+from whichcar.text import file_name, first_line, one_line, plural, reason_of, shell_command, without_password
 
 
 @pytest.mark.parametrize(
@@ -122,3 +122,9 @@ def test_names_that_are_changed_or_cut_stay_different() -> None:
 )
 def test_a_reason_is_one_line_without_the_notation_of_python(error: Exception, reason: str) -> None:
     assert reason_of(error) == reason
+
+
+def test_the_first_line_of_an_error_hides_a_password() -> None:
+    error = OSError("request to https://me:secret@host:5000/api failed.\nmore")
+    assert first_line(error) == "request to https://me:***@host:5000/api failed"
+    assert first_line(ValueError()) == "ValueError"

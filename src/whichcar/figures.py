@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from whichcar.errors import MissingExtraError
 from whichcar.files import atomic_write
-from whichcar.text import one_line
+from whichcar.text import one_line, shortened
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-LONGEST = 60  # characters of a label
 _BASE = "DejaVu Sans"  # comes with matplotlib
 
 
@@ -33,7 +32,7 @@ class Lettering:
 
     def label(self, text: str) -> str:
         """Return a text as a label: one line, not too long, never read as a formula, without empty boxes."""
-        text = _shortened(one_line(text))
+        text = shortened(one_line(text))
         return "".join(_spelled(c) if c in self.missing else c for c in text).replace("$", r"\$")
 
     def labels(self, texts: Iterable[str]) -> list[str]:
@@ -66,7 +65,7 @@ def save_figure(figure: Figure, path: Path, dpi: int) -> None:
 
 def lettering(texts: Iterable[str]) -> Lettering:
     """Return how these texts are labelled with the fonts of this machine."""
-    return _lettering(frozenset("".join(_shortened(one_line(text)) for text in texts)))
+    return _lettering(frozenset("".join(shortened(one_line(text)) for text in texts)))
 
 
 @lru_cache(maxsize=16)
@@ -94,11 +93,6 @@ def _covered(file: str) -> frozenset[str]:
     except (OSError, RuntimeError):  # gone since matplotlib listed it, or of a kind that it cannot read
         return frozenset()
     return frozenset(map(chr, font.get_charmap())) if font.scalable else frozenset()
-
-
-def _shortened(text: str) -> str:
-    half = LONGEST // 2
-    return text if len(text) <= LONGEST else f"{text[:half]}…{text[1 - half :]}"
 
 
 def _spelled(character: str) -> str:

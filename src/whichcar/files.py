@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import errno
 import fcntl
 import hashlib
@@ -13,7 +14,7 @@ import shutil
 import stat
 import tempfile
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ UNOPENED_SUFFIXES = frozenset(
     (".heic", ".heif", ".avif", ".jxl", ".jp2", ".jfif", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raw", ".psd")
 )
 IMAGE_SUFFIXES = frozenset(suffix for suffixes in IMAGE_FORMATS.values() for suffix in suffixes)
+NO_IMAGES = f"no images in it; the name of an image ends in {', '.join(sorted(IMAGE_SUFFIXES))}"
 
 # The files of an experiment's folder: written by training,
 CONFIG, RESOLVED, ENVIRONMENT, TRACKING = "config.yml", "resolved.json", "environment.json", "tracking.json"
@@ -82,10 +84,27 @@ def check_writable(path: Path) -> None:
         raise
 
 
+@contextlib.contextmanager
+def system_errors(path: Path, what: str, advice: str) -> Iterator[None]:
+    """Make a DataError of what the system refuses while the block runs: `PATH: WHAT (reason); ADVICE`."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{path}: {what} ({error.strerror}); {advice}") from error
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8, whole or not at all."""
     with atomic_write(path) as tmp:
         tmp.write_text(text, encoding="utf-8")
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a table with the names of its columns as CSV in UTF-8, whole or not at all."""
+    with atomic_write(path) as tmp, tmp.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(columns)
+        table.writerows(rows)
 
 
 def write_json(path: Path, content: Any) -> None:  # noqa: ANN401  (whatever JSON can hold)
@@ -294,8 +313,3 @@ def walk(root: Path, entered: tuple[Path, ...] = ()) -> Iterator[str]:
 def _leads_up(path: Path, places: Iterable[Path]) -> bool:
     """True for a link to a folder that holds one of these places."""
     return path.is_symlink() and any(place.is_relative_to(path.resolve()) for place in places)
-
-
-def readable(name: str) -> str:
-    """Return a name that UTF-8 can hold: bytes of a file name that are not text are written as escapes."""
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from whichcar.environment import is_set
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from rich.progress import Progress, TaskID
 
 Item = TypeVar("Item")
@@ -84,9 +82,7 @@ class Bar:
                 sys.stderr.write(f"{self.label}: {self._text(now)}\n")
                 sys.stderr.flush()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Show what was done in all, also when an error ends it."""
         text = self._text(time.monotonic(), ended=True)
         if self._rich is not None:

@@ -7,7 +7,7 @@ import re
 import shlex
 import sys
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from os import PathLike, fspath
 from pathlib import Path, PurePath
 
@@ -38,6 +38,12 @@ def plural(count: int, noun: str, several: str | None = None) -> str:
         else:
             several = f"{noun}s"
     return f"{count:,} {several}"
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """Return names on one line: the first ones, and how many more there are."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(map(one_line, names[:most])) + more
 
 
 def shell_command(words: Iterable[str | PathLike[str]]) -> str:
@@ -82,7 +88,7 @@ def without_password(text: str) -> str:
 
 
 def as_text(path: str | PurePath) -> str:
-    """Return a path, with `/`, as text that can be written: bytes in it that are no UTF-8 become `udcff` escapes."""
+    """Return a name, or a path with `/`, as text that can be written: bytes not in UTF-8 become `udcff` escapes."""
     text = path if isinstance(path, str) else path.as_posix()
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
@@ -90,6 +96,12 @@ def as_text(path: str | PurePath) -> str:
 def nfc(name: str) -> str:
     """Return a name in the Unicode form in which names are compared: one from a Mac may have its accents apart."""
     return unicodedata.normalize("NFC", name)
+
+
+def shortened(text: str, most: int = 60) -> str:
+    """Return a text without its middle where it is longer than `most` characters: a class name ends in its year."""
+    half = most // 2
+    return text if len(text) <= most else f"{text[:half]}…{text[1 - half :]}"
 
 
 def one_line(text: object) -> str:
@@ -108,6 +120,12 @@ def reason_of(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "nested too deeply"
     return one_line(error) or type(error).__name__
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, without a password in an address and without a full stop."""
+    lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return without_password(lines[0]).strip().rstrip(".")
 
 
 def _is_shown(character: str) -> bool:

@@ -336,7 +336,23 @@ MISTAKES = [
         "recipe: {test_sizes: [192]}",
         ["recipe.test_sizes[0]: must be a list (prediction sizes tried on validation; the best is kept); got 192"],
     ),
-    ("recipe: {freeze: 6}", ["recipe.freeze: must be at most 5; got 6"]),
+    (
+        "model: {backbone: mobilenet_v3_smal}",
+        ['model.backbone: no network has the name "mobilenet_v3_smal"; did you mean `mobilenet_v3_small`?'],
+    ),
+    (
+        "model: {backbone: mobilenet_v2}\nrecipe: {test_sizes: [[24, 64]]}",
+        ["recipe.test_sizes: mobilenet_v2 takes at least 32 pixels a side; got [24, 64]"],
+    ),
+    (
+        "model: {backbone: mobilenet_v3_small}\nfit: {callbacks: {model_checkpoint: {filepath: model.h5}}}",
+        ["fit.callbacks.model_checkpoint.filepath: Keras loads no mobilenet_v3_small from .h5; write model.keras"],
+    ),
+    (
+        "model: {backbone: convnext_tiny}\nrecipe: {freeze: 5}",
+        ["recipe.freeze: must be at most 4, the stages of convnext_tiny; got 5"],
+    ),
+    ("recipe: {freeze: 6}", ["recipe.freeze: must be at most 5, the stages of resnet50; got 6"]),
     (
         "hardware: {precision: float16}",
         ['hardware.precision: must be one of auto, float32, bfloat16; got "float16"; did you mean `bfloat16`?'],

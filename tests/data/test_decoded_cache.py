@@ -51,7 +51,7 @@ def everything(images: DecodedCache) -> np.ndarray:
 
 def test_row_i_is_the_resized_image_i(paths: list[Path], root: Path) -> None:
     images = decode_all(paths, SIZE, root)
-    assert (len(images), images.size) == (8, SIZE)
+    assert images.shape == (8, *SIZE, 3)
     assert everything(images).dtype == np.uint8
     np.testing.assert_array_equal(everything(images), expected(paths))
     np.testing.assert_array_equal(images.take(np.array([5, 0, 5])), expected([paths[5], paths[0], paths[5]]))

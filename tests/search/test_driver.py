@@ -289,7 +289,11 @@ def test_a_trial_folder_of_another_study_is_not_overwritten(finished: Sweeps) ->
 
 
 @pytest.mark.parametrize(
-    "storage", ["study.txt", "few.yml", "mysql://me:secret@host/cars", "sqlite:///study.db", "redis://host", "://"]
+    "storage",
+    [
+        *("study.txt", "few.yml", "mysql://me:secret@host/cars", "sqlite:///study.db", "redis://host", "://"),
+        "postgresql://me:secret@host:port/cars",
+    ],
 )
 def test_a_storage_of_an_unknown_kind_is_refused_with_the_kinds_that_can_be_used(sweeps: Sweeps, storage: str) -> None:
     usable = r"must be FILE\.db, FILE\.journal \(on a shared disk\) or postgresql://user@host/name$"

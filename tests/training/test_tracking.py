@@ -22,7 +22,7 @@ import pytest
 from whichcar.errors import ConfigError, Interrupted, MissingExtraError, TrackingError
 from whichcar.files import write_json
 from whichcar.training.run.history import Epoch, draw_curves, write_history
-from whichcar.training.tracking import PAUSE_SECONDS, Tracking, first_line, tracking_of
+from whichcar.training.tracking import PAUSE_SECONDS, Tracking, tracking_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -196,12 +196,6 @@ def test_trainings_that_begin_at_once_share_the_experiment(mlflow_store: MlflowC
     for thread in threads:
         thread.join()
     assert len({run_of(mlflow_store, folder).info.experiment_id for folder in folders}) == 1
-
-
-def test_a_password_in_an_address_is_hidden() -> None:
-    error = OSError("request to https://me:secret@host:5000/api failed.\nmore")
-    assert first_line(error) == "request to https://me:***@host:5000/api failed"
-    assert first_line(ValueError()) == "ValueError"
 
 
 def test_a_server_that_is_down_is_reported_once_and_asked_seldom(

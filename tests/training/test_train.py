@@ -629,9 +629,9 @@ def test_nothing_that_fails_before_the_first_step_touches_the_run_to_be_overwrit
     with monkeypatch.context() as patch:
         patch.setattr(start, "build_models", setup.build_models)  # the real one, which wants its weights
         fails(r"model\.weights: no file", f"model.weights={tmp_path / 'no.h5'}")
-        patch.setattr("keras.utils.get_file", unreachable)
+        patch.setattr("keras.src.utils.file_utils.urlretrieve", unreachable)
         patch.setattr(setup, "decode_all", lambda *_: pytest.fail("images are decoded in vain"))
-        fails(r"the ImageNet weights could not be downloaded", "model.weights=imagenet")
+        fails(r"the ImageNet weights of ResNet50 could not be downloaded", "model.weights=imagenet")
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "tensorboardX", None)
         fails("tensorboardX is not installed")

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from whichcar.cli.interrupts import resumable
 from whichcar.cli.options import FILE, FOLDER, names
 from whichcar.cli.streams import say, say_error, say_lines
-from whichcar.errors import Interrupted
 from whichcar.text import plural, shell_command
 
 if TYPE_CHECKING:
@@ -99,16 +99,12 @@ def check(
         from whichcar.evaluation.label_errors import check_experiment
 
         check_experiment(data, labels_with, folds)
-    try:
+    with resumable(f"{data}: interrupted; scanned images are remembered"):
         checked = check_images(data, labels, smallest)
         if labels_with is not None:
             from whichcar.evaluation.label_errors import find_label_errors
 
             checked = checked.with_findings(find_label_errors(data, labels_with, folds))
-    except KeyboardInterrupt:
-        raise Interrupted(
-            f"{data}: interrupted; scanned images are remembered\nrun the same command again to resume"
-        ) from None
     say_lines(render_checked(checked, write_report(checked, output or data)))
     if quarantine is not None:
         from whichcar.data.check.quarantine import quarantine as move_to

@@ -16,11 +16,12 @@ import click
 
 from whichcar import files
 from whichcar.cli.crop import CropSummary
+from whichcar.cli.interrupts import resumable
 from whichcar.cli.options import FOLDER
 from whichcar.cli.render import columns
 from whichcar.cli.split import render_split
 from whichcar.cli.streams import say
-from whichcar.errors import DataError, Interrupted
+from whichcar.errors import DataError
 from whichcar.text import one_line, plural, shell_command
 from whichcar.version import VERSION
 
@@ -273,9 +274,5 @@ def demo(into: Path, real: Path | None, quick: bool) -> None:
       whichcar demo --real my_images --into demo_real
     """
     logging.getLogger("whichcar").setLevel(logging.INFO)
-    try:
+    with resumable(f"{into}: interrupted"):
         run(into, real=real, quick=quick, say=say)
-    except Interrupted as error:
-        raise Interrupted(f"{error}\nrun the same command again to resume") from None
-    except KeyboardInterrupt:
-        raise Interrupted(f"{into}: interrupted\nrun the same command again to resume") from None

@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
+from whichcar.cli.interrupts import resumable
 from whichcar.cli.options import FILE, FOLDER, DetectorCommand, crop_option, detector_option, track_option
 from whichcar.cli.render import columns
 from whichcar.cli.streams import say_lines
-from whichcar.errors import Interrupted
 from whichcar.text import one_line, plural
 
 _CLASSES_SHOWN = 20
@@ -40,13 +40,9 @@ def evaluate(
     """
     from whichcar.evaluation.evaluate import evaluate as evaluate_experiment
 
-    try:
+    kept = "no result was written; earlier result.json and predictions.csv are unchanged"
+    with resumable(f"{experiment}: interrupted; {kept}", "to evaluate all images"):
         result = evaluate_experiment(experiment, data, crop=crop, detector=detector, family=family, track=track)
-    except KeyboardInterrupt:
-        raise Interrupted(
-            f"{experiment}: interrupted; no result was written; earlier result.json and predictions.csv are unchanged\n"
-            "run the same command again to evaluate all images"
-        ) from None
     say_lines(render_result(result.as_json(), result.folder))
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
+from whichcar.cli.interrupts import resumable
 from whichcar.cli.options import FILE, FOLDER
 from whichcar.cli.streams import say
-from whichcar.errors import Interrupted
 
 
 @click.command()
@@ -30,9 +30,5 @@ def explore(data: Path, labels: Path | None, output: Path | None, seed: int) -> 
     """
     from whichcar.data.explore.explore import explore as explore_images
 
-    try:
+    with resumable(f"{data}: interrupted; scanned images are remembered"):
         say(f"page   {explore_images(data, labels, output, seed)}")
-    except KeyboardInterrupt:
-        raise Interrupted(
-            f"{data}: interrupted; scanned images are remembered\nrun the same command again to resume"
-        ) from None

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from whichcar.cli.interrupts import resumable
 from whichcar.cli.options import FOLDER
-from whichcar.cli.render import name_list
+from whichcar.cli.render import SHOWN
 from whichcar.cli.streams import say_lines
-from whichcar.errors import Interrupted
-from whichcar.text import plural, shell_command
+from whichcar.text import listed, plural, shell_command
 
 if TYPE_CHECKING:
     from whichcar.data.fetch.fetch import Fetched
@@ -45,12 +45,8 @@ def fetch(sources: tuple[str, ...], into: Path, sha256: str | None, redo: bool) 
     """
     from whichcar.data.fetch.fetch import fetch as fetch_dataset
 
-    try:
+    with resumable(f"{into}: interrupted; downloaded files are kept"):
         fetched = fetch_dataset(sources, into, sha256, redo)
-    except KeyboardInterrupt:
-        raise Interrupted(
-            f"{into}: interrupted; downloaded files are kept\nrun the same command again to resume"
-        ) from None
     say_lines(render_fetched(fetched, sources))
 
 
@@ -62,7 +58,7 @@ def render_fetched(fetched: Fetched, sources: Sequence[str]) -> Iterator[str]:
         if file.sha256:
             yield f"  {file.source}: {file.size / 1e6:.1f} MB, SHA-256 {file.sha256}"
     counts = ", ".join(f"{split} {count:,}" for split, count in fetched.splits.items())
-    yield f"  {plural(len(fetched.classes), 'class')}: {name_list(fetched.classes)}; {counts or 'no labels'}"
+    yield f"  {plural(len(fetched.classes), 'class')}: {listed(fetched.classes, SHOWN)}; {counts or 'no labels'}"
     if not fetched.fresh:
         again = shell_command(["whichcar", "fetch", *sources, "--into", into, "--redo"])
         yield f"  fetched before and kept, also where the source has changed since; to fetch it again: {again}"

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from whichcar.cli.interrupts import resumable
 from whichcar.cli.options import FILE, DetectorCommand, crop_option, detector_option
 from whichcar.cli.streams import say_lines
-from whichcar.errors import Interrupted
 from whichcar.text import one_line
 
 if TYPE_CHECKING:
@@ -62,9 +62,5 @@ def predict(
     names = names_of(paths, None if sys.stdin is None else sys.stdin.buffer)
     rows = one_usable(classifier.stream(names, top, batch_size))
     form: Form = "json" if as_json else "csv" if as_csv else "table"
-    try:
+    with resumable("interrupted; the rows printed so far are complete", "to classify all images"):
         say_lines(lines(rows, form, top, max(len(one_line(name)) for name in classifier.class_names), crop))
-    except KeyboardInterrupt:
-        raise Interrupted(
-            "interrupted; the rows printed so far are complete\nrun the same command again to classify all images"
-        ) from None

@@ -4,15 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from whichcar.text import one_line
-
 SHOWN = 10  # entries of a list; further ones are counted
-
-
-def name_list(names: Sequence[str]) -> str:
-    """Return the first names, and how many more there are."""
-    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
-    return ", ".join(map(one_line, names[:SHOWN])) + more
 
 
 def columns(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from whichcar.cli.options import FILE, FOLDER
-from whichcar.cli.render import SHOWN, name_list
+from whichcar.cli.render import SHOWN
 from whichcar.cli.streams import say_lines
-from whichcar.text import plural, shell_command
+from whichcar.text import listed, plural, shell_command
 
 if TYPE_CHECKING:
     from whichcar.data.split.split import Split
@@ -95,7 +95,7 @@ def render_split(split: Split) -> Iterator[str]:
         yield f"  {plural(split.unlabelled, 'image')} without a label, left out"
     if split.unused_classes:
         count = plural(len(split.unused_classes), "class")
-        yield f"  warning: {count} without a usable image, left out: {name_list(split.unused_classes)}"
+        yield f"  warning: {count} without a usable image, left out: {listed(split.unused_classes, SHOWN)}"
     if split.conflicts:
         command = shell_command(["whichcar", "check", split.output])
         yield f"  warning: {split.conflicts:,} images have a copy in another class; list them with: {command}"

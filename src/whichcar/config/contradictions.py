@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from whichcar.config.backbones import KERAS
 from whichcar.config.experiment import Callbacks, Experiment
 from whichcar.config.section import shown
 
@@ -19,6 +20,7 @@ def contradictions(experiment: Experiment) -> Iterator[tuple[tuple[str, ...], st
         yield ("recipe.schedule", "fit.callbacks.reduce_on_plateau"), why
     if recipe.cached_features:
         yield from _not_with_features(experiment)
+    yield from _not_with_the_backbone(experiment)
     size, shape = experiment.data.image_size, experiment.model.input_shape[:2]
     if any(fixed not in (None, wanted) for fixed, wanted in zip(shape, size, strict=True)):
         why = f"is {list(shape)} but data.image_size is {list(size)}; delete input_shape, and it follows image_size"
@@ -32,6 +34,28 @@ def contradictions(experiment: Experiment) -> Iterator[tuple[tuple[str, ...], st
             key = f"fit.callbacks.{name}"
             why = f"{callback.mode} would take the worst {callback.monitor} for the best; write auto or delete the line"
             yield (f"{key}.mode", f"{key}.monitor"), why
+
+
+def _not_with_the_backbone(experiment: Experiment) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield what a backbone has not, cannot take, or cannot be saved as."""
+    name, recipe = experiment.model.backbone, experiment.recipe
+    known = KERAS.get(name)
+    place, filepath = "fit.callbacks.model_checkpoint.filepath", experiment.fit.callbacks.model_checkpoint.filepath
+    if filepath.endswith(".h5") and not (known and known.fits_h5):
+        why = f"Keras loads no {name} from .h5; write {filepath.removesuffix('.h5')}.keras"
+        yield (place, "model.backbone"), why
+    if known is None:
+        return
+    if recipe.freeze > len(known.stages):
+        yield (
+            ("recipe.freeze", "model.backbone"),
+            f"must be at most {len(known.stages)}, the stages of {name}; got {recipe.freeze}",
+        )
+    sizes = {"data.image_size": [experiment.data.image_size], "recipe.test_sizes": recipe.test_sizes}
+    for place, used in {**sizes, "recipe.stages": [stage.image_size for stage in recipe.stages]}.items():
+        small = [list(size) for size in used if min(size) < known.smallest]
+        if small:
+            yield (place, "model.backbone"), f"{name} takes at least {known.smallest} pixels a side; got {small[0]}"
 
 
 def _not_without_validation(experiment: Experiment) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -68,9 +92,10 @@ def _not_the_evaluated(callbacks: Callbacks) -> Iterator[tuple[tuple[str, ...], 
 def _not_with_features(experiment: Experiment) -> Iterator[tuple[tuple[str, ...], str]]:
     """Yield what would make the backbone's output differ from one epoch to the next."""
     here, recipe, model = "recipe.cached_features", experiment.recipe, experiment.model
-    if recipe.freeze < 5:
-        why = f"the backbone is run once, so it must not change: write recipe.freeze: 5; got {recipe.freeze}"
-        yield (here, "recipe.freeze"), why
+    known = KERAS.get(model.backbone)
+    if known and recipe.freeze < len(known.stages):
+        advice = f"write recipe.freeze: {len(known.stages)}; got {recipe.freeze}"
+        yield (here, "recipe.freeze"), f"the backbone is run once, so it must not change: {advice}"
     if model.weights is None:
         yield (here, "model.weights"), "a backbone with random weights is of no use; give imagenet or a file"
     changing = {

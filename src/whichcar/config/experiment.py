@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from whichcar.config import backbones
 from whichcar.config.augmentations import checked
 from whichcar.config.section import Section, not_null, shown, suggestion
 
@@ -40,10 +41,15 @@ class Data(Section):
 class Model(Section):
     """The network; passed to `create_model`."""
 
+    backbone: str = Field(
+        backbones.DEFAULT,
+        min_length=1,
+        description="network of keras.applications by its name, such as efficientnet_v2_b0",
+    )
     weights: str | None = Field(
         "imagenet",
         min_length=1,
-        description="imagenet, null (random weights), or the path of a trained model or of backbone weights",
+        description="imagenet (the published ones), null (random), or the path of a trained model or of the backbone's",
     )
     input_shape: tuple[Side | None, Side | None, Literal[3]] = Field(
         (224, 224, 3), description="height, width and 3 channels; follows data.image_size"
@@ -55,6 +61,11 @@ class Model(Section):
     data_aug_layer: Augmentations | None = Field(
         None, description="Keras augmentation layers with their parameters, by name"
     )
+
+    @field_validator("backbone")
+    @classmethod
+    def _known(cls, backbone: str) -> str:
+        return backbones.backbone_name(backbone)
 
     @field_validator("weights")
     @classmethod
@@ -270,8 +281,10 @@ class Recipe(Section):
         (), description="phases of progressive resizing; their epochs are scaled to fit.epochs"
     )
     gradient_accumulation: int = Field(1, ge=1, description="batches per optimizer update")
-    freeze: int = Field(0, ge=0, le=5, description="frozen blocks of the backbone: 1 the stem ... 5 all of it")
-    cached_features: bool = Field(False, description="compute backbone features once for all epochs; needs freeze: 5")
+    freeze: int = Field(0, ge=0, description="frozen stages of the backbone, the stem first (resnet50 has 5)")
+    cached_features: bool = Field(
+        False, description="compute backbone features once for all epochs; needs all stages frozen"
+    )
     test_sizes: tuple[Size, ...] = Field((), description="prediction sizes tried on validation; the best is kept")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal, Self, TextIO
 
 from whichcar.errors import DataError
-from whichcar.files import atomic_write
+from whichcar.files import atomic_write, system_errors
 from whichcar.records import Box, Crop
 
 FILE = "boxes.csv"
@@ -33,15 +33,11 @@ def read_boxes(path: Path) -> Iterator[Crop]:
     Raises:
         DataError: it cannot be read or is another table.
     """
-    try:
-        with _open(path) as file:
-            if file.readline() != _HEADER:
-                raise DataError(f"{path}: its header is not {_HEADER.strip()}; give a table that `whichcar crop` wrote")
-            yield from _rows(file)
-    except OSError as error:
-        raise DataError(
-            f"{path}: cannot be read ({error.strerror}); give a table that `whichcar crop` wrote"
-        ) from error
+    advice = "give a table that `whichcar crop` wrote"
+    with system_errors(path, "cannot be read", advice), _open(path) as file:
+        if file.readline() != _HEADER:
+            raise DataError(f"{path}: its header is not {_HEADER.strip()}; {advice}")
+        yield from _rows(file)
 
 
 class BoxTable:

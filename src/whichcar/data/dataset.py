@@ -15,9 +15,8 @@ from whichcar.data.split.tree import read_record
 from whichcar.data.split_names import TRAIN, VALIDATION
 from whichcar.data.structure import Structure, structure_of
 from whichcar.errors import DataError
-from whichcar.files import readable
 from whichcar.records import Label
-from whichcar.text import nfc
+from whichcar.text import as_text, nfc
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +76,7 @@ def collect(root: Path, labels: Path | None = None) -> Collection:
         return _labelled(root, root / LABELS)
     paths, others = _walk(root)
     if not paths:
-        raise DataError(f"{root}: no images in it; an image's name ends in {', '.join(sorted(files.IMAGE_SUFFIXES))}")
+        raise DataError(f"{root}: {files.NO_IMAGES}")
     for remark in structure.remarks:
         log.warning("%s", remark)
     if structure.splits:
@@ -147,7 +146,7 @@ def _labelled(root: Path, labels: Path) -> Collection:
             for path in sorted({*paths, *rows_of})
         ],
         labels=labels,
-        problems=[(readable(rows[row - 1].img_name), problem) for row, problem in sorted(problems.items())],
+        problems=[(as_text(rows[row - 1].img_name), problem) for row, problem in sorted(problems.items())],
         disagreeing={path: texts for path, texts in disagreeing.items() if len(texts) > 1},
         without_row=[
             path for path in paths if path not in rows_of and not named & {path, path.removeprefix(f"{IMAGES}/")}

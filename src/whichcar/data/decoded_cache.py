@@ -74,15 +74,9 @@ class StoredRows:
                 raise DataError(f"the decoded cache ends before row {row}; remove it with: whichcar cache clear")
         return out
 
-    def close(self) -> None:
-        """Close the file."""
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
-
     def __del__(self) -> None:
-        with contextlib.suppress(OSError, AttributeError):
-            self.close()
+        with contextlib.suppress(OSError, AttributeError):  # it could not be opened
+            os.close(self._file)
 
 
 class DecodedCache(StoredRows):
@@ -98,11 +92,6 @@ class DecodedCache(StoredRows):
         self.key = folder.name
         self.skipped = [Skipped(paths[row], f"{paths[row]}: {reason}") for row, reason in index["skipped"]]
         super().__init__(folder / IMAGES)
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(height, width) of the images."""
-        return int(self.shape[1]), int(self.shape[2])
 
 
 def decode_all(
@@ -206,12 +195,7 @@ def _build(folder: Path, paths: Sequence[Path], size: tuple[int, int], workers: 
             raise DataError(
                 f"none of {plural(len(paths), 'image')} can be read; the first: {paths[0]}: {skipped[0][1]}"
             )
-        index = {
-            "images": len(paths),
-            "size": size,
-            "created": time.time(),
-            "skipped": skipped,
-        }
+        index = {"images": len(paths), "size": size, "created": time.time(), "skipped": skipped}
         write_json(unfinished / INDEX, index)
         if folder.exists() and not (folder / INDEX).exists():
             _remove(folder)

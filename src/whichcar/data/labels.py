@@ -16,7 +16,7 @@ from whichcar.data.split_names import TEST, TRAIN, split_of
 from whichcar.data.structure import structure_of
 from whichcar.errors import DataError
 from whichcar.records import Label
-from whichcar.text import nfc, plural
+from whichcar.text import listed, nfc, plural
 
 log = logging.getLogger(__name__)
 
@@ -52,12 +52,10 @@ def read_labels(path: str | Path) -> list[Label]:
 
 def write_labels(path: Path, rows: Iterable[Label]) -> None:
     """Write a label file that `read_labels` reads back, whole or not at all."""
-    with files.atomic_write(path) as tmp, tmp.open("w", encoding="utf-8", newline="") as file:
-        rows = list(rows)
-        columns = (*COLUMNS, GROUP) if any(row.group for row in rows) else COLUMNS
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows((row.img_name, row.class_name, row.subset, row.group)[: len(columns)] for row in rows)
+    rows = list(rows)
+    columns = (*COLUMNS, GROUP) if any(row.group for row in rows) else COLUMNS
+    cells = ((row.img_name, row.class_name, row.subset, row.group)[: len(columns)] for row in rows)
+    files.write_csv(path, columns, cells)
 
 
 def folder_name(class_name: str) -> str:
@@ -145,11 +143,9 @@ def folders_of(root: Path) -> list[Path]:
     Raises:
         DataError: it cannot be listed, or holds a broken link that may stand for a folder.
     """
-    try:
+    with files.system_errors(root, "cannot be listed", "give a folder of images"):
         broken = [path for path in sorted(root.iterdir()) if files.is_broken_link(path)]
         found = files.folders(root)
-    except OSError as error:
-        raise DataError(f"{root}: cannot be listed ({error.strerror}); give a folder of images") from error
     if lost := [path for path in broken if files.is_visible(path.name) and not files.is_image(path)]:
         raise DataError(
             f"{lost[0]}: a link to {lost[0].readlink()}, which is not there; restore that or remove the link"
@@ -229,8 +225,8 @@ def draw_folds(
 
 
 def named(names: Sequence[str]) -> str:
-    """Return the names for a message: the first five, and how many more there are."""
-    return ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    """Return names in quotes for a message: the first five, and how many more there are."""
+    return listed(list(map(repr, names)))
 
 
 def renamed(known: Sequence[str], found: Sequence[str]) -> str:

@@ -59,13 +59,12 @@ def structure_of(folder: Path) -> Structure:
 def _structure(root: Path) -> Structure:
     if not any(split_of(entry.name) for entry in files.folders(root)):
         return Structure(root)
-    contents = {entry: _content(entry) for entry in files.folders(root)}
-    filled = [entry for entry, content in contents.items() if content.filled]
-    named = [entry for entry in filled if split_of(entry.name)]
-    others = [entry for entry in filled if entry not in named]
+    contents = _contents(root)
+    named = [entry for entry in contents if split_of(entry.name)]
+    others = [entry for entry in contents if entry not in named]
     if not named or not _is_divided(root, contents, named, others):
         return Structure(root)
-    return splits_in(root)
+    return _with_splits(root, contents)
 
 
 def splits_in(root: Path) -> Structure:
@@ -74,10 +73,12 @@ def splits_in(root: Path) -> Structure:
     Raises:
         DataError: two folders are the same split.
     """
+    return _with_splits(root, _contents(root))
+
+
+def _with_splits(root: Path, contents: dict[Path, _Content]) -> Structure:
     splits: dict[str, Path] = {}
-    contents = {entry: _content(entry) for entry in files.folders(root)}
-    filled = [entry for entry, content in contents.items() if content.filled]
-    for entry in filled:
+    for entry in contents:
         if (split := split_of(entry.name)) in splits:
             raise DataError(f"{root}: {splits[split].name}/ and {entry.name}/ are both the {split} split; keep one")
         if split:
@@ -86,7 +87,7 @@ def splits_in(root: Path) -> Structure:
         root,
         {name: splits[name] for name in SPLITS if name in splits},
         tuple(entry for entry in splits.values() if not contents[entry].classes),
-        tuple(entry for entry in filled if not split_of(entry.name)),
+        tuple(entry for entry in contents if not split_of(entry.name)),
     )
 
 
@@ -96,10 +97,6 @@ class _Content:
 
     direct: bool
     classes: frozenset[str]
-
-    @property
-    def filled(self) -> bool:
-        return self.direct or bool(self.classes)
 
     @property
     def like_split(self) -> bool:
@@ -160,9 +157,14 @@ def _filled(folder: Path) -> Iterator[Path]:
         yield from (entry for entry in files.folders(folder) if any(files.walk_images(entry)))
 
 
-def _content(folder: Path) -> _Content:
-    inner = (entry.name for entry in files.folders(folder) if any(files.walk_images(entry)))
-    return _Content(_has_images(folder), frozenset(inner))
+def _contents(root: Path) -> dict[Path, _Content]:
+    """Return what lies in each folder of `root` that holds images."""
+    contents = {}
+    for folder in files.folders(root):
+        inner = frozenset(entry.name for entry in files.folders(folder) if any(files.walk_images(entry)))
+        if (direct := _has_images(folder)) or inner:
+            contents[folder] = _Content(direct, inner)
+    return contents
 
 
 def _has_images(folder: Path) -> bool:

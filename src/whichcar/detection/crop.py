@@ -17,8 +17,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from whichcar import files, text
@@ -32,7 +30,7 @@ from whichcar.detection.cropper import Chosen, Cropper, described, is_large
 from whichcar.detection.detection import Detector, find_detector
 from whichcar.detection.onnx import OnnxDetector
 from whichcar.errors import DataError, ImageError
-from whichcar.images.pixels import DecodedImage
+from whichcar.images.pixels import DecodedImage, Pixels
 from whichcar.images.read import decoded
 from whichcar.parallel import Done, ordered_map, usable_cores
 from whichcar.records import Crop
@@ -98,9 +96,7 @@ def count_images(source: str | Path) -> int:
         raise DataError(f"{source}: no such folder; give a folder of images")
     count = sum(1 for _ in files.walk_images(source))
     if not count:
-        raise DataError(
-            f"{source}: no images in it; the name of an image ends in {', '.join(sorted(files.IMAGE_SUFFIXES))}"
-        )
+        raise DataError(f"{source}: {files.NO_IMAGES}")
     return count
 
 
@@ -268,7 +264,7 @@ class _Stage:
     def _work(self, paths: Sequence[str]) -> list[Crop]:
         """Take a batch of images through all steps; a large one alone, to save memory."""
         rows: dict[str, Crop] = {}
-        images: dict[str, npt.NDArray[np.uint8]] = {}
+        images: dict[str, Pixels] = {}
         for path in paths:
             try:
                 with decoded(self.source / path) as image:

@@ -11,9 +11,8 @@ from whichcar.config.crop import CropSettings
 from whichcar.config.section import suggestion
 from whichcar.detection.coco import NAMES
 from whichcar.detection.detection import Detector, load_detector, main_vehicle, vehicles_among, with_margin
-from whichcar.detection.families import ImageArray
 from whichcar.errors import ConfigError
-from whichcar.images.pixels import DecodedImage
+from whichcar.images.pixels import DecodedImage, Pixels
 from whichcar.records import Box, Crop, Detection
 
 _LARGE = 4_000_000  # pixels
@@ -61,7 +60,7 @@ class Cropper:
                 self._detector = load_detector(self.settings.detector, self._threads, self.settings.family)
             return self._detector
 
-    def choose(self, images: Sequence[ImageArray]) -> list[Chosen]:
+    def choose(self, images: Sequence[Pixels]) -> list[Chosen]:
         """Return the vehicle of each image; images are (height, width, 3) uint8, RGB, upright."""
         detections = self.detector.detect(images, self.settings.score)
         return [self._chosen(found, image.shape[:2]) for image, found in zip(images, detections, strict=True)]

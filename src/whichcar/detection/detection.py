@@ -16,10 +16,10 @@ from whichcar import files
 from whichcar.config.crop import SCORE, VEHICLES
 from whichcar.config.section import suggestion
 from whichcar.detection import zoo
-from whichcar.detection.families import ImageArray
 from whichcar.environment import expanded
 from whichcar.errors import DataError, DetectorError, ImageError
 from whichcar.images.inputs import Source, each
+from whichcar.images.pixels import Pixels
 from whichcar.records import Box, Detection, Skipped
 
 Choice = Literal["largest", "central"]
@@ -31,7 +31,7 @@ class Detector(Protocol):
 
     name: str
 
-    def detect(self, images: Sequence[ImageArray], score: float = SCORE) -> list[list[Detection]]:
+    def detect(self, images: Sequence[Pixels], score: float = SCORE) -> list[list[Detection]]:
         """Return the detections of each image above `score`, most confident first.
 
         Args:
@@ -169,7 +169,7 @@ def get_vehicle_coordinates(
     return vehicle.box.left, vehicle.box.top, vehicle.box.right, vehicle.box.bottom
 
 
-def _one_image(image: Source) -> ImageArray:
+def _one_image(image: Source) -> Pixels:
     """Return the only image of a source as (height, width, 3) uint8 RGB."""
     images = list(itertools.islice(each(image), 2))
     if len(images) != 1:

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from whichcar.detection.coco import NAMES
 from whichcar.errors import DetectorError, ImageError
+from whichcar.images.pixels import Pixels
 from whichcar.records import Box, Detection
 
 CONFIG = "COCO-Detection/faster_rcnn_R_101_FPN_3x.yaml"  # box AP 42.0
@@ -44,11 +44,11 @@ class DetectronDetector:
         config.MODEL.DEVICE = _device()
         self._predictor: Any = DefaultPredictor(config)
 
-    def detect(self, images: Sequence[npt.NDArray[np.uint8]], score: float = 0.5) -> list[list[Detection]]:
+    def detect(self, images: Sequence[Pixels], score: float = 0.5) -> list[list[Detection]]:
         """Return the detections of each image above `score`, most confident first; see `detection.Detector`."""
         return [self._one(image, score) for image in images]
 
-    def _one(self, image: npt.NDArray[np.uint8], score: float) -> list[Detection]:
+    def _one(self, image: Pixels, score: float) -> list[Detection]:
         # DefaultPredictor expects BGR, as OpenCV reads it.
         instances = self._predictor(np.ascontiguousarray(image[:, :, ::-1]))["instances"].to("cpu")
         sides = np.array([image.shape[1], image.shape[0]] * 2)

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-ImageArray = npt.NDArray[np.uint8]
+from whichcar.images.pixels import Pixels
+
 _GREY = 114  # the border that most detectors were trained with
 # Mean and standard deviation of ImageNet, in RGB order, for values of 0..1.
 _MEAN = np.array([0.485, 0.456, 0.406], np.float32)
@@ -33,12 +34,12 @@ class Family:
     standardised: bool = False
     classes: int = 80
 
-    def scale(self, image: ImageArray, size: tuple[int, int]) -> tuple[float, float]:
+    def scale(self, image: Pixels, size: tuple[int, int]) -> tuple[float, float]:
         """Return the factors (horizontal, vertical) that scale an image to fit into (height, width)."""
         down, across = size[0] / image.shape[0], size[1] / image.shape[1]
         return (min(across, down),) * 2 if self.letterbox else (across, down)
 
-    def fed(self, image: ImageArray, size: tuple[int, int], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    def fed(self, image: Pixels, size: tuple[int, int], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         """Return an RGB image as the network takes it: (height, width, 3) of `size` and `dtype`.
 
         A network that takes whole numbers scales them by itself.

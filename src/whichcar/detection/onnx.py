@@ -13,12 +13,13 @@ import numpy.typing as npt
 
 from whichcar.detection.coco import NAMES, names_of
 from whichcar.detection.decoders import Decoded
-from whichcar.detection.families import FAMILIES, Family, ImageArray, projects
+from whichcar.detection.families import FAMILIES, Family, projects
 from whichcar.detection.onnx_errors import reason_of, unusable
 from whichcar.detection.onnx_input import Input, inputs_of
 from whichcar.detection.outputs import read_outputs
 from whichcar.detection.probe import Outputs, Probe, Reading
 from whichcar.errors import DetectorError, ImageError
+from whichcar.images.pixels import Pixels
 from whichcar.parallel import usable_cores
 from whichcar.records import Box, Detection
 
@@ -75,7 +76,7 @@ class OnnxDetector:
         """Height and width of the input."""
         return self._input.size
 
-    def detect(self, images: Sequence[ImageArray], score: float = 0.5) -> list[list[Detection]]:
+    def detect(self, images: Sequence[Pixels], score: float = 0.5) -> list[list[Detection]]:
         """Return the detections of each image above `score`, most confident first.
 
         Args:
@@ -144,7 +145,7 @@ class OnnxDetector:
             raise ImageError(f"{self.name} returns an invalid box for it")
         return decoded
 
-    def _placed(self, decoded: Decoded, image: ImageArray) -> list[Detection]:
+    def _placed(self, decoded: Decoded, image: Pixels) -> list[Detection]:
         """Scale boxes from pixels of the input to whole pixels of the image, clipped to it."""
         height, width = image.shape[:2]
         scales = 1 / np.array(self.family.scale(image, self.size) * 2)

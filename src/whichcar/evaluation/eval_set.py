@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from whichcar.data.identity import fingerprint
@@ -65,7 +65,7 @@ def choose_eval_set(data: Path | None, metadata: Metadata) -> EvalSet:
         return held_out(trained, metadata)
     eval_set = labelled(data, metadata)
     own = eval_set.split == "test" and trained is not None and eval_set.root.resolve() == locate(trained).root.resolve()
-    return EvalSet(eval_set.root, eval_set.split, eval_set.samples, own)
+    return replace(eval_set, own=own)
 
 
 def trained_tree(data: Path | None, metadata: Metadata) -> Path | None:
@@ -123,8 +123,7 @@ def held_out(root: Path, metadata: Metadata) -> EvalSet:
     structure = locate(root)
     test = structure.splits.get(TEST)
     if test is not None and test not in structure.unlabelled:
-        eval_set = labelled(test, metadata)
-        return EvalSet(eval_set.root, eval_set.split, eval_set.samples, own=True)
+        return replace(labelled(test, metadata), own=True)
     tree = tree_of(root, metadata)
     known = tuple(map(nfc, metadata.class_folders))
     if tree.class_folders != known:

@@ -15,19 +15,17 @@ import numpy.typing as npt
 from PIL import Image
 
 from whichcar.errors import DataError
-from whichcar.files import IMAGE_SUFFIXES, images
-from whichcar.images.pixels import DecodedImage
+from whichcar.files import NO_IMAGES, images
+from whichcar.images.pixels import DecodedImage, Pixels
 from whichcar.images.read import decoded, decoded_from, enough_for
 from whichcar.images.web import is_address, read_url
 from whichcar.records import Skipped
 from whichcar.text import without_password
 
-Array = npt.NDArray[np.uint8]
 Source = str | os.PathLike[str] | npt.NDArray[Any] | Image.Image
 Sources = Source | Iterable[Source]
 Size = tuple[int, int]
 
-NO_IMAGES = f"no images in it; the name of an image ends in {', '.join(sorted(IMAGE_SUFFIXES))}"
 _SHAPES = "(height, width), (height, width, 3) or (images, height, width, 3), with 1, 3 or 4 channels last"
 _one_at_a_time = threading.Lock()
 
@@ -137,7 +135,7 @@ def _opened(path: Path | str, image: Image.Image) -> Given:
     return Given(path, opened)
 
 
-def _arrays(array: npt.NDArray[Any]) -> Iterator[Array]:
+def _arrays(array: npt.NDArray[Any]) -> Iterator[Pixels]:
     """Yield the images in an array as (height, width) or (height, width, 3 or 4) uint8.
 
     Raises:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from whichcar.errors import CheckpointError, ConfigError, ImageError
 from whichcar.images.inputs import Given, Sources, each
+from whichcar.images.pixels import Pixels
 from whichcar.inference.input_crop import CropFunction, InputCrop
 from whichcar.parallel import Done, ordered_map, usable_cores
 from whichcar.records import Crop, Prediction, Skipped
@@ -19,9 +20,8 @@ from whichcar.text import as_text
 from whichcar.training.hardware import prepare
 from whichcar.training.run.checkpoint import find_checkpoint, load_model, read_metadata
 
-Image = npt.NDArray[np.uint8]
 Probabilities = npt.NDArray[np.float32]
-Network = Callable[[Image], Probabilities]
+Network = Callable[[Pixels], Probabilities]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Scored:
 class Opened(NamedTuple):
     """An image at the network's size, and what it was cropped to, if so."""
 
-    image: Image
+    image: Pixels
     crop: Crop | None
 
 
@@ -142,7 +142,7 @@ def checked(model: Any, classes: int, dtype: type[np.generic] = np.float32) -> N
         CheckpointError: the model does not return one finite number a class.
     """
 
-    def infer(images: Image) -> Probabilities:
+    def infer(images: Pixels) -> Probabilities:
         count = len(images)
         room = -8 * (-count // 8) if count > 8 else 1 << (count - 1).bit_length()
         answer = np.asarray(model.predict_on_batch(filled(images, room).astype(dtype, copy=False)), np.float32)
@@ -158,7 +158,7 @@ def checked(model: Any, classes: int, dtype: type[np.generic] = np.float32) -> N
     return infer
 
 
-def filled(images: Image, room: int) -> Image:
+def filled(images: Pixels, room: int) -> Pixels:
     """Return `images` and, up to `room` in all, copies of the last one (a black one may be a division by zero)."""
     missing = room - len(images)
     return np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0)), mode="edge") if missing > 0 else images

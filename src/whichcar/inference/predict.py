@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from whichcar.errors import DataError
-from whichcar.files import images
-from whichcar.images.inputs import NO_IMAGES, Sources, each
+from whichcar.files import NO_IMAGES, images
+from whichcar.images.inputs import Sources, each
 from whichcar.inference.classifier import Classifier, checked, stream
 from whichcar.records import CROP_COLUMNS, Crop, Prediction, Skipped, class_columns
 from whichcar.text import as_text, one_line, plural

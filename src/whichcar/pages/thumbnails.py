@@ -10,17 +10,16 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 from markupsafe import Markup
 from PIL import Image
 
 from whichcar.errors import ImageError
+from whichcar.images.pixels import Pixels
 from whichcar.images.read import read_image
 from whichcar.text import one_line
 
 SIDE = 320  # longer side of a thumbnail in pixels: twice the width of a column, for high-density screens
 T = TypeVar("T")
-Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ from whichcar.search.study import (
     storage_errors,
     study_lock,
 )
-from whichcar.search.trial import SECONDS, Ended, RunningTrial, trial_folder
+from whichcar.search.trial import Ended, RunningTrial, seconds_of, trial_folder
 from whichcar.text import plural
 from whichcar.training.run.signals import graceful_shutdown
 from whichcar.training.weights import check_weights
@@ -70,7 +70,6 @@ def sweep(
     overrides: Sequence[str] = (),
     storage: str | None = None,
     launcher: Launcher | None = None,
-    live_table: LiveTable | None = None,
     limits: Mapping[str, Any] | None = None,
     ray: str | None = None,
 ) -> Swept:
@@ -81,7 +80,6 @@ def sweep(
         overrides: settings laid over the base in all trials.
         storage: where the study is stored (default: `study.db` in that folder), see `open_study`.
         launcher: what starts trials (default: processes on this machine).
-        live_table: what shows the progress.
         limits: replace the file's own, such as `{"budget.trials": 50}`.
         ray: address of a Ray cluster to run on, see `check_address`; `launcher` is then not used.
 
@@ -106,7 +104,7 @@ def sweep(
                 close_study(study)
                 raise
         results = Results(spec, study)
-        live_table = live_table or LiveTable(spec)
+        live_table = LiveTable(spec)
         driver: Driver | RayDriver
         if address is None:
             driver = Driver(spec, study, launcher or LocalLauncher(), live_table, results)
@@ -224,7 +222,7 @@ class Driver:
 
         trials = self._study.get_trials(deepcopy=False)
         minutes = self._spec.sweep.budget.minutes
-        if _counted(trials) >= self._spec.trials or (minutes and _seconds(trials) >= 60 * minutes):
+        if _counted(trials) >= self._spec.trials or (minutes and sum(map(seconds_of, trials)) >= 60 * minutes):
             return None
         _refuse_other_trials(self._spec, len(trials))
         trial = new_trial(self._study, self._spec, self._lease)
@@ -288,10 +286,6 @@ def _refuse_other_trials(spec: SweepSpec, number: int) -> None:
 
 def _counted(trials: Sequence[FrozenTrial]) -> int:
     return sum(SURPLUS not in trial.user_attrs for trial in trials)
-
-
-def _seconds(trials: Sequence[FrozenTrial]) -> float:
-    return sum(float(trial.user_attrs.get(SECONDS, 0.0)) for trial in trials)
 
 
 def _shape(reason: str) -> str:

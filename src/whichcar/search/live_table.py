@@ -15,8 +15,6 @@ from whichcar.progress import clock
 from whichcar.search.space import SweepSpec
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from rich.console import RenderableType
     from rich.live import Live
 
@@ -76,9 +74,7 @@ class LiveTable:
             self._live.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop; the last table stays visible."""
         if self._live is not None:
             self._live.stop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from whichcar.pages import render
 from whichcar.pages.charts import BLUE, HEIGHT, ORANGE, THEME, plotly_script
 from whichcar.progress import clock
 from whichcar.search.space import SweepSpec
+from whichcar.search.trial import OUTCOMES, seconds_of
 from whichcar.text import shell_command
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ def write_page(
     Raises:
         MissingExtraError: plotly is not installed.
     """
-    outcomes = ((sum(trial.state.name == state for trial in trials), name) for state, name in _STATES)
+    outcomes = Counter(OUTCOMES[trial.state.name] for trial in trials)
     names, metric = _names(ranked), spec.sweep.objective.metric
     return render.write_page(
         spec.folder / PAGE,
@@ -46,8 +48,8 @@ def write_page(
         plotly=plotly_script(),
         metric=metric,
         ranked=ranked,
-        outcomes=", ".join(f"{count} {name}" for count, name in outcomes if count),
-        clock=clock(sum(float(trial.user_attrs.get("seconds", 0.0)) for trial in trials)),
+        outcomes=", ".join(f"{outcomes[name]} {name}" for name in dict.fromkeys(OUTCOMES.values()) if outcomes[name]),
+        clock=clock(sum(map(seconds_of, trials))),
         train_command=shell_command(["whichcar", "train", spec.folder / "best" / CONFIG]),
         columns=("trial", metric, *_short(names)),
         rows=[_row(trial, names) for trial in ranked[:SHOWN]],
@@ -55,9 +57,6 @@ def write_page(
         enough=ENOUGH,
         failed=[trial for trial in trials if trial.state.name == "FAIL"],
     )
-
-
-_STATES = (("COMPLETE", "complete"), ("PRUNED", "pruned"), ("FAIL", "failed"), ("RUNNING", "running"))
 
 
 def _row(trial: FrozenTrial, names: Sequence[str]) -> list[str]:

@@ -8,7 +8,6 @@ terminal past Python, and ends its process when the cluster has been gone for a 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import importlib.util
 import json
 import os
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from whichcar.errors import Interrupted, MissingExtraError, SweepError
+from whichcar.files import locked
 from whichcar.search.launcher import QUIET, how_it_ended, killed_from_outside, tied_command
 from whichcar.search.live_table import LiveTable
 from whichcar.search.results import Results
@@ -232,13 +232,12 @@ def own_cores(count: int) -> Iterator[list[int]]:
     cores = sorted(os.sched_getaffinity(0))
     first = random.randrange(len(cores))
     reserved: list[int] = []
-    with contextlib.ExitStack() as files:
+    with contextlib.ExitStack() as stack:
         for core in cores[first:] + cores[:first]:
             if len(reserved) == count:
                 break
-            file = files.enter_context((folder / str(core)).open("w"))
             with contextlib.suppress(BlockingIOError):
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                stack.enter_context(locked(folder / str(core)))
                 reserved.append(core)
         yield sorted(reserved) if len(reserved) == count else cores
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -12,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from whichcar.files import CONFIG, RESOLVED, write_json, write_text
+from whichcar.files import CONFIG, RESOLVED, write_csv, write_json, write_text
 from whichcar.search.live_table import Row, Status
 from whichcar.search.page import PAGE, write_page
 from whichcar.search.space import SweepSpec
 from whichcar.search.study import SURPLUS
 from whichcar.search.sweep_file import Parameter
-from whichcar.search.trial import EPOCHS, KILLS, REASON, SECONDS, Ended, Outcome, trial_folder
+from whichcar.search.trial import EPOCHS, KILLS, OUTCOMES, REASON, Ended, seconds_of, trial_folder
 from whichcar.text import command_line, plural, shell_command
 from whichcar.training.run.folder import versions
 
@@ -29,13 +27,6 @@ if TYPE_CHECKING:
 TABLE = "trials.csv"
 SETTINGS = "sweep.json"
 COLUMNS = ("trial", "outcome", "value", "epochs", "seconds", "kills", "started", "reason")
-OUTCOMES: dict[str, Outcome] = {
-    "COMPLETE": "complete",
-    "PRUNED": "pruned",
-    "FAIL": "failed",
-    "RUNNING": "running",
-    "WAITING": "running",
-}
 FRESH_SECONDS = 1.0
 
 
@@ -75,7 +66,7 @@ class Results:
     def mean_seconds(self) -> float | None:
         """Mean run time of the ended trials."""
         ended = [trial for trial in self.trials() if trial.state.is_finished()]
-        return sum(_seconds(trial) for trial in ended) / len(ended) if ended else None
+        return sum(seconds_of(trial) for trial in ended) / len(ended) if ended else None
 
     def status(self, rows: Sequence[Row]) -> Status:
         """Return the state of the whole search for the live table; `rows` are the trials that it shows as running."""
@@ -93,7 +84,7 @@ class Results:
     def _row(self, trial: FrozenTrial) -> Row:
         epoch = max(trial.intermediate_values, default=0)
         value = trial.intermediate_values.get(epoch)
-        return Row(trial.number, epoch, self._spec.epochs, value, _seconds(trial), trial.params)
+        return Row(trial.number, epoch, self._spec.epochs, value, seconds_of(trial), trial.params)
 
     def write_settings(self) -> None:
         """Write sweep.json: what a comparison of searches shows besides the trials."""
@@ -117,23 +108,9 @@ class Results:
 
     def write_table(self) -> None:
         """Write trials.csv: one row per trial, with all its values."""
-        text = io.StringIO()
-        table = csv.writer(text, lineterminator="\n")
-        table.writerow([*COLUMNS, *self._spec.space])
-        for trial in self.trials():
-            attributes, started = trial.user_attrs, trial.datetime_start
-            row: list[Any] = [
-                trial.number,
-                OUTCOMES[trial.state.name],
-                "" if trial.value is None else f"{trial.value:.6g}",
-            ]
-            row += [attributes.get(EPOCHS, ""), f"{_seconds(trial):.1f}", attributes.get(KILLS, 0)]
-            row += [
-                started.isoformat(timespec="seconds") if started else "",
-                " ".join(attributes.get(REASON, "").split()),
-            ]
-            table.writerow([*row, *(_cell(trial, *one) for one in self._spec.space.items())])
-        write_text(self._spec.folder / TABLE, text.getvalue())
+        space = self._spec.space
+        rows = ([*_cells(trial), *(_cell(trial, *one) for one in space.items())] for trial in self.trials())
+        write_csv(self._spec.folder / TABLE, [*COLUMNS, *space], rows)
 
     def write_page(self, changed: bool) -> Path | None:
         """Write report.html if something changed or it is missing; None where no trial has ended."""
@@ -175,6 +152,21 @@ class Results:
                     checkpoint.unlink(missing_ok=True)
 
 
+def _cells(trial: FrozenTrial) -> list[Any]:
+    """Return the cells of `COLUMNS`."""
+    attributes, started = trial.user_attrs, trial.datetime_start
+    return [
+        trial.number,
+        OUTCOMES[trial.state.name],
+        "" if trial.value is None else f"{trial.value:.6g}",
+        attributes.get(EPOCHS, ""),
+        f"{seconds_of(trial):.1f}",
+        attributes.get(KILLS, 0),
+        started.isoformat(timespec="seconds") if started else "",
+        " ".join(attributes.get(REASON, "").split()),
+    ]
+
+
 def _cell(trial: FrozenTrial, name: str, parameter: Parameter) -> Any:  # noqa: ANN401
     """Return the value, empty where the parameter was not active."""
     if name not in trial.params:
@@ -184,7 +176,3 @@ def _cell(trial: FrozenTrial, name: str, parameter: Parameter) -> Any:  # noqa: 
 
 def _ended(trial: FrozenTrial) -> Ended:
     return Ended(trial.number, OUTCOMES[trial.state.name], trial.value, trial.user_attrs.get(REASON, ""))
-
-
-def _seconds(trial: FrozenTrial) -> float:
-    return float(trial.user_attrs.get(SECONDS, 0.0))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import sqlite3
 import time
@@ -13,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whichcar.errors import MissingExtraError, SweepError, WhichcarError
+from whichcar.files import locked
 from whichcar.search.baseline import start_values
 from whichcar.search.lease import LEASE, Lease
 from whichcar.search.space import SweepSpec, is_active
 from whichcar.search.sweep_file import Parameter, Pruner, Sampler
-from whichcar.text import without_password
+from whichcar.text import first_line, without_password
 from whichcar.training.run.folder import first_difference
 
 if TYPE_CHECKING:
@@ -102,21 +102,32 @@ def storage_errors(where: str) -> Iterator[None]:
             raise MissingExtraError("the driver of postgresql", "postgresql") from error
         if type(error).__module__.partition(".")[0] not in ("optuna", "sqlalchemy", "psycopg", "sqlite3", "json"):
             raise
+        reason = first_line(error.__cause__ or error)
         raise SweepError(
-            f"{without_password(where)}: cannot be used as a study ({_reason(error)}); the same command resumes "
-            "once it can be reached"
+            f"{without_password(where)}: cannot be used as a study ({reason}); the same command resumes once it can be "
+            "reached"
         ) from error
 
 
 def _check_storage(storage: str) -> None:
-    kind, is_address, _ = storage.partition("://")
-    if kind not in _DATABASES if is_address else Path(storage).suffix not in (".db", ".journal"):
+    is_address = "://" in storage
+    if not (_is_database(storage) if is_address else Path(storage).suffix in (".db", ".journal")):
         raise SweepError(
             f"--storage {without_password(storage)}: must be FILE.db, FILE.journal (on a shared disk) or "
             "postgresql://user@host/name"
         )
     if not is_address and not Path(storage).parent.is_dir():
         raise SweepError(f"--storage {storage}: no such folder: {Path(storage).parent}; create it, or fix the path")
+
+
+def _is_database(address: str) -> bool:
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        return make_url(address).drivername in _DATABASES
+    except (ArgumentError, ValueError):  # not an address, or its port is not a number
+        return False
 
 
 def _storage(where: str) -> BaseStorage:
@@ -252,12 +263,11 @@ def running(study: optuna.Study) -> list[FrozenTrial]:
 @contextlib.contextmanager
 def study_lock(folder: Path) -> Iterator[None]:
     """Hold the sweep's lock, shared by all processes on this disk; the operating system releases it at the latest."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as file:
-        until = time.monotonic() + LOCK_SECONDS
+    until = time.monotonic() + LOCK_SECONDS
+    with contextlib.ExitStack() as stack:
         while True:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                stack.enter_context(locked(folder / "lock"))
                 break
             except BlockingIOError:
                 if time.monotonic() > until:
@@ -266,9 +276,3 @@ def study_lock(folder: Path) -> Iterator[None]:
                     ) from None
                 time.sleep(0.02)
         yield
-
-
-def _reason(error: BaseException) -> str:
-    cause = error.__cause__ or error
-    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
-    return lines[0] if lines else type(cause).__name__

@@ -24,8 +24,16 @@ from whichcar.training.run.history import Epoch, read_history
 
 if TYPE_CHECKING:
     import optuna
+    from optuna.trial import FrozenTrial
 
 Outcome = Literal["complete", "pruned", "failed", "running", "lost"]
+OUTCOMES: dict[str, Outcome] = {
+    "COMPLETE": "complete",
+    "PRUNED": "pruned",
+    "FAIL": "failed",
+    "RUNNING": "running",
+    "WAITING": "running",
+}  # by the name of Optuna's state
 REASON, SECONDS, EPOCHS, KILLS, PRUNED = "reason", "seconds", "epochs", "kills", "pruned_at"
 _LAST_LINES = 5
 
@@ -38,6 +46,11 @@ class Ended:
     outcome: Outcome
     value: float | None = None
     reason: str = ""
+
+
+def seconds_of(trial: FrozenTrial) -> float:
+    """Return the run time of a trial, summed over all processes that ran it."""
+    return float(trial.user_attrs.get(SECONDS, 0.0))
 
 
 def trial_folder(spec: SweepSpec, number: int) -> Path:

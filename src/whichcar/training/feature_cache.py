@@ -7,6 +7,7 @@ head that trains on cached ones has the same numbers in a hundredth of the time 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import io
 import logging
 import os
@@ -19,27 +20,26 @@ from numpy.lib import format as npy
 
 from whichcar.config.experiment import Experiment
 from whichcar.data.decoded_cache import StoredRows
-from whichcar.environment import cache_root, expanded
+from whichcar.environment import cache_root
 from whichcar.errors import DataError
-from whichcar.files import checksum
 from whichcar.progress import Bar
 from whichcar.training.batches import Rows, plain_batches
 from whichcar.training.hardware import Hardware
+from whichcar.training.network.backbones import HEAD
 from whichcar.training.network.models import TrainingModels
-from whichcar.training.network.resnet50 import HEAD, training_copy
+from whichcar.training.network.resnet50 import training_copy
 from whichcar.training.setup import TrainingData, compile_model, models_from
-from whichcar.training.weights import plain_model
 
 if TYPE_CHECKING:
     import keras
 
 log = logging.getLogger(__name__)
-FORMAT = 1
+FORMAT = 2
 BATCH = 64
 
 
 class Features(StoredRows):
-    """Features instead of images, (2048,) float32 each.
+    """Features instead of images, (features,) float32 each: as many as the backbone has.
 
     Args:
         path: of the `.npy` file.
@@ -51,13 +51,17 @@ class Features(StoredRows):
         self.key, self.skipped = data.key, data.skipped
 
 
-def on_features(experiment: Experiment, hardware: Hardware, data: TrainingData) -> tuple[TrainingData, TrainingModels]:
+def on_features(
+    experiment: Experiment, hardware: Hardware, data: TrainingData, export_model: keras.Model
+) -> tuple[TrainingData, TrainingModels]:
     """Return the features instead of the images, computed unless cached, and the head to train on them.
 
     The head is that of `build_models`: the same start, the same draws, the same place in what is saved.
+
+    Args:
+        export_model: of `plain_model`.
     """
-    export_model = plain_model(experiment.model, experiment.data.image_size, data.tree.class_names)
-    path = _path(experiment, hardware, data)
+    path = _path(experiment, hardware, data, export_model)
     if not path.exists():
         _compute(models_from(export_model, experiment, hardware).train_model, hardware, data.images, path)
     log.info("features of the backbone: %s", path)
@@ -76,13 +80,16 @@ def _head(export_model: keras.Model, seed: int, hardware: Hardware) -> keras.Mod
     return training_copy(part, hardware.policy, fused=False, seed=seed)
 
 
-def _path(experiment: Experiment, hardware: Hardware, data: TrainingData) -> Path:
-    """Name the features by all that they depend on: images, size, weights, and what computes them."""
+def _path(experiment: Experiment, hardware: Hardware, data: TrainingData, export_model: keras.Model) -> Path:
+    """Name the features by all that they depend on: images, size, backbone with its weights, and what computes them."""
     height, width = experiment.data.image_size
-    weights = str(experiment.model.weights)
-    if weights != "imagenet":
-        weights = checksum(expanded(weights))
-    name = f"features-{FORMAT}-{height}x{width}-{weights}-{hardware.backend}-{hardware.precision}.npy"
+    weights = hashlib.blake2b(experiment.model.backbone.encode(), digest_size=16)
+    for layer in export_model.layers:
+        if layer.name != HEAD:
+            for values in layer.get_weights():
+                weights.update(values.tobytes())
+    computed_by = f"{hardware.backend}-{hardware.precision}"
+    name = f"features-{FORMAT}-{height}x{width}-{weights.hexdigest()}-{computed_by}.npy"
     return cache_root() / data.images.key / name
 
 

@@ -13,7 +13,6 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from whichcar.errors import MissingExtraError, TrainingError
 from whichcar.parallel import usable_cores
@@ -22,7 +21,7 @@ log = logging.getLogger(__name__)
 
 # bfloat16 products run at twice the float32 rate only where the processor has these instructions.
 BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
-PACKAGES = {"tensorflow": "tensorflow", "jax": "jax", "torch": "torch"}
+BACKENDS = ("tensorflow", "jax")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +46,10 @@ def choose_backend() -> str:
         MissingExtraError: no backend is installed.
         TrainingError: `KERAS_BACKEND` names an unknown backend or one that is not installed.
     """
-    installed = [name for name, package in PACKAGES.items() if importlib.util.find_spec(package)]
+    installed = [name for name in BACKENDS if importlib.util.find_spec(name)]
     if named := os.environ.get("KERAS_BACKEND"):
         if named not in installed:
-            raise TrainingError(f"KERAS_BACKEND={named}: not installed; here are: {', '.join(installed) or 'none'}")
+            raise TrainingError(f"KERAS_BACKEND={named}: not usable; usable here: {', '.join(installed) or 'none'}")
         return named
     if not installed:
         raise MissingExtraError("a Keras backend (TensorFlow or JAX)", "cpu")
@@ -148,20 +147,15 @@ def _jax_sees_a_gpu() -> bool:
 
 
 def _device(backend: str) -> tuple[str, bool]:
-    devices: Any
     if backend == "jax":
         import jax
 
         devices = jax.devices()
         return (devices[0].device_kind, True) if devices[0].platform == "gpu" else (_processor_name(), False)
-    if backend == "tensorflow":
-        import tensorflow as tf
+    import tensorflow as tf
 
-        gpus = tf.config.list_physical_devices("GPU")
-        return (gpus[0].name, True) if gpus else (_processor_name(), False)
-    import torch  # type: ignore[import-not-found, unused-ignore]
-
-    return (torch.cuda.get_device_name(0), True) if torch.cuda.is_available() else (_processor_name(), False)
+    gpus = tf.config.list_physical_devices("GPU")
+    return (gpus[0].name, True) if gpus else (_processor_name(), False)
 
 
 def _cpuinfo(key: str) -> str:

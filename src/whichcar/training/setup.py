@@ -19,9 +19,10 @@ from whichcar.errors import ConfigError, DataError
 from whichcar.text import plural, shell_command
 from whichcar.training.batches import Rows, TrainingBatches
 from whichcar.training.hardware import Hardware, fused_batch_norm_is_faster
+from whichcar.training.network.backbones import freeze
 from whichcar.training.network.models import Size, TrainingModels
 from whichcar.training.network.optimizer import create_optimizer
-from whichcar.training.network.resnet50 import freeze, training_copy
+from whichcar.training.network.resnet50 import training_copy
 from whichcar.training.run.checkpoint import Metadata
 from whichcar.training.run.folder import versions
 from whichcar.training.sizes import Sizes
@@ -122,7 +123,7 @@ def _validation_at(size: Size, paths: Sequence[Path]) -> tuple[Rows, np.ndarray]
 
 
 def build_models(experiment: Experiment, hardware: Hardware, class_names: Sequence[str]) -> TrainingModels:
-    """Build the ResNet-50 of these settings, ready to train.
+    """Build the network of these settings, ready to train.
 
     Raises:
         CheckpointError: `model.weights` is a trained model of another network.
@@ -150,7 +151,7 @@ def models_from(export_model: keras.Model, experiment: Experiment, hardware: Har
     fused = fused_batch_norm_is_faster(hardware.backend)
     momentum = recipe.batch_norm_momentum
     train_model = training_copy(export_model, hardware.policy, fused, front, momentum, experiment.seed)
-    freeze(train_model, recipe.freeze)
+    freeze(train_model, experiment.model.backbone, recipe.freeze)
     optimizer = compile_model(train_model, experiment.compile, recipe, hardware)
     return TrainingModels(export_model, train_model, export_model, crop, optimizer)
 

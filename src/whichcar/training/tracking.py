@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from whichcar import files
 from whichcar.config.load import as_texts
 from whichcar.errors import ConfigError, Interrupted, MissingExtraError, TrackingError, WhichcarError
-from whichcar.text import without_password
+from whichcar.text import first_line
 from whichcar.training.run.history import Epoch, read_history
 
 if TYPE_CHECKING:
@@ -296,12 +296,6 @@ def tracking_of(name: str | None, folder: Path, new_run: bool = False) -> Tracki
     tracking = Tracking(folder)
     tracking.connect(new_run)
     return tracking
-
-
-def first_line(error: Exception) -> str:
-    """Return an error's message in one line, without a password in an address and without a full stop."""
-    lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return without_password(lines[0]).strip().rstrip(".")
 
 
 def _experiment_name() -> str:

@@ -17,14 +17,13 @@ from whichcar.training.feature_cache import on_features
 from whichcar.training.hardware import is_out_of_memory, make_deterministic, prepare
 from whichcar.training.loop import Run
 from whichcar.training.memory import out_of_memory
-from whichcar.training.network.resnet50 import imagenet_weights
 from whichcar.training.run.checkpoint import read_best
 from whichcar.training.run.folder import ExperimentFolder
 from whichcar.training.run.history import Epoch, check_packages, read_history
 from whichcar.training.setup import build_models, load_data, load_tree
 from whichcar.training.sizes import sizes_of
 from whichcar.training.tracking import Tracking, tracking_of
-from whichcar.training.weights import check_weights
+from whichcar.training.weights import check_weights, plain_model
 
 log = logging.getLogger(__name__)
 
@@ -110,18 +109,19 @@ def _prepare(experiment: Experiment, folder: ExperimentFolder, is_resumed: bool,
     sizes = sizes_of(experiment.data, experiment.recipe, experiment.fit.epochs)
     tree = load_tree(experiment.data, experiment.model.classes, experiment.seed)
     hardware = prepare(experiment.hardware.precision)
-    if experiment.model.weights == "imagenet":
-        imagenet_weights()  # downloaded before images are decoded
-    data = load_data(tree, sizes, experiment.data.validation_split)
     import keras
 
     keras.utils.set_random_seed(experiment.seed)
     if experiment.hardware.exact:
         make_deterministic()
+    # The network first: what is wrong with it, or with its weights, is found before images are decoded.
     if experiment.recipe.cached_features:
-        data, models = on_features(experiment, hardware, data)
+        plain = plain_model(experiment.model, experiment.data.image_size, tree.class_names)
+        data = load_data(tree, sizes, experiment.data.validation_split)
+        data, models = on_features(experiment, hardware, data, plain)
     else:
-        models = build_models(experiment, hardware, data.tree.class_names)
+        models = build_models(experiment, hardware, tree.class_names)
+        data = load_data(tree, sizes, experiment.data.validation_split)
     run = Run(experiment, folder, hardware, sizes, data, models, tracking)
     if is_resumed:
         run.restore()

@@ -10,10 +10,9 @@ from pathlib import Path
 from whichcar.data.split.tree import Tree
 from whichcar.errors import DataError
 from whichcar.records import Sample, Skipped
-from whichcar.text import one_line, plural, shell_command
+from whichcar.text import listed, one_line, plural, shell_command
 
 log = logging.getLogger(__name__)
-SHOWN = 5  # classes named in a message
 
 
 def check_usable(tree: Tree, skipped: Sequence[Skipped], validation_split: float) -> None:
@@ -39,13 +38,13 @@ def check_usable(tree: Tree, skipped: Sequence[Skipped], validation_split: float
             "%d of %s cannot be read and are left out: %s; for example %s",
             len(skipped),
             plural(len(tree.train) + len(tree.validation), "image"),
-            _listed([f"{count} of {one_line(name)}" for name, count in lost.most_common()]),
+            listed([f"{count} of {name}" for name, count in lost.most_common()]),
             one_line(skipped[0].reason),
         )
-    without = [one_line(tree.class_names[number]) for number, count in enumerate(validation) if not count]
+    without = [tree.class_names[number] for number, count in enumerate(validation) if not count]
     if without and sum(validation):
         log.warning(
-            "%d of %s have no validation image: %s", len(without), plural(len(validation), "class"), _listed(without)
+            "%d of %s have no validation image: %s", len(without), plural(len(validation), "class"), listed(without)
         )
 
 
@@ -57,10 +56,10 @@ def _by_class(tree: Tree, samples: Sequence[Sample], unreadable: dict[Path, str]
 
 def _no_training_image(tree: Tree, empty: Sequence[int], reasons: dict[Path, str]) -> str:
     totals = Counter(sample.class_index for sample in tree.train)
-    classes = [f"{one_line(tree.class_names[number])} (0 of {totals[number]})" for number in empty]
+    classes = [f"{tree.class_names[number]} (0 of {totals[number]})" for number in empty]
     first = next(reasons[s.path] for s in tree.train if s.class_index == empty[0] and s.path in reasons)
     return (
-        f"{tree.root}: {plural(len(empty), 'class')} without a readable training image: {_listed(classes)}; "
+        f"{tree.root}: {plural(len(empty), 'class')} without a readable training image: {listed(classes)}; "
         f"for example {one_line(first)}; replace the files or remove the class; "
         f"all of them: {shell_command(['whichcar', 'check', tree.root])}"
     )
@@ -73,8 +72,3 @@ def _no_validation_image(tree: Tree, reasons: dict[Path, str]) -> str:
         f"{tree.root}: no validation image: {why}; add images, or write data.validation_split: 0 to train on all of "
         "them and choose by the training loss"
     )
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more

@@ -10,13 +10,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from whichcar.config.backbones import DEFAULT
 from whichcar.config.experiment import Model
 from whichcar.data.labels import folder_name
 from whichcar.environment import expanded
 from whichcar.errors import CheckpointError
 from whichcar.text import one_line
+from whichcar.training.network.backbones import HEAD
 from whichcar.training.network.models import Size
-from whichcar.training.network.resnet50 import HEAD, PREPROCESSING, create_model, existing, is_whole_model
+from whichcar.training.network.resnet50 import create_model, existing, is_whole_model
 from whichcar.training.run.checkpoint import read_metadata
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ def check_weights(weights: object) -> None:
 
 
 def plain_model(settings: Model, image_size: Size, class_names: Sequence[str]) -> keras.Model:
-    """Build the ResNet-50 of these settings in the form that is saved.
+    """Build the network of these settings in the form that is saved.
 
     Where `model.weights` is a trained model its head is used too if it was trained on the same classes, by name.
     """
@@ -53,23 +55,30 @@ def plain_model(settings: Model, image_size: Size, class_names: Sequence[str]) -
     if weights in (None, "imagenet") or not is_whole_model(expanded(weights)):
         return model
     # A trained model was loaded: take its weights.
-    if not any(layer.name == PREPROCESSING for layer in model.layers):
-        raise CheckpointError(
-            f"{weights}: is not a ResNet-50 as whichcar builds it; give one that `whichcar train` wrote"
-        )
-    order = head_order(expanded(weights), class_names)
     fresh = create_model(None, **section)
-    for layer in fresh.layers:
-        if not layer.weights or (layer.name == HEAD and order is None):
-            continue
-        values = model.get_layer(layer.name).get_weights()
-        try:
-            layer.set_weights([value[..., order] for value in values] if layer.name == HEAD else values)
-        except (ValueError, IndexError) as error:
-            raise CheckpointError(
-                f"{weights}: is not a ResNet-50 as whichcar builds it; layer {layer.name} differs"
-            ) from error
+    layers, trained = ([layer for layer in one.layers if layer.weights] for one in (fresh, model))
+    if _shapes(layers[:-1]) != _shapes(trained[:-1]) or trained[-1].name != HEAD:
+        raise CheckpointError(_other_network(weights, settings.backbone))
+    for layer, same in zip(layers[:-1], trained[:-1], strict=True):
+        layer.set_weights(same.get_weights())
+    order = head_order(expanded(weights), class_names)
+    if order is not None:
+        layers[-1].set_weights([values[..., order] for values in trained[-1].get_weights()])
     return fresh
+
+
+def _shapes(layers: Sequence[keras.Layer]) -> list[list[tuple[int, ...]]]:
+    return [[tuple(variable.shape) for variable in layer.weights] for layer in layers]
+
+
+def _other_network(weights: str, backbone: str) -> str:
+    """Say that a trained model is not of this backbone, and of which it is if it says so."""
+    try:
+        trained = read_metadata(expanded(weights)).settings["model"].get("backbone", DEFAULT)
+    except (CheckpointError, KeyError):
+        trained = backbone
+    advice = "give one that `whichcar train` wrote" if trained == backbone else f"write model.backbone: {trained}"
+    return f"{weights}: is not a {backbone} as whichcar builds it; {advice}"
 
 
 def head_order(checkpoint: Path, class_names: Sequence[str]) -> list[int] | None:

@@ -16,9 +16,10 @@ from whichcar.training.hardware import prepare
 prepare("float32")
 import keras  # noqa: E402
 
+from whichcar.training.network.backbones import freeze  # noqa: E402
 from whichcar.training.network.batch_norm import FusedBatchNormalization  # noqa: E402
 from whichcar.training.network.random_crop import RandomResizedCrop  # noqa: E402
-from whichcar.training.network.resnet50 import create_model, freeze, load_saved_model, training_copy  # noqa: E402
+from whichcar.training.network.resnet50 import create_model, load_saved_model, training_copy  # noqa: E402
 
 FLIP = {"random_flip": {"mode": "horizontal"}}
 FUSED = keras.backend.backend() == "tensorflow"
@@ -132,7 +133,7 @@ def test_the_training_copy_gives_the_same_predictions(resnet: keras.Model, noise
     for weight, truth in zip(form.get_weights(), resnet.get_weights(), strict=True):
         np.testing.assert_array_equal(weight, truth)
 
-    freeze(form, 2)
+    freeze(form, "resnet50", 2)
     moved = {layer.name for layer in form.layers if layer.trainable and layer.weights}
     assert {name.split("_")[0] for name in moved} == {"conv3", "conv4", "conv5", "predictions"}
     before = {layer.name: layer.get_weights() for layer in norms}
@@ -140,7 +141,7 @@ def test_the_training_copy_gives_the_same_predictions(resnet: keras.Model, noise
     for norm in norms:
         same = all((now == old).all() for now, old in zip(norm.get_weights(), before[norm.name], strict=True))
         assert same == norm.name.startswith(("conv1_", "conv2_")), norm.name
-    freeze(form, 5)
+    freeze(form, "resnet50", 5)
     assert [variable.path for variable in form.trainable_variables] == ["predictions/kernel", "predictions/bias"]
 
 
@@ -183,11 +184,12 @@ def test_without_a_way_to_imagenet_it_says_what_to_do(monkeypatch: pytest.Monkey
     def unreachable(*_: object, **__: object) -> str:
         raise URLError("Name or service not known")
 
-    monkeypatch.setattr(keras.utils, "get_file", unreachable)
+    monkeypatch.setattr("keras.src.utils.file_utils.urlretrieve", unreachable)
     with pytest.raises(ConfigError) as caught:
         create_model("imagenet", (32, 32, 3), classes=3)
     message = str(caught.value)
-    assert message.startswith("model.weights: the ImageNet weights could not be downloaded")
+    assert message.startswith("model.weights: the ImageNet weights of ResNet50 could not be downloaded")
+    assert "fetch resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5 where" in message
     assert "give its path as model.weights" in message
     assert "\n" not in message
 
@@ -216,7 +218,7 @@ def test_a_broken_file_is_one_line(tmp_path: Path, name: str) -> None:
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.weights.h5"
     keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]).save_weights(path)
-    with pytest.raises(CheckpointError, match="holds no ResNet-50 without its top layer; give the 'notop' weights"):
+    with pytest.raises(CheckpointError, match="holds no ResNet50 without its top layer; give the 'notop' weights"):
         create_model(path, classes=3)
 
 

@@ -59,7 +59,8 @@ def check(data: str | Path, labels: str | Path | None = None, smallest: int = SM
         MissingExtraError: cleanvision is not installed.
     """
     collection = collect(Path(data), Path(labels) if labels else None)
-    found = [*_of_rows(collection), *_of_names(collection), *_of_classes(collection), *of_groups(collection)]
+    names = odd_names(Counter(entry.class_name for entry in collection.entries if entry.class_name))
+    found = [*_of_rows(collection), *names, *_of_classes(collection), *of_groups(collection)]
     prints = Prints()
     with ScanCache() as cache:
         scans = cache.scan((collection.root / entry.path for entry in collection.entries), quality.measure)
@@ -87,10 +88,6 @@ def _of_rows(collection: Collection) -> Iterator[Finding]:
             continue
         suffix = PurePosixPath(path).suffix
         yield finding(path, "wrong_extension", f"a {form} image, not read for its suffix {suffix!r}; rename it")
-
-
-def _of_names(collection: Collection) -> list[Finding]:
-    return odd_names(Counter(entry.class_name for entry in collection.entries if entry.class_name))
 
 
 def _of_classes(collection: Collection) -> Iterator[Finding]:

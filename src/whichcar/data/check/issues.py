@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +9,8 @@ from pathlib import Path
 from whichcar import files
 from whichcar.data.split.groups import SUGGESTED
 from whichcar.errors import DataError
-from whichcar.files import readable
 from whichcar.records import Finding
-from whichcar.text import shell_command
+from whichcar.text import as_text, shell_command
 
 FILE = "issues.csv"
 COLUMNS = ("path", "issue", "severity", "detail")
@@ -102,9 +100,5 @@ def matching(findings: Iterable[Finding], names: Sequence[str], option: str) -> 
 
 def write_findings(path: Path, findings: Iterable[Finding]) -> None:
     """Write issues.csv, one row per finding, whole or not at all."""
-    with files.atomic_write(path) as tmp, tmp.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(
-            (readable(one.path), one.issue, one.severity, readable(one.detail)) for one in ordered(findings)
-        )
+    rows = ((as_text(one.path), one.issue, one.severity, as_text(one.detail)) for one in ordered(findings))
+    files.write_csv(path, COLUMNS, rows)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 from whichcar.data.check.check import Checked
 from whichcar.data.check.issues import FILE, ISSUES, SEVERITIES, write_findings
-from whichcar.errors import DataError
-from whichcar.files import check_writable
+from whichcar.files import check_writable, system_errors
 from whichcar.pages.render import write_page
 from whichcar.pages.thumbnails import evenly
 from whichcar.progress import track
@@ -17,23 +15,16 @@ from whichcar.records import Finding
 from whichcar.text import plural
 
 PAGE = "check.html"
+_UNWRITABLE = ("cannot be written", "name another folder with --output")
 SHOWN = 60  # images of each issue
 _LISTED = 200  # rows of an issue that has no images
 
 
 def check_output(output: Path) -> None:
     """Raise DataError where `write_report` could not write into this folder."""
-    with _writing_to(output):
+    with system_errors(output, *_UNWRITABLE):
         for name in (FILE, PAGE):
             check_writable(output / name)
-
-
-@contextmanager
-def _writing_to(output: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise DataError(f"{output}: {error.strerror}; name another folder with --output") from error
 
 
 def write_report(checked: Checked, output: Path) -> tuple[Path, Path]:
@@ -42,7 +33,7 @@ def write_report(checked: Checked, output: Path) -> tuple[Path, Path]:
     Raises:
         DataError: the folder cannot be written.
     """
-    with _writing_to(output):
+    with system_errors(output, *_UNWRITABLE):
         write_findings(output / FILE, checked.findings)
         return output / FILE, _write_page(checked, output / PAGE)
 

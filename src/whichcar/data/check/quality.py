@@ -15,6 +15,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from whichcar.errors import MissingExtraError
+from whichcar.images.pixels import Pixels
 
 MEASURES = ("brightness_perc_5", "brightness_perc_99", "entropy", "blurriness", "blurriness_grayscale_std")
 # cleanvision's name of each issue, and its name in issues.csv.
@@ -27,7 +28,7 @@ _JUDGED = {
 }
 
 
-def measure(image: npt.NDArray[np.uint8]) -> tuple[float, ...]:
+def measure(image: Pixels) -> tuple[float, ...]:
     """Return the numbers of `MEASURES` for an image, (height, width, 3) uint8.
 
     Raises:
@@ -36,7 +37,7 @@ def measure(image: npt.NDArray[np.uint8]) -> tuple[float, ...]:
     pil_image = Image.fromarray(image)
     values: dict[str, float] = {}
     for name in ("dark", "low_information", "blurry"):
-        values |= _properties()[name].calculate(pil_image)
+        values |= _manager().image_properties[name].calculate(pil_image)
     return tuple(float(values[name]) for name in MEASURES)
 
 
@@ -54,7 +55,7 @@ def judge(
     table = pd.DataFrame(measures, columns=list(MEASURES)).assign(aspect_ratio=aspects)
     judged = {}
     for name, issue in _JUDGED.items():
-        judging, parameters = _properties()[name], dict(_parameters()[name])
+        judging, parameters = _manager().image_properties[name], _manager().params[name]
         with np.errstate(over="ignore"), warnings.catch_warnings():
             # They set values in a slice of the table, which is meant to be thrown away.
             warnings.simplefilter("ignore")
@@ -71,16 +72,6 @@ def _manager() -> Any:  # noqa: ANN401  (cleanvision's)
     except ImportError as error:
         raise MissingExtraError("cleanvision", "check") from error
     return ImagePropertyIssueManager()
-
-
-def _properties() -> Mapping[str, Any]:
-    properties: Mapping[str, Any] = _manager().image_properties
-    return properties
-
-
-def _parameters() -> Mapping[str, Mapping[str, float]]:
-    parameters: Mapping[str, Mapping[str, float]] = _manager().params
-    return parameters
 
 
 def grey(thumbnail: npt.NDArray[np.float64]) -> bool:

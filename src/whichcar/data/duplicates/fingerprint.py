@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from whichcar.images.pixels import Pixels
+
 Grey = npt.NDArray[np.float64]
 
 THUMBNAIL = 16  # pixels a side of what is kept of an image
@@ -69,7 +71,7 @@ class Fingerprint:
         return float(self.pixels.std()) < _FLAT
 
 
-def fingerprint(image: npt.NDArray[np.uint8]) -> Fingerprint:
+def fingerprint(image: Pixels) -> Fingerprint:
     """Return the fingerprint of an image, (height, width, 3) uint8.
 
     The hash is the DCT hash known as pHash (Zauner 2010), bit for bit that of the package imagehash: which of the 8 x 8
@@ -104,7 +106,7 @@ class Detail:
     energies: tuple[float, ...]
 
 
-def detail_of(image: npt.NDArray[np.uint8]) -> Detail:
+def detail_of(image: Pixels) -> Detail:
     """Return the detail of an image, (height, width, 3) uint8; at least 64 pixels a side serve best."""
     pil_image = Image.fromarray(image).convert("L")
     spectra, energies = [], []

@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 
 from whichcar.data.duplicates.fingerprint import Fingerprint, fingerprint
 from whichcar.environment import cache_root
 from whichcar.errors import DataError, ImageError, TruncatedImageError
 from whichcar.files import checksum, is_disk_full
+from whichcar.images.pixels import Pixels
 from whichcar.images.read import decoded
 from whichcar.parallel import Done, ordered_map
 from whichcar.records import ImageHeader
@@ -52,7 +52,7 @@ _ELSEWHERE = "set WHICHCAR_CACHE to a folder that can be written"
 _ROOM = "make room, or set WHICHCAR_CACHE to a folder on a larger disk"
 
 _Key = tuple[int, ...]
-Measure = Callable[[npt.NDArray[np.uint8]], tuple[float, ...]]
+Measure = Callable[[Pixels], tuple[float, ...]]
 
 
 @dataclass(frozen=True, slots=True)

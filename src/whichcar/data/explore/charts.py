@@ -12,18 +12,17 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from whichcar.data.explore.overview import Overview
 from whichcar.data.split_names import SPLITS, VALIDATION
+from whichcar.images.pixels import Pixels
 from whichcar.pages.charts import BLUE, GREEN, GREY, HEIGHT, ORANGE, THEME, missing_plotly
-from whichcar.text import one_line, plural
+from whichcar.text import one_line, plural, shortened
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 MOST_POINTS = 2000  # in a chart of sizes
-_LONGEST = 60  # characters of a name
 _FEW_YEARS = 8  # each has a label, and no label stands between two
 _ROW = 18  # pixels a bar of a long chart
 _COLOURS = {"train": BLUE, VALIDATION: GREEN, "test": ORANGE, "": GREY}
@@ -70,7 +69,7 @@ def size_chart(overview: Overview) -> Figure:
 
     Where there are too many sizes, those near each other are one point.
     """
-    width, height = _sizes(overview)
+    width, height = overview.sizes
     step = 1
     points = Counter(zip(width.tolist(), height.tolist(), strict=True))
     while len(points) > MOST_POINTS:
@@ -96,7 +95,7 @@ def size_chart(overview: Overview) -> Figure:
 
 def aspect_chart(overview: Overview) -> Figure:
     """Return how many images there are of each aspect ratio, width by height; the outer bars are open-ended."""
-    width, height = _sizes(overview)
+    width, height = overview.sizes
     edges = _ASPECTS
     aspects = np.clip(width / np.maximum(height, 1), edges[0], edges[-1] - 1e-6)
     counts = np.histogram(aspects, edges)[0]
@@ -119,7 +118,7 @@ def brightness_chart(overview: Overview) -> Figure:
     return _columns(((edges[1:] + edges[:-1]) / 2).round(3).tolist(), counts.tolist(), texts, "mean brightness")
 
 
-def channel_chart(image: npt.NDArray[np.uint8]) -> Figure:
+def channel_chart(image: Pixels) -> Figure:
     """Return how often each value occurs in the three channels of an image, (height, width, 3) uint8, RGB."""
     traces = []
     pixels = image.reshape(-1, 3)
@@ -191,19 +190,10 @@ def _figure(
     return graph_objects.Figure(list(traces), layout)
 
 
-def _sizes(overview: Overview) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    width, height = (np.frombuffer(side, np.uint32).astype(np.int64) for side in (overview.width, overview.height))
-    return width[overview.readable], height[overview.readable]
-
-
 def _span(start: int, step: int) -> str:
     return f"{start}" if step == 1 else f"{start}–{start + step - 1}"
 
 
 def _markup(name: str) -> str:
     # A notebook may have MathJax, for which plotly would take what stands between two dollars.
-    return escape(_shortened(one_line(name)), quote=False).replace("$", "&#36;")
-
-
-def _shortened(name: str) -> str:
-    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
+    return escape(shortened(one_line(name)), quote=False).replace("$", "&#36;")

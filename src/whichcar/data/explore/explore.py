@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,8 @@ from whichcar.data.dataset import collect
 from whichcar.data.explore import charts, galleries
 from whichcar.data.explore.overview import Overview, overview_of
 from whichcar.data.split_names import SPLITS
-from whichcar.errors import DataError, ImageError
-from whichcar.files import check_writable
+from whichcar.errors import ImageError
+from whichcar.files import check_writable, system_errors
 from whichcar.images.read import read_image
 from whichcar.pages.charts import plotly_script
 from whichcar.pages.render import write_page
@@ -26,6 +25,7 @@ from whichcar.text import plural
 
 FILE = "explore.html"
 
+_UNWRITABLE = ("cannot be written", "name another place with --output FILE")
 _LISTED = 100  # files in a list, at most
 _PAIRS = 30
 _CROPS = 8
@@ -51,21 +51,11 @@ def explore(
     """
     data, path = Path(data), Path(output) if output else Path(data) / FILE
     plotly = plotly_script()  # raises before the work begins, as does the next line
-    with _writing(path):
+    with system_errors(path, *_UNWRITABLE):
         check_writable(path)
     overview = overview_of(collect(data, Path(labels) if labels else None))
-    with _writing(path):
+    with system_errors(path, *_UNWRITABLE):
         return write_page(path, "explore", data.resolve().name, plotly=plotly, **_content(overview, seed))
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise DataError(
-            f"{path}: cannot be written ({error.strerror}); name another place with --output FILE"
-        ) from error
 
 
 look = explore  # its earlier name
@@ -115,10 +105,8 @@ def numbers(overview: Overview) -> Iterator[tuple[str, str]]:
         yield "classes", f"{len(sizes):,} with {per_class}"
     if outside := sum(1 for entry in collection.entries if not entry.class_name):
         yield "images without a class", f"{outside:,}"
-    readable = overview.readable
-    if len(readable):
-        for name, sides in (("width", overview.width), ("height", overview.height)):
-            pixels = np.frombuffer(sides, np.uint32)[readable]
+    if len(overview.readable):
+        for name, pixels in zip(("width", "height"), overview.sizes, strict=True):
             span = f"{pixels.min()} to {pixels.max()} pixels, median {_median(pixels)}"
             yield name, span if np.ptp(pixels) else f"{pixels[0]} pixels"
         yield "formats", _counts(dict(overview.formats.most_common()))
@@ -181,13 +169,13 @@ def _crop_figure(path: Path, row: Crop) -> Figure:
 
 
 def _extremes(overview: Overview) -> dict[str, list[Figure]]:
-    numbers = overview.readable.tolist()
-    if len(numbers) < 2:
+    count = len(overview.readable)
+    if count < 2:
         return {}
     names: list[galleries.Extreme] = ["brightest", "darkest"]
-    if len({(overview.width[number], overview.height[number]) for number in numbers}) > 1:
+    if len(set(zip(*overview.sizes, strict=True))) > 1:
         names += ["largest", "smallest"]
-    return {name: galleries.extremes(overview, name, min(8, len(numbers) // 2)) for name in names}
+    return {name: galleries.extremes(overview, name, min(8, count // 2)) for name in names}
 
 
 def _counts(counts: Mapping[str, int]) -> str:

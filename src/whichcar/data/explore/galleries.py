@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from whichcar.data.duplicates.find import Pair
 from whichcar.data.explore.overview import Overview
+from whichcar.images.pixels import Pixels
 from whichcar.pages.thumbnails import SIDE, Figure, thumbnail
 
-Pixels = npt.NDArray[np.uint8]
 Extreme = Literal["brightest", "darkest", "largest", "smallest"]
 
 _RED = (230, 30, 40)
@@ -38,9 +37,7 @@ def samples(overview: Overview, count: int = 20, seed: int = 0) -> list[Figure]:
 def extremes(overview: Overview, which: Extreme, count: int = 8) -> list[Figure]:
     """Return the brightest, darkest, largest or smallest images, the most extreme first."""
     numbers = overview.readable
-    width, height = (
-        np.frombuffer(side, np.uint32).astype(np.int64)[numbers] for side in (overview.width, overview.height)
-    )
+    width, height = overview.sizes
     brightness = np.frombuffer(overview.brightness, np.float32)[numbers]
     by_size = which in ("largest", "smallest")
     measure = width * height if by_size else brightness

@@ -50,6 +50,12 @@ class Overview:
         return np.flatnonzero(np.frombuffer(self.width, np.uint32)).astype(np.int64)
 
     @property
+    def sizes(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Width and height of the images that can be read, as `readable` has them."""
+        width, height = (np.frombuffer(side, np.uint32).astype(np.int64) for side in (self.width, self.height))
+        return width[self.readable], height[self.readable]
+
+    @property
     def splits(self) -> Counter[str]:
         """How many images each split has; "" is no split."""
         return Counter(entry.split for entry in self.collection.entries)

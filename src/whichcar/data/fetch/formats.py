@@ -17,10 +17,9 @@ from whichcar.data.fetch import devkit
 from whichcar.data.labels import COLUMNS, folders_of, labels_from_folders, read_labels, write_labels
 from whichcar.data.structure import structure_of
 from whichcar.errors import DataError
-from whichcar.files import readable
 from whichcar.progress import track
 from whichcar.records import Box, Label
-from whichcar.text import nfc, plural
+from whichcar.text import as_text, nfc, plural
 
 log = logging.getLogger(__name__)
 
@@ -90,17 +89,14 @@ def arrange(image_set: ImageSet, into: Path) -> int:
         files.link_or_copy(image_set.root / name, target)
     _write_labels(into / LABELS, image_set.labels, set(names))
     if image_set.boxes:
-        with files.atomic_write(into / BOXES) as tmp, tmp.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(("img_name", "left", "top", "right", "bottom"))
-            for name, box in image_set.boxes.items():
-                writer.writerow((name, box.left, box.top, box.right, box.bottom))
+        boxes = ((name, box.left, box.top, box.right, box.bottom) for name, box in image_set.boxes.items())
+        files.write_csv(into / BOXES, ("img_name", "left", "top", "right", "bottom"), boxes)
     return len(names)
 
 
 def _write_labels(path: Path, labels: list[Label], images: set[str]) -> None:
     """Write the label file; a name that is not UTF-8 is left out. Warn of labels without an image."""
-    rows = [label for label in labels if label.img_name == readable(label.img_name)]
+    rows = [label for label in labels if label.img_name == as_text(label.img_name)]
     if len(rows) < len(labels):
         log.warning("%d images have names that are not UTF-8; rename them, they get no label", len(labels) - len(rows))
     known = set(map(nfc, images))

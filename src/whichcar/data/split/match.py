@@ -15,9 +15,8 @@ from typing import Literal
 from whichcar import files
 from whichcar.data.split_names import split_of
 from whichcar.errors import DataError
-from whichcar.files import readable
 from whichcar.records import Label
-from whichcar.text import one_line, plural
+from whichcar.text import as_text, one_line, plural
 
 Form = Callable[[str], str]
 
@@ -94,7 +93,7 @@ def nothing_usable(data: Path, problems: Sequence[tuple[str, RowProblem]]) -> st
     meant = f"; did you mean {problem.meant!r}?" if problem.meant else lost
     return (
         f"{data}: none of the {plural(len(problems), 'row')} can be used; {count} of them: {reason}, "
-        f"such as {readable(one_line(name))!r}{meant}"
+        f"such as {one_line(name)!r}{meant}"
     )
 
 
@@ -118,7 +117,7 @@ def _refused(label: Label, divided: bool) -> str | None:
     """Return what is wrong with a row by itself, if anything."""
     if reason := _refused_name(label.img_name):
         return reason
-    if any(text != readable(text) for text in (label.class_name, label.group)):
+    if any(text != as_text(text) for text in (label.class_name, label.group)):
         return "class or group contains bytes that are not text; rename it"
     if not label.class_name:
         return "class is empty"
@@ -134,7 +133,7 @@ def _refused_name(img_name: str) -> str | None:
         return "img_name is empty"
     if any(path.anchor or ".." in path.parts for path in (name, PurePath(img_name))):
         return "img_name leads out of the data folder"
-    if "\0" in img_name or img_name != readable(img_name):
+    if "\0" in img_name or img_name != as_text(img_name):
         return "img_name contains bytes that are not text; rename it"
     if name.name.startswith("."):
         return "hidden file"

@@ -14,8 +14,8 @@ from whichcar.data.labels import draw_share, folder_name
 from whichcar.data.split.match import LabelledImage, RowProblem, bases_of, match, nothing_usable
 from whichcar.data.split_names import TEST, TRAIN, VALIDATION
 from whichcar.errors import DataError
-from whichcar.files import readable
 from whichcar.records import Label
+from whichcar.text import as_text
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def make_plan(
         groups={name: sorted(named[name]) for name in sorted(named)},
         together=[group for group in together if len(group) > 1],
         validation=frozenset(target for target, source in targets.items() if source in held),
-        unused_classes=sorted({readable(label.class_name) for label in labels if label.class_name} - folders.keys()),
+        unused_classes=sorted({as_text(label.class_name) for label in labels if label.class_name} - folders.keys()),
         conflicts=links.count_conflicts(used),
     )
 

@@ -22,9 +22,8 @@ from whichcar.data.split.tree import RECORD, load_record
 from whichcar.data.split_names import TRAIN
 from whichcar.data.structure import structure_of
 from whichcar.errors import DataError
-from whichcar.files import readable
 from whichcar.records import Label, Skipped
-from whichcar.text import plural
+from whichcar.text import as_text, plural
 
 _WAYS_OUT = "choose another output folder, or delete this one"
 
@@ -103,9 +102,9 @@ def split(
     with _writing_to(output):
         _check_output(output, {"seed": seed, "validation_share": validation, "test_share": share})
     plan = make_plan(data, rows, keep_copies, share or 0, seed)
-    names = {row: readable(rows[row - 1].img_name) for row in plan.problems}
+    names = {row: as_text(rows[row - 1].img_name) for row in plan.problems}
     record = _record(plan, names, validation, seed, share)
-    record["sources"] = {"data": readable(str(data)), "labels": source}
+    record["sources"] = {"data": as_text(data), "labels": source}
     _check_content(output, record)
     with _writing_to(output):
         _fill(output, plan, record)
@@ -133,7 +132,7 @@ def _rows(data: Path, labels: str | Path | Sequence[Label] | None, output: Path)
         structure = structure_of(data)
         labels = data / LABELS if structure.root != data or not structure.splits else None
     if isinstance(labels, str | Path):
-        return read_labels(labels), readable(str(labels))
+        return read_labels(labels), as_text(labels)
     if labels is not None:
         return labels, plural(len(labels), "row")
     if output.resolve().is_relative_to(data.resolve()):
@@ -144,7 +143,7 @@ def _rows(data: Path, labels: str | Path | Sequence[Label] | None, output: Path)
             f"{data}: one class folder only, {next(iter(classes))!r}; give the folder that holds one folder per class, "
             "or name a label file: split DATA LABELS OUTPUT"
         )
-    return rows, readable(str(data))
+    return rows, as_text(data)
 
 
 def _test_share(rows: Sequence[Label], asked: float | None, source: str) -> float | None:

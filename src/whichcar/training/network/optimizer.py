@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from whichcar.config.experiment import Adam, AdamW, Sgd
-from whichcar.training.network.resnet50 import HEAD
+from whichcar.training.network.backbones import HEAD
 
 if TYPE_CHECKING:
     import keras

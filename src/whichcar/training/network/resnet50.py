@@ -1,33 +1,23 @@
-"""The network: ResNet-50 (He et al. 2015) with a softmax head, and the copy of it that trains."""
+"""The network: a backbone, by default ResNet-50 (He et al. 2015), with a softmax head, and the copy that trains."""
 
 from __future__ import annotations
 
+import itertools
 import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from whichcar.config.backbones import DEFAULT, backbone_name
 from whichcar.environment import expanded
 from whichcar.errors import CheckpointError, ConfigError
+from whichcar.text import file_name
+from whichcar.training.network.backbones import HEAD, build_backbone
 from whichcar.training.network.data_aug import create_data_aug_layer
 
 if TYPE_CHECKING:
     import keras
-
-HEAD = "predictions"
-PREPROCESSING = "preprocessing"
-# The mean of ImageNet in RGB, which the published weights expect to be taken off.
-MEAN = (123.68, 116.779, 103.939)
-# The layers of each stage by the beginning of their names; `recipe.freeze: n` keeps the first n fixed.
-STAGES = ("conv1_", "conv2_", "conv3_", "conv4_", "conv5_")
-
-# The published weights without the top layer, as `keras.applications.ResNet50` downloads them.
-_IMAGENET = (
-    "https://storage.googleapis.com/tensorflow/keras-applications/resnet/"
-    "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"
-)
-_IMAGENET_MD5 = "4d473c1dd8becc155b73f8504c6f6626"
 
 
 def create_model(
@@ -39,30 +29,30 @@ def create_model(
     l1_factor: float = 0.0,
     l2_factor: float = 0.0,
     image_size: tuple[int, int] | None = None,
+    backbone: str = DEFAULT,
 ) -> keras.Model:
-    """Build the classifier: Input, augmentation, preprocessing, ResNet-50 with average pooling, Dropout, softmax.
-
-    Preprocessing takes the mean of ImageNet off. The published weights see BGR: instead of turning every image round,
-    their first kernel is turned round once, which is the same and, unlike a turn, can be saved as `.h5`.
+    """Build the classifier: Input, augmentation, preprocessing, backbone with average pooling, Dropout, softmax.
 
     Args:
-        weights: `imagenet`, None for random ones, the path of a trained model (loaded as it is; the other arguments
-            are then not used), or the path of backbone weights such as `resnet50_notop.h5`.
+        weights: `imagenet` for the backbone's published ones, None for random ones, the path of a trained model (loaded
+            as it is; the other arguments are then not used), or the path of backbone weights, such as
+            `resnet50_notop.h5`.
         input_shape: (height, width, 3); height and width may be None.
-        dropout_rate: share of the 2048 features dropped while training, 0 <= rate < 1.
+        dropout_rate: share of the backbone's features dropped while training, 0 <= rate < 1.
         data_aug_layer: as `create_data_aug_layer` takes it; None or `{}` for none.
         classes: number of classes; needed unless a trained model is loaded.
         l1_factor, l2_factor: penalties on the head's kernel; 0 is off. (An L1 of 0.01 starts the loss at
             about 107 and drowns learning.)
         image_size: put a layer first that resizes images of any size to (height, width), bilinear with
             anti-aliasing, so that a saved model takes any image.
+        backbone: a network of `keras.applications` by its name, such as `efficientnet_v2_b0`.
 
     Returns:
         A model from (n, height, width, 3) RGB in 0..255, uint8 or float, to (n, classes) float32 probabilities.
 
     Raises:
-        ConfigError: `classes` is missing, or the ImageNet weights cannot be downloaded.
-        CheckpointError: `weights` is no file, or holds neither a model nor a ResNet-50's weights.
+        ConfigError: `classes` is missing, the backbone is unknown, or its published weights cannot be downloaded.
+        CheckpointError: `weights` is no file, or holds neither a model nor the backbone's weights.
     """
     import keras
 
@@ -72,6 +62,10 @@ def create_model(
             return load_saved_model(path)
     if classes is None:
         raise ConfigError("model.classes: missing; give the number of classes")
+    try:
+        backbone = backbone_name(backbone)
+    except ValueError as error:
+        raise ConfigError(f"model.backbone: {error}") from error
     inputs = keras.Input(tuple(input_shape), name="image")
     x = inputs
     # Left to themselves these layers take a plain `model(images)` for training, and so do all that follow them,
@@ -81,12 +75,11 @@ def create_model(
         x = resize(x, training=False)
     if data_aug_layer:
         x = create_data_aug_layer(data_aug_layer)(x, training=False)
-    x = keras.layers.Rescaling(1.0, [-channel for channel in MEAN], name=PREPROCESSING)(x)
-    x = _backbone(weights, x).output
+    x = build_backbone(backbone, weights, x)
     x = keras.layers.Dropout(dropout_rate, name="dropout")(x)
     penalty = keras.regularizers.L1L2(l1=l1_factor, l2=l2_factor) if l1_factor or l2_factor else None
     head = keras.layers.Dense(classes, "softmax", kernel_regularizer=penalty, dtype="float32", name=HEAD)
-    return keras.Model(inputs, head(x), name="resnet50")
+    return keras.Model(inputs, head(x), name=file_name(backbone))
 
 
 def training_copy(
@@ -104,20 +97,24 @@ def training_copy(
         fused: batch-norm through TensorFlow's fused op.
         front: layer that takes the place of the `resize` layer, such as random crop and augmentation.
         batch_norm_momentum: replaces the layers' own.
-        seed: of dropout, whose draws otherwise depend on how many layers were made before.
+        seed: of dropout, whose draws otherwise depend on how many layers were made before; each such layer has its own.
     """
     import keras
 
+    seeds = itertools.count(seed or 0)
+
     def copied(layer: Any) -> Any:  # noqa: ANN401
-        if not isinstance(layer, keras.Layer) or isinstance(layer, keras.Model):
+        if isinstance(layer, keras.Sequential):  # such as the stem of a ConvNeXt
+            return keras.models.clone_model(layer, clone_function=copied)
+        if not isinstance(layer, keras.Layer):
             return layer
         if front is not None and isinstance(layer, keras.layers.Resizing):
             return front
         config = layer.get_config()
-        if layer.name != HEAD and not isinstance(layer, keras.layers.Resizing):
+        if "dtype" in config and layer.name != HEAD and not isinstance(layer, keras.layers.Resizing):
             config["dtype"] = policy
         if isinstance(layer, keras.layers.Dropout):
-            config["seed"] = seed
+            config["seed"] = None if seed is None else next(seeds)
         if not isinstance(layer, keras.layers.BatchNormalization):
             return type(layer).from_config(config)
         if batch_norm_momentum is not None:
@@ -131,13 +128,6 @@ def training_copy(
     clone = keras.models.clone_model(model, clone_function=copied)
     clone.set_weights(model.get_weights())
     return clone
-
-
-def freeze(model: keras.Model, stages: int) -> None:
-    """Keep the first `stages` of the five stages of the backbone fixed, their batch-norm in inference mode."""
-    for layer in model.layers:
-        if layer.name.startswith(STAGES[:stages]):
-            layer.trainable = False
 
 
 def load_saved_model(path: Path) -> keras.Model:
@@ -180,41 +170,3 @@ def is_whole_model(path: Path) -> bool:
             return "model_config" in file.attrs
     except OSError as error:
         raise CheckpointError(f"{path}: not an HDF5 file; give a .keras or .h5 file") from error
-
-
-def imagenet_weights() -> Path:
-    """Return Keras' file of ImageNet weights, downloaded into Keras' own cache unless it is there.
-
-    Raises:
-        ConfigError: it cannot be downloaded.
-    """
-    import keras
-
-    try:
-        return Path(keras.utils.get_file(origin=_IMAGENET, cache_subdir="models", file_hash=_IMAGENET_MD5))
-    except Exception as error:
-        # Keras passes on whatever the download met (URLError, socket and HTTP errors, a plain Exception).
-        raise ConfigError(
-            f"model.weights: the ImageNet weights could not be downloaded; fetch {_IMAGENET.rpartition('/')[2]} where "
-            "there is a network and give its path as model.weights"
-        ) from error
-
-
-def _backbone(weights: str | Path | None, x: Any) -> keras.Model:  # noqa: ANN401
-    """Build a ResNet-50 without its top on `x`, with weights from the network or a file turned round for RGB."""
-    import keras
-
-    model = keras.applications.ResNet50(weights=None, include_top=False, input_tensor=x, pooling="avg")
-    if weights is None:
-        return model
-    path = imagenet_weights() if weights == "imagenet" else expanded(str(weights))
-    try:
-        model.load_weights(path)
-    except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(
-            f"{path}: holds no ResNet-50 without its top layer; give the 'notop' weights of Keras' ResNet50"
-        ) from error
-    first = model.get_layer("conv1_conv")
-    kernel, *others = first.get_weights()
-    first.set_weights([kernel[:, :, ::-1], *others])
-    return model

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from whichcar.errors import CheckpointError, DataError
 from whichcar.files import BEST, CONFIG, atomic_write, checksum, read_json
-from whichcar.text import one_line, plural, reason_of, shell_command
+from whichcar.text import listed, plural, reason_of, shell_command
 from whichcar.training.hardware import fused_batch_norm_is_faster, prepare
 from whichcar.training.network.resnet50 import load_saved_model, training_copy
 from whichcar.training.run.overwriting import recover
@@ -189,9 +189,8 @@ def _lone_checkpoint(folder: Path) -> Path:
     )
 
 
-def _some(paths: Sequence[Path], most: int = 6) -> str:
-    names = ", ".join(one_line(path.name) for path in paths[:most])
-    return f"{names} and {len(paths) - most} more" if len(paths) > most else names
+def _some(paths: Sequence[Path]) -> str:
+    return listed([path.name for path in paths], most=6)
 
 
 def load_model(path: Path) -> keras.Model:

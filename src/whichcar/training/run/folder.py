@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-import fcntl
 import logging
 import math
 import os
@@ -12,13 +12,13 @@ import shutil
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from whichcar.config.experiment import Experiment
 from whichcar.config.section import shown
 from whichcar.environment import expanded
 from whichcar.errors import ConfigError, DataError, TrainingError
-from whichcar.files import BEST, CONFIG, ENVIRONMENT, LOCK, RESOLVED, STATE, read_json, write_json
+from whichcar.files import BEST, CONFIG, ENVIRONMENT, LOCK, RESOLVED, STATE, locked, read_json, write_json
 from whichcar.text import command_line
 from whichcar.training.hardware import Hardware
 from whichcar.training.run.overwriting import (
@@ -51,7 +51,7 @@ class ExperimentFolder:
         self.state = self.path / STATE
         self._settings = experiment.model_dump(mode="json", exclude={"hardware"})
         self._weights = expanded(experiment.model.weights or "").resolve()
-        self._lock: IO[str] | None = None
+        self._lock: contextlib.ExitStack | None = None
         self.finished = False  # after `open`: trained to its end, with nothing to add
         self.class_folders: list[str] = []  # after `open`: of the run that is there
         self.changed = False  # after `open`: resumed with another length
@@ -145,20 +145,17 @@ class ExperimentFolder:
             self._lock = None
 
     def _take(self) -> None:
-        lock = self.path / LOCK
+        lock = contextlib.ExitStack()
         try:
-            lock.parent.mkdir(parents=True, exist_ok=True)
-            file = lock.open("w")
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._lock = file
+            lock.enter_context(locked(self.path / LOCK))
         except BlockingIOError:
-            file.close()
             raise TrainingError(f"{self.path}: another process trains here; wait for it or stop it") from None
         except OSError as error:
             raise TrainingError(
                 f"{self.path}: cannot be written ({error.strerror}); change its permissions, or train with a copy of "
                 "the config in another folder"
             ) from error
+        self._lock = lock
 
     def _record(self) -> dict[str, Any] | None:
         """Return resolved.json of the run in the folder; None where there is none."""

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import csv
 import importlib.util
-import io
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import astuple, dataclass, fields
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whichcar.errors import DataError, MissingExtraError
 from whichcar.figures import lettering, new_figure, save_figure
-from whichcar.files import write_text
+from whichcar.files import write_csv
 from whichcar.progress import clock
 from whichcar.text import one_line
 
@@ -43,12 +42,8 @@ class Epoch:
 
 def write_history(path: Path, history: Sequence[Epoch]) -> None:
     """Write the epochs as CSV."""
-    text = io.StringIO()
-    table = csv.DictWriter(text, [field.name for field in fields(Epoch)], lineterminator="\n")
-    table.writeheader()
-    for epoch in history:
-        table.writerow({key: _short(value) for key, value in asdict(epoch).items()})
-    write_text(path, text.getvalue())
+    rows = ([_short(value) for value in astuple(epoch)] for epoch in history)
+    write_csv(path, [field.name for field in fields(Epoch)], rows)
 
 
 def read_history(path: Path) -> tuple[Epoch, ...]:

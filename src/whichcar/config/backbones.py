@@ -1,0 +1,109 @@
+"""The networks of `keras.applications` that `model.backbone` names."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Literal
+
+from whichcar.config.section import shown
+
+DEFAULT = "resnet50"
+Scaling = Literal["caffe", "tf", "torch", "efficientnet", "inside"]
+
+
+@dataclass(frozen=True, slots=True)
+class Backbone:
+    """A network of `keras.applications`.
+
+    `keras_name` is its function there. `scaling` is the preprocessing that its published weights expect; `inside` where
+    its own layers do it. `stages` holds, for each stage in order, what the names of its layers begin with, as a
+    regular expression. `smallest` is how many pixels a side an image must have.
+    """
+
+    keras_name: str
+    scaling: Scaling
+    stages: tuple[str, ...]
+    smallest: int = 32
+
+    @property
+    def fits_h5(self) -> bool:
+        """True where Keras can load it from `.h5` again: a file that knows neither LayerScale nor plain additions."""
+        return not self.keras_name.startswith(("ConvNeXt", "MobileNetV3"))
+
+
+_RESNET = ("conv1_", "conv2_", "conv3_", "conv4_", "conv5_")
+_RESNET_V2 = (*_RESNET[:4], "conv5_|post_")
+_DENSENET = ("conv1_", "(conv|pool)2_", "(conv|pool)3_", "(conv|pool)4_", "conv5_|bn")
+_EFFICIENTNET = ("stem_", "block1", "block2", "block3", "block4", "block5", "block6", "block7|top_")
+_EFFICIENTNET_V2 = (*_EFFICIENTNET[:6], "block6|top_")  # B0 to B3 and S; M and L have a seventh block
+_VGG = ("block1_", "block2_", "block3_", "block4_", "block5_")
+# Stages end where the feature map is halved.
+_CONVNEXT = (
+    r"convnext_\w+_(prestem|stem|stage_0_)",
+    *(rf"convnext_\w+_(downsampling_block_{stage - 1}|stage_{stage}_)" for stage in (1, 2, 3)),
+)
+_MOBILENET_V2 = (
+    "Conv1|bn_Conv1|expanded_conv_",
+    "block_[12]_",
+    "block_[3-5]_",
+    "block_([6-9]|1[0-2])_",
+    "block_1[3-6]_|Conv_1",
+)
+_MOBILENET_V3_SMALL = (
+    "conv(_bn)?$",
+    "expanded_conv_[a-z]",
+    "expanded_conv_[12]_",
+    "expanded_conv_[3-7]_",
+    "expanded_conv_([89]|10)_|conv_1",
+)
+_MOBILENET_V3_LARGE = (
+    "conv(_bn)?$|expanded_conv_[a-z]",
+    "expanded_conv_[12]_",
+    "expanded_conv_[3-5]_",
+    "expanded_conv_([6-9]|1[01])_",
+    "expanded_conv_1[2-4]_|conv_1",
+)
+
+KERAS: dict[str, Backbone] = {
+    DEFAULT: Backbone("ResNet50", "caffe", _RESNET, smallest=16),
+    "resnet101": Backbone("ResNet101", "caffe", _RESNET),
+    "resnet152": Backbone("ResNet152", "caffe", _RESNET),
+    "resnet50_v2": Backbone("ResNet50V2", "tf", _RESNET_V2),
+    "resnet101_v2": Backbone("ResNet101V2", "tf", _RESNET_V2),
+    "resnet152_v2": Backbone("ResNet152V2", "tf", _RESNET_V2),
+    **{f"efficientnet_v2_b{n}": Backbone(f"EfficientNetV2B{n}", "inside", _EFFICIENTNET_V2) for n in range(4)},
+    "efficientnet_v2_s": Backbone("EfficientNetV2S", "inside", _EFFICIENTNET_V2),
+    "efficientnet_v2_m": Backbone("EfficientNetV2M", "inside", _EFFICIENTNET),
+    "efficientnet_v2_l": Backbone("EfficientNetV2L", "inside", _EFFICIENTNET),
+    **{f"efficientnet_b{n}": Backbone(f"EfficientNetB{n}", "efficientnet", _EFFICIENTNET) for n in range(8)},
+    "convnext_tiny": Backbone("ConvNeXtTiny", "inside", _CONVNEXT),
+    "convnext_small": Backbone("ConvNeXtSmall", "inside", _CONVNEXT),
+    "convnext_base": Backbone("ConvNeXtBase", "inside", _CONVNEXT),
+    "convnext_large": Backbone("ConvNeXtLarge", "inside", _CONVNEXT),
+    "convnext_xlarge": Backbone("ConvNeXtXLarge", "inside", _CONVNEXT),
+    "mobilenet_v2": Backbone("MobileNetV2", "tf", _MOBILENET_V2),
+    "mobilenet_v3_small": Backbone("MobileNetV3Small", "inside", _MOBILENET_V3_SMALL),
+    "mobilenet_v3_large": Backbone("MobileNetV3Large", "inside", _MOBILENET_V3_LARGE),
+    "densenet121": Backbone("DenseNet121", "torch", _DENSENET),
+    "densenet169": Backbone("DenseNet169", "torch", _DENSENET),
+    "densenet201": Backbone("DenseNet201", "torch", _DENSENET),
+    "vgg16": Backbone("VGG16", "caffe", _VGG),
+    "vgg19": Backbone("VGG19", "caffe", _VGG),
+}
+_BARE = {re.sub(r"[_-]", "", name): name for name in KERAS}
+
+
+def backbone_name(name: str) -> str:
+    """Return a backbone's name as it is written everywhere; `EfficientNetV2B0` and `efficientnet-v2-b0` are accepted.
+
+    Raises:
+        ValueError: no such network; with the nearest name.
+    """
+    known = _BARE.get(re.sub(r"[_-]", "", name).lower())
+    if known:
+        return known
+    close = get_close_matches(name.lower(), KERAS, n=1)
+    hint = f"did you mean `{close[0]}`?" if close else f"known: {', '.join(KERAS)}"
+    raise ValueError(f"no network has the name {shown(name)}; {hint}")

@@ -1,0 +1,127 @@
+"""The backbone of the network by its name: preprocessing, layers, published weights, and the stages that are frozen."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from whichcar.config.backbones import KERAS, Backbone
+from whichcar.environment import expanded
+from whichcar.errors import CheckpointError, ConfigError
+
+if TYPE_CHECKING:
+    import keras
+
+HEAD = "predictions"
+PREPROCESSING = "preprocessing"
+# The moments of ImageNet in RGB: the first mean is Caffe's, in 0..255, the others are torchvision's, in 0..1.
+CAFFE_MEAN = (123.68, 116.779, 103.939)
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def build_backbone(name: str, weights: str | Path | None, images: Any) -> Any:  # noqa: ANN401
+    """Put preprocessing and backbone on `images`.
+
+    Args:
+        name: as `config.backbones.backbone_name` returns it.
+        weights: `imagenet` for the published ones, None for random ones, or the path of the backbone's weights.
+        images: Keras tensor (n, height, width, 3), RGB in 0..255.
+
+    Returns:
+        Keras tensor (n, features): the averages of the last feature map.
+
+    Raises:
+        ConfigError: the published weights cannot be downloaded.
+        CheckpointError: the file holds other weights.
+    """
+    backbone = KERAS[name]
+    images = _preprocessed(backbone, images)
+    # Where Keras adds a layer for its own weights (see `_preprocessed`), they come from a model of their own.
+    added = backbone.scaling == "efficientnet"
+    model = _keras_model(backbone, "imagenet" if weights == "imagenet" and not added else None, images)
+    if weights is None:
+        return model.output
+    if weights != "imagenet":
+        _load(model, backbone, expanded(str(weights)))
+    elif added:
+        model.set_weights(_keras_model(backbone, "imagenet").get_weights())
+    if backbone.scaling == "caffe":
+        # These weights see BGR. Instead of each image their first kernel is turned round, which is the same and,
+        # unlike a turn, can be saved as `.h5`.
+        first = next(layer for layer in model.layers if layer.weights)
+        kernel, *others = first.get_weights()
+        first.set_weights([kernel[:, :, ::-1], *others])
+    return model.output
+
+
+def freeze(model: keras.Model, name: str, count: int) -> None:
+    """Keep the first `count` stages of the backbone fixed, their batch-norm in inference mode.
+
+    Args:
+        model: of `training_copy`.
+        name: of its backbone.
+        count: with all stages, everything but the head is fixed.
+    """
+    stages = KERAS[name].stages
+    for layer in model.layers:
+        is_all = count == len(stages) and layer.name != HEAD
+        if is_all or any(re.match(stage, layer.name) for stage in stages[:count]):
+            layer.trainable = False
+
+
+def _preprocessed(backbone: Backbone, images: Any) -> Any:  # noqa: ANN401
+    """Scale images as the backbone's published weights expect them, where its own layers do not."""
+    import keras
+
+    scale: Any
+    offset: Any
+    match backbone.scaling:
+        case "inside":
+            return images
+        case "caffe":
+            scale, offset = 1.0, [-mean for mean in CAFFE_MEAN]
+        case "tf":
+            scale, offset = 1 / 127.5, -1.0
+        case "torch":
+            scale = [1 / (255 * deviation) for deviation in DEVIATION]
+            offset = [-mean / deviation for mean, deviation in zip(MEAN, DEVIATION, strict=True)]
+        case "efficientnet":
+            # After its own layers, which take off the mean, Keras divides by the root of the deviation, but only if
+            # it loads the weights itself. This comes to the same in front of them.
+            scale = [deviation**-0.5 for deviation in DEVIATION]
+            offset = [255 * mean * (1 - factor) for mean, factor in zip(MEAN, scale, strict=True)]
+    return keras.layers.Rescaling(scale, offset, name=PREPROCESSING)(images)
+
+
+def _keras_model(backbone: Backbone, weights: str | None, images: Any = None) -> keras.Model:  # noqa: ANN401
+    """Build Keras' model on `images`; its published weights are downloaded into Keras' cache unless they are there."""
+    import keras
+
+    function = getattr(keras.applications, backbone.keras_name)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # MobileNetV3 warns that its weights were trained at 224 pixels
+            return function(weights=weights, include_top=False, input_tensor=images, pooling="avg")
+    except Exception as error:
+        if weights is None:
+            raise
+        # Keras passes on whatever the download met (URLError, socket and HTTP errors, a plain Exception).
+        named = re.search(r"https?://\S+/(\S+\.h5)", str(error))
+        file = named[1] if named else f"the 'notop' weights of Keras' {backbone.keras_name}"
+        raise ConfigError(
+            f"model.weights: the ImageNet weights of {backbone.keras_name} could not be downloaded; fetch {file} where "
+            "there is a network and give its path as model.weights"
+        ) from error
+
+
+def _load(model: keras.Model, backbone: Backbone, path: Path) -> None:
+    """Load a file of the backbone's weights."""
+    try:
+        model.load_weights(path)
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"{path}: holds no {backbone.keras_name} without its top layer; give the 'notop' weights of Keras' "
+            f"{backbone.keras_name}"
+        ) from error
