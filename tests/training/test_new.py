@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from PIL import Image
 from whichcar.cli import main
 from whichcar.cli.new import experiment_of
 from whichcar.config.load import load_config, read_experiment
-from whichcar.errors import ConfigError, MissingExtraError
+from whichcar.errors import CheckpointError, ConfigError, MissingExtraError
 from whichcar.training import hardware
 from whichcar.training import new as stage
 from whichcar.training import train as training
@@ -133,15 +134,16 @@ def test_too_few_minutes_are_refused(
 
 
 def test_weights_that_cannot_be_had_are_said_before_measuring(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def offline() -> Path:
-        raise ConfigError("model.weights: could not be downloaded; give its path")
+    def offline(*_: object, **__: object) -> None:
+        raise URLError("no network")
 
-    monkeypatch.setattr(stage, "imagenet_weights", offline)
-    monkeypatch.setattr(stage, "measure", None)
-    with pytest.raises(ConfigError, match=r"--weights PATH.*--weights none"):
+    monkeypatch.setattr("keras.applications.ResNet50", offline)
+    monkeypatch.setattr(stage, "measure", measure)
+    with pytest.raises(ConfigError, match=r"could not be downloaded; .* \(--weights PATH\).*\(--weights none\)$"):
         new("mine", images)
-    with pytest.raises(Exception, match=r"no file gone\.h5"):
+    with pytest.raises(CheckpointError, match=r"no file gone\.h5"):
         new("mine", images, weights="gone.h5")
+    assert not Path("mine").exists()
 
 
 def test_without_a_backend_the_line_that_installs_one_is_given(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,6 +186,6 @@ def test_train_with_a_folder_of_images_writes_the_experiment_once_and_resumes_it
 
 @pytest.mark.slow
 def test_a_speed_is_measured(images: Path) -> None:
-    speed = measure(Facts(2, 8, 2, 70), 0, sorted(images.rglob("*.jpg")), prepare("float32"), 1.0)
+    speed = measure(Facts(2, 8, 2, 70), None, sorted(images.rglob("*.jpg")), prepare("float32"), 1.0)
     assert speed.pixel > 0 and speed.compile_step > 0 and speed.save > 0 and speed.decode > 0
     assert speed.train(128, 8) > speed.train(64, 8) > speed.predict(64) > 0

@@ -20,8 +20,7 @@ from whichcar.images.read import read_shorter_side
 from whichcar.parallel import ordered_map
 from whichcar.text import one_line, plural, shell_command
 from whichcar.training.hardware import Hardware, prepare
-from whichcar.training.network.resnet50 import imagenet_weights
-from whichcar.training.recipe import Choice, Facts, Speed, choose, frozen_blocks
+from whichcar.training.recipe import Choice, Facts, Speed, choose
 from whichcar.training.throughput import measure
 from whichcar.training.weights import check_weights
 
@@ -71,8 +70,12 @@ def new(
     start = time.perf_counter()
     hardware = prepare()
     imports = time.perf_counter() - start
-    _check_weights(weights)
-    speed = measure(facts, frozen_blocks(facts, weights), [s.path for s in tree.train], hardware, imports)
+    try:
+        check_weights(weights)
+        speed = measure(facts, weights, [sample.path for sample in tree.train], hardware, imports)
+    except ConfigError as error:
+        ways = "(--weights PATH), or train from random weights, which takes far more images (--weights none)"
+        raise ConfigError(f"{error} {ways}") from error
     choice = choose(facts, speed, minutes, str(data), weights, share)
     config = folder / files.CONFIG
     folder.mkdir(parents=True, exist_ok=True)
@@ -118,18 +121,6 @@ def _side(path: Path) -> int | str:
         return read_shorter_side(path)
     except ImageError as error:
         return one_line(error)
-
-
-def _check_weights(weights: str | None) -> None:
-    """Raise where the weights cannot be had, before anything that takes long."""
-    if weights != "imagenet":
-        return check_weights(weights)
-    try:
-        imagenet_weights()
-    except ConfigError as error:
-        raise ConfigError(
-            f"{error} (--weights PATH), or train from random weights, which takes far more images (--weights none)"
-        ) from error
 
 
 def _heading(

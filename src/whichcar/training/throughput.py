@@ -17,7 +17,7 @@ from whichcar.parallel import ordered_map
 from whichcar.progress import Bar
 from whichcar.training.hardware import Hardware, release_memory
 from whichcar.training.network.models import TrainingModels
-from whichcar.training.recipe import BACKWARD, CROP, Facts, Speed
+from whichcar.training.recipe import BACKWARD, CROP, Facts, Speed, frozen_blocks
 from whichcar.training.setup import build_models
 
 SMALL, LARGE = 64, 128  # sizes that are measured; all others follow by their number of pixels
@@ -26,18 +26,21 @@ Timed = tuple[float, float]
 _LOOKS = 24  # images read to see how long that takes
 
 
-def measure(facts: Facts, freeze: int, paths: Sequence[Path], hardware: Hardware, imports: float) -> Speed:
-    """Measure what `Speed` holds, with images of noise and random weights, which take the same time as others.
+def measure(facts: Facts, weights: str | None, paths: Sequence[Path], hardware: Hardware, imports: float) -> Speed:
+    """Measure what `Speed` holds, with images of noise, which take the same time as others.
 
     Args:
         facts: of the dataset: the batch size and the number of classes matter.
-        freeze: blocks of the backbone that stay fixed.
+        weights: value of `model.weights`; what stays frozen depends on there being some.
         paths: images of the dataset.
         hardware: what training runs on.
         imports: seconds that loading the backend took.
+
+    Raises:
+        ConfigError: the published weights cannot be downloaded.
     """
     batch = facts.batch_size
-    built, (compile_step, step), (compile_predict, small), (_, large), save = _steps(facts, freeze, hardware)
+    built, (compile_step, step), (compile_predict, small), (_, large), save = _steps(facts, weights, hardware)
     release_memory()
     pixel = min(max(0.0, large - small) / (LARGE**2 - SMALL**2), small / SMALL**2) / batch
     return Speed(
@@ -52,13 +55,13 @@ def measure(facts: Facts, freeze: int, paths: Sequence[Path], hardware: Hardware
     )
 
 
-def _steps(facts: Facts, freeze: int, hardware: Hardware) -> tuple[float, Timed, Timed, Timed, float]:
+def _steps(facts: Facts, weights: str | None, hardware: Hardware) -> tuple[float, Timed, Timed, Timed, float]:
     """Time building a model, a training step, predictions at two sizes, and a checkpoint."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (facts.batch_size, LARGE, LARGE, 3), np.uint8)
     labels = np.eye(facts.classes, dtype=np.float32)[np.arange(facts.batch_size) % facts.classes]
     start = time.perf_counter()
-    models = build_models(_experiment(facts, freeze), hardware, [str(number) for number in range(facts.classes)])
+    models = build_models(_experiment(facts, weights), hardware, [str(number) for number in range(facts.classes)])
     built = time.perf_counter() - start
     with Bar("measuring this machine", 3 * (STEPS + 1), "steps") as bar:
         train = _timed(lambda: models.train_on_batch(images, labels, (SMALL, SMALL)), bar)
@@ -67,17 +70,17 @@ def _steps(facts: Facts, freeze: int, hardware: Hardware) -> tuple[float, Timed,
     return built, train, small, large, _saving(models)
 
 
-def _experiment(facts: Facts, freeze: int) -> Experiment:
+def _experiment(facts: Facts, weights: str | None) -> Experiment:
     """Return settings whose steps cost what those of a chosen recipe cost."""
     return Experiment.model_validate({
         "seed": 0,
         "data": {"directory": ".", "image_size": [SMALL, SMALL], "batch_size": facts.batch_size},
         "model": {
-            "weights": None,
+            "weights": weights,
             "data_aug_layer": {"random_brightness": {"factor": 0.2}, "random_contrast": {"factor": 0.2}},
         },
         "compile": {"optimizer": {"sgd": {"momentum": 0.9, "nesterov": True, "weight_decay": 0.003}}},
-        "recipe": {"freeze": freeze, "random_resized_crop": {"side": list(CROP)}},
+        "recipe": {"freeze": frozen_blocks(facts, weights), "random_resized_crop": {"side": list(CROP)}},
     })  # fmt: skip
 
 
