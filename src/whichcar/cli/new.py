@@ -11,6 +11,7 @@ import click
 from whichcar import files
 from whichcar.cli.options import FOLDER
 from whichcar.cli.streams import say_lines
+from whichcar.environment import expanded
 from whichcar.errors import ConfigError
 from whichcar.text import file_name, shell_command
 
@@ -73,7 +74,7 @@ def experiment_of(path: Path, overrides: Sequence[str]) -> Path:
     experiment = Path("experiments") / file_name(path.resolve().name)
     if any((experiment / name).is_file() for name in CONFIGS):
         directory = Path(load_config(experiment)["data"]["directory"])
-        if directory.expanduser().resolve() != path.resolve():
+        if expanded(directory).resolve() != path.resolve():
             command = shell_command(["whichcar", "new", "EXPERIMENT", "--data", path])
             raise ConfigError(f"{experiment}: is the experiment of {directory}; give this one another name: {command}")
         return experiment
