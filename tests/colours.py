@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from PIL import Image
 
 from whichcar.data.split.split import split
 from whichcar.data.split.tree import read_tree
-from whichcar.files import write_json
+from whichcar.files import checksum, write_json
 from whichcar.records import Label
 from whichcar.training.hardware import prepare
 from whichcar.training.run.checkpoint import Metadata, save_checkpoint
@@ -73,14 +74,25 @@ def colour_experiment(tmp_path_factory: pytest.TempPathFactory, colour_model: ob
     return make_experiment(folder / "exp", folder / "data", colour_model)
 
 
-def make_experiment(folder: Path, data_root: Path, model: object) -> Path:
-    settings = {"seed": 1, "data": {"directory": str(data_root), "validation_split": 0.25}}
+def make_experiment(folder: Path, data_root: Path, model: object, refit_of: str | None = None) -> Path:
+    data = {"directory": str(data_root), "validation_split": 0.25, "train_on_validation": refit_of is not None}
+    settings = {"seed": 1, "data": data, "refit_of": refit_of}
     prints = read_tree(data_root, 0.25, 1).fingerprints if data_root.is_dir() else {}
     metadata = Metadata(CLASSES, FOLDERS, (24, 32), {"whichcar": "0"}, settings, str(data_root), None, prints)
     folder.mkdir(parents=True)
     save_checkpoint(model, metadata, folder / "model.02-0.1234.keras")  # type: ignore[arg-type]
     write_json(folder / "best.json", {"checkpoint": "model.02-0.1234.keras", "epoch": 2, "image_size": [24, 32]})
     return folder
+
+
+def add_refit(experiment: Path, data_root: Path, model: object) -> Path:
+    """Add a finished refit, whose network is the same, to an experiment."""
+    best = json.loads((experiment / "best.json").read_text())
+    best["blake2b"] = checksum(experiment / best["checkpoint"])
+    write_json(experiment / "best.json", best)
+    refit = make_experiment(experiment / "refit", data_root, model, best["blake2b"])
+    write_json(refit / "resolved.json", {"finished": True, "settings": {"refit_of": best["blake2b"]}})
+    return refit
 
 
 @pytest.fixture

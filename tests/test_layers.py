@@ -37,6 +37,7 @@ INSIDE = {
         {"split_names"},
     ),
     "training": (
+        {"refit"},
         {"new", "train"},
         {"throughput"},
         {"loop"},

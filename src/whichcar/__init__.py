@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from whichcar.training.network.data_aug import create_data_aug_layer
     from whichcar.training.network.resnet50 import create_model
     from whichcar.training.new import new
+    from whichcar.training.refit import refit
     from whichcar.training.train import train
 
 __version__ = VERSION
@@ -46,6 +47,7 @@ __all__ = [
     "new",
     "predict",
     "predict_from_folder",
+    "refit",
     "split",
     "sweep",
     "train",
@@ -67,6 +69,7 @@ _HOMES = {
     "new": "whichcar.training.new",
     "predict": "whichcar.inference.predict",
     "predict_from_folder": "whichcar.inference.predict",
+    "refit": "whichcar.training.refit",
     "split": "whichcar.data.split.split",
     "sweep": "whichcar.search.driver",
     "train": "whichcar.training.train",

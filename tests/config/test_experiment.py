@@ -315,7 +315,7 @@ MISTAKES = [
         ],
     ),
     ("optimizer: {}", ["optimizer: no such setting; did you mean `compile.optimizer`?"]),
-    ("7: {}", ["7: no such setting; known: seed, data, model, compile, fit, recipe, hardware"]),
+    ("7: {}", ["7: no such setting; known: seed, data, model, compile, fit, recipe, hardware, refit_of"]),
     ("data_aug_layer: {}", ["data_aug_layer: no such setting; did you mean `model.data_aug_layer`?"]),
     (
         "recipe: {random_resized_crop: {side: [0.9, 0.8]}}",
@@ -334,7 +334,10 @@ MISTAKES = [
     ),
     (
         "recipe: {test_sizes: [192]}",
-        ["recipe.test_sizes[0]: must be a list (prediction sizes tried on validation; the best is kept); got 192"],
+        [
+            "recipe.test_sizes[0]: must be a list (prediction sizes tried on validation; the best is kept (without "
+            "validation: the one size)); got 192"
+        ],
     ),
     (
         "model: {backbone: mobilenet_v3_smal}",
@@ -449,8 +452,14 @@ CONTRADICTIONS = [
         " data.validation_split is 0; write m.{loss:.2f}.h5",
     ),
     (
-        "seed: 1\ndata: {directory: x, validation_split: 0}\nrecipe: {test_sizes: [[64, 64]]}",
-        "recipe.test_sizes: needs validation images, but data.validation_split is 0; write [] for none",
+        "seed: 1\ndata: {directory: x, validation_split: 0}\nrecipe: {test_sizes: [[64, 64], [80, 80]]}",
+        "recipe.test_sizes: needs validation images, but data.validation_split is 0; keep the one size to predict at",
+    ),
+    (
+        "seed: 1\ndata: {directory: x, train_on_validation: true}\n"
+        "fit: {callbacks: {early_stopping: {monitor: val_loss}}}",
+        "fit.callbacks.early_stopping.monitor: val_loss needs validation images, but data.train_on_validation is true;"
+        " write loss",
     ),
     (
         "recipe: {warmup_steps: 150, warmup_share: 0.1}",
@@ -535,6 +544,7 @@ def test_settings_that_contradict_each_other_are_refused(tmp_path: Path, text: s
         "recipe: {cached_features: true, freeze: 5, label_smoothing: 0.1, ema: 0.99}\nmodel: {data_aug_layer: {}}",
         "recipe: {schedule: cosine, warmup_steps: 150, mixup: 0.2, cutmix: 1.0, rand_augment: {}, ema: 0.999}",
         "recipe: {test_sizes: [[176, 176], [192, 192]], random_resized_crop: {side: [0.8, 1]}}",
+        "seed: 1\ndata: {directory: x, validation_split: 0}\nrecipe: {test_sizes: [[192, 192]]}",
         "fit: {callbacks: {early_stopping: {monitor: val_accuracy, mode: max}}}",
     ],
 )

@@ -16,7 +16,7 @@ from PIL import Image
 from whichcar.cli.main import run
 from whichcar.errors import CheckpointError, DataError
 from whichcar.evaluation.compare.experiments import compare
-from whichcar.evaluation.eval_set import held_out
+from whichcar.evaluation.eval_set import held_out, tree_of
 from whichcar.evaluation.evaluate import evaluate
 from whichcar.files import write_json
 from whichcar.text import shell_command
@@ -24,7 +24,7 @@ from whichcar.training.run.checkpoint import read_metadata
 from whichcar.training.run.history import Epoch, write_history
 from whichcar.training.tracking import tracking_of
 
-from ..colours import FOLDERS, draw, make_experiment
+from ..colours import FOLDERS, add_refit, draw, make_experiment
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -78,6 +78,45 @@ def test_every_evaluation_of_the_same_images_is_counted(experiment: Path, tree: 
     assert evaluate(experiment / "model.02-0.1234.keras").origin.evaluations == 4
     assert "evaluated on them 2 times" not in (experiment / "report.html").read_text()
     assert "evaluated on them 3 times" in (experiment / "report.html").read_text()
+
+
+def test_a_refit_is_evaluated_instead_and_shown_with_the_accuracy_before_it(
+    experiment: Path,
+    tree: Path,
+    colour_model: object,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    evaluate(experiment)
+    before = (experiment / "result.json").read_bytes()
+    refit = add_refit(experiment, tree, colour_model)
+    assert run(["evaluate", str(experiment)]) == 0
+    output = capsys.readouterr().out
+    assert "before the refit 80.0% (trained without the validation images)" in output
+    assert f"{experiment}: its refit is used" in caplog.text
+    assert "before refit" in (refit / "report.html").read_text()
+    result = result_of(refit)
+    assert (result["experiment"], result["before_refit"]["correct"]) == (f"{experiment.name}/refit", 4)
+    assert result["data"]["evaluations"] == 2, "the experiment and its refit share one count"
+    assert result["command"] == f"whichcar evaluate {refit}"
+    assert (experiment / "result.json").read_bytes() == before
+    write_json(experiment / "best.json", {"checkpoint": "model.02-0.1234.keras", "blake2b": "another"})
+    assert evaluate(experiment / "model.02-0.1234.keras").before_refit is None
+
+
+def test_the_validation_images_are_training_images_of_a_refit(
+    experiment: Path, tree: Path, colour_model: object
+) -> None:
+    add_refit(experiment, tree, colour_model)
+    held = tree_of(tree, read_metadata(experiment / "model.02-0.1234.keras")).validation
+    for sample in held:
+        copy = tree.parent / "held" / sample.path.parent.name / sample.path.name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(sample.path, copy)
+    assert (
+        f"{len(held)} of {len(held)} images are training images"
+        in evaluate(experiment, tree.parent / "held").warnings[0]
+    )
 
 
 def test_predictions_csv_has_a_row_for_every_image(experiment: Path) -> None:

@@ -30,6 +30,8 @@ def evaluate(
 ) -> None:
     """Evaluate EXPERIMENT on the test set and write result.json, predictions.csv, report.html and plots to its folder.
 
+    Where it has been refitted (`train --refit`), the refit is evaluated, in EXPERIMENT/refit/.
+
     Results for other images are written to EXPERIMENT/evaluations/, one folder per dataset. How often the same images
     have been evaluated is counted in EXPERIMENT/test_uses.json.
 
@@ -70,6 +72,8 @@ def render_result(result: Mapping[str, Any], folder: Path) -> Iterator[str]:
         yield f"  warning: {one_line(warning)}"
     yield ""
     yield f"  accuracy   {best['value']:6.1%}   (95 % interval {low:.1%} to {high:.1%}; {best['correct']} correct)"
+    if before := result["before_refit"]:
+        yield f"  before the refit {before['value']:.1%} (trained without the validation images)"
     if len(classes) > 5:
         yield f"  top-5      {result['top_5']['value']:6.1%}"
     yield f"  by chance  {1 / len(classes):6.1%}"

@@ -25,8 +25,15 @@ from whichcar.text import shell_command
     is_flag=True,
     help="Replace an earlier training and its evaluations, which are deleted once the new one has a checkpoint.",
 )
+@click.option(
+    "--refit",
+    is_flag=True,
+    help="After the training, train again on training and validation images, as long as validation has shown.",
+)
 @track_option
-def train(config: Path, overrides: tuple[str, ...], resume: bool, overwrite: bool, track: str | None) -> None:
+def train(
+    config: Path, overrides: tuple[str, ...], resume: bool, overwrite: bool, refit: bool, track: str | None
+) -> None:
     """Train with the settings in CONFIG, a settings file or an experiment's folder.
 
     For a folder of images, settings for an hour are chosen and written first, as by `whichcar new`; the same command
@@ -36,6 +43,9 @@ def train(config: Path, overrides: tuple[str, ...], resume: bool, overwrite: boo
 
     Ctrl-C saves the state of the training first. A finished training is left as it is.
 
+    With --refit, a second training in EXPERIMENT/refit/ uses the validation images too, with the epochs and the image
+    size that the first one chose on them. `evaluate` and `predict` then use its checkpoint.
+
     \b
     Examples:
       whichcar train experiments/exp_003
@@ -43,18 +53,23 @@ def train(config: Path, overrides: tuple[str, ...], resume: bool, overwrite: boo
       whichcar train experiments/exp_003/config.yml
       whichcar train experiments/exp_003/config.yml --set fit.epochs=3
       whichcar train experiments/exp_003/config.yml --resume
+      whichcar train experiments/exp_003 --refit
       whichcar train experiments/exp_003/config.yml --track mlflow
     """
-    from whichcar.training.train import train as train_network
+    from whichcar.training.refit import refit as train_and_refit
+    from whichcar.training.train import train as train_once
 
     logging.getLogger("whichcar").setLevel(logging.INFO)
     given, config = config, experiment_of(config, overrides)
     resume = resume or (config != given and not overwrite)
     try:
+        train_network = train_and_refit if refit else train_once
         trained = train_network(config, overrides, resume=resume, overwrite=overwrite, track=track)
     except Interrupted as error:
         command = ["whichcar", "train", str(config), *(word for text in overrides for word in ("--set", text))]
-        command += ["--resume" if error.saved else "--overwrite", *(["--track", track] if track else [])]
+        command += [*(["--refit"] if refit else []), "--resume" if error.saved else "--overwrite"]
+        command += ["--track", track] if track else []
         again = "resume with" if error.saved else "start again with"
         raise Interrupted(f"{error}\n{again}: {shell_command(command)}") from None
-    say_lines([f"checkpoint: {trained.checkpoint}", f"next: {shell_command(['whichcar', 'evaluate', trained.folder])}"])
+    folder = trained.folder.parent if refit else trained.folder
+    say_lines([f"checkpoint: {trained.checkpoint}", f"next: {shell_command(['whichcar', 'evaluate', folder])}"])

@@ -25,7 +25,7 @@ def contradictions(experiment: Experiment) -> Iterator[tuple[tuple[str, ...], st
     if any(fixed not in (None, wanted) for fixed, wanted in zip(shape, size, strict=True)):
         why = f"is {list(shape)} but data.image_size is {list(size)}; delete input_shape, and it follows image_size"
         yield ("model.input_shape", "data.image_size"), why
-    if not experiment.data.validation_split:
+    if not experiment.data.held_out_share:
         yield from _not_without_validation(experiment)
     yield from _not_the_evaluated(callbacks)
     for name in ("model_checkpoint", "early_stopping", "reduce_on_plateau"):
@@ -60,8 +60,9 @@ def _not_with_the_backbone(experiment: Experiment) -> Iterator[tuple[tuple[str, 
 
 def _not_without_validation(experiment: Experiment) -> Iterator[tuple[tuple[str, ...], str]]:
     """Yield what needs validation images."""
-    callbacks, share = experiment.fit.callbacks, "data.validation_split"
-    why = f"needs validation images, but {share} is 0"
+    callbacks, joins = experiment.fit.callbacks, experiment.data.train_on_validation
+    share = "data.train_on_validation" if joins else "data.validation_split"
+    why = f"needs validation images, but {share} is {'true' if joins else 0}"
     for name in ("model_checkpoint", "early_stopping", "reduce_on_plateau"):
         callback = getattr(callbacks, name)
         if callback and callback.monitor.startswith("val_"):
@@ -71,8 +72,8 @@ def _not_without_validation(experiment: Experiment) -> Iterator[tuple[tuple[str,
     if "{val_" in filepath:
         key = "fit.callbacks.model_checkpoint.filepath"
         yield (key, share), f"{shown(filepath)} {why}; write {filepath.replace('{val_', '{')}"
-    if experiment.recipe.test_sizes:
-        yield ("recipe.test_sizes", share), f"{why}; write [] for none"
+    if len(experiment.recipe.test_sizes) > 1:
+        yield ("recipe.test_sizes", share), f"{why}; keep the one size to predict at"
 
 
 def _not_the_evaluated(callbacks: Callbacks) -> Iterator[tuple[tuple[str, ...], str]]:

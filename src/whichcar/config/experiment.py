@@ -12,6 +12,8 @@ from whichcar.config.section import Section, not_null, shown, suggestion
 
 Side = Annotated[int, Field(ge=16, le=2048)]
 Size = tuple[Side, Side]
+FromEpoch = Annotated[int, Field(ge=1)]
+Factor = Annotated[float, Field(gt=0)]
 
 
 Monitor = Literal["loss", "accuracy", "val_loss", "val_accuracy"]
@@ -30,12 +32,20 @@ class Data(Section):
     validation_split: float = Field(
         0.2, ge=0, lt=1, description="fraction of train held out for validation, stratified by class; 0: none"
     )
+    train_on_validation: bool = Field(
+        False, description="train on the validation images too, once validation has chosen everything (as --refit does)"
+    )
     image_size: Size = Field((224, 224), description="height and width of the network's input")
     batch_size: int = Field(32, ge=1, description="images per training step; an incomplete last batch is dropped")
     cache_size: Size | None = Field(
         None, description="height and width of images in the decoded cache (default: the largest size used)"
     )
     balanced: bool = Field(False, description="sample every class equally often")
+
+    @property
+    def held_out_share(self) -> float:
+        """Share of train that is not trained on, but validated on."""
+        return 0.0 if self.train_on_validation else self.validation_split
 
 
 class Model(Section):
@@ -225,6 +235,9 @@ class Fit(Section):
     """Length of the training and its callbacks."""
 
     epochs: int = Field(10, ge=1, description="passes over the training images")
+    stop_after: int | None = Field(
+        None, ge=1, description="epoch after which training stops, on the schedule of all epochs (default: the last)"
+    )
     callbacks: Callbacks = Field(Callbacks(), description="callbacks, run between epochs")
 
 
@@ -263,6 +276,9 @@ class Recipe(Section):
     )
     warmup_steps: int = Field(0, ge=0, description="linear warm-up steps (optimizer updates)")
     warmup_share: float = Field(0.0, ge=0, lt=1, description="linear warm-up as a fraction of all optimizer updates")
+    rate_factors: tuple[tuple[FromEpoch, Factor], ...] = Field(
+        (), description="pairs [epoch, factor]: from this epoch on, the learning rate is multiplied by the factor"
+    )
     head_rate: float = Field(1.0, gt=0, description="learning rate of the head, relative to the backbone's")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="label smoothing")
     random_resized_crop: RandomResizedCrop | None = Field(
@@ -285,7 +301,9 @@ class Recipe(Section):
     cached_features: bool = Field(
         False, description="compute backbone features once for all epochs; needs all stages frozen"
     )
-    test_sizes: tuple[Size, ...] = Field((), description="prediction sizes tried on validation; the best is kept")
+    test_sizes: tuple[Size, ...] = Field(
+        (), description="prediction sizes tried on validation; the best is kept (without validation: the one size)"
+    )
 
 
 class Hardware(Section):
@@ -308,6 +326,9 @@ class Experiment(Section):
     fit: Fit = Field(Fit(), description="epochs and callbacks")
     recipe: Recipe = Field(Recipe(), description="training recipe: schedule, augmentation, regularisation, EMA")
     hardware: Hardware = Field(Hardware(), description="precision, reproducibility and saving")
+    refit_of: str | None = Field(
+        None, description="checksum of the checkpoint that this training is a refit of; `train --refit` writes it"
+    )
 
     @model_validator(mode="after")
     def _follow(self) -> Experiment:
@@ -319,7 +340,7 @@ class Experiment(Section):
             self._replace("data", "image_size", shape[:2])
         if self.recipe.stages and "epochs" not in self.fit.model_fields_set:
             self._replace("fit", "epochs", sum(stage.epochs for stage in self.recipe.stages))
-        if not self.data.validation_split:
+        if not self.data.held_out_share:
             self._follow_training()
         stopping = self.fit.callbacks.early_stopping
         if stopping and stopping.evaluated and not self.is_written("fit.callbacks.model_checkpoint.monitor"):

@@ -83,13 +83,13 @@ def read_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
     return _resolve(path, overrides)[0]
 
 
-def read_settings(path: str | Path) -> dict[str, Any]:
-    """Return the settings of a YAML file as written, once they are valid.
+def read_settings(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the settings of a YAML file and the overrides as written, once they are valid.
 
     Raises:
         ConfigError: as `read_experiment`.
     """
-    return _resolve(path, ())[1]
+    return _resolve(path, overrides)[1]
 
 
 def settings_with_origin(path: str | Path, overrides: Sequence[str] = ()) -> list[tuple[str, Any, Origin]]:

@@ -106,8 +106,9 @@ def tree_of(root: Path, metadata: Metadata) -> Tree:
     Raises:
         DataError: it cannot be read so.
     """
-    settings = metadata.settings
-    return read_tree(root, settings["data"]["validation_split"], settings["seed"], metadata.validation)
+    seed, data = metadata.settings["seed"], metadata.settings["data"]
+    joins = data.get("train_on_validation", False)  # unknown to earlier versions
+    return read_tree(root, data["validation_split"], seed, metadata.validation, joins)
 
 
 def held_out(root: Path, metadata: Metadata) -> EvalSet:

@@ -19,7 +19,7 @@ from whichcar.evaluation import plots
 from whichcar.evaluation.caution import warnings_about
 from whichcar.evaluation.eval_set import EvalSet, choose_eval_set, trained_tree
 from whichcar.evaluation.report import write_report
-from whichcar.evaluation.result import TOP, Misclassified, Origin, Result
+from whichcar.evaluation.result import TOP, Misclassified, Origin, Result, read_result
 from whichcar.evaluation.upgrade import upgrade_result
 from whichcar.inference.classifier import Classifier, Probabilities, best_of
 from whichcar.inference.input_crop import is_cropped
@@ -27,6 +27,7 @@ from whichcar.records import CROP_COLUMNS, Prediction, Sample, Skipped
 from whichcar.text import as_text, file_name, one_line, plural, shell_command
 from whichcar.training.run.checkpoint import Metadata
 from whichcar.training.run.folder import versions
+from whichcar.training.run.refits import experiment_name, in_use, refitted
 from whichcar.training.run.test_uses import count_use, read_uses
 from whichcar.training.tracking import tracking_of
 
@@ -56,7 +57,8 @@ def evaluate(
     """Evaluate an experiment's checkpoint on images it was not trained on, and write the result to its folder.
 
     Args:
-        experiment: an experiment's folder (its best checkpoint by validation is taken) or a checkpoint file.
+        experiment: an experiment's folder (its refit is taken, else its best checkpoint by validation) or a checkpoint
+            file.
         data: a tree with `test/`, or a folder with one folder per class; by default the tree it was trained on.
         batch_size: images per forward pass.
         crop: crop every image to its vehicle first.
@@ -65,9 +67,10 @@ def evaluate(
         track: the tracking service that the result is logged to as well, such as `mlflow`.
 
     The result for the experiment's own test split (the validation split where its data never had one) goes into its
-    folder. One for other images, for a checkpoint file, or with `crop` goes into a folder of its own under
-    `evaluations/`, so that the experiment's own result stays. How often these images have been used is counted in
-    `test_uses.json`, which nothing resets. An evaluation that is interrupted writes no result.
+    folder, that of a refit into `refit/` inside it. One for other images, for a checkpoint file, or with `crop` goes
+    into a folder of its own under `evaluations/`, so that the experiment's own result stays. How often these images
+    have been used is counted in `test_uses.json`, which nothing resets. An evaluation that is interrupted writes no
+    result.
 
     Raises:
         CheckpointError: there is no usable checkpoint.
@@ -75,16 +78,17 @@ def evaluate(
             experiment's folder is read-only.
         TrackingError: the tracking service refuses; one that is down is warned of.
     """
-    experiment, data = Path(experiment), None if data is None else Path(data)
+    experiment, data = in_use(Path(experiment)), None if data is None else Path(data)
     tracking = tracking_of(track, _home(experiment))
-    read_uses(_home(experiment))  # a damaged count, or a read-only folder, is an error before the work
-    if _home(experiment).is_dir():
-        _check_writable(_home(experiment))
+    read_uses(_counted(experiment))  # a damaged count, or a read-only folder, is an error before the work
+    if _counted(experiment).is_dir():
+        _check_writable(_counted(experiment))
     classifier = Classifier(experiment, crop, detector, family)
     eval_set = choose_eval_set(data, classifier.metadata)
     warnings = warnings_about(eval_set, trained_tree(data, classifier.metadata), classifier.metadata)
     folder = _folder(experiment, eval_set, classifier.metadata, crop, detector)
     _check_writable(folder)
+    before_refit = _before_refit(folder, eval_set, classifier.metadata)
     start = time.perf_counter()
     with files.atomic_write(folder / files.PREDICTIONS) as table:
         images, unreadable = _classify(classifier, eval_set, table, batch_size)
@@ -92,6 +96,7 @@ def evaluate(
         origin = _origin(classifier, eval_set, experiment, data, crop, detector, family)
         checksum = files.checksum(table)
         result, matrix = _result(classifier, origin, images, unreadable, warnings, seconds, folder, checksum)
+        result = dataclasses.replace(result, before_refit=before_refit)
         plots.plot_confusion(folder / files.PLOTS / "confusion.png", matrix, classifier.class_names)
         plots.plot_classes(folder / files.PLOTS / "classes.png", result.classes, result.mean_recall)
         plots.plot_reliability(folder / files.PLOTS / "reliability.png", result.reliability)
@@ -103,6 +108,23 @@ def evaluate(
 
 def _home(experiment: Path) -> Path:
     return experiment if experiment.is_dir() else experiment.parent
+
+
+def _counted(experiment: Path) -> Path:
+    """Return the folder that counts the evaluations: an experiment and its refit share one count."""
+    return refitted(_home(experiment)) or _home(experiment)
+
+
+def _before_refit(folder: Path, eval_set: EvalSet, metadata: Metadata) -> metrics.Proportion | None:
+    """Return the accuracy, on the same images, of the checkpoint that this one is a refit of, where it is known."""
+    before = refitted(folder)
+    if before is None or not (before / files.RESULT).is_file():
+        return None
+    result = read_result(before)
+    is_refitted = result["checkpoint"].get("blake2b") == metadata.settings.get("refit_of")
+    if not is_refitted or result["data"]["fingerprint"] != eval_set.fingerprint:
+        return None
+    return metrics.Proportion(result["top_1"]["correct"], result["top_1"]["total"])
 
 
 def _check_writable(folder: Path) -> None:
@@ -251,14 +273,14 @@ def _origin(
         time=now,
         versions={"python": platform.python_version(), **versions()},
         hardware={name: str(value) for name, value in dataclasses.asdict(classifier.hardware).items()},
-        experiment=home.resolve().name,
+        experiment=experiment_name(home),
         checkpoint=checkpoint["file"],
         checkpoint_checksum=checkpoint["blake2b"],
         image_size=classifier.image_size,
         data_root=root,
         split=eval_set.split,
         fingerprint=fingerprint,
-        evaluations=count_use(home, fingerprint, use),
+        evaluations=count_use(_counted(experiment), fingerprint, use),
         crop=classifier.input_crop.record,
         crops=is_cropped(eval_set.root.absolute()),
     )

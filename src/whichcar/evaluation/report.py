@@ -40,6 +40,8 @@ def _facts(result: Result) -> Iterator[tuple[str, str]]:
     low, high = result.top_1.interval
     present = len(result.classes) - len(result.absent)
     yield "95 % interval", f"{100 * low:.1f}–{percent(high)}"
+    if result.before_refit:
+        yield "before refit", percent(result.before_refit.value)
     if len(result.classes) > TOP:
         yield "top-5", percent(result.top_5.value)
     yield "mean over classes", percent(result.mean_recall)

@@ -8,7 +8,7 @@ from typing import Any
 
 from whichcar.errors import DataError
 from whichcar.evaluation.upgrade import upgrade_result
-from whichcar.files import RESULT, read_json, write_json
+from whichcar.files import REFIT, RESULT, read_json, write_json
 from whichcar.metrics import ClassScore, Confusion, Proportion
 from whichcar.records import Skipped
 from whichcar.text import as_text, shell_command
@@ -32,6 +32,8 @@ def read_result(experiment: Path) -> dict[str, Any]:
     """
     again = shell_command(["whichcar", "evaluate", experiment])
     if not (experiment / RESULT).is_file():
+        if (experiment / REFIT / RESULT).is_file():
+            raise DataError(f"{experiment}: was not evaluated before its refit; give {experiment / REFIT}")
         raise DataError(f"{experiment}: has not been evaluated; run: {again}")
     return read_json(experiment / RESULT, _KEYS, f"make it again with: {again}", upgrade_result)
 
@@ -76,7 +78,8 @@ class Result:
     """One evaluation. Images that could not be read count neither as correct nor as errors; they are listed.
 
     `unreadable` paths are relative to the data's root; `misclassified` are the errors, most confident first;
-    `reliability` rows are (mean probability, share correct, images); `warnings` say why the accuracy may be too high.
+    `reliability` rows are (mean probability, share correct, images); `warnings` say why the accuracy may be too high;
+    `before_refit` is the top-1 accuracy on these images of the checkpoint that was refitted, where it is known.
     """
 
     origin: Origin
@@ -92,6 +95,7 @@ class Result:
     folder: Path
     predictions_checksum: str
     warnings: tuple[str, ...] = ()
+    before_refit: Proportion | None = None
 
     @property
     def absent(self) -> tuple[str, ...]:
@@ -132,6 +136,7 @@ class Result:
             },
             "top_1": _proportion(self.top_1),
             "top_5": _proportion(self.top_5),
+            "before_refit": None if self.before_refit is None else _proportion(self.before_refit),
             "mean_recall": round(self.mean_recall, 6),
             "log_loss": round(self.log_loss, 6),
             "seconds": round(self.seconds, 2),

@@ -17,7 +17,7 @@ from whichcar.metrics import Score
 from whichcar.progress import Bar
 from whichcar.training.hardware import Hardware
 from whichcar.training.network.models import Size, TrainingModels
-from whichcar.training.network.optimizer import rate_share
+from whichcar.training.network.optimizer import rate_factor, rate_share
 from whichcar.training.remarks import disk_needed, remarks
 from whichcar.training.resuming import check_class_folders, check_length
 from whichcar.training.run.checkpointing import CheckpointManager
@@ -62,6 +62,7 @@ class Run:
         self.experiment, self.folder, self.hardware = experiment, folder, hardware
         self.data, self.models, self.tracking = data, models, tracking
         self.sizes = sizes
+        self.epochs = min(experiment.fit.stop_after or len(sizes.train), len(sizes.train))
         self.batches = make_batches(data, experiment.data, experiment.recipe, experiment.seed)
         self.batch_size = min(experiment.data.batch_size, len(data.train_rows))
         self.progress = Progress()
@@ -89,7 +90,7 @@ class Run:
         events = EventLog(self.folder.logs, histograms, self.progress.epoch)
         try:
             with graceful_shutdown(STOPPING) as stop:
-                while self.progress.epoch < len(self.sizes.train) and not self._stopped_early():
+                while self.progress.epoch < self.epochs and not self._stopped_early():
                     self._one_epoch(stop, events)
                 # What the last epoch left is what an extended run resumes from; the best weights are loaded next.
                 self.save()
@@ -154,13 +155,13 @@ class Run:
                 self.stopping.improved(asdict(epoch))
         if self.folder.changed:
             recipe, stopped_early = self.experiment.recipe, self._stopped_early()
-            check_length(self.folder.path, recipe, self.sizes.train, self.history, stopped_early)
+            check_length(self.folder.path, recipe, self.sizes.train[: self.epochs], self.history, stopped_early)
 
     def _one_epoch(self, stop: threading.Event, events: EventLog) -> None:
         progress, epochs = self.progress, len(self.sizes.train)
         height, width = self.sizes.train[progress.epoch]
         plain = progress.epoch >= epochs - self.experiment.recipe.plain_epochs
-        label = f"epoch {progress.epoch + 1}/{epochs} at {height}x{width}"
+        label = f"epoch {progress.epoch + 1}/{self.epochs} at {height}x{width}"
         with Bar(label, len(self.batches) * self.batch_size, "images", stays=False) as bar:
             bar.update(progress.step * self.batch_size)
             for images, labels in self.batches.epoch(progress.epoch, progress.step, plain):
@@ -185,7 +186,8 @@ class Run:
         size = self.sizes.train[progress.epoch]
         step = progress.epoch * len(self.batches) + progress.step
         share = rate_share(step // recipe.gradient_accumulation, self._updates(), recipe)
-        self.models.optimizer.learning_rate = self.rate * share * progress.rate_factor
+        factor = progress.rate_factor * rate_factor(progress.epoch + 1, recipe)
+        self.models.optimizer.learning_rate = self.rate * share * factor
         start = time.monotonic()
         loss, accuracy = self.models.train_on_batch(images, labels, size)
         if not math.isfinite(loss):
@@ -220,7 +222,7 @@ class Run:
         progress.seconds = self._elapsed()  # with the checkpoint; the state is written in the next epoch's time
         epoch = replace(epoch, seconds=progress.seconds)
         self.history.append(epoch)
-        log.info("%s", epoch_line(self.history, self.sizes.train))
+        log.info("%s", epoch_line(self.history, self.sizes.train[: self.epochs]))
         self._monitor(epoch)
         self.progress = progress.next_epoch()
         self._save_after(min(EPOCH_SECONDS, 60 * self.experiment.hardware.save_minutes))

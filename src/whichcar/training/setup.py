@@ -64,7 +64,12 @@ def load_tree(settings: Data, classes: int | None, seed: int) -> Tree:
         ConfigError: `classes` disagrees with the folders.
         DataError: the tree is not usable.
     """
-    tree = read_tree(expanded(settings.directory), settings.validation_split, seed)
+    tree = read_tree(
+        expanded(settings.directory),
+        settings.validation_split,
+        seed,
+        train_on_validation=settings.train_on_validation,
+    )
     for remark in tree.remarks:
         log.warning("%s", remark)
     if count := unopened(tree):

@@ -35,11 +35,14 @@ def sizes_of(data: Data, recipe: Recipe, epochs: int) -> Sizes:
         counts = scaled([stage.epochs for stage in recipe.stages], epochs)
         train = [s.image_size for s, count in zip(recipe.stages, counts, strict=True) for _ in range(count)]
         validation = train
-    used = [*train, *recipe.test_sizes, data.image_size]
+    tried = recipe.test_sizes
+    used = [*train, *tried, data.image_size]
     largest = data.cache_size or (max(height for height, _ in used), max(width for _, width in used))
     # With cached features nothing is cropped: images are read at just the size that the backbone sees.
     cache = data.image_size if recipe.cached_features else largest
-    return Sizes(tuple(train), tuple(validation), recipe.test_sizes, cache)
+    if tried and not data.held_out_share:  # none to choose by: the one size
+        validation, tried = [tried[0]] * epochs, ()
+    return Sizes(tuple(train), tuple(validation), tried, cache)
 
 
 def scaled(counts: Sequence[int], total: int) -> list[int]:

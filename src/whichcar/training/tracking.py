@@ -21,6 +21,7 @@ from whichcar.config.load import as_texts
 from whichcar.errors import ConfigError, Interrupted, MissingExtraError, TrackingError, WhichcarError
 from whichcar.text import first_line
 from whichcar.training.run.history import Epoch, read_history
+from whichcar.training.run.refits import experiment_name
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -198,7 +199,7 @@ class Tracking:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another training was quicker
                     raise
             experiment = self._client.get_experiment_by_name(name)
-        run = self._client.create_run(experiment.experiment_id, run_name=self._folder.resolve().name)
+        run = self._client.create_run(experiment.experiment_id, run_name=experiment_name(self._folder))
         files.write_json(self._folder / files.TRACKING, {"mlflow": str(run.info.run_id)})
         return str(run.info.run_id)
 

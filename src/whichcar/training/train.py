@@ -117,11 +117,11 @@ def _prepare(experiment: Experiment, folder: ExperimentFolder, is_resumed: bool,
     # The network first: what is wrong with it, or with its weights, is found before images are decoded.
     if experiment.recipe.cached_features:
         plain = plain_model(experiment.model, experiment.data.image_size, tree.class_names)
-        data = load_data(tree, sizes, experiment.data.validation_split)
+        data = load_data(tree, sizes, experiment.data.held_out_share)
         data, models = on_features(experiment, hardware, data, plain)
     else:
         models = build_models(experiment, hardware, tree.class_names)
-        data = load_data(tree, sizes, experiment.data.validation_split)
+        data = load_data(tree, sizes, experiment.data.held_out_share)
     run = Run(experiment, folder, hardware, sizes, data, models, tracking)
     if is_resumed:
         run.restore()

@@ -120,6 +120,22 @@ def test_one_image_a_class_stays_in_train(tmp_path: Path) -> None:
     assert tree.validation == []
 
 
+@pytest.mark.parametrize("kind", ["recorded", "drawn", "given"])
+def test_validation_images_may_be_trained_on_too_and_those_for_test_never(tmp_path: Path, kind: str) -> None:
+    split(tmp_path / "data", dataset(tmp_path / "data"), tmp_path / "v1")
+    if kind != "recorded":
+        (tmp_path / "v1" / "split.json").unlink()
+    if kind == "given":
+        shutil.copytree(tmp_path / "v1" / "test", tmp_path / "v1" / "validation")
+    before = read_tree(tmp_path / "v1", 0.2, 123)
+    after = read_tree(tmp_path / "v1", 0.2, 123, train_on_validation=True)
+    assert before.validation
+    assert after.train == [*before.train, *before.validation]
+    assert (after.validation, after.drawn, after.test) == ([], None, before.test)
+    assert after.fingerprints == before.fingerprints
+    assert f"{len(after.train)} training, 0 validation, " in after.summary
+
+
 def test_trees_that_cannot_be_trained_on_are_named(tmp_path: Path) -> None:
     def refused(root: Path) -> str:
         with pytest.raises(DataError) as raised:

@@ -11,7 +11,10 @@ from whichcar.cli import main
 from whichcar.errors import DataError
 from whichcar.evaluation.compare.experiments import BEGIN, END, experiments_table, write_table
 from whichcar.evaluation.evaluate import evaluate
+from whichcar.evaluation.result import read_result
 from whichcar.files import write_json, write_text
+
+from ...colours import add_refit
 
 HISTORY = """epoch,loss,accuracy,val_loss,val_accuracy,learning_rate,image_size,images_per_second,seconds,checkpoint
 1,2.0,0.3,1.9,0.4,0.02,128x128,30.0,600,model.01-1.9000.keras
@@ -55,6 +58,23 @@ def test_the_table_has_accuracy_interval_cost_and_seed_of_each_experiment(traine
         "size": "24 x 32",
         "seed": "7",
     }
+
+
+def test_a_refit_has_a_row_below_its_experiment(trained: Path, tree: Path, colour_model: object) -> None:
+    refit = add_refit(trained, tree, colour_model)
+    for folder in (trained / "model.02-0.1234.keras", trained):
+        evaluate(folder)
+    with pytest.raises(DataError, match=f"was not evaluated before its refit; give {refit}"):
+        read_result(trained)
+    table = experiments_table([trained, refit])
+    rows = [dict(zip(cells(table, 0), cells(table, row), strict=True)) for row in (2, 3)]
+    assert [(row["experiment"], row["top-1"], row["`data.train_on_validation`"]) for row in rows] == [
+        ("exp_9", "not evaluated", "–"),
+        ("exp_9/refit", "**0.800**", "true"),
+    ]
+    assert "the test images were used 2 times" in table
+    write_json(trained / "best.json", {"checkpoint": "model.02-0.1234.keras", "blake2b": "another"})
+    assert "exp_9/refit" not in experiments_table([trained])
 
 
 def test_the_commands_stand_below_the_table(trained: Path) -> None:

@@ -13,7 +13,7 @@ from whichcar.training.hardware import prepare
 prepare("float32")
 import keras  # noqa: E402
 
-from whichcar.training.network.optimizer import averaged_weights, create_optimizer, rate_share  # noqa: E402
+from whichcar.training.network.optimizer import averaged_weights, create_optimizer, rate_factor, rate_share  # noqa: E402
 
 SGD = {"sgd": {"learning_rate": 0.1}}
 ADAMW = {"adamw": {"learning_rate": 0.01, "weight_decay": 0}}
@@ -178,6 +178,11 @@ def test_warming_up_may_be_a_share_of_the_training() -> None:
 def test_a_constant_rate_stays_after_warming_up() -> None:
     assert [rate_share(step, 5, Recipe(warmup_steps=2)) for step in range(5)] == [0.5, 1, 1, 1, 1]
     assert [rate_share(step, 3, Recipe()) for step in range(3)] == [1, 1, 1]
+
+
+def test_the_rate_is_multiplied_from_the_epochs_that_are_listed_on() -> None:
+    recipe = Recipe(rate_factors=((5, 0.01), (3, 0.1)))
+    assert [rate_factor(epoch, recipe) for epoch in range(1, 7)] == [1, 1, 0.1, 0.1, 0.01, 0.01]
 
 
 def test_warming_up_may_be_longer_than_the_training() -> None:

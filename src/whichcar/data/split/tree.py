@@ -60,7 +60,13 @@ class Tree:
         return {name: fingerprint(samples) for name, samples in parts.items() if samples}
 
 
-def read_tree(directory: str | Path, validation: float, seed: int, chosen: Collection[str] | None = None) -> Tree:
+def read_tree(
+    directory: str | Path,
+    validation: float,
+    seed: int,
+    chosen: Collection[str] | None = None,
+    train_on_validation: bool = False,
+) -> Tree:
     """List the samples of a data folder; nothing is written.
 
     The validation split is what the folder says: its `validation/`, or the images that its `split.json` names. Where it
@@ -73,6 +79,7 @@ def read_tree(directory: str | Path, validation: float, seed: int, chosen: Colle
             recorded, except images that the labels or folders themselves give for validation.
         seed: of the choice.
         chosen: what an earlier call drew (`Tree.drawn`), instead of drawing again.
+        train_on_validation: add the validation images to the training images, at their end; none are left.
 
     Raises:
         DataError: no classes, an empty class, a held-out class that train lacks, an unfinished or different split.
@@ -95,19 +102,22 @@ def read_tree(directory: str | Path, validation: float, seed: int, chosen: Colle
     elif validation and not given:
         held = drawn = frozenset(map(nfc, draw_share(classes, validation, seed) if chosen is None else chosen))
     train, of_train = _divide(folder, classes, held)
+    of_validation = [*of_train, *given]
+    if train_on_validation:
+        train, of_validation, drawn = [*train, *of_validation], [], None
     true_names = {nfc(name): true_name for name, true_name in (record["classes"] if record else {}).items()}
     return Tree(
         root=root,
         class_folders=tuple(classes),
         class_names=tuple(nfc(true_names.get(name, name)) for name in classes),
         train=train,
-        validation=[*of_train, *given],
+        validation=of_validation,
         test=_held_out(structure, TEST, numbers),
         drawn=drawn,
         remarks=tuple(structure.remarks),
         given_in=(
-            *([RECORD] if of_train and drawn is None else []),
-            *([f"{structure.splits[VALIDATION].name}/"] if given else []),
+            *([RECORD] if of_train and of_validation and drawn is None else []),
+            *([f"{structure.splits[VALIDATION].name}/"] if given and of_validation else []),
         ),
     )
 

@@ -18,6 +18,7 @@ from whichcar.evaluation.compare.mcnemar import LEVEL, Paired, paired
 from whichcar.evaluation.compare.searches import SETTINGS, is_search, searches_table
 from whichcar.evaluation.result import TOP, read_result
 from whichcar.text import one_line, reason_of, shell_command
+from whichcar.training.run.refits import current_refit, experiment_name, refitted
 from whichcar.training.run.test_uses import read_uses
 
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
@@ -69,8 +70,9 @@ def experiments_table(folders: Sequence[Path], against: Path | None = None) -> s
 
     An experiment is a folder with a config.yml, a resolved.json or a result.json; anything else is passed over, so that
     `experiments/*` can be given. What an experiment does not have yet is a dash; where one has not been evaluated, all
-    show their accuracy on validation. Settings that differ are columns where they are few, else lists below the table.
-    Where some differ in nothing but their seed, a second table has the mean and the spread of each such group.
+    show their accuracy on validation. A refit has a row below its experiment's. Settings that differ are columns where
+    they are few, else lists below the table. Where some differ in nothing but their seed, a second table has the mean
+    and the spread of each such group.
 
     Args:
         folders: where to look.
@@ -81,7 +83,7 @@ def experiments_table(folders: Sequence[Path], against: Path | None = None) -> s
     """
     if against is not None and against.resolve() not in [folder.resolve() for folder in folders]:
         folders = [against, *folders]
-    rows = [_read(folder) for folder in folders if any((folder / name).is_file() for name in MARKS)]
+    rows = [_read(folder) for folder in _with_refits(folders) if any((folder / name).is_file() for name in MARKS)]
     if not rows:
         raise DataError(_no_experiment(folders))
     differing = _differing(rows)
@@ -93,6 +95,12 @@ def experiments_table(folders: Sequence[Path], against: Path | None = None) -> s
     if len(differing) > COLUMNS:
         lines += ["", "Settings that differ:", "", *_listed(rows, differing)]
     return "\n".join(lines)
+
+
+def _with_refits(folders: Iterable[Path]) -> list[Path]:
+    """Return the folders, each followed by that of its current refit; none twice."""
+    both = [path for folder in folders for path in (folder, current_refit(folder)) if path is not None]
+    return list({path.resolve(): path for path in both}.values())
 
 
 def _no_experiment(folders: Sequence[Path]) -> str:
@@ -134,12 +142,16 @@ def _read(folder: Path) -> Row:
         return files.read_json(folder / name, keys, _FIX) if (folder / name).is_file() else {}
 
     resolved = content(files.RESOLVED, {"settings?": dict})
+    settings = resolved.get("settings", resolved)
+    if (before := refitted(folder)) is not None and settings:  # its other settings are what the first training decided
+        first = _read(before).settings
+        settings = first | {"data": first.get("data", {}) | {"train_on_validation": True}}
     return Row(
         folder=folder,
-        name=folder.resolve().name,
+        name=experiment_name(folder),
         result=read_result(folder) if (folder / files.RESULT).is_file() else {},
         history=_history(folder / files.HISTORY),
-        settings=resolved.get("settings", resolved),
+        settings=settings,
         environment=content(files.ENVIRONMENT, {}),
         best=content(files.BEST, {"val_accuracy?": float, "epoch?": int, "image_size?": list}),
     )
@@ -236,7 +248,7 @@ def _tests(rows: Sequence[Row], against: Path) -> list[str]:
             problems.append(error)
     if len(problems) == len(others):
         raise problems[0] if problems else DataError(f"{against}: nothing to test against it; give other experiments")
-    name = against.resolve().name
+    name = experiment_name(against)
     head = (f"against {name}", "points", "95 % interval", "gained", "lost", "p", "McNemar's test", "meaning")
     return [
         "",
@@ -319,7 +331,9 @@ def _evidence(row: Row) -> list[str]:
         device = ", ".join(str(row.environment[k]) for k in ("backend", "precision", "device") if k in row.environment)
         parts.append(f"`{command}`" + (f" on {device}, {row.environment.get('cores', '?')} cores" if device else ""))
     if row.result:
-        counted = read_uses(row.folder).get(row.result["data"]["fingerprint"], {"times": 0})["times"]
+        counted = read_uses(refitted(row.folder) or row.folder).get(row.result["data"]["fingerprint"], {"times": 0})[
+            "times"
+        ]
         times = max(counted, row.result["data"]["evaluations"])
         often = "once" if times == 1 else f"{times} times"
         day = str(row.result["time"])[:10]

@@ -62,6 +62,12 @@ def rate_share(update: int, updates: int, recipe: Recipe) -> float:
     return 0.5 * (1.0 + math.cos(math.pi * done))
 
 
+def rate_factor(epoch: int, recipe: Recipe) -> float:
+    """Return what the recipe multiplies the learning rate by in an epoch, counted from 1."""
+    begun = [pair for pair in recipe.rate_factors if pair[0] <= epoch]
+    return max(begun)[1] if begun else 1.0
+
+
 def averaged_weights(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> list[Any]:
     """The model's weights in order, the trained ones replaced by their running mean where the recipe keeps one."""
     if not optimizer.use_ema:

@@ -20,6 +20,7 @@ from whichcar.text import listed, plural, reason_of, shell_command
 from whichcar.training.hardware import fused_batch_norm_is_faster, prepare
 from whichcar.training.network.resnet50 import load_saved_model, training_copy
 from whichcar.training.run.overwriting import recover
+from whichcar.training.run.refits import in_use
 
 if TYPE_CHECKING:
     import keras
@@ -112,6 +113,8 @@ def read_metadata(path: Path) -> Metadata:
 def find_checkpoint(path: str | Path) -> Path:
     """Return the file for a checkpoint or an experiment's folder (the one that `best.json` names, or the only one).
 
+    Where the experiment has a current refit (`refits.in_use`), it is that one's.
+
     Raises:
         CheckpointError: nothing there, or not the file that `best.json` describes.
     """
@@ -120,6 +123,7 @@ def find_checkpoint(path: str | Path) -> Path:
         return path
     if not path.is_dir():
         raise CheckpointError(f"{path}: no such experiment or checkpoint")
+    path = in_use(path)
     recover(path)
     best = read_best(path)
     if best is None:

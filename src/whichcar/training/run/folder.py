@@ -36,7 +36,7 @@ from whichcar.version import VERSION
 log = logging.getLogger(__name__)
 PACKAGES = ("keras", "tensorflow-cpu", "tensorflow", "jax", "numpy", "onnxruntime", "pillow")
 # Settings of the length of a run only: they may change when it is resumed.
-LENGTH = (("fit", "epochs"), ("fit", "callbacks", "early_stopping"), ("recipe", "stages"))
+LENGTH = (("fit", "epochs"), ("fit", "stop_after"), ("fit", "callbacks", "early_stopping"), ("recipe", "stages"))
 
 
 class ExperimentFolder:

@@ -23,6 +23,7 @@ from whichcar.files import (
     LOCK,
     PLOTS,
     PREDICTIONS,
+    REFIT,
     REPORT,
     RESOLVED,
     RESULT,
@@ -39,7 +40,7 @@ SPARED = "best-"  # before the name of a best checkpoint whose own name another 
 # What a run and its evaluation leave besides checkpoints and logs, in the experiment's folder.
 LEFT = (
     *(RESOLVED, BEST, HISTORY, CURVES, ENVIRONMENT, TRACKING),
-    *(RESULT, PREDICTIONS, REPORT, PLOTS, EVALUATIONS),
+    *(RESULT, PREDICTIONS, REPORT, PLOTS, EVALUATIONS, REFIT),
 )
 
 _WAITING = ".previous"  # all of the earlier run; what lies outside is the new one's

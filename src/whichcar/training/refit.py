@@ -1,0 +1,135 @@
+"""Refitting: once validation has chosen the epoch and the size, the same training on the validation images as well."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from whichcar.config.experiment import Experiment
+from whichcar.config.load import config_in, lay_over, read_experiment, read_settings
+from whichcar.data.split.tree import Tree, read_tree
+from whichcar.environment import expanded
+from whichcar.errors import Interrupted, TrainingError
+from whichcar.files import CONFIG, REFIT, RESOLVED, checksum, read_json, write_text
+from whichcar.text import plural, shell_command
+from whichcar.training.run.checkpoint import read_metadata
+from whichcar.training.run.folder import folder_of
+from whichcar.training.run.refits import current_refit
+from whichcar.training.sizes import sizes_of
+from whichcar.training.train import Trained, train, trained_in
+
+log = logging.getLogger(__name__)
+
+
+def refit(
+    config_path: str | Path,
+    overrides: Sequence[str] = (),
+    resume: bool = False,
+    overwrite: bool = False,
+    track: str | None = None,
+) -> Trained:
+    """Train an experiment, unless it is trained, and then train it again on its training and validation images.
+
+    The refit is an experiment of its own in the folder `refit/`: its `config.yml` has the same settings, but for what
+    validation decides, which is taken over from the first training: the epoch (with a cosine schedule that was not
+    stopped early, its whole length), the epochs at which the learning rate was lowered on a plateau, and the size to
+    predict at. A finished refit of the experiment's present checkpoint is left as it is.
+
+    Args:
+        config_path, overrides, track: as for `train`.
+        resume: resume whichever of the two trainings was stopped.
+        overwrite: start over with both.
+
+    Returns:
+        The results of the refit.
+
+    Raises:
+        TrainingError: there are no validation images, they have changed since, or the experiment is itself a refit.
+        And all that `train` raises.
+    """
+    config = config_in(Path(config_path))
+    experiment = read_experiment(config, overrides)
+    tree = _refittable(config, experiment)
+    before = train(config, overrides, resume, overwrite, track)
+    if (done := current_refit(before.folder)) is not None:
+        log.info("%s: already trained", done)
+        return trained_in(done)
+    if read_metadata(before.checkpoint).fingerprints.get("train") != tree.fingerprints["train"]:
+        raise TrainingError(
+            f"{before.folder}: the training or validation images of {tree.root} have changed since this training; put "
+            "them back, or start over with --overwrite"
+        )
+    changes = dict(_changes(experiment, before))
+    settings = read_settings(config, overrides)
+    for name, value in changes.items():
+        settings = lay_over(settings, name.split("."), value)
+    folder = before.folder / REFIT
+    text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
+    head = f"# {config}, trained on the validation images too; written by whichcar train --refit"
+    write_text(folder / CONFIG, f"{head}\n{text}")
+    log.info(
+        "%s: training on %s, those of validation included",
+        *(folder, plural(len(tree.train) + len(tree.validation), "image")),
+    )
+    is_stale = _is_of_another(folder, changes["refit_of"])
+    try:
+        return train(folder, (), resume and not is_stale, is_stale, track)
+    except Interrupted as error:  # the first training is kept in any case
+        raise Interrupted(str(error)) from error
+
+
+def _refittable(config: Path, experiment: Experiment) -> Tree:
+    """Return the images of an experiment that has some for validation.
+
+    Raises:
+        TrainingError: there are none, or it is a refit.
+    """
+    if experiment.refit_of is not None:
+        command = shell_command(["whichcar", "train", folder_of(config).parent, "--refit"])
+        raise TrainingError(f"{config}: is a refit itself; refit the experiment that it lies in with: {command}")
+    data = experiment.data
+    tree = read_tree(expanded(data.directory), data.validation_split, experiment.seed)
+    if data.train_on_validation or not tree.validation:
+        raise TrainingError(
+            f"{config}: has no validation images to add to the training images, which are all of {tree.root} already; "
+            "train without --refit"
+        )
+    return tree
+
+
+def _changes(experiment: Experiment, before: Trained) -> Iterator[tuple[str, Any]]:
+    """Yield the settings that the refit has instead of the experiment's, by dotted name; null removes a callback."""
+    recipe, fit, data = experiment.recipe, experiment.fit, experiment.data
+    best, history = before.best, before.history
+    yield "refit_of", best.get("blake2b") or checksum(before.checkpoint)
+    yield "data.train_on_validation", True
+    is_whole = recipe.schedule == "cosine" and len(history) == min(fit.stop_after or fit.epochs, fit.epochs)
+    if not is_whole:  # the rate was not lowered to zero: the weights are those of the epoch that was chosen
+        history = history[: best["epoch"]]
+        yield "fit.stop_after", best["epoch"]
+    files = fit.callbacks.model_checkpoint.filepath, fit.callbacks.tensor_board.log_dir
+    name, logs = (Path(file).name for file in files)
+    yield "fit.callbacks.model_checkpoint", {"filepath": name.replace("{val_", "{"), "monitor": "epoch", "keep": 1}
+    yield "fit.callbacks.tensor_board.log_dir", logs
+    yield "fit.callbacks.early_stopping", None
+    yield "fit.callbacks.reduce_on_plateau", None
+    rate = experiment.compile.optimizer.chosen.learning_rate
+    lowered = [epoch for last, epoch in pairwise(history) if epoch.learning_rate < last.learning_rate]
+    if lowered and fit.callbacks.reduce_on_plateau:
+        yield "recipe.rate_factors", [[one.epoch, float(f"{one.learning_rate / rate:.5g}")] for one in lowered]
+    if recipe.test_sizes:
+        yield "recipe.test_sizes", [best["image_size"]]
+        yield "data.cache_size", list(sizes_of(data, recipe, fit.epochs).cache)
+
+
+def _is_of_another(folder: Path, refit_of: str) -> bool:
+    """True where a folder holds the refit, whole or in part, of another checkpoint."""
+    if not (folder / RESOLVED).is_file():
+        return False
+    record = read_json(folder / RESOLVED, {"settings": dict}, f"delete {folder}, and run the same command again")
+    return bool(record["settings"].get("refit_of") != refit_of)

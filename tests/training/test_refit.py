@@ -1,0 +1,194 @@
+"""A run is trained again on its training and validation images, for as long as these have shown, and used instead."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from whichcar.cli import main
+from whichcar.data.split.split import split
+from whichcar.data.split.tree import read_tree
+from whichcar.errors import TrainingError
+from whichcar.files import checksum
+from whichcar.training import train as start
+from whichcar.training.loop import Run
+from whichcar.training.refit import refit
+from whichcar.training.run.checkpoint import find_checkpoint, read_metadata
+from whichcar.training.train import Trained, train
+
+from .test_train import settings, tiny_network, write
+
+
+@pytest.fixture(scope="module")
+def tree(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The drawn cars, split."""
+    output = tmp_path_factory.mktemp("tree") / "v1"
+    split(drawn, drawn / "car_dataset_labels.csv", output)
+    return output
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Build the tiny network in every training."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WHICHCAR_QUIET", "1")
+        patch.setenv("WHICHCAR_CACHE", str(tmp_path_factory.getbasetemp() / "whichcar_cache"))
+        patch.setattr(start, "build_models", lambda experiment, _, names: tiny_network(Path(), len(names), experiment))
+        yield
+
+
+@pytest.fixture(scope="module")
+def refitted_once(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """The refit of a run with a cosine schedule and sizes that are tried; not to be written to."""
+    recipe = {"schedule": "cosine", "test_sizes": [[40, 40]]}
+    return refit(write(tmp_path_factory.mktemp("shared") / "exp", settings(tree, recipe=recipe)))
+
+
+@pytest.fixture
+def refitted(refitted_once: Trained, tmp_path: Path) -> Path:
+    """The folder of such an experiment, for one test."""
+    shutil.copytree(refitted_once.folder.parent, tmp_path / "exp")
+    return tmp_path / "exp"
+
+
+def content(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+def test_a_refit_is_the_same_training_on_all_images_but_those_for_test(refitted_once: Trained, tree: Path) -> None:
+    first, folder = refitted_once.folder.parent, refitted_once.folder
+    before, after = content(first / "resolved.json"), content(folder / "resolved.json")
+    images = read_tree(tree, 0.2, 5)
+    assert after["train_images"] == before["train_images"] + before["validation_images"]
+    assert (after["train_images"], after["validation_images"]) == (len(images.train) + len(images.validation), 0)
+    assert refitted_once.best["epoch"] == len(refitted_once.history) == 2, "the whole length of a cosine schedule"
+    assert refitted_once.best["image_size"] == content(first / "best.json")["image_size"]
+    metadata = read_metadata(refitted_once.checkpoint)
+    assert metadata.settings["refit_of"] == content(first / "best.json")["blake2b"]
+    assert metadata.settings["data"]["train_on_validation"]
+    assert metadata.fingerprints == read_metadata(first / content(first / "best.json")["checkpoint"]).fingerprints
+
+
+def test_the_config_of_a_refit_is_that_of_the_run_with_what_validation_decided(refitted_once: Trained) -> None:
+    first, now = (
+        yaml.safe_load((folder / "config.yml").read_text())
+        for folder in (refitted_once.folder.parent, refitted_once.folder)
+    )
+    best = content(refitted_once.folder.parent / "best.json")
+    assert now == first | {
+        "refit_of": best["blake2b"],
+        "data": first["data"] | {"train_on_validation": True, "cache_size": [40, 40]},
+        "fit": {
+            "epochs": 2,
+            "callbacks": {
+                "model_checkpoint": {"filepath": "model.{epoch:02d}-{loss:.4f}.keras", "monitor": "epoch", "keep": 1},
+                "tensor_board": {"log_dir": "logs"},
+            },
+        },
+        "recipe": first["recipe"] | {"test_sizes": [best["image_size"]]},
+    }
+
+
+def test_at_a_constant_rate_a_refit_ends_at_the_epoch_that_was_chosen_and_lowers_the_rate_where_the_run_did(
+    tree: Path, tmp_path: Path
+) -> None:
+    callbacks = {
+        "early_stopping": {"monitor": "val_loss", "patience": 2, "min_delta": 99},
+        "reduce_on_plateau": {"monitor": "val_loss", "patience": 1, "min_delta": 99, "factor": 0.3},
+    }
+    path = write(tmp_path / "exp", settings(tree, fit={"epochs": 9, "callbacks": callbacks}))
+    first = train(path)
+    (path.parent / "best.json").write_text(json.dumps(first.best | {"epoch": 3}))  # whichever it was
+    done = refit(path)
+    assert [row.learning_rate for row in done.history] == [row.learning_rate for row in first.history]
+    assert done.history[-1].learning_rate < done.history[0].learning_rate
+
+
+def test_the_checkpoint_of_a_refit_is_used_until_the_experiment_has_another(
+    refitted: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert find_checkpoint(refitted).parent == refitted / "refit"
+    assert f"{refitted}: its refit is used" in caplog.text
+    best = content(refitted / "best.json")
+    (refitted / best["checkpoint"]).write_bytes(b"other weights")
+    (refitted / "best.json").write_text(json.dumps(best | {"blake2b": checksum(refitted / best["checkpoint"])}))
+    assert find_checkpoint(refitted) == refitted / best["checkpoint"]
+    assert f"refit with: whichcar train {refitted} --refit" in caplog.text
+
+
+def test_a_finished_refit_is_left_as_it_is(refitted: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    before = (refitted / "refit" / "best.json").read_bytes()
+    assert refit(refitted).folder == refitted / "refit"
+    assert f"{refitted / 'refit'}: already trained" in caplog.text
+    assert (refitted / "refit" / "best.json").read_bytes() == before
+
+
+def test_a_refit_of_an_earlier_checkpoint_is_replaced_and_resumes_by_the_command_that_is_printed(
+    refitted: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = content(refitted / "refit" / "resolved.json")
+    record["settings"]["refit_of"] = "another"
+    (refitted / "refit" / "resolved.json").write_text(json.dumps(record))
+    step = Run._step
+
+    def stops(run: Run, *batch: np.ndarray) -> None:
+        step(run, *batch)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "_step", stops)
+        assert main.run(["train", str(refitted), "--refit"]) == main.INTERRUPTED
+    assert f"resume with: whichcar train {refitted} --refit --resume" in capsys.readouterr().err
+    assert find_checkpoint(refitted).parent == refitted, "an unfinished refit is not used"
+    assert main.run(["train", str(refitted), "--refit", "--resume"]) == 0
+    assert f"next: whichcar evaluate {refitted}\n" in capsys.readouterr().out
+    assert find_checkpoint(refitted).parent == refitted / "refit"
+
+
+def add_an_image(refitted: Path, tree: Path) -> Path:
+    source = next((tree / "train").rglob("*.jpg"))
+    shutil.copy(source, source.with_name("new.jpg"))
+    shutil.rmtree(refitted / "refit")
+    return refitted
+
+
+def without_validation(refitted: Path, tree: Path) -> Path:
+    return write(refitted.parent / "other", settings(tree, data={"validation_split": 0}))
+
+
+def unfinished(refitted: Path, tree: Path) -> Path:
+    record = content(refitted / "resolved.json")
+    (refitted / "resolved.json").write_text(json.dumps(record | {"finished": False}))
+    return refitted
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (without_validation, r"has no validation images to add .*train without --refit"),
+        (unfinished, r"holds an unfinished run; resume with --resume"),
+        (lambda refitted, _: refitted / "refit", r"is a refit itself; .*: whichcar train \S+/exp --refit"),
+        (add_an_image, r"images of .* have changed since this training; put them back, or"),
+    ],
+)
+def test_what_cannot_be_refitted_is_one_line(
+    make: Callable[[Path, Path], Path], message: str, refitted: Path, drawn: Path, tmp_path: Path, tree: Path
+) -> None:
+    shutil.copytree(tree, tmp_path / "v1")
+    for name in ("config.yml", "resolved.json"):
+        path = refitted / name
+        path.write_text(path.read_text().replace(str(tree), str(tmp_path / "v1")))
+    with pytest.raises(TrainingError, match=message) as caught:
+        refit(make(refitted, tmp_path / "v1"))
+    assert "\n" not in str(caught.value)
