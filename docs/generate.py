@@ -69,8 +69,11 @@ def families() -> str:
 
 def backbones() -> str:
     """Return the networks of `keras.applications` that `model.backbone` names."""
-    rows = ((f"`{name}`", f"`{backbone.keras_name}`", len(backbone.stages)) for name, backbone in KERAS.items())
-    return markdown(("`model.backbone`", "`keras.applications`", "stages"), rows)
+    rows = (
+        (f"`{name}`", f"`{backbone.keras_name}`", len(backbone.stages), backbone.accuracy or "")
+        for name, backbone in KERAS.items()
+    )
+    return markdown(("`model.backbone`", "`keras.applications`", "stages", "ImageNet top-1, %"), rows)
 
 
 def sweep() -> str:

@@ -50,4 +50,4 @@ def test_an_image_starts_any_command_and_holds_what_the_tests_need(name: str) ->
     held = set(re.findall(r"'\.\[(.*)\]'", content)[0].split(","))
     extras = set(project["project"]["optional-dependencies"])
     assert held <= extras
-    assert extras - held == {"dev", "docs", "reference", "cpu" if "gpu" in held else "gpu"}
+    assert extras - held == {"dev", "docs", "hub", "reference", "cpu" if "gpu" in held else "gpu"}

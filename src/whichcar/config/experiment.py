@@ -54,7 +54,7 @@ class Model(Section):
     backbone: str = Field(
         backbones.DEFAULT,
         min_length=1,
-        description="network of keras.applications by its name, such as efficientnet_v2_b0",
+        description="network of keras.applications, such as efficientnet_v2_b0, or preset of KerasHub (name or folder)",
     )
     weights: str | None = Field(
         "imagenet",

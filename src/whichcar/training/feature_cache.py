@@ -21,11 +21,11 @@ from numpy.lib import format as npy
 from whichcar.config.experiment import Experiment
 from whichcar.data.decoded_cache import StoredRows
 from whichcar.environment import cache_root
-from whichcar.errors import DataError
+from whichcar.errors import ConfigError, DataError
 from whichcar.progress import Bar
 from whichcar.training.batches import Rows, plain_batches
 from whichcar.training.hardware import Hardware
-from whichcar.training.network.backbones import HEAD
+from whichcar.training.network.backbones import HEAD, stages_of
 from whichcar.training.network.models import TrainingModels
 from whichcar.training.network.resnet50 import training_copy
 from whichcar.training.setup import TrainingData, compile_model, models_from
@@ -61,6 +61,9 @@ def on_features(
     Args:
         export_model: of `plain_model`.
     """
+    count = len(stages_of(export_model, experiment.model.backbone))
+    if experiment.recipe.freeze != count:
+        raise ConfigError(f"recipe.cached_features: the backbone must not change; write recipe.freeze: {count}")
     path = _path(experiment, hardware, data, export_model)
     if not path.exists():
         _compute(models_from(export_model, experiment, hardware).train_model, hardware, data.images, path)

@@ -19,7 +19,7 @@ from whichcar.errors import ConfigError, DataError
 from whichcar.text import plural, shell_command
 from whichcar.training.batches import Rows, TrainingBatches
 from whichcar.training.hardware import Hardware, fused_batch_norm_is_faster
-from whichcar.training.network.backbones import freeze
+from whichcar.training.network.backbones import check_sizes, freeze
 from whichcar.training.network.models import Size, TrainingModels
 from whichcar.training.network.optimizer import create_optimizer
 from whichcar.training.network.resnet50 import training_copy
@@ -149,6 +149,8 @@ def models_from(export_model: keras.Model, experiment: Experiment, hardware: Har
     from whichcar.training.network.random_crop import RandomResizedCrop
 
     recipe, size = experiment.recipe, experiment.data.image_size
+    others = [*(stage.image_size for stage in recipe.stages), *recipe.test_sizes]
+    check_sizes(export_model, experiment.model.backbone, size, others)
     side = recipe.random_resized_crop.side if recipe.random_resized_crop else (1.0, 1.0)
     crop = RandomResizedCrop(size, side, seed=experiment.seed, dtype=hardware.policy, name="random_resized_crop")
     changes = create_data_aug_layer(experiment.model.data_aug_layer or {})

@@ -147,6 +147,6 @@ def test_weights_that_cannot_be_downloaded_are_one_line(monkeypatch: pytest.Monk
 
 def test_an_unknown_backbone_is_one_line() -> None:
     with pytest.raises(
-        ConfigError, match=r"^model\.backbone: no network has the name 'resnet5O'; did you mean `resnet"
+        ConfigError, match=r"^model\.backbone: no network has the name .resnet5O.; did you mean `resnet"
     ):
         create_model(None, classes=3, backbone="resnet5O")

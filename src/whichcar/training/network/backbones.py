@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whichcar.config.backbones import KERAS, Backbone
 from whichcar.environment import expanded
 from whichcar.errors import CheckpointError, ConfigError
+from whichcar.training.network.hub import preset_features, preset_stages
 
 if TYPE_CHECKING:
     import keras
@@ -25,7 +28,7 @@ def build_backbone(name: str, weights: str | Path | None, images: Any) -> Any:  
     """Put preprocessing and backbone on `images`.
 
     Args:
-        name: as `config.backbones.backbone_name` returns it.
+        name: as `config.backbones.backbone_name` returns it: a network of `keras.applications` or a preset.
         weights: `imagenet` for the published ones, None for random ones, or the path of the backbone's weights.
         images: Keras tensor (n, height, width, 3), RGB in 0..255.
 
@@ -36,6 +39,8 @@ def build_backbone(name: str, weights: str | Path | None, images: Any) -> Any:  
         ConfigError: the published weights cannot be downloaded.
         CheckpointError: the file holds other weights.
     """
+    if name not in KERAS:
+        return preset_features(name, weights, images, PREPROCESSING)
     backbone = KERAS[name]
     images = _preprocessed(backbone, images)
     # Where Keras adds a layer for its own weights (see `_preprocessed`), they come from a model of their own.
@@ -63,12 +68,46 @@ def freeze(model: keras.Model, name: str, count: int) -> None:
         model: of `training_copy`.
         name: of its backbone.
         count: with all stages, everything but the head is fixed.
+
+    Raises:
+        ConfigError: it has fewer stages.
     """
-    stages = KERAS[name].stages
-    for layer in model.layers:
-        is_all = count == len(stages) and layer.name != HEAD
-        if is_all or any(re.match(stage, layer.name) for stage in stages[:count]):
-            layer.trainable = False
+    stages = stages_of(model, name)
+    if count > len(stages):
+        raise ConfigError(f"recipe.freeze: must be at most {len(stages)}, the stages of {name}; got {count}")
+    is_all = count == len(stages)
+    for layer in model.layers[:-1] if is_all else itertools.chain(*stages[:count]):
+        layer.trainable = False
+
+
+def stages_of(model: keras.Model, name: str) -> list[list[keras.Layer]]:
+    """Return the layers of each stage of a network's backbone."""
+    if name in KERAS:
+        return [[layer for layer in model.layers if re.match(stage, layer.name)] for stage in KERAS[name].stages]
+    return preset_stages(preset_of(model))
+
+
+def preset_of(model: keras.Model) -> keras.Model:
+    """Return the backbone of KerasHub in a network."""
+    import keras
+
+    return next(
+        layer for layer in model.layers if isinstance(layer, keras.Model) and not isinstance(layer, keras.Sequential)
+    )
+
+
+def check_sizes(model: keras.Model, name: str, size: tuple[int, int], others: Iterable[tuple[int, int]]) -> None:
+    """Raise where a network that takes one size of image, as transformers do, is to see others.
+
+    Raises:
+        ConfigError: it is to be trained or tried at another size than `size`.
+    """
+    other = next((list(other) for other in others if other != size), None)
+    if name not in KERAS and other and preset_of(model).image_shape[0] is not None:
+        raise ConfigError(
+            f"recipe.stages and recipe.test_sizes: {name} takes images of one size, data.image_size {list(size)}; "
+            f"got {other}"
+        )
 
 
 def _preprocessed(backbone: Backbone, images: Any) -> Any:  # noqa: ANN401

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from whichcar.config.backbones import DEFAULT, backbone_name
+from whichcar.config.backbones import DEFAULT, KERAS, backbone_name
 from whichcar.environment import expanded
 from whichcar.errors import CheckpointError, ConfigError
-from whichcar.text import file_name
 from whichcar.training.network.backbones import HEAD, build_backbone
 from whichcar.training.network.data_aug import create_data_aug_layer
+from whichcar.training.network.hub import keras_hub
 
 if TYPE_CHECKING:
     import keras
@@ -45,7 +45,7 @@ def create_model(
             about 107 and drowns learning.)
         image_size: put a layer first that resizes images of any size to (height, width), bilinear with
             anti-aliasing, so that a saved model takes any image.
-        backbone: a network of `keras.applications` by its name, such as `efficientnet_v2_b0`.
+        backbone: a network of `keras.applications` by its name, such as `efficientnet_v2_b0`, or a preset of KerasHub.
 
     Returns:
         A model from (n, height, width, 3) RGB in 0..255, uint8 or float, to (n, classes) float32 probabilities.
@@ -79,7 +79,7 @@ def create_model(
     x = keras.layers.Dropout(dropout_rate, name="dropout")(x)
     penalty = keras.regularizers.L1L2(l1=l1_factor, l2=l2_factor) if l1_factor or l2_factor else None
     head = keras.layers.Dense(classes, "softmax", kernel_regularizer=penalty, dtype="float32", name=HEAD)
-    return keras.Model(inputs, head(x), name=file_name(backbone))
+    return keras.Model(inputs, head(x), name=backbone if backbone in KERAS else "preset")
 
 
 def training_copy(
@@ -117,8 +117,6 @@ def training_copy(
             config["seed"] = None if seed is None else next(seeds)
         if not isinstance(layer, keras.layers.BatchNormalization):
             return type(layer).from_config(config)
-        if batch_norm_momentum is not None:
-            config["momentum"] = batch_norm_momentum
         if not fused:
             return type(layer).from_config(config)
         from whichcar.training.network.batch_norm import FusedBatchNormalization
@@ -127,6 +125,9 @@ def training_copy(
 
     clone = keras.models.clone_model(model, clone_function=copied)
     clone.set_weights(model.get_weights())
+    for layer in clone._flatten_layers() if batch_norm_momentum is not None else ():
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = batch_norm_momentum
     return clone
 
 
@@ -135,14 +136,27 @@ def load_saved_model(path: Path) -> keras.Model:
 
     Raises:
         CheckpointError: the file is broken or holds no model.
+        MissingExtraError: it holds a backbone of KerasHub, which is not installed.
     """
     import keras
+
+    if _holds_preset(path):
+        keras_hub()
 
     try:
         return keras.models.load_model(path, compile=False)
     except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"{path}: not a model that Keras can load ({reason}); train it again") from error
+
+
+def _holds_preset(path: Path) -> bool:
+    """True for a `.keras` file whose layers are KerasHub's."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return b'"keras_hub' in archive.read("config.json")
+    except (OSError, KeyError, zipfile.BadZipFile):
+        return False
 
 
 def existing(path: Path) -> Path:
