@@ -76,6 +76,13 @@ def refit(
         "%s: training on %s, those of validation included",
         *(folder, plural(len(tree.train) + len(tree.validation), "image")),
     )
+    chosen, epochs = before.best["epoch"], changes.get("fit.stop_after", len(before.history))
+    if chosen < epochs / 2:
+        log.warning(
+            "validation chose epoch %d of %d, while the refit trains all %d, as the cosine schedule ends there; a run of "
+            "fewer epochs (fit.epochs) or a lower learning rate fits better",
+            *(chosen, epochs, epochs),
+        )
     is_stale = _is_of_another(folder, changes["refit_of"])
     try:
         return train(folder, (), resume and not is_stale, is_stale, track)
