@@ -86,6 +86,7 @@ def test_the_stored_outputs_are_those_of_a_run_on_drawn_cars(tmp_path: Path, mon
     assert list(map(without_images, outputs)) == list(map(without_images, stored))
 
 
+@pytest.mark.slow
 def test_the_notebook_runs_on_a_folder_and_crops_with_a_detector(
     cars: Path, red_car_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -564,6 +564,7 @@ def test_ctrl_c_says_how_to_go_on(many: Path, tmp_path: Path, red_car_file: Path
     assert len(list(read_boxes(tmp_path / "out" / FILE))) == 150
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_what_is_written_is_whole(many: Path, tmp_path: Path, red_car_file: Path) -> None:
     """A limit of the kernel simulates the full disk: no file may exceed three kilobytes."""
     limit = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))"

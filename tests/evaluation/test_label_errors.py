@@ -34,6 +34,7 @@ def wrong(tmp_path: Path) -> tuple[Path, list[str]]:
     return tmp_path / "cars", ["test/Red Sedan 2011/000.jpg", "train/Red Sedan 2011/019.jpg"]
 
 
+@pytest.mark.slow
 def test_a_wrong_label_among_held_out_images_is_found(
     wrong: tuple[Path, list[str]], tmp_path: Path, colour_model: object, caplog: pytest.LogCaptureFixture
 ) -> None:

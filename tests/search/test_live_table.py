@@ -14,6 +14,7 @@ from whichcar.search.live_table import Row, Status
 from .conftest import DRIVER, Sweeps
 
 
+@pytest.mark.slow
 def test_without_a_terminal_each_trial_is_one_line_with_the_time_left(sweeps: Sweeps) -> None:
     with sweeps.start() as process:
         _, err = process.communicate(timeout=60)

@@ -176,6 +176,7 @@ def test_an_address_without_a_cluster_is_one_line(sweeps: Sweeps, capfd: pytest.
     assert re.fullmatch(rf"error: --ray {nowhere}: no Ray cluster .*Connection refused.*\n", err)
 
 
+@pytest.mark.slow
 def test_slots_on_both_nodes_share_the_trials_and_the_driver_shows_them(
     sweeps: Sweeps, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

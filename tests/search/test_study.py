@@ -16,7 +16,9 @@ from whichcar.search.sweep_file import Pruner, Sampler
 from .conftest import Sweeps
 
 
-@pytest.mark.parametrize("name", ["none", "median", "successive_halving", "hyperband"])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) for name in ("none", "median", "successive_halving")] + ["hyperband"]
+)
 def test_every_pruner_runs(sweeps: Sweeps, name: str) -> None:
     sweeps.write_base(seconds=0.01)
     sweeps.write(pruner={"name": name, "startup_trials": 1}, budget={"trials": 4}, sampler={"name": "random"})
@@ -65,6 +67,7 @@ def test_a_trial_whose_driver_died_while_sampling_keeps_its_first_value(
     assert sweeps.rows[0]["data.batch_size"] in ("16", "32")
 
 
+@pytest.mark.slow
 def test_a_surplus_trial_started_on_another_disk_does_not_count(
     sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -60,7 +60,8 @@ def trained_on(backend: str, optimizer: str) -> tuple[list[float], list[list[flo
     return losses, score
 
 
-@pytest.mark.parametrize("optimizer", [pytest.param("sgd", marks=pytest.mark.slow), "adamw"])
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_both_backends_train_to_the_same_loss(optimizer: str) -> None:
     losses, score = trained_on("tensorflow", optimizer)
     other_losses, other_score = trained_on("jax", optimizer)

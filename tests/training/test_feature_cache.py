@@ -116,6 +116,7 @@ def test_the_head_learns_just_what_it_learns_with_the_backbone_in_the_network(
         assert np.allclose(weight.numpy(), other.numpy(), rtol=1e-3, atol=1e-4), weight.path
 
 
+@pytest.mark.slow
 def test_features_are_found_again_and_lead_to_the_same_head(
     place: Path, computed: Trained, path: Path, tmp_path: Path
 ) -> None:

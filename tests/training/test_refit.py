@@ -114,13 +114,14 @@ def test_at_a_constant_rate_a_refit_ends_at_the_epoch_that_was_chosen_and_lowers
     assert done.history[-1].learning_rate < done.history[0].learning_rate
 
 
-def test_a_refit_far_longer_than_the_epoch_that_was_chosen_says_so(
-    tree: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_a_refit_much_longer_than_the_epoch_that_was_chosen_says_so(
+    refitted: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    worst = {"model_checkpoint": {"monitor": "val_loss", "mode": "max"}}
-    path = write(tmp_path / "exp", settings(tree, fit={"epochs": 3, "callbacks": worst}, recipe={"schedule": "cosine"}))
-    refit(path)
-    assert "validation chose epoch 1 of 3, while the refit trains all 3, as the cosine schedule ends there" in caplog.text
+    shutil.rmtree(refitted / "refit")
+    best = content(refitted / "best.json") | {"epoch": 1}
+    (refitted / "best.json").write_text(json.dumps(best))
+    refit(refitted)
+    assert "validation chose epoch 1 of 2, but the refit trains all 2, as the cosine schedule ends there" in caplog.text
 
 
 def test_the_checkpoint_of_a_refit_is_used_until_the_experiment_has_another(

@@ -77,9 +77,9 @@ def refit(
         *(folder, plural(len(tree.train) + len(tree.validation), "image")),
     )
     chosen, epochs = before.best["epoch"], changes.get("fit.stop_after", len(before.history))
-    if chosen < epochs / 2:
+    if chosen <= epochs / 2:
         log.warning(
-            "validation chose epoch %d of %d, while the refit trains all %d, as the cosine schedule ends there; a run of "
+            "validation chose epoch %d of %d, but the refit trains all %d, as the cosine schedule ends there; a run of "
             "fewer epochs (fit.epochs) or a lower learning rate fits better",
             *(chosen, epochs, epochs),
         )
