@@ -17,7 +17,8 @@ from .conftest import Sweeps
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) for name in ("none", "median", "successive_halving")] + ["hyperband"]
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) for name in ("none", "median", "successive_halving")] + ["hyperband"],
 )
 def test_every_pruner_runs(sweeps: Sweeps, name: str) -> None:
     sweeps.write_base(seconds=0.01)
