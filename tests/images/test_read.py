@@ -395,6 +395,7 @@ def test_above_a_hundred_megapixels_is_refused_before_decoding(tmp_path: Path, s
     assert "100 million pixels" in message(path)
 
 
+@pytest.mark.slow
 def test_just_below_a_hundred_megapixels_is_read_without_a_warning(tmp_path: Path) -> None:
     quarters(9_000, 11_000).save(tmp_path / "a.jpg")
     code = (

@@ -66,6 +66,7 @@ def test_settings_already_trained_under_best_are_not_overwritten(sweeps: Sweeps)
     (sweeps.folder / "best").mkdir(parents=True)
     (sweeps.folder / "best" / "config.yml").write_text("trained\n")
     (sweeps.folder / "best" / "resolved.json").write_text("{}")
+    sweeps.write(budget={"trials": 1})
     sweeps.run()
     assert (sweeps.folder / "best" / "config.yml").read_text() == "trained\n"
 
@@ -111,6 +112,7 @@ def test_the_first_trial_is_sampled_when_base_first_is_off(sweeps: Sweeps) -> No
     assert float(sweeps.rows[0]["model.dropout_rate"]) > 0
 
 
+@pytest.mark.slow
 def test_stepped_values_have_no_rounding_noise(sweeps: Sweeps) -> None:
     sweeps.write_base(seconds=0.01)
     sweeps.write(
@@ -143,6 +145,7 @@ def test_a_new_process_does_not_repeat_sampled_values(sweeps: Sweeps) -> None:
     assert len({row["model.dropout_rate"] for row in sweeps.rows}) == 3
 
 
+@pytest.mark.slow
 def test_a_bad_trial_is_pruned_after_its_epoch_and_its_process_ended(sweeps: Sweeps) -> None:
     sweeps.write_base(epochs=9)
     sweeps.write(
@@ -450,6 +453,7 @@ def test_a_trial_on_another_machine_is_taken_over_once_its_heartbeat_stops(
     assert sweeps.run().counts == {"complete": 3}
 
 
+@pytest.mark.slow
 def test_a_driver_whose_trial_was_taken_over_lets_it_go(sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch) -> None:
     from whichcar.search import trial
 

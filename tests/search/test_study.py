@@ -53,6 +53,7 @@ def test_seed_and_trial_number_determine_the_sampled_values() -> None:
     assert len({drawn(3), drawn(4), drawn(3, seed=2)}) == 3
 
 
+@pytest.mark.slow
 def test_a_trial_whose_driver_died_while_sampling_keeps_its_first_value(
     sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch
 ) -> None:

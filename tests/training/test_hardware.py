@@ -100,6 +100,7 @@ def test_a_processor_gets_bfloat16_only_where_it_is_fast(
     assert prepare().precision == "bfloat16"
 
 
+@pytest.mark.slow
 def test_the_other_backend_can_be_chosen_before_keras_is_loaded() -> None:
     pytest.importorskip("jax")
     code = (

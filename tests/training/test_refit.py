@@ -144,6 +144,7 @@ def test_a_finished_refit_is_left_as_it_is(refitted: Path, caplog: pytest.LogCap
     assert (refitted / "refit" / "best.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_refit_of_an_earlier_checkpoint_is_replaced_and_resumes_by_the_command_that_is_printed(
     refitted: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -62,6 +62,7 @@ def test_groups_follow_chains_of_copies() -> None:
     assert Duplicates([[7, 8]], near).groups() == [[0, 1, 4, 9], [6, 7, 8]]
 
 
+@pytest.mark.slow
 def test_many_copies_of_one_image_hide_no_others_and_are_compared_once_each(
     images: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

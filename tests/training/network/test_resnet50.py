@@ -145,6 +145,7 @@ def test_the_training_copy_gives_the_same_predictions(resnet: keras.Model, noise
     assert [variable.path for variable in form.trainable_variables] == ["predictions/kernel", "predictions/bias"]
 
 
+@pytest.mark.slow
 def test_backbone_weights_see_the_image_as_keras_shows_it(
     backbone: keras.Model, notop: Path, noise: np.ndarray
 ) -> None:

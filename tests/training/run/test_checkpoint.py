@@ -112,6 +112,7 @@ def test_the_training_copy_predicts_as_the_saved_model(
     np.testing.assert_allclose(answers.sum(1), 1, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_in_bfloat16_the_head_stays_exact(real: list[Path], noise: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     from whichcar.training.run import checkpoint
 
