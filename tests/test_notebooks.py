@@ -77,6 +77,7 @@ def test_a_notebook_shows_its_outputs_without_a_path_of_the_machine(path: Path) 
     )
 
 
+@pytest.mark.slow
 def test_the_stored_outputs_are_those_of_a_run_on_drawn_cars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WHICHCAR_EDA", raising=False)
     monkeypatch.delenv("WHICHCAR_DETECTOR", raising=False)

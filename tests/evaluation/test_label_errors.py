@@ -47,6 +47,7 @@ def test_a_wrong_label_among_held_out_images_is_found(
     assert "32 train images are not checked" in caplog.text
 
 
+@pytest.mark.slow
 def test_the_command_lists_label_errors_with_the_other_findings(
     wrong: tuple[Path, list[str]], tmp_path: Path, colour_model: object, capsys: pytest.CaptureFixture[str]
 ) -> None:

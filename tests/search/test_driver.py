@@ -357,6 +357,7 @@ print(used[3], used[-1], sorted({{"keras", "tensorflow", "jax", "torch"}} & sys.
     assert float(late) - float(early) < 10, out
 
 
+@pytest.mark.slow
 def test_a_killed_trial_resumes(sweeps: Sweeps) -> None:
     sweeps.write_base(seconds=0.5)
     sweeps.write(budget={"trials": 1})

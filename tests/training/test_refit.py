@@ -99,6 +99,7 @@ def test_the_config_of_a_refit_is_that_of_the_run_with_what_validation_decided(r
     }
 
 
+@pytest.mark.slow
 def test_at_a_constant_rate_a_refit_ends_at_the_epoch_that_was_chosen_and_lowers_the_rate_where_the_run_did(
     tree: Path, tmp_path: Path
 ) -> None:

@@ -158,6 +158,7 @@ def test_only_a_few_images_are_asked_for_ahead(images: list[Path], tmp_path: Pat
         assert len(asked) <= 20
 
 
+@pytest.mark.slow
 def test_what_was_learnt_is_kept_when_the_process_is_killed(tmp_path: Path) -> None:
     folder = tmp_path / "many"
     folder.mkdir()
