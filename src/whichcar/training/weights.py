@@ -16,7 +16,7 @@ from whichcar.data.labels import folder_name
 from whichcar.environment import expanded
 from whichcar.errors import CheckpointError
 from whichcar.text import one_line
-from whichcar.training.network.backbones import HEAD
+from whichcar.training.network.backbones import HEAD, finalize
 from whichcar.training.network.models import Size
 from whichcar.training.network.resnet50 import create_model, existing, is_whole_model
 from whichcar.training.run.checkpoint import read_metadata
@@ -64,7 +64,7 @@ def plain_model(settings: Model, image_size: Size, class_names: Sequence[str]) -
     order = head_order(expanded(weights), class_names)
     if order is not None:
         layers[-1].set_weights([values[..., order] for values in trained[-1].get_weights()])
-    return fresh
+    return finalize(fresh)
 
 
 def _shapes(layers: Sequence[keras.Layer]) -> list[list[tuple[int, ...]]]:

@@ -52,6 +52,7 @@ def build_backbone(name: str, weights: str | Path | None, images: Any) -> Any:  
         _load(model, backbone, expanded(str(weights)))
     elif added:
         model.set_weights(_keras_model(backbone, "imagenet").get_weights())
+        finalize(model)
     if backbone.scaling == "caffe":
         # These weights see BGR. Instead of each image their first kernel is turned round, which is the same and,
         # unlike a turn, can be saved as `.h5`.
@@ -59,6 +60,16 @@ def build_backbone(name: str, weights: str | Path | None, images: Any) -> Any:  
         kernel, *others = first.get_weights()
         first.set_weights([kernel[:, :, ::-1], *others])
     return model.output
+
+
+def finalize(model: keras.Model) -> keras.Model:
+    """Return a model that was given weights, after its Normalization layers have made their tensors of them again."""
+    import keras
+
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()
+    return model
 
 
 def freeze(model: keras.Model, name: str, count: int) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from whichcar.config.backbones import DEFAULT, KERAS, backbone_name
 from whichcar.environment import expanded
 from whichcar.errors import CheckpointError, ConfigError
-from whichcar.training.network.backbones import HEAD, build_backbone
+from whichcar.training.network.backbones import HEAD, build_backbone, finalize
 from whichcar.training.network.data_aug import create_data_aug_layer
 from whichcar.training.network.hub import keras_hub
 
@@ -125,6 +125,7 @@ def training_copy(
 
     clone = keras.models.clone_model(model, clone_function=copied)
     clone.set_weights(model.get_weights())
+    finalize(clone)
     for layer in clone._flatten_layers() if batch_norm_momentum is not None else ():
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = batch_norm_momentum
