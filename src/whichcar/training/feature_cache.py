@@ -39,7 +39,7 @@ BATCH = 64
 
 
 class Features(StoredRows):
-    """Features instead of images, (features,) float32 each: as many as the backbone has.
+    """Features instead of images, one row of float32 each, with a value for each feature of the backbone.
 
     Args:
         path: of the `.npy` file.

@@ -341,7 +341,7 @@ def _common(facts: Facts) -> dict[str, str]:
 
 
 def _reasons(facts: Facts, passes: int, is_complete: bool) -> dict[str, str]:
-    fits = "more passes than this do not help" if is_complete else "as many passes as the minutes allow"
+    fits = "the most passes that are planned" if is_complete else "all that fit into the minutes"
     return {
         "data.image_size": f"crops of {facts.side} pixels are not enlarged; in steps of 32, up to {LARGEST}",
         "compile.optimizer": "a rate of 0.02 for 32 images a step, in proportion for fewer",
