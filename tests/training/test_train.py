@@ -398,7 +398,7 @@ def test_after_running_out_of_memory_the_printed_command_trains_with_the_same_up
     halves = [epoch["learning_rate"] for epoch in rows(path.parent)]
     longer = [*words[1:-1], "--set", "fit.epochs=9", "--resume"]
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "_step", lambda run, _, labels: step(run, huge, labels))
+        patch.setattr(Run, "_step", lambda run, _, labels: step(run, huge[: len(labels)], labels))
         assert main.run(longer) == 2
     message = capsys.readouterr().err.strip().splitlines()[-1]
     assert f"; free memory and resume: {shlex.join(['whichcar', *longer])}; or start again with the same" in message
