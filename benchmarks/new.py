@@ -28,7 +28,7 @@ SIZE = 192  # of the frozen backbone's input
 
 @dataclass(frozen=True)
 class Case:
-    """Every n-th class, and at most so many training images of each; None for all of them."""
+    """Every n-th class, and a maximum of training images of each; None for all of them."""
 
     name: str
     classes: int | None
