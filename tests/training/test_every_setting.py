@@ -26,7 +26,7 @@ HANDED_OVER: dict[type[Section], Collection[str]] = {
     Adam: Adam.model_fields,
     AdamW: AdamW.model_fields,
     Sgd: Sgd.model_fields,
-    Model: ("weights", "dropout_rate", "l1_factor", "l2_factor"),
+    Model: ("weights", "dropout_rate", "l1_factor", "l2_factor", "cosine_scale"),
 }
 
 EVERYTHING: dict[str, Any] = {

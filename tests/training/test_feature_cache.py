@@ -104,10 +104,14 @@ def short(place: Path, folder: Path, *overrides: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("scale", [0, 16])
 def test_the_head_learns_just_what_it_learns_with_the_backbone_in_the_network(
-    place: Path, computed: Trained, tmp_path: Path
+    place: Path, path: Path, tmp_path: Path, scale: int
 ) -> None:
-    whole = train(write(place, tmp_path / "whole"))
+    head = [f"model.cosine_scale={scale}"]
+    whole = train(write(place, tmp_path / "whole"), head)
+    computed = train(write(place, tmp_path / "kept", cached_features=True), head)
+    assert feature_files() == [path]
     assert whole.history[-1].loss < whole.history[0].loss  # there is something to compare
     assert np.allclose(numbers(computed.history), numbers(whole.history), rtol=1e-3, atol=1e-4)
     for weight, other in zip(

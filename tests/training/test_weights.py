@@ -55,6 +55,15 @@ def test_the_head_for_other_classes_is_not_used_and_a_warning_says_so(
     assert "its head is not: it was trained on other classes (Zaporozhets 968 1972, Škoda Octavia 2011)" in caplog.text
 
 
+def test_a_head_of_the_other_kind_is_not_used_and_a_warning_says_so(
+    trained: Path, resnet: keras.Model, caplog: pytest.LogCaptureFixture
+) -> None:
+    built = plain_model(Model(weights=str(trained), cosine_scale=16.0), (32, 32), NAMES)
+    np.testing.assert_array_equal(*(model.get_layer("conv1_conv").get_weights()[0] for model in (built, resnet)))
+    assert len(built.get_layer("predictions").weights) == 1
+    assert f"the backbone of {trained} is used, its head is not: one of the two is a cosine head" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("names", "expected"),
     [

@@ -68,6 +68,9 @@ class Model(Section):
     dropout_rate: float = Field(0.0, ge=0, lt=1, description="dropout rate before the classification head")
     l1_factor: float = Field(0.0, ge=0, description="L1 penalty on the head's weights")
     l2_factor: float = Field(0.0, ge=0, description="L2 penalty on the head's weights")
+    cosine_scale: float = Field(
+        0.0, ge=0, description="scale of a cosine head (normalised features and weights), such as 20; 0: a dense head"
+    )
     data_aug_layer: Augmentations | None = Field(
         None, description="Keras augmentation layers with their parameters, by name"
     )

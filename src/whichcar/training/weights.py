@@ -61,8 +61,11 @@ def plain_model(settings: Model, image_size: Size, class_names: Sequence[str]) -
         raise CheckpointError(_other_network(weights, settings.backbone))
     for layer, same in zip(layers[:-1], trained[:-1], strict=True):
         layer.set_weights(same.get_weights())
-    order = head_order(expanded(weights), class_names)
-    if order is not None:
+    if len(layers[-1].weights) != len(trained[-1].weights):
+        log.warning(
+            "model.weights: the backbone of %s is used, its head is not: one of the two is a cosine head", weights
+        )
+    elif (order := head_order(expanded(weights), class_names)) is not None:
         layers[-1].set_weights([values[..., order] for values in trained[-1].get_weights()])
     return finalize(fresh)
 

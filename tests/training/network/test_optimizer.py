@@ -146,6 +146,18 @@ def test_the_running_mean_follows_the_weights() -> None:
             np.testing.assert_array_equal(averaged[variable.path], variable.numpy())
 
 
+def test_the_running_mean_of_a_cosine_head_has_weights_of_length_one() -> None:
+    model = network()
+    head = model.get_layer("predictions").kernel
+    head.constraint = keras.constraints.UnitNorm(axis=0)
+    model.compile(optimizer_of(experiment(SGD, ema=0.5), model), "categorical_crossentropy", jit_compile=False)
+    for images, labels in batches():
+        model.train_on_batch(images, labels)
+    averaged = dict(zip((w.path for w in model.weights), averaged_weights(model, model.optimizer), strict=True))
+    np.testing.assert_allclose(np.linalg.norm(averaged[head.path], axis=0), 1, rtol=1e-5)
+    assert (averaged[head.path] != head.numpy()).any()
+
+
 def test_without_a_running_mean_the_weights_are_taken_as_they_are() -> None:
     model = network()
     found = averaged_weights(model, optimizer_of(experiment(SGD), model))

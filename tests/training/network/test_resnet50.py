@@ -72,6 +72,28 @@ def test_the_layers_are_in_the_documented_order(penalised: keras.Model) -> None:
     assert penalised.count_params() == 23_587_712 + 2048 * 196 + 196
 
 
+def test_a_cosine_head_answers_by_angle_alone_and_stays_so_while_it_trains(noise: np.ndarray) -> None:
+    keras.utils.set_random_seed(0)
+    model = create_model(None, (32, 32, 3), classes=5, cosine_scale=20.0)
+    assert all(type(layer).__module__.startswith("keras.") for layer in model.layers), "Keras alone loads it"
+    features = np.asarray(keras.Model(model.input, model.get_layer("avg_pool").output)(noise[:8], training=False))
+    head = training_copy(keras.Model(model.get_layer("dropout").input, model.output), "mixed_bfloat16", fused=False)
+    kernel = head.get_layer("predictions").kernel
+
+    def by_angle() -> np.ndarray:
+        cosines = features @ kernel.numpy() / np.linalg.norm(features, axis=1, keepdims=True)
+        return np.asarray(keras.ops.softmax(20 * cosines / np.linalg.norm(kernel.numpy(), axis=0)))
+
+    np.testing.assert_allclose(np.asarray(model(noise[:8], training=False)), by_angle(), rtol=1e-4)
+    for scaled in (features, 7 * features):
+        np.testing.assert_allclose(np.asarray(head(scaled, training=False)), by_angle(), rtol=0.02, atol=1e-3)
+    before = kernel.numpy()
+    head.compile(keras.optimizers.SGD(0.1), "categorical_crossentropy")
+    head.train_on_batch(features, np.eye(5)[np.arange(8) % 5])
+    assert np.abs(kernel.numpy() - before).max() > 1e-3
+    np.testing.assert_allclose(np.linalg.norm(kernel.numpy(), axis=0), 1, rtol=1e-5)
+
+
 def test_a_plain_call_changes_nothing_in_the_image(penalised: keras.Model, noise: np.ndarray) -> None:
     front = keras.Model(penalised.input, penalised.get_layer("preprocessing").output)
     upright = noise - np.array([123.68, 116.779, 103.939], np.float32)

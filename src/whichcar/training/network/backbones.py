@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import keras
 
 HEAD = "predictions"
+# The layers of the head, which stay float32: these and, of a cosine head, the two before it.
+HEAD_LAYERS = ("head_norm", "head_scale", HEAD)
 PREPROCESSING = "preprocessing"
 # The moments of ImageNet in RGB: the first mean is Caffe's, in 0..255, the others are torchvision's, in 0..1.
 CAFFE_MEAN = (123.68, 116.779, 103.939)

@@ -69,14 +69,19 @@ def rate_factor(epoch: int, recipe: Recipe) -> float:
 
 
 def averaged_weights(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> list[Any]:
-    """The model's weights in order, the trained ones replaced by their running mean where the recipe keeps one."""
+    """The model's weights in order, the trained ones replaced by their running mean where the recipe keeps one.
+
+    A mean of weights that are constrained, such as those of a cosine head, is constrained likewise.
+    """
+    import keras
+
     if not optimizer.use_ema:
         return list(model.get_weights())
     means = {
-        variable.path: mean
+        variable.path: mean if variable.constraint is None else variable.constraint(mean)
         for variable, mean in zip(model.trainable_variables, optimizer._model_variables_moving_average, strict=True)
     }
-    return [means.get(variable.path, variable).numpy() for variable in model.weights]
+    return [keras.ops.convert_to_numpy(means.get(variable.path, variable)) for variable in model.weights]
 
 
 def _with_rates(kind: Any, rates: list[float]) -> Any:  # noqa: ANN401

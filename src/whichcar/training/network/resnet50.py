@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from whichcar.config.backbones import DEFAULT, KERAS, backbone_name
 from whichcar.environment import expanded
 from whichcar.errors import CheckpointError, ConfigError
-from whichcar.training.network.backbones import HEAD, build_backbone, finalize
+from whichcar.training.network.backbones import HEAD, HEAD_LAYERS, build_backbone, finalize
 from whichcar.training.network.data_aug import create_data_aug_layer
 from whichcar.training.network.hub import keras_hub
 
@@ -28,6 +28,7 @@ def create_model(
     classes: int | None = None,
     l1_factor: float = 0.0,
     l2_factor: float = 0.0,
+    cosine_scale: float = 0.0,
     image_size: tuple[int, int] | None = None,
     backbone: str = DEFAULT,
 ) -> keras.Model:
@@ -43,6 +44,7 @@ def create_model(
         classes: number of classes; needed unless a trained model is loaded.
         l1_factor, l2_factor: penalties on the head's kernel; 0 is off. (An L1 of 0.01 starts the loss at
             about 107 and drowns learning.)
+        cosine_scale: factor of a cosine head; 0 for a dense one.
         image_size: put a layer first that resizes images of any size to (height, width), bilinear with
             anti-aliasing, so that a saved model takes any image.
         backbone: a network of `keras.applications` by its name, such as `efficientnet_v2_b0`, or a preset of KerasHub.
@@ -78,8 +80,27 @@ def create_model(
     x = build_backbone(backbone, weights, x)
     x = keras.layers.Dropout(dropout_rate, name="dropout")(x)
     penalty = keras.regularizers.L1L2(l1=l1_factor, l2=l2_factor) if l1_factor or l2_factor else None
-    head = keras.layers.Dense(classes, "softmax", kernel_regularizer=penalty, dtype="float32", name=HEAD)
-    return keras.Model(inputs, head(x), name=backbone if backbone in KERAS else "preset")
+    return keras.Model(
+        inputs, _head(x, classes, penalty, cosine_scale), name=backbone if backbone in KERAS else "preset"
+    )
+
+
+def _head(x: Any, classes: int, penalty: keras.regularizers.Regularizer | None, cosine_scale: float) -> Any:  # noqa: ANN401
+    """Return the probabilities from features: by a dense layer, or by the cosine to each class (Wang et al. 2018).
+
+    A cosine head gives `cosine_scale` times the cosine of the angle between features and a class's weights to the
+    softmax. The features' length, which changes with the image size, has no say, nor has the number of classes in how
+    far a step turns the weights. It is made of Keras' own layers, so that Keras alone loads it.
+    """
+    import keras
+
+    options = {"kernel_regularizer": penalty, "dtype": "float32", "name": HEAD}
+    if not cosine_scale:
+        return keras.layers.Dense(classes, "softmax", **options)(x)
+    x = keras.layers.UnitNormalization(dtype="float32", name=HEAD_LAYERS[0])(x)
+    x = keras.layers.Rescaling(cosine_scale, dtype="float32", name=HEAD_LAYERS[1])(x)
+    options |= {"kernel_initializer": "orthogonal", "kernel_constraint": keras.constraints.UnitNorm(axis=0)}
+    return keras.layers.Dense(classes, "softmax", use_bias=False, **options)(x)
 
 
 def training_copy(
@@ -111,7 +132,7 @@ def training_copy(
         if front is not None and isinstance(layer, keras.layers.Resizing):
             return front
         config = layer.get_config()
-        if "dtype" in config and layer.name != HEAD and not isinstance(layer, keras.layers.Resizing):
+        if "dtype" in config and layer.name not in HEAD_LAYERS and not isinstance(layer, keras.layers.Resizing):
             config["dtype"] = policy
         if isinstance(layer, keras.layers.Dropout):
             config["seed"] = None if seed is None else next(seeds)
