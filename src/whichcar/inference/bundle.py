@@ -1,0 +1,186 @@
+"""A bundle: one file with a network that predicts without Keras, its class names, its settings and its model card.
+
+`NAME.whichcar` is a zip of stored members: `bundle.json`, `network.onnx`, `card.md`, `card.html`. The same network as
+an ONNX file for any runtime, `NAME.onnx`, has the content of `bundle.json` as metadata under `whichcar`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from whichcar.errors import CheckpointError
+from whichcar.files import atomic_write
+from whichcar.inference.onnx_metadata import metadata_of, with_metadata, without_metadata
+from whichcar.text import one_line, reason_of
+
+FORMAT = 1
+SUFFIX, PLAIN_SUFFIX = ".whichcar", ".onnx"
+KEY = "whichcar"
+_JSON, _NETWORK, _CARD, _PAGE = "bundle.json", "network.onnx", "card.md", "card.html"
+_AGAIN = "copy or export it again"
+_WRITTEN = "give a file that `whichcar export` wrote"
+
+Precision = Literal["float32", "int8"]
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """The content of a bundle.
+
+    `network` is an ONNX file: input `images`, (n, height, width, 3) uint8 RGB at `image_size`; output `probabilities`,
+    (n, classes) float32. `image_size` is (height, width); class i of the output is `class_names[i]`, and
+    `class_folders[i]` is the name of its folder. `temperature` is already part of the network. `crop` tells how the
+    images it was trained on were cropped (`detection.crop.read_record`); None: not by whichcar. `fingerprints` identify
+    the data it was trained on (`data.split.tree.Tree.fingerprints`), `experiment` are the settings it was trained with,
+    `metrics` is the table of its verification. `card` and `page` are the model card as Markdown and as HTML; an ONNX
+    file has none.
+    """
+
+    name: str
+    network: bytes = field(repr=False)
+    class_names: tuple[str, ...]
+    class_folders: tuple[str, ...]
+    image_size: tuple[int, int]
+    precision: Precision
+    backbone: str
+    licence: str
+    created: str
+    whichcar: str
+    experiment: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    fingerprints: dict[str, str] = field(default_factory=dict)
+    taxonomy: dict[str, Any] | None = None
+    temperature: float = 1.0
+    thresholds: dict[str, Any] | None = None
+    crop: dict[str, Any] | None = None
+    card: str = field(default="", repr=False)
+    page: str = field(default="", repr=False)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the content of `bundle.json`: all but the network, of which it has the SHA-256, and the card."""
+        inside = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in _MEMBERS}
+        return {"format": FORMAT, **inside, "network_sha256": hashlib.sha256(self.network).hexdigest()}
+
+
+_MEMBERS = {"network": _NETWORK, "card": _CARD, "page": _PAGE}
+# What bundle.json must have, with the type that JSON gives it; None where null will do as well.
+_REQUIRED: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("name", "precision", "backbone", "licence", "created", "whichcar", "network_sha256"), (str,)),
+    **dict.fromkeys(("class_names", "class_folders", "image_size"), (list,)),
+    **dict.fromkeys(("experiment", "metrics", "versions", "fingerprints"), (dict,)),
+    **dict.fromkeys(("taxonomy", "thresholds", "crop"), (dict, type(None))),
+    "temperature": (int, float),
+}
+
+
+def write_bundle(bundle: Bundle, path: str | Path) -> None:
+    """Write a bundle, whole or not at all: `NAME.onnx` as a plain ONNX file with metadata, else the zip.
+
+    The same bundle always gives the same bytes.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written.
+    """
+    path, text = Path(path), json.dumps(bundle.as_json(), indent=1, ensure_ascii=False, allow_nan=False)
+    with atomic_write(path) as tmp:
+        if path.suffix == PLAIN_SUFFIX:
+            tmp.write_bytes(with_metadata(bundle.network, KEY, text))
+            return
+        with zipfile.ZipFile(tmp, "w", zipfile.ZIP_STORED) as archive:
+            members = {_JSON: text.encode(), _NETWORK: bundle.network}
+            members |= {_CARD: bundle.card.encode(), _PAGE: bundle.page.encode()}
+            for name, content in members.items():
+                member = zipfile.ZipInfo(name)  # of a fixed date
+                member.external_attr = 0o644 << 16  # else `unzip` makes files that nobody may read
+                archive.writestr(member, content)
+
+
+def read_bundle(path: str | Path) -> Bundle:
+    """Read a bundle: a `.whichcar` file, or an ONNX file with the metadata that `whichcar export` writes.
+
+    Raises:
+        CheckpointError: there is no such file, or it is damaged, no bundle, or of a newer version.
+    """
+    path = Path(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read as a bundle ({reason_of(error)}); {_WRITTEN}") from error
+    return _from_onnx(path, content) if path.suffix.lower() == PLAIN_SUFFIX else _from_zip(path, content)
+
+
+def _from_zip(path: Path, content: bytes) -> Bundle:
+    if not content.startswith(b"PK\x03\x04"):
+        kind = "is empty" if not content else "is not a bundle (no zip archive)"
+        raise CheckpointError(f"{path}: {kind}; {_WRITTEN}")
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if _JSON not in archive.namelist():
+                raise CheckpointError(f"{path}: is not a bundle (no {_JSON} in it); {_WRITTEN}")
+            described = _described(path, archive.read(_JSON))
+            members = {name: archive.read(member) for name, member in _MEMBERS.items()}
+    except (zipfile.BadZipFile, EOFError, KeyError, NotImplementedError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: the bundle is damaged ({reason_of(error)}); {_AGAIN}") from error
+    if hashlib.sha256(members["network"]).hexdigest() != described["network_sha256"]:
+        raise CheckpointError(f"{path}: the bundle is damaged (its network has another checksum); {_AGAIN}")
+    card, page = (members[name].decode("utf-8", "replace") for name in ("card", "page"))
+    return _bundle(described, members["network"], card, page)
+
+
+def _from_onnx(path: Path, content: bytes) -> Bundle:
+    try:
+        text = metadata_of(content).get(KEY)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: is damaged, or not an ONNX file ({reason_of(error)}); {_AGAIN}") from error
+    if text is None:
+        raise CheckpointError(f"{path}: holds no class names (no metadata `{KEY}`); {_WRITTEN}")
+    return _bundle(_described(path, text), without_metadata(content, KEY))
+
+
+def _described(path: Path, text: str | bytes) -> dict[str, Any]:
+    """Return the content of bundle.json, checked.
+
+    Raises:
+        CheckpointError: it is damaged or of a newer version.
+    """
+    try:
+        content = json.loads(text)
+        if not isinstance(content, dict) or not isinstance(content.get("format"), int):
+            raise ValueError(f"{_JSON} has no number of its format")
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: the bundle is damaged ({reason_of(error)}); {_AGAIN}") from error
+    if content["format"] > FORMAT:
+        raise CheckpointError(
+            f"{path}: its format is {content['format']}, of whichcar {one_line(content.get('whichcar'))}, and this "
+            f"version reads {FORMAT}; update whichcar, or export it again with this version"
+        )
+    if problem := _problem(content):
+        raise CheckpointError(f"{path}: the bundle is damaged ({_JSON}: {problem}); {_AGAIN}")
+    return content
+
+
+def _problem(content: Mapping[str, Any]) -> str:
+    """Say what is wrong with the content of bundle.json; empty where nothing is."""
+    for name, types in _REQUIRED.items():
+        if not isinstance(content.get(name), types):
+            return f"{name} is {'missing' if name not in content else 'of another type'}"
+    size, names = content["image_size"], content["class_names"]
+    if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
+        return "image_size is not a height and a width"
+    if not names or len(content["class_folders"]) != len(names):
+        return "there are no class names, or not one folder for each"
+    return ""
+
+
+def _bundle(content: Mapping[str, Any], network: bytes, card: str = "", page: str = "") -> Bundle:
+    known = {one.name: content[one.name] for one in fields(Bundle) if one.name in content}
+    lists = {name: tuple(content[name]) for name in ("class_names", "class_folders", "image_size")}
+    return Bundle(**known | lists, network=network, card=card, page=page)
