@@ -26,26 +26,27 @@ decode_all(sorted((Path(sys.argv[1]) / "images").iterdir()), (224, 224), Path(sy
 """
 
 
-def one_run(tree: str) -> None:
+def one_run(folder: str) -> None:
     from whichcar.config.experiment import Experiment
     from whichcar.training.hardware import prepare
-    from whichcar.training.setup import build_models, load_data, make_batches
+    from whichcar.training.setup import build_models, load_data, load_tree, make_batches
     from whichcar.training.sizes import sizes_of
 
     settings = {
         "seed": 1,
-        "data": {"directory": tree, "image_size": [96, 96], "batch_size": 32},
+        "data": {"directory": folder, "image_size": [96, 96], "batch_size": 32},
         "model": {"weights": None},
     }
     experiment = Experiment.model_validate(settings)
     sizes = sizes_of(experiment.data, experiment.recipe, experiment.fit.epochs)
-    loaded = load_data(experiment.data, sizes, None, experiment.seed)
-    models = build_models(experiment, prepare(), loaded.tree.class_names)
+    tree = load_tree(experiment.data, None, experiment.seed)
+    loaded = load_data(tree, sizes, experiment.data.held_out_share)
+    models = build_models(experiment, prepare(), tree.class_names)
     for number, (images, labels) in enumerate(
         make_batches(loaded, experiment.data, experiment.recipe, experiment.seed).epoch(0)
     ):
         if number < 20:
-            models.train_model.train_on_batch(images, labels)
+            models.train_on_batch(images, labels, (96, 96), 0.01)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 
 

@@ -42,10 +42,11 @@ models = models_from(export_model, experiment, hardware)
 losses = []
 for step in range(20):
     images = rng.integers(0, 256, (6, 40, 32, 3), dtype=np.uint8)
-    models.optimizer.learning_rate = 0.01 * rate_share(step, 20, experiment.recipe)
+    rate = 0.01 * rate_share(step, 20, experiment.recipe)
     labels = np.eye(5, dtype=np.float32)[images[:, 0, 0, 0] % 5]
-    losses.append(float(models.train_model.train_on_batch(images, labels)[0]))
-score = models.train_model.predict_on_batch(images)
+    losses.append(float(models.train_on_batch(images, labels, (24, 24), rate)[0]))
+with models.averaged():
+    score = models.predict_on_batch(images, (24, 24))
 print(json.dumps([keras.backend.backend(), losses, score.tolist()]))
 """
 

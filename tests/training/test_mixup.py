@@ -5,10 +5,18 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from whichcar.training.mixup import cutmix, mixup
+from whichcar.training.mixup import cutmix, mixup, resizemix
 
 Mix = Callable[[np.ndarray, np.ndarray, float, np.random.Generator], tuple[np.ndarray, np.ndarray]]
-BOTH = pytest.mark.parametrize("mix", [mixup, cutmix])
+
+
+def resized(
+    images: np.ndarray, labels: np.ndarray, _: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    return resizemix(images, labels, rng)
+
+
+ALL = pytest.mark.parametrize("mix", [mixup, cutmix, resized])
 
 
 def batch(count: int = 6) -> tuple[np.ndarray, np.ndarray]:
@@ -17,7 +25,7 @@ def batch(count: int = 6) -> tuple[np.ndarray, np.ndarray]:
     return np.broadcast_to(levels[:, None, None, None], (count, 24, 30, 3)).copy(), np.eye(count, dtype=np.float32)
 
 
-@BOTH
+@ALL
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 4.0])
 def test_labels_are_the_share_of_each_image(mix: Mix, alpha: float) -> None:
     images, labels = batch()
@@ -29,7 +37,7 @@ def test_labels_are_the_share_of_each_image(mix: Mix, alpha: float) -> None:
         np.testing.assert_allclose(mixed.mean((1, 2, 3)), soft @ images[:, 0, 0, 0].astype(float), atol=0.51)
 
 
-@BOTH
+@ALL
 def test_shapes_and_types_stay_and_the_inputs_too(mix: Mix) -> None:
     images, labels = batch()
     mixed, soft = mix(images, labels, 1.0, np.random.default_rng(0))
@@ -38,7 +46,7 @@ def test_shapes_and_types_stay_and_the_inputs_too(mix: Mix) -> None:
     np.testing.assert_array_equal(labels, batch()[1])
 
 
-@BOTH
+@ALL
 def test_the_same_random_state_gives_the_same_mixture(mix: Mix) -> None:
     once, again, other = (mix(*batch(), 1.0, np.random.default_rng(seed)) for seed in (5, 5, 6))
     np.testing.assert_array_equal(once[0], again[0])
@@ -64,9 +72,23 @@ def test_mixup_does_not_darken_on_the_whole() -> None:
     assert abs(np.mean(means) - noise.mean()) < 0.1
 
 
-@BOTH
+@ALL
 def test_one_image_alone_stays_as_it_is(mix: Mix) -> None:
     images, labels = batch(1)
     mixed, soft = mix(images, labels, 1.0, np.random.default_rng(0))
     np.testing.assert_array_equal(mixed, images)
     np.testing.assert_allclose(soft, labels, rtol=1e-6)
+
+
+def test_resizemix_pastes_the_whole_of_the_other_image() -> None:
+    images, labels = batch(2)
+    images[:, :12], images[:, 12:] = [[[[1]]], [[[2]]]], [[[[3]]], [[[4]]]]  # each image has an upper and a lower half
+    for seed in range(20):
+        mixed, soft = resizemix(images, labels, np.random.default_rng(seed))
+        pasted = [np.isin(image[..., 0], [2 - i, 4 - i]) for i, image in enumerate(mixed)]
+        if soft[0, 0] == 1:  # paired with itself
+            continue
+        assert pasted[0].mean() == pytest.approx(soft[0, 1])
+        rows = mixed[0][..., 0][pasted[0].any(1)][:, pasted[0].any(0)][:, 0]
+        assert set(rows) == {2, 4}
+        assert abs((rows == 2).sum() - (rows == 4).sum()) <= 1

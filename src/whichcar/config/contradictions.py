@@ -104,6 +104,7 @@ def _not_with_features(experiment: Experiment) -> Iterator[tuple[tuple[str, ...]
         "recipe.random_resized_crop": recipe.random_resized_crop,
         "recipe.mixup": recipe.mixup,
         "recipe.cutmix": recipe.cutmix,
+        "recipe.resizemix": recipe.resizemix,
         "recipe.rand_augment": recipe.rand_augment,
         "recipe.stages": recipe.stages,
         "recipe.test_sizes": recipe.test_sizes,

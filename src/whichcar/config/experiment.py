@@ -289,9 +289,14 @@ class Recipe(Section):
     )
     mixup: float = Field(0.0, ge=0, description="alpha of mixup (Zhang et al. 2018); 0: off")
     cutmix: float = Field(0.0, ge=0, description="alpha of CutMix (Yun et al. 2019); 0: off")
-    mix_share: float = Field(1.0, ge=0, le=1, description="probability that mixup or CutMix is applied to a batch")
+    resizemix: bool = Field(False, description="ResizeMix (Qin et al. 2020): paste another image of the batch, resized")
+    mix_share: float = Field(
+        1.0, ge=0, le=1, description="probability that mixup, CutMix or ResizeMix is applied to a batch"
+    )
     rand_augment: RandAugment | None = Field(None, description="RandAugment: random colour and geometric operations")
-    plain_epochs: int = Field(0, ge=0, description="number of final epochs without mixup, CutMix and RandAugment")
+    plain_epochs: int = Field(
+        0, ge=0, description="number of final epochs without mixup, CutMix, ResizeMix and RandAugment"
+    )
     ema: float = Field(0.0, ge=0, lt=1, description="EMA decay of the weights; 0: off")
     batch_norm_momentum: float | None = Field(
         None, ge=0, lt=1, description="momentum of batch normalization (default: 0.99, as in Keras)"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from whichcar.config.experiment import Recipe
 from whichcar.parallel import ordered_map, usable_cores
 from whichcar.records import Skipped
-from whichcar.training.mixup import cutmix, mixup
+from whichcar.training.mixup import cutmix, mixup, resizemix
 from whichcar.training.rand_augment import rand_augment
 
 Batch = tuple[np.ndarray, np.ndarray]
@@ -68,7 +69,7 @@ class TrainingBatches:
 
         Args:
             number: of the epoch, from 0.
-            plain: without mixup, CutMix and RandAugment.
+            plain: without mixing and RandAugment.
         """
         order = self._order(np.random.default_rng([self._seed, number]))
 
@@ -95,10 +96,13 @@ class TrainingBatches:
         recipe = self._recipe
         if recipe.rand_augment is not None:
             images = rand_augment(images, recipe.rand_augment.num_ops, recipe.rand_augment.factor, rng)
-        ways = [(mix, alpha) for mix, alpha in ((mixup, recipe.mixup), (cutmix, recipe.cutmix)) if alpha]
+        ways: list[Callable[..., Batch]] = [
+            *([partial(mixup, alpha=recipe.mixup)] if recipe.mixup else []),
+            *([partial(cutmix, alpha=recipe.cutmix)] if recipe.cutmix else []),
+            *([resizemix] if recipe.resizemix else []),
+        ]
         if ways and rng.uniform() < recipe.mix_share:
-            mix, alpha = ways[rng.integers(len(ways))]
-            return mix(images, labels, alpha, rng)
+            return ways[rng.integers(len(ways))](images, labels, rng=rng)
         return images, labels
 
 

@@ -7,6 +7,7 @@ import math
 import threading
 import time
 from dataclasses import asdict, replace
+from typing import NamedTuple, SupportsFloat
 
 import numpy as np
 
@@ -46,6 +47,16 @@ CURVES_SECONDS = 10.0  # between two drawings of the curves
 STOPPING = "stopping after this step or validation; Ctrl-C again stops at once"
 
 
+class Taken(NamedTuple):
+    """A step that may still be running. `number` counts the epoch's steps from 1; `is_timed`: it compiled nothing."""
+
+    loss: SupportsFloat
+    accuracy: SupportsFloat
+    images: int
+    number: int
+    is_timed: bool
+
+
 class Run:
     """One training run in memory."""
 
@@ -70,12 +81,14 @@ class Run:
         self.saved = ""  # where the run was when its state was saved last
         self._saved = self._began = self._drawn = time.monotonic()
         self._compiled_for: Size | None = None  # the size of the last step, if this process has taken one
+        self._taken: Taken | None = None  # the step whose results have not been read yet
+        self._read = self._began  # when those of a step were read last, or could have been
         callbacks = experiment.fit.callbacks
         self.checkpoints = CheckpointManager(folder, callbacks.model_checkpoint, models, metadata_of(experiment, data))
         stopping, plateau = callbacks.early_stopping, callbacks.reduce_on_plateau
         self.stopping = MetricMonitor(stopping.monitor, stopping.mode, stopping.min_delta) if stopping else None
         self.plateau = MetricMonitor(plateau.monitor, plateau.mode, plateau.min_delta) if plateau else None
-        self.rate = experiment.compile.optimizer.chosen.learning_rate
+        self.rate = self.learning_rate = experiment.compile.optimizer.chosen.learning_rate
 
     def train(self) -> None:
         """Train to the end, or until a signal asks to stop."""
@@ -114,6 +127,7 @@ class Run:
 
     def save(self) -> None:
         """Write the state, and the checkpoint it names."""
+        self._read_results()
         self.checkpoints.write()
         record = {
             "images": self.data.images.key,
@@ -166,12 +180,13 @@ class Run:
             bar.update(progress.step * self.batch_size)
             for images, labels in self.batches.epoch(progress.epoch, progress.step, plain):
                 self._step(images, labels)
-                bar.update(len(images), loss=progress.loss, accuracy=progress.accuracy)
+                bar.update(len(images), **progress.shown)
                 progress.seconds = self._elapsed()
                 if stop.is_set():
                     self.save()
                     raise Interrupted(f"{self.folder.path}: stopped in epoch {progress.epoch + 1}; everything is saved")
                 self._save_after(60 * self.experiment.hardware.save_minutes)
+            self._read_results()
         size = self.sizes.validation[progress.epoch]
         with self.models.averaged():
             score = validate(self.models, self.data, self.experiment.data.batch_size, size)
@@ -187,18 +202,32 @@ class Run:
         step = progress.epoch * len(self.batches) + progress.step
         share = rate_share(step // recipe.gradient_accumulation, self._updates(), recipe)
         factor = progress.rate_factor * rate_factor(progress.epoch + 1, recipe)
-        self.models.optimizer.learning_rate = self.rate * share * factor
-        start = time.monotonic()
-        loss, accuracy = self.models.train_on_batch(images, labels, size)
+        self.learning_rate = self.rate * share * factor
+        if self._taken is None:
+            self._read = time.monotonic()
+        results = self.models.train_on_batch(images, labels, size, self.learning_rate)
+        progress.step += 1
+        # One step late, so that a GPU has its next step before this process looks at the last one.
+        self._read_results()
+        self._taken = Taken(*results, len(images), progress.step, is_timed=self._compiled_for == size)
+        self._compiled_for = size
+
+    def _read_results(self) -> None:
+        """Wait for the step that was taken last, if it has not been waited for, and add its results."""
+        taken, self._taken = self._taken, None
+        if taken is None:
+            return
+        progress, loss = self.progress, float(taken.loss)
         if not math.isfinite(loss):
             raise TrainingError(
-                f"{self.folder.path}: the loss became {loss} in epoch {progress.epoch + 1}, batch {progress.step + 1}; "
+                f"{self.folder.path}: the loss became {loss} in epoch {progress.epoch + 1}, batch {taken.number}; "
                 f"lower the learning rate ({self.rate:g}) or warm up for longer, and start again with --overwrite"
             )
-        if self._compiled_for == size:
-            progress.add_time(len(images), time.monotonic() - start)
-        self._compiled_for = size
-        progress.add(loss, accuracy, len(images))
+        progress.add(loss, float(taken.accuracy), taken.images)
+        now = time.monotonic()
+        if taken.is_timed:
+            progress.add_time(taken.images, now - self._read)
+        self._read = now
 
     def _updates(self) -> int:
         """Optimizer updates of the whole run."""
@@ -212,7 +241,7 @@ class Run:
             accuracy=progress.accuracy,
             val_loss=score.loss,
             val_accuracy=score.accuracy,
-            learning_rate=float(self.models.optimizer.learning_rate),
+            learning_rate=self.learning_rate,
             image_size="x".join(map(str, self.sizes.train[progress.epoch])),
             images_per_second=progress.images_per_second(self.batch_size),
             seconds=math.nan,

@@ -64,7 +64,7 @@ def _steps(facts: Facts, weights: str | None, hardware: Hardware) -> tuple[float
     models = build_models(_experiment(facts, weights), hardware, [str(number) for number in range(facts.classes)])
     built = time.perf_counter() - start
     with Bar("measuring this machine", 3 * (STEPS + 1), "steps") as bar:
-        train = _timed(lambda: models.train_on_batch(images, labels, (SMALL, SMALL)), bar)
+        train = _timed(lambda: float(models.train_on_batch(images, labels, (SMALL, SMALL), rate=0.01)[0]), bar)
         small = _timed(lambda: models.predict_on_batch(images, (SMALL, SMALL)), bar)
         large = _timed(lambda: models.predict_on_batch(images, (LARGE, LARGE)), bar)
     return built, train, small, large, _saving(models)

@@ -82,7 +82,7 @@ def test_a_preset_trains_is_saved_and_predicts_the_same(
     assert frozen
     assert not frozen & trained
     before = models.train_model.get_weights()
-    loss, _ = models.train_on_batch(noise[:3], np.eye(3, dtype=np.float32), (size, size))
+    loss, _ = models.train_on_batch(noise[:3], np.eye(3, dtype=np.float32), (size, size), rate=0.01)
     assert np.isfinite(loss)
     assert any((now != old).any() for now, old in zip(models.train_model.get_weights(), before, strict=True))
 

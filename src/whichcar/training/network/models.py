@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, SupportsFloat
 
 import numpy as np
 
+from whichcar.training.network.jax_steps import JaxSteps
 from whichcar.training.network.optimizer import averaged_weights
 
 if TYPE_CHECKING:
@@ -32,14 +33,31 @@ class TrainingModels:
     trained_layer: keras.Layer
     crop: RandomResizedCrop | None
     optimizer: keras.optimizers.Optimizer
+    steps: JaxSteps | None = field(init=False)
 
-    def train_on_batch(self, images: np.ndarray, labels: np.ndarray, size: Size) -> tuple[float, float]:
-        """Take one step on images resized to `size`; returns loss and accuracy."""
+    def __post_init__(self) -> None:
+        """Choose how steps are taken."""
+        import keras
+
+        on_jax = keras.backend.backend() == "jax"
+        object.__setattr__(self, "steps", JaxSteps(self.train_model) if on_jax else None)
+
+    def train_on_batch(
+        self, images: np.ndarray, labels: np.ndarray, size: Size, rate: float
+    ) -> tuple[SupportsFloat, SupportsFloat]:
+        """Take one step on images resized to `size`.
+
+        Returns:
+            Loss and accuracy. On JAX the step may still be running, and `float` of either waits for it.
+        """
         if self.crop and self.crop.train_size != size:
             self.crop.train_size = size
             self.train_model.make_train_function(force=True)  # the compiled step holds the old size
+        if self.steps:
+            return self.steps.take(images, labels, rate)
+        self.optimizer.learning_rate = rate
         loss, accuracy = self.train_model.train_on_batch(images, labels)
-        return float(loss), float(accuracy)
+        return loss, accuracy
 
     def predict_on_batch(self, images: np.ndarray, size: Size) -> np.ndarray:
         """Return the (n, classes) probabilities for images resized to `size`."""
@@ -55,6 +73,7 @@ class TrainingModels:
 
         They stay in `export_model`.
         """
+        self._settle()
         self.trained_layer.set_weights(averaged_weights(self.train_model, self.optimizer))
         if not self.optimizer.use_ema:
             yield
@@ -68,5 +87,11 @@ class TrainingModels:
 
     def state_variables(self) -> list[Any]:
         """Everything that changes while training: weights, the layers' random states, the optimizer's variables."""
+        self._settle()
         seeds = [v for v in self.train_model.variables if "seed_generator_state" in v.path]
         return [*self.train_model.weights, *seeds, *self.optimizer.variables]
+
+    def _settle(self) -> None:
+        """Let the variables of `train_model` have what the steps so far made of them."""
+        if self.steps:
+            self.steps.settle()

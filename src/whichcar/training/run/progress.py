@@ -10,7 +10,10 @@ TIMED_STEPS, TIMED_SECONDS = 5, 1.0  # either is enough for a meaningful rate
 
 @dataclass
 class Progress:
-    """Sums and `seen`, `timed` (images) are of the current epoch; `seconds` of the whole run."""
+    """`step` counts the epoch's steps, also one whose results are not in the sums yet.
+
+    Sums and `seen`, `timed` (images) are of the current epoch; `seconds` of the whole run.
+    """
 
     epoch: int = 0
     step: int = 0
@@ -32,12 +35,16 @@ class Progress:
         """Training accuracy of the epoch so far."""
         return self.correct / self.seen
 
+    @property
+    def shown(self) -> dict[str, float]:
+        """What a progress bar shows of the epoch so far."""
+        return {"loss": self.loss, "accuracy": self.accuracy} if self.seen else {}
+
     def add(self, loss: float, accuracy: float, count: int) -> None:
-        """Add a step on `count` images."""
+        """Add the results of a step on `count` images."""
         self.loss_sum += loss * count
         self.correct += accuracy * count
         self.seen += count
-        self.step += 1
 
     def add_time(self, count: int, seconds: float) -> None:
         """Add the time of a step that compiled nothing."""
