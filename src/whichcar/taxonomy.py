@@ -1,9 +1,16 @@
-"""Make, model and year, parsed from class names: `AM General Hummer SUV 2000`."""
+"""Make, model, body type and year, parsed from class names, and the classes grouped by them.
+
+`AM General Hummer SUV 2000` is a Hummer of AM General, an SUV, of 2000.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
 
 # Makes of more than one word. All others are the first word of a name.
 _LONG_MAKES = (
@@ -29,6 +36,17 @@ _LONG_MAKES = (
     "Ssang Yong",
     "Tata Motors",
 )
+# Makes of one word, by which names without a year or body type are known to be those of vehicles.
+_MAKES = frozenset(
+    """
+    acura audi bentley bmw bugatti buick byd cadillac chery chevrolet chrysler citroen citroën cupra dacia daewoo
+    daihatsu datsun dodge ferrari fiat fisker ford geely genesis gmc haval holden honda hummer hyundai infiniti isuzu
+    jaguar jeep kia lada lamborghini lancia lexus lincoln lotus mahindra maruti maserati maybach mazda mclaren mercedes
+    mercedes-benz mercury mg mini mitsubishi nio nissan oldsmobile opel peugeot plymouth polestar pontiac porsche
+    proton ram renault rivian rolls-royce rover saab saturn scion seat skoda škoda smart ssangyong subaru suzuki tata
+    tesla toyota vauxhall volkswagen volvo vw xpeng
+    """.split()  # noqa: SIM905  (a list literal would be a line each)
+)
 # Models called like a year, by make; any other number like a year is one, also where nothing else follows the make.
 _LIKE_YEARS = {
     "alfa romeo": ("1900", "2000"),
@@ -41,39 +59,179 @@ _LIKE_YEARS = {
     "rover": ("2000",),
     "triumph": ("2000",),
 }
-_YEAR = re.compile(r"18[89]\d|19\d\d|20\d\d")
+# Words that end a model's name, and the body type they stand for; the longest match counts.
+_BODIES = {
+    "Convertible": ("cabrio", "cabriolet", "convertible", "roadster", "spider", "spyder"),
+    "Coupe": ("coupe", "coupé"),
+    "Hatchback": ("hatch", "hatchback"),
+    "Minivan": ("minivan", "mpv"),
+    "Pickup": (
+        *("club cab", "crew cab", "double cab", "extended cab", "king cab", "quad cab", "regular cab"),
+        *("pickup", "pick-up", "supercab", "supercrew"),
+    ),
+    "SUV": ("crossover", "suv"),
+    "Sedan": ("saloon", "sedan"),
+    "Van": ("cargo van", "passenger van", "van"),
+    "Wagon": ("estate", "wagon"),
+}
+# Names whose body type is missing or in another place, and trims with a name of their own: model and body type. Those
+# of Stanford Cars, whose names are from Edmunds.
+_CORRECTIONS = {
+    "acura integra type r": ("Integra", "Coupe"),
+    "acura tl type-s": ("TL", "Sedan"),
+    "audi tt rs coupe": ("TT", "Coupe"),
+    "audi tts coupe": ("TT", "Coupe"),
+    "bentley continental supersports conv. convertible": ("Continental Supersports", "Convertible"),
+    "buick regal gs": ("Regal", "Sedan"),
+    "chevrolet cobalt ss": ("Cobalt", "Coupe"),
+    "chevrolet corvette ron fellows edition z06": ("Corvette", "Coupe"),
+    "chevrolet corvette zr1": ("Corvette", "Coupe"),
+    "chevrolet hhr ss": ("HHR", "Wagon"),
+    "chevrolet malibu hybrid sedan": ("Malibu", "Sedan"),
+    "chevrolet silverado 1500 classic extended cab": ("Silverado 1500", "Pickup"),
+    "chevrolet silverado 1500 hybrid crew cab": ("Silverado 1500", "Pickup"),
+    "chevrolet tahoe hybrid suv": ("Tahoe", "SUV"),
+    "chevrolet trailblazer ss": ("TrailBlazer", "SUV"),
+    "chrysler 300 srt-8": ("300", "Sedan"),
+    "dodge challenger srt8": ("Challenger", "Coupe"),
+    "dodge charger srt-8": ("Charger", "Sedan"),
+    "fiat 500 abarth": ("500", "Hatchback"),
+    "ford e-series wagon van": ("E-Series", "Van"),
+    "ford expedition el suv": ("Expedition", "SUV"),
+    "gmc yukon hybrid suv": ("Yukon", "SUV"),
+    "hyundai sonata hybrid sedan": ("Sonata", "Sedan"),
+    "infiniti g coupe ipl": ("G", "Coupe"),
+    "jaguar xk xkr": ("XK", "Coupe"),
+    "lamborghini gallardo lp 570-4 superleggera": ("Gallardo", "Coupe"),
+    "ram c-v cargo van minivan": ("C-V", "Minivan"),
+    "ram c/v cargo van minivan": ("C/V", "Minivan"),
+    "rolls-royce phantom drophead coupe convertible": ("Phantom", "Convertible"),
+}
+_NO_PART = "not stated"
+_YEARS = re.compile(r"(18[89]\d|19\d\d|20\d\d)(?:[-–](18[89]\d|19\d\d|20\d\d|\d\d))?")
 _LONG_MAKE = re.compile(rf"(?:{'|'.join(map(re.escape, _LONG_MAKES))})(?=\s|$)", re.IGNORECASE)
+_BODY_OF = {words: body for body, several in _BODIES.items() for words in several}
+_BODY = re.compile(rf"(?:^|(?<=\s))(?:{'|'.join(sorted(_BODY_OF, key=len, reverse=True))})$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class VehicleName:
-    """A class name in parts, as they are written in it.
+    """A class name in parts.
 
-    `model` is all between make and year, body style included ("" where there is nothing); `year` is None where the name
-    has none.
+    `model` is all between make and year but the body type ("" where there is nothing). `body` is a body type such as
+    `Pickup` ("" where the name has none). `year` is the model year, the first of a range, whose last one is
+    `last_year`; both are None where the name has none.
     """
 
     make: str
     model: str
+    body: str
     year: int | None
+    last_year: int | None
+
+    @property
+    def years(self) -> str:
+        """The model year, or a range such as `2009-2011`; "" where the name has none."""
+        last = "" if self.year == self.last_year else f"-{self.last_year}"
+        return "" if self.year is None else f"{self.year}{last}"
 
 
 def parse_name(name: str) -> VehicleName:
-    """Return make, model and year of a class name.
+    """Return make, model, body type and year of a class name.
 
-    The year is the last word, or the first; words are divided by spaces or underscores. A number may be a model instead
-    (`Peugeot 2008`).
+    The year, or a range such as `2009-2011` or `2009-11`, is the last word or the first; words are divided by spaces or
+    underscores. A number may be a model instead (`Peugeot 2008`).
     """
     words = name.replace("_", " ").split()
     for place in (-1, 0) if len(words) > 1 else ():
-        if _YEAR.fullmatch(words[place]):
-            make, model = _make_and_model(" ".join(words[:-1] if place else words[1:]))
-            if model or words[place] not in _LIKE_YEARS.get(make.casefold(), ()):
-                return VehicleName(make, model, int(words[place]))
-    return VehicleName(*_make_and_model(" ".join(words)), None)
+        if years := _YEARS.fullmatch(words[place]):
+            parts = _parts(" ".join(words[:-1] if place else words[1:]))
+            if parts[1] or parts[2] or words[place] not in _LIKE_YEARS.get(parts[0].casefold(), ()):
+                first, last = years.groups()
+                last = first[:2] + last if last and len(last) == 2 else last or first
+                return VehicleName(*parts, int(first), max(int(first), int(last)))
+    return VehicleName(*_parts(" ".join(words)), None, None)
 
 
-def _make_and_model(text: str) -> tuple[str, str]:
+def _parts(text: str) -> tuple[str, str, str]:
+    """Return make, model and body type of a name without its year."""
     long = _LONG_MAKE.match(text)
     make = long.group() if long else text.partition(" ")[0]
-    return make, text[len(make) :].strip()
+    if corrected := _CORRECTIONS.get(text.casefold()):
+        return (make, *corrected)
+    model = text[len(make) :].strip()
+    body = _BODY.search(model)
+    return (make, model[: body.start()].rstrip(), _BODY_OF[body.group().casefold()]) if body else (make, model, "")
+
+
+@dataclass(frozen=True, eq=False)
+class Level:
+    """The classes grouped at one level, such as the make; the first level is the classes themselves.
+
+    `groups` are the names of the groups, `index` is the group's number for each class, (classes,) int64.
+    """
+
+    name: str
+    groups: tuple[str, ...]
+    index: npt.NDArray[np.int64]
+
+    @property
+    def matrix(self) -> npt.NDArray[np.float32]:
+        """(classes, groups): 1 where the class is of the group, so probabilities @ matrix are those of the groups."""
+        return np.eye(len(self.groups), dtype=np.float32)[self.index]
+
+
+@dataclass(frozen=True, eq=False)
+class Taxonomy:
+    """What is known of the classes from their names.
+
+    `levels` lead from the classes themselves over the model to the make: each group of one lies in one group of the
+    next, so a probability never falls on the way. `facets`, body type and year, group the classes in other ways.
+    """
+
+    levels: tuple[Level, ...]
+    facets: tuple[Level, ...]
+
+    @property
+    def all(self) -> tuple[Level, ...]:
+        """The levels and then the facets."""
+        return self.levels + self.facets
+
+
+def taxonomy_of(class_names: Sequence[str]) -> Taxonomy:
+    """Group classes by model, make, body type and year, as their names say.
+
+    A name is that of a vehicle where it has a year or a body type, or begins with a known make. Where most names are
+    not, the classes are the only level; else a class whose name is not is a group of its own at every level. A level
+    that distinguishes as much as the one before, or a facet or level that distinguishes nothing, is left out.
+    """
+    names = tuple(class_names)
+    classes = _level("class", names)
+    parsed = [parse_name(name) for name in names]
+    is_vehicle = [_is_vehicle(parts) for parts in parsed]
+    if sum(is_vehicle) <= len(names) / 2:
+        return Taxonomy((classes,), ())
+    pairs = list(zip(names, parsed, is_vehicle, strict=True))
+    models = [f"{parts.make} {parts.model}".strip() if known else name for name, parts, known in pairs]
+    makes = [parts.make if known else name for name, parts, known in pairs]
+    levels = [classes]
+    for level in (_level("model", models), _level("make", makes)):
+        if 1 < len(level.groups) < len(levels[-1].groups):
+            levels.append(level)
+    bodies, years = [parts.body or _NO_PART for parts in parsed], [parts.years or _NO_PART for parts in parsed]
+    facets = (_level("body type", bodies), _level("year", years))
+    return Taxonomy(tuple(levels), tuple(facet for facet in facets if len(facet.groups) > 1))
+
+
+def _is_vehicle(parts: VehicleName) -> bool:
+    make = parts.make.casefold()
+    return bool(parts.body or parts.years) or make in _MAKES or _LONG_MAKE.fullmatch(make) is not None
+
+
+def _level(name: str, labels: Sequence[str]) -> Level:
+    """Group classes by label; case does not count."""
+    groups: dict[str, str] = {}
+    for label in labels:
+        groups.setdefault(label.casefold(), label)
+    numbers = {key: number for number, key in enumerate(groups)}
+    return Level(name, tuple(groups.values()), np.array([numbers[label.casefold()] for label in labels], np.int64))
