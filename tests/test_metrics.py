@@ -34,17 +34,32 @@ def test_no_images_give_zero_and_not_an_error() -> None:
     assert metrics.reliability(np.zeros(0), np.zeros(0, bool)) == []
 
 
-def test_the_wilson_interval_has_the_published_values() -> None:
+def test_the_exact_interval_has_the_published_values() -> None:
     # Newcombe 1998, table I: 81 of 263, 15 of 148, 0 of 20, 1 of 29.
     published = {
-        (81, 263): (0.2553, 0.3662),
-        (15, 148): (0.0624, 0.1605),
-        (0, 20): (0, 0.1611),
-        (1, 29): (0.0061, 0.1718),
+        (81, 263): (0.2527, 0.3676),
+        (15, 148): (0.0578, 0.1617),
+        (0, 20): (0, 0.1684),
+        (1, 29): (0.0009, 0.1776),
     }
     for (correct, total), (low, high) in published.items():
-        assert metrics.wilson(correct, total) == pytest.approx((low, high), abs=5e-5)
-    assert metrics.wilson(20, 20)[1] == pytest.approx(1.0)
+        assert metrics.clopper_pearson(correct, total) == pytest.approx((low, high), abs=5e-5)
+    assert metrics.clopper_pearson(20, 20) == pytest.approx((1 - 0.1684, 1.0), abs=5e-5)
+
+
+def test_the_exact_interval_and_its_binomial_tail_are_those_of_scipy() -> None:
+    stats = pytest.importorskip("scipy.stats")
+    for correct, total, tail in ((1, 1, 0.05), (59, 59, 0.05), (1240, 1301, 0.05), (8000, 8041, 0.025), (3, 900, 0.1)):
+        exact = stats.binomtest(correct, total).proportion_ci(1 - 2 * tail, "exact")
+        assert metrics.clopper_pearson(correct, total, tail) == pytest.approx((exact.low, exact.high), abs=1e-9)
+        for share in (0.001, 0.5, 0.95, 0.9999):
+            expected = stats.binom.sf(correct - 1, total, share)
+            assert metrics.binomial_tail(correct, total, share) == pytest.approx(expected, rel=1e-8, abs=1e-300)
+
+
+def test_a_binomial_tail_has_its_ends() -> None:
+    ends = ((0, 5, 0.1), (6, 5, 0.9), (1, 5, 0.0), (5, 5, 1.0))
+    assert [metrics.binomial_tail(*case) for case in ends] == [1, 0, 0, 1]
 
 
 def test_confusion_has_true_classes_in_rows_and_answers_in_columns() -> None:
@@ -75,6 +90,17 @@ def test_most_confused_pairs_come_most_first_and_without_right_answers() -> None
 def test_reliability_compares_claimed_with_true_shares() -> None:
     rows = metrics.reliability(np.array([0.55, 0.59, 0.95, 1.0]), np.array([True, False, True, True]))
     assert [(round(p, 3), share, count) for p, share, count in rows] == [(0.57, 0.5, 2), (0.975, 1.0, 2)]
+
+
+def test_the_calibration_error_weighs_bins_by_their_images() -> None:
+    probability, correct = np.array([0.9, 0.9, 0.9, 0.5]), np.array([True, True, False, False])
+    assert metrics.calibration_error(probability, correct) == pytest.approx(0.75 * (0.9 - 2 / 3) + 0.25 * 0.5)
+    assert metrics.calibration_error(np.zeros(0), np.zeros(0, bool)) == 0
+
+
+def test_macro_f1_counts_every_class_that_has_images_the_same() -> None:
+    assert metrics.macro_f1(np.array([[8, 2, 0], [1, 3, 0], [0, 0, 0]])) == pytest.approx((16 / 19 + 6 / 9) / 2)
+    assert metrics.macro_f1(np.zeros((2, 2), np.int64)) == 0
 
 
 def test_log_loss_is_the_mean_surprise_at_the_label() -> None:

@@ -23,7 +23,7 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Proportion:
-    """A count as a proportion of another, with its 95 % Wilson interval; 0 of 0 is 0 with the interval 0..1."""
+    """A count as a proportion of another, with its exact 95 % interval; 0 of 0 is 0 with the interval 0..1."""
 
     correct: int
     total: int
@@ -36,7 +36,7 @@ class Proportion:
     @property
     def interval(self) -> tuple[float, float]:
         """95 % confidence interval of the true proportion."""
-        return wilson(self.correct, self.total)
+        return clopper_pearson(self.correct, self.total)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,18 +74,34 @@ class Confusion:
     total: int
 
 
-def wilson(correct: int, total: int, z: float = 1.959964) -> tuple[float, float]:
-    """Return the Wilson score interval of a share (Wilson 1927), 95 % by default.
+def clopper_pearson(correct: int, total: int, tail: float = 0.025) -> tuple[float, float]:
+    """Return the exact interval of a proportion (Clopper and Pearson 1934), 95 % by default.
 
-    Unlike the textbook interval it stays within 0..1 and is not empty at 0 or all correct.
+    The true proportion is below the lower end with a probability of at most `tail`, and as rarely above the upper end;
+    each end alone is the bound of a one-sided test. 0 of 0 gives 0..1.
     """
-    if total == 0:
-        return 0.0, 1.0
-    share = correct / total
-    center = share + z * z / (2 * total)
-    margin = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    scale = 1 + z * z / total
-    return max(0.0, (center - margin) / scale), min(1.0, (center + margin) / scale)
+    return _lower_bound(correct, total, tail), 1 - _lower_bound(total - correct, total, tail)
+
+
+def _lower_bound(correct: int, total: int, tail: float) -> float:
+    low, high = 0.0, correct / total if correct else 0.0
+    while high - low > 1e-12:
+        middle = (low + high) / 2
+        low, high = (low, middle) if binomial_tail(correct, total, middle) > tail else (middle, high)
+    return low
+
+
+def binomial_tail(least: int, total: int, share: float) -> float:
+    """Return the probability that `least` or more of `total` trials succeed, each with probability `share`."""
+    if least <= 0 or share >= 1:
+        return 1.0
+    if least > total or share <= 0:
+        return 0.0
+    count = np.arange(least, total)
+    steps = np.concatenate([[0.0], np.cumsum(np.log((total - count) / (count + 1)) + math.log(share / (1 - share)))])
+    choices = math.lgamma(total + 1) - math.lgamma(least + 1) - math.lgamma(total - least + 1)
+    first = choices + least * math.log(share) + (total - least) * math.log1p(-share)
+    return min(1.0, float(np.exp(first + steps).sum()))
 
 
 def ranks(scores: Scores, labels: Numbers) -> npt.NDArray[np.int64]:
@@ -161,3 +177,19 @@ def reliability(probability: Scores, correct: npt.NDArray[np.bool_], bins: int =
     place = np.minimum((probability * bins).astype(np.int64), bins - 1)
     filled = [place == number for number in np.unique(place)]
     return [(float(probability[in_bin].mean()), float(correct[in_bin].mean()), int(in_bin.sum())) for in_bin in filled]
+
+
+def calibration_error(probability: Scores, correct: npt.NDArray[np.bool_], bins: int = 15) -> float:
+    """Return the expected calibration error (Naeini et al. 2015): how far the probabilities are from the accuracy.
+
+    It is the mean over all images of the difference between mean probability and accuracy in the image's bin; the
+    arguments are those of `reliability`. No images: 0.
+    """
+    rows = reliability(probability, correct, bins)
+    return sum(count * abs(mean - share) for mean, share, count in rows) / max(len(probability), 1)
+
+
+def macro_f1(matrix: npt.NDArray[np.int64]) -> float:
+    """Return the mean F1 over the classes that have images, from a confusion matrix; 0 where none has."""
+    scores = [score.f1 for score in per_class(matrix, [""] * len(matrix)) if score.total]
+    return sum(scores) / len(scores) if scores else 0.0
