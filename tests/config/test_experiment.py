@@ -526,6 +526,16 @@ CONTRADICTIONS = [
         "model: {data_aug_layer: {random_flip: {mode: horizontal}}}\nrecipe: {cached_features: true, freeze: 5}",
         "recipe.cached_features: the backbone sees each image once, as it is; delete model.data_aug_layer",
     ),
+    (
+        "recipe: {cached_features: true, freeze: 5, auxiliary: {make: 0.3}}",
+        "recipe.cached_features: a further head serves to train the backbone, which is frozen;"
+        " delete recipe.auxiliary.make",
+    ),
+    (
+        "model: {weights: null}\nrecipe: {auxiliary: {imagenet: 1}}",
+        "recipe.auxiliary.imagenet: needs ImageNet's classifier, but model.weights is null;"
+        " give imagenet or a file with the top layer",
+    ),
 ]
 
 

@@ -17,6 +17,7 @@ from whichcar.training.setup import models_from
 
 hardware = prepare("float32")
 import keras
+from whichcar.training.network.auxiliary import AuxiliaryHead
 
 experiment = Experiment.model_validate({
     "seed": 3,
@@ -33,12 +34,15 @@ x = layers.Rescaling(1 / 127.5, -1.0)(x)
 x = layers.Conv2D(8, 3, strides=2, name="conv1_conv")(x)
 x = layers.BatchNormalization(name="conv1_bn")(x)
 x = layers.GlobalAveragePooling2D()(layers.ReLU()(x))
+x = layers.Dropout(0.0, name="dropout")(x)
 export_model = keras.Model(inputs, layers.Dense(5, "softmax", name="predictions")(x))
 rng = np.random.default_rng(0)
 export_model.set_weights(
     [np.abs(rng.normal(0.3, 0.2, w.shape)) + (0.5 if "variance" in w.path else 0) for w in export_model.weights]
 )
-models = models_from(export_model, experiment, hardware)
+groups = np.eye(2, dtype=np.float32)[[0, 0, 1, 1, 1]]
+head = AuxiliaryHead("make", groups, 0.5, [rng.normal(0, 0.3, (8, 2)), np.zeros(2)])
+models = models_from(export_model, experiment, hardware, [head])
 losses = []
 for step in range(20):
     images = rng.integers(0, 256, (6, 40, 32, 3), dtype=np.uint8)

@@ -271,6 +271,18 @@ class Stage(Section):
     image_size: Size = Field(description="height and width of training images")
 
 
+class Auxiliary(Section):
+    """Weights of the losses of further heads on the features, which exist while training only; 0: no such head."""
+
+    make: float = Field(0.0, ge=0, description="weight of a head that predicts the make, such as 0.3; 0: off")
+    body: float = Field(0.0, ge=0, description="weight of a head that predicts the body type, such as 0.3; 0: off")
+    imagenet: float = Field(
+        0.0,
+        ge=0,
+        description="weight of co-tuning (You et al. 2020), such as 1; needs weights with the top layer; 0: off",
+    )
+
+
 class Recipe(Section):
     """Training recipe: schedule, augmentation, regularisation, EMA. Everything is off unless set."""
 
@@ -309,9 +321,12 @@ class Recipe(Section):
     cached_features: bool = Field(
         False, description="compute backbone features once for all epochs; needs all stages frozen"
     )
+    auxiliary: Auxiliary = Field(Auxiliary(), description="further heads while training, with their weights")
     test_sizes: tuple[Size, ...] = Field(
         (), description="prediction sizes tried on validation; the best is kept (without validation: the one size)"
     )
+
+    _filled = field_validator("auxiliary", mode="before")(not_null)
 
 
 class Hardware(Section):

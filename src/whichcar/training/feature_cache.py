@@ -70,7 +70,7 @@ def on_features(
     log.info("features of the backbone: %s", path)
     head = _head(export_model, experiment.seed, hardware)
     optimizer = compile_model(head, experiment.compile, experiment.recipe, hardware)
-    models = TrainingModels(export_model, head, export_model.get_layer(HEAD), None, optimizer)
+    models = TrainingModels(export_model, head, head, export_model.get_layer(HEAD), None, optimizer)
     features = Features(path, data.images)
     validation = {size: (features, rows) for size, (_, rows) in data.validation.items()}
     return replace(data, images=features, validation=validation), models

@@ -32,6 +32,7 @@ from whichcar.training.weights import plain_model
 if TYPE_CHECKING:
     import keras
 
+    from whichcar.training.network.auxiliary import AuxiliaryHead
 
 log = logging.getLogger(__name__)
 
@@ -134,17 +135,25 @@ def build_models(experiment: Experiment, hardware: Hardware, class_names: Sequen
         CheckpointError: `model.weights` is a trained model of another network.
         ConfigError: no weights could be had.
     """
-    return models_from(plain_model(experiment.model, experiment.data.image_size, class_names), experiment, hardware)
+    from whichcar.training.network.auxiliary import auxiliary_heads
+
+    plain = plain_model(experiment.model, experiment.data.image_size, class_names)
+    heads = auxiliary_heads(experiment, class_names, plain.get_layer("dropout").output.shape[-1])
+    return models_from(plain, experiment, hardware, heads)
 
 
-def models_from(export_model: keras.Model, experiment: Experiment, hardware: Hardware) -> TrainingModels:
+def models_from(
+    export_model: keras.Model, experiment: Experiment, hardware: Hardware, heads: Sequence[AuxiliaryHead] = ()
+) -> TrainingModels:
     """Give a plain model its training copy, freeze what is to be frozen, and compile it.
 
     Args:
         export_model: a model with a `resize` layer at its front and the head named `predictions`.
+        heads: further heads, for training only.
     """
     import keras
 
+    from whichcar.training.network.auxiliary import with_heads
     from whichcar.training.network.data_aug import create_data_aug_layer
     from whichcar.training.network.random_crop import RandomResizedCrop
 
@@ -157,10 +166,12 @@ def models_from(export_model: keras.Model, experiment: Experiment, hardware: Har
     front = keras.Sequential([crop, *changes.layers], name="resize")
     fused = fused_batch_norm_is_faster(hardware.backend)
     momentum = recipe.batch_norm_momentum
-    train_model = training_copy(export_model, hardware.policy, fused, front, momentum, experiment.seed)
-    freeze(train_model, experiment.model.backbone, recipe.freeze)
+    main_model = training_copy(export_model, hardware.policy, fused, front, momentum, experiment.seed)
+    freeze(main_model, experiment.model.backbone, recipe.freeze)
+    main_model.compile(jit_compile=hardware.backend == "jax")
+    train_model = with_heads(main_model, heads)
     optimizer = compile_model(train_model, experiment.compile, recipe, hardware)
-    return TrainingModels(export_model, train_model, export_model, crop, optimizer)
+    return TrainingModels(export_model, train_model, main_model, export_model, crop, optimizer)
 
 
 def compile_model(
@@ -170,9 +181,16 @@ def compile_model(
     import keras
 
     optimizer = create_optimizer(settings.optimizer.chosen, recipe, model)
+    heads = [model.get_layer(name) for name in model.output_names[1:]]
     loss = keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing)
-    # jit_compile: XLA has no fast bfloat16 convolution on a CPU; JAX always compiles.
-    model.compile(optimizer, loss, metrics=list(settings.metrics), jit_compile=hardware.backend == "jax")
+    model.compile(
+        optimizer,
+        [loss, *(head.loss for head in heads)],
+        loss_weights=[1.0, *(head.loss_weight for head in heads)],
+        metrics=[list(settings.metrics), *([] for _ in heads)],
+        # XLA has no fast bfloat16 convolution on a CPU; JAX always compiles.
+        jit_compile=hardware.backend == "jax",
+    )
     return optimizer
 
 

@@ -111,6 +111,8 @@ def _prepare(experiment: Experiment, folder: ExperimentFolder, is_resumed: bool,
     hardware = prepare(experiment.hardware.precision)
     import keras
 
+    from whichcar.training.network.auxiliary import relate
+
     keras.utils.set_random_seed(experiment.seed)
     if experiment.hardware.exact:
         make_deterministic()
@@ -122,6 +124,8 @@ def _prepare(experiment: Experiment, folder: ExperimentFolder, is_resumed: bool,
     else:
         models = build_models(experiment, hardware, tree.class_names)
         data = load_data(tree, sizes, experiment.data.held_out_share)
+        if not is_resumed:
+            relate(models, data.images, data.train_rows, data.train_classes, sizes.train[0])
     run = Run(experiment, folder, hardware, sizes, data, models, tracking)
     if is_resumed:
         run.restore()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
 import warnings
@@ -16,6 +17,7 @@ from whichcar.training.network.hub import preset_features, preset_stages
 
 if TYPE_CHECKING:
     import keras
+    import numpy as np
 
 HEAD = "predictions"
 # The layers of the head, which stay float32: these and, of a cosine head, the two before it.
@@ -62,6 +64,40 @@ def build_backbone(name: str, weights: str | Path | None, images: Any) -> Any:  
         kernel, *others = first.get_weights()
         first.set_weights([kernel[:, :, ::-1], *others])
     return model.output
+
+
+def imagenet_classifier(name: str, weights: str | None, features: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return kernel (features, 1000) and bias (1000,) of the layer that a backbone was trained on ImageNet with.
+
+    Args:
+        name: a network of `keras.applications`.
+        weights: `imagenet`, or the path of weights with the top layer.
+        features: how many the backbone has.
+
+    Raises:
+        ConfigError: there is no such layer, or it cannot be downloaded.
+        CheckpointError: the file holds none.
+    """
+    here = "recipe.auxiliary.imagenet"
+    if name not in KERAS or weights is None:
+        what = f"model.backbone {name} comes" if weights else "random weights come"
+        raise ConfigError(f"{here}: {what} without ImageNet's classifier; use a Keras backbone with its weights")
+    model = _keras_model(KERAS[name], "imagenet" if weights == "imagenet" else None, top=True)
+    start = model.layers[-1].get_weights()
+    if [value.shape for value in start] != [(features, 1000), (1000,)]:
+        raise ConfigError(f"{here}: {name} has no single layer from its features to ImageNet's classes; delete it")
+    if weights != "imagenet":
+        # A file without this layer leaves it as it is, with an error or, depending on the format, a warning.
+        with warnings.catch_warnings(), contextlib.suppress(OSError, ValueError, KeyError):
+            warnings.simplefilter("ignore")
+            model.load_weights(expanded(weights))
+        if (model.layers[-1].get_weights()[0] == start[0]).all():
+            raise CheckpointError(
+                f"{here}: {weights} has no ImageNet classifier; give as model.weights imagenet, or the weights of "
+                f"Keras' {KERAS[name].keras_name} with its top layer"
+            )
+    kernel, bias = model.layers[-1].get_weights()
+    return kernel, bias
 
 
 def finalize(model: keras.Model) -> keras.Model:
@@ -147,7 +183,12 @@ def _preprocessed(backbone: Backbone, images: Any) -> Any:  # noqa: ANN401
     return keras.layers.Rescaling(scale, offset, name=PREPROCESSING)(images)
 
 
-def _keras_model(backbone: Backbone, weights: str | None, images: Any = None) -> keras.Model:  # noqa: ANN401
+def _keras_model(
+    backbone: Backbone,
+    weights: str | None,
+    images: Any = None,  # noqa: ANN401
+    top: bool = False,
+) -> keras.Model:
     """Build Keras' model on `images`; its published weights are downloaded into Keras' cache unless they are there."""
     import keras
 
@@ -155,7 +196,7 @@ def _keras_model(backbone: Backbone, weights: str | None, images: Any = None) ->
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # MobileNetV3 warns that its weights were trained at 224 pixels
-            return function(weights=weights, include_top=False, input_tensor=images, pooling="avg")
+            return function(weights=weights, include_top=top, input_tensor=images, pooling=None if top else "avg")
     except Exception as error:
         if weights is None:
             raise
@@ -169,11 +210,17 @@ def _keras_model(backbone: Backbone, weights: str | None, images: Any = None) ->
 
 
 def _load(model: keras.Model, backbone: Backbone, path: Path) -> None:
-    """Load a file of the backbone's weights."""
+    """Load a file of the backbone's weights, without the top layer or with it."""
     try:
         model.load_weights(path)
+        return
     except (OSError, ValueError, KeyError) as error:
+        failure = error
+    try:
+        whole = _keras_model(backbone, None, top=True)
+        whole.load_weights(path)
+    except (OSError, ValueError, KeyError):
         raise CheckpointError(
-            f"{path}: holds no {backbone.keras_name} without its top layer; give the 'notop' weights of Keras' "
-            f"{backbone.keras_name}"
-        ) from error
+            f"{path}: holds no {backbone.keras_name}; give the 'notop' weights of Keras' {backbone.keras_name}"
+        ) from failure
+    model.set_weights(whole.get_weights()[: len(model.weights)])

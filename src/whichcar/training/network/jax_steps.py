@@ -23,12 +23,12 @@ class JaxSteps:
         self._rate_place = 0  # of the learning rate among the optimizer's variables
         self._metrics: list[np.ndarray] = []
 
-    def take(self, images: np.ndarray, labels: np.ndarray, rate: float) -> tuple[Any, Any]:
+    def take(self, images: np.ndarray, labels: list[np.ndarray], rate: float) -> tuple[Any, Any]:
         """Start one step at this learning rate; returns loss and accuracy as JAX arrays that may not be computed yet.
 
         Args:
             images: (n, height, width, 3), uint8 or float32.
-            labels: (n, classes) float32.
+            labels: (n, classes) float32, for each output of the model.
         """
         model = self._model
         if self._values is None:
@@ -41,7 +41,7 @@ class JaxSteps:
         optimizer[self._rate_place] = np.float32(rate)
         state = (trainable, others, optimizer, self._metrics)
         logs, (*self._values, _) = model.train_function(state, iter([(images, labels, None)]))
-        return logs["loss"], logs["accuracy"]
+        return logs["loss"], next(value for name, value in logs.items() if name.endswith("accuracy"))
 
     def settle(self) -> None:
         """Give the variables their values back."""

@@ -24,12 +24,14 @@ Size = tuple[int, int]
 class TrainingModels:
     """`export_model` is the plain model that checkpoints hold, `train_model` the one that trains and validates.
 
-    `trained_layer` is that layer of `export_model`, or all of it, whose weights are those of `train_model`; `crop` is
-    the first layer of `train_model`, which brings images to the size of a step; None where features are the input.
+    `main_model` is `train_model` without its auxiliary heads, the same object where it has none. `trained_layer` is
+    that layer of `export_model`, or all of it, whose weights are those of `main_model`; `crop` is the first layer of
+    `train_model`, which brings images to the size of a step; None where features are the input.
     """
 
     export_model: keras.Model
     train_model: keras.Model
+    main_model: keras.Model
     trained_layer: keras.Layer
     crop: RandomResizedCrop | None
     optimizer: keras.optimizers.Optimizer
@@ -53,18 +55,19 @@ class TrainingModels:
         if self.crop and self.crop.train_size != size:
             self.crop.train_size = size
             self.train_model.make_train_function(force=True)  # the compiled step holds the old size
+        targets = [labels] * len(self.train_model.outputs)
         if self.steps:
-            return self.steps.take(images, labels, rate)
+            return self.steps.take(images, targets, rate)
         self.optimizer.learning_rate = rate
-        loss, accuracy = self.train_model.train_on_batch(images, labels)
+        loss, *_, accuracy = self.train_model.train_on_batch(images, targets)
         return loss, accuracy
 
     def predict_on_batch(self, images: np.ndarray, size: Size) -> np.ndarray:
         """Return the (n, classes) probabilities for images resized to `size`."""
         if self.crop and self.crop.size != size:
             self.crop.size = size
-            self.train_model.make_predict_function(force=True)
-        scores: np.ndarray = self.train_model.predict_on_batch(images)
+            self.main_model.make_predict_function(force=True)
+        scores: np.ndarray = self.main_model.predict_on_batch(images)
         return scores
 
     @contextmanager
@@ -74,16 +77,16 @@ class TrainingModels:
         They stay in `export_model`.
         """
         self._settle()
-        self.trained_layer.set_weights(averaged_weights(self.train_model, self.optimizer))
+        self.trained_layer.set_weights(averaged_weights(self.main_model, self.optimizer))
         if not self.optimizer.use_ema:
             yield
             return
-        trained = self.train_model.get_weights()
-        self.train_model.set_weights(self.trained_layer.get_weights())
+        trained = self.main_model.get_weights()
+        self.main_model.set_weights(self.trained_layer.get_weights())
         try:
             yield
         finally:
-            self.train_model.set_weights(trained)
+            self.main_model.set_weights(trained)
 
     def state_variables(self) -> list[Any]:
         """Everything that changes while training: weights, the layers' random states, the optimizer's variables."""

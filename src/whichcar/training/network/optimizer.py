@@ -6,7 +6,6 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from whichcar.config.experiment import Adam, AdamW, Sgd
-from whichcar.training.network.backbones import HEAD
 
 if TYPE_CHECKING:
     import keras
@@ -33,8 +32,9 @@ def create_optimizer(settings: Adam | AdamW | Sgd, recipe: Recipe, model: keras.
         keys |= {"use_ema": True, "ema_momentum": recipe.ema ** (1 / recipe.gradient_accumulation)}
     if recipe.gradient_accumulation > 1:
         keys["gradient_accumulation_steps"] = recipe.gradient_accumulation
-    head = {variable.path for variable in model.get_layer(HEAD).trainable_variables}
-    rates = [recipe.head_rate if variable.path in head else 1.0 for variable in model.trainable_variables]
+    heads = (model.get_layer(name) for name in model.output_names)
+    fast = {v.path for head in heads if not getattr(head, "is_pretrained", False) for v in head.trainable_variables}
+    rates = [recipe.head_rate if variable.path in fast else 1.0 for variable in model.trainable_variables]
     optimizer = _with_rates(kind, rates)(**keys)
     optimizer.build(model.trainable_variables)
     if keys.get("weight_decay"):
@@ -79,7 +79,9 @@ def averaged_weights(model: keras.Model, optimizer: keras.optimizers.Optimizer) 
         return list(model.get_weights())
     means = {
         variable.path: mean if variable.constraint is None else variable.constraint(mean)
-        for variable, mean in zip(model.trainable_variables, optimizer._model_variables_moving_average, strict=True)
+        for variable, mean in zip(
+            optimizer._trainable_variables, optimizer._model_variables_moving_average, strict=True
+        )
     }
     return [keras.ops.convert_to_numpy(means.get(variable.path, variable)) for variable in model.weights]
 

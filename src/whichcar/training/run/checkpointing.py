@@ -81,7 +81,7 @@ class CheckpointManager:
         self.write()
         weights = load_saved_model(self._folder.path / self.best["checkpoint"]).get_weights()
         self._models.export_model.set_weights(weights)
-        self._models.train_model.set_weights(self._models.trained_layer.get_weights())
+        self._models.main_model.set_weights(self._models.trained_layer.get_weights())
 
     def settle_size(self, scores: Mapping[Size, Score]) -> None:
         """Write the size with the lowest validation loss into the best checkpoint.
