@@ -21,10 +21,11 @@ ROUNDS, COUNT = 3, 96
 
 def main() -> None:
     from whichcar.inference.classifier import Classifier
+    from whichcar.records import Metadata
     from whichcar.synthetic.draw import draw
     from whichcar.training.hardware import prepare
     from whichcar.training.network.resnet50 import create_model
-    from whichcar.training.run.checkpoint import Metadata, save_checkpoint
+    from whichcar.training.run.checkpoint import save_checkpoint
 
     prepare()
     import keras

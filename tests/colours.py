@@ -13,9 +13,9 @@ from PIL import Image
 from whichcar.data.split.split import split
 from whichcar.data.split.tree import read_tree
 from whichcar.files import checksum, write_json
-from whichcar.records import Label
+from whichcar.records import Label, Metadata
 from whichcar.training.hardware import prepare
-from whichcar.training.run.checkpoint import Metadata, save_checkpoint
+from whichcar.training.run.checkpoint import save_checkpoint
 
 CLASSES = ("Blue C/V Van 2012", "Green Coupe 2010", "Red Sedan 2011")
 FOLDERS = ("Blue C-V Van 2012", "Green Coupe 2010", "Red Sedan 2011")

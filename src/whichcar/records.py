@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from whichcar.text import as_text
 
@@ -174,3 +175,25 @@ class Prediction:
 def class_columns(place: int) -> tuple[str, str]:
     """Return the names of the cells for the class at this place, 1 is best, and for its probability."""
     return ("prediction", "probability") if place == 1 else (f"class_{place}", f"probability_{place}")
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """Metadata of a trained network, stored in its checkpoint or bundle.
+
+    `image_size` is (height, width); class i of the output is `class_names[i]`.
+    `crop` tells how the images it was trained on were cropped (`detection.crop.read_record`); None: not by whichcar.
+    `validation` names the images that were drawn for validation (`data.split.tree.Tree.drawn`); None: the data say it.
+    `fingerprints` (`data.split.tree.Tree.fingerprints`) identify its data where they are moved; empty in earlier
+    versions. `data_root` is where they were, an absolute path; empty in a bundle.
+    """
+
+    class_names: tuple[str, ...]
+    class_folders: tuple[str, ...]
+    image_size: tuple[int, int]
+    created_with: dict[str, str]
+    settings: dict[str, Any]
+    data_root: str
+    crop: dict[str, Any] | None = None
+    fingerprints: dict[str, str] = field(default_factory=dict)
+    validation: tuple[str, ...] | None = None

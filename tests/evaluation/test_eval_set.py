@@ -10,7 +10,7 @@ from PIL import Image
 from whichcar.data.split.tree import read_tree
 from whichcar.errors import DataError
 from whichcar.evaluation.eval_set import choose_eval_set, labelled
-from whichcar.training.run.checkpoint import Metadata
+from whichcar.records import Metadata
 
 CLASSES = ("Audi S4 2012", "Citro\u00ebn C3 2012", "train")
 

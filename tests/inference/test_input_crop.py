@@ -21,8 +21,8 @@ from whichcar.files import write_json
 from whichcar.images.read import decoded
 from whichcar.inference.classifier import Classifier
 from whichcar.inference.input_crop import InputCrop, is_cropped
-from whichcar.records import Prediction
-from whichcar.training.run.checkpoint import Metadata, save_checkpoint
+from whichcar.records import Metadata, Prediction
+from whichcar.training.run.checkpoint import save_checkpoint
 
 CLASSES = ("Blue C/V Van 2012", "Green Coupe 2010", "Red Sedan 2011")
 FOLDERS = ("Blue C-V Van 2012", "Green Coupe 2010", "Red Sedan 2011")

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from whichcar.config.experiment import Model
+from whichcar.records import Metadata
 from whichcar.training.hardware import prepare
-from whichcar.training.run.checkpoint import Metadata, save_checkpoint
+from whichcar.training.run.checkpoint import save_checkpoint
 from whichcar.training.weights import head_order, plain_model
 
 prepare("float32")

@@ -7,8 +7,8 @@ from pathlib import Path
 from whichcar.data.identity import in_common
 from whichcar.errors import DataError
 from whichcar.evaluation.eval_set import EvalSet, tree_of
+from whichcar.records import Metadata
 from whichcar.text import plural
-from whichcar.training.run.checkpoint import Metadata
 
 
 def warnings_about(eval_set: EvalSet, trained: Path | None, metadata: Metadata) -> tuple[str, ...]:

@@ -14,9 +14,8 @@ from whichcar.data.split_names import SPLITS, TEST, TRAIN, VALIDATION, split_of
 from whichcar.data.structure import structure_of
 from whichcar.errors import DataError
 from whichcar.files import images
-from whichcar.records import Sample
+from whichcar.records import Metadata, Sample
 from whichcar.text import file_name, nfc
-from whichcar.training.run.checkpoint import Metadata
 
 
 @dataclass(frozen=True, slots=True)

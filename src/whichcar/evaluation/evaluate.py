@@ -23,9 +23,8 @@ from whichcar.evaluation.result import TOP, Misclassified, Origin, Result, read_
 from whichcar.evaluation.upgrade import upgrade_result
 from whichcar.inference.classifier import Classifier, Probabilities, best_of
 from whichcar.inference.input_crop import is_cropped
-from whichcar.records import CROP_COLUMNS, Prediction, Sample, Skipped
+from whichcar.records import CROP_COLUMNS, Metadata, Prediction, Sample, Skipped
 from whichcar.text import as_text, file_name, one_line, plural, shell_command
-from whichcar.training.run.checkpoint import Metadata
 from whichcar.training.run.folder import versions
 from whichcar.training.run.refits import experiment_name, in_use, refitted
 from whichcar.training.run.test_uses import count_use, read_uses

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from whichcar.errors import CheckpointError
 from whichcar.files import atomic_write
 from whichcar.inference.onnx_metadata import metadata_of, with_metadata, without_metadata
+from whichcar.records import Metadata
 from whichcar.text import one_line, reason_of
 
 FORMAT = 1
@@ -63,6 +64,14 @@ class Bundle:
     crop: dict[str, Any] | None = None
     card: str = field(default="", repr=False)
     page: str = field(default="", repr=False)
+
+    @property
+    def metadata(self) -> Metadata:
+        """What a checkpoint holds too; a bundle does not say where its training data were."""
+        return Metadata(
+            self.class_names, self.class_folders, self.image_size, {"whichcar": self.whichcar, **self.versions},
+            self.experiment, "", self.crop, self.fingerprints,
+        )  # fmt: skip
 
     def as_json(self) -> dict[str, Any]:
         """Return the content of `bundle.json`: all but the network, of which it has the SHA-256, and the card."""

@@ -16,6 +16,7 @@ from whichcar.data.split.tree import Tree, read_tree, unopened
 from whichcar.detection.crop import read_record
 from whichcar.environment import expanded
 from whichcar.errors import ConfigError, DataError
+from whichcar.records import Metadata
 from whichcar.text import plural, shell_command
 from whichcar.training.batches import Rows, TrainingBatches
 from whichcar.training.hardware import Hardware, fused_batch_norm_is_faster
@@ -23,7 +24,6 @@ from whichcar.training.network.backbones import check_sizes, freeze
 from whichcar.training.network.models import Size, TrainingModels
 from whichcar.training.network.optimizer import create_optimizer
 from whichcar.training.network.resnet50 import training_copy
-from whichcar.training.run.checkpoint import Metadata
 from whichcar.training.run.folder import versions
 from whichcar.training.sizes import Sizes
 from whichcar.training.usable import check_usable

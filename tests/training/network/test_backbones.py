@@ -11,8 +11,9 @@ import pytest
 from whichcar.config.backbones import KERAS, backbone_name
 from whichcar.config.experiment import Model
 from whichcar.errors import CheckpointError, ConfigError
+from whichcar.records import Metadata
 from whichcar.training.hardware import prepare
-from whichcar.training.run.checkpoint import Metadata, save_checkpoint
+from whichcar.training.run.checkpoint import save_checkpoint
 from whichcar.training.weights import plain_model
 
 prepare("float32")

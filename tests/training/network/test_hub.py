@@ -9,8 +9,9 @@ import pytest
 
 from whichcar.config.experiment import Experiment
 from whichcar.errors import ConfigError
+from whichcar.records import Metadata
 from whichcar.training.hardware import prepare
-from whichcar.training.run.checkpoint import Metadata, load_model, save_checkpoint
+from whichcar.training.run.checkpoint import load_model, save_checkpoint
 from whichcar.training.setup import models_from
 
 hardware = prepare("float32")

@@ -13,8 +13,9 @@ import pytest
 
 from whichcar.errors import CheckpointError
 from whichcar.files import is_disk_full
+from whichcar.records import Metadata
 from whichcar.training.hardware import prepare
-from whichcar.training.run.checkpoint import Metadata, find_checkpoint, load_model, read_metadata, save_checkpoint
+from whichcar.training.run.checkpoint import find_checkpoint, load_model, read_metadata, save_checkpoint
 
 from .limits import no_file_larger_than
 

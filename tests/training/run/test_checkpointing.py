@@ -18,10 +18,11 @@ import yaml
 from whichcar.config.load import read_experiment
 from whichcar.errors import CheckpointError
 from whichcar.metrics import Score
+from whichcar.records import Metadata
 from whichcar.training.hardware import prepare
 from whichcar.training.network.models import TrainingModels
 from whichcar.training.run import checkpointing
-from whichcar.training.run.checkpoint import Metadata, find_checkpoint, read_metadata
+from whichcar.training.run.checkpoint import find_checkpoint, read_metadata
 from whichcar.training.run.checkpointing import CheckpointManager, checkpoint_name
 from whichcar.training.run.folder import ExperimentFolder
 from whichcar.training.run.history import Epoch

@@ -10,12 +10,13 @@ import json
 import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whichcar.errors import CheckpointError, DataError
 from whichcar.files import BEST, CONFIG, atomic_write, checksum, read_json
+from whichcar.records import Metadata
 from whichcar.text import listed, plural, reason_of, shell_command
 from whichcar.training.hardware import fused_batch_norm_is_faster, prepare
 from whichcar.training.network.resnet50 import load_saved_model, training_copy
@@ -27,27 +28,6 @@ if TYPE_CHECKING:
 
 NAME = "whichcar"
 SUFFIXES = (".keras", ".h5")
-
-
-@dataclass(frozen=True, slots=True)
-class Metadata:
-    """Metadata stored in a checkpoint. `image_size` is (height, width); class i of the output is `class_names[i]`.
-
-    `crop` tells how the images it was trained on were cropped (`detection.crop.read_record`); None: not by whichcar.
-    `validation` names the images that were drawn for validation (`data.split.tree.Tree.drawn`); None: the data say it.
-    `fingerprints` (`data.split.tree.Tree.fingerprints`) identify its data where they are moved; empty in earlier
-    versions.
-    """
-
-    class_names: tuple[str, ...]
-    class_folders: tuple[str, ...]
-    image_size: tuple[int, int]
-    created_with: dict[str, str]
-    settings: dict[str, Any]
-    data_root: str
-    crop: dict[str, Any] | None = None
-    fingerprints: dict[str, str] = field(default_factory=dict)
-    validation: tuple[str, ...] | None = None
 
 
 def save_checkpoint(model: keras.Model, metadata: Metadata, path: Path) -> None:
