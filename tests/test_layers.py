@@ -21,7 +21,7 @@ LAYERS = (
     {"data"},
     {"config"},
     {"images", "metrics", "taxonomy", "figures", "pages"},
-    {"records", "files", "progress", "parallel", "environment"},
+    {"records", "files", "progress", "parallel", "environment", "onnx_session"},
     {"errors", "text", "install", "version"},
 )
 # The same inside the two largest packages.

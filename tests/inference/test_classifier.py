@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,8 @@ import pytest
 
 from whichcar.errors import CheckpointError
 from whichcar.images.inputs import each
-from whichcar.inference.classifier import Classifier, Scored, checked, decoded, stream
+from whichcar.inference.classifier import Classifier, Scored, decoded, stream
+from whichcar.inference.runtimes import KerasRuntime
 from whichcar.parallel import THREAD_PREFIX
 from whichcar.records import Prediction, Skipped
 
@@ -24,10 +25,19 @@ def paths(tmp_path: Path, painter: Painter) -> list[Path]:
     return [painter(tmp_path / "p" / f"{n}.jpg", c, size=(40 + n, 30 + 2 * n), seed=n) for n, c in enumerate(colours)]
 
 
-def brightness(images: np.ndarray) -> np.ndarray:
-    """A network that answers with the share of each colour."""
-    mean = images.mean(axis=(1, 2), dtype=np.float32)
-    return mean / mean.sum(axis=1, keepdims=True)
+class Brightness:
+    """A network that answers with the share of each colour, and notes the shapes it was called with."""
+
+    batch_size = 32
+    hardware: Mapping[str, str] = {}
+
+    def __init__(self, callers: int = 0) -> None:
+        self.callers, self.shapes = callers, list[tuple[int, ...]]()
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        self.shapes.append(images.shape)
+        mean = images.mean(axis=(1, 2), dtype=np.float32)
+        return mean / mean.sum(axis=1, keepdims=True)
 
 
 def test_answers_come_in_the_order_of_the_paths_with_unreadable_images_between(
@@ -63,50 +73,38 @@ def test_arrays_of_any_size_are_resized(experiment: Path) -> None:
 
 
 def test_a_shorter_last_batch_is_filled_up_so_that_one_shape_is_compiled(paths: list[Path]) -> None:
-    shapes: list[tuple[int, ...]] = []
-
-    def network(images: np.ndarray) -> np.ndarray:
-        shapes.append(images.shape)
-        return brightness(images)
-
+    network = Brightness()
     assert len(list(stream(network, each(paths), (8, 8), batch_size=3))) == 7
-    assert shapes == [(3, 8, 8, 3)] * 3
+    assert network.shapes == [(3, 8, 8, 3)] * 3
 
 
 def test_an_unreadable_image_leaves_the_shape_of_its_batch(paths: list[Path], tmp_path: Path) -> None:
-    shapes: list[tuple[int, ...]] = []
-
-    def network(images: np.ndarray) -> np.ndarray:
-        shapes.append(images.shape)
-        return brightness(images)
-
+    network = Brightness()
     asked = [*paths[:4], tmp_path / "missing.jpg", paths[4], tmp_path / "missing.jpg"]
     answers = list(stream(network, each(asked), (8, 8), batch_size=3))
     assert [type(answer) for answer in answers] == [*[Scored] * 4, Skipped, Scored, Skipped]
-    assert shapes == [(3, 8, 8, 3)] * 2
+    assert network.shapes == [(3, 8, 8, 3)] * 2
 
 
 def test_one_image_does_not_cost_a_whole_batch(paths: list[Path]) -> None:
-    shapes: list[tuple[int, ...]] = []
-
-    def network(images: np.ndarray) -> np.ndarray:
-        shapes.append(images.shape)
-        return brightness(images)
-
+    network = Brightness()
     list(stream(network, each(paths[:1]), (8, 8), batch_size=32))
-    assert shapes == [(1, 8, 8, 3)]
+    assert network.shapes == [(1, 8, 8, 3)]
 
 
-def test_an_image_gets_the_same_answer_alone_and_among_others(paths: list[Path]) -> None:
-    alone = [item for path in paths for item in stream(brightness, each([path]), (8, 8), batch_size=1)]
-    together = list(stream(brightness, each(paths), (8, 8), batch_size=64))
+@pytest.mark.parametrize("callers", [0, 3])
+def test_an_image_gets_the_same_answer_alone_and_among_others(paths: list[Path], callers: int) -> None:
+    network = Brightness(callers)
+    alone = [item for path in paths for item in stream(network, each([path]), (8, 8), batch_size=1)]
+    together = list(stream(network, each(paths), (8, 8), batch_size=64))
     for one, other in zip(alone, together, strict=True):
         assert isinstance(one, Scored) and isinstance(other, Scored)
         assert one.path == other.path
         np.testing.assert_array_equal(one.probabilities, other.probabilities)
 
 
-def test_paths_are_taken_as_they_are_needed(paths: list[Path]) -> None:
+@pytest.mark.parametrize(("callers", "held"), [(0, 3 * 4), (2, 3 * 8 * 4)])
+def test_paths_are_taken_as_they_are_needed(paths: list[Path], callers: int, held: int) -> None:
     taken = 0
 
     def endless() -> Iterator[Path]:
@@ -115,10 +113,10 @@ def test_paths_are_taken_as_they_are_needed(paths: list[Path]) -> None:
             taken += 1
             yield paths[taken % len(paths)]
 
-    answers = stream(brightness, each(endless()), (8, 8), batch_size=4)
+    answers = stream(Brightness(callers), each(endless()), (8, 8), batch_size=4)
     for given in range(1, 101):
         assert isinstance(next(answers), Scored)
-        assert taken <= given + 3 * 4
+        assert taken <= given + held + 4
     answers.close()  # type: ignore[attr-defined]
     assert not [thread for thread in threading.enumerate() if thread.name.startswith(THREAD_PREFIX)]
 
@@ -137,7 +135,7 @@ def test_the_next_batches_are_being_decoded_while_the_network_works(paths: list[
 
 
 def test_a_model_with_another_number_of_classes_is_refused(colour_model: object) -> None:
-    network = checked(colour_model, 4)
+    network = KerasRuntime(colour_model, 4)
     with pytest.raises(CheckpointError, match="3 values an image, but 4 class names"):
         network(np.zeros((1, 8, 8, 3), np.uint8))
 
@@ -149,7 +147,7 @@ def test_a_model_that_answers_with_nan_is_refused() -> None:
     spoilt = keras.layers.Dense(2, kernel_initializer=keras.initializers.Constant(float("nan")))
     model = keras.Model(image, spoilt(keras.layers.GlobalAveragePooling2D()(image)))
     with pytest.raises(CheckpointError, match="NaN"):
-        checked(model, 2)(np.ones((3, 8, 8, 3), np.uint8))
+        KerasRuntime(model, 2)(np.ones((3, 8, 8, 3), np.uint8))
 
 
 def test_batch_norm_gives_the_same_answer_for_one_image_and_for_64(tmp_path: Path, painter: Painter) -> None:
@@ -164,7 +162,7 @@ def test_batch_norm_gives_the_same_answer_for_one_image_and_for_64(tmp_path: Pat
     batch = rng.integers(0, 256, (64, 16, 16, 3)).astype(np.uint8)
     in_training = keras.ops.convert_to_numpy(model(batch.astype(np.float32), training=True))
     before = [np.array(weight) for weight in model.get_weights()]
-    network = checked(model, 5)
+    network = KerasRuntime(model, 5)
     together = network(batch)
     alone = np.concatenate([network(batch[n : n + 1]) for n in range(64)])
     np.testing.assert_allclose(alone, together, atol=1e-6)

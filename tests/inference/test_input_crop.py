@@ -230,8 +230,9 @@ def test_the_family_that_was_asked_for_stays_with_the_crops(tmp_path: Path, stre
     list(crop(street.parent, tmp_path / "cut", detector=tmp_path / "one.onnx", family="rt-detr"))
     trained = read_record(tmp_path / "cut")
     input_crop = InputCrop(Path("model.keras"), trained, crop=True)
-    assert input_crop.crop is not None
+    crop_image = input_crop.choice(street)
+    assert crop_image is not None
     with decoded(street) as image:
-        assert input_crop.crop("a.png", image)[1].label == "car"
+        assert crop_image("a.png", image)[1].label == "car"
     with pytest.raises(DetectorError, match=r"other\.onnx: .* name its family: --family"):
         InputCrop(Path("model.keras"), trained, crop=True, detector=str(tmp_path / "other.onnx"))

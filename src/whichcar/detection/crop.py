@@ -37,7 +37,7 @@ from whichcar.records import Crop
 
 log = logging.getLogger(__name__)
 
-RECORD = "crop.json"
+RECORD = files.CROP_RECORD
 _WORK = ".crop"
 _LOSSY = frozenset({".jpg", ".jpeg", ".webp"})
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,19 +13,18 @@ import numpy.typing as npt
 from whichcar.detection.coco import NAMES, names_of
 from whichcar.detection.decoders import Decoded
 from whichcar.detection.families import FAMILIES, Family, projects
-from whichcar.detection.onnx_errors import reason_of, unusable
+from whichcar.detection.onnx_errors import unusable
 from whichcar.detection.onnx_input import Input, inputs_of
 from whichcar.detection.outputs import read_outputs
 from whichcar.detection.probe import Outputs, Probe, Reading
 from whichcar.errors import DetectorError, ImageError
 from whichcar.images.pixels import Pixels
+from whichcar.onnx_session import open_session, reason_of
 from whichcar.parallel import usable_cores
 from whichcar.records import Box, Detection
 
 if TYPE_CHECKING:
     import onnxruntime
-
-log = logging.getLogger(__name__)
 
 _BEYOND = 3  # times the input's side: a box that extends farther is invalid
 
@@ -228,22 +226,9 @@ def _any_nan(outputs: Outputs) -> bool:
 
 
 def _session(path: Path, threads: int) -> onnxruntime.InferenceSession:
-    import onnxruntime
-
     if reason := unusable(path):
         raise DetectorError(f"{path}: {reason}")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    # Spinning threads would take CPU time from those that decode images.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    usable = ("CUDAExecutionProvider", "CPUExecutionProvider")
-    providers = [name for name in usable if name in onnxruntime.get_available_providers()]
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=providers)
-    except Exception as error:  # ONNX Runtime raises errors of many kinds
-        raise DetectorError(f"{path}: cannot be loaded: {reason_of(error)}") from error
-    if session.get_providers()[0] != providers[0]:  # it falls back silently
-        log.warning("%s: runs on the CPU, since onnxruntime could not use CUDA; check its drivers", path)
-    return session
+        return open_session(path, threads, path)
+    except ValueError as error:
+        raise DetectorError(f"{path}: cannot be loaded: {error}") from error

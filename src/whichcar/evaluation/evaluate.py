@@ -21,8 +21,9 @@ from whichcar.evaluation.eval_set import EvalSet, choose_eval_set, trained_tree
 from whichcar.evaluation.report import write_report
 from whichcar.evaluation.result import TOP, Misclassified, Origin, Result, read_result
 from whichcar.evaluation.upgrade import upgrade_result
-from whichcar.inference.classifier import Classifier, Probabilities, best_of
+from whichcar.inference.classifier import Classifier, best_of
 from whichcar.inference.input_crop import is_cropped
+from whichcar.inference.runtimes import Probabilities
 from whichcar.records import CROP_COLUMNS, Metadata, Prediction, Sample, Skipped
 from whichcar.text import as_text, file_name, one_line, plural, shell_command
 from whichcar.training.run.folder import versions
@@ -47,7 +48,7 @@ class EvaluatedImage:
 def evaluate(
     experiment: str | Path,
     data: str | Path | None = None,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     crop: bool = False,
     detector: str | None = None,
     family: str | None = None,
@@ -59,7 +60,7 @@ def evaluate(
         experiment: an experiment's folder (its refit is taken, else its best checkpoint by validation) or a checkpoint
             file.
         data: a tree with `test/`, or a folder with one folder per class; by default the tree it was trained on.
-        batch_size: images per forward pass.
+        batch_size: images per forward pass (default: what is fastest).
         crop: crop every image to its vehicle first.
         detector: the detector for that: a name or a file (default: the one used for the training images).
         family: that of a detector's file whose outputs fit several, as for `crop`.
@@ -156,12 +157,12 @@ def _has_test(experiment: Path, metadata: Metadata) -> bool:
 
 
 def _classify(
-    classifier: Classifier, eval_set: EvalSet, table: Path, batch_size: int
+    classifier: Classifier, eval_set: EvalSet, table: Path, batch_size: int | None
 ) -> tuple[list[EvaluatedImage], tuple[Skipped, ...]]:
     """Classify every image of the set, and write its row of predictions.csv to `table` as soon as it is classified."""
     images: list[EvaluatedImage] = []
     unreadable: list[Skipped] = []
-    crop_columns = () if classifier.input_crop.crop is None else CROP_COLUMNS
+    crop_columns = CROP_COLUMNS if classifier.input_crop.crops else ()
     scored = classifier.scored((sample.path for sample in eval_set.samples), batch_size)
     pairs = zip(eval_set.samples, scored, strict=True)
     with table.open("w", encoding="utf-8", newline="") as file:
@@ -271,7 +272,7 @@ def _origin(
         command=shell_command(command),
         time=now,
         versions={"python": platform.python_version(), **versions()},
-        hardware={name: str(value) for name, value in dataclasses.asdict(classifier.hardware).items()},
+        hardware=classifier.hardware,
         experiment=experiment_name(home),
         checkpoint=checkpoint["file"],
         checkpoint_checksum=checkpoint["blake2b"],

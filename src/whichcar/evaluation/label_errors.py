@@ -67,9 +67,9 @@ def find_label_errors(data: Path, experiment: Path, folds: int | None = None) ->
         log.warning(
             "%d train images are not checked: the network was trained on them; --folds 4 checks all", len(tree.train)
         )
-        predictions = _predict(Classifier(experiment), [*tree.validation, *tree.test])
+        predictions = _predict(Classifier(experiment, crop=False), [*tree.validation, *tree.test])
     else:
-        held_out = _predict(Classifier(experiment), tree.test)
+        held_out = _predict(Classifier(experiment, crop=False), tree.test)
         predictions = itertools.chain(held_out, _predict_folds(experiment, tree, folds))
     samples: list[Sample] = []
     rows: list[npt.NDArray[np.float32]] = []
@@ -159,7 +159,7 @@ def _predict_folds(experiment: Path, tree: Tree, folds: int) -> Predictions:
         log.warning("fold %d of %d: training in %s", number + 1, folds, folder)
         _train(folder / files.CONFIG)
         fold = [sample for name, sample in zip(names, known, strict=True) if drawn[name] == number]
-        yield from _predict(Classifier(folder), fold)
+        yield from _predict(Classifier(folder, crop=False), fold)
 
 
 def _train(config: Path) -> None:

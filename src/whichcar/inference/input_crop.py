@@ -6,20 +6,22 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from threading import Lock
+from typing import TYPE_CHECKING, Any
 
-from whichcar.config.crop import crop_settings
-from whichcar.detection.crop import RECORD
-from whichcar.detection.cropper import Cropper
-from whichcar.detection.detection import find_detector
 from whichcar.errors import DetectorError
+from whichcar.files import CROP_RECORD
 from whichcar.images.inputs import Given
 from whichcar.images.pixels import DecodedImage
 from whichcar.records import Box, Crop, Skipped
 
+if TYPE_CHECKING:
+    from whichcar.detection.cropper import Cropper
+
 log = logging.getLogger(__name__)
 
 CropFunction = Callable[[str, DecodedImage], tuple[Box | None, Crop]]
+CropChoice = Callable[[Path | str], CropFunction | None]
 
 
 class InputCrop:
@@ -28,54 +30,85 @@ class InputCrop:
     Args:
         checkpoint: named in warnings.
         trained: how the training images were cropped (`detection.crop.read_record`); None: not by whichcar.
-        crop: crop the images, with the settings of the training images.
+        crop: crop the images, with the settings of the training images; None: where these were cropped, and the image
+            was not written by `whichcar crop`.
         detector: a name or file (default: the one of then; where its file is gone, or there is none, as for
             `find_detector`). A warning says where it differs from that of training.
         family: of a detector's file whose outputs fit several (default: the one of then for the same file).
 
     Raises:
-        DetectorError: `crop`, and the detector cannot be had; or a detector or a family, but not `crop`.
+        DetectorError: `crop`, and the detector cannot be had; or a detector or a family where nothing is cropped.
     """
 
     def __init__(
         self,
         checkpoint: Path,
         trained: dict[str, Any] | None,
-        crop: bool,
+        crop: bool | None,
         detector: str | None = None,
         family: str | None = None,
     ) -> None:
-        """Load the detector where images are to be cropped."""
+        """Load the detector where all images are to be cropped."""
+        self.crops = trained is not None if crop is None else crop
         for option, value in (("detector", detector), ("family", family)):
-            if value is not None and not crop:
+            if value is not None and not self.crops:
                 raise DetectorError(f"{option} {value}: is used only when images are cropped; add --crop (crop=True)")
         self._checkpoint, self._trained, self._crop = checkpoint, trained, crop
-        self.crop: CropFunction | None = None
-        self.record: dict[str, Any] | None = None  # for the record of a result
+        self._detector, self._family = detector, family
+        self._loading = Lock()
+        self._loaded: tuple[Cropper, dict[str, Any]] | None = None
         if crop:
-            before = trained or {"settings": {}, "detector": {"name": "", "sha256": None}}
-            found = find_detector(_still_there(before["settings"].get("detector")) if detector is None else detector)
-            now = {"name": found.name, "sha256": found.sha256}
-            given: dict[str, str | None] = {"detector": str(found.file or found.name)}
-            if family is not None or before["detector"]["sha256"] != now["sha256"]:
-                given["family"] = family  # that of then was given for another file
-            settings = crop_settings(**before["settings"] | given)
-            cropper = Cropper(settings, threads=1)
-            _ = cropper.detector  # an error in it shows now, not in the middle of the work
-            self.crop = cropper.cropped
-            self.record = {"settings": settings.model_dump(mode="json", exclude={"detector"}), "detector": now}
-            if before["detector"]["sha256"] not in (None, now["sha256"]):
-                log.warning(
-                    "%s: was trained on images cropped by %s, now %s crops them; --detector names another",
-                    checkpoint, before["detector"]["name"], found.name,
-                )  # fmt: skip
+            _ = self._cropper.detector  # an error in it shows now, not in the middle of the work
+
+    @property
+    def record(self) -> dict[str, Any] | None:
+        """Settings and detector, for the record of a result; None where nothing is cropped."""
+        return self._load()[1] if self.crops else None
+
+    def choice(self, path: Path | str) -> CropFunction | None:
+        """Return the function that crops the image at this path; None where it is to be taken as it is."""
+        if not self.crops or (self._crop is None and isinstance(path, Path) and _is_crop(path)):
+            return None
+        return self._cropper.cropped
+
+    @property
+    def _cropper(self) -> Cropper:
+        return self._load()[0]
+
+    def _load(self) -> tuple[Cropper, dict[str, Any]]:
+        """Return what crops, and its record, made at the first use: several threads may ask."""
+        with self._loading:
+            if self._loaded is None:
+                self._loaded = self._made()
+            return self._loaded
+
+    def _made(self) -> tuple[Cropper, dict[str, Any]]:
+        from whichcar.config.crop import crop_settings
+        from whichcar.detection.cropper import Cropper
+        from whichcar.detection.detection import find_detector
+
+        before = self._trained or {"settings": {}, "detector": {"name": "", "sha256": None}}
+        named = _still_there(before["settings"].get("detector")) if self._detector is None else self._detector
+        found = find_detector(named)
+        now = {"name": found.name, "sha256": found.sha256}
+        given: dict[str, str | None] = {"detector": str(found.file or found.name)}
+        if self._family is not None or before["detector"]["sha256"] != now["sha256"]:
+            given["family"] = self._family  # that of then was given for another file
+        settings = crop_settings(**before["settings"] | given)
+        if before["detector"]["sha256"] not in (None, now["sha256"]):
+            log.warning(
+                "%s: was trained on images cropped by %s, now %s crops them; --detector names another",
+                self._checkpoint, before["detector"]["name"], found.name,
+            )  # fmt: skip
+        record = {"settings": settings.model_dump(mode="json", exclude={"detector"}), "detector": now}
+        return Cropper(settings, threads=1), record
 
     def warned(self, images: Iterable[Given | Skipped]) -> Iterator[Given | Skipped]:
         """Yield the images; warn at the first file that is cropped, or whole, where those trained on were not."""
-        quiet = False
+        quiet = self._crop is None and self.crops
         for image in images:
             if not quiet and isinstance(image.path, Path):
-                message = self._disagreement(is_cropped(image.path.absolute().parent))
+                message = self._disagreement(_is_crop(image.path))
                 if message:
                     log.warning("%s: %s", self._checkpoint, message)
                     quiet = True
@@ -93,6 +126,10 @@ class InputCrop:
         return ""
 
 
+def _is_crop(path: Path) -> bool:
+    return is_cropped(path.absolute().parent)
+
+
 def _still_there(detector: str | None) -> str | None:
     """Return the detector unless it is a file that is gone."""
     return None if detector and Path(detector).is_absolute() and not Path(detector).is_file() else detector
@@ -101,4 +138,4 @@ def _still_there(detector: str | None) -> str | None:
 @lru_cache(maxsize=1024)
 def is_cropped(folder: Path) -> bool:
     """True when `whichcar crop` wrote this folder, or one that it lies in."""
-    return any((above / RECORD).is_file() for above in (folder, *folder.parents))
+    return any((above / CROP_RECORD).is_file() for above in (folder, *folder.parents))

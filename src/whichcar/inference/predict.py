@@ -15,7 +15,8 @@ from typing import IO, Any, Literal
 from whichcar.errors import DataError
 from whichcar.files import NO_IMAGES, images
 from whichcar.images.inputs import Sources, each
-from whichcar.inference.classifier import Classifier, checked, stream
+from whichcar.inference.classifier import Classifier, stream
+from whichcar.inference.runtimes import KerasRuntime
 from whichcar.records import CROP_COLUMNS, Crop, Prediction, Skipped, class_columns
 from whichcar.text import as_text, one_line, plural
 
@@ -55,7 +56,7 @@ def predict_from_folder(
     paths = images(folder)
     if not paths:
         raise DataError(f"{folder}: {NO_IMAGES}")
-    for path, item in zip(paths, stream(checked(model, len(class_names)), each(paths), size), strict=True):
+    for path, item in zip(paths, stream(KerasRuntime(model, len(class_names)), each(paths), size), strict=True):
         if isinstance(item, Skipped):
             log.warning("%s: left out: %s", path, item.reason)
             continue
@@ -67,37 +68,38 @@ def predict_from_folder(
 
 
 def predict(
-    experiment: str | Path,
+    model: str | Path | None,
     images: Sources,
     top: int = 5,
-    batch_size: int = 32,
-    crop: bool = False,
+    batch_size: int | None = None,
+    crop: bool | None = None,
     detector: str | Path | None = None,
     family: str | None = None,
 ) -> list[Prediction | Skipped]:
     """Return one row an image, in order, also for a single one: its `top` best classes, or why it cannot be read.
 
-    To predict with the same experiment again, keep a `Classifier`, whose `predict` this is.
+    To predict with the same model again, keep a `Classifier`, whose `predict` this is.
 
     Args:
-        experiment: an experiment's folder (its best checkpoint by validation is taken) or a checkpoint file.
+        model: an experiment's folder, a checkpoint file, a bundle, the name of a model of the package, or None for its
+            model `cars196`; as for `Classifier`.
         images: a path, a folder, an http(s) address, a PIL image or an array, or any iterable of these.
         top: how many classes a row names.
-        batch_size: images per forward pass.
-        crop: crop every image to its vehicle first.
+        batch_size: images per forward pass (default: what is fastest).
+        crop: crop every image to its vehicle first (default: where the network was trained on cropped images).
         detector: the detector for that: a name or a file (default: the one used for the images it was trained on).
         family: that of a detector's file whose outputs fit several, as for `crop`.
 
     Raises:
-        CheckpointError: there is no usable checkpoint.
-        DetectorError: `crop`, and the detector cannot be had; or a detector or family without `crop`.
+        CheckpointError: there is no usable model.
+        DetectorError: `crop`, and the detector cannot be had; or a detector or family where nothing is cropped.
         DataError: `images` holds something that is no image at all.
 
     Example:
         >>> predict("experiments/exp_003", "car.jpg")[0].best
         >>> pandas.DataFrame([row.as_row() for row in predict("experiments/exp_003", "images/")])
     """
-    return Classifier(experiment, crop, detector, family).predict(images, top, batch_size)
+    return Classifier(model, crop, detector, family).predict(images, top, batch_size)
 
 
 def one_usable(rows: Iterable[Prediction | Skipped]) -> Iterator[Prediction | Skipped]:

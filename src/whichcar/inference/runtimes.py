@@ -1,0 +1,170 @@
+"""What runs a network: Keras for a checkpoint, ONNX Runtime for a bundle, behind one protocol."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from whichcar.errors import CheckpointError
+from whichcar.images.pixels import Pixels
+from whichcar.inference.bundle import PLAIN_SUFFIX, SUFFIX, Bundle, read_bundle
+from whichcar.onnx_session import open_session, reason_of
+from whichcar.parallel import usable_cores
+from whichcar.records import Metadata
+
+Probabilities = npt.NDArray[np.float32]
+BUNDLES = (SUFFIX, PLAIN_SUFFIX)
+
+
+class Runtime(Protocol):
+    """A network that is ready to run.
+
+    `batch_size` is how many images a call takes best; `callers` how many threads call it at once best, 0 where the
+    calls are spread over the cores by the runtime itself, so that one thread makes them; `hardware` is for the record
+    of a result.
+    """
+
+    batch_size: int
+    callers: int
+    hardware: Mapping[str, str]
+
+    def __call__(self, images: Pixels) -> Probabilities:
+        """Return (n, classes) float32 probabilities for (n, height, width, 3) uint8 RGB.
+
+        Raises:
+            CheckpointError: it does not return one finite number a class.
+        """
+
+
+class KerasRuntime:
+    """A Keras model; batches are filled up to 1, 2, 4, 8, 16, 24 … images, so that few shapes are compiled."""
+
+    batch_size, callers = 32, 0
+
+    def __init__(
+        self,
+        model: Any,  # noqa: ANN401  (any Keras model)
+        classes: int,
+        dtype: type[np.generic] = np.float32,
+        hardware: Mapping[str, str] | None = None,
+    ) -> None:
+        """Wrap a model of that many classes, fed with arrays of `dtype`."""
+        self._model, self._classes, self._dtype = model, classes, dtype
+        self.hardware = hardware or {}
+
+    def __call__(self, images: Pixels) -> Probabilities:
+        """Run the model on the images, filled up."""
+        count = len(images)
+        room = -8 * (-count // 8) if count > 8 else 1 << (count - 1).bit_length()
+        fed = filled(images, room).astype(self._dtype, copy=False)
+        answer = np.asarray(self._model.predict_on_batch(fed), np.float32)
+        return checked(answer, (room, self._classes), f"model {self._model.name!r}")[:count]
+
+
+class OnnxRuntime:
+    """A bundle's network. A call uses one core and each thread makes its own: none of them waits for another.
+
+    One image a call takes as little time an image as 16 do, within 5 %; two cores in one call take a tenth more
+    (benchmarks/prediction.py). A network of a fixed batch size gets that.
+
+    Args:
+        bundle: the network and its description.
+        path: the bundle's, for messages.
+
+    Raises:
+        CheckpointError: ONNX Runtime cannot load it, or it has other inputs or outputs than a bundle's.
+    """
+
+    def __init__(self, bundle: Bundle, path: Path) -> None:
+        """Load the network."""
+        import onnxruntime
+
+        try:
+            self._session = open_session(bundle.network, 1, path)
+        except ValueError as error:
+            raise CheckpointError(f"{path}: its network cannot be loaded: {error}") from error
+        self._path, self._classes = path, len(bundle.class_names)
+        self._input, self._batch = self._declared(bundle)
+        self.batch_size = self._batch or 1
+        self.callers = usable_cores()
+        self.hardware: Mapping[str, str] = {
+            "backend": f"onnxruntime {onnxruntime.__version__}",
+            "precision": bundle.precision,
+            "device": self._session.get_providers()[0],
+            "cores": str(self.callers),
+        }
+
+    def __call__(self, images: Pixels) -> Probabilities:
+        """Run the network on the images, in parts where it takes a fixed number."""
+        step = self._batch or max(1, len(images))
+        parts = [self._part(images[start : start + step], step) for start in range(0, len(images), step)]
+        return np.concatenate(parts) if parts else np.empty((0, self._classes), np.float32)
+
+    def _part(self, images: Pixels, room: int) -> Probabilities:
+        try:
+            answer = self._session.run(None, {self._input: filled(images, room)})[0]
+        except Exception as error:  # ONNX Runtime raises errors of many kinds
+            raise CheckpointError(f"{self._path}: its network failed: {reason_of(error)}") from error
+        return checked(answer, (room, self._classes), str(self._path))[: len(images)]
+
+    def _declared(self, bundle: Bundle) -> tuple[str, int | None]:
+        """Return the name of the input and the fixed batch size, if any."""
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        shape = list(inputs[0].shape)
+        if len(inputs) != 1 or inputs[0].type != "tensor(uint8)" or shape[1:] != [*bundle.image_size, 3]:
+            found = ", ".join(f"{one.name} {one.shape} {one.type}" for one in inputs)
+            wanted = f"(n, {bundle.image_size[0]}, {bundle.image_size[1]}, 3) uint8"
+            raise CheckpointError(f"{self._path}: its network takes {found}, not {wanted}; export it again")
+        if len(outputs) != 1:
+            raise CheckpointError(f"{self._path}: its network has {len(outputs)} outputs, not one; export it again")
+        return inputs[0].name, shape[0] if isinstance(shape[0], int) else None
+
+
+def open_network(path: Path) -> tuple[Path, Metadata, Runtime]:
+    """Load an experiment's best checkpoint, a checkpoint or a bundle in the form that predicts fastest here.
+
+    Returns:
+        The file, its metadata and its network.
+
+    Raises:
+        CheckpointError: there is no such file, or it is broken.
+    """
+    if path.suffix.lower() in BUNDLES and not path.is_dir():
+        bundle = read_bundle(path)
+        return path, bundle.metadata, OnnxRuntime(bundle, path)
+    # Keras, and what trains, is for those alone who have a checkpoint.
+    from whichcar.training.hardware import prepare
+    from whichcar.training.run.checkpoint import find_checkpoint, load_model, read_metadata
+
+    checkpoint = find_checkpoint(path)
+    metadata = read_metadata(checkpoint)
+    hardware = {name: str(value) for name, value in dataclasses.asdict(prepare()).items()}
+    model = load_model(checkpoint)
+    return checkpoint, metadata, KerasRuntime(model, len(metadata.class_names), np.uint8, hardware)
+
+
+def checked(answer: Probabilities, shape: tuple[int, int], name: str) -> Probabilities:
+    """Return what a network answered, if it is of that shape and finite.
+
+    Raises:
+        CheckpointError: it is not.
+    """
+    if answer.shape != shape:
+        raise CheckpointError(
+            f"{name}: {answer.shape[-1]} values an image, but {shape[1]} class names; "
+            "pass the names the model was trained with, in that order"
+        )
+    if not np.isfinite(answer).all():
+        raise CheckpointError(f"{name}: its output has NaN or infinity; take an earlier checkpoint")
+    return answer
+
+
+def filled(images: Pixels, room: int) -> Pixels:
+    """Return `images` and, up to `room` in all, copies of the last one (a black one may be a division by zero)."""
+    missing = room - len(images)
+    return np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0)), mode="edge") if missing > 0 else images
