@@ -13,6 +13,7 @@ ROOT = Path(whichcar.__file__).parent
 LAYERS = (
     {"__main__"},
     {"cli"},
+    {"exporting"},
     {"evaluation"},
     {"inference"},
     {"search"},
@@ -53,7 +54,7 @@ INSIDE = {
     ),
 }
 HEAVY = {"keras", "tensorflow", "jax", "torch", "h5py", "tensorboardX"}
-MAY_BE_HEAVY = {"training", "search", "inference", "evaluation"}
+MAY_BE_HEAVY = {"exporting", "training", "search", "inference", "evaluation"}
 
 
 def level(part: str, layers: tuple[set[str], ...]) -> int:

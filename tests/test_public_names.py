@@ -38,7 +38,7 @@ def test_a_parameter_that_is_a_path_may_be_text(name: str, routine: Callable[...
 
 def test_the_stages_and_the_classifier_are_public() -> None:
     stages = {"fetch", "check", "split", "look", "explore", "crop", "new", "train", "sweep", "evaluate", "predict"}
-    assert stages | {"compare", "Classifier", "predict_from_folder"} <= set(whichcar.__all__)
+    assert stages | {"compare", "export", "Classifier", "predict_from_folder"} <= set(whichcar.__all__)
 
 
 def test_text_and_path_do_the_same_in_the_stages_before_training(drawn: Path, tmp_path: Path) -> None:
@@ -75,6 +75,7 @@ def test_crop_takes_text(drawn: Path, tmp_path: Path, red_car_file: Path) -> Non
         lambda: list(whichcar.crop("gone", "output")),
         lambda: whichcar.evaluate("gone"),
         lambda: whichcar.evaluate("gone", "data", detector="d.onnx", crop=True),
+        lambda: whichcar.export("gone"),
         lambda: whichcar.fetch("gone.zip"),
         lambda: whichcar.load_config("gone.yml"),
         lambda: whichcar.look("gone"),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from whichcar.detection.detection import get_vehicle_coordinates
     from whichcar.evaluation.compare.experiments import compare
     from whichcar.evaluation.evaluate import evaluate
+    from whichcar.exporting.export import export
     from whichcar.inference.classifier import Classifier
     from whichcar.inference.predict import predict, predict_from_folder
     from whichcar.search.driver import sweep
@@ -40,6 +41,7 @@ __all__ = [
     "crop",
     "evaluate",
     "explore",
+    "export",
     "fetch",
     "get_vehicle_coordinates",
     "load_config",
@@ -62,6 +64,7 @@ _HOMES = {
     "crop": "whichcar.detection.crop",
     "evaluate": "whichcar.evaluation.evaluate",
     "explore": "whichcar.data.explore.explore",
+    "export": "whichcar.exporting.export",
     "fetch": "whichcar.data.fetch.fetch",
     "get_vehicle_coordinates": "whichcar.detection.detection",
     "load_config": "whichcar.config.load",

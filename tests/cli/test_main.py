@@ -24,6 +24,7 @@ COMMANDS = (
     "evaluate",
     "predict",
     "compare",
+    "export",
     "demo",
 )
 HEAVY = ("numpy", "PIL", "pydantic", "yaml", "rich", "keras", "tensorflow", "jax", "matplotlib")

@@ -21,6 +21,7 @@ from whichcar.cli import (
     demo,
     evaluate,
     explore,
+    export,
     fetch,
     new,
     predict,
@@ -115,6 +116,7 @@ def whichcar() -> None:
       whichcar train experiments/mine
       whichcar evaluate experiments/mine
       whichcar predict experiments/mine image.jpg
+      whichcar export experiments/mine
     """
 
 
@@ -133,6 +135,7 @@ for _command in (
     evaluate.evaluate,
     predict.predict,
     compare.compare,
+    export.export,
     demo.demo,
 ):
     whichcar.add_command(_command)

@@ -28,9 +28,14 @@ def write_page(path: Path, template: str, title: str, **context: object) -> Path
         title: the page's heading.
         context: the template's further variables. A generator is consumed while the page is rendered.
     """
-    page = _environment().get_template(f"{template}.html")
-    write_text(path, page.render({"title": title, "command": command_line()} | context))
+    write_text(path, render_page(template, title, **context))
     return path
+
+
+def render_page(template: str, title: str, **context: object) -> str:
+    """Return the page that `write_page` writes."""
+    page = _environment().get_template(f"{template}.html")
+    return page.render({"title": title, "command": command_line()} | context)
 
 
 def fragment(macro: str, *values: object) -> str:

@@ -22,7 +22,8 @@ log = logging.getLogger(__name__)
 
 # bfloat16 products run at twice the float32 rate only where the processor has these instructions.
 BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
-BACKENDS = ("tensorflow", "jax")
+TENSORFLOW = "tensorflow"
+BACKENDS = (TENSORFLOW, "jax")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,18 +60,19 @@ def choose_backend() -> str:
     return installed[0]
 
 
-def prepare(precision: str = "auto") -> Hardware:
+def prepare(precision: str = "auto", backend: str | None = None) -> Hardware:
     """Choose the backend before Keras is imported, and describe what training runs on.
 
     Args:
         precision: `auto` takes bfloat16 on a GPU and on processors with bfloat16 products, else float32.
+        backend: the one to choose, installed; where Keras was imported before, it stays what it is.
 
     Raises:
         MissingExtraError: Keras or a backend is not installed.
     """
     if importlib.util.find_spec("keras") is None:
         raise MissingExtraError("Keras", "cpu")
-    os.environ["KERAS_BACKEND"] = choose_backend()
+    os.environ["KERAS_BACKEND"] = backend or choose_backend()
     # JAX compiles a ResNet-50 for a minute, for each image size: what it made is kept for the next run.
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_root() / "jax"))
     # Errors too: what matters is raised, and oneDNN reports as one that it has no kernels for uint8.
@@ -83,7 +85,7 @@ def prepare(precision: str = "auto") -> Hardware:
     # It warns when steps are compiled again, which growing images mean to do.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
-    backend = keras.backend.backend()
+    backend = str(keras.backend.backend())
     device, on_gpu = _device(backend)
     if precision == "auto":
         precision = "bfloat16" if on_gpu or BFLOAT16_FLAGS & _processor_flags() else "float32"
@@ -155,11 +157,11 @@ def _device(backend: str) -> tuple[str, bool]:
         import jax
 
         devices = jax.devices()
-        return (devices[0].device_kind, True) if devices[0].platform == "gpu" else (_processor_name(), False)
+        return (devices[0].device_kind, True) if devices[0].platform == "gpu" else (processor_name(), False)
     import tensorflow as tf
 
     gpus = tf.config.list_physical_devices("GPU")
-    return (gpus[0].name, True) if gpus else (_processor_name(), False)
+    return (gpus[0].name, True) if gpus else (processor_name(), False)
 
 
 def _cpuinfo(key: str) -> str:
@@ -176,5 +178,6 @@ def _processor_flags() -> frozenset[str]:
     return frozenset(_cpuinfo("flags").split())
 
 
-def _processor_name() -> str:
+def processor_name() -> str:
+    """Return what this machine calls its processor."""
     return _cpuinfo("model name") or platform.processor() or platform.machine()

@@ -1,0 +1,90 @@
+"""The images that an export needs: those that verify the network, and those that calibrate int8."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from whichcar.data.split.tree import read_tree
+from whichcar.data.split_names import TRAIN, VALIDATION
+from whichcar.errors import DataError
+from whichcar.evaluation.eval_set import trained_tree
+from whichcar.images.inputs import each
+from whichcar.images.pixels import Pixels
+from whichcar.inference.classifier import decoded
+from whichcar.records import Metadata, Sample, Skipped
+
+BATCH = 16  # images at once
+CALIBRATING, CHOOSING = 256, 64  # images that calibrate int8, and further ones that the calibrations are compared on
+VERIFYING = 512  # training images that verify where there are no validation images
+NOISE = "noise"
+
+
+@dataclass(frozen=True, slots=True)
+class ExportImages:
+    """The images that verify an export, and training images that it may be calibrated with.
+
+    `split` is `validation`, `train` where the experiment has no validation images, or `noise` where its data are not
+    there; both lists are then empty. `trained_on`: the network was trained on the verifying images, so that its
+    accuracy on them says nothing of other images.
+    """
+
+    split: str
+    verifying: tuple[Sample, ...] = ()
+    train: tuple[Sample, ...] = ()
+    trained_on: bool = False
+
+
+def export_images(data: Path | None, metadata: Metadata) -> ExportImages:
+    """Return the images of the dataset that a network was trained on.
+
+    Args:
+        data: where it lies, if it was moved.
+        metadata: the checkpoint's.
+
+    Raises:
+        DataError: `data` is not the dataset it was trained on, or that cannot be read.
+    """
+    root = trained_tree(data, metadata)
+    if root is None and data is not None:
+        raise DataError(f"{data}: is not the dataset that this network was trained on; give that, or leave out --data")
+    if root is None:
+        return ExportImages(NOISE)
+    seed, settings = metadata.settings["seed"], metadata.settings["data"]
+    tree = read_tree(root, settings["validation_split"], seed, metadata.validation)
+    train = tuple(tree.train)
+    if tree.validation:
+        joined = bool(settings.get("train_on_validation"))
+        return ExportImages(VALIDATION, tuple(tree.validation), train, joined)
+    return ExportImages(TRAIN, spread(train, VERIFYING), train, trained_on=True)
+
+
+def spread(samples: Sequence[Sample], count: int) -> tuple[Sample, ...]:
+    """Return at most `count` of the samples, at even distances, so that all classes are among them alike."""
+    places = np.unique(np.linspace(0, len(samples) - 1, min(count, len(samples))).round().astype(int))
+    return tuple(samples[place] for place in places)
+
+
+def batches(samples: Sequence[Sample], size: tuple[int, int]) -> Iterator[tuple[Pixels, npt.NDArray[np.int64]]]:
+    """Yield (images, labels): (n, height, width, 3) uint8 and (n,), n at most `BATCH`; unreadable ones are left out."""
+    images, labels = [], []
+    for sample, (_, item) in zip(samples, decoded(each(s.path for s in samples), size, 2 * BATCH), strict=True):
+        if not isinstance(item, Skipped):
+            images.append(item.image)
+            labels.append(sample.class_index)
+        if len(images) == BATCH:
+            yield np.stack(images), np.array(labels)
+            images, labels = [], []
+    if images:
+        yield np.stack(images), np.array(labels)
+
+
+def noise(size: tuple[int, int]) -> Iterator[tuple[Pixels, npt.NDArray[np.int64]]]:
+    """Yield `BATCH` images of coarse coloured noise, with no labels."""
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (BATCH, -(-size[0] // 8), -(-size[1] // 8), 3), np.uint8)
+    yield coarse.repeat(8, 1).repeat(8, 2)[:, : size[0], : size[1]], np.empty(0, np.int64)

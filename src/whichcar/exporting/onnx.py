@@ -1,0 +1,168 @@
+"""A trained network as an ONNX file: uint8 RGB in, probabilities out, and everything between them in the graph."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from whichcar.errors import CheckpointError, MissingExtraError
+from whichcar.training.hardware import TENSORFLOW, prepare
+from whichcar.training.network.resnet50 import load_saved_model, training_copy
+
+if TYPE_CHECKING:
+    import keras
+    import onnx
+
+OPSET = 18  # of ONNX 1.13; ONNX Runtime has it since 1.14, OpenVINO since 2023.1
+INPUT, OUTPUT = "images", "probabilities"
+EXTRA = "export"
+
+
+def check_installed() -> None:
+    """Raise, before long work, where the conversion cannot run.
+
+    Raises:
+        MissingExtraError: the extra `export` is not installed.
+    """
+    for package in ("onnx", "tf2onnx", "tensorflow"):
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtraError(package, EXTRA)
+
+
+def float32_copy(checkpoint: Path) -> keras.Model:
+    """Load a checkpoint as the model that is exported: in float32, for images of its size, without a layer to resize.
+
+    Returns:
+        A model from (n, height, width, 3) RGB in 0..255 to (n, classes) float32 probabilities.
+
+    Raises:
+        CheckpointError: the file holds no model, or Keras runs on another backend than TensorFlow.
+    """
+    hardware = prepare("float32", TENSORFLOW)
+    if hardware.backend != TENSORFLOW:
+        raise CheckpointError(
+            f"{checkpoint}: is exported with Keras on TensorFlow, and here Keras runs on {hardware.backend}; "
+            f"export it in a process of its own, with KERAS_BACKEND={TENSORFLOW}"
+        )
+    import keras
+
+    model = training_copy(load_saved_model(checkpoint), "float32", fused=True, front=keras.layers.Identity())
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.Normalization):
+            # As tensors they would become inputs of the graph.
+            layer.mean, layer.variance = np.asarray(layer.mean), np.asarray(layer.variance)
+    return model
+
+
+def to_onnx(model: keras.Model, size: tuple[int, int], name: str) -> bytes:
+    """Convert a model to ONNX.
+
+    Args:
+        model: of `float32_copy`.
+        size: (height, width) of the images.
+        name: what an error calls it.
+
+    Returns:
+        An ONNX file of standard operators: `images`, (n, height, width, 3) uint8, to `probabilities`, (n, classes)
+        float32. Batch-norm is part of the convolutions.
+
+    Raises:
+        CheckpointError: a layer has no counterpart in ONNX; it is named.
+    """
+    import keras
+    import tensorflow as tf
+    import tf2onnx
+
+    # The weights are inputs of what is converted, so that TensorFlow and tf2onnx copy a graph without them.
+    weights = {f"weight_{number}": variable for number, variable in enumerate(model.variables)}
+    signature = [
+        tf.TensorSpec((None, *size, 3), tf.uint8, name=INPUT),
+        *(tf.TensorSpec(variable.shape, variable.dtype, name=key) for key, variable in weights.items()),
+    ]
+
+    def predict(images: tf.Tensor, *values: tf.Tensor) -> dict[str, tf.Tensor]:
+        with keras.StatelessScope(state_mapping=list(zip(weights.values(), values, strict=True))):
+            return {OUTPUT: model(images, training=False)}
+
+    with _quiet("tf2onnx"):
+        function = tf.function(predict, input_signature=signature, autograph=False)
+        converted, _ = tf2onnx.convert.from_function(function, signature, opset=OPSET)
+    _check_operators(converted, model, name)
+    return _described(_optimized(_with_weights(converted, weights)))
+
+
+def _check_operators(network: onnx.ModelProto, model: keras.Model, name: str) -> None:
+    """Raise where an operation of a layer was left as TensorFlow's, since ONNX has no such operator."""
+    from onnx import defs
+
+    layers = {layer.name for layer in model._flatten_layers(include_self=False)}
+    for node in network.graph.node:
+        if not defs.has(node.op_type, node.domain):
+            # Operations are named after the layers that made them, which are numbered.
+            parts = [form for part in node.name.split("/") for form in (part, re.sub(r"_\d+$", "", part))]
+            layer = next((part for part in reversed(parts) if part in layers), node.name)
+            raise CheckpointError(
+                f"{name}: layer {layer!r} cannot be exported: ONNX has no {node.op_type}; predict with the checkpoint"
+            )
+
+
+def _with_weights(network: onnx.ModelProto, weights: Mapping[str, keras.Variable]) -> bytes:
+    """Return an ONNX file in which constants take the place of the inputs that have these names."""
+    from onnx import numpy_helper
+
+    used = {name for node in network.graph.node for name in node.input}
+    for entry in [entry for entry in network.graph.input if entry.name in weights]:
+        network.graph.input.remove(entry)
+        if entry.name in used:
+            network.graph.initializer.append(numpy_helper.from_array(np.asarray(weights[entry.name]), entry.name))
+    content: bytes = network.SerializeToString()
+    return content
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Hide what a logger says: an optimisation that fails is left out, and ONNX Runtime makes up for it."""
+    logger = logging.getLogger(name)
+    logger.disabled = True
+    try:
+        yield
+    finally:
+        logger.disabled = False
+
+
+def _optimized(network: bytes) -> bytes:
+    """Return the network as ONNX Runtime simplifies it without leaving the standard operators."""
+    import onnxruntime as ort
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.onnx"
+        options = ort.SessionOptions()
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        options.log_severity_level = 3  # errors: it warns of constants that it folds
+        options.optimized_model_filepath = str(path)
+        ort.InferenceSession(network, options, providers=["CPUExecutionProvider"])
+        return path.read_bytes()
+
+
+def _described(network: bytes) -> bytes:
+    """Return the network with our name on it, and without what ONNX Runtime says of operators that it does not use."""
+    import onnx
+
+    model = onnx.load_from_string(network)
+    used = {node.domain for node in model.graph.node}
+    for opset in [opset for opset in model.opset_import if opset.domain not in used | {"ai.onnx"}]:
+        model.opset_import.remove(opset)
+    model.graph.name = model.producer_name = "whichcar"
+    model.producer_version = ""
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "n"
+    model.graph.output[0].type.tensor_type.shape.dim[0].dim_param = "n"
+    content: bytes = model.SerializeToString()
+    return content

@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+import whichcar
+from whichcar.errors import CheckpointError, ConfigError, DataError
+from whichcar.exporting.export import Exported, export
+from whichcar.inference.bundle import read_bundle
+from whichcar.inference.classifier import Classifier
+
+from ..colours import CLASSES, add_refit, make_experiment
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, colour_model: object) -> Path:
+    """An experiment with its data, 15 images, 4 of them for validation; not to be written to."""
+    folder = tmp_path_factory.mktemp("trained")
+    from ..colours import COLOURS, FOLDERS, draw
+
+    for number, (folder_name, colour) in enumerate(zip(FOLDERS, COLOURS.values(), strict=True)):
+        for copy in range(5):
+            draw(folder / "data" / folder_name / f"{number}{copy}.jpg", colour, seed=10 * number + copy)
+    return make_experiment(folder / "exp_9", folder / "data", colour_model)
+
+
+@pytest.fixture(scope="module")
+def exported(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    folder = tmp_path_factory.mktemp("exported")
+    return export(trained, folder / "cars.whichcar", plain=folder / "plain", licence="free for research")
+
+
+def test_a_bundle_answers_as_the_checkpoint_does(trained: Path, exported: Exported) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (5, 40, 50, 3), np.uint8)
+    bundle, checkpoint = Classifier(exported.bundle), Classifier(trained)
+    assert bundle.class_names == checkpoint.class_names
+    np.testing.assert_allclose(bundle.probabilities(images), checkpoint.probabilities(images), atol=1e-5)
+
+
+def test_a_bundle_says_what_it_was_made_from(exported: Exported) -> None:
+    bundle = read_bundle(exported.bundle)
+    assert (bundle.name, bundle.precision, bundle.image_size) == ("exp_9", "float32", (24, 32))
+    assert bundle.licence == "free for research"
+    assert bundle.class_names == CLASSES
+    assert bundle.experiment["seed"] == 1
+
+
+def test_the_plain_network_has_names_and_preprocessing_as_metadata(exported: Exported) -> None:
+    (path,) = exported.others
+    assert path.name == "model.onnx"
+    model = onnx.load(str(path))
+    onnx.checker.check_model(model)
+    described = json.loads({entry.key: entry.value for entry in model.metadata_props}["whichcar"])
+    assert described["class_names"] == list(CLASSES)
+    (image,), (answer,) = model.graph.input, model.graph.output
+    assert (image.name, image.type.tensor_type.elem_type) == ("images", onnx.TensorProto.UINT8)
+    assert [side.dim_param or side.dim_value for side in image.type.tensor_type.shape.dim] == ["n", 24, 32, 3]
+    assert answer.name == "probabilities"
+    assert {node.domain for node in model.graph.node} == {""}
+
+
+def test_the_network_is_verified_on_the_validation_images(exported: Exported) -> None:
+    stored = read_bundle(exported.bundle).metrics
+    assert (stored["split"], stored["trained_on"]) == ("validation", False)
+    keras, network = stored["forms"]
+    assert (keras["name"], network["name"]) == ("Keras float32", "ONNX float32")
+    assert network["agreeing"] == network["images"] == 4
+    assert network["top_1"]["correct"] == keras["top_1"]["correct"] == 4
+    assert network["largest_difference"] < 1e-4
+    assert min(form["images_per_second"] for form in stored["forms"]) > 0
+
+
+def test_the_model_card_shows_the_verification_and_the_limits(exported: Exported) -> None:
+    with zipfile.ZipFile(exported.bundle) as archive:
+        text, page = archive.read("card.md").decode(), archive.read("card.html").decode()
+    for card in (text, page):
+        assert "ONNX float32" in card and "4 of 4" in card
+        assert "free for research" in card
+        assert "knows only its classes" in card
+        assert "Not evaluated" in card
+
+
+def test_a_network_that_disagrees_is_not_written(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from whichcar.exporting import export as module
+
+    def other(bundle: object, path: Path) -> object:
+        return Wrong(Real(bundle, path))  # type: ignore[arg-type]
+
+    Real = module.OnnxRuntime
+
+    class Wrong:
+        batch_size, callers, hardware = 32, 0, {}
+
+        def __init__(self, runtime: object) -> None:
+            self.runtime = runtime
+
+        def __call__(self, images: np.ndarray) -> np.ndarray:
+            return np.roll(self.runtime(images), 1, axis=1)  # type: ignore[operator]
+
+    monkeypatch.setattr(module, "OnnxRuntime", other)
+    with pytest.raises(CheckpointError, match=r"disagrees with Keras', by up to 0\.\d+ in a probability"):
+        export(trained, tmp_path / "cars.whichcar")
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_its_dataset_a_network_is_compared_on_noise(colour_experiment: Path, tmp_path: Path) -> None:
+    exported = export(colour_experiment, tmp_path / "cars.whichcar")
+    assert exported.verification.split == "noise"
+    assert exported.verification.forms[1].top_1 is None
+    assert "accuracy is not verified" in read_bundle(exported.bundle).card
+
+
+def test_a_moved_dataset_is_named(trained: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(trained.parent, tmp_path / "moved")
+    trained.parent.rename(tmp_path / "away")
+    try:
+        exported = export(copy / "exp_9", tmp_path / "a.whichcar", data=copy / "data")
+        assert exported.verification.split == "validation"
+        with pytest.raises(DataError, match="is not the dataset that this network was trained on"):
+            export(copy / "exp_9", tmp_path / "b.whichcar", data=tmp_path)
+    finally:
+        (tmp_path / "away").rename(trained.parent)
+
+
+def test_a_refit_is_exported_and_its_accuracy_is_not_called_that_on_new_images(
+    trained: Path, tmp_path: Path, colour_model: object
+) -> None:
+    experiment = shutil.copytree(trained, tmp_path / "exp_9")
+    add_refit(experiment, trained.parent / "data", colour_model)
+    exported = export(experiment, tmp_path / "cars.whichcar")
+    bundle = read_bundle(exported.bundle)
+    assert bundle.name == "exp_9/refit"
+    assert bundle.metrics["trained_on"]
+    assert "says nothing about other images" in bundle.card
+
+
+def test_by_default_a_bundle_lies_in_the_experiments_folder_and_replaces_an_earlier_one(
+    colour_experiment: Path, tmp_path: Path
+) -> None:
+    experiment = shutil.copytree(colour_experiment, tmp_path / "exp")
+    (experiment / "exp.whichcar").write_bytes(b"an earlier one")
+    assert whichcar.export(str(experiment)).bundle == experiment / "exp.whichcar"
+    read_bundle(experiment / "exp.whichcar")
+    assert not [path for path in experiment.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"to": "cars.zip"}, r"cars\.zip: the name of a bundle ends in \.whichcar; give cars\.whichcar"),
+        ({"precision": "int4"}, "precision: must be float32; got 'int4'"),
+    ],
+)
+def test_wrong_arguments_are_named(colour_experiment: Path, arguments: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        export(colour_experiment, **arguments)  # type: ignore[arg-type]
+
+
+def test_a_target_that_cannot_be_written_is_said_before_the_work(colour_experiment: Path, tmp_path: Path) -> None:
+    (tmp_path / "cars.whichcar").mkdir()
+    with pytest.raises(IsADirectoryError):
+        export(colour_experiment, tmp_path / "cars.whichcar")
+
+
+def test_an_experiment_without_a_checkpoint_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "exp").mkdir()
+    (tmp_path / "exp" / "config.yml").write_text("seed: 1\n")
+    with pytest.raises(CheckpointError, match="holds no finished epoch yet; run: whichcar train"):
+        export(tmp_path / "exp")
