@@ -74,11 +74,17 @@ def colour_experiment(tmp_path_factory: pytest.TempPathFactory, colour_model: ob
     return make_experiment(folder / "exp", folder / "data", colour_model)
 
 
-def make_experiment(folder: Path, data_root: Path, model: object, refit_of: str | None = None) -> Path:
+def make_experiment(
+    folder: Path,
+    data_root: Path,
+    model: object,
+    refit_of: str | None = None,
+    class_names: tuple[str, ...] = CLASSES,
+) -> Path:
     data = {"directory": str(data_root), "validation_split": 0.25, "train_on_validation": refit_of is not None}
     settings = {"seed": 1, "data": data, "refit_of": refit_of}
     prints = read_tree(data_root, 0.25, 1).fingerprints if data_root.is_dir() else {}
-    metadata = Metadata(CLASSES, FOLDERS, (24, 32), {"whichcar": "0"}, settings, str(data_root), None, prints)
+    metadata = Metadata(class_names, FOLDERS, (24, 32), {"whichcar": "0"}, settings, str(data_root), None, prints)
     folder.mkdir(parents=True)
     save_checkpoint(model, metadata, folder / "model.02-0.1234.keras")  # type: ignore[arg-type]
     write_json(folder / "best.json", {"checkpoint": "model.02-0.1234.keras", "epoch": 2, "image_size": [24, 32]})

@@ -26,6 +26,12 @@ def test_scores_that_are_no_numbers_are_misses() -> None:
     assert metrics.top_k_accuracy(scores, np.array([0, 0, 0, 1])) == 0.25
 
 
+def test_a_prediction_is_the_best_class_and_among_equal_ones_not_the_true_one() -> None:
+    scores = np.array([[0.7, 0.2, 0.1], [0.4, 0.4, 0.2], [0.4, 0.4, 0.2]], np.float32)
+    assert metrics.predictions(scores, np.array([1, 0, 1])).tolist() == [0, 1, 0]
+    assert scores[1, 0] == np.float32(0.4)
+
+
 def test_no_images_give_zero_and_not_an_error() -> None:
     assert metrics.top_k_accuracy(np.zeros((0, 3)), np.zeros(0, int)) == 0.0
     assert metrics.log_loss(np.zeros(0)) == 0.0

@@ -44,7 +44,7 @@ HISTORY, CURVES, BEST = "history.csv", "curves.png", "best.json"
 STATE, LOCK = "state/state.npz", "state/lock"
 # and by evaluation.
 RESULT, PREDICTIONS, REPORT, PLOTS = "result.json", "predictions.csv", "report.html", "plots"
-EVALUATIONS, TEST_USES = "evaluations", "test_uses.json"
+EVALUATIONS, TEST_USES, CALIBRATION = "evaluations", "test_uses.json", "calibration.json"
 # The record of `whichcar crop` in the folder that it wrote.
 CROP_RECORD = "crop.json"
 # The folder of the experiment that is the refit of the one it lies in.

@@ -203,7 +203,8 @@ def taxonomy_of(class_names: Sequence[str]) -> Taxonomy:
 
     A name is that of a vehicle where it has a year or a body type, or begins with a known make. Where most names are
     not, the classes are the only level; else a class whose name is not is a group of its own at every level. A level
-    that distinguishes as much as the one before, or a facet or level that distinguishes nothing, is left out.
+    that tells as much apart as the one before, a facet that tells as much apart as the classes, and what tells nothing
+    apart is left out.
     """
     names = tuple(class_names)
     classes = _level("class", names)
@@ -220,7 +221,7 @@ def taxonomy_of(class_names: Sequence[str]) -> Taxonomy:
             levels.append(level)
     bodies, years = [parts.body or _NO_PART for parts in parsed], [parts.years or _NO_PART for parts in parsed]
     facets = (_level("body type", bodies), _level("year", years))
-    return Taxonomy(tuple(levels), tuple(facet for facet in facets if len(facet.groups) > 1))
+    return Taxonomy(tuple(levels), tuple(facet for facet in facets if 1 < len(facet.groups) < len(names)))
 
 
 def _is_vehicle(parts: VehicleName) -> bool:

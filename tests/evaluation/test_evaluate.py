@@ -72,6 +72,52 @@ def test_result_json_holds_every_number_with_what_made_it(experiment: Path, tree
     assert result["images_per_second"] > 0
 
 
+def test_the_result_has_the_accuracy_at_every_level_and_of_certain_answers(
+    tmp_path: Path, tree: Path, colour_model: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ("Audi A4 Wagon 2012", "Ford Focus Wagon 2010", "Ford Focus Sedan 2011")  # blue, green and red
+    experiment = make_experiment(tmp_path / "experiments" / "levels", tree, colour_model, class_names=names)
+    assert run(["evaluate", str(experiment)]) == 0
+    result = result_of(experiment)
+    levels = {row["name"]: row for row in result["levels"]}
+    # The one error is a green image labelled red: of the right make and model, of the wrong body type.
+    assert {name: (row["groups"], row["top_1"]["correct"]) for name, row in levels.items()} == {
+        "class": (3, 4),
+        "model": (2, 5),
+        "body type": (2, 4),
+    }
+    assert levels["body type"]["macro_f1"] == pytest.approx((6 / 7 + 2 / 3) / 2, abs=1e-6)
+    assert levels["model"]["macro_f1"] == 1
+    assert levels["model"]["calibration_error"]["after"] == levels["model"]["calibration_error"]["before"]
+    assert result["calibration"] == {"temperature": 1.0, "validation_images": 3}
+    assert [row["wanted"] for row in result["answers"]] == [0.8, 0.9, 0.95, 0.99]
+    assert result["answers"][2] == {
+        "wanted": 0.95,
+        "share": 0.0,
+        "accuracy": {"value": 0.0, "correct": 0, "total": 0, "interval_95": [0.0, 1.0]},
+        "levels": [
+            {"name": name, "share": 0.0, "value": 0.0, "correct": 0, "total": 0, "interval_95": [0.0, 1.0]}
+            for name in ("class", "model")
+        ],
+        "validation_images_needed": 59,
+    }
+    output = capsys.readouterr().out
+    assert re.search(r"body type +2 +80.0% +- +0.762 ", output)
+    assert "95%: needs 59 validation images or more" in output
+    page = (experiment / "report.html").read_text()
+    assert "<td>body type</td>" in page and "(needs 59 validation images)" in page
+
+
+def test_without_validation_images_a_result_says_that_it_is_not_calibrated(
+    experiment: Path, tree: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    held = shutil.move(tree / "test", tree.parent / "held")
+    shutil.rmtree(tree)
+    result = evaluate(experiment, data=held)
+    assert (result.calibration, result.answered, result.levels[0].errors[1]) == (None, (), None)
+    assert "not calibrated:" in caplog.text and "is not there" in caplog.text
+
+
 def test_every_evaluation_of_the_same_images_is_counted(experiment: Path, tree: Path) -> None:
     assert [evaluate(experiment).origin.evaluations for _ in range(2)] == [1, 2]
     assert evaluate(experiment, data=tree).origin.evaluations == 3
@@ -319,8 +365,8 @@ def test_an_interrupted_evaluation_leaves_the_earlier_result(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    for function in ("write_report", "best_of"):  # while the result is written, and while images are classified
-        monkeypatch.setattr(f"whichcar.evaluation.evaluate.{function}", interrupt)
+    for function in ("evaluate.write_report", "predictions.best_of"):  # while writing, and while classifying
+        monkeypatch.setattr(f"whichcar.evaluation.{function}", interrupt)
         assert run(["evaluate", str(experiment)]) == 130
         error = capsys.readouterr().err
         assert "interrupted; no result was written" in error and "run the same command again" in error

@@ -78,6 +78,8 @@ def render_result(result: Mapping[str, Any], folder: Path) -> Iterator[str]:
         yield f"  top-5      {result['top_5']['value']:6.1%}"
     yield f"  by chance  {1 / len(classes):6.1%}"
     yield ""
+    yield from _levels(result)
+    yield from _answers(result)
     yield from _classes(present)
     for pair in result["most_confused"][:3]:
         label, predicted = one_line(pair["label"]), one_line(pair["predicted"])
@@ -88,6 +90,42 @@ def render_result(result: Mapping[str, Any], folder: Path) -> Iterator[str]:
     yield f"numbers  {folder / 'result.json'}, {folder / 'predictions.csv'}"
 
 
+def _levels(result: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a table of the accuracy at class, model, make, body type and year, where there is more than the class."""
+    if len(result["levels"]) < 2:
+        return
+    rows = [("level", "groups", "top-1", "top-5", "macro F1", "calibration error")]
+    for level in result["levels"]:
+        before, after = level["calibration_error"]["before"], level["calibration_error"]["after"]
+        error = f"{before:.3f}" if after is None else f"{before:.3f}, calibrated {after:.3f}"
+        top_5 = f"{level['top_5']['value']:.1%}" if level["groups"] > 5 else "-"
+        shares = (f"{level['top_1']['value']:.1%}", top_5, f"{level['macro_f1']:.3f}")
+        rows.append((level["name"], str(level["groups"]), *shares, error))
+    yield from _indented(rows)
+
+
+def _answers(result: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a table of what is answered at each level where an accuracy is wanted."""
+    if not result["answers"]:
+        return
+    names = [level["name"] for level in result["answers"][0]["levels"]]
+    rows = [("wanted", "accuracy", *names, "unknown")]
+    for row in result["answers"]:
+        accuracy = f"{row['accuracy']['value']:.1%}" if row["accuracy"]["total"] else "-"
+        shares = [level["share"] for level in row["levels"]]
+        rows.append((f"{row['wanted']:.0%}", accuracy, *(f"{share:.1%}" for share in (*shares, 1 - sum(shares)))))
+    yield "  share of images answered at each level (`predict --confidence`), and accuracy of the answers"
+    yield from _indented(rows)
+    for row in result["answers"]:
+        if needed := row["validation_images_needed"]:
+            yield f"  {row['wanted']:.0%}: needs {plural(needed, 'validation image')} or more"
+
+
+def _indented(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    yield from (f"  {line}" for line in columns(rows))
+    yield ""
+
+
 def _classes(classes: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Yield a table of the classes, hardest first; of many classes only the hardest."""
     hardest = sorted(classes, key=lambda row: (row["recall"], row["f1"]))
@@ -95,8 +133,7 @@ def _classes(classes: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for row in hardest[:_CLASSES_SHOWN]:
         shares = (f"{row['recall']:.0%}", f"{row['precision']:.0%}")
         rows.append((one_line(row["name"]), str(row["images"]), str(row["correct"]), *shares))
-    for line in columns(rows):
-        yield f"  {line}"
+    yield from (f"  {line}" for line in columns(rows))
     if len(hardest) > _CLASSES_SHOWN:
         yield f"  ... {plural(len(hardest) - _CLASSES_SHOWN, 'easier class')} in the report"
     yield ""

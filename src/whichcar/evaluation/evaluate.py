@@ -2,47 +2,43 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import datetime
+import logging
 import platform
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from whichcar import files, metrics, progress
+from whichcar import files, metrics
 from whichcar.errors import DataError
 from whichcar.evaluation import plots
+from whichcar.evaluation.calibration import calibrate
 from whichcar.evaluation.caution import warnings_about
 from whichcar.evaluation.eval_set import EvalSet, choose_eval_set, trained_tree
+from whichcar.evaluation.levels import answered, score_levels
+from whichcar.evaluation.predictions import EvaluatedImage, classify
 from whichcar.evaluation.report import write_report
 from whichcar.evaluation.result import TOP, Misclassified, Origin, Result, read_result
 from whichcar.evaluation.upgrade import upgrade_result
-from whichcar.inference.classifier import Classifier, best_of
+from whichcar.inference.answer import Calibration
+from whichcar.inference.classifier import Classifier
 from whichcar.inference.input_crop import is_cropped
-from whichcar.inference.runtimes import Probabilities
-from whichcar.records import CROP_COLUMNS, Metadata, Prediction, Sample, Skipped
-from whichcar.text import as_text, file_name, one_line, plural, shell_command
+from whichcar.records import Metadata, Skipped
+from whichcar.taxonomy import taxonomy_of
+from whichcar.text import as_text, file_name, one_line, shell_command
 from whichcar.training.run.folder import versions
 from whichcar.training.run.refits import experiment_name, in_use, refitted
 from whichcar.training.run.test_uses import count_use, read_uses
 from whichcar.training.tracking import tracking_of
 
+log = logging.getLogger(__name__)
+
 MOST_CONFIDENT = 24
-
-
-@dataclass(frozen=True, slots=True)
-class EvaluatedImage:
-    """The prediction for one image; `rank` is the true class's place, 1 is best."""
-
-    sample: Sample
-    predicted: int
-    rank: int
-    probability: float
-    label_probability: float
 
 
 def evaluate(
@@ -89,14 +85,15 @@ def evaluate(
     folder = _folder(experiment, eval_set, classifier.metadata, crop, detector)
     _check_writable(folder)
     before_refit = _before_refit(folder, eval_set, classifier.metadata)
+    calibration = _calibration(classifier, data, crop)
     start = time.perf_counter()
     with files.atomic_write(folder / files.PREDICTIONS) as table:
-        images, unreadable = _classify(classifier, eval_set, table, batch_size)
+        images, unreadable = classify(classifier, eval_set, table, batch_size)
         seconds = time.perf_counter() - start
         origin = _origin(classifier, eval_set, experiment, data, crop, detector, family)
         checksum = files.checksum(table)
         result, matrix = _result(classifier, origin, images, unreadable, warnings, seconds, folder, checksum)
-        result = dataclasses.replace(result, before_refit=before_refit)
+        result = dataclasses.replace(result, before_refit=before_refit, **_levels(classifier, images, calibration))
         plots.plot_confusion(folder / files.PLOTS / "confusion.png", matrix, classifier.class_names)
         plots.plot_classes(folder / files.PLOTS / "classes.png", result.classes, result.mean_recall)
         plots.plot_reliability(folder / files.PLOTS / "reliability.png", result.reliability)
@@ -156,57 +153,6 @@ def _has_test(experiment: Path, metadata: Metadata) -> bool:
     )
 
 
-def _classify(
-    classifier: Classifier, eval_set: EvalSet, table: Path, batch_size: int | None
-) -> tuple[list[EvaluatedImage], tuple[Skipped, ...]]:
-    """Classify every image of the set, and write its row of predictions.csv to `table` as soon as it is classified."""
-    images: list[EvaluatedImage] = []
-    unreadable: list[Skipped] = []
-    crop_columns = CROP_COLUMNS if classifier.input_crop.crops else ()
-    scored = classifier.scored((sample.path for sample in eval_set.samples), batch_size)
-    pairs = zip(eval_set.samples, scored, strict=True)
-    with table.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*_columns(), *crop_columns, "error"])
-        for sample, item in progress.track(pairs, "evaluating", len(eval_set.samples)):
-            inside = sample.path.relative_to(eval_set.root)
-            start = [as_text(inside), classifier.class_names[sample.class_index]]
-            if isinstance(item, Skipped):
-                unreadable.append(Skipped(inside, item.reason))
-                writer.writerow([*start, *[""] * (5 + 2 * TOP + len(crop_columns)), item.reason])
-                continue
-            images.append(_evaluated(sample, item.probabilities))
-            cells = _cells(images[-1], best_of(item, classifier.class_names, TOP), classifier.class_names)
-            crop = {} if item.crop is None else item.crop.as_row()
-            writer.writerow([*start, *cells, *crop.values(), ""])
-    if not images:
-        first = f"{as_text(unreadable[0].path)}: {unreadable[0].reason}"
-        raise DataError(f"{eval_set.root}: none of {plural(len(unreadable), 'image')} can be read; the first: {first}")
-    return images, tuple(unreadable)
-
-
-def _evaluated(sample: Sample, probabilities: Probabilities) -> EvaluatedImage:
-    label = sample.class_index
-    rank = int(metrics.ranks(probabilities[None], np.array([label]))[0])
-    # Among equal probabilities the true class comes last, as in top_k_accuracy.
-    lowered = probabilities.copy()
-    lowered[label] = np.nextafter(lowered[label], np.float32(-1))
-    predicted = int(lowered.argmax())
-    return EvaluatedImage(sample, predicted, rank, float(probabilities[predicted]), float(probabilities[label]))
-
-
-def _columns() -> list[str]:
-    more = [name for number in range(1, TOP + 1) for name in (f"class_{number}", f"probability_{number}")]
-    return ["path", "label", "predicted", "probability", "correct", "rank", "label_probability", *more]
-
-
-def _cells(image: EvaluatedImage, best: Prediction, names: tuple[str, ...]) -> list[str]:
-    pairs = list(zip(best.classes, best.probabilities, strict=True))
-    top = [text for name, probability in pairs for text in (name, f"{probability:.6f}")]
-    cells = [names[image.predicted], f"{image.probability:.6f}", str(int(image.rank == 1)), str(image.rank)]
-    return [*cells, f"{image.label_probability:.6f}", *top, *[""] * (2 * TOP - len(top))]
-
-
 def _result(
     classifier: Classifier,
     origin: Origin,
@@ -239,6 +185,30 @@ def _result(
         warnings=warnings,
     )
     return result, matrix
+
+
+def _calibration(classifier: Classifier, data: Path | None, crop: bool) -> Calibration | None:
+    try:
+        return calibrate(classifier.checkpoint, data, None if crop else classifier)
+    except DataError as error:
+        log.warning("%s", error)
+        return None
+
+
+def _levels(
+    classifier: Classifier, images: Sequence[EvaluatedImage], calibration: Calibration | None
+) -> dict[str, Any]:
+    """Return the fields of the result that are about levels."""
+    taxonomy = taxonomy_of(classifier.class_names)
+    if len(taxonomy.all) == 1:
+        log.info("class names without make, model and year: the classes are the only level")
+    probabilities = np.stack([image.probabilities for image in images])
+    labels = np.array([image.sample.class_index for image in images])
+    return {
+        "levels": score_levels(probabilities, labels, taxonomy, calibration, TOP),
+        "calibration": calibration,
+        "answered": () if calibration is None else answered(probabilities, labels, taxonomy.levels, calibration),
+    }
 
 
 def _misclassified(image: EvaluatedImage, names: tuple[str, ...]) -> Misclassified:

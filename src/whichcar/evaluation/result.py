@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from whichcar.errors import DataError
+from whichcar.evaluation.levels import Answered, LevelScore
 from whichcar.evaluation.upgrade import upgrade_result
 from whichcar.files import REFIT, RESULT, read_json, write_json
+from whichcar.inference.answer import Calibration
 from whichcar.metrics import ClassScore, Confusion, Proportion
 from whichcar.records import Skipped
 from whichcar.text import as_text, shell_command
@@ -79,7 +81,9 @@ class Result:
 
     `unreadable` paths are relative to the data's root; `misclassified` are the errors, most confident first;
     `reliability` rows are (mean probability, share correct, images); `warnings` say why the accuracy may be too high;
-    `before_refit` is the top-1 accuracy on these images of the checkpoint that was refitted, where it is known.
+    `before_refit` is the top-1 accuracy on these images of the checkpoint that was refitted, where it is known;
+    `levels` are the scores at class, model, make, body type and year; `calibration` is None where there are no
+    validation images for it, and `answered` is then empty.
     """
 
     origin: Origin
@@ -96,6 +100,9 @@ class Result:
     predictions_checksum: str
     warnings: tuple[str, ...] = ()
     before_refit: Proportion | None = None
+    levels: tuple[LevelScore, ...] = ()
+    calibration: Calibration | None = None
+    answered: tuple[Answered, ...] = ()
 
     @property
     def absent(self) -> tuple[str, ...]:
@@ -139,6 +146,13 @@ class Result:
             "before_refit": None if self.before_refit is None else _proportion(self.before_refit),
             "mean_recall": round(self.mean_recall, 6),
             "log_loss": round(self.log_loss, 6),
+            "levels": [_level(score) for score in self.levels],
+            "calibration": self.calibration
+            and {
+                "temperature": round(self.calibration.temperature, 4),
+                "validation_images": self.calibration.images,
+            },
+            "answers": [_answered(row) for row in self.answered],
             "seconds": round(self.seconds, 2),
             "images_per_second": round(self.top_1.total / self.seconds, 2) if self.seconds else None,
             "versions": origin.versions,
@@ -159,6 +173,32 @@ def _proportion(proportion: Proportion) -> dict[str, Any]:
         "correct": proportion.correct,
         "total": proportion.total,
         "interval_95": [round(low, 6), round(high, 6)],
+    }
+
+
+def _level(score: LevelScore) -> dict[str, Any]:
+    before, after = score.errors
+    return {
+        "name": score.name,
+        "groups": score.groups,
+        "top_1": _proportion(score.top_1),
+        "top_5": _proportion(score.top_5),
+        "macro_f1": round(score.macro_f1, 6),
+        "calibration_error": {"before": round(before, 6), "after": None if after is None else round(after, 6)},
+    }
+
+
+def _answered(row: Answered) -> dict[str, Any]:
+    levels = [
+        {"name": name, "share": round(given.total / row.images, 6), **_proportion(given)}
+        for name, given in row.levels.items()
+    ]
+    return {
+        "wanted": row.wanted,
+        "share": round(row.accuracy.total / row.images, 6),
+        "accuracy": _proportion(row.accuracy),
+        "levels": levels,
+        "validation_images_needed": row.images_needed,
     }
 
 

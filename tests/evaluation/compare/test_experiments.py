@@ -50,7 +50,7 @@ def test_the_table_has_accuracy_interval_cost_and_seed_of_each_experiment(traine
     assert shown == {
         "experiment": "exp_9",
         "top-1": "**0.800**",
-        "95 % interval": "0.376–0.964",
+        "95 % interval": "0.284–0.995",
         "images": "5 test",
         "epochs": "2 of 3",
         "training": "35 min",

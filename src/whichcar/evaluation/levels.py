@@ -1,0 +1,101 @@
+"""Accuracy at every level, from the class to the make, and of answers that are as specific as they are certain."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from whichcar import metrics
+from whichcar.evaluation.calibration import level_error
+from whichcar.inference.answer import Calibration, Probabilities, Thresholds, answers, tempered
+from whichcar.metrics import Proportion
+from whichcar.taxonomy import Level, Taxonomy
+
+Numbers = npt.NDArray[np.integer]
+
+
+@dataclass(frozen=True, slots=True)
+class LevelScore:
+    """How well the groups of a level are told apart; the probability of a group is the sum over its classes.
+
+    `errors` is the expected calibration error before calibration and after it, None where there is none.
+    """
+
+    name: str
+    groups: int
+    top_1: Proportion
+    top_5: Proportion
+    macro_f1: float
+    errors: tuple[float, float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What is answered where an accuracy is wanted: at each level, how many answers are correct, of how many given."""
+
+    wanted: float
+    images: int
+    levels: dict[str, Proportion]
+    images_needed: int
+
+    @property
+    def accuracy(self) -> Proportion:
+        """Share of the answers that are correct; images that are answered with `unknown` do not count."""
+        return Proportion(
+            sum(one.correct for one in self.levels.values()), sum(one.total for one in self.levels.values())
+        )
+
+
+def score_levels(
+    probabilities: Probabilities, labels: Numbers, taxonomy: Taxonomy, calibration: Calibration | None, top: int = 5
+) -> tuple[LevelScore, ...]:
+    """Return the score at each level and facet.
+
+    Args:
+        probabilities: (images, classes), as the network gives them.
+        labels: (images,) class numbers.
+        taxonomy: of the classes.
+        calibration: of the network.
+        top: among how many groups the right one counts, in `LevelScore.top_5`.
+    """
+    after = None if calibration is None else tempered(probabilities, calibration.temperature)
+    return tuple(_score(probabilities, after, labels, level, top) for level in taxonomy.all)
+
+
+def _score(
+    probabilities: Probabilities, after: Probabilities | None, labels: Numbers, level: Level, top: int
+) -> LevelScore:
+    groups, group_labels = probabilities @ level.matrix, level.index[labels]
+    rank = metrics.ranks(groups, group_labels)
+    matrix = metrics.confusion(group_labels, metrics.predictions(groups, group_labels), len(level.groups))
+    return LevelScore(
+        level.name,
+        len(level.groups),
+        Proportion(int((rank == 1).sum()), len(rank)),
+        Proportion(int((rank <= top).sum()), len(rank)),
+        metrics.macro_f1(matrix),
+        (level_error(probabilities, labels, level), None if after is None else level_error(after, labels, level)),
+    )
+
+
+def answered(
+    probabilities: Probabilities, labels: Numbers, levels: Sequence[Level], calibration: Calibration
+) -> tuple[Answered, ...]:
+    """Return what is answered, and how much of it correctly, at the thresholds for each wanted accuracy."""
+    after = tempered(probabilities, calibration.temperature)
+    return tuple(_answered(after, labels, levels, thresholds) for thresholds in calibration.thresholds)
+
+
+def _answered(
+    probabilities: Probabilities, labels: Numbers, levels: Sequence[Level], thresholds: Thresholds
+) -> Answered:
+    given = answers(probabilities, levels, thresholds)
+    counts = {}
+    for level in levels:
+        pairs = [(row.name, label) for row, label in zip(given, labels, strict=True) if row.level == level.name]
+        correct = sum(name == level.groups[level.index[label]] for name, label in pairs)
+        counts[level.name] = Proportion(correct, len(pairs))
+    return Answered(thresholds.wanted, len(labels), counts, thresholds.images_needed)

@@ -1,0 +1,126 @@
+"""Answers as specific as they are certain: the class, else the model, else the make, else unknown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from whichcar.errors import ConfigError, DataError
+from whichcar.files import read_json
+from whichcar.taxonomy import Level
+
+Probabilities = npt.NDArray[np.floating]
+UNKNOWN = "unknown"
+_SMALLEST = 1e-30
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What can be said of an image: `name`, a group of the level `level`, with its probability.
+
+    Where no level is certain enough, `level` is "", `name` is `unknown`, and the probability is that of the best group
+    of the coarsest level.
+    """
+
+    level: str
+    name: str
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """The least probability of an answer at each level, so that answers are correct with the accuracy `wanted`.
+
+    A level that is not in `least` is never answered. `images_needed` is the number of validation images below which no
+    level could be, 0 where there are enough.
+    """
+
+    wanted: float
+    least: Mapping[str, float]
+    images_needed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """How probabilities compare with accuracy on validation images, and the thresholds that follow.
+
+    `temperature` divides the logits (`tempered`); thresholds are for probabilities at it. `errors` is the expected
+    calibration error at each level and facet before and after. `checkpoint` is the BLAKE2b of the checkpoint that was
+    calibrated, `images` how many images that took.
+    """
+
+    temperature: float
+    images: int
+    checkpoint: str
+    log_loss: tuple[float, float]
+    errors: Mapping[str, tuple[float, float]]
+    thresholds: tuple[Thresholds, ...]
+
+    def thresholds_for(self, wanted: float) -> Thresholds:
+        """Return the thresholds for an accuracy, or for the next higher one that has some.
+
+        Raises:
+            ConfigError: it is above all of them.
+        """
+        enough = [thresholds for thresholds in self.thresholds if thresholds.wanted >= wanted]
+        if not enough:
+            known = ", ".join(f"{thresholds.wanted:g}" for thresholds in self.thresholds)
+            raise ConfigError(f"confidence: thresholds are chosen for an accuracy of {known}; got {wanted:g}")
+        return min(enough, key=lambda thresholds: thresholds.wanted)
+
+
+def read_calibration(path: Path) -> Calibration:
+    """Return the content of a calibration.json.
+
+    Raises:
+        DataError: it is missing or damaged.
+    """
+    fix = "delete it; `whichcar evaluate` writes it again"
+    try:
+        return calibration_from(read_json(path, fix=fix))
+    except ValueError as error:
+        raise DataError(f"{path}: damaged, holds no calibration; {fix}") from error
+
+
+def calibration_from(content: Mapping[str, Any]) -> Calibration:
+    """Return a calibration from what `dataclasses.asdict` made of it, also after a way through JSON.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Calibration).validate_python(content)
+
+
+def tempered(probabilities: Probabilities, temperature: float) -> npt.NDArray[np.float32]:
+    """Return the softmax of the logits divided by the temperature, from probabilities (images, classes) at 1."""
+    logits = np.log(np.maximum(probabilities.astype(np.float64), _SMALLEST)) / temperature
+    scaled = np.exp(logits - logits.max(axis=-1, keepdims=True, initial=-np.inf))
+    return np.asarray(scaled / scaled.sum(axis=-1, keepdims=True), np.float32)
+
+
+def answers(probabilities: Probabilities, levels: Sequence[Level], thresholds: Thresholds) -> list[Answer]:
+    """Return for each image its best group at the finest level where that is certain enough.
+
+    Args:
+        probabilities: (images, classes), calibrated, in the order of the classes.
+        levels: of `taxonomy_of`, finest first.
+        thresholds: of `Calibration.thresholds_for`.
+    """
+    found = [Answer("", UNKNOWN, 0.0)] * len(probabilities)
+    for level in reversed(levels):
+        groups = probabilities @ level.matrix
+        least = thresholds.least.get(level.name, np.inf)
+        for image, number in enumerate(groups.argmax(axis=1)):
+            probability = float(groups[image, number])
+            if probability >= least:
+                found[image] = Answer(level.name, level.groups[number], probability)
+            elif level is levels[-1]:
+                found[image] = Answer("", UNKNOWN, probability)
+    return found
