@@ -30,10 +30,21 @@ def content(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
     return {
         "seed": 11,
         "data": {"directory": str(tree), "image_size": [32, 32], "batch_size": 4},
-        "model": {"weights": None, "dropout_rate": 0.2, "data_aug_layer": {"random_flip": {"mode": "horizontal"}}},
+        "model": {
+            "weights": None,
+            "dropout_rate": 0.2,
+            "cosine_scale": 16,
+            "data_aug_layer": {"random_flip": {"mode": "horizontal"}},
+        },
         "compile": {"optimizer": {"sgd": {"learning_rate": 1e-4, "momentum": 0.9, "nesterov": True}}},
         "fit": {"epochs": 2, "callbacks": {"model_checkpoint": {"keep": 1}}},
-        "recipe": {"schedule": "cosine", "mixup": 0.2, "random_resized_crop": {}, "plain_epochs": 1},
+        "recipe": {
+            "schedule": "cosine",
+            "mixup": 0.2,
+            "random_resized_crop": {},
+            "plain_epochs": 1,
+            "auxiliary": {"make": 0.3, "body": 0.3},
+        },
         # Saved at every step, so that the kill falls between two saves wherever it comes.
         "hardware": {"precision": "float32", "exact": True, "save_minutes": 1e-6},
     }
