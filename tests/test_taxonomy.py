@@ -87,6 +87,14 @@ def test_probabilities_add_up_along_the_levels() -> None:
     )
 
 
+def test_a_taxonomy_as_json_has_the_group_of_each_class() -> None:
+    content = taxonomy_of(CARS).as_json()
+    assert list(content) == ["model", "make", "body type", "year"]
+    assert content["make"] == ["Audi", "Audi", "Audi", "Audi", "Land Rover", "Volvo"]
+    assert content["year"][0] == "2007"
+    assert taxonomy_of(("a", "b")).as_json() == {}
+
+
 def test_every_group_lies_in_one_group_of_the_next_level() -> None:
     taxonomy = taxonomy_of(CARS)
     for fine, coarse in zip(taxonomy.levels, taxonomy.levels[1:], strict=False):

@@ -143,17 +143,38 @@ CROP_COLUMNS = ("vehicle", "vehicle_score", "candidates", "left", "top", "right"
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """What can be said of an image with the accuracy wanted: `name`, a group of the level `level`, and its probability.
+
+    `level` is `class`, `model` or `make`. Where no level is certain enough it is "", `name` is `unknown`, and the
+    probability is that of the best group of the last level.
+    """
+
+    level: str
+    name: str
+    probability: float
+
+    def as_row(self) -> dict[str, object]:
+        """Return flat cells, those of `ANSWER_COLUMNS`."""
+        return dict(zip(ANSWER_COLUMNS, (self.name, self.level, round(self.probability, 6)), strict=True))
+
+
+ANSWER_COLUMNS = ("answer", "answer_level", "answer_probability")
+
+
+@dataclass(frozen=True, slots=True)
 class Prediction:
     """The k best classes of one image, best first; probabilities are 0..1 and belong to `classes` by place.
 
     `path` is the file's; for other images the address, or `image 3` for the third one that was given. `crop` is what
-    the image was cropped to first; None where it was not to be cropped.
+    the image was cropped to first; None where it was not to be cropped. `answer` is given where an accuracy is wanted.
     """
 
     path: Path | str
     classes: tuple[str, ...]
     probabilities: tuple[float, ...]
     crop: Crop | None = None
+    answer: Answer | None = None
 
     @property
     def best(self) -> str:
@@ -163,10 +184,10 @@ class Prediction:
     def as_row(self) -> dict[str, object]:
         """Return flat cells with a name each: what JSON and CSV hold, and a row of a `pandas.DataFrame`.
 
-        `path`, `prediction` and `probability`, `class_2` and `probability_2` and so on, those of the crop
-        (`CROP_COLUMNS`) where there is one, and `problem`, which is None.
+        `path`, those of the answer (`ANSWER_COLUMNS`) where there is one, `prediction` and `probability`, `class_2` and
+        `probability_2` and so on, those of the crop (`CROP_COLUMNS`) where there is one, and `problem`, which is None.
         """
-        row: dict[str, object] = {"path": as_text(self.path)}
+        row: dict[str, object] = {"path": as_text(self.path)} | ({} if self.answer is None else self.answer.as_row())
         for place, (name, probability) in enumerate(zip(self.classes, self.probabilities, strict=True), 1):
             row |= dict(zip(class_columns(place), (name, round(probability, 6)), strict=True))
         return row | ({} if self.crop is None else self.crop.as_row()) | {"problem": None}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -175,7 +176,7 @@ class Level:
     groups: tuple[str, ...]
     index: npt.NDArray[np.int64]
 
-    @property
+    @cached_property
     def matrix(self) -> npt.NDArray[np.float32]:
         """(classes, groups): 1 where the class is of the group, so probabilities @ matrix are those of the groups."""
         return np.eye(len(self.groups), dtype=np.float32)[self.index]
@@ -196,6 +197,10 @@ class Taxonomy:
     def all(self) -> tuple[Level, ...]:
         """The levels and then the facets."""
         return self.levels + self.facets
+
+    def as_json(self) -> dict[str, list[str]]:
+        """Return for each level and facet but the first the group of each class, in the order of the classes."""
+        return {level.name: [level.groups[number] for number in level.index] for level in self.all[1:]}
 
 
 def taxonomy_of(class_names: Sequence[str]) -> Taxonomy:

@@ -112,7 +112,7 @@ def test_a_refit_has_the_calibration_of_what_it_is_a_refit_of(
     assert (experiment / "calibration.json").is_file() and not (refit / "calibration.json").exists()
     (experiment / "calibration.json").unlink()
     (experiment / "model.02-0.1234.keras").write_bytes(b"another")
-    with pytest.raises(DataError, match="is no longer the checkpoint that was refitted"):
+    with pytest.raises(DataError, match="it is a refit, and the checkpoint that was refitted is not there"):
         calibrate(refit)
 
 

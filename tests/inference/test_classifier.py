@@ -3,17 +3,23 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from whichcar.errors import CheckpointError
+from whichcar import files
+from whichcar.errors import CheckpointError, ConfigError
 from whichcar.images.inputs import each
+from whichcar.inference.answer import Calibration, Thresholds, tempered
+from whichcar.inference.bundle import write_bundle
 from whichcar.inference.classifier import Classifier, Scored, decoded, stream
 from whichcar.inference.runtimes import KerasRuntime
 from whichcar.parallel import THREAD_PREFIX
-from whichcar.records import Prediction, Skipped
+from whichcar.records import Answer, Prediction, Skipped
+
+from ..bundles import colour_bundle
 
 Painter = Callable[..., Path]
 RED, GREEN, BLUE = (210, 40, 30), (30, 190, 40), (30, 40, 200)
@@ -180,3 +186,50 @@ def test_an_experiment_without_an_epoch_says_how_to_train(tmp_path: Path) -> Non
     (tmp_path / "config.yml").write_text("seed: 1")
     with pytest.raises(CheckpointError, match="whichcar train"):
         Classifier(tmp_path)
+
+
+def calibrated_for(least: dict[str, float], checksum: str = "", temperature: float = 2.0) -> dict[str, object]:
+    """Return what calibration.json holds, with thresholds for an accuracy of 0.9 and none for 0.99."""
+    thresholds = (Thresholds(0.9, least), Thresholds(0.99, {}, images_needed=299))
+    return asdict(Calibration(temperature, 40, checksum, (0.5, 0.4), {"class": (0.1, 0.05)}, thresholds))
+
+
+def test_where_an_accuracy_is_wanted_rows_have_an_answer_and_calibrated_probabilities(
+    experiment: Path, paths: list[Path]
+) -> None:
+    plain = Classifier(experiment).predict(paths[0])[0]
+    checksum = files.checksum(experiment / "model.02-0.1234.keras")
+    files.write_json(experiment / "calibration.json", calibrated_for({"class": 0.5}, checksum))
+    (row,) = Classifier(experiment).predict(paths[0], confidence=0.9)
+    assert isinstance(plain, Prediction) and isinstance(row, Prediction)
+    assert row.probabilities == pytest.approx(tempered(np.array(plain.probabilities), 2.0))
+    assert row.answer == Answer("class", "Red Sedan 2011", row.probabilities[0])
+    assert list(row.as_row())[:4] == ["path", "answer", "answer_level", "answer_probability"]
+    assert Classifier(experiment).predict(paths[0])[0] == plain, "without it, rows stay as they were"
+
+
+def test_a_bundle_answers_with_the_probabilities_that_its_network_gives(tmp_path: Path, paths: list[Path]) -> None:
+    bundle = colour_bundle(temperature=2.0, thresholds=calibrated_for({"class": 0.99}))
+    write_bundle(bundle, tmp_path / "a.whichcar")
+    classifier = Classifier(tmp_path / "a.whichcar")
+    (plain,), (row,) = classifier.predict(paths[0]), classifier.predict(paths[0], confidence=0.85)
+    assert isinstance(plain, Prediction) and isinstance(row, Prediction) and row.answer is not None
+    assert row.probabilities == pytest.approx(plain.probabilities, abs=1e-6)
+    assert (row.answer.level, row.answer.name) == ("", "unknown")
+
+
+def test_an_accuracy_that_cannot_be_promised_is_refused_or_said(
+    experiment: Path, paths: list[Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(ConfigError, match=r"is not calibrated, .*`whichcar evaluate` calibrates"):
+        Classifier(experiment).predict(paths, confidence=0.9)
+    files.write_json(experiment / "calibration.json", calibrated_for({}, "of another checkpoint"))
+    with pytest.raises(ConfigError, match="is not calibrated"):
+        Classifier(experiment).predict(paths, confidence=0.9)
+    checksum = files.checksum(experiment / "model.02-0.1234.keras")
+    files.write_json(experiment / "calibration.json", calibrated_for({"class": 0.5}, checksum))
+    with pytest.raises(ConfigError, match=r"an accuracy of 0.9, 0.99; got 0.999"):
+        Classifier(experiment).predict(paths, confidence=0.999)
+    rows = Classifier(experiment).predict(paths, confidence=0.99)
+    assert {row.answer.name for row in rows if isinstance(row, Prediction) and row.answer} == {"unknown"}
+    assert "accuracy of 0.99, as 40 validation images showed, fewer than the 299 needed: all are unknown" in caplog.text

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from whichcar import files, metrics
 from whichcar.errors import DataError
 from whichcar.evaluation.eval_set import trained_tree, tree_of
-from whichcar.inference.answer import Calibration, Probabilities, Thresholds, read_calibration, tempered
+from whichcar.inference.answer import Calibration, Probabilities, Thresholds, find_calibration, tempered
 from whichcar.inference.classifier import Classifier
 from whichcar.progress import track
 from whichcar.records import Metadata, Sample, Skipped
@@ -50,32 +50,28 @@ def calibrate(
     """
     file = find_checkpoint(checkpoint)
     metadata = read_metadata(file)
-    if refit_of := metadata.settings.get("refit_of"):
-        file, checksum = _before_refit(file), refit_of
-    else:
-        checksum = files.checksum(file)
-    path = file.parent / files.CALIBRATION
-    if path.is_file() and (calibration := read_calibration(path)).checkpoint == checksum:
+    if (calibration := find_calibration(file, metadata)) is not None:
         return calibration
-    if not file.is_file() or files.checksum(file) != checksum:
-        raise DataError(f"{file}: not calibrated: it is no longer the checkpoint that was refitted")
+    if refit_of := metadata.settings.get("refit_of"):
+        file = _before_refit(file, refit_of)
     samples = _validation(file, data, read_metadata(file))
     if classifier is None or classifier.checkpoint != file:
         classifier = Classifier(file, crop=False)
     probabilities, labels = _scored(classifier, samples)
-    calibration = calibrated(probabilities, labels, taxonomy_of(classifier.class_names), checksum)
+    calibration = calibrated(probabilities, labels, taxonomy_of(classifier.class_names), files.checksum(file))
     if (best := read_best(file.parent)) is None or best["checkpoint"] == file.name:
-        files.write_json(path, dataclasses.asdict(calibration))
+        files.write_json(file.parent / files.CALIBRATION, dataclasses.asdict(calibration))
     return calibration
 
 
-def _before_refit(file: Path) -> Path:
-    """Return where the checkpoint is that a refit's was refitted from."""
+def _before_refit(file: Path, refit_of: str) -> Path:
+    """Return the checkpoint that a refit's was refitted from."""
     before = refitted(file.parent)
     best = None if before is None else read_best(before)
-    if before is None or best is None:
-        raise DataError(f"{file}: not calibrated: it is a refit, and the experiment that it lay in is not there")
-    return before / str(best["checkpoint"])
+    found = None if before is None or best is None else before / str(best["checkpoint"])
+    if found is None or not found.is_file() or files.checksum(found) != refit_of:
+        raise DataError(f"{file}: not calibrated: it is a refit, and the checkpoint that was refitted is not there")
+    return found
 
 
 def _validation(file: Path, data: str | Path | None, metadata: Metadata) -> list[Sample]:

@@ -28,6 +28,7 @@ from whichcar.evaluation.upgrade import upgrade_result
 from whichcar.inference.answer import Calibration
 from whichcar.inference.classifier import Classifier
 from whichcar.inference.input_crop import is_cropped
+from whichcar.inference.runtimes import BUNDLES
 from whichcar.records import Metadata, Skipped
 from whichcar.taxonomy import taxonomy_of
 from whichcar.text import as_text, file_name, one_line, shell_command
@@ -188,6 +189,8 @@ def _result(
 
 
 def _calibration(classifier: Classifier, data: Path | None, crop: bool) -> Calibration | None:
+    if classifier.checkpoint.suffix.lower() in BUNDLES:
+        return classifier.calibration
     try:
         return calibrate(classifier.checkpoint, data, None if crop else classifier)
     except DataError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,25 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from whichcar.errors import ConfigError, DataError
-from whichcar.files import read_json
+from whichcar.files import CALIBRATION, checksum, read_json
+from whichcar.inference.bundle import PLAIN_SUFFIX, SUFFIX, read_bundle
+from whichcar.records import Answer, Metadata
 from whichcar.taxonomy import Level
 
 Probabilities = npt.NDArray[np.floating]
 UNKNOWN = "unknown"
 _SMALLEST = 1e-30
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What can be said of an image: `name`, a group of the level `level`, with its probability.
-
-    Where no level is certain enough, `level` is "", `name` is `unknown`, and the probability is that of the best group
-    of the coarsest level.
-    """
-
-    level: str
-    name: str
-    probability: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +62,29 @@ class Calibration:
             known = ", ".join(f"{thresholds.wanted:g}" for thresholds in self.thresholds)
             raise ConfigError(f"confidence: thresholds are chosen for an accuracy of {known}; got {wanted:g}")
         return min(enough, key=lambda thresholds: thresholds.wanted)
+
+
+def find_calibration(file: Path, metadata: Metadata) -> Calibration | None:
+    """Return the calibration of a checkpoint or bundle, None where it has none.
+
+    That of a bundle has the temperature 1: the network in it gives calibrated probabilities. That of a refit is the one
+    of the checkpoint which was refitted.
+
+    Raises:
+        DataError: it is damaged.
+    """
+    if file.suffix.lower() in (SUFFIX, PLAIN_SUFFIX):
+        try:
+            content = read_bundle(file).thresholds
+            return None if content is None else dataclasses.replace(calibration_from(content), temperature=1.0)
+        except ValueError as error:
+            raise DataError(f"{file}: the bundle is damaged (thresholds); copy or export it again") from error
+    refit_of = metadata.settings.get("refit_of")
+    path = (file.absolute().parent.parent if refit_of else file.parent) / CALIBRATION
+    if not path.is_file():
+        return None
+    calibration = read_calibration(path)
+    return calibration if calibration.checkpoint == (refit_of or checksum(file)) else None
 
 
 def read_calibration(path: Path) -> Calibration:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -13,12 +15,16 @@ import numpy as np
 from whichcar.errors import ConfigError, ImageError
 from whichcar.images.inputs import Given, Sources, each
 from whichcar.images.pixels import Pixels
+from whichcar.inference.answer import Calibration, answers, find_calibration, tempered
 from whichcar.inference.input_crop import CropChoice, InputCrop
 from whichcar.inference.released import find_model
 from whichcar.inference.runtimes import Probabilities, Runtime, filled, open_network
 from whichcar.parallel import Done, ordered_map, usable_cores
-from whichcar.records import Crop, Prediction, Skipped
-from whichcar.text import as_text
+from whichcar.records import Answer, Crop, Prediction, Skipped
+from whichcar.taxonomy import taxonomy_of
+from whichcar.text import as_text, plural
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,25 +91,67 @@ class Classifier:
         """What runs the network, for the record of a result."""
         return dict(self._runtime.hardware)
 
-    def predict(self, images: Sources, top: int = 5, batch_size: int | None = None) -> list[Prediction | Skipped]:
+    @cached_property
+    def calibration(self) -> Calibration | None:
+        """Temperature and thresholds, measured on validation images; None where the model has none."""
+        return find_calibration(self.checkpoint, self.metadata)
+
+    def predict(
+        self, images: Sources, top: int = 5, batch_size: int | None = None, confidence: float | None = None
+    ) -> list[Prediction | Skipped]:
         """Return one row an image, in order, also for a single one: its `top` best classes, or why it cannot be read.
 
         Args:
             images: one image or several.
             top: how many classes a row names.
             batch_size: images per forward pass (default: what is fastest).
+            confidence: the accuracy wanted, between 0 and 1: each row then has an `answer` that is as specific as it
+                can be with that accuracy (class, model, make or unknown), and calibrated probabilities.
 
         Raises:
             DataError: `images` holds something that is no image at all.
+            ConfigError: `confidence`, and the model is not calibrated, or has no thresholds for so high an accuracy.
         """
-        return list(self.stream(images, top, batch_size))
+        return list(self.stream(images, top, batch_size, confidence))
 
-    def stream(self, images: Sources, top: int = 5, batch_size: int | None = None) -> Iterator[Prediction | Skipped]:
+    def stream(
+        self, images: Sources, top: int = 5, batch_size: int | None = None, confidence: float | None = None
+    ) -> Iterator[Prediction | Skipped]:
         """Yield what `predict` returns, while later images are still being read: for more than memory holds."""
         if top < 1:
             raise ConfigError(f"top: must be at least 1; got {top}")
+        answered = None if confidence is None else self._answering(confidence)
         for item in self.scored(images, batch_size):
-            yield item if isinstance(item, Skipped) else best_of(item, self.class_names, top)
+            if isinstance(item, Skipped):
+                yield item
+            elif answered is None:
+                yield best_of(item, self.class_names, top)
+            else:
+                calibrated, answer = answered(item.probabilities)
+                best = best_of(replace(item, probabilities=calibrated), self.class_names, top)
+                yield replace(best, answer=answer)
+
+    def _answering(self, confidence: float) -> Callable[[Probabilities], tuple[Probabilities, Answer]]:
+        """Return the function from probabilities (classes,) to calibrated ones and the answer."""
+        calibration = self.calibration
+        if calibration is None:
+            raise ConfigError(
+                f"{self.checkpoint}: is not calibrated, so no accuracy can be promised; `whichcar evaluate` calibrates "
+                "an experiment on its validation images, and `whichcar export` takes that over"
+            )
+        thresholds, levels = calibration.thresholds_for(confidence), taxonomy_of(self.class_names).levels
+        if not thresholds.least:
+            needed = f", fewer than the {thresholds.images_needed} needed" if thresholds.images_needed else ""
+            log.warning(
+                "%s: no answer is certain enough for an accuracy of %g, as %s showed%s: all are unknown",
+                *(self.checkpoint, thresholds.wanted, plural(calibration.images, "validation image"), needed),
+            )
+
+        def answered(probabilities: Probabilities) -> tuple[Probabilities, Answer]:
+            calibrated = tempered(probabilities, calibration.temperature)
+            return calibrated, answers(calibrated[None], levels, thresholds)[0]
+
+        return answered
 
     def scored(self, images: Sources, batch_size: int | None = None) -> Iterator[Scored | Skipped]:
         """Yield the probabilities of all classes for each image, in order.
