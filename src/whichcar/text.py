@@ -87,6 +87,11 @@ def without_password(text: str) -> str:
     return _ASSIGNED.sub(r"\1=***", _QUERY.sub(r"\1=***", _TOKEN.sub("***@", text)))
 
 
+def is_address(text: str) -> bool:
+    """True for `https://host/a.jpg`, `s3://…` and other addresses; a path is not."""
+    return "://" in text
+
+
 def as_text(path: str | PurePath) -> str:
     """Return a name, or a path with `/`, as text that can be written: bytes not in UTF-8 become `udcff` escapes."""
     text = path if isinstance(path, str) else path.as_posix()

@@ -23,6 +23,7 @@ COMMANDS = (
     "sweep",
     "evaluate",
     "predict",
+    "models",
     "compare",
     "export",
     "demo",

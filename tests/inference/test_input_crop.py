@@ -214,7 +214,8 @@ def test_the_family_that_is_asked_for_can_be_given(
 ) -> None:
     experiment, detector = make(trained_on_crops=True), ambiguous(red_car_file, tmp_path / "one.onnx")
     words = [command, str(experiment), *([str(street)] if command == "predict" else [])]
-    assert main.run([*words, "--family", "rt-detr"]) == 2
+    as_it_is = ["--no-crop"] if command == "predict" else []
+    assert main.run([*words, *as_it_is, "--family", "rt-detr"]) == 2
     assert "error: family rt-detr: is used only when images are cropped; add --crop" in capsys.readouterr().err
     words += ["--crop", "--detector", str(detector)]
     assert main.run(words) == 2

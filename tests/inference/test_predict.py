@@ -246,6 +246,15 @@ def test_csv_has_a_header_and_as_many_cells_in_every_row() -> None:
     assert (rows[1]["prediction"], rows[1]["problem"]) == ("", "the file is empty")
 
 
+def test_a_path_with_line_breaks_is_one_row_of_csv() -> None:
+    rows = [Prediction(Path("a\nb\r.jpg"), ("A",), (0.9,)), Skipped(Path("c.jpg"), "gone")]
+    text = "".join(f"{line}\n" for line in lines(rows, "csv", top=1))
+    assert [row["path"] for row in csv.DictReader(io.StringIO(text, newline=""), strict=True)] == [
+        "a\nb\r.jpg",
+        "c.jpg",
+    ]
+
+
 def test_the_table_aligns_classes_and_names_the_image_once() -> None:
     assert list(lines(ROWS, "table", top=2, width=14)) == [
         "   91.0%  Acura TL 2012   a, b.jpg",

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from whichcar.cli.interrupts import resumable
-from whichcar.cli.options import FILE, FOLDER, DetectorCommand, crop_option, detector_option, track_option
+from whichcar.cli.options import FOLDER, DetectorCommand, crop_option, detector_option, model_option, track_option
 from whichcar.cli.render import columns
 from whichcar.cli.streams import say_lines
 from whichcar.text import one_line, plural
@@ -18,7 +18,8 @@ _CLASSES_SHOWN = 20
 
 
 @click.command(cls=DetectorCommand)
-@click.argument("experiment", type=FILE)
+@click.argument("experiment", required=False)
+@model_option
 @click.option(
     "--data", type=FOLDER, help="Folder of other images, one folder per class.  [default: the dataset's own test split]"
 )
@@ -26,25 +27,36 @@ _CLASSES_SHOWN = 20
 @detector_option
 @track_option
 def evaluate(
-    experiment: Path, data: Path | None, crop: bool, detector: str | None, family: str | None, track: str | None
+    experiment: str | None,
+    model: str | None,
+    data: Path | None,
+    crop: bool,
+    detector: str | None,
+    family: str | None,
+    track: str | None,
 ) -> None:
     """Evaluate EXPERIMENT on the test set and write result.json, predictions.csv, report.html and plots to its folder.
 
     Where it has been refitted (`train --refit`), the refit is evaluated, in EXPERIMENT/refit/.
 
     Results for other images are written to EXPERIMENT/evaluations/, one folder per dataset. How often the same images
-    have been evaluated is counted in EXPERIMENT/test_uses.json.
+    have been evaluated is counted in EXPERIMENT/test_uses.json. The files for a bundle, or for a model that comes with
+    whichcar, are written to evaluations/ of the current folder.
 
     \b
     Examples:
       whichcar evaluate experiments/exp_003
       whichcar evaluate experiments/exp_003 --data other_images --crop
+      whichcar evaluate --model mine.whichcar --data other_images
     """
+    if (experiment is None) == (model is None):
+        raise click.UsageError("name EXPERIMENT, or another model with --model" + ("; not both" if model else ""))
     from whichcar.evaluation.evaluate import evaluate as evaluate_experiment
 
     kept = "no result was written; earlier result.json and predictions.csv are unchanged"
-    with resumable(f"{experiment}: interrupted; {kept}", "to evaluate all images"):
-        result = evaluate_experiment(experiment, data, crop=crop, detector=detector, family=family, track=track)
+    chosen = experiment or model or ""
+    with resumable(f"{chosen}: interrupted; {kept}", "to evaluate all images"):
+        result = evaluate_experiment(chosen, data, crop=crop, detector=detector, family=family, track=track)
     say_lines(render_result(result.as_json(), result.folder))
 
 
@@ -86,7 +98,8 @@ def render_result(result: Mapping[str, Any], folder: Path) -> Iterator[str]:
         yield f"  {label} predicted as {predicted}: {pair['count']} of {pair['total']}"
     yield ""
     yield f"report   {folder / 'report.html'}"
-    yield f"plots    {folder / 'plots'}"
+    if (folder / "plots").is_dir():
+        yield f"plots    {folder / 'plots'}"
     yield f"numbers  {folder / 'result.json'}, {folder / 'predictions.csv'}"
 
 

@@ -109,6 +109,8 @@ def whichcar() -> None:
     \b
     Try it on drawn cars, in a few minutes:
       whichcar demo
+    Classify a photo:
+      whichcar predict photo.jpg
     With your own images, one stage after the other:
       whichcar split data data/car_dataset_labels.csv data/car_ims_v1
       whichcar crop data/car_ims_v1 data/car_ims_v2
@@ -134,6 +136,7 @@ for _command in (
     sweep.sweep,
     evaluate.evaluate,
     predict.predict,
+    predict.models,
     compare.compare,
     export.export,
     demo.demo,

@@ -22,6 +22,11 @@ detector_option = click.option(
     metavar="NAME|PATH.onnx",
     help="Detector used by --crop.  [default: the detector used for the training images]",
 )
+model_option = click.option(
+    "--model",
+    metavar="EXPERIMENT|BUNDLE|NAME",
+    help="Experiment, checkpoint, bundle (.whichcar or .onnx), or a name that `whichcar models` lists.",
+)
 track_option = click.option(
     "--track",
     metavar="SERVICE",

@@ -1,66 +1,173 @@
-"""`whichcar predict`: classify images."""
+"""`whichcar predict` and `whichcar models`: classify images, and with which models that can be done at once."""
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from whichcar.cli.interrupts import resumable
-from whichcar.cli.options import FILE, DetectorCommand, crop_option, detector_option
-from whichcar.cli.streams import say_lines
-from whichcar.text import one_line
+from whichcar.cli.options import FILE, DetectorCommand, detector_option, model_option
+from whichcar.cli.render import columns as aligned
+from whichcar.cli.streams import say, say_lines
+from whichcar.text import one_line, plural
 
 if TYPE_CHECKING:
+    from whichcar.inference.classifier import Classifier
     from whichcar.inference.predict import Form
+    from whichcar.records import Prediction, Skipped
 
 
 @click.command(cls=DetectorCommand)
-@click.argument("experiment", type=FILE)
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.argument("paths", nargs=-1, required=True, metavar="[EXPERIMENT] PATH...")
+@model_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV with a header.")
-@click.option("--top", default=3, show_default=True, type=click.IntRange(1), help="Number of classes listed per image.")
-@click.option("--batch-size", default=32, show_default=True, type=click.IntRange(1), help="Images per forward pass.")
-@crop_option
+@click.option(
+    "--output",
+    type=FILE,
+    metavar="FILE.csv|FILE.jsonl",
+    help="Write to this file as CSV or JSON Lines. A run that was interrupted, or killed, is resumed.",
+)
+@click.option("--top", default=5, show_default=True, type=click.IntRange(1), help="Number of classes listed per image.")
+@click.option("--batch-size", type=click.IntRange(1), help="Images per forward pass.  [default: what is fastest]")
+@click.option(
+    "--crop/--no-crop",
+    default=None,
+    help="Crop each image to its vehicle first, or take it as it is.  [default: crop if the model was trained on "
+    "cropped images, unless `whichcar crop` wrote the image]",
+)
 @detector_option
 def predict(
-    experiment: Path,
     paths: tuple[str, ...],
+    model: str | None,
     as_json: bool,
     as_csv: bool,
+    output: Path | None,
     top: int,
-    batch_size: int,
-    crop: bool,
+    batch_size: int | None,
+    crop: bool | None,
     detector: str | None,
     family: str | None,
 ) -> None:
-    """Classify images: PATH is a file, a folder, an http(s) address, or - for a list of these on standard input.
+    """Classify images: PATH is a file, a folder, a quoted pattern, an http(s) address, or - for a list of these.
 
-    EXPERIMENT is an experiment's folder or a checkpoint file. An image that cannot be read, or a folder without images,
-    becomes a row that says so; the exit status is 2 only if nothing could be classified. With --crop, rows have the box
-    of the vehicle in pixels, the detection score and the number of vehicles, or say that there is none and the whole
-    image was used. With --json and --csv, every row has the same names; what it does not have is null, or empty.
+    The list is read from standard input, one a line. The model is that of --model; without it, EXPERIMENT, which is an
+    experiment's folder, a checkpoint file or a bundle; without both, the model that comes with whichcar.
+
+    An image that cannot be read, or a folder without images, becomes a row that says so; the exit status is 2 only if
+    nothing could be classified. Where images are cropped, rows have the box of the vehicle in pixels, the detection
+    score and the number of vehicles, or say that there is none and the whole image was used. With --json, --csv and
+    --output, every row has the same names; what it does not have is null, or empty.
 
     \b
     Examples:
-      whichcar predict experiments/exp_003 car.jpg
-      whichcar predict experiments/exp_003 street.jpg --crop
+      whichcar predict street.jpg
+      whichcar predict images/ 'more/**/*.png' --output answers.csv
       whichcar predict experiments/exp_003 https://example.org/car.jpg
-      whichcar predict experiments/exp_003 images/ --csv --top 1 > answers.csv
-      find . -name '*.jpg' | whichcar predict experiments/exp_003 - --json
+      find . -name '*.jpg' | whichcar predict - --json --model mine.whichcar
     """
-    if as_json and as_csv:
-        raise click.UsageError("--json and --csv exclude each other; choose one")
+    chosen = [name for name, given in (("--json", as_json), ("--csv", as_csv), ("--output", output)) if given]
+    if len(chosen) > 1:
+        raise click.UsageError(f"{' and '.join(chosen)} exclude each other; choose one")
     from whichcar.inference.classifier import Classifier
     from whichcar.inference.predict import lines, names_of, one_usable
 
-    classifier = Classifier(experiment, crop, detector, family)
+    if model is None:
+        model, paths = _leading_model(paths)
+    classifier = Classifier(model, crop, detector, family)
     top = min(top, len(classifier.class_names))
+    crops = classifier.input_crop.crops
+    if output is not None:
+        _write(output, classifier, paths, top, batch_size)
+        return
     names = names_of(paths, None if sys.stdin is None else sys.stdin.buffer)
     rows = one_usable(classifier.stream(names, top, batch_size))
     form: Form = "json" if as_json else "csv" if as_csv else "table"
+    width = max(len(one_line(name)) for name in classifier.class_names)
     with resumable("interrupted; the rows printed so far are complete", "to classify all images"):
-        say_lines(lines(rows, form, top, max(len(one_line(name)) for name in classifier.class_names), crop))
+        shown = _tracked(rows, paths) if _to_file() else rows
+        say_lines(lines(shown, form, top, width, crops))
+
+
+def _leading_model(paths: tuple[str, ...]) -> tuple[str | None, tuple[str, ...]]:
+    """Return the model that is named before the images, if one is, and the images."""
+    from whichcar.inference.released import is_model
+
+    if not is_model(paths[0]) or (len(paths) == 1 and not Path(paths[0]).exists()):
+        return None, paths
+    if len(paths) == 1:
+        raise click.UsageError(f"{paths[0]}: is a model; name the images to classify behind it")
+    return paths[0], paths[1:]
+
+
+def _to_file() -> bool:
+    """True where standard output goes to a file, so that a bar on standard error does not get between the rows."""
+    try:
+        return stat.S_ISREG(os.fstat(sys.stdout.fileno()).st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def _tracked(
+    rows: Iterable[Prediction | Skipped], paths: tuple[str, ...], done: int = 0
+) -> Iterator[Prediction | Skipped]:
+    """Yield the rows and show how far they are; a list on standard input has no known end."""
+    from whichcar.images.inputs import each
+    from whichcar.progress import track
+
+    total = None if "-" in paths else sum(1 for _ in each(paths)) - done
+    return track(rows, "predicting", total)
+
+
+def _write(output: Path, classifier: Classifier, paths: tuple[str, ...], top: int, batch_size: int | None) -> None:
+    from whichcar.files import checksum
+    from whichcar.images.inputs import each
+    from whichcar.inference.output_file import OutputFile
+    from whichcar.inference.predict import columns, lines, names_of, one_usable
+
+    crops = classifier.input_crop.crops
+    model = {"name": classifier.checkpoint.name, "blake2b": checksum(classifier.checkpoint)}
+    file = OutputFile(output, columns(top, crops), {"model": model, "crop": classifier.input_crop.record})
+    with file.opened(), resumable(f"{output}: interrupted; its rows are complete"):
+        images = file.remaining(each(names_of(paths, None if sys.stdin is None else sys.stdin.buffer)))
+        rows = classifier.stream(images, top, batch_size)
+        done = file.done.total()
+        tracked = _tracked(rows if done else one_usable(rows), paths, done)
+        new = file.write(lines(tracked, file.form, top, crop=crops))
+    before = f", {done:,} of them from an earlier run" if done else ""
+    say(f"{output}: {plural(done + new, 'row')}{before}")
+
+
+@click.command()
+@click.option("--card", metavar="NAME", help="Print the model card of this model: its data, accuracy, limits and use.")
+def models(card: str | None) -> None:
+    """List the models that come with whichcar, for `predict --model NAME`.
+
+    \b
+    Examples:
+      whichcar models
+      whichcar models --card cars196
+    """
+    from whichcar.inference.bundle import read_bundle
+    from whichcar.inference.released import find_model, released
+
+    if card is not None:
+        path = released().get(card) or find_model(card)
+        say(read_bundle(path).card.rstrip("\n"))
+        return
+    found = {name: (path, read_bundle(path)) for name, path in released().items()}
+    if not found:
+        say("no model comes with this installation; name an experiment or a bundle with --model")
+        return
+    rows = [("name", "classes", "image size", "precision", "MB", "licence")]
+    for name, (path, bundle) in found.items():
+        size = "x".join(map(str, bundle.image_size))
+        megabytes = f"{path.stat().st_size / 1e6:.1f}"
+        rows.append((name, str(len(bundle.class_names)), size, bundle.precision, megabytes, one_line(bundle.licence)))
+    say_lines(aligned(rows))

@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from whichcar.config.messages import messages
 from whichcar.config.section import Section
 from whichcar.errors import ConfigError
 
@@ -49,5 +48,7 @@ def crop_settings(**values: Any) -> CropSettings:  # noqa: ANN401  (checked here
     try:
         return CropSettings.model_validate(values)
     except ValidationError as error:
+        from whichcar.config.messages import messages  # loads the settings of training too
+
         name, message = next(iter(messages(error, CropSettings).items()))
         raise ConfigError(f"crop: {name}: {message}") from error

@@ -25,7 +25,7 @@ def warnings_about(eval_set: EvalSet, trained: Path | None, metadata: Metadata) 
             "accuracy is optimistic; measure it with --data DIR on images that training has not seen",
         )
     if trained is None:
-        return _unchecked(f"{metadata.data_root} is not there")
+        return _unchecked(f"{metadata.data_root or 'the data the bundle was trained on'} is not there")
     try:
         tree = tree_of(trained, metadata)
     except DataError as error:

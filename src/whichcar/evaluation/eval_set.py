@@ -58,9 +58,9 @@ def choose_eval_set(data: Path | None, metadata: Metadata) -> EvalSet:
     trained = trained_tree(data, metadata)
     if data is None or (trained is not None and data.resolve() == trained.resolve()):
         if trained is None:
-            raise DataError(
-                f"{metadata.data_root}: the folder this experiment was trained on is not there; name it with --data DIR"
-            )
+            gone = f"{metadata.data_root}: the folder this experiment was trained on is not there; name it"
+            advice = gone if metadata.data_root else "a bundle does not say where its data are; name a folder of images"
+            raise DataError(f"{advice} with --data DIR")
         return held_out(trained, metadata)
     eval_set = labelled(data, metadata)
     own = eval_set.split == "test" and trained is not None and eval_set.root.resolve() == locate(trained).root.resolve()
@@ -72,9 +72,8 @@ def trained_tree(data: Path | None, metadata: Metadata) -> Path | None:
 
     A moved tree is recognised by the fingerprint of its test images, or of its training images where it has no test.
     """
-    recorded = Path(metadata.data_root)
-    if recorded.is_dir():
-        return recorded
+    if metadata.data_root and Path(metadata.data_root).is_dir():
+        return Path(metadata.data_root)
     if data is None or not data.is_dir():
         return None
     above = [data.resolve().parent] if split_of(data.resolve().name) else []

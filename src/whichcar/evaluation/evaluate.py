@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import importlib.util
 import logging
 import platform
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from whichcar import files, metrics
-from whichcar.errors import DataError
+from whichcar.errors import ConfigError, DataError, MissingExtraError
 from whichcar.evaluation import plots
 from whichcar.evaluation.calibration import calibrate
 from whichcar.evaluation.caution import warnings_about
@@ -28,6 +30,7 @@ from whichcar.evaluation.upgrade import upgrade_result
 from whichcar.inference.answer import Calibration
 from whichcar.inference.classifier import Classifier
 from whichcar.inference.input_crop import is_cropped
+from whichcar.inference.released import find_model
 from whichcar.inference.runtimes import BUNDLES
 from whichcar.records import Metadata, Skipped
 from whichcar.taxonomy import taxonomy_of
@@ -54,9 +57,10 @@ def evaluate(
     """Evaluate an experiment's checkpoint on images it was not trained on, and write the result to its folder.
 
     Args:
-        experiment: an experiment's folder (its refit is taken, else its best checkpoint by validation) or a checkpoint
-            file.
-        data: a tree with `test/`, or a folder with one folder per class; by default the tree it was trained on.
+        experiment: an experiment's folder (its refit is taken, else its best checkpoint by validation), a checkpoint
+            file, a bundle, or the name of a model that comes with the package.
+        data: a tree with `test/`, or a folder with one folder per class; by default the tree it was trained on, which
+            a bundle does not know.
         batch_size: images per forward pass (default: what is fastest).
         crop: crop every image to its vehicle first.
         detector: the detector for that: a name or a file (default: the one used for the training images).
@@ -65,17 +69,21 @@ def evaluate(
 
     The result for the experiment's own test split (the validation split where its data never had one) goes into its
     folder, that of a refit into `refit/` inside it. One for other images, for a checkpoint file, or with `crop` goes
-    into a folder of its own under `evaluations/`, so that the experiment's own result stays. How often these images
-    have been used is counted in `test_uses.json`, which nothing resets. An evaluation that is interrupted writes no
+    into a folder of its own under `evaluations/`, so that the experiment's own result stays; one for a bundle into
+    `evaluations/` of the current folder. How often these images have been used is counted in `test_uses.json`, which
+    nothing resets. Without matplotlib the plots are left out. An evaluation that is interrupted writes no
     result.
 
     Raises:
-        CheckpointError: there is no usable checkpoint.
+        CheckpointError: there is no usable checkpoint or bundle.
+        ConfigError: `track` with a bundle.
         DataError: the images are missing, none can be read, their classes are not the checkpoint's, or the
             experiment's folder is read-only.
         TrackingError: the tracking service refuses; one that is down is warned of.
     """
-    experiment, data = in_use(Path(experiment)), None if data is None else Path(data)
+    experiment, data = in_use(find_model(experiment)), None if data is None else Path(data)
+    if track is not None and _is_bundle(experiment):
+        raise ConfigError(f"{experiment}: a bundle has no run to track; evaluate its experiment with --track {track}")
     tracking = tracking_of(track, _home(experiment))
     read_uses(_counted(experiment))  # a damaged count, or a read-only folder, is an error before the work
     if _counted(experiment).is_dir():
@@ -95,21 +103,40 @@ def evaluate(
         checksum = files.checksum(table)
         result, matrix = _result(classifier, origin, images, unreadable, warnings, seconds, folder, checksum)
         result = dataclasses.replace(result, before_refit=before_refit, **_levels(classifier, images, calibration))
-        plots.plot_confusion(folder / files.PLOTS / "confusion.png", matrix, classifier.class_names)
-        plots.plot_classes(folder / files.PLOTS / "classes.png", result.classes, result.mean_recall)
-        plots.plot_reliability(folder / files.PLOTS / "reliability.png", result.reliability)
+        _plot(result, matrix, classifier.class_names)
         write_report(result)
         result.write()
     tracking.result(result.as_json(), folder)
     return result
 
 
+def _plot(result: Result, matrix: npt.NDArray[np.int64], names: tuple[str, ...]) -> None:
+    """Write the plots, or none where matplotlib is missing: also none of an earlier evaluation."""
+    folder = result.folder / files.PLOTS
+    if importlib.util.find_spec("matplotlib") is None:
+        log.warning("%s: has no plots: %s", result.folder, MissingExtraError("matplotlib", "cpu"))
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    plots.plot_confusion(folder / "confusion.png", matrix, names)
+    plots.plot_classes(folder / "classes.png", result.classes, result.mean_recall)
+    plots.plot_reliability(folder / "reliability.png", result.reliability)
+
+
+def _is_bundle(experiment: Path) -> bool:
+    return experiment.suffix.lower() in BUNDLES and not experiment.is_dir()
+
+
 def _home(experiment: Path) -> Path:
+    """Return the experiment's folder; for a bundle, which may lie among the program's own files, the current one."""
+    if _is_bundle(experiment):
+        return Path()
     return experiment if experiment.is_dir() else experiment.parent
 
 
 def _counted(experiment: Path) -> Path:
     """Return the folder that counts the evaluations: an experiment and its refit share one count."""
+    if _is_bundle(experiment):
+        return Path(files.EVALUATIONS)
     return refitted(_home(experiment)) or _home(experiment)
 
 
@@ -246,7 +273,7 @@ def _origin(
         time=now,
         versions={"python": platform.python_version(), **versions()},
         hardware=classifier.hardware,
-        experiment=experiment_name(home),
+        experiment=experiment.stem if _is_bundle(experiment) else experiment_name(home),
         checkpoint=checkpoint["file"],
         checkpoint_checksum=checkpoint["blake2b"],
         image_size=classifier.image_size,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import tempfile
 import threading
@@ -18,12 +19,9 @@ from whichcar.errors import DataError
 from whichcar.files import NO_IMAGES, images
 from whichcar.images.pixels import DecodedImage, Pixels
 from whichcar.images.read import decoded, decoded_from, enough_for
-from whichcar.images.web import is_address, read_url
 from whichcar.records import Skipped
-from whichcar.text import without_password
+from whichcar.text import is_address, without_password
 
-Source = str | os.PathLike[str] | npt.NDArray[Any] | Image.Image
-Sources = Source | Iterable[Source]
 Size = tuple[int, int]
 
 _SHAPES = "(height, width), (height, width, 3) or (images, height, width, 3), with 1, 3 or 4 channels last"
@@ -44,15 +42,20 @@ class Given(NamedTuple):
     open: Callable[[Size | None], AbstractContextManager[DecodedImage]]
 
 
+Source = str | os.PathLike[str] | npt.NDArray[Any] | Image.Image | Given | Skipped
+Sources = Source | Iterable[Source]
+
+
 def each(sources: Sources) -> Iterator[Given | Skipped]:
     """Yield every image of what a user gives, in order and lazily.
 
     Args:
         sources: one of these, or any iterable of them: a path; a folder, for every image under it, sorted; an http or
             https address; a PIL image of any mode, EXIF orientation applied; an array, RGB or grey, of one image or
-            several: uint8 or other integers 0..255, or floats in 0..1 or 0..255 (0..1 where none is above 1).
+            several: uint8 or other integers 0..255, or floats in 0..1 or 0..255 (0..1 where none is above 1). A path
+            may be a pattern such as `cars/**/*.jpg`. What this function yielded is yielded as it is.
 
-    A folder that holds no image, or cannot be listed, is a `Skipped`.
+    A folder that holds no image, or cannot be listed, and a pattern that matches no file, is a `Skipped`.
 
     Raises:
         DataError: something else, or an array of another shape or range.
@@ -65,7 +68,9 @@ def each(sources: Sources) -> Iterator[Given | Skipped]:
 
 
 def _images_of(source: Any, number: int) -> Iterator[Given | Skipped]:  # noqa: ANN401  (whatever a user gives)
-    if isinstance(source, str | os.PathLike):
+    if isinstance(source, Given | Skipped):
+        yield source
+    elif isinstance(source, str | os.PathLike):
         yield from _named(os.fsdecode(source))
     elif isinstance(source, Image.Image):
         name = getattr(source, "filename", "")
@@ -83,7 +88,9 @@ def _images_of(source: Any, number: int) -> Iterator[Given | Skipped]:  # noqa: 
 
 
 def _listed(sources: Any) -> Iterable[Any]:  # noqa: ANN401  (whatever a user gives)
-    single = isinstance(sources, str | bytes | os.PathLike | Image.Image | dict) or hasattr(sources, "__array__")
+    single = isinstance(sources, str | bytes | os.PathLike | Image.Image | dict | Given) or hasattr(
+        sources, "__array__"
+    )
     return [sources] if single or not isinstance(sources, Iterable) else sources
 
 
@@ -95,6 +102,8 @@ def _named(name: str) -> Iterator[Given | Skipped]:
         yield Given(without_password(name), lambda size: _address(name, size))
     elif os.path.isdir(name):  # noqa: PTH112  (False for a name that the system refuses, where Path raises)
         yield from _in_folder(Path(name))
+    elif any(sign in name for sign in "*?[") and not os.path.lexists(name):
+        yield from _matching(name)
     else:
         yield _file(Path(name))
 
@@ -110,6 +119,20 @@ def _in_folder(folder: Path) -> Iterator[Given | Skipped]:
         yield Skipped(folder, NO_IMAGES)
 
 
+def _matching(pattern: str) -> Iterator[Given | Skipped]:
+    """Yield the images of the files and folders that a pattern such as `cars/**/*.jpg` matches, sorted."""
+    found = False
+    for name in sorted(glob.iglob(pattern, recursive=True)):  # noqa: PTH207  (a Path knows no absolute pattern)
+        if os.path.isdir(name) and not pattern.endswith("**"):  # noqa: PTH112
+            found = True
+            yield from _in_folder(Path(name))
+        elif os.path.isfile(name):  # noqa: PTH113
+            found = True
+            yield _file(Path(name))
+    if not found:
+        yield Skipped(Path(pattern), "no file of that pattern; check its spelling")
+
+
 def _file(path: Path) -> Given:
     return Given(path, lambda size: decoded(path, size and enough_for(size)))
 
@@ -117,6 +140,8 @@ def _file(path: Path) -> Given:
 @contextmanager
 def _address(url: str, size: Size | None) -> Iterator[DecodedImage]:
     """Open what an address has as a file is opened, so that both are the same to the network."""
+    from whichcar.images.web import read_url  # what it loads takes longer than classifying an image
+
     content = read_url(url)
     with tempfile.NamedTemporaryFile(prefix="whichcar-") as file:
         file.write(content)

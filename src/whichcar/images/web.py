@@ -18,11 +18,6 @@ PATIENCE = 120.0  # seconds for all of it
 _BLOCK = 1 << 16
 
 
-def is_address(text: str) -> bool:
-    """True for `https://host/a.jpg`, and for `s3://…` and others that `read_url` refuses; a path is not."""
-    return "://" in text
-
-
 def read_url(url: str) -> bytes:
     """Return the bytes at an http or https address; proxies are those of the environment.
 

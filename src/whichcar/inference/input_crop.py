@@ -48,7 +48,7 @@ class InputCrop:
         detector: str | None = None,
         family: str | None = None,
     ) -> None:
-        """Load the detector where all images are to be cropped."""
+        """Load the detector where it is sure to be needed."""
         self.crops = trained is not None if crop is None else crop
         for option, value in (("detector", detector), ("family", family)):
             if value is not None and not self.crops:
@@ -57,7 +57,7 @@ class InputCrop:
         self._detector, self._family = detector, family
         self._loading = Lock()
         self._loaded: tuple[Cropper, dict[str, Any]] | None = None
-        if crop:
+        if crop or (detector or family) is not None:
             _ = self._cropper.detector  # an error in it shows now, not in the middle of the work
 
     @property

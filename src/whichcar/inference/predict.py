@@ -147,6 +147,12 @@ def _listed(listing: IO[bytes]) -> Iterator[str]:
             yield os.fsdecode(name)
 
 
+def columns(top: int, crop: bool = False) -> list[str]:
+    """Return the names of the cells that a row of CSV or JSON has."""
+    classes = [name for place in range(1, top + 1) for name in class_columns(place)]
+    return ["path", *classes, *(CROP_COLUMNS if crop else ()), "problem"]
+
+
 def lines(
     rows: Iterable[Prediction | Skipped], form: Form, top: int, width: int = 40, crop: bool = False
 ) -> Iterator[str]:
@@ -160,16 +166,15 @@ def lines(
         width: of the table's column of class names, for example the longest name's.
         crop: whether a row of CSV or JSON has what the image was cropped to.
     """
-    classes = [name for place in range(1, top + 1) for name in class_columns(place)]
-    columns = ["path", *classes, *(CROP_COLUMNS if crop else ()), "problem"]
+    names = columns(top, crop)
     if form == "csv":
-        yield _csv_line(columns)
+        yield _csv_line(names)
     for row in rows:
         if form == "table":
             yield from _as_table(row, width)
             continue
         cells = row.as_row()
-        whole = {name: cells.get(name) for name in columns}
+        whole = {name: cells.get(name) for name in names}
         yield json.dumps(whole, ensure_ascii=False) if form == "json" else _csv_line(list(whole.values()))
 
 
@@ -195,5 +200,5 @@ def cropped_to(crop: Crop) -> str:
 
 def _csv_line(cells: Sequence[object]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow(cells)
-    return text.getvalue()
+    csv.writer(text, lineterminator="\r\n").writerow(cells)  # before Python 3.13 only its characters are quoted
+    return text.getvalue().removesuffix("\r\n")

@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from whichcar.errors import CheckpointError
-from whichcar.inference.bundle import SUFFIX
+from whichcar.files import BEST, CONFIG, RESOLVED
+from whichcar.inference.bundle import PLAIN_SUFFIX, SUFFIX
+from whichcar.text import is_address
 
 FOLDER = Path(__file__).parents[1] / "models"
 DEFAULT = "cars196"
+_FILES = (".keras", ".h5", SUFFIX, PLAIN_SUFFIX)
 
 
 def released() -> dict[str, Path]:
@@ -37,3 +40,17 @@ def find_model(model: str | Path | None = None) -> Path:
             "name an experiment or a bundle with --model"
         )
     return Path(name)
+
+
+def is_model(name: str) -> bool:
+    """True for what names a model rather than images: a checkpoint, a bundle, a folder of an experiment, or a name.
+
+    The name of a model, or of an experiment that is not there, has no suffix, unlike an image's.
+    """
+    path = Path(name)
+    if path.is_dir():
+        marks = any((path / mark).is_file() for mark in (BEST, RESOLVED, CONFIG))
+        return marks or any(entry.suffix in _FILES[:2] for entry in path.iterdir())
+    is_pattern = any(sign in name for sign in "*?[")
+    is_lost = name != "-" and not path.suffix and not path.exists() and not is_address(name) and not is_pattern
+    return path.suffix.lower() in _FILES or is_lost

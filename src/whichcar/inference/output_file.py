@@ -1,0 +1,157 @@
+"""A file of predictions, CSV or JSON Lines, that a run which was killed goes on with.
+
+Next to `answers.csv` is `answers.csv.json`, which says what wrote it: a run with another model or other options would
+mix its rows with those that are there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from whichcar import files
+from whichcar.errors import DataError
+from whichcar.images.inputs import Given
+from whichcar.records import Skipped
+from whichcar.text import as_text, plural, reason_of
+
+FORMS: dict[str, Literal["csv", "json"]] = {".csv": "csv", ".jsonl": "json"}
+_ADVICE = "choose another file, or delete this one"
+
+
+class OutputFile:
+    """Rows of predictions on disk; `done` counts those that were there, by their paths.
+
+    Args:
+        path: `NAME.csv` or `NAME.jsonl`.
+        columns: of a row, in order; the first is `path`.
+        origin: what wrote it, for JSON: the model and the options that the rows depend on.
+
+    Raises (by `opened`):
+        DataError: the name has another suffix, the file was written by something else or with another model or other
+            options, it is damaged, or another process writes it.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[str], origin: Mapping[str, Any]) -> None:
+        if path.suffix.lower() not in FORMS:
+            raise DataError(f"{path}: its name tells the format; end it in {' or '.join(FORMS)}")
+        self.path, self.form = path, FORMS[path.suffix.lower()]
+        self.done: Counter[str] = Counter()
+        self._columns = list(columns)
+        self._origin = {"columns": self._columns, **origin}
+        self._about = path.with_name(f"{path.name}.json")
+        self._file: IO[bytes] | None = None
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[OutputFile]:
+        """Read the rows that are there, remove an incomplete one at the end, and take more until the block ends."""
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(files.locked(self.path.with_name(f".{self.path.name}.lock"), remove=True))
+            except BlockingIOError as error:
+                raise DataError(f"{self.path}: another process writes it; wait, or choose another file") from error
+            end = self._read() if self._is_ours() else 0
+            self._file = stack.enter_context(self.path.open("ab", buffering=0))
+            self._file.truncate(end)
+            files.write_json(self._about, self._origin)
+            yield self
+
+    def remaining(self, images: Iterable[Given | Skipped]) -> Iterator[Given | Skipped]:
+        """Yield the images that have no row yet; one that is given twice has two rows."""
+        missing = self.done.copy()
+        for image in images:
+            name = as_text(image.path)
+            if missing[name]:
+                missing[name] -= 1
+            else:
+                yield image
+
+    def write(self, lines: Iterable[str]) -> int:
+        """Add lines as they come, without a header where the file has one, and return how many there were."""
+        assert self._file is not None  # noqa: S101  (within `opened`)
+        count = 0
+        for number, line in enumerate(lines):
+            is_header = self.form == "csv" and number == 0
+            if not (is_header and self.done):
+                self._file.write(f"{line}\n".encode())  # one call of the system a row: a kill leaves it whole or not
+            count += not is_header
+        return count
+
+    def _is_ours(self) -> bool:
+        """True where there are rows of the same model and options.
+
+        Raises:
+            DataError: there is something else.
+        """
+        if not self.path.exists() or not self.path.stat().st_size:
+            return False
+        if not self._about.exists():
+            raise DataError(f"{self.path}: is there already, and `predict --output` did not write it; {_ADVICE}")
+        before = files.read_json(self._about, fix=f"delete it and {self.path}")
+        for name, value in self._origin.items():
+            now = json.loads(json.dumps(value))
+            if before.get(name) != now:
+                raise DataError(
+                    f"{self.path}: was written with another {name} ({_short(before.get(name))}, now {_short(now)}); "
+                    f"{_ADVICE}"
+                )
+        return True
+
+    def _read(self) -> int:
+        """Count the complete rows by path, and return where they end in the file."""
+        end = 0
+        with self.path.open("rb") as file:
+            try:
+                for number, (cells, place) in enumerate(_rows(file, self.form)):
+                    if len(cells) != len(self._columns) or (
+                        number == 0 and self.form == "csv" and cells != self._columns
+                    ):
+                        raise ValueError(f"row {number + 1} has other columns")
+                    if number or self.form == "json":
+                        self.done[cells[0]] += 1
+                    end = place
+            except (ValueError, csv.Error) as error:
+                raise DataError(f"{self.path}: is damaged ({reason_of(error)}); {_ADVICE}") from error
+        return end if self.done else 0
+
+
+def _rows(file: IO[bytes], form: str) -> Iterator[tuple[list[str], int]]:
+    """Yield the cells of each complete row, as text, and where it ends; what is incomplete at the end is left out."""
+    end = 0
+
+    def whole_lines() -> Iterator[str]:
+        nonlocal end
+        for line in file:
+            if line.endswith(b"\n"):
+                end += len(line)
+                yield line.decode()
+
+    if form == "json":
+        for line in whole_lines():
+            content = json.loads(line)
+            yield [str(cell) for cell in content.values()] if isinstance(content, dict) else [], end
+        return
+    rows = csv.reader(whole_lines(), strict=True)
+    while True:
+        try:
+            cells = next(rows)
+        except StopIteration:
+            return
+        except csv.Error:
+            if not file.read(1):  # the end came within quotes
+                return
+            raise
+        yield cells, end
+
+
+def _short(value: object) -> str:
+    if isinstance(value, Mapping) and "name" in value:
+        return str(value["name"])
+    if isinstance(value, list):
+        return plural(len(value), "value")
+    return "none" if value is None else as_text(str(value))

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from whichcar.cli import main
+from whichcar.errors import DataError
+from whichcar.inference.output_file import OutputFile
+
+from ..bundles import colour_bundle
+from ..colours import COLOURS
+
+Painter = Callable[..., Path]
+
+
+@pytest.fixture
+def images(tmp_path: Path, painter: Painter) -> Path:
+    for number in range(9):
+        painter(tmp_path / "images" / f"a, {number}.jpg", list(COLOURS.values())[number % 3], seed=number)
+    (tmp_path / "images" / "broken\n.jpg").write_bytes(b"nothing")
+    return tmp_path / "images"
+
+
+def predicted(images: Path, bundle: Path, output: Path, *more: str) -> int:
+    return main.run(["predict", str(images), "--model", str(bundle), "--output", str(output), *more])
+
+
+@pytest.mark.parametrize("name", ["answers.csv", "answers.jsonl"])
+def test_wherever_a_run_was_killed_the_next_one_makes_the_same_file(
+    images: Path, bundle: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / name
+    assert predicted(images, bundle, output) == 0
+    assert capsys.readouterr().out == f"{output}: 10 rows\n"
+    whole = output.read_bytes()
+    about = tmp_path / f"{name}.json"
+    lines = whole.splitlines(keepends=True)
+    ends = [0, 3, len(lines[0]), len(b"".join(lines[:3])) + 5, whole.index(b"broken") + 8, len(whole) - 1, len(whole)]
+    for end in ends:
+        output.write_bytes(whole[:end])
+        assert predicted(images, bundle, output) == 0, end
+        assert output.read_bytes() == whole
+    assert "10 rows, 10 of them from an earlier run" in capsys.readouterr().out
+    assert json.loads(about.read_text())["model"]["name"] == "colours.whichcar"
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_another_model_or_other_options_are_refused(
+    images: Path, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from whichcar.inference.bundle import write_bundle
+
+    output = tmp_path / "answers.csv"
+    predicted(images, bundle, output)
+    before = output.read_bytes()
+    write_bundle(colour_bundle(name="other"), tmp_path / "other.whichcar")
+    for model, more, message in (
+        (tmp_path / "other.whichcar", (), "was written with another model (colours.whichcar, now other.whichcar)"),
+        (bundle, ("--top", "1"), "was written with another columns"),
+        (bundle, ("--crop",), "was written with another columns"),
+    ):
+        capsys.readouterr()
+        assert predicted(images, model, output, *more) == 2
+        error = capsys.readouterr().err
+        assert message in error and "choose another file, or delete this one" in error
+        assert output.read_bytes() == before
+
+
+@pytest.mark.parametrize(("name", "content"), [("a.csv", "my,own\n1,2\n"), ("a.jsonl", "{}\n"), ("a.txt", "")])
+def test_a_file_of_someone_else_is_left_as_it_is(
+    images: Path, bundle: Path, tmp_path: Path, name: str, content: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / name
+    output.write_text(content)
+    assert predicted(images, bundle, output) == 2
+    error = capsys.readouterr().err
+    assert ("did not write it" in error) if content else ("end it in .csv or .jsonl" in error)
+    assert output.read_text() == content
+
+
+@pytest.mark.parametrize("damage", [b"x\n", b"\xff\n"])
+def test_a_row_that_was_changed_is_not_overwritten(tmp_path: Path, damage: bytes) -> None:
+    output = tmp_path / "a.csv"
+    file = OutputFile(output, ["path", "prediction"], {})
+    with file.opened() as opened:
+        opened.write(["path,prediction", "a.jpg,A", "b.jpg,B"])
+    content = output.read_bytes().replace(b"a.jpg,A\n", damage)
+    output.write_bytes(content)
+    with pytest.raises(DataError, match="is damaged"), OutputFile(output, ["path", "prediction"], {}).opened():
+        pass
+    assert output.read_bytes() == content
+
+
+def test_an_image_that_is_given_twice_has_two_rows_also_after_a_kill(
+    images: Path, bundle: Path, tmp_path: Path
+) -> None:
+    output, one = tmp_path / "a.csv", images / "a, 0.jpg"
+    words = ["predict", str(one), str(one), str(one), "--model", str(bundle), "--output", str(output)]
+    assert main.run(words) == 0
+    whole = output.read_bytes()
+    output.write_bytes(b"".join(whole.splitlines(keepends=True)[:2]))
+    assert main.run(words) == 0
+    assert output.read_bytes() == whole
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_is_resumed(painter: Painter, bundle: Path, tmp_path: Path) -> None:
+    original = painter(tmp_path / "original.jpg", COLOURS["Red Sedan 2011"], size=(640, 480))
+    (tmp_path / "many").mkdir()
+    for number in range(3000):
+        os.link(original, tmp_path / "many" / f"{number}.jpg")
+    output = tmp_path / "answers.csv"
+    command = [sys.executable, "-m", "whichcar", "predict", "many", "--model", str(bundle), "--output", output.name]
+    kills = 0
+    while True:
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL)
+        rows = output.read_bytes().count(b"\n") if output.exists() else 0
+        while process.poll() is None and (not output.exists() or output.read_bytes().count(b"\n") < rows + 700):
+            time.sleep(0.01)
+        if process.poll() is not None:
+            break
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        kills += 1
+    assert process.returncode == 0 and kills >= 2
+    with output.open(newline="", encoding="utf-8") as file:
+        paths = [row["path"] for row in csv.DictReader(file, strict=True)]
+    assert len(paths) == len(set(paths)) == 3000
