@@ -216,7 +216,7 @@ def _result(
 
 
 def _calibration(classifier: Classifier, data: Path | None, crop: bool) -> Calibration | None:
-    if classifier.checkpoint.suffix.lower() in BUNDLES:
+    if _is_bundle(classifier.checkpoint):
         return classifier.calibration
     try:
         return calibrate(classifier.checkpoint, data, None if crop else classifier)

@@ -142,8 +142,8 @@ def open_network(path: Path) -> tuple[Path, Metadata, Runtime]:
     from whichcar.training.run.checkpoint import find_checkpoint, load_model, read_metadata
 
     checkpoint = find_checkpoint(path)
-    metadata = read_metadata(checkpoint)
     hardware = {name: str(value) for name, value in dataclasses.asdict(prepare()).items()}
+    metadata = read_metadata(checkpoint)
     model = load_model(checkpoint)
     return checkpoint, metadata, KerasRuntime(model, len(metadata.class_names), np.uint8, hardware)
 
