@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -81,6 +82,7 @@ class ScanCache:
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path or cache_root() / FILE
+        self._turn = threading.Lock()  # a connection's prepared statements are not for two threads at once
 
     def __enter__(self) -> Self:
         """Open the file, or create it."""
@@ -177,14 +179,16 @@ class ScanCache:
 
     def _one(self, query: str, values: Sequence[Any]) -> Any:  # noqa: ANN401  (a row of any columns, or None)
         try:
-            return self._base.execute(query, values).fetchone()
+            with self._turn:
+                return self._base.execute(query, values).fetchone()
         except sqlite3.DatabaseError as error:
             raise self._unusable(error) from error
 
     def _insert(self, table: str, row: tuple[Any, ...]) -> None:
         statement = f"insert or replace into {table} values ({','.join('?' * len(row))})"
         try:
-            self._base.execute(statement, row)
+            with self._turn:
+                self._base.execute(statement, row)
         except sqlite3.DatabaseError as error:
             if self._left is not None:  # it is in memory already
                 raise

@@ -118,5 +118,5 @@ def relate(models: TrainingModels, images: Rows, rows: np.ndarray, classes: np.n
             own = classes[done : done + BATCH]
             np.add.at(sums, own, answering.predict_on_batch(batch, size)[: len(own)])
             done += len(own)
-            bar.update(done)
+            bar.update(len(own))
     head.relation.assign(sums / np.maximum(1, np.bincount(classes, minlength=len(sums)))[:, None])
