@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from whichcar.cli import main
+from whichcar.detection import zoo
+from whichcar.detection.crop import crop
+from whichcar.inference.bundle import write_bundle
+from whichcar.inference.input_crop import is_cropped
+
+from ..bundles import colour_bundle
+from ..colours import COLOURS
+
+Painter = Callable[..., Path]
+ON_CROPS = {"settings": {"detector": None}, "detector": {"name": "old", "sha256": None}}
+
+
+@pytest.fixture
+def car(tmp_path: Path, painter: Painter) -> Path:
+    return painter(tmp_path / "photos" / "a car.jpg", COLOURS["Red Sedan 2011"])
+
+
+@pytest.fixture
+def released(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the models in the package, with one."""
+    folder = tmp_path / "models"
+    monkeypatch.setattr("whichcar.inference.released.FOLDER", folder)
+    write_bundle(colour_bundle(name="cars196"), folder / "cars196.whichcar")
+    return folder
+
+
+@pytest.fixture
+def printed(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """The function that runs a command which must succeed, and returns what it printed."""
+
+    def run(*words: str | Path) -> str:
+        assert main.run([str(word) for word in words]) == 0
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_a_photo_is_classified_by_the_model_of_the_package(
+    released: Path, car: Path, printed: Callable[..., str]
+) -> None:
+    assert "Red Sedan 2011" in printed("predict", car)
+    for words in (["cars196", car], [car, "--model", "cars196"]):
+        assert printed("predict", *words) == printed("predict", car)
+
+
+def test_without_that_model_one_line_says_what_to_name(
+    released: Path, car: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (released / "cars196.whichcar").unlink()
+    assert main.run(["predict", str(car)]) == 2
+    error = capsys.readouterr().err
+    assert "this installation has no such model" in error and "--model" in error and error.count("\n") == 1
+
+
+def test_the_model_may_be_named_before_the_images(
+    released: Path, colour_experiment: Path, bundle: Path, car: Path, printed: Callable[..., str]
+) -> None:
+    checkpoint = next(colour_experiment.glob("*.keras"))
+    answers = [
+        json.loads(printed("predict", model, car, "--json")) for model in (colour_experiment, checkpoint, bundle)
+    ]
+    assert len({row["prediction"] for row in answers}) == 1
+    assert answers[0]["probability"] == pytest.approx(answers[2]["probability"], abs=1e-5)
+    assert json.loads(printed("predict", car, "--model", colour_experiment, "--json")) == answers[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["exp_9", "a.jpg"], "exp_9: no such experiment or checkpoint"),
+        (["gone.whichcar", "a.jpg"], "gone.whichcar: cannot be read as a bundle"),
+        (["a.jpg", "--model", "gone"], "gone: no such experiment or checkpoint"),
+    ],
+)
+def test_a_model_that_is_not_there_is_one_line(
+    released: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.run(["predict", *words]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def test_a_model_without_images_says_what_is_missing(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["predict", str(bundle)]) == 2
+    assert "is a model; name the images to classify" in capsys.readouterr().err
+
+
+def test_a_quoted_pattern_stands_for_its_files_in_order(
+    released: Path, tmp_path: Path, painter: Painter, printed: Callable[..., str]
+) -> None:
+    names = ["x/1.jpg", "x/y/2.jpg", "x/y/3.png", "x/[4].jpg"]
+    for name in names:
+        painter(tmp_path / name, COLOURS["Red Sedan 2011"])
+
+    def paths(*patterns: str) -> list[str]:
+        text = printed("predict", *(tmp_path / pattern for pattern in patterns), "--csv")
+        return [str(Path(row["path"]).relative_to(tmp_path)) for row in csv.DictReader(text.splitlines(), strict=True)]
+
+    assert paths("x/**/*.jpg") == ["x/1.jpg", "x/[4].jpg", "x/y/2.jpg"]
+    assert paths("x/[4].jpg", "x/y/?.png") == ["x/[4].jpg", "x/y/3.png"]
+    assert paths("x/*") == ["x/1.jpg", "x/[4].jpg", "x/y/2.jpg", "x/y/3.png"]
+    assert paths("x/1.jpg", "none*.jpg") == ["x/1.jpg", "none*.jpg"]
+
+
+def test_photos_are_cropped_where_the_model_was_trained_on_crops(
+    released: Path, tmp_path: Path, red_car_file: Path, printed: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(zoo.FILE_VARIABLE, str(red_car_file))
+    is_cropped.cache_clear()
+    write_bundle(colour_bundle(crop=ON_CROPS), released / "cars196.whichcar")
+    street = np.full((120, 160, 3), (30, 190, 40), np.uint8)
+    street[60:84, 40:80] = (230, 20, 20)
+    (tmp_path / "street").mkdir()
+    Image.fromarray(street).save(tmp_path / "street" / "a.png")
+    list(crop(tmp_path / "street", tmp_path / "cut", detector=red_car_file))
+    for words, prediction, outcome in (
+        ((tmp_path / "street",), "Red Sedan 2011", "cropped"),
+        ((tmp_path / "street", "--no-crop"), "Green Coupe 2010", ...),
+        ((tmp_path / "cut",), "Red Sedan 2011", None),
+    ):
+        row = json.loads(printed("predict", *words, "--json"))
+        assert (row["prediction"], row.get("outcome", ...)) == (prediction, outcome)
+
+
+def test_models_lists_those_of_the_package_and_prints_a_card(released: Path, printed: Callable[..., str]) -> None:
+    header, row = printed("models").splitlines()
+    assert header.split()[0] == "name"
+    assert row.split()[:4] == ["cars196", "3", "24x32", "float32"] and row.endswith("drawn images, free for any use")
+    assert printed("models", "--card", "cars196") == "# colours\n"
+    (released / "cars196.whichcar").unlink()
+    assert "no model comes with this installation" in printed("models")
+
+
+def test_evaluate_takes_one_model(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["evaluate"], ["evaluate", str(bundle), "--model", str(bundle)]):
+        assert main.run(words) == 2
+        assert "name EXPERIMENT, or another model with --model" in capsys.readouterr().err
+    assert main.run(["evaluate", "--model", str(bundle)]) == 2
+    assert "a bundle does not say where its data are; name a folder" in capsys.readouterr().err
