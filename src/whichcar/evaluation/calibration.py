@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 WANTED = (0.8, 0.9, 0.95, 0.99)
 TEMPERATURES = (0.25, 4.0)
-RISK = 0.05  # that answers are less accurate than wanted, all the same
+RISK = 0.05  # probability that answers are less accurate than wanted
 
 Numbers = npt.NDArray[np.integer]
 
@@ -183,5 +183,5 @@ def choose_thresholds(
 
 
 def _is_shown(correct: int, total: int, wanted: float) -> bool:
-    """True where so many correct answers would be too unlikely with a lower accuracy than wanted."""
+    """True where this number of correct answers would be too unlikely if the accuracy were lower than wanted."""
     return correct >= wanted * total and metrics.binomial_tail(correct, total, wanted) <= RISK
