@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from whichcar.inference.answer import Calibration, Thresholds
 from whichcar.inference.bundle import Bundle, write_bundle
 
 from .colours import CLASSES, FOLDERS
@@ -54,6 +56,12 @@ def colour_bundle(**changes: Any) -> Bundle:  # noqa: ANN401  (fields of a Bundl
         "page": "<h1>colours</h1>\n",
     }
     return Bundle(**content | changes)
+
+
+def calibrated_for(least: dict[str, float], checksum: str = "", temperature: float = 2.0) -> dict[str, object]:
+    """Return what calibration.json holds, with thresholds for an accuracy of 0.9 and none for 0.99."""
+    thresholds = (Thresholds(0.9, least), Thresholds(0.99, {}, images_needed=299))
+    return asdict(Calibration(temperature, 40, checksum, (0.5, 0.4), {"class": (0.1, 0.05)}, thresholds))
 
 
 @pytest.fixture(scope="session")

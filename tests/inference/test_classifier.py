@@ -3,7 +3,6 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +11,14 @@ import pytest
 from whichcar import files
 from whichcar.errors import CheckpointError, ConfigError
 from whichcar.images.inputs import each
-from whichcar.inference.answer import Calibration, Thresholds, tempered
+from whichcar.inference.answer import tempered
 from whichcar.inference.bundle import write_bundle
 from whichcar.inference.classifier import Classifier, Scored, decoded, stream
 from whichcar.inference.runtimes import KerasRuntime
 from whichcar.parallel import THREAD_PREFIX
 from whichcar.records import Answer, Prediction, Skipped
 
-from ..bundles import colour_bundle
+from ..bundles import calibrated_for, colour_bundle
 
 Painter = Callable[..., Path]
 RED, GREEN, BLUE = (210, 40, 30), (30, 190, 40), (30, 40, 200)
@@ -186,12 +185,6 @@ def test_an_experiment_without_an_epoch_says_how_to_train(tmp_path: Path) -> Non
     (tmp_path / "config.yml").write_text("seed: 1")
     with pytest.raises(CheckpointError, match="whichcar train"):
         Classifier(tmp_path)
-
-
-def calibrated_for(least: dict[str, float], checksum: str = "", temperature: float = 2.0) -> dict[str, object]:
-    """Return what calibration.json holds, with thresholds for an accuracy of 0.9 and none for 0.99."""
-    thresholds = (Thresholds(0.9, least), Thresholds(0.99, {}, images_needed=299))
-    return asdict(Calibration(temperature, 40, checksum, (0.5, 0.4), {"class": (0.1, 0.05)}, thresholds))
 
 
 def test_where_an_accuracy_is_wanted_rows_have_an_answer_and_calibrated_probabilities(

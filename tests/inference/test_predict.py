@@ -15,8 +15,11 @@ from PIL import Image
 
 from whichcar.cli import main
 from whichcar.errors import CheckpointError, DataError
+from whichcar.inference.bundle import write_bundle
 from whichcar.inference.predict import lines, names_of, one_usable, predict, predict_from_folder
-from whichcar.records import Box, Crop, Prediction, Skipped
+from whichcar.records import Answer, Box, Crop, Prediction, Skipped
+
+from ..bundles import calibrated_for, colour_bundle
 
 Painter = Callable[..., Path]
 NAMES = ["Blue", "Green", "Red"]
@@ -271,3 +274,38 @@ def test_a_class_name_with_a_line_break_stays_on_its_row_of_the_table() -> None:
         "   10.0%  Blue\\tVan",
         "       -  not readable  b.jpg: no\\nimage",
     ]
+
+
+def test_an_answer_is_all_that_a_row_of_the_table_shows() -> None:
+    answers = (Answer("class", "Audi S4 2012", 0.97), Answer("make", "Audi", 0.9612), Answer("", "unknown", 0.4))
+    rows = [Prediction(f"{number}.jpg", ("a", "b"), (0.7, 0.3), None, one) for number, one in enumerate(answers)]
+    assert list(lines(rows, "table", 2, 14)) == [
+        "   97.0%  Audi S4 2012    0.jpg",
+        "   96.1%  Audi (make)     1.jpg",
+        "       -  unknown         2.jpg",
+    ]
+
+
+def test_the_command_answers_as_specifically_as_the_accuracy_allows(
+    tmp_path: Path, painter: Painter, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ("Audi A4 Sedan 2012", "Ford Focus Sedan 2010", "Ford Fiesta Sedan 2011")  # blue, green and red
+    least = {"class": 0.8, "make": 0.9}
+    bundle = colour_bundle(class_names=names, class_folders=names, thresholds=calibrated_for(least))
+    write_bundle(bundle, tmp_path / "a.whichcar")
+    painter(tmp_path / "red.jpg", RED)
+    painter(tmp_path / "yellow.jpg", (170, 170, 30))
+    painter(tmp_path / "grey.jpg", (120, 120, 120))
+    command = ["predict", str(tmp_path / "a.whichcar"), str(tmp_path), "--confidence", "0.9", "--top", "1"]
+    assert main.run([*command, "--csv"]) == 0
+    rows = {Path(row["path"]).stem: row for row in csv.DictReader(io.StringIO(capsys.readouterr().out))}
+    assert {name: (row["answer"], row["answer_level"]) for name, row in rows.items()} == {
+        "red": ("Ford Fiesta Sedan 2011", "class"),
+        "yellow": ("Ford", "make"),
+        "grey": ("unknown", ""),
+    }
+    assert float(rows["yellow"]["probability"]) < 0.8 < float(rows["yellow"]["answer_probability"])
+    output = ["--output", str(tmp_path / "answers.jsonl")]
+    assert main.run([*command, *output]) == 0
+    assert main.run([*command, *output, "--confidence", "0.99"]) == 2
+    assert "was written with another confidence (0.9, now 0.99)" in capsys.readouterr().err

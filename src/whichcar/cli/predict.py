@@ -35,6 +35,13 @@ if TYPE_CHECKING:
     help="Write to this file as CSV or JSON Lines. A run that was interrupted, or killed, is resumed.",
 )
 @click.option("--top", default=5, show_default=True, type=click.IntRange(1), help="Number of classes listed per image.")
+@click.option(
+    "--confidence",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    metavar="ACCURACY",
+    help="Answer with the class, the model, the make or `unknown`: the most specific with which answers have this "
+    "accuracy, such as 0.95. The model must be calibrated, as `evaluate` does on validation images.",
+)
 @click.option("--batch-size", type=click.IntRange(1), help="Images per forward pass.  [default: what is fastest]")
 @click.option(
     "--crop/--no-crop",
@@ -50,6 +57,7 @@ def predict(
     as_csv: bool,
     output: Path | None,
     top: int,
+    confidence: float | None,
     batch_size: int | None,
     crop: bool | None,
     detector: str | None,
@@ -69,7 +77,7 @@ def predict(
     Examples:
       whichcar predict street.jpg
       whichcar predict images/ 'more/**/*.png' --output answers.csv
-      whichcar predict experiments/exp_003 https://example.org/car.jpg
+      whichcar predict experiments/exp_003 https://example.org/car.jpg --confidence 0.95
       find . -name '*.jpg' | whichcar predict - --json --model mine.whichcar
     """
     chosen = [name for name, given in (("--json", as_json), ("--csv", as_csv), ("--output", output)) if given]
@@ -84,15 +92,15 @@ def predict(
     top = min(top, len(classifier.class_names))
     crops = classifier.input_crop.crops
     if output is not None:
-        _write(output, classifier, paths, top, batch_size)
+        _write(output, classifier, paths, top, batch_size, confidence)
         return
     names = names_of(paths, None if sys.stdin is None else sys.stdin.buffer)
-    rows = one_usable(classifier.stream(names, top, batch_size))
+    rows = one_usable(classifier.stream(names, top, batch_size, confidence))
     form: Form = "json" if as_json else "csv" if as_csv else "table"
     width = max(len(one_line(name)) for name in classifier.class_names)
     with resumable("interrupted; the rows printed so far are complete", "to classify all images"):
         shown = _tracked(rows, paths) if _to_file() else rows
-        say_lines(lines(shown, form, top, width, crops))
+        say_lines(lines(shown, form, top, width, crops, confidence is not None))
 
 
 def _leading_model(paths: tuple[str, ...]) -> tuple[str | None, tuple[str, ...]]:
@@ -125,7 +133,14 @@ def _tracked(
     return track(rows, "predicting", total)
 
 
-def _write(output: Path, classifier: Classifier, paths: tuple[str, ...], top: int, batch_size: int | None) -> None:
+def _write(
+    output: Path,
+    classifier: Classifier,
+    paths: tuple[str, ...],
+    top: int,
+    batch_size: int | None,
+    confidence: float | None,
+) -> None:
     from whichcar.files import checksum
     from whichcar.images.inputs import each
     from whichcar.inference.output_file import OutputFile
@@ -133,13 +148,15 @@ def _write(output: Path, classifier: Classifier, paths: tuple[str, ...], top: in
 
     crops = classifier.input_crop.crops
     model = {"name": classifier.checkpoint.name, "blake2b": checksum(classifier.checkpoint)}
-    file = OutputFile(output, columns(top, crops), {"model": model, "crop": classifier.input_crop.record})
+    answer = confidence is not None
+    origin = {"model": model, "crop": classifier.input_crop.record, "confidence": confidence}
+    file = OutputFile(output, columns(top, crops, answer), origin)
     with file.opened(), resumable(f"{output}: interrupted; its rows are complete"):
         images = file.remaining(each(names_of(paths, None if sys.stdin is None else sys.stdin.buffer)))
-        rows = classifier.stream(images, top, batch_size)
+        rows = classifier.stream(images, top, batch_size, confidence)
         done = file.done.total()
         tracked = _tracked(rows if done else one_usable(rows), paths, done)
-        new = file.write(lines(tracked, file.form, top, crop=crops))
+        new = file.write(lines(tracked, file.form, top, crop=crops, answer=answer))
     before = f", {done:,} of them from an earlier run" if done else ""
     say(f"{output}: {plural(done + new, 'row')}{before}")
 

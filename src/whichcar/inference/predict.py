@@ -17,7 +17,7 @@ from whichcar.files import NO_IMAGES, images
 from whichcar.images.inputs import Sources, each
 from whichcar.inference.classifier import Classifier, stream
 from whichcar.inference.runtimes import KerasRuntime
-from whichcar.records import CROP_COLUMNS, Crop, Prediction, Skipped, class_columns
+from whichcar.records import ANSWER_COLUMNS, CROP_COLUMNS, Crop, Prediction, Skipped, class_columns
 from whichcar.text import as_text, one_line, plural
 
 log = logging.getLogger(__name__)
@@ -75,6 +75,7 @@ def predict(
     crop: bool | None = None,
     detector: str | Path | None = None,
     family: str | None = None,
+    confidence: float | None = None,
 ) -> list[Prediction | Skipped]:
     """Return one row an image, in order, also for a single one: its `top` best classes, or why it cannot be read.
 
@@ -89,9 +90,11 @@ def predict(
         crop: crop every image to its vehicle first (default: where the network was trained on cropped images).
         detector: the detector for that: a name or a file (default: the one used for the images it was trained on).
         family: that of a detector's file whose outputs fit several, as for `crop`.
+        confidence: the accuracy wanted: rows then have an `answer`, as for `Classifier.predict`.
 
     Raises:
         CheckpointError: there is no usable model.
+        ConfigError: `confidence`, and the model is not calibrated, or has no thresholds for so high an accuracy.
         DetectorError: `crop`, and the detector cannot be had; or a detector or family where nothing is cropped.
         DataError: `images` holds something that is no image at all.
 
@@ -99,7 +102,7 @@ def predict(
         >>> predict("experiments/exp_003", "car.jpg")[0].best
         >>> pandas.DataFrame([row.as_row() for row in predict("experiments/exp_003", "images/")])
     """
-    return Classifier(model, crop, detector, family).predict(images, top, batch_size)
+    return Classifier(model, crop, detector, family).predict(images, top, batch_size, confidence)
 
 
 def one_usable(rows: Iterable[Prediction | Skipped]) -> Iterator[Prediction | Skipped]:
@@ -147,14 +150,19 @@ def _listed(listing: IO[bytes]) -> Iterator[str]:
             yield os.fsdecode(name)
 
 
-def columns(top: int, crop: bool = False) -> list[str]:
+def columns(top: int, crop: bool = False, answer: bool = False) -> list[str]:
     """Return the names of the cells that a row of CSV or JSON has."""
     classes = [name for place in range(1, top + 1) for name in class_columns(place)]
-    return ["path", *classes, *(CROP_COLUMNS if crop else ()), "problem"]
+    return ["path", *(ANSWER_COLUMNS if answer else ()), *classes, *(CROP_COLUMNS if crop else ()), "problem"]
 
 
 def lines(
-    rows: Iterable[Prediction | Skipped], form: Form, top: int, width: int = 40, crop: bool = False
+    rows: Iterable[Prediction | Skipped],
+    form: Form,
+    top: int,
+    width: int = 40,
+    crop: bool = False,
+    answer: bool = False,
 ) -> Iterator[str]:
     """Yield the rows as text, line by line as they come.
 
@@ -165,8 +173,9 @@ def lines(
         top: how many classes a row of CSV or JSON has.
         width: of the table's column of class names, for example the longest name's.
         crop: whether a row of CSV or JSON has what the image was cropped to.
+        answer: whether it has an answer; a row of the table has nothing else where it has one.
     """
-    names = columns(top, crop)
+    names = columns(top, crop, answer)
     if form == "csv":
         yield _csv_line(names)
     for row in rows:
@@ -184,6 +193,12 @@ def _as_table(row: Prediction | Skipped, width: int) -> Iterator[str]:
         yield f"       -  {'not readable':<{width}}  {place}: {one_line(row.reason)}"
         return
     shown = place if row.crop is None else f"{place}  ({cropped_to(row.crop)})"
+    if row.answer is not None:
+        level, name = row.answer.level, one_line(row.answer.name)
+        certainty = f"{row.answer.probability:8.1%}" if level else "       -"
+        name += f" ({level})" if level not in ("", "class") else ""
+        yield f"{certainty}  {name:<{width}}  {shown}"
+        return
     for name, probability in zip(row.classes, row.probabilities, strict=True):
         yield f"{probability:8.1%}  {one_line(name):<{width}}  {shown}".rstrip()
         shown = ""
