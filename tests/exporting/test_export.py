@@ -19,18 +19,6 @@ from ..colours import CLASSES, add_refit, make_experiment
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, colour_model: object) -> Path:
-    """An experiment with its data, 15 images, 4 of them for validation; not to be written to."""
-    folder = tmp_path_factory.mktemp("trained")
-    from ..colours import COLOURS, FOLDERS, draw
-
-    for number, (folder_name, colour) in enumerate(zip(FOLDERS, COLOURS.values(), strict=True)):
-        for copy in range(5):
-            draw(folder / "data" / folder_name / f"{number}{copy}.jpg", colour, seed=10 * number + copy)
-    return make_experiment(folder / "exp_9", folder / "data", colour_model)
-
-
-@pytest.fixture(scope="module")
 def exported(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     folder = tmp_path_factory.mktemp("exported")
     return export(trained, folder / "cars.whichcar", plain=folder / "plain", licence="free for research")
@@ -118,23 +106,20 @@ def test_without_its_dataset_a_network_is_compared_on_noise(colour_experiment: P
     assert "accuracy is not verified" in read_bundle(exported.bundle).card
 
 
-def test_a_moved_dataset_is_named(trained: Path, tmp_path: Path) -> None:
-    copy = shutil.copytree(trained.parent, tmp_path / "moved")
-    trained.parent.rename(tmp_path / "away")
-    try:
-        exported = export(copy / "exp_9", tmp_path / "a.whichcar", data=copy / "data")
-        assert exported.verification.split == "validation"
-        with pytest.raises(DataError, match="is not the dataset that this network was trained on"):
-            export(copy / "exp_9", tmp_path / "b.whichcar", data=tmp_path)
-    finally:
-        (tmp_path / "away").rename(trained.parent)
+def test_a_moved_dataset_is_named(colour_data: Path, tmp_path: Path, colour_model: object) -> None:
+    data = shutil.copytree(colour_data, tmp_path / "data")
+    experiment = make_experiment(tmp_path / "exp_9", data, colour_model)
+    moved = data.rename(tmp_path / "moved")
+    assert export(experiment, tmp_path / "a.whichcar", data=moved).verification.split == "validation"
+    with pytest.raises(DataError, match="is not the dataset that this network was trained on"):
+        export(experiment, tmp_path / "b.whichcar", data=experiment)
 
 
 def test_a_refit_is_exported_and_its_accuracy_is_not_called_that_on_new_images(
-    trained: Path, tmp_path: Path, colour_model: object
+    trained: Path, tmp_path: Path, colour_data: Path, colour_model: object
 ) -> None:
     experiment = shutil.copytree(trained, tmp_path / "exp_9")
-    add_refit(experiment, trained.parent / "data", colour_model)
+    add_refit(experiment, colour_data, colour_model)
     exported = export(experiment, tmp_path / "cars.whichcar")
     bundle = read_bundle(exported.bundle)
     assert bundle.name == "exp_9/refit"
@@ -156,7 +141,7 @@ def test_by_default_a_bundle_lies_in_the_experiments_folder_and_replaces_an_earl
     ("arguments", "message"),
     [
         ({"to": "cars.zip"}, r"cars\.zip: the name of a bundle ends in \.whichcar; give cars\.whichcar"),
-        ({"precision": "int4"}, "precision: must be float32; got 'int4'"),
+        ({"precision": "int4"}, "precision: must be one of float32, int8; got 'int4'"),
     ],
 )
 def test_wrong_arguments_are_named(colour_experiment: Path, arguments: dict[str, str], message: str) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -14,15 +14,16 @@ from whichcar import files
 from whichcar.config.backbones import DEFAULT
 from whichcar.errors import CheckpointError, ConfigError, DataError
 from whichcar.evaluation.result import read_result
-from whichcar.exporting.images import NOISE, ExportImages, batches, export_images, noise
+from whichcar.exporting.images import NOISE, ExportImages, batches, calibration_images, export_images, noise
 from whichcar.exporting.model_card import with_card
 from whichcar.exporting.onnx import check_installed, float32_copy, to_onnx
-from whichcar.exporting.verify import Form, Verification, measure
+from whichcar.exporting.quantize import candidates
+from whichcar.exporting.verify import Verification, measure
 from whichcar.inference.bundle import PLAIN_SUFFIX, SUFFIX, Bundle, Precision, write_bundle
 from whichcar.inference.runtimes import KerasRuntime, OnnxRuntime, Runtime
 from whichcar.parallel import usable_cores
 from whichcar.records import Metadata
-from whichcar.text import one_line
+from whichcar.text import one_line, plural
 from whichcar.training.hardware import processor_name
 from whichcar.training.run.checkpoint import find_checkpoint, read_metadata
 from whichcar.training.run.folder import versions
@@ -31,6 +32,7 @@ from whichcar.version import VERSION
 
 KERAS, ONNX = "Keras float32", "ONNX"
 LARGEST_DIFFERENCE = 1e-3  # of probabilities in float32; 1e-6 to 1e-4 is usual
+LARGEST_LOSS = 0.003  # of accuracy, by int8
 LICENCE = "not stated; ask whoever trained it"
 
 
@@ -62,7 +64,8 @@ def export(
             file.
         to: the bundle, a file that ends in `.whichcar` (default: `NAME.whichcar` in the experiment's folder). One that
             is there is replaced.
-        precision: `float32`.
+        precision: `float32`, or `int8` (weights and activations, calibrated on training images), which is refused where
+            it loses more than 0.3 points of accuracy on the validation images.
         plain: a folder that `model.onnx` is written to as well: the network for any runtime, the rest as its metadata.
         data: where the dataset that it was trained on lies, if it was moved.
         licence: the terms under which the network may be used.
@@ -74,14 +77,19 @@ def export(
         MissingExtraError: the extra `export` is not installed.
         OSError: the file cannot be written.
     """
-    if precision != "float32":
-        raise ConfigError(f"precision: must be float32; got {precision!r}")
+    if precision not in get_args(Precision):
+        raise ConfigError(f"precision: must be one of {', '.join(get_args(Precision))}; got {precision!r}")
     experiment = in_use(Path(experiment))
     checkpoint = find_checkpoint(experiment)
     metadata = read_metadata(checkpoint)
     target, others = _targets(experiment, to, plain)
     check_installed()
     images = export_images(None if data is None else Path(data), metadata)
+    if precision == "int8" and images.split == NOISE:
+        raise DataError(
+            f"{metadata.data_root}: the dataset is not there, and int8 is calibrated and verified on its images; "
+            "name it with --data DIR, or export with --precision float32"
+        )
     model = float32_copy(checkpoint)
     network = to_onnx(model, metadata.image_size, one_line(checkpoint))
     bundle = _bundle(experiment, metadata, network, licence)
@@ -89,8 +97,11 @@ def export(
         KERAS: (KerasRuntime(model, len(metadata.class_names), np.uint8), checkpoint.stat().st_size),
         f"{ONNX} float32": (OnnxRuntime(bundle, target), len(network)),
     }
-    verification = _verified(networks, images, metadata)
-    _accept(verification.forms[1], checkpoint)
+    if precision == "int8":
+        bundle, verification = _int8(bundle, networks, images, metadata, checkpoint, target)
+    else:
+        verification = _verified(networks, images, metadata)
+        _accept(verification, checkpoint)
     bundle = with_card(bundle, verification, _result(experiment, checkpoint))
     write_bundle(bundle, target)
     for path in others:
@@ -120,8 +131,38 @@ def _verified(networks: Mapping[str, tuple[Runtime, int]], images: ExportImages,
     return Verification(images.split, images.trained_on, tuple(forms), processor_name(), usable_cores())
 
 
-def _accept(form: Form, checkpoint: Path) -> None:
-    """Raise where a float32 network does not answer as Keras' does."""
+def _int8(
+    bundle: Bundle,
+    networks: dict[str, tuple[Runtime, int]],
+    images: ExportImages,
+    metadata: Metadata,
+    checkpoint: Path,
+    target: Path,
+) -> tuple[Bundle, Verification]:
+    """Return the first int8 form of a bundle that is accurate enough, with its measurements next to `networks`."""
+    for calibration, candidate in candidates(bundle, calibration_images(images, metadata.image_size), target):
+        networks[f"{ONNX} int8"] = OnnxRuntime(candidate, target), len(candidate.network)
+        verification = replace(_verified(networks, images, metadata), calibration=calibration.name)
+        _accept(verification, checkpoint)
+        if _lost(verification) <= LARGEST_LOSS:
+            return candidate, verification
+    before, after = (form.top_1 for form in (verification.forms[0], verification.forms[-1]) if form.top_1)
+    raise CheckpointError(
+        f"{checkpoint}: int8 loses {100 * _lost(verification):.1f} points of accuracy on "
+        f"{plural(before.total, f'{verification.split} image')} ({before.value:.1%} to {after.value:.1%}), more than "
+        f"{100 * LARGEST_LOSS:g}, and was not written; export it with --precision float32"
+    )
+
+
+def _lost(verification: Verification) -> float:
+    """Return how much less accurate the last form is than the first."""
+    before, after = verification.forms[0].top_1, verification.forms[-1].top_1
+    return before.value - after.value if before and after else 0.0
+
+
+def _accept(verification: Verification, checkpoint: Path) -> None:
+    """Raise where the float32 network does not answer as Keras' does."""
+    form = verification.forms[1]
     if form.difference > LARGEST_DIFFERENCE or not np.isfinite(form.difference):
         raise CheckpointError(
             f"{checkpoint}: the {form.name} network disagrees with Keras', by up to {form.difference:.2g} in a "

@@ -19,7 +19,7 @@ from whichcar.inference.classifier import decoded
 from whichcar.records import Metadata, Sample, Skipped
 
 BATCH = 16  # images at once
-CALIBRATING, CHOOSING = 256, 64  # images that calibrate int8, and further ones that the calibrations are compared on
+CALIBRATING = 200  # training images for int8
 VERIFYING = 512  # training images that verify where there are no validation images
 NOISE = "noise"
 
@@ -65,6 +65,8 @@ def export_images(data: Path | None, metadata: Metadata) -> ExportImages:
 
 def spread(samples: Sequence[Sample], count: int) -> tuple[Sample, ...]:
     """Return at most `count` of the samples, at even distances, so that all classes are among them alike."""
+    if not samples:
+        return ()
     places = np.unique(np.linspace(0, len(samples) - 1, min(count, len(samples))).round().astype(int))
     return tuple(samples[place] for place in places)
 
@@ -81,6 +83,18 @@ def batches(samples: Sequence[Sample], size: tuple[int, int]) -> Iterator[tuple[
             images, labels = [], []
     if images:
         yield np.stack(images), np.array(labels)
+
+
+def calibration_images(images: ExportImages, size: tuple[int, int]) -> Pixels:
+    """Return (n, height, width, 3) uint8, n at most `CALIBRATING`: training images, none of them for validation.
+
+    Raises:
+        DataError: none can be read.
+    """
+    read = [pixels for pixels, _ in batches(spread(images.train, CALIBRATING), size)]
+    if not read:
+        raise DataError("none of the training images can be read; int8 is calibrated on them; export float32")
+    return np.concatenate(read)
 
 
 def noise(size: tuple[int, int]) -> Iterator[tuple[Pixels, npt.NDArray[np.int64]]]:

@@ -96,7 +96,7 @@ def to_onnx(model: keras.Model, size: tuple[int, int], name: str) -> bytes:
         function = tf.function(predict, input_signature=signature, autograph=False)
         converted, _ = tf2onnx.convert.from_function(function, signature, opset=OPSET)
     _check_operators(converted, model, name)
-    return _described(_optimized(_with_weights(converted, weights)))
+    return described(_optimized(_with_weights(converted, weights)))
 
 
 def _check_operators(network: onnx.ModelProto, model: keras.Model, name: str) -> None:
@@ -152,7 +152,7 @@ def _optimized(network: bytes) -> bytes:
         return path.read_bytes()
 
 
-def _described(network: bytes) -> bytes:
+def described(network: bytes) -> bytes:
     """Return the network with our name on it, and without what ONNX Runtime says of operators that it does not use."""
     import onnx
 

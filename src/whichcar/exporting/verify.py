@@ -54,7 +54,7 @@ class Form:
 class Verification:
     """The forms of one network on the same images, Keras' first.
 
-    `split` and `trained_on` are those of `ExportImages`.
+    `split` and `trained_on` are those of `ExportImages`; `calibration` says how int8 was calibrated.
     """
 
     split: str
@@ -62,6 +62,7 @@ class Verification:
     forms: tuple[Form, ...]
     processor: str
     cores: int
+    calibration: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the numbers, as a bundle stores them."""
@@ -70,6 +71,7 @@ class Verification:
             "trained_on": self.trained_on,
             "processor": self.processor,
             "cores": self.cores,
+            "calibration": self.calibration,
             "forms": [form.as_json() for form in self.forms],
         }
 
