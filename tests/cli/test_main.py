@@ -194,6 +194,7 @@ def test_an_error_of_ours_from_python_is_a_value_error() -> None:
         (("train", "exp", "--resume", "--overwrite"), "resume and overwrite exclude each other"),
         (("train", "exp", "--overwrite", "--resume"), "resume and overwrite exclude each other"),
         (("compare", "exp", "--block", "crops"), "--block needs --write FILE"),
+        (("export", "exp", "--format", "openvino"), "--format needs --plain DIR"),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(

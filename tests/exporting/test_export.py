@@ -74,6 +74,21 @@ def test_the_model_card_shows_the_verification_and_the_limits(exported: Exported
         assert "Not evaluated" in card
 
 
+def test_openvino_gets_the_same_network(trained: Path, tmp_path: Path) -> None:
+    import openvino
+
+    exported = export(trained, tmp_path / "cars.whichcar", plain=tmp_path / "plain", formats=["openvino", "onnx"])
+    assert sorted(path.name for path in (tmp_path / "plain").iterdir()) == ["model.bin", "model.onnx", "model.xml"]
+    names = [form.name for form in exported.verification.forms]
+    assert names == ["Keras float32", "ONNX float32", "OpenVINO float32"]
+    model = openvino.Core().read_model(tmp_path / "plain" / "model.xml")
+    described = json.loads(model.get_rt_info(["whichcar"]).value)
+    assert described == json.loads(json.dumps(read_bundle(exported.bundle).as_json()))
+    images = np.random.default_rng(0).integers(0, 256, (2, 24, 32, 3), np.uint8)
+    answer = openvino.compile_model(model, "CPU")(images)[0]
+    np.testing.assert_allclose(answer, Classifier(exported.bundle).probabilities(images), atol=1e-5)
+
+
 def test_a_network_that_disagrees_is_not_written(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,10 +156,11 @@ def test_by_default_a_bundle_lies_in_the_experiments_folder_and_replaces_an_earl
     ("arguments", "message"),
     [
         ({"to": "cars.zip"}, r"cars\.zip: the name of a bundle ends in \.whichcar; give cars\.whichcar"),
+        ({"formats": ["tensorrt"]}, "format: must be one of onnx, openvino; got 'tensorrt'"),
         ({"precision": "int4"}, "precision: must be one of float32, int8; got 'int4'"),
     ],
 )
-def test_wrong_arguments_are_named(colour_experiment: Path, arguments: dict[str, str], message: str) -> None:
+def test_wrong_arguments_are_named(colour_experiment: Path, arguments: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         export(colour_experiment, **arguments)  # type: ignore[arg-type]
 

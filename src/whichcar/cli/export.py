@@ -13,7 +13,7 @@ from whichcar.cli.render import columns
 from whichcar.cli.streams import say_lines
 
 if TYPE_CHECKING:
-    from whichcar.exporting.export import Exported
+    from whichcar.exporting.export import Exported, Format
     from whichcar.inference.bundle import Precision
 
 
@@ -29,11 +29,25 @@ if TYPE_CHECKING:
     show_default=True,
     help="Numbers of the exported network; int8 is smaller and faster.",
 )
-@click.option("--plain", type=FOLDER, help="Folder for model.onnx, the network alone for other runtimes.")
+@click.option("--plain", type=FOLDER, help="Folder for the network alone, for other runtimes: model.onnx.")
+@click.option(
+    "--format",
+    "formats",
+    type=click.Choice(["onnx", "openvino"]),
+    multiple=True,
+    help="Form of the network in the folder of --plain; openvino is model.xml and model.bin (repeatable).  "
+    "[default: onnx]",
+)
 @click.option("--data", type=FOLDER, help="Folder of the training dataset.  [default: where it was for the training]")
 @click.option("--licence", metavar="TEXT", help="Terms of use, for the model card.")
 def export(
-    experiment: Path, to: Path | None, precision: Precision, plain: Path | None, data: Path | None, licence: str | None
+    experiment: Path,
+    to: Path | None,
+    precision: Precision,
+    plain: Path | None,
+    formats: tuple[Format, ...],
+    data: Path | None,
+    licence: str | None,
 ) -> None:
     """Write EXPERIMENT's network as one file that predicts without Keras.
 
@@ -45,12 +59,14 @@ def export(
     Examples:
       whichcar export experiments/exp_003
       whichcar export experiments/exp_003 --precision int8 --to cars.whichcar
-      whichcar export experiments/exp_003 --plain build/onnx
+      whichcar export experiments/exp_003 --plain build/network --format onnx --format openvino
     """
+    if formats and plain is None:
+        raise click.UsageError("--format needs --plain DIR")
     from whichcar.exporting.export import LICENCE
     from whichcar.exporting.export import export as export_experiment
 
-    exported = export_experiment(experiment, to, precision, plain, data, licence or LICENCE)
+    exported = export_experiment(experiment, to, precision, plain, formats or ("onnx",), data, licence or LICENCE)
     say_lines(render_exported(exported))
 
 

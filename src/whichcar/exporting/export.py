@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from whichcar.evaluation.result import read_result
 from whichcar.exporting.images import NOISE, ExportImages, batches, calibration_images, export_images, noise
 from whichcar.exporting.model_card import with_card
 from whichcar.exporting.onnx import check_installed, float32_copy, to_onnx
+from whichcar.exporting.openvino import OPENVINO_SUFFIX, OpenVinoNetwork, check_openvino
 from whichcar.exporting.quantize import candidates
 from whichcar.exporting.verify import Verification, measure
 from whichcar.inference.bundle import PLAIN_SUFFIX, SUFFIX, Bundle, Precision, write_bundle
@@ -30,7 +31,9 @@ from whichcar.training.run.folder import versions
 from whichcar.training.run.refits import experiment_name, in_use
 from whichcar.version import VERSION
 
-KERAS, ONNX = "Keras float32", "ONNX"
+Format = Literal["onnx", "openvino"]
+Forms = dict[str, tuple[Runtime, int]]  # by name, each with its size in bytes
+KERAS = "Keras float32"
 LARGEST_DIFFERENCE = 1e-3  # of probabilities in float32; 1e-6 to 1e-4 is usual
 LARGEST_LOSS = 0.003  # of accuracy, by int8
 LICENCE = "not stated; ask whoever trained it"
@@ -50,6 +53,7 @@ def export(
     to: str | Path | None = None,
     precision: Precision = "float32",
     plain: str | Path | None = None,
+    formats: Sequence[Format] = ("onnx",),
     data: str | Path | None = None,
     licence: str = LICENCE,
 ) -> Exported:
@@ -66,24 +70,29 @@ def export(
             is there is replaced.
         precision: `float32`, or `int8` (weights and activations, calibrated on training images), which is refused where
             it loses more than 0.3 points of accuracy on the validation images.
-        plain: a folder that `model.onnx` is written to as well: the network for any runtime, the rest as its metadata.
+        plain: a folder for the network alone, for other runtimes, with the rest as its metadata.
+        formats: what is written there: `onnx` (`model.onnx`), `openvino` (`model.xml` and `model.bin`) or both.
         data: where the dataset that it was trained on lies, if it was moved.
         licence: the terms under which the network may be used.
 
     Raises:
         CheckpointError: there is no usable checkpoint, a layer cannot be exported, or the exported network disagrees.
         DataError: `data` is another dataset, or its images cannot be read.
-        ConfigError: `precision` is unknown, or `to` has another suffix.
-        MissingExtraError: the extra `export` is not installed.
+        ConfigError: `precision` or a format is unknown, or `to` has another suffix.
+        MissingExtraError: the extra `export`, or `openvino`, is not installed.
         OSError: the file cannot be written.
     """
-    if precision not in get_args(Precision):
-        raise ConfigError(f"precision: must be one of {', '.join(get_args(Precision))}; got {precision!r}")
+    _check_word("precision", precision, get_args(Precision))
+    for word in formats:
+        _check_word("format", word, get_args(Format))
     experiment = in_use(Path(experiment))
     checkpoint = find_checkpoint(experiment)
     metadata = read_metadata(checkpoint)
-    target, others = _targets(experiment, to, plain)
+    target, others = _targets(experiment, to, plain, formats)
     check_installed()
+    uses_openvino = any(path.suffix == OPENVINO_SUFFIX for path in others)
+    if uses_openvino:
+        check_openvino()
     images = export_images(None if data is None else Path(data), metadata)
     if precision == "int8" and images.split == NOISE:
         raise DataError(
@@ -93,81 +102,93 @@ def export(
     model = float32_copy(checkpoint)
     network = to_onnx(model, metadata.image_size, one_line(checkpoint))
     bundle = _bundle(experiment, metadata, network, licence)
-    networks: dict[str, tuple[Runtime, int]] = {
-        KERAS: (KerasRuntime(model, len(metadata.class_names), np.uint8), checkpoint.stat().st_size),
-        f"{ONNX} float32": (OnnxRuntime(bundle, target), len(network)),
-    }
-    if precision == "int8":
-        bundle, verification = _int8(bundle, networks, images, metadata, checkpoint, target)
+    forms: Forms = {KERAS: (KerasRuntime(model, len(metadata.class_names), np.uint8), checkpoint.stat().st_size)}
+    forms |= _forms(bundle, target, uses_openvino)
+    if precision == "float32":
+        verification = _verified(forms, images, metadata, checkpoint)
     else:
-        verification = _verified(networks, images, metadata)
-        _accept(verification, checkpoint)
+        bundle, verification = _int8(bundle, forms, images, metadata, checkpoint, target, uses_openvino)
     bundle = with_card(bundle, verification, _result(experiment, checkpoint))
     write_bundle(bundle, target)
     for path in others:
-        write_bundle(bundle, path)
+        if path.suffix == OPENVINO_SUFFIX:
+            OpenVinoNetwork(bundle).write(bundle, path)
+        else:
+            write_bundle(bundle, path)
     return Exported(target, others, verification)
 
 
-def _targets(experiment: Path, to: str | Path | None, plain: str | Path | None) -> tuple[Path, tuple[Path, ...]]:
+def _check_word(what: str, word: str, known: Sequence[str]) -> None:
+    if word not in known:
+        raise ConfigError(f"{what}: must be one of {', '.join(known)}; got {word!r}")
+
+
+def _targets(
+    experiment: Path, to: str | Path | None, plain: str | Path | None, formats: Sequence[Format]
+) -> tuple[Path, tuple[Path, ...]]:
     """Return the bundle's path and those of the other files, all of which can be written."""
     home = experiment if experiment.is_dir() else experiment.parent
     name = experiment_name(experiment).replace("/", "-") if experiment.is_dir() else experiment.stem
     target = home / f"{name}{SUFFIX}" if to is None else Path(to)
     if target.suffix != SUFFIX:
         raise ConfigError(f"{target}: the name of a bundle ends in {SUFFIX}; give {target.with_suffix(SUFFIX)}")
-    others = () if plain is None else (Path(plain) / f"model{PLAIN_SUFFIX}",)
+    suffixes = {"onnx": PLAIN_SUFFIX, "openvino": OPENVINO_SUFFIX}
+    others = () if plain is None else tuple(Path(plain) / f"model{suffixes[word]}" for word in dict.fromkeys(formats))
     for path in (target, *others):
         files.check_writable(path)
     return target, others
 
 
-def _verified(networks: Mapping[str, tuple[Runtime, int]], images: ExportImages, metadata: Metadata) -> Verification:
-    """Measure the networks on the images of an export."""
+def _forms(bundle: Bundle, target: Path, uses_openvino: bool) -> Forms:
+    """Return the forms of a bundle's network that are measured, by name."""
+    forms: Forms = {f"ONNX {bundle.precision}": (OnnxRuntime(bundle, target), len(bundle.network))}
+    if uses_openvino:
+        network = OpenVinoNetwork(bundle)
+        forms[f"OpenVINO {bundle.precision}"] = network, network.size
+    return forms
+
+
+def _verified(forms: Forms, images: ExportImages, metadata: Metadata, checkpoint: Path) -> Verification:
+    """Measure the networks on the images of an export.
+
+    Raises:
+        CheckpointError: a float32 network does not answer as Keras' does.
+        DataError: none of the images can be read.
+    """
     size, samples = metadata.image_size, images.verifying
-    forms = measure(networks, noise(size) if images.split == NOISE else batches(samples, size), len(samples))
-    if not forms:
+    measured = measure(forms, noise(size) if images.split == NOISE else batches(samples, size), len(samples))
+    if not measured:
         raise DataError(f"{metadata.data_root}: none of its images can be read; check it with `whichcar check`")
-    return Verification(images.split, images.trained_on, tuple(forms), processor_name(), usable_cores())
+    for form in measured:
+        if form.name.endswith("float32") and not form.difference <= LARGEST_DIFFERENCE:
+            raise CheckpointError(
+                f"{checkpoint}: the {form.name} network disagrees with Keras', by up to {form.difference:.2g} in a "
+                f"probability ({LARGEST_DIFFERENCE:g} is allowed), and was not written; predict with the checkpoint"
+            )
+    return Verification(images.split, images.trained_on, tuple(measured), processor_name(), usable_cores())
 
 
 def _int8(
     bundle: Bundle,
-    networks: dict[str, tuple[Runtime, int]],
+    forms: Forms,
     images: ExportImages,
     metadata: Metadata,
     checkpoint: Path,
     target: Path,
+    uses_openvino: bool,
 ) -> tuple[Bundle, Verification]:
-    """Return the first int8 form of a bundle that is accurate enough, with its measurements next to `networks`."""
+    """Return the first int8 form of a bundle that is accurate enough, measured next to `forms`."""
     for calibration, candidate in candidates(bundle, calibration_images(images, metadata.image_size), target):
-        networks[f"{ONNX} int8"] = OnnxRuntime(candidate, target), len(candidate.network)
-        verification = replace(_verified(networks, images, metadata), calibration=calibration.name)
-        _accept(verification, checkpoint)
-        if _lost(verification) <= LARGEST_LOSS:
-            return candidate, verification
-    before, after = (form.top_1 for form in (verification.forms[0], verification.forms[-1]) if form.top_1)
+        measured = _verified(forms | _forms(candidate, target, uses_openvino), images, metadata, checkpoint)
+        before, *after = (form.top_1 for form in measured.forms if form.top_1)
+        worst = min(after, key=lambda accuracy: accuracy.value)
+        if before.value - worst.value <= LARGEST_LOSS:
+            return candidate, replace(measured, calibration=calibration.name)
     raise CheckpointError(
-        f"{checkpoint}: int8 loses {100 * _lost(verification):.1f} points of accuracy on "
-        f"{plural(before.total, f'{verification.split} image')} ({before.value:.1%} to {after.value:.1%}), more than "
+        f"{checkpoint}: int8 loses {100 * (before.value - worst.value):.1f} points of accuracy on "
+        f"{plural(before.total, f'{images.split} image')} ({before.value:.1%} to {worst.value:.1%}), more than "
         f"{100 * LARGEST_LOSS:g}, and was not written; export it with --precision float32"
     )
-
-
-def _lost(verification: Verification) -> float:
-    """Return how much less accurate the last form is than the first."""
-    before, after = verification.forms[0].top_1, verification.forms[-1].top_1
-    return before.value - after.value if before and after else 0.0
-
-
-def _accept(verification: Verification, checkpoint: Path) -> None:
-    """Raise where the float32 network does not answer as Keras' does."""
-    form = verification.forms[1]
-    if form.difference > LARGEST_DIFFERENCE or not np.isfinite(form.difference):
-        raise CheckpointError(
-            f"{checkpoint}: the {form.name} network disagrees with Keras', by up to {form.difference:.2g} in a "
-            f"probability ({LARGEST_DIFFERENCE:g} is allowed), and was not written; predict with the checkpoint itself"
-        )
 
 
 def _result(experiment: Path, checkpoint: Path) -> dict[str, Any] | None:

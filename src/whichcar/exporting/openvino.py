@@ -1,0 +1,73 @@
+"""A network as OpenVINO's files: `.xml`, its graph, and `.bin`, its weights."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from whichcar import files
+from whichcar.errors import MissingExtraError
+from whichcar.images.pixels import Pixels
+from whichcar.inference.bundle import KEY, Bundle
+from whichcar.inference.runtimes import Probabilities
+
+if TYPE_CHECKING:
+    import openvino
+
+OPENVINO_SUFFIX = ".xml"
+
+
+def check_openvino() -> None:
+    """Raise, before long work, where OpenVINO is not installed.
+
+    Raises:
+        MissingExtraError: it is not.
+    """
+    if importlib.util.find_spec("openvino") is None:
+        raise MissingExtraError("OpenVINO", "openvino")
+
+
+class OpenVinoNetwork:
+    """A bundle's network in OpenVINO's form, compiled for this machine's CPU (a `Runtime`); `size` is in bytes."""
+
+    batch_size, callers = 16, 0
+
+    def __init__(self, bundle: Bundle) -> None:
+        """Convert and compile the network."""
+        import openvino
+
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "network.onnx"
+            path.write_bytes(bundle.network)
+            self._model: openvino.Model = openvino.convert_model(path)
+            openvino.save_model(self._model, path.with_suffix(".xml"), compress_to_fp16=False)
+            self.size = sum(path.with_suffix(suffix).stat().st_size for suffix in (".xml", ".bin"))
+        # Else it computes in bfloat16 where the processor can.
+        compiled = openvino.Core().compile_model(self._model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        self._infer = compiled.create_infer_request().infer
+        self.hardware: Mapping[str, str] = {
+            "backend": f"openvino {openvino.__version__}",
+            "precision": bundle.precision,
+        }
+
+    def __call__(self, images: Pixels) -> Probabilities:
+        """Return (n, classes) float32 probabilities for (n, height, width, 3) uint8 RGB."""
+        scores: Probabilities = self._infer([images])[0].copy()
+        return scores
+
+    def write(self, bundle: Bundle, path: Path) -> None:
+        """Write `path`, which ends in `.xml`, and the `.bin` next to it; each appears whole or not at all.
+
+        The content of the bundle's `bundle.json` is in it, as runtime information under `whichcar`.
+        """
+        import openvino
+
+        self._model.set_rt_info(json.dumps(bundle.as_json(), ensure_ascii=False), [KEY])
+        weights = path.with_suffix(".bin")
+        with files.atomic_write(weights) as weights_tmp, files.atomic_write(path) as tmp:
+            openvino.save_model(self._model, tmp, compress_to_fp16=False)
+            tmp.with_suffix(".bin").replace(weights_tmp)
