@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 import zipfile
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,14 @@ import pytest
 
 import whichcar
 from whichcar.errors import CheckpointError, ConfigError, DataError
+from whichcar.evaluation.calibration import calibrated
 from whichcar.exporting.export import Exported, export
+from whichcar.files import CALIBRATION, checksum
+from whichcar.inference.answer import tempered
 from whichcar.inference.bundle import read_bundle
 from whichcar.inference.classifier import Classifier
+from whichcar.taxonomy import taxonomy_of
+from whichcar.training.run.checkpoint import find_checkpoint
 
 from ..colours import CLASSES, add_refit, make_experiment
 
@@ -37,6 +43,22 @@ def test_a_bundle_says_what_it_was_made_from(exported: Exported) -> None:
     assert bundle.licence == "free for research"
     assert bundle.class_names == CLASSES
     assert bundle.experiment["seed"] == 1
+
+
+def test_a_bundle_gives_calibrated_probabilities_and_knows_the_thresholds(trained: Path, tmp_path: Path) -> None:
+    experiment = shutil.copytree(trained, tmp_path / "exp")
+    checkpoint = find_checkpoint(experiment)
+    scores = np.eye(len(CLASSES), dtype=np.float32)[[0, 1, 1]] * 0.5 + 0.5 / len(CLASSES)
+    found = calibrated(scores, np.array([0, 1, 0]), taxonomy_of(CLASSES), checksum(checkpoint))
+    (experiment / CALIBRATION).write_text(json.dumps(asdict(replace(found, temperature=2.0))))
+    path = export(experiment, tmp_path / "cars.whichcar").bundle
+    images = np.random.default_rng(0).integers(0, 256, (3, 40, 50, 3), np.uint8)
+    before = Classifier(experiment).probabilities(images)
+    np.testing.assert_allclose(Classifier(path).probabilities(images), tempered(before, 2.0), atol=1e-5)
+    bundle = read_bundle(path)
+    assert bundle.temperature == 2.0
+    assert bundle.taxonomy == taxonomy_of(CLASSES).as_json()
+    assert bundle.thresholds is not None and len(bundle.thresholds["thresholds"]) == len(found.thresholds)
 
 
 def test_the_plain_network_has_names_and_preprocessing_as_metadata(exported: Exported) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -13,6 +14,7 @@ import numpy as np
 from whichcar import files
 from whichcar.config.backbones import DEFAULT
 from whichcar.errors import CheckpointError, ConfigError, DataError
+from whichcar.evaluation.calibration import calibrate
 from whichcar.evaluation.result import read_result
 from whichcar.exporting.images import NOISE, ExportImages, batches, calibration_images, export_images, noise
 from whichcar.exporting.model_card import with_card
@@ -20,16 +22,20 @@ from whichcar.exporting.onnx import check_installed, float32_copy, to_onnx
 from whichcar.exporting.openvino import OPENVINO_SUFFIX, OpenVinoNetwork, check_openvino
 from whichcar.exporting.quantize import candidates
 from whichcar.exporting.verify import Verification, measure
+from whichcar.inference.answer import Calibration
 from whichcar.inference.bundle import PLAIN_SUFFIX, SUFFIX, Bundle, Precision, write_bundle
 from whichcar.inference.runtimes import KerasRuntime, OnnxRuntime, Runtime
 from whichcar.parallel import usable_cores
 from whichcar.records import Metadata
+from whichcar.taxonomy import taxonomy_of
 from whichcar.text import one_line, plural
 from whichcar.training.hardware import processor_name
 from whichcar.training.run.checkpoint import find_checkpoint, read_metadata
 from whichcar.training.run.folder import versions
 from whichcar.training.run.refits import experiment_name, in_use
 from whichcar.version import VERSION
+
+log = logging.getLogger(__name__)
 
 Format = Literal["onnx", "openvino"]
 Forms = dict[str, tuple[Runtime, int]]  # by name, each with its size in bytes
@@ -93,15 +99,16 @@ def export(
     uses_openvino = any(path.suffix == OPENVINO_SUFFIX for path in others)
     if uses_openvino:
         check_openvino()
+    calibration = _calibration(checkpoint, data)
     images = export_images(None if data is None else Path(data), metadata)
     if precision == "int8" and images.split == NOISE:
         raise DataError(
             f"{metadata.data_root}: the dataset is not there, and int8 is calibrated and verified on its images; "
             "name it with --data DIR, or export with --precision float32"
         )
-    model = float32_copy(checkpoint)
+    model = float32_copy(checkpoint, calibration.temperature if calibration else 1.0)
     network = to_onnx(model, metadata.image_size, one_line(checkpoint))
-    bundle = _bundle(experiment, metadata, network, licence)
+    bundle = _bundle(experiment, metadata, network, licence, calibration)
     forms: Forms = {KERAS: (KerasRuntime(model, len(metadata.class_names), np.uint8), checkpoint.stat().st_size)}
     forms |= _forms(bundle, target, uses_openvino)
     if precision == "float32":
@@ -199,7 +206,18 @@ def _result(experiment: Path, checkpoint: Path) -> dict[str, Any] | None:
     return result if result["checkpoint"].get("blake2b") == files.checksum(checkpoint) else None
 
 
-def _bundle(experiment: Path, metadata: Metadata, network: bytes, licence: str) -> Bundle:
+def _calibration(checkpoint: Path, data: str | Path | None) -> Calibration | None:
+    """Return the calibration of a checkpoint; None, and a line that says why, where there is none to be had."""
+    try:
+        return calibrate(checkpoint, data)
+    except DataError as error:
+        log.info("%s; probabilities are exported as they are", error)
+        return None
+
+
+def _bundle(
+    experiment: Path, metadata: Metadata, network: bytes, licence: str, calibration: Calibration | None
+) -> Bundle:
     return Bundle(
         name=experiment_name(experiment) if experiment.is_dir() else experiment.stem,
         network=network,
@@ -215,4 +233,7 @@ def _bundle(experiment: Path, metadata: Metadata, network: bytes, licence: str) 
         versions=versions(),
         fingerprints=metadata.fingerprints,
         crop=metadata.crop,
+        taxonomy=taxonomy_of(metadata.class_names).as_json(),
+        temperature=calibration.temperature if calibration else 1.0,
+        thresholds=asdict(calibration) if calibration else None,
     )

@@ -15,6 +15,7 @@ import numpy as np
 
 from whichcar.errors import CheckpointError, MissingExtraError
 from whichcar.training.hardware import TENSORFLOW, prepare
+from whichcar.training.network.backbones import HEAD
 from whichcar.training.network.resnet50 import load_saved_model, training_copy
 
 if TYPE_CHECKING:
@@ -37,8 +38,12 @@ def check_installed() -> None:
             raise MissingExtraError(package, EXTRA)
 
 
-def float32_copy(checkpoint: Path) -> keras.Model:
+def float32_copy(checkpoint: Path, temperature: float = 1.0) -> keras.Model:
     """Load a checkpoint as the model that is exported: in float32, for images of its size, without a layer to resize.
+
+    Args:
+        checkpoint: a `.keras` or `.h5` file.
+        temperature: divides the logits; it becomes part of the head's weights.
 
     Returns:
         A model from (n, height, width, 3) RGB in 0..255 to (n, classes) float32 probabilities.
@@ -59,6 +64,8 @@ def float32_copy(checkpoint: Path) -> keras.Model:
         if isinstance(layer, keras.layers.Normalization):
             # As tensors they would become inputs of the graph.
             layer.mean, layer.variance = np.asarray(layer.mean), np.asarray(layer.variance)
+    head = model.get_layer(HEAD)
+    head.set_weights([values / temperature for values in head.get_weights()])
     return model
 
 
