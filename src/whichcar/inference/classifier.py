@@ -118,18 +118,23 @@ class Classifier:
         self, images: Sources, top: int = 5, batch_size: int | None = None, confidence: float | None = None
     ) -> Iterator[Prediction | Skipped]:
         """Yield what `predict` returns, while later images are still being read: for more than memory holds."""
+        predicted = self.predicting(top, confidence)
+        for item in self.scored(images, batch_size):
+            yield item if isinstance(item, Skipped) else predicted(item)
+
+    def predicting(self, top: int = 5, confidence: float | None = None) -> Callable[[Scored], Prediction]:
+        """Return the function from an image's probabilities to its row, with the errors of `predict`."""
         if top < 1:
             raise ConfigError(f"top: must be at least 1; got {top}")
-        answered = None if confidence is None else self._answering(confidence)
-        for item in self.scored(images, batch_size):
-            if isinstance(item, Skipped):
-                yield item
-            elif answered is None:
-                yield best_of(item, self.class_names, top)
-            else:
-                calibrated, answer = answered(item.probabilities)
-                best = best_of(replace(item, probabilities=calibrated), self.class_names, top)
-                yield replace(best, answer=answer)
+        if confidence is None:
+            return lambda item: best_of(item, self.class_names, top)
+        answered = self._answering(confidence)
+
+        def predicted(item: Scored) -> Prediction:
+            calibrated, answer = answered(item.probabilities)
+            return replace(best_of(replace(item, probabilities=calibrated), self.class_names, top), answer=answer)
+
+        return predicted
 
     def _answering(self, confidence: float) -> Callable[[Probabilities], tuple[Probabilities, Answer]]:
         """Return the function from probabilities (classes,) to calibrated ones and the answer."""
@@ -160,6 +165,11 @@ class Classifier:
         """
         watched = self.input_crop.warned(each(images))
         return stream(self._runtime, watched, self.image_size, batch_size, self.input_crop.choice)
+
+    def scored_here(self, images: Sequence[Given]) -> list[Scored | Skipped]:
+        """Return what `scored` yields for a few images, decoded and classified by the thread that calls it."""
+        opened = [(image.path, _open(image, self.image_size, self.input_crop.choice)) for image in images]
+        return _answers(self._runtime, opened)
 
     def probabilities(self, images: Sources, batch_size: int | None = None) -> Probabilities:
         """Return (images, classes) float32 probabilities, in the order of `class_names`.
