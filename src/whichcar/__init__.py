@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from whichcar.inference.classifier import Classifier
     from whichcar.inference.predict import predict, predict_from_folder
     from whichcar.search.driver import sweep
-    from whichcar.serving.client import Client
-    from whichcar.serving.serve import serve
     from whichcar.training.network.data_aug import create_data_aug_layer
     from whichcar.training.network.resnet50 import create_model
     from whichcar.training.new import new
@@ -36,7 +34,6 @@ __version__ = VERSION
 
 __all__ = [
     "Classifier",
-    "Client",
     "check",
     "compare",
     "create_data_aug_layer",
@@ -53,7 +50,6 @@ __all__ = [
     "predict",
     "predict_from_folder",
     "refit",
-    "serve",
     "split",
     "sweep",
     "train",
@@ -61,7 +57,6 @@ __all__ = [
 
 _HOMES = {
     "Classifier": "whichcar.inference.classifier",
-    "Client": "whichcar.serving.client",
     "check": "whichcar.data.check.check",
     "compare": "whichcar.evaluation.compare.experiments",
     "create_data_aug_layer": "whichcar.training.network.data_aug",
@@ -78,7 +73,6 @@ _HOMES = {
     "predict": "whichcar.inference.predict",
     "predict_from_folder": "whichcar.inference.predict",
     "refit": "whichcar.training.refit",
-    "serve": "whichcar.serving.serve",
     "split": "whichcar.data.split.split",
     "sweep": "whichcar.search.driver",
     "train": "whichcar.training.train",

@@ -26,7 +26,6 @@ COMMANDS = (
     "models",
     "compare",
     "export",
-    "serve",
     "demo",
 )
 HEAVY = ("numpy", "PIL", "pydantic", "yaml", "rich", "keras", "tensorflow", "jax", "matplotlib")

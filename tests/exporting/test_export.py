@@ -14,7 +14,7 @@ import whichcar
 from whichcar.errors import CheckpointError, ConfigError, DataError
 from whichcar.evaluation.calibration import calibrated
 from whichcar.exporting.export import Exported, export
-from whichcar.files import CALIBRATION, checksum
+from whichcar.files import CALIBRATION, checksum, write_json
 from whichcar.inference.answer import tempered
 from whichcar.inference.bundle import read_bundle
 from whichcar.inference.classifier import Classifier
@@ -27,9 +27,7 @@ from ..colours import CLASSES, add_refit, make_experiment
 @pytest.fixture(scope="module")
 def exported(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     folder = tmp_path_factory.mktemp("exported")
-    return export(
-        trained, folder / "cars.whichcar", plain=folder / "plain", licence="free for research", notes=["Drawn by hand."]
-    )
+    return export(trained, folder / "cars.whichcar", plain=folder / "plain", licence="free for research")
 
 
 def test_a_bundle_answers_as_the_checkpoint_does(trained: Path, exported: Exported) -> None:
@@ -96,7 +94,6 @@ def test_the_model_card_shows_the_verification_and_the_limits(exported: Exported
         assert "free for research" in card
         assert "knows only its classes" in card
         assert "Not evaluated" in card
-        assert "Drawn by hand." in card
 
 
 def test_openvino_gets_the_same_network(trained: Path, tmp_path: Path) -> None:
@@ -194,6 +191,15 @@ def test_a_target_that_cannot_be_written_is_said_before_the_work(colour_experime
     (tmp_path / "cars.whichcar").mkdir()
     with pytest.raises(IsADirectoryError):
         export(colour_experiment, tmp_path / "cars.whichcar")
+
+
+def test_an_unfinished_training_is_exported_with_a_warning(
+    colour_experiment: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    experiment = shutil.copytree(colour_experiment, tmp_path / "exp")
+    write_json(experiment / "resolved.json", {"finished": False, "settings": {}})
+    export(experiment)
+    assert "its training is not finished; the best checkpoint so far is exported" in caplog.text
 
 
 def test_an_experiment_without_a_checkpoint_is_an_error(tmp_path: Path) -> None:

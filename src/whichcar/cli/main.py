@@ -25,7 +25,6 @@ from whichcar.cli import (
     fetch,
     new,
     predict,
-    serve,
     split,
     sweep,
     train,
@@ -120,7 +119,6 @@ def whichcar() -> None:
       whichcar evaluate experiments/mine
       whichcar predict experiments/mine image.jpg
       whichcar export experiments/mine
-      whichcar serve experiments/mine/mine.whichcar
     """
 
 
@@ -141,7 +139,6 @@ for _command in (
     predict.models,
     compare.compare,
     export.export,
-    serve.serve,
     demo.demo,
 ):
     whichcar.add_command(_command)

@@ -62,7 +62,6 @@ def export(
     formats: Sequence[Format] = ("onnx",),
     data: str | Path | None = None,
     licence: str = LICENCE,
-    notes: Sequence[str] = (),
 ) -> Exported:
     """Write a trained network as one file that predicts without Keras: network, class names, settings, model card.
 
@@ -81,7 +80,6 @@ def export(
         formats: what is written there: `onnx` (`model.onnx`), `openvino` (`model.xml` and `model.bin`) or both.
         data: where the dataset that it was trained on lies, if it was moved.
         licence: the terms under which the network may be used.
-        notes: sentences for the model card, such as where the data come from.
 
     Raises:
         CheckpointError: there is no usable checkpoint, a layer cannot be exported, or the exported network disagrees.
@@ -96,6 +94,8 @@ def export(
     experiment = in_use(Path(experiment))
     checkpoint = find_checkpoint(experiment)
     metadata = read_metadata(checkpoint)
+    if not _is_finished(experiment):
+        log.warning("%s: its training is not finished; the best checkpoint so far is exported", experiment)
     target, others = _targets(experiment, to, plain, formats)
     check_installed()
     uses_openvino = any(path.suffix == OPENVINO_SUFFIX for path in others)
@@ -117,7 +117,7 @@ def export(
         verification = _verified(forms, images, metadata, checkpoint)
     else:
         bundle, verification = _int8(bundle, forms, images, metadata, checkpoint, target, uses_openvino)
-    bundle = with_card(bundle, verification, _result(experiment, checkpoint), notes)
+    bundle = with_card(bundle, verification, _result(experiment, checkpoint))
     write_bundle(bundle, target)
     for path in others:
         if path.suffix == OPENVINO_SUFFIX:
@@ -125,6 +125,14 @@ def export(
         else:
             write_bundle(bundle, path)
     return Exported(target, others, verification)
+
+
+def _is_finished(experiment: Path) -> bool:
+    """False where the record of an experiment's training says that it has not ended."""
+    path = experiment / files.RESOLVED
+    return not path.is_file() or bool(
+        files.read_json(path, {"finished": bool}, "train again with --overwrite")["finished"]
+    )
 
 
 def _check_word(what: str, word: str, known: Sequence[str]) -> None:
@@ -196,7 +204,8 @@ def _int8(
     raise CheckpointError(
         f"{checkpoint}: int8 loses {100 * (before.value - worst.value):.1f} points of accuracy on "
         f"{plural(before.total, f'{images.split} image')} ({before.value:.1%} to {worst.value:.1%}), more than "
-        f"{100 * LARGEST_LOSS:g}, and was not written; export it with --precision float32"
+        f"{100 * LARGEST_LOSS:g}, and was not written (one image is {100 / before.total:.1f} points); "
+        "export it with --precision float32"
     )
 
 

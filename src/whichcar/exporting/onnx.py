@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -99,9 +99,10 @@ def to_onnx(model: keras.Model, size: tuple[int, int], name: str) -> bytes:
         with keras.StatelessScope(state_mapping=list(zip(weights.values(), values, strict=True))):
             return {OUTPUT: model(images, training=False)}
 
-    with _quiet("tf2onnx"):
+    with _quiet("tf2onnx"), _inlined():
         function = tf.function(predict, input_signature=signature, autograph=False)
-        converted, _ = tf2onnx.convert.from_function(function, signature, opset=OPSET)
+        handlers: dict[str, tuple[Any, list[Any]]] = {"Erfc": (_erfc, [])}
+        converted, _ = tf2onnx.convert.from_function(function, signature, OPSET, custom_op_handlers=handlers)
     _check_operators(converted, model, name)
     return described(_optimized(_with_weights(converted, weights)))
 
@@ -132,6 +133,27 @@ def _with_weights(network: onnx.ModelProto, weights: Mapping[str, keras.Variable
             network.graph.initializer.append(numpy_helper.from_array(np.asarray(weights[entry.name]), entry.name))
     content: bytes = network.SerializeToString()
     return content
+
+
+def _erfc(graph: Any, node: Any, *_: object) -> None:  # noqa: ANN401  (of tf2onnx)
+    """Make 1 - erf(x) of TensorFlow's erfc(x), which GELU is computed with and tf2onnx does not know."""
+    erf = graph.make_node("Erf", node.input)
+    one = graph.make_const(f"{node.name}_one", np.array(1, np.float32))
+    graph.replace_all_inputs(node.output[0], graph.make_node("Sub", [one.output[0], erf.output[0]]).output[0])
+    graph.remove_node(node.name)
+
+
+@contextmanager
+def _inlined() -> Iterator[None]:
+    """Trace functions that are called as a part of their caller: Keras compiles grouped convolutions apart."""
+    import tensorflow as tf
+
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(before)
 
 
 @contextmanager

@@ -1,1 +1,0 @@
-"""Serving: a web server that classifies uploaded images, its page, and a client."""
