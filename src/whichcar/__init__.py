@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from whichcar.inference.classifier import Classifier
     from whichcar.inference.predict import predict, predict_from_folder
     from whichcar.search.driver import sweep
+    from whichcar.serving.client import Client
+    from whichcar.serving.serve import serve
     from whichcar.training.network.data_aug import create_data_aug_layer
     from whichcar.training.network.resnet50 import create_model
     from whichcar.training.new import new
@@ -34,6 +36,7 @@ __version__ = VERSION
 
 __all__ = [
     "Classifier",
+    "Client",
     "check",
     "compare",
     "create_data_aug_layer",
@@ -50,6 +53,7 @@ __all__ = [
     "predict",
     "predict_from_folder",
     "refit",
+    "serve",
     "split",
     "sweep",
     "train",
@@ -57,6 +61,7 @@ __all__ = [
 
 _HOMES = {
     "Classifier": "whichcar.inference.classifier",
+    "Client": "whichcar.serving.client",
     "check": "whichcar.data.check.check",
     "compare": "whichcar.evaluation.compare.experiments",
     "create_data_aug_layer": "whichcar.training.network.data_aug",
@@ -73,6 +78,7 @@ _HOMES = {
     "predict": "whichcar.inference.predict",
     "predict_from_folder": "whichcar.inference.predict",
     "refit": "whichcar.training.refit",
+    "serve": "whichcar.serving.serve",
     "split": "whichcar.data.split.split",
     "sweep": "whichcar.search.driver",
     "train": "whichcar.training.train",

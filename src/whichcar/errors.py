@@ -53,6 +53,14 @@ class CheckpointError(WhichcarError, ValueError):
     """A checkpoint is missing, broken, or does not fit what is asked of it."""
 
 
+class ServerError(WhichcarError, RuntimeError):
+    """A server cannot be reached, or refuses: `sentence` is its own, `status` HTTP's (0: none), `reason` its word."""
+
+    def __init__(self, message: str, sentence: str = "", status: int = 0, reason: str = "") -> None:
+        super().__init__(message)
+        self.sentence, self.status, self.reason = sentence or message, status, reason
+
+
 class MissingExtraError(WhichcarError, ImportError):
     """An optional package is not installed; the message holds the line that installs it."""
 

@@ -44,6 +44,15 @@ class Skipped:
 
 
 @dataclass(frozen=True, slots=True)
+class NoVehicle(Skipped):
+    """An image in which each vehicle was to be classified, and none was found."""
+
+    def as_row(self) -> dict[str, object]:
+        """Return flat cells, as `Prediction.as_row` does."""
+        return {"path": as_text(self.path), "candidates": 0, "outcome": self.reason, "problem": None}
+
+
+@dataclass(frozen=True, slots=True)
 class ImageHeader:
     """What an image file says of itself: Pillow's names of format (`JPEG`) and mode (`CMYK`), and the upright size.
 
@@ -117,6 +126,7 @@ class Crop:
     are the chosen vehicle's; where none was found `box` is the whole image and the others are empty. `candidates`
     counts the vehicles to choose from. `outcome` is `cropped`, `whole: …` or `skipped: …`; a skipped image has no box
     and no output. `box` is the detector's: a margin is added when the image is cut.
+    Where each vehicle of an image is classified, `number` says which of the candidates this is, from 1, the largest.
     """
 
     path: str
@@ -125,6 +135,7 @@ class Crop:
     score: float | None
     candidates: int
     outcome: str
+    number: int | None = None
 
     @property
     def kind(self) -> str:
@@ -184,13 +195,20 @@ class Prediction:
     def as_row(self) -> dict[str, object]:
         """Return flat cells with a name each: what JSON and CSV hold, and a row of a `pandas.DataFrame`.
 
-        `path`, those of the answer (`ANSWER_COLUMNS`) where there is one, `prediction` and `probability`, `class_2` and
-        `probability_2` and so on, those of the crop (`CROP_COLUMNS`) where there is one, and `problem`, which is None.
+        `path`, `vehicle_number` where each vehicle is a row, those of the answer (`ANSWER_COLUMNS`) where there is one,
+        `prediction` and `probability`, `class_2` and `probability_2` and so on, those of the crop (`CROP_COLUMNS`)
+        where there is one, and `problem`, which is None.
         """
-        row: dict[str, object] = {"path": as_text(self.path)} | ({} if self.answer is None else self.answer.as_row())
+        row: dict[str, object] = {"path": as_text(self.path)}
+        if self.crop is not None and self.crop.number is not None:
+            row[NUMBER_COLUMN] = self.crop.number
+        row |= {} if self.answer is None else self.answer.as_row()
         for place, (name, probability) in enumerate(zip(self.classes, self.probabilities, strict=True), 1):
             row |= dict(zip(class_columns(place), (name, round(probability, 6)), strict=True))
         return row | ({} if self.crop is None else self.crop.as_row()) | {"problem": None}
+
+
+NUMBER_COLUMN = "vehicle_number"
 
 
 def class_columns(place: int) -> tuple[str, str]:

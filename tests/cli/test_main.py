@@ -26,6 +26,7 @@ COMMANDS = (
     "models",
     "compare",
     "export",
+    "serve",
     "demo",
 )
 HEAVY = ("numpy", "PIL", "pydantic", "yaml", "rich", "keras", "tensorflow", "jax", "matplotlib")

@@ -27,7 +27,9 @@ from ..colours import CLASSES, add_refit, make_experiment
 @pytest.fixture(scope="module")
 def exported(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     folder = tmp_path_factory.mktemp("exported")
-    return export(trained, folder / "cars.whichcar", plain=folder / "plain", licence="free for research")
+    return export(
+        trained, folder / "cars.whichcar", plain=folder / "plain", licence="free for research", notes=["Drawn by hand."]
+    )
 
 
 def test_a_bundle_answers_as_the_checkpoint_does(trained: Path, exported: Exported) -> None:
@@ -94,6 +96,7 @@ def test_the_model_card_shows_the_verification_and_the_limits(exported: Exported
         assert "free for research" in card
         assert "knows only its classes" in card
         assert "Not evaluated" in card
+        assert "Drawn by hand." in card
 
 
 def test_openvino_gets_the_same_network(trained: Path, tmp_path: Path) -> None:

@@ -234,6 +234,6 @@ def test_the_family_that_was_asked_for_stays_with_the_crops(tmp_path: Path, stre
     crop_image = input_crop.choice(street)
     assert crop_image is not None
     with decoded(street) as image:
-        assert crop_image("a.png", image)[1].label == "car"
+        assert crop_image("a.png", image)[0][1].label == "car"
     with pytest.raises(DetectorError, match=r"other\.onnx: .* name its family: --family"):
         InputCrop(Path("model.keras"), trained, crop=True, detector=str(tmp_path / "other.onnx"))

@@ -90,12 +90,12 @@ def test_a_file_of_someone_else_is_left_as_it_is(
 @pytest.mark.parametrize("damage", [b"x\n", b"\xff\n"])
 def test_a_row_that_was_changed_is_not_overwritten(tmp_path: Path, damage: bytes) -> None:
     output = tmp_path / "a.csv"
-    file = OutputFile(output, ["path", "prediction"], {})
+    file = OutputFile(output, ["path", "prediction"], {}, "one")
     with file.opened() as opened:
         opened.write(["path,prediction", "a.jpg,A", "b.jpg,B"])
     content = output.read_bytes().replace(b"a.jpg,A\n", damage)
     output.write_bytes(content)
-    with pytest.raises(DataError, match="is damaged"), OutputFile(output, ["path", "prediction"], {}).opened():
+    with pytest.raises(DataError, match="is damaged"), OutputFile(output, ["path", "prediction"], {}, "one").opened():
         pass
     assert output.read_bytes() == content
 

@@ -40,6 +40,13 @@ if TYPE_CHECKING:
 )
 @click.option("--data", type=FOLDER, help="Folder of the training dataset.  [default: where it was for the training]")
 @click.option("--licence", metavar="TEXT", help="Terms of use, for the model card.")
+@click.option(
+    "--note",
+    "notes",
+    metavar="TEXT",
+    multiple=True,
+    help="Sentence for the model card, such as on its data (repeatable).",
+)
 def export(
     experiment: Path,
     to: Path | None,
@@ -48,6 +55,7 @@ def export(
     formats: tuple[Format, ...],
     data: Path | None,
     licence: str | None,
+    notes: tuple[str, ...],
 ) -> None:
     """Write EXPERIMENT's network as one file that predicts without Keras.
 
@@ -66,7 +74,9 @@ def export(
     from whichcar.exporting.export import LICENCE
     from whichcar.exporting.export import export as export_experiment
 
-    exported = export_experiment(experiment, to, precision, plain, formats or ("onnx",), data, licence or LICENCE)
+    exported = export_experiment(
+        experiment, to, precision, plain, formats or ("onnx",), data, licence or LICENCE, notes
+    )
     say_lines(render_exported(exported))
 
 

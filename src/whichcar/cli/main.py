@@ -25,6 +25,7 @@ from whichcar.cli import (
     fetch,
     new,
     predict,
+    serve,
     split,
     sweep,
     train,
@@ -119,6 +120,7 @@ def whichcar() -> None:
       whichcar evaluate experiments/mine
       whichcar predict experiments/mine image.jpg
       whichcar export experiments/mine
+      whichcar serve experiments/mine/mine.whichcar
     """
 
 
@@ -139,6 +141,7 @@ for _command in (
     predict.models,
     compare.compare,
     export.export,
+    serve.serve,
     demo.demo,
 ):
     whichcar.add_command(_command)

@@ -5,22 +5,26 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from whichcar.cli.interrupts import resumable
-from whichcar.cli.options import FILE, DetectorCommand, detector_option, model_option
+from whichcar.cli.options import FILE, FOLDER, DetectorCommand, detector_option, model_option
 from whichcar.cli.render import columns as aligned
 from whichcar.cli.streams import say, say_lines
 from whichcar.text import one_line, plural
 
 if TYPE_CHECKING:
+    from whichcar.images.inputs import Sources
     from whichcar.inference.classifier import Classifier
+    from whichcar.inference.input_crop import Vehicles
     from whichcar.inference.predict import Form
     from whichcar.records import Prediction, Skipped
+
+    Classify = Callable[[Sources], Iterator[Prediction | Skipped]]
 
 
 @click.command(cls=DetectorCommand)
@@ -42,6 +46,14 @@ if TYPE_CHECKING:
     help="Answer with the class, the model, the make or `unknown`: the most specific with which answers have this "
     "accuracy, such as 0.95. The model must be calibrated, as `evaluate` does on validation images.",
 )
+@click.option(
+    "--vehicles",
+    type=click.Choice(["all", "largest"]),
+    help="Classify each vehicle in an image, or the largest; an image without one is a row that says so. Vehicles of "
+    "less than 32 pixels are left out.",
+)
+@click.option("--annotate", type=FOLDER, metavar="DIR", help="Write images with the boxes and answers of --vehicles.")
+@click.option("--save-crops", type=FOLDER, metavar="DIR", help="Write an image of each of --vehicles.")
 @click.option("--batch-size", type=click.IntRange(1), help="Images per forward pass.  [default: what is fastest]")
 @click.option(
     "--crop/--no-crop",
@@ -58,6 +70,9 @@ def predict(
     output: Path | None,
     top: int,
     confidence: float | None,
+    vehicles: Vehicles | None,
+    annotate: Path | None,
+    save_crops: Path | None,
     batch_size: int | None,
     crop: bool | None,
     detector: str | None,
@@ -69,38 +84,53 @@ def predict(
     experiment's folder, a checkpoint file or a bundle; without both, the model that comes with whichcar.
 
     An image that cannot be read, or a folder without images, becomes a row that says so; the exit status is 2 only if
-    nothing could be classified. Where images are cropped, rows have the box of the vehicle in pixels, the detection
-    score and the number of vehicles, or say that there is none and the whole image was used. With --json, --csv and
-    --output, every row has the same names; what it does not have is null, or empty.
+    nothing could be read. Where images are cropped, rows have the box of the vehicle in pixels, the detection score
+    and the number of vehicles, or say that there is none and the whole image was used. With --vehicles, each vehicle
+    is a row, the largest first, and an image without one is a row that says so. With --json, --csv and --output,
+    every row has the same names; what it does not have is null, or empty.
 
     \b
     Examples:
       whichcar predict street.jpg
       whichcar predict images/ 'more/**/*.png' --output answers.csv
       whichcar predict experiments/exp_003 https://example.org/car.jpg --confidence 0.95
+      whichcar predict streets/ --vehicles all --annotate answers/
       find . -name '*.jpg' | whichcar predict - --json --model mine.whichcar
     """
     chosen = [name for name, given in (("--json", as_json), ("--csv", as_csv), ("--output", output)) if given]
     if len(chosen) > 1:
         raise click.UsageError(f"{' and '.join(chosen)} exclude each other; choose one")
+    for name, folder in (("--annotate", annotate), ("--save-crops", save_crops)):
+        if folder is not None and vehicles is None:
+            raise click.UsageError(f"{name}: is for vehicles; add --vehicles all or --vehicles largest")
+    from whichcar.images.inputs import each
     from whichcar.inference.classifier import Classifier
+    from whichcar.inference.image_folders import ImageFolders
     from whichcar.inference.predict import lines, names_of, one_usable
 
     if model is None:
         model, paths = _leading_model(paths)
-    classifier = Classifier(model, crop, detector, family)
+    classifier = Classifier(model, True if vehicles and crop is None else crop, detector, family)
     top = min(top, len(classifier.class_names))
     crops = classifier.input_crop.crops
+    folders = ImageFolders(
+        annotate, save_crops, paths, vehicles or "largest", classifier.input_crop.margin if vehicles else 0
+    )
+
+    def classify(images: Sources) -> Iterator[Prediction | Skipped]:
+        return folders.written(
+            lambda given: classifier.stream(given, top, batch_size, confidence, vehicles), each(images)
+        )
+
     if output is not None:
-        _write(output, classifier, paths, top, batch_size, confidence)
+        _write(output, classifier, paths, top, confidence, vehicles, classify)
         return
-    names = names_of(paths, None if sys.stdin is None else sys.stdin.buffer)
-    rows = one_usable(classifier.stream(names, top, batch_size, confidence))
+    rows = one_usable(classify(names_of(paths, None if sys.stdin is None else sys.stdin.buffer)))
     form: Form = "json" if as_json else "csv" if as_csv else "table"
     width = max(len(one_line(name)) for name in classifier.class_names)
     with resumable("interrupted; the rows printed so far are complete", "to classify all images"):
-        shown = _tracked(rows, paths) if _to_file() else rows
-        say_lines(lines(shown, form, top, width, crops, confidence is not None))
+        shown = _tracked(rows, paths, vehicles) if _to_file() else rows
+        say_lines(lines(shown, form, top, width, crops, confidence is not None, vehicles is not None))
 
 
 def _leading_model(paths: tuple[str, ...]) -> tuple[str | None, tuple[str, ...]]:
@@ -123,12 +153,14 @@ def _to_file() -> bool:
 
 
 def _tracked(
-    rows: Iterable[Prediction | Skipped], paths: tuple[str, ...], done: int = 0
+    rows: Iterable[Prediction | Skipped], paths: tuple[str, ...], vehicles: Vehicles | None, done: int = 0
 ) -> Iterator[Prediction | Skipped]:
-    """Yield the rows and show how far they are; a list on standard input has no known end."""
+    """Yield the rows and show how far they are; a list on standard input has no known end, nor have vehicles."""
     from whichcar.images.inputs import each
     from whichcar.progress import track
 
+    if vehicles == "all":
+        return track(rows, "predicting", unit="vehicles")
     total = None if "-" in paths else sum(1 for _ in each(paths)) - done
     return track(rows, "predicting", total)
 
@@ -138,8 +170,9 @@ def _write(
     classifier: Classifier,
     paths: tuple[str, ...],
     top: int,
-    batch_size: int | None,
     confidence: float | None,
+    vehicles: Vehicles | None,
+    classify: Classify,
 ) -> None:
     from whichcar.files import checksum
     from whichcar.images.inputs import each
@@ -148,17 +181,17 @@ def _write(
 
     crops = classifier.input_crop.crops
     model = {"name": classifier.checkpoint.name, "blake2b": checksum(classifier.checkpoint)}
-    answer = confidence is not None
-    origin = {"model": model, "crop": classifier.input_crop.record, "confidence": confidence}
-    file = OutputFile(output, columns(top, crops, answer), origin)
+    shape = {"crop": crops, "answer": confidence is not None, "vehicles": vehicles is not None}
+    origin = {"model": model, "crop": classifier.input_crop.record, "confidence": confidence, "vehicles": vehicles}
+    file = OutputFile(output, columns(top, **shape), origin, "many" if vehicles == "all" else "one")
     with file.opened(), resumable(f"{output}: interrupted; its rows are complete"):
         images = file.remaining(each(names_of(paths, None if sys.stdin is None else sys.stdin.buffer)))
-        rows = classifier.stream(images, top, batch_size, confidence)
+        rows = classify(images)
         done = file.done.total()
-        tracked = _tracked(rows if done else one_usable(rows), paths, done)
-        new = file.write(lines(tracked, file.form, top, crop=crops, answer=answer))
-    before = f", {done:,} of them from an earlier run" if done else ""
-    say(f"{output}: {plural(done + new, 'row')}{before}")
+        tracked = _tracked(rows if done else one_usable(rows), paths, vehicles, done)
+        new = file.write(lines(tracked, file.form, top, **shape))
+    before = f", {file.rows:,} of them from an earlier run" if file.rows else ""
+    say(f"{output}: {plural(file.rows + new, 'row')}{before}")
 
 
 @click.command()

@@ -10,12 +10,20 @@ from typing import NamedTuple
 from whichcar.config.crop import CropSettings
 from whichcar.config.section import suggestion
 from whichcar.detection.coco import NAMES
-from whichcar.detection.detection import Detector, load_detector, main_vehicle, vehicles_among, with_margin
+from whichcar.detection.detection import (
+    Detector,
+    distinct,
+    load_detector,
+    main_vehicle,
+    vehicles_among,
+    with_margin,
+)
 from whichcar.errors import ConfigError
 from whichcar.images.pixels import DecodedImage, Pixels
 from whichcar.records import Box, Crop, Detection
 
 _LARGE = 4_000_000  # pixels
+LEAST_SIDE = 32  # pixels; in what is smaller, a make cannot be recognised
 _REDUCED = (1024, 1024)  # at least, of a large image: more than any detector's input
 
 
@@ -67,11 +75,12 @@ class Cropper:
 
     def choose_in(self, image: DecodedImage) -> Chosen:
         """Return the vehicle of one image; the detector gets a reduced copy of a large one."""
+        return self._chosen(self._detections(image), image.size)
+
+    def _detections(self, image: DecodedImage) -> list[Detection]:
         small, factor = image.reduced(_REDUCED) if is_large(image) else (image.pixels(), 1)
         detections = self.detector.detect([small], self.settings.score)[0]
-        return self._chosen(
-            [replace(item, box=_enlarged(item.box, factor, image.size)) for item in detections], image.size
-        )
+        return [replace(item, box=_enlarged(item.box, factor, image.size)) for item in detections]
 
     def _chosen(self, detections: Sequence[Detection], size: tuple[int, int]) -> Chosen:
         candidates = vehicles_among(detections, self.settings.classes, self.settings.min_size)
@@ -85,6 +94,23 @@ class Cropper:
         """Return the crop of an image (None where no vehicle was found: the whole image) and its record."""
         chosen = self.choose_in(image)
         return self.box(chosen, image.size), described(path, image.size, chosen)
+
+    def vehicles(self, path: str, image: DecodedImage) -> list[tuple[Box, Crop]]:
+        """Return the crop of each vehicle in an image, and its record, the largest first.
+
+        A vehicle counts once, also where it is detected as both a car and a truck. One whose shorter side is below
+        `LEAST_SIDE` pixels is left out.
+        """
+        least = max(LEAST_SIDE, self.settings.min_size)
+        found = distinct(vehicles_among(self._detections(image), self.settings.classes, least))
+        found.sort(key=lambda item: -item.box.area)
+        return [
+            (
+                with_margin(item.box, self.settings.margin, image.size),
+                replace(described(path, image.size, Chosen(item, len(found))), number=number),
+            )
+            for number, item in enumerate(found, 1)
+        ]
 
 
 def is_large(image: DecodedImage) -> bool:

@@ -24,6 +24,7 @@ from whichcar.records import Box, Detection, Skipped
 
 Choice = Literal["largest", "central"]
 DETECTRON = "detectron2"
+_SAME_OBJECT = 0.6  # intersection over union; of two vehicles, one partly behind the other, it hardly exceeds a half
 
 
 class Detector(Protocol):
@@ -133,6 +134,26 @@ def vehicles_among(
 ) -> list[Detection]:
     """Return the detections of these classes whose shorter side is at least `min_size` pixels."""
     return [item for item in detections if item.label in classes and min(item.box.width, item.box.height) >= min_size]
+
+
+def distinct(detections: Iterable[Detection]) -> list[Detection]:
+    """Return the detections, most confident first, without a second one of the same object.
+
+    Detectors compare boxes of one class only, and a pickup may be both a car and a truck to them.
+    """
+    kept: list[Detection] = []
+    for item in sorted(detections, key=lambda item: -item.score):
+        if all(_overlap(item.box, other.box) <= _SAME_OBJECT for other in kept):
+            kept.append(item)
+    return kept
+
+
+def _overlap(one: Box, other: Box) -> float:
+    """Return the intersection over union of two boxes."""
+    across = min(one.right, other.right) - max(one.left, other.left)
+    down = min(one.bottom, other.bottom) - max(one.top, other.top)
+    shared = max(0, across) * max(0, down)
+    return shared / (one.area + other.area - shared)
 
 
 def get_vehicle_coordinates(

@@ -62,6 +62,7 @@ def export(
     formats: Sequence[Format] = ("onnx",),
     data: str | Path | None = None,
     licence: str = LICENCE,
+    notes: Sequence[str] = (),
 ) -> Exported:
     """Write a trained network as one file that predicts without Keras: network, class names, settings, model card.
 
@@ -80,6 +81,7 @@ def export(
         formats: what is written there: `onnx` (`model.onnx`), `openvino` (`model.xml` and `model.bin`) or both.
         data: where the dataset that it was trained on lies, if it was moved.
         licence: the terms under which the network may be used.
+        notes: sentences for the model card, such as where the data come from.
 
     Raises:
         CheckpointError: there is no usable checkpoint, a layer cannot be exported, or the exported network disagrees.
@@ -117,7 +119,7 @@ def export(
         verification = _verified(forms, images, metadata, checkpoint)
     else:
         bundle, verification = _int8(bundle, forms, images, metadata, checkpoint, target, uses_openvino)
-    bundle = with_card(bundle, verification, _result(experiment, checkpoint))
+    bundle = with_card(bundle, verification, _result(experiment, checkpoint), notes)
     write_bundle(bundle, target)
     for path in others:
         if path.suffix == OPENVINO_SUFFIX:

@@ -20,7 +20,7 @@ from whichcar.records import Metadata, Sample, Skipped
 
 BATCH = 16  # images at once
 CALIBRATING = 200  # training images for int8
-VERIFYING = 512  # training images that verify where there are no validation images
+VERIFYING = 512  # images that verify where the network was trained on all of them
 NOISE = "noise"
 
 
@@ -59,7 +59,8 @@ def export_images(data: Path | None, metadata: Metadata) -> ExportImages:
     train = tuple(tree.train)
     if tree.validation:
         joined = bool(settings.get("train_on_validation"))
-        return ExportImages(VALIDATION, tuple(tree.validation), train, joined)
+        verifying = spread(tree.validation, VERIFYING) if joined else tuple(tree.validation)
+        return ExportImages(VALIDATION, verifying, train, joined)
     return ExportImages(TRAIN, spread(train, VERIFYING), train, trained_on=True)
 
 

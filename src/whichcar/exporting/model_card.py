@@ -27,16 +27,21 @@ class Section:
     table: tuple[tuple[str, ...], ...] = ()
 
 
-def with_card(bundle: Bundle, verification: Verification, result: Mapping[str, Any] | None) -> Bundle:
+def with_card(
+    bundle: Bundle, verification: Verification, result: Mapping[str, Any] | None, notes: Sequence[str] = ()
+) -> Bundle:
     """Return a bundle with the measurements of its network and its model card.
 
     Args:
         bundle: what the card is about.
         verification: the measurements of its network.
         result: the content of the experiment's result.json; None where it was not evaluated.
+        notes: further sentences.
     """
     bundle = replace(bundle, metrics=verification.as_json())
     sections = list(_sections(bundle, verification, result))
+    if notes:
+        sections.insert(2, Section("Notes", tuple(map(one_line, notes))))
     page = render_page("model_card", bundle.name, sections=sections, time=bundle.created)
     return replace(bundle, card=_markdown(bundle.name, sections), page=page)
 

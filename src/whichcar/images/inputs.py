@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import os
-import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -142,12 +141,8 @@ def _address(url: str, size: Size | None) -> Iterator[DecodedImage]:
     """Open what an address has as a file is opened, so that both are the same to the network."""
     from whichcar.images.web import read_url  # what it loads takes longer than classifying an image
 
-    content = read_url(url)
-    with tempfile.NamedTemporaryFile(prefix="whichcar-") as file:
-        file.write(content)
-        file.flush()
-        with decoded(file.name, size and enough_for(size), name=without_password(url)) as image:
-            yield image
+    with decoded(read_url(url), size and enough_for(size), name=without_password(url)) as image:
+        yield image
 
 
 def _opened(path: Path | str, image: Image.Image) -> Given:

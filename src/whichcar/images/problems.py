@@ -14,7 +14,6 @@ from whichcar.text import one_line
 
 LARGEST_PIXELS = 100_000_000
 COPY_AGAIN = "copy it again from its source or leave it out"
-TOO_LARGE = f"{LARGEST_PIXELS // 1_000_000} million pixels or more; make it smaller"
 
 # The boxes that HEIC, AVIF and videos begin with, by the brand in them.
 _BRANDS = {
@@ -56,15 +55,15 @@ _OTHERS = (
 
 
 @contextlib.contextmanager
-def reported(name: str | Path, path: Path | None = None) -> Iterator[None]:
-    """Make an ImageError of whatever goes wrong with an image while the block runs; `path` is its file."""
+def reported(name: str | Path, source: Path | bytes | None = None) -> Iterator[None]:
+    """Make an ImageError of whatever goes wrong with an image while the block runs; `source` is its file."""
     try:
         yield
     except ImageError:
         raise
     except Exception as error:  # broken files raise nearly anything from inside Pillow's readers
-        if path and isinstance(error, UnidentifiedImageError):
-            raise _unidentified(path, name) from error
+        if source and isinstance(error, UnidentifiedImageError):
+            raise _unidentified(source, name) from error
         raise _error(name, error) from error
 
 
@@ -73,19 +72,27 @@ def image_error(name: str | Path, reason: str, kind: type[ImageError] = ImageErr
     return kind(f"{one_line(name)}: {reason}", reason)
 
 
+def too_large(most_pixels: int = LARGEST_PIXELS) -> str:
+    """Return what is wrong with an image of more pixels than these."""
+    return f"{most_pixels // 1_000_000} million pixels or more; make it smaller"
+
+
 def _error(name: str | Path, error: Exception) -> ImageError:
     if isinstance(error, PermissionError):
         return image_error(name, "may not be read; change its permissions")
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
-        return image_error(name, TOO_LARGE)
+        return image_error(name, too_large())
     if "truncated" in str(error).lower():
         return image_error(name, f"the image is truncated; {COPY_AGAIN}", TruncatedImageError)
     return image_error(name, f"the image is damaged ({one_line(error) or type(error).__name__}); {COPY_AGAIN}")
 
 
-def _unidentified(path: Path, name: str | Path) -> ImageError:
-    with path.open("rb") as file:
-        beginning = file.read(1024)
+def _unidentified(source: Path | bytes, name: str | Path) -> ImageError:
+    if isinstance(source, bytes):
+        beginning = source[:1024]
+    else:
+        with source.open("rb") as file:
+            beginning = file.read(1024)
     if form := _format_of(beginning):
         return image_error(name, f"{form} is not supported; convert it to JPEG", UnsupportedFormatError)
     if form := next((form for form, start in _SUPPORTED.items() if start.match(beginning)), ""):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import io
 import logging
 import stat
 import threading
@@ -21,7 +22,7 @@ from PIL import Image
 from whichcar.files import IMAGE_FORMATS
 from whichcar.images import webp
 from whichcar.images.pixels import DecodedImage, Pixels, format_of, orientation_of
-from whichcar.images.problems import COPY_AGAIN, LARGEST_PIXELS, TOO_LARGE, image_error, reported
+from whichcar.images.problems import COPY_AGAIN, LARGEST_PIXELS, image_error, reported, too_large
 from whichcar.text import one_line, reason_of
 
 # Pillow warns from 89 million pixels on, and of damaged EXIF parts, without naming the file. The first is an error of
@@ -34,6 +35,7 @@ logging.getLogger("PIL").setLevel(logging.CRITICAL)  # what it logs of a file, i
 Image.core.set_block_size(64 << 20)  # type: ignore[attr-defined]  # of the guide's part on the block allocator
 
 
+_EMPTY = f"the file is empty; {COPY_AGAIN}"
 # Of a JPEG; encoders write about ten, and those of previews and further frames count too.
 _MOST_SCANS = 200
 
@@ -139,31 +141,36 @@ def read_shorter_side(path: str | Path) -> int:
 
 @contextlib.contextmanager
 def decoded(
-    path: str | Path, at_least: tuple[int, int] | None = None, name: str | Path | None = None
+    source: str | Path | bytes,
+    at_least: tuple[int, int] | None = None,
+    name: str | Path | None = None,
+    most_pixels: int = LARGEST_PIXELS,
 ) -> Iterator[DecodedImage]:
     """Decode an image file once and give what is wanted of it while the block runs.
 
     Other threads may wait meanwhile for the memory of a large image; `DecodedImage.close` frees it earlier.
 
     Args:
-        path: a file.
+        source: a file's path, or its content.
         at_least: (height, width) that will be needed; a JPEG may then be decoded at a half, a quarter or an eighth.
-        name: what errors call it (default: `path`).
+        name: what errors call it (default: the path).
+        most_pixels: an image of that many is refused before it is decoded.
 
     Raises:
         ImageError: as `read_image`.
     """
-    path, name = Path(path), name or path
-    with _opened(path, name) as image:
+    source = source if isinstance(source, bytes) else Path(source)
+    name = name or ("image" if isinstance(source, bytes) else source)
+    with _opened(source, name, most_pixels) as image:
         stored = image.size
         size = stored
-        with reported(name, path):
+        with reported(name, source):
             # Only of these is EXIF known before decoding. Pillow decodes a PNG to look for it, and an error is lost.
             if at_least is not None and format_of(image) in ("JPEG", "WEBP"):
                 height, width = at_least if orientation_of(image) < 5 else at_least[::-1]
                 image.draft(None, (width, height))
                 size = _eighths(stored, (width, height)) if image.format == "WEBP" else image.size
-        with _in_memory(image, name, stored, size, path) as found:
+        with _in_memory(image, name, stored, size, source) as found:
             yield found
 
 
@@ -181,15 +188,19 @@ def decoded_from(image: Image.Image, name: str | Path) -> Iterator[DecodedImage]
 
 
 @contextlib.contextmanager
-def _opened(path: Path, name: str | Path) -> Iterator[Image.Image]:
+def _opened(source: Path | bytes, name: str | Path, most_pixels: int = LARGEST_PIXELS) -> Iterator[Image.Image]:
     """Open an image of a format that is named in `IMAGE_FORMATS`, not decoded."""
-    _check_file(path, name)
+    if isinstance(source, Path):
+        _check_file(source, name)
+    elif not source:
+        raise image_error(name, _EMPTY)
     with contextlib.ExitStack() as stack:
-        with reported(name, path):
+        with reported(name, source):
             # Given a name, Pillow maps uncompressed files into memory, and misreads a TIFF that is stored turned.
-            file = stack.enter_context(path.open("rb"))
+            opened: BinaryIO = source.open("rb") if isinstance(source, Path) else io.BytesIO(source)
+            file = stack.enter_context(opened)
             image = stack.enter_context(Image.open(file, formats=tuple(IMAGE_FORMATS)))
-            _check_size(name, image)
+            _check_size(name, image, most_pixels)
             if format_of(image) == "JPEG":
                 _check_scans(name, file)
         yield image
@@ -197,18 +208,22 @@ def _opened(path: Path, name: str | Path) -> Iterator[Image.Image]:
 
 @contextlib.contextmanager
 def _in_memory(
-    image: Image.Image, name: str | Path, stored: tuple[int, int], size: tuple[int, int], path: Path | None = None
+    image: Image.Image,
+    name: str | Path,
+    stored: tuple[int, int],
+    size: tuple[int, int],
+    source: Path | bytes | None = None,
 ) -> Iterator[DecodedImage]:
-    """Decode an image as soon as there is room for it, of (width, height) `stored` in the file `path` at `size`."""
+    """Decode an image as soon as there is room for it, of (width, height) `stored` in the file `source` at `size`."""
     wanted = _bytes(image, stored, size)
     with _BUDGET.hold(wanted):
         with reported(name):
             # Loading a PNG finds its EXIF; loading a TIFF turns it upright and forgets that it was not.
             before = 1 if image.format == "PNG" else orientation_of(image)
             mode = image.mode
-            found = DecodedImage(_loaded(image, size, path), name, stored, before, mode)
+            found = DecodedImage(_loaded(image, size, source), name, stored, before, mode)
         yield found
-        if path and wanted > _LARGE:
+        if source and wanted > _LARGE:
             found.close()
             _trim()(0)  # else each thread keeps the memory of its large image
 
@@ -219,10 +234,11 @@ def _trim() -> Callable[[int], object]:
     return getattr(ctypes.CDLL(None), "malloc_trim", lambda _: None)
 
 
-def _loaded(image: Image.Image, size: tuple[int, int], path: Path | None) -> Image.Image:
-    """Return the decoded image, a WebP in the file `path` at `size`."""
-    if path and image.format == "WEBP" and not getattr(image, "is_animated", False):
-        still = webp.decode(path.read_bytes(), size, size != image.size, image.mode)
+def _loaded(image: Image.Image, size: tuple[int, int], source: Path | bytes | None) -> Image.Image:
+    """Return the decoded image, a WebP in the file `source` at `size`."""
+    if source and image.format == "WEBP" and not getattr(image, "is_animated", False):
+        content = source if isinstance(source, bytes) else source.read_bytes()
+        still = webp.decode(content, size, size != image.size, image.mode)
         if still is not None:
             still.info, still.format = image.info, image.format
             return still
@@ -250,13 +266,13 @@ def _check_file(path: Path, name: str | Path) -> None:
     if not stat.S_ISREG(status.st_mode):  # a pipe would block for ever
         raise image_error(name, "not a file; name an image")
     if status.st_size == 0:
-        raise image_error(name, f"the file is empty; {COPY_AGAIN}")
+        raise image_error(name, _EMPTY)
 
 
-def _check_size(name: str | Path, image: Image.Image) -> None:
+def _check_size(name: str | Path, image: Image.Image, most_pixels: int = LARGEST_PIXELS) -> None:
     width, height = image.size
-    if width * height >= LARGEST_PIXELS:
-        raise image_error(name, f"{width} x {height} has {TOO_LARGE}")
+    if width * height >= most_pixels:
+        raise image_error(name, f"{width} x {height} has {too_large(most_pixels)}")
 
 
 def _check_scans(name: str | Path, file: BinaryIO) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -16,15 +16,17 @@ from whichcar.errors import ConfigError, ImageError
 from whichcar.images.inputs import Given, Sources, each
 from whichcar.images.pixels import Pixels
 from whichcar.inference.answer import Calibration, answers, find_calibration, tempered
-from whichcar.inference.input_crop import CropChoice, InputCrop
+from whichcar.inference.input_crop import CropChoice, InputCrop, Vehicles
 from whichcar.inference.released import find_model
 from whichcar.inference.runtimes import Probabilities, Runtime, filled, open_network
 from whichcar.parallel import Done, ordered_map, usable_cores
-from whichcar.records import Answer, Crop, Prediction, Skipped
+from whichcar.records import Answer, Crop, NoVehicle, Prediction, Skipped
 from whichcar.taxonomy import taxonomy_of
 from whichcar.text import as_text, plural
 
 log = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +42,13 @@ class Scored:
 
 
 class Opened(NamedTuple):
-    """An image at the network's size, and what it was cropped to, if so."""
+    """An image, or a vehicle in it, at the network's size, and what it was cropped to, if so."""
 
     image: Pixels
     crop: Crop | None
+
+
+Row = tuple[Path | str, Opened | Skipped]
 
 
 class Classifier:
@@ -97,9 +102,16 @@ class Classifier:
         return find_calibration(self.checkpoint, self.metadata)
 
     def predict(
-        self, images: Sources, top: int = 5, batch_size: int | None = None, confidence: float | None = None
+        self,
+        images: Sources,
+        top: int = 5,
+        batch_size: int | None = None,
+        confidence: float | None = None,
+        vehicles: Vehicles | None = None,
     ) -> list[Prediction | Skipped]:
         """Return one row an image, in order, also for a single one: its `top` best classes, or why it cannot be read.
+
+        With `vehicles`, each vehicle is a row.
 
         Args:
             images: one image or several.
@@ -107,29 +119,45 @@ class Classifier:
             batch_size: images per forward pass (default: what is fastest).
             confidence: the accuracy wanted, between 0 and 1: each row then has an `answer` that is as specific as it
                 can be with that accuracy (class, model, make or unknown), and calibrated probabilities.
+            vehicles: `all` for a row for each vehicle in an image (car or truck, as the images it was trained on were
+                cropped), the largest first, or `largest` for one of that alone; `crop` in it has box, detection score
+                and number. An image without a vehicle is a `NoVehicle`, and so is one whose vehicles are all smaller
+                than `detection.cropper.LEAST_SIDE`, 32 pixels.
 
         Raises:
             DataError: `images` holds something that is no image at all.
-            ConfigError: `confidence`, and the model is not calibrated, or has no thresholds for so high an accuracy.
+            ConfigError: `confidence`, and the model is not calibrated, or has no thresholds for so high an accuracy; or
+                `vehicles` of a classifier with `crop=False`.
+            DetectorError: `vehicles`, and the detector cannot be had.
         """
-        return list(self.stream(images, top, batch_size, confidence))
+        return list(self.stream(images, top, batch_size, confidence, vehicles))
 
     def stream(
-        self, images: Sources, top: int = 5, batch_size: int | None = None, confidence: float | None = None
+        self,
+        images: Sources,
+        top: int = 5,
+        batch_size: int | None = None,
+        confidence: float | None = None,
+        vehicles: Vehicles | None = None,
     ) -> Iterator[Prediction | Skipped]:
         """Yield what `predict` returns, while later images are still being read: for more than memory holds."""
+        predicted = self.predicting(top, confidence)
+        for item in self.scored(images, batch_size, vehicles):
+            yield item if isinstance(item, Skipped) else predicted(item)
+
+    def predicting(self, top: int = 5, confidence: float | None = None) -> Callable[[Scored], Prediction]:
+        """Return the function from an image's probabilities to its row, with the errors of `predict`."""
         if top < 1:
             raise ConfigError(f"top: must be at least 1; got {top}")
-        answered = None if confidence is None else self._answering(confidence)
-        for item in self.scored(images, batch_size):
-            if isinstance(item, Skipped):
-                yield item
-            elif answered is None:
-                yield best_of(item, self.class_names, top)
-            else:
-                calibrated, answer = answered(item.probabilities)
-                best = best_of(replace(item, probabilities=calibrated), self.class_names, top)
-                yield replace(best, answer=answer)
+        if confidence is None:
+            return lambda item: best_of(item, self.class_names, top)
+        answered = self._answering(confidence)
+
+        def predicted(item: Scored) -> Prediction:
+            calibrated, answer = answered(item.probabilities)
+            return replace(best_of(replace(item, probabilities=calibrated), self.class_names, top), answer=answer)
+
+        return predicted
 
     def _answering(self, confidence: float) -> Callable[[Probabilities], tuple[Probabilities, Answer]]:
         """Return the function from probabilities (classes,) to calibrated ones and the answer."""
@@ -153,13 +181,21 @@ class Classifier:
 
         return answered
 
-    def scored(self, images: Sources, batch_size: int | None = None) -> Iterator[Scored | Skipped]:
-        """Yield the probabilities of all classes for each image, in order.
+    def scored(
+        self, images: Sources, batch_size: int | None = None, vehicles: Vehicles | None = None
+    ) -> Iterator[Scored | Skipped]:
+        """Yield the probabilities of all classes for each image, in order, or each vehicle as `predict` has it.
 
         Warns once where files seem to be cropped, or whole, unlike those it was trained on.
         """
         watched = self.input_crop.warned(each(images))
-        return stream(self._runtime, watched, self.image_size, batch_size, self.input_crop.choice)
+        crop = self.input_crop.choice if vehicles is None else self.input_crop.each_vehicle(vehicles)
+        return stream(self._runtime, watched, self.image_size, batch_size, crop)
+
+    def scored_here(self, images: Sequence[Given]) -> list[Scored | Skipped]:
+        """Return what `scored` yields for a few images, decoded and classified by the thread that calls it."""
+        opened = (row for image in images for row in _open(image, self.image_size, self.input_crop.choice))
+        return _answers(self._runtime, list(opened))
 
     def probabilities(self, images: Sources, batch_size: int | None = None) -> Probabilities:
         """Return (images, classes) float32 probabilities, in the order of `class_names`.
@@ -197,10 +233,11 @@ def stream(
     """Yield each image's probabilities, in order.
 
     Images are resized to `size` (height, width), after `crop` where that gives a function and never cropped otherwise:
-    what is at the edge counts. Where the runtime takes calls of several threads, each of them decodes its images and
-    runs the network on them. Else, while the network works on one batch, the next ones are being decoded, and a shorter
-    last batch is filled up to `batch_size`, so it costs no second compilation. However many images there are, at most
-    four batches, or eight for each thread, are held.
+    what is at the edge counts. Where it gives several crops of an image, each is a row, and batches are of crops. Where
+    the runtime takes calls of several threads, each of them decodes its images and runs the network on them. Else,
+    while the network works on one batch, the next ones are being decoded, and a shorter last batch is filled up to
+    `batch_size`, so it costs no second compilation. However many images there are, at most four batches, or eight for
+    each thread, are held.
 
     Raises:
         ConfigError: `batch_size` is below 1.
@@ -214,16 +251,16 @@ def stream(
         return
 
     def answers(batch: Sequence[Given | Skipped]) -> list[Scored | Skipped]:
-        opened = [item if isinstance(item, Skipped) else _open(item, size, crop) for item in batch]
-        return _answers(runtime, list(zip((item.path for item in batch), opened, strict=True)))
+        opened = (row for item in batch for row in _open(item, size, crop))
+        return [row for group in _groups(opened, batch_size) for row in _answers(runtime, group)]
 
     # One thread more than there are cores: one may be waiting for a disk or a server.
     for rows in ordered_map(answers, _groups(images, batch_size), runtime.callers + 1):
         yield from rows
 
 
-def _groups(images: Iterable[Given | Skipped], count: int) -> Iterator[list[Given | Skipped]]:
-    rest = iter(images)
+def _groups(items: Iterable[Item], count: int) -> Iterator[list[Item]]:
+    rest = iter(items)
     while group := list(islice(rest, count)):
         yield group
 
@@ -236,7 +273,7 @@ def _one_caller(
     crop: CropChoice | None,
 ) -> Iterator[Scored | Skipped]:
     room = 0
-    batch: list[tuple[Path | str, Opened | Skipped]] = []
+    batch: list[Row] = []
     for item in decoded(images, size, 2 * batch_size, crop):
         batch.append(item)
         if len(batch) == batch_size:
@@ -247,9 +284,7 @@ def _one_caller(
         yield from _answers(runtime, batch, room)
 
 
-def _answers(
-    runtime: Runtime, batch: Sequence[tuple[Path | str, Opened | Skipped]], room: int = 0
-) -> list[Scored | Skipped]:
+def _answers(runtime: Runtime, batch: Sequence[Row], room: int = 0) -> list[Scored | Skipped]:
     images = [item.image for _, item in batch if not isinstance(item, Skipped)]
     rows = iter(runtime(filled(np.stack(images), room)) if images else ())
     return [item if isinstance(item, Skipped) else Scored(path, next(rows), item.crop) for path, item in batch]
@@ -257,22 +292,26 @@ def _answers(
 
 def decoded(
     images: Iterable[Given | Skipped], size: tuple[int, int], ahead: int, crop: CropChoice | None = None
-) -> Iterator[tuple[Path | str, Opened | Skipped]]:
-    """Yield every image at `size`, cropped first where asked for, in order; threads prepare up to `ahead` more."""
+) -> Iterator[Row]:
+    """Yield every image at `size`, or its crops where asked for, in order; threads prepare up to `ahead` images."""
 
-    def prepared(image: Given) -> tuple[Path | str, Opened | Skipped]:
-        return image.path, _open(image, size, crop)
+    def prepared(image: Given) -> list[Row]:
+        return _open(image, size, crop)
 
-    given = (Done((image.path, image)) if isinstance(image, Skipped) else image for image in images)
-    return ordered_map(prepared, given, usable_cores() + 1, ahead)
+    given = (Done(_open(image, size, crop)) if isinstance(image, Skipped) else image for image in images)
+    for rows in ordered_map(prepared, given, usable_cores() + 1, ahead):
+        yield from rows
 
 
-def _open(given: Given, size: tuple[int, int], choice: CropChoice | None) -> Opened | Skipped:
+def _open(given: Given | Skipped, size: tuple[int, int], choice: CropChoice | None) -> list[Row]:
+    if isinstance(given, Skipped):
+        return [(given.path, given)]
     crop = choice(given.path) if choice else None
     try:
         # What is cropped must be sharp too, so the image is then not decoded smaller.
         with given.open(size if crop is None else None) as image:
-            box, cropped = crop(as_text(given.path), image) if crop else (None, None)
-            return Opened(image.resized(size, box), cropped)
+            crops = crop(as_text(given.path), image) if crop else [(None, None)]
+            opened = [Opened(image.resized(size, box), record) for box, record in crops]
     except ImageError as error:
-        return Skipped(given.path, error.reason)
+        return [(given.path, Skipped(given.path, error.reason))]
+    return [(given.path, item) for item in opened] or [(given.path, NoVehicle(given.path, "no vehicle"))]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from whichcar.errors import DetectorError
+from whichcar.errors import ConfigError, DetectorError
 from whichcar.files import CROP_RECORD
 from whichcar.images.inputs import Given
 from whichcar.images.pixels import DecodedImage
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CropFunction = Callable[[str, DecodedImage], tuple[Box | None, Crop]]
+CropFunction = Callable[[str, DecodedImage], Sequence[tuple[Box | None, Crop]]]
 CropChoice = Callable[[Path | str], CropFunction | None]
+Vehicles = Literal["all", "largest"]
 
 
 class InputCrop:
@@ -65,11 +66,32 @@ class InputCrop:
         """Settings and detector, for the record of a result; None where nothing is cropped."""
         return self._load()[1] if self.crops else None
 
+    @property
+    def margin(self) -> float:
+        """Margin around a vehicle's box, as a fraction of its sides."""
+        return self._cropper.settings.margin
+
     def choice(self, path: Path | str) -> CropFunction | None:
         """Return the function that crops the image at this path; None where it is to be taken as it is."""
         if not self.crops or (self._crop is None and isinstance(path, Path) and _is_crop(path)):
             return None
-        return self._cropper.cropped
+        return lambda name, image: [self._cropper.cropped(name, image)]
+
+    def each_vehicle(self, vehicles: Vehicles) -> CropChoice:
+        """Return the choice of a function that gives the crop of each vehicle, or of the largest, in every image.
+
+        Raises:
+            ConfigError: it is neither of these, or images are not to be cropped.
+            DetectorError: the detector cannot be had.
+        """
+        if vehicles not in get_args(Vehicles):
+            raise ConfigError(f"vehicles: must be all or largest; got {vehicles!r}")
+        if self._crop is False:
+            raise ConfigError(f"vehicles {vehicles}: images are cropped to them; leave --no-crop (crop=False) out")
+        cropper, last = self._cropper, None if vehicles == "all" else 1
+        _ = cropper.detector
+
+        return lambda _: lambda name, image: cropper.vehicles(name, image)[:last]
 
     @property
     def _cropper(self) -> Cropper:
@@ -122,7 +144,7 @@ class InputCrop:
         if already_cropped and not self._crop and not self._trained:
             return "was not trained on images that `whichcar crop` wrote, and these are"
         if self._crop and not self._trained:
-            return "was not trained on images that `whichcar crop` wrote; --crop may give it other images than those"
+            return "was not trained on images that `whichcar crop` wrote; cropping may give it other images than those"
         return ""
 
 

@@ -1,4 +1,4 @@
-"""A file of predictions, CSV or JSON Lines, that a run which was killed goes on with.
+"""A file of predictions, CSV or JSON Lines, that resumes after it was killed.
 
 Next to `answers.csv` is `answers.csv.json`, which says what wrote it: a run with another model or other options would
 mix its rows with those that are there.
@@ -17,7 +17,7 @@ from typing import IO, Any, Literal
 from whichcar import files
 from whichcar.errors import DataError
 from whichcar.images.inputs import Given
-from whichcar.records import Skipped
+from whichcar.records import NUMBER_COLUMN, Skipped
 from whichcar.text import as_text, plural, reason_of
 
 FORMS: dict[str, Literal["csv", "json"]] = {".csv": "csv", ".jsonl": "json"}
@@ -25,23 +25,28 @@ _ADVICE = "choose another file, or delete this one"
 
 
 class OutputFile:
-    """Rows of predictions on disk; `done` counts those that were there, by their paths.
+    """Rows of predictions on disk; `done` counts the images that had theirs, by their paths, and `rows` these rows.
 
     Args:
         path: `NAME.csv` or `NAME.jsonl`.
         columns: of a row, in order; the first is `path`.
         origin: what wrote it, for JSON: the model and the options that the rows depend on.
+        rows_per_image: many, where each vehicle in an image is one. Then an image that does not have all is done again.
 
     Raises (by `opened`):
         DataError: the name has another suffix, the file was written by something else or with another model or other
             options, it is damaged, or another process writes it.
     """
 
-    def __init__(self, path: Path, columns: Sequence[str], origin: Mapping[str, Any]) -> None:
+    def __init__(
+        self, path: Path, columns: Sequence[str], origin: Mapping[str, Any], rows_per_image: Literal["one", "many"]
+    ) -> None:
         if path.suffix.lower() not in FORMS:
             raise DataError(f"{path}: its name tells the format; end it in {' or '.join(FORMS)}")
         self.path, self.form = path, FORMS[path.suffix.lower()]
         self.done: Counter[str] = Counter()
+        self.rows = 0
+        self._counts = [columns.index(NUMBER_COLUMN), columns.index("candidates")] if rows_per_image == "many" else []
         self._columns = list(columns)
         self._origin = {"columns": self._columns, **origin}
         self._about = path.with_name(f"{path.name}.json")
@@ -103,8 +108,8 @@ class OutputFile:
         return True
 
     def _read(self) -> int:
-        """Count the complete rows by path, and return where they end in the file."""
-        end = 0
+        """Count the images whose rows are complete, by path, and return where these end in the file."""
+        end = rows = 0
         with self.path.open("rb") as file:
             try:
                 for number, (cells, place) in enumerate(_rows(file, self.form)):
@@ -112,12 +117,20 @@ class OutputFile:
                         number == 0 and self.form == "csv" and cells != self._columns
                     ):
                         raise ValueError(f"row {number + 1} has other columns")
-                    if number or self.form == "json":
+                    if self.form == "csv" and number == 0:
+                        continue
+                    rows += 1
+                    if self._ends_image(cells):
                         self.done[cells[0]] += 1
-                    end = place
+                        self.rows, end = rows, place
             except (ValueError, csv.Error) as error:
                 raise DataError(f"{self.path}: is damaged ({reason_of(error)}); {_ADVICE}") from error
-        return end if self.done else 0
+        return end
+
+    def _ends_image(self, cells: Sequence[str]) -> bool:
+        """True for the last row of an image."""
+        number, vehicles = (cells[place] for place in self._counts) if self._counts else ("", "")
+        return number in ("", "None", vehicles)
 
 
 def _rows(file: IO[bytes], form: str) -> Iterator[tuple[list[str], int]]:

@@ -16,8 +16,18 @@ from whichcar.errors import DataError
 from whichcar.files import NO_IMAGES, images
 from whichcar.images.inputs import Sources, each
 from whichcar.inference.classifier import Classifier, stream
+from whichcar.inference.input_crop import Vehicles
 from whichcar.inference.runtimes import KerasRuntime
-from whichcar.records import ANSWER_COLUMNS, CROP_COLUMNS, Crop, Prediction, Skipped, class_columns
+from whichcar.records import (
+    ANSWER_COLUMNS,
+    CROP_COLUMNS,
+    NUMBER_COLUMN,
+    Crop,
+    NoVehicle,
+    Prediction,
+    Skipped,
+    class_columns,
+)
 from whichcar.text import as_text, one_line, plural
 
 log = logging.getLogger(__name__)
@@ -76,6 +86,7 @@ def predict(
     detector: str | Path | None = None,
     family: str | None = None,
     confidence: float | None = None,
+    vehicles: Vehicles | None = None,
 ) -> list[Prediction | Skipped]:
     """Return one row an image, in order, also for a single one: its `top` best classes, or why it cannot be read.
 
@@ -91,6 +102,7 @@ def predict(
         detector: the detector for that: a name or a file (default: the one used for the images it was trained on).
         family: that of a detector's file whose outputs fit several, as for `crop`.
         confidence: the accuracy wanted: rows then have an `answer`, as for `Classifier.predict`.
+        vehicles: `all` for a row for each vehicle in an image, or `largest`, as for `Classifier.predict`.
 
     Raises:
         CheckpointError: there is no usable model.
@@ -102,19 +114,20 @@ def predict(
         >>> predict("experiments/exp_003", "car.jpg")[0].best
         >>> pandas.DataFrame([row.as_row() for row in predict("experiments/exp_003", "images/")])
     """
-    return Classifier(model, crop, detector, family).predict(images, top, batch_size, confidence)
+    crop = True if crop is None and vehicles is not None else crop
+    return Classifier(model, crop, detector, family).predict(images, top, batch_size, confidence, vehicles)
 
 
 def one_usable(rows: Iterable[Prediction | Skipped]) -> Iterator[Prediction | Skipped]:
     """Yield the rows.
 
     Raises:
-        DataError: at the end, when there was none at all, or none that is a prediction.
+        DataError: at the end, when there was none at all, or none of an image that could be read.
     """
     seen = usable = 0
     for row in rows:
         seen += 1
-        usable += isinstance(row, Prediction)
+        usable += isinstance(row, Prediction | NoVehicle)
         yield row
     if not usable:
         found = f"none of {plural(seen, 'path')} could be used" if seen else "no image was given"
@@ -150,10 +163,11 @@ def _listed(listing: IO[bytes]) -> Iterator[str]:
             yield os.fsdecode(name)
 
 
-def columns(top: int, crop: bool = False, answer: bool = False) -> list[str]:
-    """Return the names of the cells that a row of CSV or JSON has."""
+def columns(top: int, crop: bool = False, answer: bool = False, vehicles: bool = False) -> list[str]:
+    """Return the names of the cells that a row of CSV or JSON has; `lines` says what for."""
     classes = [name for place in range(1, top + 1) for name in class_columns(place)]
-    return ["path", *(ANSWER_COLUMNS if answer else ()), *classes, *(CROP_COLUMNS if crop else ()), "problem"]
+    before = [*((NUMBER_COLUMN,) if vehicles else ()), *(ANSWER_COLUMNS if answer else ())]
+    return ["path", *before, *classes, *(CROP_COLUMNS if crop else ()), "problem"]
 
 
 def lines(
@@ -163,6 +177,7 @@ def lines(
     width: int = 40,
     crop: bool = False,
     answer: bool = False,
+    vehicles: bool = False,
 ) -> Iterator[str]:
     """Yield the rows as text, line by line as they come.
 
@@ -174,8 +189,9 @@ def lines(
         width: of the table's column of class names, for example the longest name's.
         crop: whether a row of CSV or JSON has what the image was cropped to.
         answer: whether it has an answer; a row of the table has nothing else where it has one.
+        vehicles: whether each vehicle is a row, which then has its number.
     """
-    names = columns(top, crop, answer)
+    names = columns(top, crop, answer, vehicles)
     if form == "csv":
         yield _csv_line(names)
     for row in rows:
@@ -189,6 +205,9 @@ def lines(
 
 def _as_table(row: Prediction | Skipped, width: int) -> Iterator[str]:
     place = one_line(as_text(row.path))
+    if isinstance(row, NoVehicle):
+        yield f"       -  {row.reason:<{width}}  {place}"
+        return
     if isinstance(row, Skipped):
         yield f"       -  {'not readable':<{width}}  {place}: {one_line(row.reason)}"
         return
@@ -209,6 +228,8 @@ def cropped_to(crop: Crop) -> str:
     if crop.box is None or crop.score is None:
         return "no vehicle found, whole image used"
     box = f"{crop.box.left},{crop.box.top},{crop.box.right},{crop.box.bottom}"
+    if crop.number is not None:
+        return f"{crop.label} {crop.score:.2f}, box {box}, vehicle {crop.number} of {crop.candidates}"
     among = "the only vehicle" if crop.candidates == 1 else f"1 of {plural(crop.candidates, 'vehicle')}"
     return f"{crop.label} {crop.score:.2f}, box {box}, {among}"
 

@@ -41,7 +41,7 @@ def render_page(template: str, title: str, **context: object) -> str:
 def fragment(macro: str, *values: object) -> str:
     """Return what a macro of `macros.html` renders, together with the style sheet, scoped to it: for a notebook."""
     content = getattr(_environment().get_template("macros.html").module, macro)(*values)
-    style = _style().replace(":root", ":scope").replace("body {", ":scope {")
+    style = style_sheet().replace(":root", ":scope").replace("body {", ":scope {")
     return f"<div><style>@scope {{\n{style}}}</style>{content}</div>"
 
 
@@ -65,14 +65,15 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=_finalize,
     )
-    environment.globals |= {"style": Markup(_style()), "version": VERSION, "plural": plural}
+    environment.globals |= {"style": Markup(style_sheet()), "version": VERSION, "plural": plural}
     environment.globals |= {"image_tag": image_tag, "embedded": embedded, "chart": chart}
     environment.filters |= {"percent": percent, "breakable": breakable}
     return environment
 
 
 @cache
-def _style() -> str:
+def style_sheet() -> str:
+    """Return the style of all pages."""
     return Path(__file__).with_name("style.css").read_text(encoding="utf-8")
 
 

@@ -1,0 +1,179 @@
+"""Folders of images that predictions are written to: annotated images, and the vehicles cut out of them."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+from PIL import Image
+
+from whichcar.detection.detection import with_margin
+from whichcar.errors import DataError, ImageError
+from whichcar.files import atomic_write, is_disk_full, is_image
+from whichcar.images.inputs import Given
+from whichcar.images.pixels import DecodedImage
+from whichcar.inference.annotate import annotate
+from whichcar.inference.input_crop import Vehicles
+from whichcar.parallel import ordered_map, usable_cores
+from whichcar.records import Prediction, Skipped
+from whichcar.text import is_address, reason_of
+
+log = logging.getLogger(__name__)
+
+Rows = Sequence[Prediction | Skipped]
+_LONGEST_NAME = 200  # bytes; file systems take 255
+_ADVICE = "give a folder next to it"
+
+
+class ImageFolders:
+    """Writes for each image, before its rows are passed on, the annotated image and a file for each of its vehicles.
+
+    A file has the path of its image in the folder that all arguments lie in, so that no two have the same: of
+    `photos/a.jpg` and `photos/old/a.jpg`, given as `photos`, `a.jpg` and `old/a.jpg`; vehicles are `a-1.jpg`, `a-2.jpg`
+    and so on. An image of an address has that as its path.
+
+    Args:
+        annotated: the folder for annotated images; None: they are not written.
+        crops: the folder for vehicles; None: they are not written.
+        arguments: what is classified: files, folders, patterns, addresses and `-`.
+        vehicles: whether all vehicles of an image have a row, or the largest.
+        margin: of `CropSettings`; vehicles are written as the network sees them.
+
+    Raises:
+        DataError: one of the two folders holds an argument, or lies inside one.
+    """
+
+    def __init__(
+        self, annotated: Path | None, crops: Path | None, arguments: Sequence[str], vehicles: Vehicles, margin: float
+    ) -> None:
+        self._annotated, self._crops = annotated, crops
+        self._vehicles, self._margin = vehicles, margin
+        self._root = _common_folder(arguments)
+        self._outputs = [folder for folder in (annotated, crops) if folder is not None]
+        for folder in self._outputs:
+            for argument in arguments:
+                if argument != "-" and os.path.lexists(argument):
+                    _check_apart(folder, Path(argument))
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise DataError(f"{folder}: cannot be made ({error.strerror}); choose another folder") from error
+
+    def written(
+        self,
+        classify: Callable[[Iterable[Given | Skipped]], Iterator[Prediction | Skipped]],
+        images: Iterable[Given | Skipped],
+    ) -> Iterator[Prediction | Skipped]:
+        """Classify the images and yield the rows of each one after its files are written.
+
+        Raises:
+            DataError: the disk is full, or an image lies in a folder that is written to.
+        """
+        if not self._outputs:
+            yield from classify(images)
+            return
+        waiting: deque[Given | Skipped] = deque()
+
+        def followed() -> Iterator[Given | Skipped]:
+            for image in images:
+                if isinstance(image.path, Path):
+                    for folder in self._outputs:
+                        _check_outside(folder, image.path.absolute().parent)
+                waiting.append(image)
+                yield image
+
+        jobs = ((waiting.popleft(), rows) for rows in self._by_image(classify(followed())))
+        for rows in ordered_map(self._write, jobs, usable_cores(), usable_cores()):
+            yield from rows
+
+    def _by_image(self, rows: Iterable[Prediction | Skipped]) -> Iterator[Rows]:
+        group: list[Prediction | Skipped] = []
+        for row in rows:
+            group.append(row)
+            crop = row.crop if isinstance(row, Prediction) else None
+            if crop is None or self._vehicles == "largest" or crop.number == crop.candidates:
+                yield group
+                group = []
+
+    def _write(self, job: tuple[Given | Skipped, Rows]) -> Rows:
+        given, rows = job
+        if isinstance(given, Skipped) or type(rows[0]) is Skipped:  # it cannot be read
+            return rows
+        try:
+            with given.open(None) as image:
+                self._write_both(self._place(given.path), image, rows)
+        except ImageError as error:
+            log.warning("%s: is not annotated: %s", given.path, error.reason)
+        except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and is_disk_full(error):
+                raise DataError(f"{self._outputs[0]}: the disk is full; free some space and run it again") from error
+            log.warning("%s: is not annotated: %s", given.path, reason_of(error))
+        return rows
+
+    def _write_both(self, place: Path, image: DecodedImage, rows: Rows) -> None:
+        if self._annotated is not None:
+            _save(annotate(image.pixels(), rows), self._annotated / place)
+        for row in rows if self._crops is not None else ():
+            if self._crops and isinstance(row, Prediction) and row.crop and row.crop.box:
+                box = with_margin(row.crop.box, self._margin, image.size)
+                name = f"{place.stem}-{row.crop.number}{place.suffix}"
+                _save(Image.fromarray(image.pixels(box)), self._crops / place.with_name(name))
+
+    def _place(self, path: Path | str) -> Path:
+        """Return where in a folder the files of an image are."""
+        if isinstance(path, str) and is_address(path):
+            address = urlsplit(path)
+            parts = quote(f"{address.netloc}{address.path}?{address.query}".rstrip("?"), safe="/ ").split("/")
+        else:
+            parts = list(Path(os.path.relpath(path, self._root)).parts)
+        kept = [_short(part) for part in parts if part not in ("", ".", "..")]
+        place = Path(*["__" for part in parts if part == ".."], *kept)
+        return place if is_image(place) else place.with_name(f"{place.name}.jpg")
+
+
+def _short(part: str) -> str:
+    from hashlib import sha256
+
+    return part if len(os.fsencode(part)) <= _LONGEST_NAME else sha256(os.fsencode(part)).hexdigest()
+
+
+def _common_folder(arguments: Sequence[str]) -> str:
+    """Return the folder that all arguments are in, the current one where that is not known."""
+    folders = []
+    for argument in arguments:
+        if argument == "-":
+            return str(Path.cwd())
+        if not is_address(argument):
+            is_pattern = any(sign in argument for sign in "*?[") and not os.path.lexists(argument)
+            plain = argument[: min(argument.index(sign) for sign in "*?[" if sign in argument)] if is_pattern else ""
+            path = Path(os.path.abspath(os.path.dirname(plain) if is_pattern else argument))  # noqa: PTH100, PTH120
+            folders.append(str(path if is_pattern or path.is_dir() else path.parent))
+    try:
+        return os.path.commonpath(folders or [str(Path.cwd())])
+    except ValueError:  # on Windows, two drives
+        return str(Path.cwd())
+
+
+def _check_apart(folder: Path, source: Path) -> None:
+    inner, outer = folder.resolve(), source.resolve()
+    if inner == outer:
+        raise DataError(f"{folder}: holds the images to classify; {_ADVICE}")
+    if inner.is_relative_to(outer) or outer.is_relative_to(inner):
+        raise DataError(f"{folder}: is inside {source}, or contains it; {_ADVICE}")
+
+
+@lru_cache(maxsize=1024)
+def _check_outside(folder: Path, source: Path) -> None:
+    if source.resolve().is_relative_to(folder.resolve()):
+        raise DataError(f"{folder}: holds an image to classify, in {source}; {_ADVICE}")
+
+
+def _save(image: Image.Image, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as tmp:
+        image.save(tmp, quality=92)

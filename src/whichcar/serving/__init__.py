@@ -1,0 +1,1 @@
+"""Serving: a web server that classifies uploaded images, its page, and a client."""

@@ -1,0 +1,160 @@
+"""A client of `whichcar serve` that needs nothing but Python."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import threading
+import time
+import urllib.parse
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from whichcar.errors import ServerError
+from whichcar.parallel import ordered_map
+from whichcar.records import Answer, Box, Crop, Prediction, Skipped
+from whichcar.text import reason_of, without_password
+
+_CONNECTIONS = 4
+_AGAIN = (429, 503)
+_OF_THE_IMAGE = ("unreadable", "empty", "too large")
+_LONGEST_PAUSE = 30.0  # seconds
+
+
+class Client:
+    """A server's model, used as `Classifier` is.
+
+    Args:
+        address: of the server.
+        token: a bearer token, where the server needs one.
+        timeout: seconds for one answer.
+        retries: how often an image is sent again where the server is busy, as late as it asks for.
+
+    Example:
+        >>> client = Client("http://127.0.0.1:8000")
+        >>> client.predict(["street.jpg", "yard.png"], confidence=0.95)[0].answer
+    """
+
+    def __init__(
+        self, address: str = "http://127.0.0.1:8000", token: str | None = None, timeout: float = 60.0, retries: int = 8
+    ) -> None:
+        """Remember the address; the first connection is made by the first question."""
+        parts = urllib.parse.urlsplit(address)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ServerError(f"{without_password(address)}: is no address of a server; write http://HOST:PORT")
+        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        host, port = parts.hostname, parts.port
+        self._connect: Callable[[], http.client.HTTPConnection] = lambda: kind(host, port, timeout=timeout)
+        self._path, self._name = parts.path.rstrip("/"), without_password(address)
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._retries, self._local = retries, threading.local()
+
+    def model(self) -> dict[str, Any]:
+        """Return what the server says of its model: name, checksum, class names, card.
+
+        Raises:
+            ServerError: it cannot be reached, or refuses.
+        """
+        return self._answer("GET", "/model")
+
+    def predict(
+        self,
+        images: str | os.PathLike[str] | bytes | Iterable[str | os.PathLike[str] | bytes],
+        top: int = 5,
+        confidence: float | None = None,
+    ) -> list[Prediction | Skipped]:
+        """Return one row an image, in order, as `Classifier.predict` does; a few are sent at once.
+
+        Args:
+            images: a file's path or its content, or several.
+            top: how many classes a row names.
+            confidence: the accuracy wanted, as for `Classifier.predict`.
+
+        Raises:
+            ServerError: the server cannot be reached, or refuses.
+        """
+        single = isinstance(images, str | bytes | os.PathLike)
+        options: dict[str, object] = {"top": top} | ({} if confidence is None else {"confidence": confidence})
+        route = f"/predict?{urllib.parse.urlencode(options)}"
+
+        def row(numbered: tuple[int, str | os.PathLike[str] | bytes]) -> Prediction | Skipped:
+            number, image = numbered
+            path = f"image {number}" if isinstance(image, bytes) else Path(image)
+            try:
+                content = image if isinstance(image, bytes) else Path(image).read_bytes()
+            except OSError as error:
+                return Skipped(path, reason_of(error))
+            return self._row(route, path, content)
+
+        listed: Any = [images] if single else images
+        return list(ordered_map(row, enumerate(listed, 1), _CONNECTIONS))
+
+    def _row(self, route: str, path: Path | str, content: bytes) -> Prediction | Skipped:
+        try:
+            answer = self._answer("POST", route, content)
+        except ServerError as error:
+            if error.reason not in _OF_THE_IMAGE:
+                raise
+            return Skipped(path, error.sentence.removeprefix("image: ").removesuffix("."))
+        return _prediction(path, answer["images"][0])
+
+    def _answer(self, method: str, route: str, body: bytes | None = None) -> dict[str, Any]:
+        for attempt in range(self._retries + 1):
+            try:
+                status, headers, content = self._ask(method, route, body)
+            except (OSError, http.client.HTTPException) as error:
+                raise ServerError(f"{self._name}: cannot be reached ({reason_of(error)})") from error
+            if status == 200:
+                answer: dict[str, Any] = json.loads(content)
+                return answer
+            if status not in _AGAIN or attempt == self._retries:
+                break
+            pause = headers.get("Retry-After", "")
+            time.sleep(min(_LONGEST_PAUSE, float(pause) if pause.isdigit() else 1.0))
+        try:
+            problem = json.loads(content)
+            sentence, reason = str(problem["error"]), str(problem.get("reason", ""))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            sentence, reason = f"the server answers {status}", ""
+        raise ServerError(f"{self._name}: {sentence}", sentence, status, reason)
+
+    def _ask(self, method: str, route: str, body: bytes | None) -> tuple[int, http.client.HTTPMessage, bytes]:
+        headers = self._headers | ({} if body is None else {"Content-Type": "application/octet-stream"})
+        for is_last in (False, True):
+            connection = getattr(self._local, "connection", None)
+            is_new = connection is None
+            connection = connection or self._connect()
+            self._local.connection = None
+            try:
+                connection.request(method, self._path + route, body, headers)
+                answer = connection.getresponse()
+                content = answer.read()
+            except (ConnectionError, http.client.RemoteDisconnected):
+                connection.close()
+                if is_new or is_last:  # one that was kept open may have been closed since
+                    raise
+                continue
+            if answer.will_close:
+                connection.close()
+            else:
+                self._local.connection = connection
+            return answer.status, answer.headers, content
+        raise AssertionError
+
+
+def _prediction(path: Path | str, row: dict[str, Any]) -> Prediction:
+    crop, answer = row["crop"], row["answer"]
+    return Prediction(
+        path,
+        tuple(one["name"] for one in row["classes"]),
+        tuple(one["probability"] for one in row["classes"]),
+        crop and _crop(str(path), crop),
+        answer and Answer(answer["level"], answer["name"], answer["probability"]),
+    )
+
+
+def _crop(path: str, crop: dict[str, Any]) -> Crop:
+    box = crop["box"] and Box(**crop["box"])
+    return Crop(path, box, crop["vehicle"] or "", crop["score"], crop["candidates"], crop["outcome"])

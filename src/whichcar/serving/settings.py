@@ -1,0 +1,62 @@
+"""The settings of a server, and the records that its processes exchange."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from whichcar.images.pixels import Pixels
+
+MEGABYTE = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """How a server works; `whichcar serve` has an option for those that depend on the machine or the network.
+
+    `queue` bounds the images that wait, over all requests. A worker thread takes up to `batch_size` of them and waits
+    `batch_wait` seconds for more. `timeout` is the longest time in seconds from a request's first byte to its answer.
+    A worker that has not answered a batch after `hang_timeout` seconds is replaced. `max_bytes` bounds a request,
+    `max_buffered` all requests that are in memory. `rate` is how many images each token, or without tokens each
+    address, may send in a minute (None: any number).
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    workers: int = 1
+    batch_size: int = 1
+    batch_wait: float = 0.0
+    queue: int = 128
+    timeout: float = 20.0
+    hang_timeout: float = 60.0
+    max_bytes: int = 32 * MEGABYTE
+    max_buffered: int = 512 * MEGABYTE
+    max_pixels: int = 50_000_000
+    max_images: int = 32
+    tokens: Path | None = None
+    rate: int | None = None
+    reload_model: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSetup:
+    """What a worker process is started with: the model's file, and whether and by what images are cropped."""
+
+    model: str
+    crop: bool | None
+    detector: str | None
+    family: str | None
+    max_pixels: int
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One image to classify: the content of its file, or its pixels at the size of the network, (h, w, 3) uint8.
+
+    Of the latter all probabilities are returned, of a file a row with the `top` best classes.
+    """
+
+    name: str
+    content: bytes | Pixels
+    top: int = 5
+    confidence: float | None = None

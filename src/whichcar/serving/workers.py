@@ -1,0 +1,226 @@
+"""The worker processes as the server sees them: started, asked, replaced when they die, exchanged for another model."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
+from typing import Any
+
+from whichcar.errors import CheckpointError, WhichcarError
+from whichcar.serving.settings import Job, WorkerSetup
+
+log = logging.getLogger(__name__)
+
+_LOADING = 300.0  # seconds after which a worker that has not loaded its model is given up
+_PAUSE = 1.0  # seconds between attempts to replace a worker that does not start
+
+
+class WorkerDied(Exception):
+    """The worker ended, or was stopped, before it answered; the message is for the client."""
+
+
+class WorkerProcess:
+    """A process with a model, and a connection for each of its threads.
+
+    Raises:
+        WhichcarError: the model cannot be loaded; the message is the worker's.
+    """
+
+    def __init__(self, setup: WorkerSetup, threads: int) -> None:
+        """Start it and wait until its model is loaded."""
+        pairs = [socket.socketpair() for _ in range(threads)]
+        numbers = [inside.fileno() for _, inside in pairs]
+        command = [sys.executable, "-m", "whichcar.serving.worker", *map(str, numbers)]
+        self.process = subprocess.Popen(command, pass_fds=numbers, start_new_session=True, stdin=subprocess.DEVNULL)
+        self.connections = [Connection(outside.detach()) for outside, _ in pairs]
+        for _, inside in pairs:
+            inside.close()
+        try:
+            self.description = self._loaded(setup)
+        except BaseException:
+            self.kill()
+            raise
+
+    def _loaded(self, setup: WorkerSetup) -> dict[str, Any]:
+        first = self.connections[0]
+        try:
+            first.send(setup)
+            in_time = first.poll(_LOADING)
+            answer: dict[str, Any] = json.loads(first.recv_bytes()) if in_time else {"error": "it did not load in time"}
+        except (EOFError, OSError) as error:
+            raise CheckpointError(f"{setup.model}: the worker process ended while it loaded the model") from error
+        if "error" in answer:
+            raise CheckpointError(answer["error"])
+        description: dict[str, Any] = answer["description"]
+        return description
+
+    def kill(self) -> None:
+        """End it at once; a thread that still reads from a connection finds its end, so none is closed here."""
+        self.process.kill()
+        self.process.wait()
+
+    def close(self) -> None:
+        """Close the connections, which ends it, and wait for that."""
+        for connection in self.connections:
+            connection.close()
+        try:
+            self.process.wait(5)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+class Line:
+    """A thread's way to one thread of a worker process; one question at a time."""
+
+    def __init__(self, place: _Place, number: int, hang_timeout: float) -> None:
+        """Ask the process at `place` through its connection `number`."""
+        self._place, self._number, self._hang_timeout = place, number, hang_timeout
+        self.lock = threading.Lock()
+
+    def ask(self, jobs: Sequence[Job]) -> list[dict[str, Any]]:
+        """Return one row a job.
+
+        Raises:
+            WorkerDied: the process ended meanwhile; it is being replaced.
+        """
+        with self.lock:
+            worker = self._place.worker()
+            connection = worker.connections[self._number]
+            try:
+                connection.send(list(jobs))
+                if not connection.poll(self._hang_timeout):
+                    log.error("a worker did not answer for %g seconds and is replaced", self._hang_timeout)
+                    worker.process.kill()
+                answer = json.loads(connection.recv_bytes())
+            except (EOFError, OSError) as error:
+                self._place.lost(worker)
+                raise WorkerDied("the worker process ended while it had this image; send it again") from error
+        if "failure" in answer:
+            log.error("a worker failed on a batch of %d: %s", len(jobs), answer["failure"])
+            raise WorkerDied("the worker failed on this image; see the server's log")
+        rows: list[dict[str, Any]] = answer["rows"]
+        return rows
+
+
+class _Place:
+    """Where one worker process is, and another one as soon as it has died."""
+
+    def __init__(self, start: Callable[[], WorkerProcess], worker: WorkerProcess, stopping: threading.Event) -> None:
+        self._start, self._worker, self._stopping = start, worker, stopping
+        self._lock = threading.Lock()
+        self._is_lost = False
+        self.replaced = 0
+
+    def worker(self) -> WorkerProcess:
+        """Return the process, replaced where it has died."""
+        with self._lock:
+            while self._is_lost or self._worker.process.poll() is not None:
+                if self._stopping.is_set():
+                    raise WorkerDied("the server is stopping")
+                self._replace()
+            return self._worker
+
+    def lost(self, worker: WorkerProcess) -> None:
+        with self._lock:
+            self._is_lost = self._is_lost or worker is self._worker
+
+    def exchange(self, worker: WorkerProcess) -> WorkerProcess:
+        with self._lock:
+            before, self._worker, self._is_lost = self._worker, worker, False
+            return before
+
+    def close(self) -> None:
+        with self._lock:
+            self._worker.close()
+
+    def _replace(self) -> None:
+        self._worker.kill()
+        log.warning(
+            "worker %d ended (status %s); starting another", self._worker.process.pid, self._worker.process.poll()
+        )
+        try:
+            self._worker, self._is_lost = self._start(), False
+            self.replaced += 1
+        except (WhichcarError, OSError) as error:
+            log.error("a worker cannot be started: %s", error)
+            self._stopping.wait(_PAUSE)
+
+
+class Workers:
+    """All worker processes.
+
+    Args:
+        setup: what each is started with.
+        processes: how many.
+        threads: of each process.
+        hang_timeout: seconds after which a worker that does not answer is replaced.
+
+    Raises:
+        WhichcarError: the model cannot be loaded.
+    """
+
+    def __init__(self, setup: WorkerSetup, processes: int, threads: int, hang_timeout: float) -> None:
+        """Start them and wait until they are ready."""
+        self._setup, self._threads = setup, threads
+        self._stopping, self._reloading = threading.Event(), threading.Lock()
+        started = [self._start() for _ in range(processes)]
+        self._places = [_Place(self._start, worker, self._stopping) for worker in started]
+        self.description = started[0].description
+        self.lines = [Line(place, n, hang_timeout) for place in self._places for n in range(threads)]
+        threading.Thread(target=self._watch, name="watch", daemon=True).start()
+
+    @property
+    def replaced(self) -> int:
+        """How many workers have been replaced since the start."""
+        return sum(place.replaced for place in self._places)
+
+    def _start(self) -> WorkerProcess:
+        return WorkerProcess(self._setup, self._threads)
+
+    def _watch(self) -> None:
+        """Replace a worker that has died, also one without a request."""
+        while not self._stopping.wait(_PAUSE):
+            for place in self._places:
+                with contextlib.suppress(WorkerDied):
+                    place.worker()
+
+    def reload(self) -> dict[str, Any]:
+        """Load the model again from its file in new processes, which then take the place of the old ones.
+
+        Returns:
+            The new description.
+
+        Raises:
+            WhichcarError: it cannot be loaded; the old model stays.
+        """
+        with self._reloading:
+            started: list[WorkerProcess] = []
+            try:
+                started.extend(self._start() for _ in self._places)
+            except BaseException:
+                for worker in started:
+                    worker.close()
+                raise
+            self.description = started[0].description
+            for number, (place, worker) in enumerate(zip(self._places, started, strict=True)):
+                before = place.exchange(worker)
+                for line in self.lines[number * self._threads : (number + 1) * self._threads]:
+                    with line.lock:  # its question to the old process is answered
+                        pass
+                before.close()
+            return self.description
+
+    def close(self) -> None:
+        """End all workers."""
+        self._stopping.set()
+        with self._reloading:
+            for place in self._places:
+                place.close()

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from whichcar.config.crop import crop_settings
+from whichcar.detection.cropper import LEAST_SIDE, Cropper
+from whichcar.detection.detection import distinct
+from whichcar.images.pixels import Pixels
+from whichcar.images.read import decoded_from
+from whichcar.records import Box, Detection
+
+
+class Sees:
+    """A detector that sees the same in every image, given for its full size."""
+
+    name = "sees"
+
+    def __init__(self, *detections: Detection, width: int) -> None:
+        self._detections, self._width = detections, width
+
+    def detect(self, images: Sequence[Pixels], score: float = 0.5) -> list[list[Detection]]:
+        del score
+        return [[_scaled(item, image.shape[1] / self._width) for item in self._detections] for image in images]
+
+
+def _scaled(item: Detection, by: float) -> Detection:
+    box = item.box
+    return Detection(
+        item.label, item.score, Box(*(int(side * by) for side in (box.left, box.top, box.right, box.bottom)))
+    )
+
+
+SMALL = Detection("car", 0.9, Box(10, 10, 60, 50))
+LARGE = Detection("truck", 0.6, Box(100, 40, 300, 180))
+BUS = Detection("bus", 0.99, Box(0, 0, 320, 240))
+
+
+def vehicles(*seen: Detection, size: tuple[int, int] = (240, 320), **settings: object) -> list[tuple[Box, object]]:
+    cropper = Cropper(crop_settings(**settings), detector=Sees(*seen, width=size[1]))
+    with decoded_from(Image.new("RGB", size[::-1]), "a.jpg") as image:
+        return [(box, (crop.label, crop.number, crop.candidates)) for box, crop in cropper.vehicles("a.jpg", image)]
+
+
+def test_each_vehicle_has_a_crop_the_largest_first() -> None:
+    assert vehicles(SMALL, BUS, LARGE) == [(LARGE.box, ("truck", 1, 2)), (SMALL.box, ("car", 2, 2))]
+    assert vehicles(SMALL, LARGE, margin=0.1)[1][0] == Box(5, 6, 65, 54)
+    assert vehicles(BUS) == []
+
+
+def test_a_pickup_that_is_car_and_truck_to_the_detector_is_one_vehicle() -> None:
+    again = Detection("car", 0.8, Box(104, 42, 304, 182))
+    assert vehicles(LARGE, again) == [(again.box, ("car", 1, 1))]
+    next_to_it = Detection("car", 0.8, Box(180, 42, 380, 182))
+    assert distinct([LARGE, next_to_it]) == [next_to_it, LARGE]
+
+
+@pytest.mark.parametrize(("side", "count"), [(LEAST_SIDE - 1, 0), (LEAST_SIDE, 1)])
+def test_a_vehicle_of_a_few_pixels_is_left_out(side: int, count: int) -> None:
+    assert len(vehicles(Detection("car", 0.9, Box(10, 10, 90, 10 + side)))) == count
+    assert vehicles(Detection("car", 0.9, Box(10, 10, 90, 60)), min_size=51) == []
+
+
+def test_the_size_of_a_vehicle_counts_in_pixels_of_the_image_and_not_of_a_reduced_copy() -> None:
+    car = Detection("car", 0.9, Box(1000, 1000, 1064, 1040))
+    assert vehicles(car, size=(3000, 4000)) == [(car.box, ("car", 1, 1))]
+
+
+def test_a_hundred_vehicles_are_a_hundred_crops() -> None:
+    cars = [Detection("car", 0.9, Box(x, y, x + 40, y + 40)) for x in range(0, 400, 40) for y in range(0, 400, 40)]
+    found = vehicles(*cars, size=(400, 400))
+    assert len(found) == 100 and np.unique([box.left for box, _ in found]).size == 10

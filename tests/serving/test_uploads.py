@@ -1,0 +1,65 @@
+"""Forms are taken apart in memory, and what is wrong with one is said in a sentence."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from whichcar.serving.problems import Refused
+from whichcar.serving.uploads import parse
+
+from .conftest import form
+
+
+def test_a_form_has_images_and_options() -> None:
+    upload = parse(*form(("image", "a.png", b"\0\1\r\n--"), ("top", None, b"3"), ("image", "b.png", b"")), 2)
+    assert upload.images == [("a.png", b"\0\1\r\n--"), ("b.png", b"")]
+    assert upload.options == {"top": "3"}
+
+
+def test_any_other_body_is_one_image() -> None:
+    assert parse(b"abc", "application/x-www-form-urlencoded", 1).images == [("image", b"abc")]
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"), [("../../etc/passwd", "passwd"), ("C:\\fotos\\car.jpg", "car.jpg"), ("a\tb.png", "a\\tb.png")]
+)
+def test_a_name_is_without_folders_and_control_characters(name: str, shown: str) -> None:
+    assert parse(*form(("image", name, b"x")), 1).images[0][0] == shown
+
+
+@pytest.mark.parametrize(
+    ("parts", "status", "sentence"),
+    [
+        ([("file", "a.png", b"x")], 422, "belongs in the form field `image`, not `file`"),
+        ([("top", None, b"3")], 422, "has no image"),
+        ([("top", None, b"3"), ("top", None, b"4"), ("image", "a", b"x")], 422, "`top` is given twice"),
+        ([("image", None, b"x" * 999)], 422, "neither a file nor a short option"),
+        ([("image", "a", b"x"), ("image", "b", b"x"), ("image", "c", b"x")], 413, "up to 2 images"),
+    ],
+)
+def test_a_wrong_field_is_named(parts: list[tuple[str, str | None, bytes]], status: int, sentence: str) -> None:
+    with pytest.raises(Refused, match=sentence) as refused:
+        parse(*form(*parts), 2)
+    assert refused.value.status == status
+
+
+def test_a_broken_form_is_refused_whatever_is_wrong() -> None:
+    rng = np.random.default_rng(7)
+    sound, kind = form(("image", "a.png", b"\x89PNG" * 20), ("top", None, b"3"))
+    kinds = [
+        kind,
+        "multipart/form-data",
+        'multipart/form-data; boundary="',
+        "multipart/form-data; boundary=" + "x" * 99,
+    ]
+    for number in range(1500):
+        broken = bytearray(sound)
+        for _ in range(int(rng.integers(1, 12))):
+            broken[int(rng.integers(len(broken)))] = int(rng.integers(256))
+        cut = broken[: int(rng.integers(len(broken)))] if number % 2 else broken
+        try:
+            parse(bytes(cut), kinds[number % 4 if number % 3 == 0 else 0], 2)
+        except Refused as refused:
+            assert 400 <= refused.status < 500
+            assert refused.sentence.endswith((".", "?"))
