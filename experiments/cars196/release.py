@@ -16,7 +16,7 @@ import numpy as np
 
 from whichcar import Classifier, export
 from whichcar.config.crop import crop_settings
-from whichcar.detection.zoo import find_detector
+from whichcar.detection.detection import find_detector
 from whichcar.evaluation.calibration import calibrated
 from whichcar.files import BEST, CALIBRATION, checksum, read_json, write_json
 from whichcar.taxonomy import taxonomy_of
