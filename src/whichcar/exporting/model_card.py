@@ -141,7 +141,10 @@ def _limits(bundle: Bundle, result: Mapping[str, Any] | None) -> Section:
         "Its data have one label an image; other countries, years and conditions than theirs are not covered.",
     ]
     if bundle.crop is not None:
-        sentences.append("It expects images cropped to the vehicle: whole images need `--crop`.")
+        sentences.append(
+            "It expects images cropped to the vehicle; `whichcar predict` crops them first, other programs must do so "
+            "themselves."
+        )
     if result is None:
         return Section("Limits", tuple(sentences))
     present = [row for row in result["classes"] if row["images"]]
