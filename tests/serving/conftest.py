@@ -73,8 +73,8 @@ class Running:
         return self.process.returncode
 
     def workers(self) -> list[int]:
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        return [int(child) for child in children]
+        threads = Path(f"/proc/{self.process.pid}/task").iterdir()
+        return sorted(int(child) for thread in threads for child in (thread / "children").read_text().split())
 
 
 def form(*parts: Part) -> tuple[bytes, str]:

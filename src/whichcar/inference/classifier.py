@@ -192,9 +192,15 @@ class Classifier:
         crop = self.input_crop.choice if vehicles is None else self.input_crop.each_vehicle(vehicles)
         return stream(self._runtime, watched, self.image_size, batch_size, crop)
 
-    def scored_here(self, images: Sequence[Given]) -> list[Scored | Skipped]:
-        """Return what `scored` yields for a few images, decoded and classified by the thread that calls it."""
-        opened = (row for image in images for row in _open(image, self.image_size, self.input_crop.choice))
+    def scored_here(self, images: Sequence[Given], whole: bool = False) -> list[Scored | Skipped]:
+        """Return what `scored` yields for a few images, decoded and classified by the thread that calls it.
+
+        Args:
+            images: the images.
+            whole: crop none of them.
+        """
+        choice = None if whole else self.input_crop.choice
+        opened = (row for image in images for row in _open(image, self.image_size, choice))
         return _answers(self._runtime, list(opened))
 
     def probabilities(self, images: Sources, batch_size: int | None = None) -> Probabilities:

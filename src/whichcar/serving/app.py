@@ -145,13 +145,12 @@ def _add_predict(app: FastAPI, service: Service) -> None:
             service.access.count(caller, len(upload.images))
             service.metrics.seconds.labels("read").observe(time.monotonic() - started)
             jobs = [Job(name, content, options.top, options.confidence) for name, content in upload.images]
-            rows = await service.rows(jobs, until, lambda: gone(request))
+            model, rows = await service.rows(jobs, until, lambda: gone(request))
         _count(service, rows)
         seconds = time.monotonic() - started
         service.metrics.seconds.labels("all").observe(seconds)
         if all(row["problem"] for row in rows):
             raise Refused(422, _sentence(rows), "unreadable")
-        model = {name: service.description[name] for name in ("name", "sha256")}
         return JSONResponse({"model": model, "seconds": round(seconds, 4), "images": rows})
 
 

@@ -56,6 +56,7 @@ class Batcher(Generic[Item, Answer]):
         self._waiting: deque[_Waiting[Item, Answer]] = deque()
         self._changed = threading.Condition()
         self._closed = False
+        self.working = 0  # items that threads have taken and not answered yet
         self._threads = [
             threading.Thread(target=self._work, args=(one,), name=f"batch {number}", daemon=True)
             for number, one in enumerate(answer)
@@ -107,6 +108,8 @@ class Batcher(Generic[Item, Answer]):
                 for one in batch:
                     if not one.future.done():
                         one.future.set_exception(error)
+            with self._changed:
+                self.working -= len(batch)
             self._observe(len(batch), started - batch[0].since, time.monotonic() - started)
 
     def _next_batch(self) -> list[_Waiting[Item, Answer]]:
@@ -128,4 +131,5 @@ class Batcher(Generic[Item, Answer]):
                     break
                 else:
                     self._changed.wait()
+            self.working += len(batch)
         return batch

@@ -77,11 +77,13 @@ def add_routes(app: FastAPI, service: Service) -> None:
             asked, images = await asyncio.to_thread(_images, content, length, service)
             service.access.count(caller, len(images))
             jobs = [Job(f"image {number}", image) for number, image in enumerate(images, 1)]
-            rows = await service.rows(jobs, until, lambda: gone(request))
+            model, rows = await service.rows(jobs, until, lambda: gone(request))
         data = [value for row in rows for value in row["probabilities"]]
         output = {"name": _OUTPUT, "datatype": "FP32", "shape": [len(rows), len(data) // len(rows)], "data": data}
-        version = service.description["sha256"][:12]
-        return JSONResponse({"model_name": name, "model_version": version, "id": asked.id, "outputs": [output]})
+        version = model["sha256"][:12]
+        return JSONResponse(
+            {"model_name": model["name"], "model_version": version, "id": asked.id, "outputs": [output]}
+        )
 
 
 def _check_name(name: str, service: Service) -> None:

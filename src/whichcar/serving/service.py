@@ -54,6 +54,7 @@ class Service:
             self.metrics.batch_done,
         )
         self.metrics.watch("whichcar_queue_images", "Images that wait", lambda: len(self.batcher))
+        self.metrics.watch("whichcar_working_images", "Images in work", lambda: self.batcher.working)
         self.metrics.watch("whichcar_queue_capacity_images", "Images that may wait", lambda: self.batcher.capacity)
         self.metrics.watch("whichcar_workers_replaced", "Workers replaced", lambda: self.workers.replaced)
         self.metrics.watch("whichcar_upload_bytes", "Uploads in memory", lambda: self.buffered.used)
@@ -70,8 +71,8 @@ class Service:
 
     async def rows(
         self, jobs: Sequence[Job], until: float, gone: Callable[[], Awaitable[None]] | None = None
-    ) -> list[Row]:
-        """Return one row a job.
+    ) -> tuple[Row, list[Row]]:
+        """Return name and checksum of the model that answered, and one row a job.
 
         Args:
             jobs: the images of a request.
@@ -86,17 +87,22 @@ class Service:
         except QueueFull as error:
             raise busy("The queue is full; send this request again later.", "queue full") from error
         try:
-            return await self._answers(futures, until, gone)
+            rows = await self._answers(futures, until, gone)
+            models = [row.pop("model") for row in rows]
+            if all(model == models[0] for model in models):
+                return models[0], rows
         except WorkerDied as error:
             raise busy(f"{str(error)[:1].upper()}{str(error)[1:]}.", "worker died") from error
         finally:
             for future in futures:
                 future.cancel()
+        return await self.rows(jobs, until, gone)  # the model was exchanged between two of them
 
     async def _answers(
         self, futures: Sequence[Future[Row]], until: float, gone: Callable[[], Awaitable[None]] | None
     ) -> list[Row]:
         answers = asyncio.gather(*map(asyncio.wrap_future, futures))
+        answers.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be left to ask for it
         tasks: set[asyncio.Future[Any]] = {answers}
         if gone is not None:
             tasks.add(asyncio.ensure_future(gone()))

@@ -86,7 +86,7 @@ class Line:
         self.lock = threading.Lock()
 
     def ask(self, jobs: Sequence[Job]) -> list[dict[str, Any]]:
-        """Return one row a job.
+        """Return one row a job, each with the `model` that answered.
 
         Raises:
             WorkerDied: the process ended meanwhile; it is being replaced.
@@ -106,8 +106,8 @@ class Line:
         if "failure" in answer:
             log.error("a worker failed on a batch of %d: %s", len(jobs), answer["failure"])
             raise WorkerDied("the worker failed on this image; see the server's log")
-        rows: list[dict[str, Any]] = answer["rows"]
-        return rows
+        model = {name: worker.description[name] for name in ("name", "sha256")}
+        return [row | {"model": model} for row in answer["rows"]]
 
 
 class _Place:

@@ -1,0 +1,199 @@
+"""A busy, dying, changing and stopping server. A worker that is stopped by a signal plays one that takes long."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from whichcar.cli.main import run
+from whichcar.inference.bundle import write_bundle
+from whichcar.parallel import usable_cores
+
+from ..bundles import colour_bundle
+from ..colours import CLASSES
+from .conftest import Reply, Running, image, running
+
+QUEUE, TIMEOUT = 3, 3.0
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory, calibrated: Path) -> Path:
+    return Path(shutil.copy(calibrated, tmp_path_factory.mktemp("reloaded") / "cars.whichcar"))
+
+
+@pytest.fixture(scope="module")
+def busy(model: Path) -> Iterator[Running]:
+    with running(model, "--queue", str(QUEUE), "--timeout", str(TIMEOUT)) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def threads() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(16) as pool:
+        yield pool
+
+
+@contextlib.contextmanager
+def stopped(server: Running) -> Iterator[list[int]]:
+    workers = server.workers()
+    for worker in workers:
+        os.kill(worker, signal.SIGSTOP)
+    try:
+        yield workers
+    finally:
+        for worker in workers:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker, signal.SIGCONT)
+
+
+def value(server: Running, name: str) -> float:
+    found = re.search(rf"^{name} (\S+)$", server.ask("GET", "/metrics").body.decode(), re.MULTILINE)
+    assert found is not None
+    return float(found[1])
+
+
+def until(condition: Callable[[], bool], seconds: float = 10) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def occupy(server: Running, pool: ThreadPoolExecutor) -> list[Future[Reply]]:
+    """Send one request for each thread of the worker, which is stopped."""
+    sent = [pool.submit(server.post, image()) for _ in range(usable_cores())]
+    until(lambda: value(server, "whichcar_working_images") == len(sent))
+    return sent
+
+
+def fill(server: Running, pool: ThreadPoolExecutor) -> list[Future[Reply]]:
+    """Send one request for each thread of the worker, which is stopped, and for each place in the queue."""
+    sent = occupy(server, pool)
+    sent += [pool.submit(server.post, image()) for _ in range(QUEUE)]
+    until(lambda: value(server, "whichcar_queue_images") == QUEUE)
+    return sent
+
+
+def test_a_full_queue_answers_503_at_once_and_what_was_accepted_is_answered(
+    busy: Running, threads: ThreadPoolExecutor
+) -> None:
+    with stopped(busy):
+        sent = fill(busy, threads)
+        started = time.monotonic()
+        reply = busy.post(image())
+        assert time.monotonic() - started < 0.5
+        assert (reply.status, reply.json["reason"], reply.headers["retry-after"]) == (503, "queue full", "1")
+    assert [one.result().status for one in sent] == [200] * len(sent)
+
+
+def test_more_images_than_the_queue_holds_are_not_told_to_come_again(busy: Running) -> None:
+    assert busy.send(*[("image", "a.png", image())] * (QUEUE + 1)).status == 413
+
+
+def test_the_image_of_a_client_that_has_gone_is_not_classified(busy: Running, threads: ThreadPoolExecutor) -> None:
+    before = value(busy, "whichcar_batch_images_sum")
+    with stopped(busy):
+        sent = occupy(busy, threads)
+        content = image()
+        with socket.create_connection(("127.0.0.1", busy.port)) as client:
+            head = f"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: {len(content)}\r\n\r\n"
+            client.sendall(head.encode() + content)
+            until(lambda: value(busy, "whichcar_queue_images") == 1)
+        until(lambda: value(busy, "whichcar_queue_images") == 0)
+    assert [one.result().status for one in sent] == [200] * len(sent)
+    assert value(busy, "whichcar_batch_images_sum") == before + len(sent)
+
+
+def test_a_request_has_a_deadline(busy: Running) -> None:
+    with stopped(busy):
+        reply = busy.post(image())
+    assert (reply.status, reply.json["reason"]) == (503, "timeout")
+    assert "retry-after" in reply.headers
+
+
+def test_a_sender_that_is_too_slow_is_told_so(busy: Running) -> None:
+    with socket.create_connection(("127.0.0.1", busy.port), timeout=10) as client:
+        client.sendall(b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nabc")
+        assert client.recv(100).startswith(b"HTTP/1.1 408")
+    assert value(busy, "whichcar_upload_bytes") == 0
+
+
+def test_only_the_requests_of_a_worker_that_is_killed_fail_and_another_takes_its_place(
+    busy: Running, threads: ThreadPoolExecutor
+) -> None:
+    with stopped(busy) as workers:
+        sent = fill(busy, threads)
+        os.kill(workers[0], signal.SIGKILL)
+        statuses = sorted(one.result().status for one in sent)
+    assert statuses == [200] * QUEUE + [503] * usable_cores()
+    assert busy.post(image()).status == 200
+    assert len(busy.workers()) == 1 and busy.workers() != workers
+    assert value(busy, "whichcar_workers_replaced") == 1
+
+
+def test_the_model_is_exchanged_without_a_failed_request(
+    busy: Running, threads: ThreadPoolExecutor, model: Path
+) -> None:
+    before, ended = busy.post(image()).json["model"], threading.Event()
+
+    def ask() -> list[tuple[int, str, str]]:
+        seen = []
+        while not ended.is_set():
+            reply = busy.post(image(), "?top=1")
+            best = reply.json["images"][0]["classes"][0]["name"]
+            seen.append((reply.status, reply.json["model"]["name"], best))
+        return seen
+
+    asking = threads.submit(ask)
+    names = tuple(f"{name} Newer" for name in CLASSES)
+    write_bundle(colour_bundle(name="newer", class_names=names), model)
+    busy.process.send_signal(signal.SIGHUP)
+    until(lambda: busy.ask("GET", "/model").json["name"] == "newer")
+    ended.set()
+    seen = asking.result()
+    assert set(seen) <= {(200, "colours", "Red Sedan 2011"), (200, "newer", "Red Sedan 2011 Newer")}
+    assert before["name"] == "colours"
+    until(lambda: 'whichcar_reloads_total{result="done"} 1.0' in busy.ask("GET", "/metrics").body.decode())
+    model.write_bytes(b"broken")
+    busy.process.send_signal(signal.SIGHUP)
+    until(lambda: 'result="failed"' in busy.ask("GET", "/metrics").body.decode())
+    assert busy.post(image()).json["model"]["name"] == "newer"
+
+
+def test_a_server_that_is_told_to_stop_answers_what_it_has_accepted(busy: Running, threads: ThreadPoolExecutor) -> None:
+    workers = busy.workers()
+    with stopped(busy):
+        sent = fill(busy, threads)
+        busy.process.send_signal(signal.SIGTERM)
+        until(lambda: refused(busy))
+    assert [one.result().status for one in sent] == [200] * len(sent)
+    busy.log = busy.process.communicate(timeout=30)[1]
+    assert busy.process.returncode == 0
+    assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
+    assert "Traceback" not in busy.log and "Error" not in busy.log, busy.log
+
+
+def refused(server: Running) -> bool:
+    try:
+        return server.ask("GET", "/ready").status == 503
+    except OSError:
+        return True
+
+
+def test_a_port_in_use_a_missing_model_and_an_empty_list_of_tokens_are_one_line(tmp_path: Path, model: Path) -> None:
+    (tmp_path / "tokens").write_text("# none\n")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert run(["serve", str(model), "--port", str(taken.getsockname()[1])]) == 2
+    assert run(["serve", str(tmp_path / "no.whichcar"), "--port", "0"]) == 2
+    assert run(["serve", str(model), "--port", "0", "--tokens", str(tmp_path / "tokens")]) == 2
