@@ -9,7 +9,7 @@ import pytest
 
 from whichcar import metrics
 from whichcar.errors import DataError
-from whichcar.evaluation.calibration import calibrate, choose_thresholds, fit_temperature
+from whichcar.evaluation.calibration import calibrate, calibrated, choose_thresholds, fit_temperature
 from whichcar.inference.answer import answers, tempered
 from whichcar.taxonomy import Level, taxonomy_of
 
@@ -76,6 +76,23 @@ def test_a_threshold_is_where_the_exact_bound_allows_no_more_answers() -> None:
     labels = np.zeros(150, int)
     labels[[10, 93]] = 1
     assert (probabilities >= choose_thresholds(rows, labels, [level], 0.95).least["class"]).sum() >= 93
+
+
+def test_images_that_are_like_none_of_the_classes_are_unknown_and_nearly_all_others_answered() -> None:
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 16, 400)
+
+    def rows(others: int) -> np.ndarray:
+        """Return rows whose largest probability is about 0.8; the rest is spread over so many other classes."""
+        places = (np.arange(16) - labels[:, None]) % 16
+        share = random.normal(0.8, 0.01, (400, 1))
+        return np.where(places == 0, share, np.where(places <= others, (1 - share) / others, 0))
+
+    taxonomy = taxonomy_of(NAMES)
+    thresholds = calibrated(rows(others=1), labels, taxonomy, "").thresholds_for(0.8)
+    answered = [[one.level for one in answers(rows(others), taxonomy.levels, thresholds)] for others in (1, 15)]
+    assert answered[0].count("") / 400 == pytest.approx(0.05, abs=0.03)
+    assert set(answered[1]) == {""}
 
 
 @pytest.mark.parametrize(("wanted", "needed"), [(0.9, 29), (0.95, 59), (0.99, 299)])

@@ -9,7 +9,7 @@ import pytest
 
 from whichcar.errors import ConfigError, DataError
 from whichcar.files import write_json
-from whichcar.inference.answer import Calibration, Thresholds, answers, read_calibration, tempered
+from whichcar.inference.answer import Calibration, Thresholds, answers, entropy, read_calibration, tempered
 from whichcar.taxonomy import taxonomy_of
 
 NAMES = ("Audi S4 Sedan 2007", "Audi S4 Sedan 2012", "Audi S5 Coupe 2012", "Volvo 240 Sedan 1993", "Volvo C30 2012")
@@ -43,6 +43,15 @@ def test_a_single_level_is_enough() -> None:
     assert [one.name for one in given] == ["black cat", "unknown"]
 
 
+def test_an_image_that_is_like_none_of_the_classes_is_unknown_however_probable_its_make() -> None:
+    least = {"class": 0.9, "model": 0.9, "make": 0.5}
+    assert entropy(ROWS) == pytest.approx([0.265, 1.0, 1.308, np.log(5)], abs=1e-3)
+    given = answers(ROWS, LEVELS, Thresholds(0.9, least, most_entropy=1.0))
+    assert [one.level for one in given] == ["class", "model", "", ""]
+    assert given[2].name == "unknown" and given[2].probability == pytest.approx(0.92)
+    assert [one.level for one in answers(ROWS, LEVELS, Thresholds(0.9, least))] == ["class", "model", "make", "make"]
+
+
 def test_a_temperature_of_one_changes_nothing_and_others_divide_the_logits() -> None:
     assert tempered(ROWS, 1.0) == pytest.approx(ROWS, abs=1e-6)
     logits = np.array([[2.0, 0.5, -1.0]])
@@ -59,6 +68,14 @@ CALIBRATION = Calibration(
 
 def test_a_calibration_is_the_same_after_a_way_through_a_file(tmp_path: Path) -> None:
     write_json(tmp_path / "calibration.json", dataclasses.asdict(CALIBRATION))
+    assert read_calibration(tmp_path / "calibration.json") == CALIBRATION
+
+
+def test_a_calibration_of_an_earlier_version_has_no_limit_of_entropy(tmp_path: Path) -> None:
+    content = dataclasses.asdict(CALIBRATION)
+    for thresholds in content["thresholds"]:
+        del thresholds["most_entropy"]
+    write_json(tmp_path / "calibration.json", content)
     assert read_calibration(tmp_path / "calibration.json") == CALIBRATION
 
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from whichcar import files, metrics
 from whichcar.errors import DataError
 from whichcar.evaluation.eval_set import trained_tree, tree_of
-from whichcar.inference.answer import Calibration, Probabilities, Thresholds, find_calibration, tempered
+from whichcar.inference.answer import Calibration, Probabilities, Thresholds, entropy, find_calibration, tempered
 from whichcar.inference.classifier import Classifier
 from whichcar.progress import track
 from whichcar.records import Metadata, Sample, Skipped
@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 WANTED = (0.8, 0.9, 0.95, 0.99)
 TEMPERATURES = (0.25, 4.0)
+KEPT = 0.95  # share of the validation images that are like the classes
 RISK = 0.05  # probability that answers are less accurate than wanted
 
 Numbers = npt.NDArray[np.integer]
@@ -101,7 +102,8 @@ def calibrated(probabilities: Probabilities, labels: Numbers, taxonomy: Taxonomy
     """Calibrate probabilities (images, classes) of validation images, whose labels are class numbers (images,)."""
     temperature = fit_temperature(probabilities, labels)
     after = tempered(probabilities, temperature)
-    thresholds = [choose_thresholds(after, labels, taxonomy.levels, wanted) for wanted in WANTED]
+    most = float(np.quantile(entropy(after), KEPT, method="higher"))
+    thresholds = [choose_thresholds(after, labels, taxonomy.levels, wanted, most) for wanted in WANTED]
     return Calibration(
         temperature,
         len(labels),
@@ -145,7 +147,11 @@ def _log_loss(probabilities: Probabilities, labels: Numbers, temperature: float)
 
 
 def choose_thresholds(
-    probabilities: Probabilities, labels: Numbers, levels: Sequence[Level], wanted: float
+    probabilities: Probabilities,
+    labels: Numbers,
+    levels: Sequence[Level],
+    wanted: float,
+    most_entropy: float | None = None,
 ) -> Thresholds:
     """Return the thresholds at which most images are answered, finest level first, with at least the accuracy `wanted`.
 
@@ -159,10 +165,11 @@ def choose_thresholds(
         labels: (images,) class numbers.
         levels: of the taxonomy, finest first.
         wanted: accuracy, 0 to 1, exclusive.
+        most_entropy: images above it are not answered.
     """
     least: dict[str, float] = {}
     total = correct = 0
-    is_open = np.ones(len(labels), dtype=bool)
+    is_open = np.ones(len(labels), dtype=bool) if most_entropy is None else entropy(probabilities) <= most_entropy
     for level in levels:
         groups = probabilities[is_open] @ level.matrix
         best = groups.max(axis=1)
@@ -179,7 +186,7 @@ def choose_thresholds(
                 is_open[np.flatnonzero(is_open)[order[: end + 1]]] = False
                 break
     needed = math.ceil(math.log(RISK) / math.log(wanted))
-    return Thresholds(wanted, least, needed if len(labels) < needed else 0)
+    return Thresholds(wanted, least, needed if len(labels) < needed else 0, most_entropy)
 
 
 def _is_shown(correct: int, total: int, wanted: float) -> bool:

@@ -27,12 +27,14 @@ class Thresholds:
     """The least probability of an answer at each level, so that answers are correct with the accuracy `wanted`.
 
     A level that is not in `least` is never answered. `images_needed` is the number of validation images below which no
-    level could be, 0 where there are enough.
+    level could be, 0 where there are enough. An image whose probabilities have more than `most_entropy` (`entropy`) is
+    like none of the classes, and is not answered; None in earlier versions.
     """
 
     wanted: float
     least: Mapping[str, float]
     images_needed: int = 0
+    most_entropy: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,12 @@ def tempered(probabilities: Probabilities, temperature: float) -> npt.NDArray[np
     return np.asarray(scaled / scaled.sum(axis=-1, keepdims=True), np.float32)
 
 
+def entropy(probabilities: Probabilities) -> npt.NDArray[np.float64]:
+    """Return the entropy in nats, (images,), of probabilities (images, classes): 0 where one class has all."""
+    values = np.asarray(probabilities, np.float64)
+    return np.asarray(-(values * np.log(np.maximum(values, _SMALLEST))).sum(axis=-1))
+
+
 def answers(probabilities: Probabilities, levels: Sequence[Level], thresholds: Thresholds) -> list[Answer]:
     """Return for each image its best group at the finest level where that is certain enough.
 
@@ -127,12 +135,14 @@ def answers(probabilities: Probabilities, levels: Sequence[Level], thresholds: T
         thresholds: of `Calibration.thresholds_for`.
     """
     found = [Answer("", UNKNOWN, 0.0)] * len(probabilities)
+    limit = np.inf if thresholds.most_entropy is None else thresholds.most_entropy
+    is_like_none = entropy(probabilities) > limit
     for level in reversed(levels):
         groups = probabilities @ level.matrix
         least = thresholds.least.get(level.name, np.inf)
         for image, number in enumerate(groups.argmax(axis=1)):
             probability = float(groups[image, number])
-            if probability >= least:
+            if probability >= least and not is_like_none[image]:
                 found[image] = Answer(level.name, level.groups[number], probability)
             elif level is levels[-1]:
                 found[image] = Answer("", UNKNOWN, probability)
