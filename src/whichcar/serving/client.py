@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
-import threading
 import time
 import urllib.parse
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from whichcar.parallel import ordered_map
 from whichcar.records import Answer, Box, Crop, Prediction, Skipped
 from whichcar.text import reason_of, without_password
 
+_Idle = list[http.client.HTTPConnection]
 _CONNECTIONS = 4
 _AGAIN = (429, 503)
 _OF_THE_IMAGE = ("unreadable", "empty", "too large")
@@ -49,7 +50,7 @@ class Client:
         self._connect: Callable[[], http.client.HTTPConnection] = lambda: kind(host, port, timeout=timeout)
         self._path, self._name = parts.path.rstrip("/"), without_password(address)
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._retries, self._local = retries, threading.local()
+        self._retries = retries
 
     def model(self) -> dict[str, Any]:
         """Return what the server says of its model: name, checksum, class names, card.
@@ -57,7 +58,8 @@ class Client:
         Raises:
             ServerError: it cannot be reached, or refuses.
         """
-        return self._answer("GET", "/model")
+        with self._connections() as idle:
+            return self._answer(idle, "GET", "/model")
 
     def predict(
         self,
@@ -86,24 +88,35 @@ class Client:
                 content = image if isinstance(image, bytes) else Path(image).read_bytes()
             except OSError as error:
                 return Skipped(path, reason_of(error))
-            return self._row(route, path, content)
+            return self._row(idle, route, path, content)
 
         listed: Any = [images] if single else images
-        return list(ordered_map(row, enumerate(listed, 1), _CONNECTIONS))
+        with self._connections() as idle:
+            return list(ordered_map(row, enumerate(listed, 1), _CONNECTIONS))
 
-    def _row(self, route: str, path: Path | str, content: bytes) -> Prediction | Skipped:
+    @contextlib.contextmanager
+    def _connections(self) -> Iterator[_Idle]:
+        """Yield a list in which threads leave their connections for the next question; they are closed in the end."""
+        idle: _Idle = []
         try:
-            answer = self._answer("POST", route, content)
+            yield idle
+        finally:
+            for connection in idle:
+                connection.close()
+
+    def _row(self, idle: _Idle, route: str, path: Path | str, content: bytes) -> Prediction | Skipped:
+        try:
+            answer = self._answer(idle, "POST", route, content)
         except ServerError as error:
             if error.reason not in _OF_THE_IMAGE:
                 raise
             return Skipped(path, error.sentence.removeprefix("image: ").removesuffix("."))
         return _prediction(path, answer["images"][0])
 
-    def _answer(self, method: str, route: str, body: bytes | None = None) -> dict[str, Any]:
+    def _answer(self, idle: _Idle, method: str, route: str, body: bytes | None = None) -> dict[str, Any]:
         for attempt in range(self._retries + 1):
             try:
-                status, headers, content = self._ask(method, route, body)
+                status, headers, content = self._ask(idle, method, route, body)
             except (OSError, http.client.HTTPException) as error:
                 raise ServerError(f"{self._name}: cannot be reached ({reason_of(error)})") from error
             if status == 200:
@@ -120,28 +133,28 @@ class Client:
             sentence, reason = f"the server answers {status}", ""
         raise ServerError(f"{self._name}: {sentence}", sentence, status, reason)
 
-    def _ask(self, method: str, route: str, body: bytes | None) -> tuple[int, http.client.HTTPMessage, bytes]:
+    def _ask(
+        self, idle: _Idle, method: str, route: str, body: bytes | None
+    ) -> tuple[int, http.client.HTTPMessage, bytes]:
         headers = self._headers | ({} if body is None else {"Content-Type": "application/octet-stream"})
-        for is_last in (False, True):
-            connection = getattr(self._local, "connection", None)
-            is_new = connection is None
-            connection = connection or self._connect()
-            self._local.connection = None
-            try:
-                connection.request(method, self._path + route, body, headers)
-                answer = connection.getresponse()
-                content = answer.read()
-            except (ConnectionError, http.client.RemoteDisconnected):
-                connection.close()
-                if is_new or is_last:  # one that was kept open may have been closed since
-                    raise
-                continue
-            if answer.will_close:
-                connection.close()
-            else:
-                self._local.connection = connection
-            return answer.status, answer.headers, content
-        raise AssertionError
+        try:
+            connection, is_new = idle.pop(), False
+        except IndexError:
+            connection, is_new = self._connect(), True
+        try:
+            connection.request(method, self._path + route, body, headers)
+            answer = connection.getresponse()
+            content = answer.read()
+        except BaseException as error:
+            connection.close()
+            if is_new or not isinstance(error, ConnectionError):
+                raise
+            return self._ask(idle, method, route, body)  # the server has closed one that was idle
+        if answer.will_close:
+            connection.close()
+        else:
+            idle.append(connection)
+        return answer.status, answer.headers, content
 
 
 def _prediction(path: Path | str, row: dict[str, Any]) -> Prediction:

@@ -3,7 +3,7 @@
 const AT_ONCE = 2; // requests under way
 const TRIES = 6; // of a request that the server has no room for
 const find = (id) => document.getElementById(id);
-const percent = (share) => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
+const percent = (share) => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)}\u00a0%`;
 const waiting = [];
 let running = 0;
 let token = "";
