@@ -36,7 +36,7 @@ def validated(tmp_path: Any, probabilities: np.ndarray, classes: list[int]) -> S
     )
     inputs = keras.Input((probabilities.shape[1],))
     train_model = keras.Model(inputs, keras.layers.Identity()(inputs))
-    models = TrainingModels(train_model, train_model, train_model, None, keras.optimizers.SGD())
+    models = TrainingModels(train_model, train_model, train_model, train_model, None, keras.optimizers.SGD())
     return validate(models, cast(TrainingData, data), batch_size=2, size=SIZE)
 
 

@@ -43,7 +43,7 @@ def network() -> TrainingModels:
     x = keras.layers.Resizing(8, 8, name="resize")(image)
     x = keras.layers.Dense(1, use_bias=False, name="predictions")(keras.layers.GlobalAveragePooling2D()(x))
     export_model = keras.Model(image, x)
-    return TrainingModels(export_model, export_model, export_model, None, keras.optimizers.SGD())
+    return TrainingModels(export_model, export_model, export_model, export_model, None, keras.optimizers.SGD())
 
 
 @pytest.fixture(scope="module")

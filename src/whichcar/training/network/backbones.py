@@ -224,3 +224,4 @@ def _load(model: keras.Model, backbone: Backbone, path: Path) -> None:
             f"{path}: holds no {backbone.keras_name}; give the 'notop' weights of Keras' {backbone.keras_name}"
         ) from failure
     model.set_weights(whole.get_weights()[: len(model.weights)])
+    finalize(model)
