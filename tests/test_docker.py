@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
+
+from whichcar.cli.serve import serve
 
 ROOT = Path(__file__).parent.parent
 DOCKERFILES = ("Dockerfile", "Dockerfile_gpu")
@@ -51,3 +56,25 @@ def test_an_image_starts_any_command_and_holds_what_the_tests_need(name: str) ->
     extras = set(project["project"]["optional-dependencies"])
     assert held <= extras
     assert extras - held == {"dev", "docs", "hub", "reference", "cpu" if "gpu" in held else "gpu"}
+
+
+def test_the_image_of_the_server_is_checked_for_health_and_does_not_run_as_root() -> None:
+    content = (ROOT / "docker" / "Dockerfile_serve").read_text()
+    assert "pip install -c constraints.txt '.[serve]'" in content
+    assert re.search(r"^USER \d+", content, re.MULTILINE)
+    check = json.loads(content.split("HEALTHCHECK")[1].split("CMD ", 1)[1].splitlines()[0])
+    assert "/ready" in check[2]
+    assert subprocess.run([sys.executable, *check[1:]], capture_output=True, check=False).returncode == 1
+    assert compile(check[2], "check", "exec")
+
+
+def test_the_example_for_kubernetes_asks_for_what_the_server_has() -> None:
+    deployment, service, autoscaler = yaml.safe_load_all((ROOT / "docker" / "serve.yaml").read_text())
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    probes = {container[f"{kind}Probe"]["httpGet"]["path"] for kind in ("startup", "readiness", "liveness")}
+    assert probes == {"/ready", "/health"}
+    known = {name for option in serve.params for name in option.opts}
+    assert {one for one in container["args"] if one.startswith("--")} <= known
+    assert service["spec"]["selector"] == deployment["spec"]["selector"]["matchLabels"]
+    source = (ROOT / "src" / "whichcar" / "serving" / "service.py").read_text()
+    assert f'"{autoscaler["spec"]["metrics"][0]["pods"]["metric"]["name"]}"' in source

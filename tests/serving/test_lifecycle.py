@@ -97,7 +97,7 @@ def test_a_full_queue_answers_503_at_once_and_what_was_accepted_is_answered(
     assert [one.result().status for one in sent] == [200] * len(sent)
 
 
-def test_more_images_than_the_queue_holds_are_not_told_to_come_again(busy: Running) -> None:
+def test_more_images_than_the_queue_holds_are_refused_for_good(busy: Running) -> None:
     assert busy.send(*[("image", "a.png", image())] * (QUEUE + 1)).status == 413
 
 
@@ -122,7 +122,7 @@ def test_a_request_has_a_deadline(busy: Running) -> None:
     assert "retry-after" in reply.headers
 
 
-def test_a_sender_that_is_too_slow_is_told_so(busy: Running) -> None:
+def test_a_sender_that_is_too_slow_gets_a_408(busy: Running) -> None:
     with socket.create_connection(("127.0.0.1", busy.port), timeout=10) as client:
         client.sendall(b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nabc")
         assert client.recv(100).startswith(b"HTTP/1.1 408")
@@ -171,7 +171,7 @@ def test_the_model_is_exchanged_without_a_failed_request(
     assert busy.post(image()).json["model"]["name"] == "newer"
 
 
-def test_a_server_that_is_told_to_stop_answers_what_it_has_accepted(busy: Running, threads: ThreadPoolExecutor) -> None:
+def test_a_server_that_stops_answers_what_it_has_accepted(busy: Running, threads: ThreadPoolExecutor) -> None:
     workers = busy.workers()
     with stopped(busy):
         sent = fill(busy, threads)

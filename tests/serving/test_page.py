@@ -76,6 +76,7 @@ def test_chosen_photos_are_answered_and_nothing_else_is_asked_for(browser: Any, 
         float(best.locator("td.n").inner_text().split("\u00a0")[0]), abs=0.6
     )
     assert "not an image" in opened.page.locator("article", has_text="no.png").locator(".sure").inner_text()
+    assert not opened.page.locator("article", has_text="no.png").locator("img").is_visible()
     elsewhere = [url for url in opened.requests if not url.startswith((server.address, "blob:", "data:"))]
     assert elsewhere == []
     assert [line for line in opened.console if "422" not in line] == []
@@ -90,7 +91,7 @@ def test_a_photo_can_be_dropped_and_pasted(browser: Any, server: Running) -> Non
     opened.answers(2)
 
 
-def test_the_keyboard_reaches_everything_and_a_screen_reader_is_told(browser: Any, server: Running) -> None:  # noqa: ANN401
+def test_the_keyboard_reaches_everything_and_a_screen_reader_reads_it(browser: Any, server: Running) -> None:  # noqa: ANN401
     opened = Opened(browser, server.address)
     opened.page.locator("#accuracy").wait_for()
     reached = []
@@ -98,6 +99,7 @@ def test_the_keyboard_reaches_everything_and_a_screen_reader_is_told(browser: An
         opened.page.keyboard.press("Tab")
         reached.append(opened.page.locator(":focus").evaluate("one => one.id || one.textContent"))
     assert reached == ["files", "confidence", "Model card", "API"]
+    opened.page.bring_to_front()
     opened.page.locator("#files").focus()
     with opened.page.expect_file_chooser() as chooser:
         opened.page.keyboard.press("Enter")
@@ -113,6 +115,7 @@ def test_the_page_fits_a_telephone_which_can_take_a_photo(browser: Any, server: 
     options = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
     opened = Opened(browser, server.address, **options)
     assert opened.page.locator("#camera").get_attribute("capture") == "environment"
+    assert opened.page.get_by_text("Take a photo").is_visible()
     opened.page.set_input_files("#camera", FILES[0])
     opened.answers(1)
     assert opened.page.evaluate("document.documentElement.scrollWidth") == 390

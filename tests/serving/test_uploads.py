@@ -1,4 +1,4 @@
-"""Forms are taken apart in memory, and what is wrong with one is said in a sentence."""
+"""Forms are parsed in memory, and what is wrong with one is said in a sentence."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from whichcar.serving.settings import Job
 from whichcar.serving.uploads import FIELD, announced, discard, parse, read_body
 from whichcar.version import VERSION
 
-_LARGE = 1_000_000  # bytes of a body that is taken apart in a thread
+_LARGE = 1_000_000  # bytes of a body that a thread parses
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": text}
     for status, text in {

@@ -20,7 +20,7 @@ from whichcar.serving.settings import Job
 from whichcar.version import VERSION
 
 _INPUT, _OUTPUT = "images", "probabilities"
-_BINARY = "inference-header-content-length"  # Triton's extension: JSON of so many bytes, then the tensors as they are
+_BINARY = "inference-header-content-length"  # Triton's extension: first JSON, of that length, then the tensors
 
 
 def add_routes(app: FastAPI, service: Service) -> None:

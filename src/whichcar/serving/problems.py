@@ -1,4 +1,4 @@
-"""What a client is told when a request cannot be answered: a status and one sentence."""
+"""Why a request is not answered, as its client reads it: a status and one sentence."""
 
 from __future__ import annotations
 

@@ -134,7 +134,7 @@ def _parse_form(body: bytes, boundary: bytes, most_images: int) -> Upload:
 
 
 class _Parts:
-    """Takes a form apart."""
+    """Finds the parts of a form."""
 
     def __init__(self, most_images: int) -> None:
         self._most = most_images
@@ -163,7 +163,7 @@ class _Parts:
             parser.write(body)
             parser.finalize()
         except (FormParserError, UnicodeError, ValueError) as error:
-            raise Refused(400, "The form is broken; its parts cannot be told apart.", "broken form") from error
+            raise Refused(400, "The form is broken; its parts cannot be found.", "broken form") from error
         if not self._ended:
             raise Refused(400, "The form is not whole; its end is missing.", "broken form")
         return self._found

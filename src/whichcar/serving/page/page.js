@@ -20,7 +20,7 @@ function add(files) {
     const image = article.querySelector("img");
     image.src = URL.createObjectURL(file);
     image.alt = `Your photo ${file.name}`;
-    image.addEventListener("error", () => (image.alt = `${file.name}, which this browser cannot show`));
+    image.addEventListener("error", () => (image.parentElement.hidden = true)); // the browser cannot show it
     article.querySelector("table").hidden = true;
     title(article, "Waiting …", true);
     find("answers").prepend(article);
