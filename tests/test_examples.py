@@ -62,7 +62,12 @@ def of_pages() -> Iterator[str]:
 def options() -> set[str]:
     """Return the options of all commands."""
     contexts = [(command, click.Context(command)) for _, command in commands(whichcar, "")]
-    return {option for command, context in contexts for one in command.get_params(context) for option in one.opts}
+    return {
+        option
+        for command, context in contexts
+        for one in command.get_params(context)
+        for option in (*one.opts, *one.secondary_opts)
+    }
 
 
 def inline() -> set[str]:
@@ -183,7 +188,7 @@ def test_a_wrong_example_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(ROOT)
     for line in (
         "whichcar train experiments/exp_003/config.yml --set fit.epoch=3",
-        "whichcar train experiments/exp_004/config.yml",
+        "whichcar train experiments/exp_999/config.yml",
         "whichcar train experiments/exp_003/config.yml --no-such",
         "whichcar sweep experiments/sweeps/fast.yml --set fit.epochs=0",
         "whichcar nothing",
