@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -151,6 +152,8 @@ def test_health_metrics_and_the_description_of_the_routes(server: Running) -> No
         assert name in text
     routes = server.ask("GET", "/openapi.json").json
     assert set(routes["paths"]["/predict"]["post"]["requestBody"]["content"]) == {"multipart/form-data", "image/*"}
+    for reference in re.findall(r'"\$ref": "#/components/schemas/(\w+)"', json.dumps(routes)):
+        assert reference in routes["components"]["schemas"]
     assert server.ask("GET", "/docs").status == 404  # it would load scripts from elsewhere
 
 

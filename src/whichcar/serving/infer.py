@@ -57,10 +57,9 @@ def add_routes(app: FastAPI, service: Service) -> None:
             "outputs": [{"name": _OUTPUT, "datatype": "FP32", "shape": [-1, classes]}],
         }
 
-    schema = {"schema": InferRequest.model_json_schema(ref_template="#/components/schemas/{model}")}
-    schema["schema"].pop("$defs", None)
-    body = {"requestBody": {"required": True, "content": {"application/json": schema}}}
-    app.state.infer_schemas = InferRequest
+    inputs = {"type": "array", "items": InferInput.model_json_schema()}
+    schema = {"type": "object", "required": ["inputs"], "properties": {"id": {"type": "string"}, "inputs": inputs}}
+    body = {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
     @app.post(
         "/v2/models/{name}/infer", response_model=InferAnswer, summary="Open Inference Protocol", openapi_extra=body
