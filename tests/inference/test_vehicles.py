@@ -192,7 +192,7 @@ def test_a_folder_that_cannot_be_made_is_an_error_of_one_line(bundle: Path, stre
 
     image = street("a.png", TWO)
     with pytest.raises(DataError, match=r"a\.png/shown: cannot be made \(Not a directory\); choose another"):
-        ImageFolders(image / "shown", None, ["elsewhere.png"], "all", 0.0)
+        ImageFolders(image / "shown", None, None, ["elsewhere.png"], "all", 0.0)
 
 
 def row(number: int, count: int, box: Box, answer: Answer | None = None) -> Prediction:

@@ -18,11 +18,15 @@ from whichcar.cli.streams import say, say_lines
 from whichcar.text import one_line, plural
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from whichcar.images.inputs import Sources
+    from whichcar.images.pixels import DecodedImage
     from whichcar.inference.classifier import Classifier
+    from whichcar.inference.image_folders import Explain
     from whichcar.inference.input_crop import Vehicles
     from whichcar.inference.predict import Form
-    from whichcar.records import Prediction, Skipped
+    from whichcar.records import Box, Prediction, Skipped
 
     Classify = Callable[[Sources], Iterator[Prediction | Skipped]]
 
@@ -54,6 +58,13 @@ if TYPE_CHECKING:
 )
 @click.option("--annotate", type=FOLDER, metavar="DIR", help="Write images with the boxes and answers of --vehicles.")
 @click.option("--save-crops", type=FOLDER, metavar="DIR", help="Write an image of each of --vehicles.")
+@click.option(
+    "--explain",
+    type=FOLDER,
+    metavar="DIR",
+    help="Write images that show where the network sees the predicted class, and where that and not the next one. The "
+    "model must be an experiment or a checkpoint.",
+)
 @click.option("--batch-size", type=click.IntRange(1), help="Images per forward pass.  [default: what is fastest]")
 @click.option(
     "--crop/--no-crop",
@@ -73,6 +84,7 @@ def predict(
     vehicles: Vehicles | None,
     annotate: Path | None,
     save_crops: Path | None,
+    explain: Path | None,
     batch_size: int | None,
     crop: bool | None,
     detector: str | None,
@@ -113,9 +125,9 @@ def predict(
     classifier = Classifier(model, True if vehicles and crop is None else crop, detector, family)
     top = min(top, len(classifier.class_names))
     crops = classifier.input_crop.crops
-    folders = ImageFolders(
-        annotate, save_crops, paths, vehicles or "largest", classifier.input_crop.margin if vehicles else 0
-    )
+    margin = classifier.input_crop.margin if crops and (annotate or save_crops or explain) else 0.0
+    explained = None if explain is None else (explain, _explaining(classifier))
+    folders = ImageFolders(annotate, save_crops, explained, paths, vehicles or "largest", margin)
 
     def classify(images: Sources) -> Iterator[Prediction | Skipped]:
         return folders.written(
@@ -131,6 +143,18 @@ def predict(
     with resumable("interrupted; the rows printed so far are complete", "to classify all images"):
         shown = _tracked(rows, paths, vehicles) if _to_file() else rows
         say_lines(lines(shown, form, top, width, crops, confidence is not None, vehicles is not None))
+
+
+def _explaining(classifier: Classifier) -> Explain:
+    from whichcar.inference.explain import figure
+
+    explainer = classifier.explainer()
+
+    def explain(image: DecodedImage, box: Box | None) -> Image.Image:
+        seen = image.resized(classifier.image_size, box)
+        return figure(seen, explainer.explain(seen), classifier.class_names)
+
+    return explain
 
 
 def _leading_model(paths: tuple[str, ...]) -> tuple[str | None, tuple[str, ...]]:

@@ -37,6 +37,13 @@ def annotate(image: Pixels, rows: Iterable[Prediction | Skipped]) -> Image.Image
     return drawing.image
 
 
+def captioned(image: Image.Image, caption: str) -> Image.Image:
+    """Return an image with a caption in its upper left corner."""
+    drawing = _Drawing(image.copy())
+    drawing.label(Box(0, 0, *image.size), [caption], _LIGHT)
+    return drawing.image
+
+
 def _captions(row: Prediction, vehicles: int) -> list[str]:
     """Return what the label says, and what it says instead where that finds no room."""
     answer = row.answer

@@ -8,21 +8,24 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
-from whichcar.errors import ConfigError, ImageError
+from whichcar.errors import CheckpointError, ConfigError, ImageError
 from whichcar.images.inputs import Given, Sources, each
 from whichcar.images.pixels import Pixels
 from whichcar.inference.answer import Calibration, answers, find_calibration, tempered
 from whichcar.inference.input_crop import CropChoice, InputCrop, Vehicles
 from whichcar.inference.released import find_model
-from whichcar.inference.runtimes import Probabilities, Runtime, filled, open_network
+from whichcar.inference.runtimes import KerasRuntime, Probabilities, Runtime, filled, open_network
 from whichcar.parallel import Done, ordered_map, usable_cores
 from whichcar.records import Answer, Crop, NoVehicle, Prediction, Skipped
 from whichcar.taxonomy import taxonomy_of
 from whichcar.text import as_text, plural
+
+if TYPE_CHECKING:
+    from whichcar.inference.explain import Explainer
 
 log = logging.getLogger(__name__)
 
@@ -202,6 +205,21 @@ class Classifier:
         choice = None if whole else self.input_crop.choice
         opened = (row for image in images for row in _open(image, self.image_size, choice))
         return _answers(self._runtime, list(opened))
+
+    def explainer(self) -> Explainer:
+        """Return what explains the answers of this network.
+
+        Raises:
+            CheckpointError: it is a bundle, or a network that does not end in an average over places and one layer.
+        """
+        from whichcar.inference.explain import Explainer
+
+        if not isinstance(self._runtime, KerasRuntime):
+            raise CheckpointError(
+                f"{self.checkpoint}: a bundle cannot be explained: it gives probabilities only; "
+                "name the experiment or the checkpoint that it was exported from"
+            )
+        return Explainer(self._runtime.model, self.checkpoint)
 
     def probabilities(self, images: Sources, batch_size: int | None = None) -> Probabilities:
         """Return (images, classes) float32 probabilities, in the order of `class_names`.

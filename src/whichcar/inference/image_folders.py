@@ -1,4 +1,4 @@
-"""Folders of images that predictions are written to: annotated images, and the vehicles cut out of them."""
+"""Folders of images that predictions are written to: annotated images, their vehicles, and explanations."""
 
 from __future__ import annotations
 
@@ -20,18 +20,19 @@ from whichcar.images.pixels import DecodedImage
 from whichcar.inference.annotate import annotate
 from whichcar.inference.input_crop import Vehicles
 from whichcar.parallel import ordered_map, usable_cores
-from whichcar.records import Prediction, Skipped
+from whichcar.records import Box, Prediction, Skipped
 from whichcar.text import is_address, reason_of
 
 log = logging.getLogger(__name__)
 
+Explain = Callable[[DecodedImage, Box | None], Image.Image]
 Rows = Sequence[Prediction | Skipped]
 _LONGEST_NAME = 200  # bytes; file systems take 255
 _ADVICE = "give a folder next to it"
 
 
 class ImageFolders:
-    """Writes for each image, before its rows are passed on, the annotated image and a file for each of its vehicles.
+    """Writes for each image, before its rows are passed on, the annotated image, its vehicles and explanations.
 
     A file has the path of its image in the folder that all arguments lie in, so that no two have the same: of
     `photos/a.jpg` and `photos/old/a.jpg`, given as `photos`, `a.jpg` and `old/a.jpg`; vehicles are `a-1.jpg`, `a-2.jpg`
@@ -40,21 +41,28 @@ class ImageFolders:
     Args:
         annotated: the folder for annotated images; None: they are not written.
         crops: the folder for vehicles; None: they are not written.
+        explained: the folder for an explanation of each row's answer, and what makes one of what the network saw.
         arguments: what is classified: files, folders, patterns, addresses and `-`.
         vehicles: whether all vehicles of an image have a row, or the largest.
         margin: of `CropSettings`; vehicles are written as the network sees them.
 
     Raises:
-        DataError: one of the two folders holds an argument, or lies inside one.
+        DataError: one of the folders holds an argument, or lies inside one.
     """
 
     def __init__(
-        self, annotated: Path | None, crops: Path | None, arguments: Sequence[str], vehicles: Vehicles, margin: float
+        self,
+        annotated: Path | None,
+        crops: Path | None,
+        explained: tuple[Path, Explain] | None,
+        arguments: Sequence[str],
+        vehicles: Vehicles,
+        margin: float,
     ) -> None:
-        self._annotated, self._crops = annotated, crops
+        self._annotated, self._crops, self._explained = annotated, crops, explained
         self._vehicles, self._margin = vehicles, margin
         self._root = _common_folder(arguments)
-        self._outputs = [folder for folder in (annotated, crops) if folder is not None]
+        self._outputs = [folder for folder in (annotated, crops, explained and explained[0]) if folder is not None]
         for folder in self._outputs:
             for argument in arguments:
                 if argument != "-" and os.path.lexists(argument):
@@ -108,21 +116,27 @@ class ImageFolders:
             with given.open(None) as image:
                 self._write_both(self._place(given.path), image, rows)
         except ImageError as error:
-            log.warning("%s: is not annotated: %s", given.path, error.reason)
+            log.warning("%s: has no image written: %s", given.path, error.reason)
         except (OSError, ValueError) as error:
             if isinstance(error, OSError) and is_disk_full(error):
                 raise DataError(f"{self._outputs[0]}: the disk is full; free some space and run it again") from error
-            log.warning("%s: is not annotated: %s", given.path, reason_of(error))
+            log.warning("%s: has no image written: %s", given.path, reason_of(error))
         return rows
 
     def _write_both(self, place: Path, image: DecodedImage, rows: Rows) -> None:
         if self._annotated is not None:
             _save(annotate(image.pixels(), rows), self._annotated / place)
-        for row in rows if self._crops is not None else ():
-            if self._crops and isinstance(row, Prediction) and row.crop and row.crop.box:
-                box = with_margin(row.crop.box, self._margin, image.size)
-                name = f"{place.stem}-{row.crop.number}{place.suffix}"
+        for row in rows:
+            if not isinstance(row, Prediction):
+                continue
+            crop = row.crop if row.crop and row.crop.kind == "cropped" else None
+            box = with_margin(crop.box, self._margin, image.size) if crop and crop.box else None
+            name = f"{place.stem}-{crop.number}{place.suffix}" if crop and crop.number else place.name
+            if self._crops:
                 _save(Image.fromarray(image.pixels(box)), self._crops / place.with_name(name))
+            if self._explained:
+                folder, explain = self._explained
+                _save(explain(image, box), folder / place.with_name(name))
 
     def _place(self, path: Path | str) -> Path:
         """Return where in a folder the files of an image are."""

@@ -54,7 +54,7 @@ class KerasRuntime:
         hardware: Mapping[str, str] | None = None,
     ) -> None:
         """Wrap a model of that many classes, fed with arrays of `dtype`."""
-        self._model, self._classes, self._dtype = model, classes, dtype
+        self.model, self._classes, self._dtype = model, classes, dtype
         self.hardware = hardware or {}
 
     def __call__(self, images: Pixels) -> Probabilities:
@@ -62,8 +62,8 @@ class KerasRuntime:
         count = len(images)
         room = -8 * (-count // 8) if count > 8 else 1 << (count - 1).bit_length()
         fed = filled(images, room).astype(self._dtype, copy=False)
-        answer = np.asarray(self._model.predict_on_batch(fed), np.float32)
-        return checked(answer, (room, self._classes), f"model {self._model.name!r}")[:count]
+        answer = np.asarray(self.model.predict_on_batch(fed), np.float32)
+        return checked(answer, (room, self._classes), f"model {self.model.name!r}")[:count]
 
 
 class OnnxRuntime:

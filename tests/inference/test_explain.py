@@ -1,0 +1,104 @@
+"""Explanations: the maps add up to the logits, and what they mark is what the answer rests on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from whichcar.cli import main
+from whichcar.errors import CheckpointError
+from whichcar.images.read import read_image
+from whichcar.inference.classifier import Classifier
+from whichcar.inference.explain import Explainer, figure
+
+NAMES = ("Blue", "Green", "Red")
+
+
+def network(scale: float = 0.0, more: bool = False) -> Any:  # noqa: ANN401
+    """A network for 32 x 32 pixels with a feature map of 4 x 4 places and a dense, or a cosine, head of 3 classes."""
+    import keras
+
+    image = keras.Input((32, 32, 3))
+    x = keras.layers.Rescaling(1 / 255)(image)
+    x = keras.layers.Conv2D(6, 8, strides=8, activation="relu", kernel_initializer=keras.initializers.HeNormal(1))(x)
+    x = keras.layers.Dropout(0.5)(keras.layers.GlobalAveragePooling2D()(x))
+    if more:
+        x = keras.layers.Dense(4, "relu")(x)
+    if scale:
+        x = keras.layers.Rescaling(scale)(keras.layers.UnitNormalization()(x))
+    kernel = keras.initializers.HeNormal(2)
+    return keras.Model(image, keras.layers.Dense(3, "softmax", use_bias=not scale, kernel_initializer=kernel)(x))
+
+
+def noise(seed: int = 0, size: int = 32) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (size, size, 3), np.uint8)
+
+
+@pytest.mark.parametrize("scale", [0.0, 16.0])
+def test_what_the_places_add_is_the_difference_of_the_logits(scale: float) -> None:
+    model = network(scale)
+    explanation = Explainer(model, "model.keras").explain(noise())
+    assert explanation.for_answer.shape == explanation.against_rival.shape == (4, 4)
+    logits = np.log(explanation.probabilities)
+    assert list(np.argsort(-logits)[:2]) == [explanation.answer, explanation.rival]
+    answer, rival = logits[explanation.answer], logits[explanation.rival]
+    assert explanation.against_rival.mean() == pytest.approx(answer - rival, rel=1e-3, abs=1e-4)
+    assert explanation.for_answer.mean() == pytest.approx(answer - logits.mean(), rel=1e-3, abs=1e-4)
+
+
+@pytest.mark.parametrize("which", ["for_answer", "against_rival"])
+def test_blanking_what_the_map_marks_costs_more_than_blanking_elsewhere(experiment: Path, which: str) -> None:
+    explainer = Classifier(experiment).explainer()
+    image = np.full((24, 32, 3), 120, np.uint8)
+    image[4:14, 6:16] = (250, 20, 20)  # what the answer rests on
+    explanation = explainer.explain(image)
+    assert NAMES[explanation.answer] == "Red"
+    marked = np.argsort(-getattr(explanation, which).ravel(), kind="stable")
+
+    def probability(places: np.ndarray) -> float:
+        blanked = image.reshape(-1, 3).copy()
+        blanked[places] = 120
+        return float(explainer.explain(blanked.reshape(image.shape)).probabilities[explanation.answer])
+
+    whole, count = float(explanation.probabilities[explanation.answer]), 80
+    elsewhere = np.random.default_rng(0).permutation(marked[count:])[:count]
+    assert whole - probability(marked[:count]) > 3 * (whole - probability(elsewhere)) >= 0
+
+
+def test_a_network_that_does_not_end_in_an_average_and_one_layer_is_refused() -> None:
+    with pytest.raises(CheckpointError, match=r"model\.keras: cannot be explained: that takes a network that ends in"):
+        Explainer(network(more=True), "model.keras")
+
+
+def test_a_figure_has_the_image_and_two_maps_and_leaves_the_image_as_it_is(experiment: Path) -> None:
+    image = np.full((24, 32, 3), 120, np.uint8)
+    image[4:14, 6:16] = (250, 20, 20)
+    before = image.copy()
+    shown = figure(image, Classifier(experiment).explainer().explain(image), NAMES)
+    assert shown.size == (3 * 480, 360)
+    assert (image == before).all()
+    seen, heated = (np.asarray(shown)[100:350, left : left + 480].astype(int) for left in (0, 480))
+    changed = np.abs(seen - heated).sum(axis=2)
+    assert changed[20:80, 120:210].mean() > 5 * changed[150:, 300:].mean()
+
+
+def test_the_command_writes_a_figure_for_each_image(
+    experiment: Path, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("photos/a.png", "photos/old/a.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(noise()).save(tmp_path / name)
+    command = ["predict", str(tmp_path / "photos"), "--explain", str(tmp_path / "why"), "--model"]
+    assert main.run([*command, str(bundle)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {bundle}: a bundle cannot be explained") and error.count("\n") == 1
+    assert not (tmp_path / "why").exists()
+    assert main.run([*command, str(experiment)]) == 0
+    assert sorted(path.relative_to(tmp_path / "why").as_posix() for path in (tmp_path / "why").rglob("*.*")) == [
+        "a.png", "old/a.jpg",
+    ]  # fmt: skip
+    assert read_image(tmp_path / "why" / "a.png").shape == (360, 1440, 3)
