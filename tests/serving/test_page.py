@@ -91,6 +91,7 @@ def test_a_photo_can_be_dropped_and_pasted(browser: Any, server: Running) -> Non
     opened.answers(2)
 
 
+@pytest.mark.slow  # the window for choosing a file is late at times on a loaded machine
 def test_the_keyboard_reaches_everything_and_a_screen_reader_reads_it(browser: Any, server: Running) -> None:  # noqa: ANN401
     opened = Opened(browser, server.address)
     opened.page.locator("#accuracy").wait_for()
