@@ -3,8 +3,8 @@
 Command:  python experiments/cars196/release.py      (after training exp_004 and cars196; half an hour on 2 cores)
 
 No image is left to calibrate cars196 with: it has the temperature and the thresholds of exp_004, the same training
-without the 1,629 test images, measured on these. Its images are cut to the car with 16 pixels around it, so photos are
-cropped with a margin of 4 %.
+without the 1,629 test images, measured on these. Its images are cropped to the car with 16 pixels around it, so photos
+are cropped with a margin of 4 %.
 """
 
 import dataclasses
@@ -27,8 +27,8 @@ SIBLING, DATA = HERE.parent / "exp_004", Path("data/car_ims_v2")
 TARGET = HERE.parents[1] / "src" / "whichcar" / "models" / "cars196.whichcar"
 LICENCE = "research and non-commercial use, as Stanford Cars, which it was trained on"
 NOTES = (
-    "Trained on 8,134 of the 8,144 images of the official train split of Stanford Cars, cut to the car; ten that are "
-    "copies of others were left out.",
+    "Trained on 8,134 of the 8,144 images of the official train split of Stanford Cars, cropped to the car; ten that "
+    "are copies of others were left out.",
     "No image is left to measure it on. The same network trained without 1,629 of them (exp_004) is right on 91.5 % of "
     "these (95 % interval 90.0 to 92.8), top-5 98.9 %, make 97.1 %; temperature and thresholds are taken from there.",
     "Photos are cropped to the vehicle first, by YOLOX-nano with a margin of 4 %.",

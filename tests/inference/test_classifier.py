@@ -13,8 +13,9 @@ from whichcar.errors import CheckpointError, ConfigError
 from whichcar.images.inputs import each
 from whichcar.inference.answer import tempered
 from whichcar.inference.bundle import write_bundle
-from whichcar.inference.classifier import Classifier, Scored, decoded, stream
+from whichcar.inference.classifier import Classifier
 from whichcar.inference.runtimes import KerasRuntime
+from whichcar.inference.stream import Scored, decoded, stream
 from whichcar.parallel import THREAD_PREFIX
 from whichcar.records import Answer, Prediction, Skipped
 

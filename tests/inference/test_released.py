@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +25,7 @@ def test_the_released_model_names_its_data_its_licence_and_what_it_was_measured_
     assert path.stat().st_size < 26_000_000
     assert "non-commercial" in bundle.licence and bundle.licence in bundle.card
     assert bundle.temperature != 1 and bundle.thresholds is not None and bundle.crop is not None
-    assert "/root/" not in str(bundle.as_json()) and "/work/" not in str(bundle.as_json())
+    assert not re.search(r'"/\w', json.dumps(bundle.as_json())), "no path of the machine that made it"
 
 
 def test_the_released_model_crops_a_photo_to_its_vehicle_and_answers(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from whichcar.config.experiment import RandAugment, Recipe
+from whichcar.config.recipe import RandAugment, Recipe
 from whichcar.data.decoded_cache import DecodedCache, decode_all
 from whichcar.parallel import THREAD_PREFIX
 from whichcar.training.batches import Batch, TrainingBatches, plain_batches

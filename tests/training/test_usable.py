@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from whichcar.config.experiment import Data, Recipe
+from whichcar.config.experiment import Data
+from whichcar.config.recipe import Recipe
 from whichcar.errors import DataError
 from whichcar.training.setup import TrainingData, load_data, load_tree
 from whichcar.training.sizes import sizes_of

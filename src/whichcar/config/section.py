@@ -6,11 +6,14 @@ import json
 import math
 from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import to_jsonable_python
+
+Side = Annotated[int, Field(ge=16, le=2048)]  # of an image, in pixels
+Size = tuple[Side, Side]  # height and width
 
 
 class Section(BaseModel):

@@ -19,7 +19,7 @@ Numbers = npt.NDArray[np.integer]
 
 @dataclass(frozen=True, slots=True)
 class LevelScore:
-    """How well the groups of a level are told apart; the probability of a group is the sum over its classes.
+    """How well the groups of a level are distinguished; the probability of a group is the sum over its classes.
 
     `errors` is the expected calibration error before calibration and after it, None where there is none.
     """

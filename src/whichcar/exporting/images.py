@@ -15,7 +15,7 @@ from whichcar.errors import DataError
 from whichcar.evaluation.eval_set import trained_tree
 from whichcar.images.inputs import each
 from whichcar.images.pixels import Pixels
-from whichcar.inference.classifier import decoded
+from whichcar.inference.stream import decoded
 from whichcar.records import Metadata, Sample, Skipped
 
 BATCH = 16  # images at once

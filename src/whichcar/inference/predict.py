@@ -15,9 +15,10 @@ from typing import IO, Any, Literal
 from whichcar.errors import DataError
 from whichcar.files import NO_IMAGES, images
 from whichcar.images.inputs import Sources, each
-from whichcar.inference.classifier import Classifier, stream
+from whichcar.inference.classifier import Classifier
 from whichcar.inference.input_crop import Vehicles
 from whichcar.inference.runtimes import KerasRuntime
+from whichcar.inference.stream import stream
 from whichcar.records import (
     ANSWER_COLUMNS,
     CROP_COLUMNS,

@@ -16,8 +16,9 @@ from whichcar.images.inputs import Given, Size
 from whichcar.images.pixels import DecodedImage
 from whichcar.images.problems import image_error
 from whichcar.images.read import decoded, decoded_from, enough_for
-from whichcar.inference.classifier import Classifier, Scored
+from whichcar.inference.classifier import Classifier
 from whichcar.inference.runtimes import BUNDLES
+from whichcar.inference.stream import Scored
 from whichcar.records import Crop, Prediction, Skipped
 from whichcar.serving.settings import Job, WorkerSetup
 from whichcar.taxonomy import taxonomy_of

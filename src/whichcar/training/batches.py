@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from whichcar.config.experiment import Recipe
+from whichcar.config.recipe import Recipe
 from whichcar.parallel import ordered_map, usable_cores
 from whichcar.records import Skipped
 from whichcar.training.mixup import cutmix, mixup, resizemix

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from whichcar.config.experiment import Recipe
+from whichcar.config.recipe import Recipe
 from whichcar.data.labels import renamed
 from whichcar.data.split.tree import Tree
 from whichcar.errors import TrainingError

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from whichcar.config.experiment import Compile, Data, Experiment, Recipe
+from whichcar.config.experiment import Compile, Data, Experiment
+from whichcar.config.recipe import Recipe
 from whichcar.data.decoded_cache import decode_all
 from whichcar.data.split.tree import Tree, read_tree, unopened
 from whichcar.detection.crop import read_record

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from whichcar.config.experiment import Data, Recipe
+from whichcar.config.experiment import Data
+from whichcar.config.recipe import Recipe
 from whichcar.training.network.models import Size
 
 

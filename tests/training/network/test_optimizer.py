@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from whichcar.config.experiment import Experiment, Recipe
+from whichcar.config.experiment import Experiment
+from whichcar.config.recipe import Recipe
 from whichcar.training.hardware import prepare
 
 prepare("float32")

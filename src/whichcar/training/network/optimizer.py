@@ -10,7 +10,7 @@ from whichcar.config.experiment import Adam, AdamW, Sgd
 if TYPE_CHECKING:
     import keras
 
-    from whichcar.config.experiment import Recipe
+    from whichcar.config.recipe import Recipe
 
 
 def create_optimizer(settings: Adam | AdamW | Sgd, recipe: Recipe, model: keras.Model) -> keras.optimizers.Optimizer:
@@ -71,7 +71,7 @@ def rate_factor(epoch: int, recipe: Recipe) -> float:
 def averaged_weights(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> list[Any]:
     """The model's weights in order, the trained ones replaced by their running mean where the recipe keeps one.
 
-    A mean of weights that are constrained, such as those of a cosine head, is constrained likewise.
+    A mean of weights that are constrained, such as those of a cosine head, is constrained too.
     """
     import keras
 
