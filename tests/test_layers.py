@@ -51,6 +51,7 @@ INSIDE = {
         {"run"},
         {"network"},
         {"batches", "hardware"},
+        {"devices"},
         {"mixup", "rand_augment", "recipe"},
     ),
 }

@@ -240,10 +240,14 @@ class Fit(Section):
 
 
 class Hardware(Section):
-    """Precision, reproducibility and saving."""
+    """Precision, devices, reproducibility and saving."""
 
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="compute precision; auto: bfloat16 where it is fast"
+    )
+    devices: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+        "auto",
+        description="devices that share each batch (JAX); auto: on GPUs as many as divide data.batch_size, else one",
     )
     exact: bool = Field(False, description="bit-identical results across runs on one machine (slower)")
     save_minutes: float = Field(5.0, gt=0, description="minutes between two saves of the training state")
@@ -258,7 +262,7 @@ class Experiment(Section):
     compile: Compile = Field(Compile(), description="optimizer, loss and metrics")
     fit: Fit = Field(Fit(), description="epochs and callbacks")
     recipe: Recipe = Field(Recipe(), description="training recipe: schedule, augmentation, regularisation, EMA")
-    hardware: Hardware = Field(Hardware(), description="precision, reproducibility and saving")
+    hardware: Hardware = Field(Hardware(), description="precision, devices, reproducibility and saving")
     refit_of: str | None = Field(
         None, description="checksum of the checkpoint that this training is a refit of; `train --refit` writes it"
     )

@@ -24,6 +24,7 @@ from whichcar.environment import cache_root
 from whichcar.errors import ConfigError, DataError
 from whichcar.progress import Bar
 from whichcar.training.batches import Rows, plain_batches
+from whichcar.training.devices import divided
 from whichcar.training.hardware import Hardware
 from whichcar.training.network.backbones import HEAD, stages_of
 from whichcar.training.network.models import TrainingModels
@@ -133,7 +134,7 @@ def _append(file: BinaryIO, backbone: keras.Model, images: Rows, shape: tuple[in
         bar.update(done)
         rows = np.arange(done, len(images))
         for batch in plain_batches(images, rows, BATCH):
-            values = np.asarray(backbone.predict_on_batch(batch), np.float32)[: len(images) - done]
+            values = np.asarray(backbone.predict_on_batch(divided(batch)), np.float32)[: len(images) - done]
             file.write(values.tobytes())
             done += len(values)
             bar.update(len(values))

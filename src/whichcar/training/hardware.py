@@ -1,4 +1,4 @@
-"""Which backend Keras runs on and in which precision: the only module that knows one backend from another."""
+"""Which backend Keras runs on and in which precision: with `devices`, what knows one backend from another."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from pathlib import Path
 from whichcar.environment import cache_root
 from whichcar.errors import MissingExtraError, TrainingError
 from whichcar.parallel import usable_cores
+from whichcar.training.devices import Devices, use_devices
 
 log = logging.getLogger(__name__)
 
@@ -28,12 +29,13 @@ BACKENDS = (TENSORFLOW, "jax")
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """What training runs on. `precision` is `float32` or `bfloat16`."""
+    """What training runs on. `precision` is `float32` or `bfloat16`; each of `devices` is one of kind `device`."""
 
     backend: str
     precision: str
     device: str
     cores: int
+    devices: int = 1
 
     @property
     def policy(self) -> str:
@@ -60,15 +62,18 @@ def choose_backend() -> str:
     return installed[0]
 
 
-def prepare(precision: str = "auto", backend: str | None = None) -> Hardware:
+def prepare(precision: str = "auto", backend: str | None = None, devices: Devices = 1, batch_size: int = 1) -> Hardware:
     """Choose the backend before Keras is imported, and describe what training runs on.
 
     Args:
         precision: `auto` takes bfloat16 on a GPU and on processors with bfloat16 products, else float32.
         backend: the one to choose, installed; where Keras was imported before, it stays what it is.
+        devices: how many to train on, as for `use_devices`; models made from now on compute on these.
+        batch_size: images in a training batch.
 
     Raises:
         MissingExtraError: Keras or a backend is not installed.
+        TrainingError: there are fewer devices, or they cannot be used.
     """
     if importlib.util.find_spec("keras") is None:
         raise MissingExtraError("Keras", "cpu")
@@ -89,8 +94,9 @@ def prepare(precision: str = "auto", backend: str | None = None) -> Hardware:
     device, on_gpu = _device(backend)
     if precision == "auto":
         precision = "bfloat16" if on_gpu or BFLOAT16_FLAGS & _processor_flags() else "float32"
-    hardware = Hardware(backend, precision, device, usable_cores())
-    log.info("Keras %s on %s, %s, %s", keras.__version__, backend, device, precision)
+    hardware = Hardware(backend, precision, device, usable_cores(), use_devices(devices, batch_size))
+    times = f"{hardware.devices} x " if hardware.devices > 1 else ""
+    log.info("Keras %s on %s, %s%s, %s", keras.__version__, backend, times, device, precision)
     return hardware
 
 

@@ -108,7 +108,8 @@ def _prepare(experiment: Experiment, folder: ExperimentFolder, is_resumed: bool,
     check_weights(experiment.model.weights)
     sizes = sizes_of(experiment.data, experiment.recipe, experiment.fit.epochs)
     tree = load_tree(experiment.data, experiment.model.classes, experiment.seed)
-    hardware = prepare(experiment.hardware.precision)
+    wanted = experiment.hardware
+    hardware = prepare(wanted.precision, devices=wanted.devices, batch_size=experiment.data.batch_size)
     import keras
 
     from whichcar.training.network.auxiliary import relate

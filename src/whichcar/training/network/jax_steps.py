@@ -1,4 +1,4 @@
-"""Training steps on JAX that follow each other without waiting.
+"""Steps on JAX, on one device or several: training steps that follow each other without waiting, and predictions.
 
 Keras' `train_on_batch` writes some thousand variables back after each step and waits for the loss. On a GPU that takes
 as long as the step itself. Here the values stay in JAX's hands from step to step, as in Keras' own `fit`.
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from whichcar.training.devices import divided, on_each_device
+
 if TYPE_CHECKING:
     import keras
 
@@ -19,6 +21,7 @@ class JaxSteps:
 
     def __init__(self, model: keras.Model) -> None:
         self._model = model
+        self._step: Any = None  # the compiled one
         self._values: list[list[Any]] | None = None  # of the variables; None: they hold them themselves
         self._rate_place = 0  # of the learning rate among the optimizer's variables
         self._metrics: list[np.ndarray] = []
@@ -32,16 +35,24 @@ class JaxSteps:
         """
         model = self._model
         if self._values is None:
-            model.make_train_function()
             self._values = [[variable.value for variable in group] for group in self._variables()]
             used = model.optimizer.learning_rate
             self._rate_place = next(i for i, variable in enumerate(model.optimizer.variables) if variable is used)
             self._metrics = [np.zeros(variable.shape, variable.dtype) for variable in model.metrics_variables]
+        if self._step is None:
+            import jax
+
+            self._step = jax.jit(model.train_step, donate_argnums=0, out_shardings=on_each_device())
         trainable, others, optimizer = self._values
         optimizer[self._rate_place] = np.float32(rate)
         state = (trainable, others, optimizer, self._metrics)
-        logs, (*self._values, _) = model.train_function(state, iter([(images, labels, None)]))
+        data = divided(images), [divided(part) for part in labels], None
+        logs, (*self._values, _) = self._step(state, data)
         return logs["loss"], next(value for name, value in logs.items() if name.endswith("accuracy"))
+
+    def compile_again(self) -> None:
+        """Let the next step see what changed in the model's layers, such as the size of images."""
+        self._step = None
 
     def settle(self) -> None:
         """Give the variables their values back."""
@@ -53,5 +64,33 @@ class JaxSteps:
                 variable.assign(value)
 
     def _variables(self) -> tuple[list[Any], ...]:
+        return *_weights(self._model), self._model.optimizer.variables
+
+
+class JaxPredictions:
+    """The predictions of one Keras model on JAX."""
+
+    def __init__(self, model: keras.Model) -> None:
+        self._model = model
+        self._call: Any = None  # the compiled one
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """Return the model's output (n, …) for images (n, height, width, 3)."""
         model = self._model
-        return model.trainable_variables, model.non_trainable_variables, model.optimizer.variables
+        if self._call is None:
+            import jax
+
+            def call(trainable: list[Any], others: list[Any], batch: Any) -> Any:  # noqa: ANN401
+                return model.stateless_call(trainable, others, batch, training=False)[0]
+
+            self._call = jax.jit(call, out_shardings=on_each_device())
+        values = ([variable.value for variable in group] for group in _weights(model))
+        return np.asarray(self._call(*values, divided(images)))
+
+    def compile_again(self) -> None:
+        """Let the next call see what changed in the model's layers."""
+        self._call = None
+
+
+def _weights(model: keras.Model) -> tuple[list[Any], list[Any]]:
+    return model.trainable_variables, model.non_trainable_variables

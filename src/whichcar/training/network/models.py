@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, SupportsFloat
 
 import numpy as np
 
-from whichcar.training.network.jax_steps import JaxSteps
+from whichcar.training.network.jax_steps import JaxPredictions, JaxSteps
 from whichcar.training.network.optimizer import averaged_weights
 
 if TYPE_CHECKING:
@@ -36,13 +36,15 @@ class TrainingModels:
     crop: RandomResizedCrop | None
     optimizer: keras.optimizers.Optimizer
     steps: JaxSteps | None = field(init=False)
+    predictions: JaxPredictions | None = field(init=False)
 
     def __post_init__(self) -> None:
-        """Choose how steps are taken."""
+        """Choose how steps are taken and predictions made."""
         import keras
 
         on_jax = keras.backend.backend() == "jax"
         object.__setattr__(self, "steps", JaxSteps(self.train_model) if on_jax else None)
+        object.__setattr__(self, "predictions", JaxPredictions(self.main_model) if on_jax else None)
 
     def train_on_batch(
         self, images: np.ndarray, labels: np.ndarray, size: Size, rate: float
@@ -54,7 +56,10 @@ class TrainingModels:
         """
         if self.crop and self.crop.train_size != size:
             self.crop.train_size = size
-            self.train_model.make_train_function(force=True)  # the compiled step holds the old size
+            if self.steps:  # the compiled step holds the old size
+                self.steps.compile_again()
+            else:
+                self.train_model.make_train_function(force=True)
         targets = [labels] * len(self.train_model.outputs)
         if self.steps:
             return self.steps.take(images, targets, rate)
@@ -66,7 +71,12 @@ class TrainingModels:
         """Return the (n, classes) probabilities for images resized to `size`."""
         if self.crop and self.crop.size != size:
             self.crop.size = size
-            self.main_model.make_predict_function(force=True)
+            if self.predictions:
+                self.predictions.compile_again()
+            else:
+                self.main_model.make_predict_function(force=True)
+        if self.predictions:
+            return self.predictions.predict(images)
         scores: np.ndarray = self.main_model.predict_on_batch(images)
         return scores
 

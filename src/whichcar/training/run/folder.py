@@ -198,6 +198,7 @@ def environment(hardware: Hardware) -> dict[str, Any]:
         "backend": hardware.backend,
         "precision": hardware.precision,
         "device": hardware.device,
+        "devices": hardware.devices,
         "cores": hardware.cores,
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
         "python": platform.python_version(),

@@ -1,0 +1,78 @@
+"""Training on several devices of one machine: each holds all variables and takes its part of every batch (JAX only)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+
+from whichcar.errors import TrainingError
+from whichcar.text import plural
+
+Devices = int | Literal["auto"]
+
+
+def use_devices(wanted: Devices, batch_size: int) -> int:
+    """Let the models that are made from now on compute on several devices by `keras.distribution.DataParallel`.
+
+    Args:
+        wanted: how many; `auto`: of several GPUs as many as divide the batch, else one device.
+        batch_size: images in a batch, those of all devices together.
+
+    Returns:
+        How many devices that is.
+
+    Raises:
+        TrainingError: the backend sees fewer, is another than JAX, or the batch cannot be divided among them.
+    """
+    import keras
+
+    backend = keras.backend.backend()
+    names = keras.distribution.list_devices() if backend == "jax" else []
+    count = _automatic(names, batch_size) if wanted == "auto" else wanted
+    if count > 1 and backend != "jax":
+        raise TrainingError(
+            f"hardware.devices: {count}, but Keras runs on {backend} here, which trains on one device; "
+            "set KERAS_BACKEND=jax, or hardware.devices: 1"
+        )
+    if count > max(1, len(names)):
+        raise TrainingError(
+            f"hardware.devices: {count}, but JAX sees {plural(len(names), 'device')} ({', '.join(names)}); "
+            "set it to at most that, or to auto"
+        )
+    if batch_size % count:
+        lower = batch_size // count * count
+        sizes = " or ".join(str(size) for size in (lower, lower + count) if size)
+        raise TrainingError(
+            f"hardware.devices: data.batch_size {batch_size} cannot be divided among {count} devices; set it to {sizes}"
+        )
+    used = keras.distribution.DataParallel(devices=names[:count]) if count > 1 else None
+    keras.distribution.set_distribution(used)
+    return count
+
+
+def _automatic(names: list[str], batch_size: int) -> int:
+    gpus = sum(not name.startswith("cpu") for name in names)
+    return max(count for count in range(1, max(1, gpus) + 1) if batch_size % count == 0)
+
+
+def divided(batch: np.ndarray) -> np.ndarray:
+    """Return a batch with its images divided among the devices; as it is where there is one, or it cannot be.
+
+    A batch that is not divided is computed whole by every device, with the same result.
+    """
+    import keras
+
+    distribution = keras.distribution.distribution()
+    if distribution is None or len(batch) % distribution.device_mesh.devices.size:
+        return batch
+    spread: np.ndarray = keras.distribution.distribute_tensor(batch, distribution.get_data_layout(batch.shape))
+    return spread
+
+
+def on_each_device() -> Any | None:  # noqa: ANN401  (a sharding of JAX)
+    """Return the sharding of values that each device holds whole; None where there is one device."""
+    import keras
+
+    distribution = keras.distribution.distribution()
+    return distribution and keras.distribution.TensorLayout([], distribution.device_mesh).backend_layout
