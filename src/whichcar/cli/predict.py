@@ -62,8 +62,7 @@ if TYPE_CHECKING:
     "--explain",
     type=FOLDER,
     metavar="DIR",
-    help="Write images that show where the network sees the predicted class, and where that and not the next one. The "
-    "model must be an experiment or a checkpoint.",
+    help="Write images that show where the network sees the predicted class, and where that and not the next one.",
 )
 @click.option("--batch-size", type=click.IntRange(1), help="Images per forward pass.  [default: what is fastest]")
 @click.option(

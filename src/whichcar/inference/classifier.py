@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from whichcar.errors import CheckpointError, ConfigError, ImageError
+from whichcar.errors import ConfigError, ImageError
 from whichcar.images.inputs import Given, Sources, each
 from whichcar.inference.answer import Calibration, answers, find_calibration, tempered
+from whichcar.inference.bundle import read_bundle
 from whichcar.inference.input_crop import InputCrop, Vehicles
 from whichcar.inference.released import find_model
 from whichcar.inference.runtimes import KerasRuntime, Probabilities, open_network
-from whichcar.inference.stream import Scored, answered, opened, stream
+from whichcar.inference.stream import Row, Scored, answered, groups, opened, stream
 from whichcar.records import Answer, Prediction, Skipped
 from whichcar.taxonomy import taxonomy_of
 from whichcar.text import plural
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from whichcar.inference.explain import Explainer
 
 log = logging.getLogger(__name__)
+
+_FEW = 16  # images of a call, where the memory they take is no question
 
 
 class Classifier:
@@ -169,31 +172,37 @@ class Classifier:
         crop = self.input_crop.choice if vehicles is None else self.input_crop.each_vehicle(vehicles)
         return stream(self._runtime, watched, self.image_size, batch_size, crop)
 
-    def scored_here(self, images: Sequence[Given], whole: bool = False) -> list[Scored | Skipped]:
-        """Return what `scored` yields for a few images, decoded and classified by the thread that calls it.
+    def opened(self, image: Given, vehicles: Vehicles | None = None, whole: bool = False) -> list[Row]:
+        """Return an image as the network sees it, or each vehicle in it, decoded by the thread that calls it.
 
         Args:
-            images: the images.
-            whole: crop none of them.
+            image: what to open.
+            vehicles: as for `predict`.
+            whole: crop nothing.
+
+        Raises:
+            ConfigError: as `predict`.
         """
-        choice = None if whole else self.input_crop.choice
-        rows = (row for image in images for row in opened(image, self.image_size, choice))
-        return answered(self._runtime, list(rows))
+        crop = self.input_crop.choice if vehicles is None else self.input_crop.each_vehicle(vehicles)
+        return opened(image, self.image_size, None if whole else crop)
+
+    def scored_here(self, rows: Sequence[Row]) -> list[Scored | Skipped]:
+        """Return what `scored` yields for rows of `opened`, classified by the thread that calls it."""
+        step = max(self._runtime.batch_size, _FEW)
+        return [row for group in groups(rows, step) for row in answered(self._runtime, group)]
 
     def explainer(self) -> Explainer:
         """Return what explains the answers of this network.
 
         Raises:
-            CheckpointError: it is a bundle, or a network that does not end in an average over places and one layer.
+            CheckpointError: it does not end in an average over places and one layer.
         """
         from whichcar.inference.explain import Explainer
+        from whichcar.inference.feature_map import KerasFeatureMap, OnnxFeatureMap
 
-        if not isinstance(self._runtime, KerasRuntime):
-            raise CheckpointError(
-                f"{self.checkpoint}: a bundle cannot be explained: it gives probabilities only; "
-                "name the experiment or the checkpoint that it was exported from"
-            )
-        return Explainer(self._runtime.model, self.checkpoint)
+        if isinstance(self._runtime, KerasRuntime):
+            return Explainer(KerasFeatureMap(self._runtime.model, self.checkpoint))
+        return Explainer(OnnxFeatureMap(read_bundle(self.checkpoint).network, self.checkpoint))
 
     def probabilities(self, images: Sources, batch_size: int | None = None) -> Probabilities:
         """Return (images, classes) float32 probabilities, in the order of `class_names`.

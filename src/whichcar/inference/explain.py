@@ -8,9 +8,6 @@ here. Against the rival it is the difference of two such maps, as in Finer-CAM (
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from threading import Lock
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +16,7 @@ from PIL import Image
 from whichcar.errors import CheckpointError
 from whichcar.images.pixels import Pixels
 from whichcar.inference.annotate import captioned
+from whichcar.inference.feature_map import FeatureMap
 from whichcar.text import one_line
 
 Map = npt.NDArray[np.float32]
@@ -26,7 +24,6 @@ Map = npt.NDArray[np.float32]
 _SIDE = 480  # pixels of the longer side of an image in a figure
 _HEAT = np.array([[60, 0, 130], [225, 50, 70], [255, 235, 90]], np.float32)  # from little to much
 _OPACITY = 0.6
-_HEAD = ("Dropout", "UnitNormalization", "Rescaling", "Dense")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,51 +46,34 @@ class Explanation:
 
 
 class Explainer:
-    """Explains the answers of a Keras model.
+    """Explains the answers of a network.
 
     Args:
-        model: from images (n, height, width, 3) to probabilities, as `Classifier` loads it.
-        name: of its checkpoint, for messages.
-
-    Raises:
-        CheckpointError: between its last feature map and the probabilities is more than an average and one layer.
+        feature_map: the network's last one.
     """
 
-    def __init__(self, model: Any, name: str | Path) -> None:  # noqa: ANN401  (any Keras model)
-        import keras
-
-        pools = [layer for layer in model.layers if isinstance(layer, keras.layers.GlobalAveragePooling2D)]
-        after = model.layers[model.layers.index(pools[-1]) + 1 :] if pools else []
-        kinds = [type(layer).__name__ for layer in after]
-        if not after or kinds[-1] != "Dense" or kinds.count("Dense") != 1 or not set(kinds) <= set(_HEAD):
-            raise CheckpointError(
-                f"{name}: cannot be explained: that takes a network that ends in an average over places and one layer, "
-                "such as resnet50"
-            )
-        self._weights = np.asarray(after[-1].kernel, np.float32)
-        self._scales = [float(layer.scale) for layer in after if isinstance(layer, keras.layers.Rescaling)]
-        self._is_cosine = "UnitNormalization" in kinds
-        self._model = keras.Model(model.inputs, [pools[-1].input, model.outputs[0]])
-        self._one_at_a_time = Lock()
+    def __init__(self, feature_map: FeatureMap) -> None:
+        """Keep it."""
+        self._feature_map = feature_map
 
     def explain(self, image: Pixels) -> Explanation:
-        """Explain the answer for an image, (height, width, 3) uint8 RGB at the network's size."""
-        if len(self._weights.T) < 2:
+        """Explain the answer for an image, (height, width, 3) uint8 RGB at the network's size.
+
+        Raises:
+            CheckpointError: the network has one class, or it shows now that it does not end in an average and a layer.
+        """
+        weights = self._feature_map.weights
+        if len(weights.T) < 2:
             raise CheckpointError("a network of one class has nothing to explain")
-        with self._one_at_a_time:
-            outputs = self._model.predict_on_batch(image[None])
-        features, probabilities = (np.asarray(output[0], np.float32) for output in outputs)
-        factor = np.float32(np.prod(self._scales))
-        if self._is_cosine:
-            factor /= np.maximum(np.float32(1e-12), np.linalg.norm(features.mean(axis=(0, 1))))
+        features, probabilities = self._feature_map(image)
         answer, rival = (int(number) for number in np.argsort(-probabilities, kind="stable")[:2])
-        own = self._weights[:, answer]
+        own = weights[:, answer]
         return Explanation(
             answer,
             rival,
             probabilities,
-            factor * (features @ (own - self._weights.mean(axis=1))),
-            factor * (features @ (own - self._weights[:, rival])),
+            features @ (own - weights.mean(axis=1)),
+            features @ (own - weights[:, rival]),
         )
 
 

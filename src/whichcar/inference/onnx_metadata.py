@@ -14,8 +14,8 @@ _VARINT, _FIXED_64, _BYTES, _FIXED_32 = 0, 1, 2, 5  # kinds of fields
 
 def with_metadata(model: bytes, key: str, value: str) -> bytes:
     """Return an ONNX file that has this text under `key`, instead of what it had there."""
-    entry = _field(1, key.encode()) + _field(2, value.encode())
-    return without_metadata(model, key) + _field(_METADATA_PROPS, entry)
+    entry = field(1, key.encode()) + field(2, value.encode())
+    return without_metadata(model, key) + field(_METADATA_PROPS, entry)
 
 
 def without_metadata(model: bytes, key: str) -> bytes:
@@ -37,14 +37,18 @@ def metadata_of(model: bytes) -> dict[str, str]:
 
 def _entries(model: bytes) -> Iterator[tuple[str, str, tuple[int, int]]]:
     """Yield name, text and place of each entry."""
-    for number, content, place in _fields(model):
+    for number, content, place in fields_of(model):
         if number == _METADATA_PROPS:
-            parts = {inner: str(text, "utf-8") for inner, text, _ in _fields(content)}
+            parts = {inner: str(text, "utf-8") for inner, text, _ in fields_of(content)}
             yield parts.get(1, ""), parts.get(2, ""), place
 
 
-def _fields(message: bytes | memoryview) -> Iterator[tuple[int, memoryview, tuple[int, int]]]:
-    """Yield the number of each field, its content (empty for numbers) and its (start, end) in the message."""
+def fields_of(message: bytes | memoryview) -> Iterator[tuple[int, memoryview, tuple[int, int]]]:
+    """Yield the number of each field, its content (empty for numbers) and its (start, end) in the message.
+
+    Raises:
+        ValueError: it is no message, or it is incomplete.
+    """
     place, view = 0, memoryview(message)
     while place < len(message):
         start = place
@@ -78,7 +82,8 @@ def _varint(message: bytes | memoryview, place: int) -> tuple[int, int]:
     raise ValueError(f"a number of more than 64 bits at byte {place}")
 
 
-def _field(number: int, content: bytes) -> bytes:
+def field(number: int, content: bytes) -> bytes:
+    """Return a field of a message."""
     return _as_varint(number << 3 | _BYTES) + _as_varint(len(content)) + content
 
 

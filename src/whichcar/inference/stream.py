@@ -16,7 +16,7 @@ from whichcar.images.pixels import Pixels
 from whichcar.inference.input_crop import CropChoice
 from whichcar.inference.runtimes import Probabilities, Runtime, filled
 from whichcar.parallel import Done, ordered_map, usable_cores
-from whichcar.records import Crop, NoVehicle, Skipped
+from whichcar.records import Box, Crop, NoVehicle, Skipped
 from whichcar.text import as_text
 
 Item = TypeVar("Item")
@@ -35,10 +35,11 @@ class Scored:
 
 
 class Opened(NamedTuple):
-    """An image, or a vehicle in it, at the network's size, and what it was cropped to, if so."""
+    """An image, or a vehicle in it, at the network's size, what it was cropped to, if so, and that with its margin."""
 
     image: Pixels
     crop: Crop | None
+    box: Box | None
 
 
 Row = tuple[Path | str, Opened | Skipped]
@@ -73,14 +74,15 @@ def stream(
 
     def answers(batch: Sequence[Given | Skipped]) -> list[Scored | Skipped]:
         rows = (row for item in batch for row in opened(item, size, crop))
-        return [row for group in _groups(rows, batch_size) for row in answered(runtime, group)]
+        return [row for group in groups(rows, batch_size) for row in answered(runtime, group)]
 
     # One thread more than there are cores: one may be waiting for a disk or a server.
-    for rows in ordered_map(answers, _groups(images, batch_size), runtime.callers + 1):
+    for rows in ordered_map(answers, groups(images, batch_size), runtime.callers + 1):
         yield from rows
 
 
-def _groups(items: Iterable[Item], count: int) -> Iterator[list[Item]]:
+def groups(items: Iterable[Item], count: int) -> Iterator[list[Item]]:
+    """Yield lists of `count` items, the last one of what is left."""
     rest = iter(items)
     while group := list(islice(rest, count)):
         yield group
@@ -134,7 +136,7 @@ def opened(given: Given | Skipped, size: tuple[int, int], choice: CropChoice | N
         # What is cropped must be sharp too, so the image is then not decoded smaller.
         with given.open(size if crop is None else None) as image:
             crops = crop(as_text(given.path), image) if crop else [(None, None)]
-            found = [Opened(image.resized(size, box), record) for box, record in crops]
+            found = [Opened(image.resized(size, box), record, box) for box, record in crops]
     except ImageError as error:
         return [(given.path, Skipped(given.path, error.reason))]
     return [(given.path, item) for item in found] or [(given.path, NoVehicle(given.path, "no vehicle"))]
