@@ -174,11 +174,26 @@ ANSWER_COLUMNS = ("answer", "answer_level", "answer_probability")
 
 
 @dataclass(frozen=True, slots=True)
+class ExplanationMap:
+    """Where a network sees its answer: what each place of what it saw adds to a logit, in rows from the top.
+
+    `for_answer` compares the predicted class with the mean of all, `against_rival` with `rival`, the second most
+    probable class. `box` is what of the image the network saw; None: all.
+    """
+
+    rival: str
+    box: Box | None
+    for_answer: tuple[tuple[float, ...], ...]
+    against_rival: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Prediction:
     """The k best classes of one image, best first; probabilities are 0..1 and belong to `classes` by place.
 
     `path` is the file's; for other images the address, or `image 3` for the third one that was given. `crop` is what
-    the image was cropped to first; None where it was not to be cropped. `answer` is given where an accuracy is wanted.
+    the image was cropped to first; None where it was not to be cropped. `answer` is given where an accuracy is wanted,
+    `explanation` where a server was asked for it.
     """
 
     path: Path | str
@@ -186,6 +201,7 @@ class Prediction:
     probabilities: tuple[float, ...]
     crop: Crop | None = None
     answer: Answer | None = None
+    explanation: ExplanationMap | None = None
 
     @property
     def best(self) -> str:

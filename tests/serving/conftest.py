@@ -24,7 +24,8 @@ from whichcar.inference.bundle import write_bundle
 
 from ..bundles import calibrated_for, colour_bundle
 
-RED, BLUE = (250, 10, 10), (10, 10, 250)
+RED, BLUE, GREEN = (250, 10, 10), (10, 10, 250), (20, 200, 30)
+CELL = 80  # pixels of a vehicle in a street
 Part = tuple[str, str | None, bytes]
 
 
@@ -93,6 +94,19 @@ def image(colour: Sequence[int] = RED, kind: str = "PNG", size: tuple[int, int] 
     return file.getvalue()
 
 
+def street(*vehicles: tuple[tuple[int, int], Sequence[int]]) -> bytes:
+    """An image with a vehicle of a colour in each cell (column, row) of 4 x 4, as the blue-spot detector sees them."""
+    pixels = np.full((4 * CELL, 4 * CELL, 3), 128, np.uint8)
+    pixels[..., 2] = 0
+    for (column, row), colour in vehicles:
+        top, left = row * CELL, column * CELL
+        pixels[top : top + CELL, left : left + CELL] = colour
+        pixels[top + 28 : top + 52, left + 28 : left + 52] = (0, 0, 250)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
 @contextlib.contextmanager
 def running(bundle: Path, *options: str, **environment: str) -> Iterator[Running]:
     command = [sys.executable, "-m", "whichcar", "serve", str(bundle), "--port", "0", *options]
@@ -123,4 +137,21 @@ def calibrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(calibrated: Path) -> Iterator[Running]:
     """A server that stays; its limits are small."""
     with running(calibrated, "--max-megabytes", "1", "--timeout", "10") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def cropped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle whose network was trained on images cropped with a margin of a tenth."""
+    path = tmp_path_factory.mktemp("cropped") / "vehicles.whichcar"
+    record = {"settings": {"margin": 0.1}, "detector": {"name": "", "sha256": None}}
+    thresholds = calibrated_for({"class": 0.5, "make": 0.1})
+    write_bundle(colour_bundle(name="vehicles", crop=record, thresholds=thresholds), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def cropping(cropped: Path, blue_spot_file: Path) -> Iterator[Running]:
+    """A server that crops images to their vehicles."""
+    with running(cropped, "--detector", str(blue_spot_file)) as server:
         yield server

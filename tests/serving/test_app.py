@@ -14,7 +14,7 @@ from PIL import Image
 
 from whichcar.inference.bundle import read_bundle
 
-from .conftest import BLUE, RED, Part, Running, image
+from .conftest import BLUE, GREEN, RED, Part, Running, image, street
 
 
 def test_one_image_as_the_body_and_several_in_a_form_have_the_same_answers(server: Running) -> None:
@@ -39,6 +39,39 @@ def test_an_answer_is_as_specific_as_the_accuracy_wanted_allows(server: Running)
     assert sure["answer"]["level"] == "class"
     (unsure,) = server.post(image((90, 90, 90)), "?confidence=0.9").json["images"]
     assert (unsure["answer"]["level"], unsure["answer"]["name"]) == ("", "unknown")
+
+
+def test_each_vehicle_has_an_answer_with_its_box(cropping: Running) -> None:
+    scene, empty = street(((0, 0), RED), ((2, 1), GREEN)), street()
+    reply = cropping.send(("image", "two.png", scene), ("image", "none.png", empty), ("vehicles", None, b"all"))
+    two, none = reply.json["images"]
+    best = {one["classes"][0]["name"]: one["crop"] for one in two["vehicles"]}
+    assert best["Red Sedan 2011"]["box"] == {"left": 0, "top": 0, "right": 80, "bottom": 80}
+    assert best["Green Coupe 2010"]["box"] == {"left": 160, "top": 80, "right": 240, "bottom": 160}
+    assert [(one["crop"]["number"], one["crop"]["candidates"]) for one in two["vehicles"]] == [(1, 2), (2, 2)]
+    assert none == {"name": "none.png", "problem": None, "vehicles": []}
+    (one,) = cropping.post(scene, "?vehicles=largest&confidence=0.9").json["images"]
+    assert [vehicle["crop"]["number"] for vehicle in one["vehicles"]] == [1]
+    assert one["vehicles"][0]["answer"]["level"]
+    (whole,) = cropping.post(empty, "").json["images"]
+    assert whole["crop"]["outcome"] == "whole: no vehicle"
+    assert whole["crop"]["number"] is None
+
+
+def test_an_explanation_adds_up_to_the_logits_and_says_what_it_covers(cropping: Running, server: Running) -> None:
+    (row,) = cropping.post(street(((1, 2), RED)), "?vehicles=all&explain=true").json["images"]
+    (vehicle,) = row["vehicles"]
+    maps, (best, second) = vehicle["explanation"], vehicle["classes"][:2]
+    assert (maps["predicted"], maps["rival"]) == (best["name"], second["name"])
+    assert np.shape(maps["for_answer"]) == (24, 32)
+    difference = np.log(best["probability"] / second["probability"])
+    assert np.mean(maps["against_rival"]) == pytest.approx(difference, rel=1e-3)
+    spot = np.array(maps["for_answer"])[10:14, 13:19]  # blue speaks against red
+    assert spot.max() < np.mean(maps["for_answer"])
+    assert maps["box"]["left"] < 80 < 160 < maps["box"]["right"]  # with the margin
+    (whole,) = server.post(image(), "?explain=1").json["images"]
+    assert whole["explanation"]["box"] is None
+    assert server.post(image(), "").json["images"][0]["explanation"] is None
 
 
 def test_an_image_that_cannot_be_read_is_a_row_where_another_one_can(server: Running) -> None:
@@ -90,7 +123,10 @@ def test_what_is_no_sound_image_gets_a_sentence(server: Running, content: bytes,
     ("query", "sentence"),
     [
         ("?tpo=3", "did you mean `top`?"),
-        ("?explain=1", "There is no option `explain`"),
+        ("?explane=1", "did you mean `explain`?"),
+        ("?explain=maybe", "`explain` is true or false; got `maybe`"),
+        ("?vehicles=some", "`vehicles` is all or largest; got `some`"),
+        ("?size=1", "there are `top`, `confidence`, `vehicles` and `explain`."),
         ("?top=0", "whole number from 1 on"),
         ("?top=3&top=4", "given twice"),
         ("?confidence=2", "between 0 and 1"),

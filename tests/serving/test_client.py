@@ -8,10 +8,10 @@ import pytest
 
 import whichcar
 from whichcar.errors import ServerError
-from whichcar.records import Prediction, Skipped
+from whichcar.records import NoVehicle, Prediction, Skipped
 
 from ..colours import COLOURS, draw
-from .conftest import BLUE, Running, image
+from .conftest import BLUE, GREEN, RED, Running, image, street
 
 
 def test_the_client_answers_as_the_classifier_does(server: Running, calibrated: Path, tmp_path: Path) -> None:
@@ -23,6 +23,24 @@ def test_the_client_answers_as_the_classifier_does(server: Running, calibrated: 
     assert [type(row) for row in answered] == [Prediction] * 3 + [Skipped]
     for one, other in zip(answered, wanted, strict=True):
         assert one.as_row() == pytest.approx(other.as_row(), abs=1e-6)
+
+
+def test_each_vehicle_is_a_row_as_with_the_classifier(
+    cropping: Running, cropped: Path, blue_spot_file: Path, tmp_path: Path
+) -> None:
+    paths = [tmp_path / "two.png", tmp_path / "none.png"]
+    paths[0].write_bytes(street(((0, 0), RED), ((2, 1), GREEN)))
+    paths[1].write_bytes(street())
+    wanted = whichcar.Classifier(cropped, detector=blue_spot_file).predict(paths, vehicles="all")
+    first, second, none = answered = whichcar.Client(cropping.address).predict(paths, vehicles="all", explain=True)
+    assert isinstance(none, NoVehicle)
+    for one, other in zip(answered, wanted, strict=True):
+        assert one.as_row() == pytest.approx(other.as_row(), abs=1e-6)
+    assert isinstance(first, Prediction) and isinstance(second, Prediction)
+    assert first.explanation is not None and first.crop is not None
+    assert (first.explanation.rival, len(first.explanation.for_answer)) == (first.classes[1], 24)
+    assert first.explanation.box is not None and first.crop.box is not None
+    assert first.explanation.box.area > first.crop.box.area
 
 
 def test_bytes_and_missing_files_are_rows_and_wrong_options_an_error(server: Running, tmp_path: Path) -> None:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import base64
-import io
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
-from .conftest import BLUE, RED, Running, image, running
+from .conftest import BLUE, GREEN, RED, Running, image, running, street
 
 playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -22,6 +20,12 @@ FILES = [
     {"name": "blue.png", "mimeType": "image/png", "buffer": image(BLUE)},
     {"name": "no.png", "mimeType": "image/png", "buffer": b"no image"},
 ]
+
+
+def scene(*vehicles: tuple[tuple[int, int], Any]) -> dict[str, Any]:
+    return {"name": "street.png", "mimeType": "image/png", "buffer": street(*vehicles)}
+
+
 DROP = """(zone) => {
   const data = new DataTransfer();
   const bytes = Uint8Array.from(atob(CONTENT), (letter) => letter.charCodeAt(0));
@@ -106,7 +110,7 @@ def test_the_keyboard_reaches_everything_and_a_screen_reader_reads_it(browser: A
         opened.page.keyboard.press("Enter")
     chooser.value.set_files(FILES[0])
     opened.answers(1)
-    assert opened.page.get_by_role("status").inner_text().startswith("red.png: Red Sedan 2011")
+    assert opened.page.get_by_role("status").first.inner_text().startswith("red.png: Red Sedan 2011")
     assert opened.page.get_by_role("img", name="Your photo red.png").count() == 1
     assert opened.page.get_by_role("table", name="Most probable classes").count() == 1
     assert opened.page.get_by_label("Choose photos").count() == 1
@@ -122,22 +126,59 @@ def test_the_page_fits_a_telephone_which_can_take_a_photo(browser: Any, server: 
     assert opened.page.evaluate("document.documentElement.scrollWidth") == 390
 
 
-def test_the_box_is_where_the_vehicle_is(
-    browser: Any,  # noqa: ANN401
-    calibrated: Path,
-    red_car_file: Path,
-) -> None:
-    scene = Image.new("RGB", (200, 100), "white")
-    scene.paste((255, 0, 0), (50, 20, 150, 80))
-    file = io.BytesIO()
-    scene.save(file, "PNG")
-    with running(calibrated, "--crop", "--detector", str(red_car_file)) as server:
-        opened = Opened(browser, server.address)
-        opened.page.set_input_files("#files", {"name": "a.png", "mimeType": "image/png", "buffer": file.getvalue()})
-        opened.answers(1)
-        frame, photo = (opened.page.locator(f"article {name}").bounding_box() for name in (".frame", "img"))
-    assert (frame["x"] - photo["x"]) / photo["width"] == pytest.approx(0.25, abs=0.05)
-    assert frame["height"] / photo["height"] == pytest.approx(0.6, abs=0.1)
+def shown_at(opened: Opened, element: str) -> list[float]:
+    """Left, top, width and height of an element as shares of the photo's sides."""
+    box, photo = (opened.page.locator(f"article {name}").bounding_box() for name in (element, "img"))
+    left, top = ((box[side] - photo[side]) / photo[length] for side, length in (("x", "width"), ("y", "height")))
+    return [left, top, box["width"] / photo["width"], box["height"] / photo["height"]]
+
+
+def test_every_vehicle_has_a_frame_and_the_chosen_one_is_answered(browser: Any, cropping: Running) -> None:  # noqa: ANN401
+    opened = Opened(browser, cropping.address)
+    opened.page.set_input_files("#files", scene(((0, 0), RED), ((2, 1), GREEN)))
+    opened.answers(1)
+    names = opened.page.locator(".vehicles button")
+    red = next(one for one in names.all() if "Red" in one.inner_text())
+    green = next(one for one in names.all() if "Green" in one.inner_text())
+    red.focus()
+    opened.page.keyboard.press("Enter")
+    assert opened.answers(1) == {"street.png": "Red Sedan 2011"}
+    assert (red.get_attribute("aria-pressed"), green.get_attribute("aria-pressed")) == ("true", "false")
+    assert shown_at(opened, ".frame.chosen") == pytest.approx([0, 0, 0.25, 0.25], abs=0.02)
+    opened.page.locator(".frame:not(.chosen)").click()
+    assert opened.answers(1) == {"street.png": "Green Coupe 2010"}
+    assert shown_at(opened, ".frame.chosen") == pytest.approx([0.5, 0.25, 0.25, 0.25], abs=0.02)
+    assert opened.console == []
+
+
+def test_why_is_shown_on_the_photo_and_said_in_words(browser: Any, cropping: Running) -> None:  # noqa: ANN401
+    opened = Opened(browser, cropping.address)
+    opened.page.set_input_files("#files", scene(((1, 2), RED)))
+    opened.answers(1)
+    assert opened.page.locator(".vehicles").is_hidden()  # there is nothing to choose
+    opened.page.get_by_role("button", name="Show why").click()
+    why = opened.page.get_by_role("button", name="Why Red Sedan 2011")
+    why.wait_for()
+    assert shown_at(opened, "canvas") == pytest.approx([0.225, 0.475, 0.3, 0.3], abs=0.02)  # with the margin
+    reason = opened.page.locator(".reason")
+    assert "speaks for Red Sedan 2011" in reason.inner_text()
+    corner, spot = "canvas.width / 8", "canvas.width / 2"
+    alpha = "(canvas) => canvas.getContext('2d').getImageData(PLACE, PLACE, 1, 1).data[3]"
+    shown = [opened.page.locator("canvas").evaluate(alpha.replace("PLACE", place)) for place in (corner, spot)]
+    assert shown[0] > 150 > shown[1] == 0  # the blue spot speaks against red
+    opened.page.keyboard.press("Tab")  # from the first of the two, which has the focus
+    opened.page.keyboard.press("Enter")
+    assert "against" in reason.inner_text()
+    opened.page.keyboard.press("Enter")
+    assert opened.page.locator("canvas").count() == 0
+    assert opened.console == []
+
+
+def test_a_photo_without_a_vehicle_says_so(browser: Any, cropping: Running) -> None:  # noqa: ANN401
+    opened = Opened(browser, cropping.address)
+    opened.page.set_input_files("#files", scene())
+    assert opened.answers(1) == {"street.png": "No vehicle found"}
+    assert opened.page.locator(".frame").count() == 0
 
 
 def test_a_token_is_asked_for_and_used(browser: Any, calibrated: Path) -> None:  # noqa: ANN401

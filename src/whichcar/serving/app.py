@@ -7,6 +7,7 @@ import contextlib
 import signal
 import time
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -144,7 +145,7 @@ def _add_predict(app: FastAPI, service: Service) -> None:
             options = options_of([*request.query_params.multi_items(), *upload.options.items()], service.description)
             service.access.count(caller, len(upload.images))
             service.metrics.seconds.labels("read").observe(time.monotonic() - started)
-            jobs = [Job(name, content, options.top, options.confidence) for name, content in upload.images]
+            jobs = [Job(name, content, **asdict(options)) for name, content in upload.images]
             model, rows = await service.rows(jobs, until, lambda: gone(request))
         _count(service, rows)
         seconds = time.monotonic() - started
@@ -189,8 +190,10 @@ def _count(service: Service, rows: Sequence[Row]) -> None:
     for row in rows:
         if row["problem"]:
             service.metrics.problems.inc()
-        else:
-            service.metrics.answers.labels(row["answer"]["level"] or "unknown" if row["answer"] else "class").inc()
+            continue
+        for answer in row.get("vehicles", [row]):
+            level = answer["answer"]["level"] or "unknown" if answer["answer"] else "class"
+            service.metrics.answers.labels(level).inc()
 
 
 def _sentence(rows: Sequence[Row]) -> str:

@@ -10,12 +10,15 @@ import time
 import urllib.parse
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from whichcar.errors import ServerError
 from whichcar.parallel import ordered_map
-from whichcar.records import Answer, Box, Crop, Prediction, Skipped
+from whichcar.records import Answer, Box, Crop, ExplanationMap, NoVehicle, Prediction, Skipped
 from whichcar.text import reason_of, without_password
+
+if TYPE_CHECKING:
+    from whichcar.inference.input_crop import Vehicles
 
 _Idle = list[http.client.HTTPConnection]
 _CONNECTIONS = 4
@@ -66,33 +69,38 @@ class Client:
         images: str | os.PathLike[str] | bytes | Iterable[str | os.PathLike[str] | bytes],
         top: int = 5,
         confidence: float | None = None,
+        vehicles: Vehicles | None = None,
+        explain: bool = False,
     ) -> list[Prediction | Skipped]:
-        """Return one row an image, in order, as `Classifier.predict` does; a few are sent at once.
+        """Return one row an image, or vehicle, in order, as `Classifier.predict` does; a few are sent at once.
 
         Args:
             images: a file's path or its content, or several.
             top: how many classes a row names.
             confidence: the accuracy wanted, as for `Classifier.predict`.
+            vehicles: `all` or `largest`, as for `Classifier.predict`.
+            explain: each row has an `explanation`: where in the image the network sees its answer.
 
         Raises:
             ServerError: the server cannot be reached, or refuses.
         """
         single = isinstance(images, str | bytes | os.PathLike)
-        options: dict[str, object] = {"top": top} | ({} if confidence is None else {"confidence": confidence})
+        given = {"top": top, "confidence": confidence, "vehicles": vehicles, "explain": "true" if explain else None}
+        options = {name: value for name, value in given.items() if value is not None}
         route = f"/predict?{urllib.parse.urlencode(options)}"
 
-        def row(numbered: tuple[int, str | os.PathLike[str] | bytes]) -> Prediction | Skipped:
+        def rows(numbered: tuple[int, str | os.PathLike[str] | bytes]) -> list[Prediction | Skipped]:
             number, image = numbered
             path = f"image {number}" if isinstance(image, bytes) else Path(image)
             try:
                 content = image if isinstance(image, bytes) else Path(image).read_bytes()
             except OSError as error:
-                return Skipped(path, reason_of(error))
-            return self._row(idle, route, path, content)
+                return [Skipped(path, reason_of(error))]
+            return self._rows(idle, route, path, content)
 
         listed: Any = [images] if single else images
         with self._connections() as idle:
-            return list(ordered_map(row, enumerate(listed, 1), _CONNECTIONS))
+            return [row for found in ordered_map(rows, enumerate(listed, 1), _CONNECTIONS) for row in found]
 
     @contextlib.contextmanager
     def _connections(self) -> Iterator[_Idle]:
@@ -104,14 +112,15 @@ class Client:
             for connection in idle:
                 connection.close()
 
-    def _row(self, idle: _Idle, route: str, path: Path | str, content: bytes) -> Prediction | Skipped:
+    def _rows(self, idle: _Idle, route: str, path: Path | str, content: bytes) -> list[Prediction | Skipped]:
         try:
             answer = self._answer(idle, "POST", route, content)
         except ServerError as error:
             if error.reason not in _OF_THE_IMAGE:
                 raise
-            return Skipped(path, error.sentence.removeprefix("image: ").removesuffix("."))
-        return _prediction(path, answer["images"][0])
+            return [Skipped(path, error.sentence.removeprefix("image: ").removesuffix("."))]
+        row = answer["images"][0]
+        return [_prediction(path, one) for one in row.get("vehicles", [row])] or [NoVehicle(path, "no vehicle")]
 
     def _answer(self, idle: _Idle, method: str, route: str, body: bytes | None = None) -> dict[str, Any]:
         for attempt in range(self._retries + 1):
@@ -158,16 +167,23 @@ class Client:
 
 
 def _prediction(path: Path | str, row: dict[str, Any]) -> Prediction:
-    crop, answer = row["crop"], row["answer"]
+    crop, answer, explanation = row["crop"], row["answer"], row["explanation"]
     return Prediction(
         path,
         tuple(one["name"] for one in row["classes"]),
         tuple(one["probability"] for one in row["classes"]),
         crop and _crop(str(path), crop),
         answer and Answer(answer["level"], answer["name"], answer["probability"]),
+        explanation and _explanation(explanation),
     )
+
+
+def _explanation(maps: dict[str, Any]) -> ExplanationMap:
+    for_answer, against_rival = (tuple(map(tuple, maps[name])) for name in ("for_answer", "against_rival"))
+    return ExplanationMap(maps["rival"], maps["box"] and Box(**maps["box"]), for_answer, against_rival)
 
 
 def _crop(path: str, crop: dict[str, Any]) -> Crop:
     box = crop["box"] and Box(**crop["box"])
-    return Crop(path, box, crop["vehicle"] or "", crop["score"], crop["candidates"], crop["outcome"])
+    label, number = crop["vehicle"] or "", crop["number"]
+    return Crop(path, box, label, crop["score"], crop["candidates"], crop["outcome"], number)

@@ -6,24 +6,28 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from itertools import groupby
+from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
 
-from whichcar.errors import ConfigError
+from whichcar.errors import CheckpointError, ConfigError, WhichcarError
 from whichcar.images.inputs import Given, Size
 from whichcar.images.pixels import DecodedImage
 from whichcar.images.problems import image_error
 from whichcar.images.read import decoded, decoded_from, enough_for
 from whichcar.inference.classifier import Classifier
+from whichcar.inference.explain import Explainer
 from whichcar.inference.runtimes import BUNDLES
-from whichcar.inference.stream import Scored
-from whichcar.records import Crop, Prediction, Skipped
+from whichcar.inference.stream import Opened, Scored
+from whichcar.inference.stream import Row as OpenedRow
+from whichcar.records import Box, Crop, Prediction, Skipped
 from whichcar.serving.settings import Job, WorkerSetup
 from whichcar.taxonomy import taxonomy_of
 
 Row = dict[str, Any]
+_DIGITS = 4  # of logits
 
 
 class Handler:
@@ -36,9 +40,12 @@ class Handler:
     def __init__(self, setup: WorkerSetup) -> None:
         """Load the model."""
         self.classifier = Classifier(setup.model or None, setup.crop, setup.detector, setup.family)
-        self._max_pixels = setup.max_pixels
+        self._max_pixels, self._crop = setup.max_pixels, setup.crop
         self._levels = taxonomy_of(self.classifier.class_names).levels
         self._predicting = lru_cache(64)(self.classifier.predicting)
+        self.sha256 = _checksum(self.classifier.checkpoint)
+        self._explainer: Explainer | None = None  # a second session, for those alone who ask
+        self._loading = Lock()
 
     def description(self) -> Row:
         """Return what the server says of the model, as JSON."""
@@ -47,17 +54,16 @@ class Handler:
         file = self.classifier.checkpoint
         is_bundle = file.suffix.lower() in BUNDLES
         bundle = read_bundle(file) if is_bundle else None
-        with file.open("rb") as content:
-            checksum = hashlib.file_digest(content, "sha256").hexdigest()
         calibration = self.classifier.calibration
         return {
             "name": bundle.name if bundle else file.parent.name,
-            "sha256": checksum,
+            "sha256": self.sha256,
             "class_names": list(self.classifier.class_names),
             "image_size": list(self.classifier.image_size),
             "levels": [level.name for level in self._levels],
             "confidences": [one.wanted for one in calibration.thresholds] if calibration else [],
             "crops": self.classifier.input_crop.crops,
+            "vehicles": self._crop is not False,
             "hardware": self.classifier.hardware,
             "licence": bundle.licence if bundle else "",
             "created": bundle.created if bundle else "",
@@ -66,14 +72,16 @@ class Handler:
         }
 
     def rows(self, jobs: Sequence[Job]) -> list[Row]:
-        """Return one row a job, in order: an answer, or `problem` with a sentence."""
-        rows: list[Row] = []
+        """Return one row a job, in order: an answer, or one for each vehicle, or `problem` with a sentence."""
+        opened = [self._opened(job) for job in jobs]
+        scored = iter(self.classifier.scored_here([one for rows in opened for one in rows]))
+        return [
+            self._row(job, [(one, next(scored)) for _, one in rows]) for job, rows in zip(jobs, opened, strict=True)
+        ]
+
+    def _opened(self, job: Job) -> list[OpenedRow]:
         # Pixels at the size of the network are what was cropped already.
-        for whole, group in groupby(jobs, lambda job: not isinstance(job.content, bytes)):
-            alike = list(group)
-            scored = self.classifier.scored_here([self._given(job) for job in alike], whole)
-            rows += [self._row(job, item) for job, item in zip(alike, scored, strict=True)]
-        return rows
+        return self.classifier.opened(self._given(job), job.vehicles, whole=not isinstance(job.content, bytes))
 
     def _given(self, job: Job) -> Given:
         @contextmanager
@@ -91,18 +99,21 @@ class Handler:
 
         return Given(job.name, opened)
 
-    def _row(self, job: Job, item: Scored | Skipped) -> Row:
-        if isinstance(item, Skipped):
-            return {"name": job.name, "problem": item.reason}
+    def _row(self, job: Job, pairs: Sequence[tuple[Opened | Skipped, Scored | Skipped]]) -> Row:
+        _, first = pairs[0]
+        if type(first) is Skipped:
+            return {"name": job.name, "problem": first.reason}
+        seen = [(one, item) for one, item in pairs if isinstance(one, Opened) and isinstance(item, Scored)]
         if not isinstance(job.content, bytes):
-            return {"name": job.name, "probabilities": item.probabilities.tolist(), "problem": None}
+            return {"name": job.name, "probabilities": seen[0][1].probabilities.tolist(), "problem": None}
         try:
             predicting: Callable[[Scored], Prediction] = self._predicting(job.top, job.confidence)
-        except ConfigError as error:
+            answers = [self._answer(predicting(item), item, one if job.explain else None) for one, item in seen]
+        except (CheckpointError, ConfigError) as error:
             return {"name": job.name, "problem": _without_path(error, self.classifier.checkpoint.name)}
-        return {"name": job.name} | self._answer(predicting(item), item) | {"problem": None}
+        return {"name": job.name, "problem": None} | (answers[0] if job.vehicles is None else {"vehicles": answers})
 
-    def _answer(self, prediction: Prediction, scored: Scored) -> Row:
+    def _answer(self, prediction: Prediction, scored: Scored, explained: Opened | None) -> Row:
         answer = prediction.answer
         pairs = zip(prediction.classes, prediction.probabilities, strict=True)
         return {
@@ -110,6 +121,22 @@ class Handler:
             "classes": [{"name": name, "probability": probability} for name, probability in pairs],
             "levels": self._best_of_levels(scored),
             "crop": _crop(prediction.crop),
+            "explanation": explained and self._explanation(explained),
+        }
+
+    def _explanation(self, opened: Opened) -> Row:
+        with self._loading:
+            if self._explainer is None:
+                if _checksum(self.classifier.checkpoint) != self.sha256:
+                    raise ConfigError("the model's file was replaced since it was loaded; load it again (SIGHUP)")
+                self._explainer = self.classifier.explainer()
+        explanation, names = self._explainer.explain(opened.image), self.classifier.class_names
+        return {
+            "predicted": names[explanation.answer],
+            "rival": names[explanation.rival],
+            "box": _box(opened.box),
+            "for_answer": explanation.for_answer.astype(float).round(_DIGITS).tolist(),
+            "against_rival": explanation.against_rival.astype(float).round(_DIGITS).tolist(),
         }
 
     def _best_of_levels(self, scored: Scored) -> list[Row]:
@@ -125,17 +152,26 @@ class Handler:
 def _crop(crop: Crop | None) -> Row | None:
     if crop is None:
         return None
-    box = crop.box
     return {
         "outcome": crop.outcome,
-        "box": box and {"left": box.left, "top": box.top, "right": box.right, "bottom": box.bottom},
+        "box": _box(crop.box),
         "vehicle": crop.label or None,
         "score": crop.score,
         "candidates": crop.candidates,
+        "number": crop.number,
     }
 
 
-def _without_path(error: ConfigError, file: str) -> str:
+def _box(box: Box | None) -> Row | None:
+    return None if box is None else {"left": box.left, "top": box.top, "right": box.right, "bottom": box.bottom}
+
+
+def _checksum(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def _without_path(error: WhichcarError, file: str) -> str:
     """Return an error's text without the path of the model that it may begin with."""
     text = str(error)
     return text.partition(f"{file}: ")[2] or text

@@ -39,13 +39,22 @@ class CropOutcome(BaseModel):
     vehicle: str | None
     score: float | None
     candidates: int
+    number: int | None = Field(description="With `vehicles`: which one this is, from 1, the largest.")
 
 
-class ImageAnswer(BaseModel):
-    """The answer for one image; where it cannot be read, only `name` and `problem`."""
+class ExplanationMaps(BaseModel):
+    """Where the network sees its answer: what each place adds to a logit, in rows from the top."""
 
-    name: str
-    problem: str | None = Field(description="Why the image cannot be read; null where it can.")
+    predicted: str
+    rival: str = Field(description="The second most probable class.")
+    box: BoxPixels | None = Field(description="What of the image the maps cover, that is the crop with its margin.")
+    for_answer: list[list[float]] = Field(description="For the predicted class, compared with the mean of all classes.")
+    against_rival: list[list[float]] = Field(description="For the predicted class, compared with the rival.")
+
+
+class VehicleAnswer(BaseModel):
+    """The answer for one vehicle, or for an image as a whole."""
+
     answer: LevelProbability | None = Field(
         None,
         description="With `confidence`: what can be said with that accuracy; `unknown` where that is nothing.",
@@ -53,6 +62,17 @@ class ImageAnswer(BaseModel):
     classes: list[ClassProbability] = Field([], description="The most probable classes, best first.")
     levels: list[LevelProbability] = Field([], description="The best group at each level, finest first.")
     crop: CropOutcome | None = Field(None, description="Null where images are not cropped.")
+    explanation: ExplanationMaps | None = Field(None, description="With `explain`.")
+
+
+class ImageAnswer(VehicleAnswer):
+    """The answer for one image; where it cannot be read, only `name` and `problem`, with `vehicles` also these."""
+
+    name: str
+    problem: str | None = Field(description="Why the image cannot be read; null where it can.")
+    vehicles: list[VehicleAnswer] | None = Field(
+        None, description="With `vehicles`, in place of the rest: each one's answer, the largest first; may be empty."
+    )
 
 
 class ModelName(BaseModel):

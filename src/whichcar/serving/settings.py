@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from whichcar.images.pixels import Pixels
+from whichcar.inference.input_crop import Vehicles
 
 MEGABYTE = 1_000_000
 
@@ -53,10 +54,13 @@ class WorkerSetup:
 class Job:
     """One image to classify: the content of its file, or its pixels at the size of the network, (h, w, 3) uint8.
 
-    Of the latter all probabilities are returned, of a file a row with the `top` best classes.
+    Of the latter all probabilities are returned, of a file a row with the `top` best classes, or with `vehicles` those
+    of each vehicle; `explain` adds where the network sees them.
     """
 
     name: str
     content: bytes | Pixels
     top: int = 5
     confidence: float | None = None
+    vehicles: Vehicles | None = None
+    explain: bool = False

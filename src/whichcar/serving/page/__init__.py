@@ -1,4 +1,4 @@
-"""The page at /: three files that load nothing from elsewhere; its style is that of all pages and a little more."""
+"""The page at /: four files that load nothing from elsewhere; its style is that of all pages and a little more."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from whichcar.pages.render import style_sheet
 _TYPES = {
     "index.html": "text/html; charset=utf-8",
     "page.js": "text/javascript; charset=utf-8",
+    "map.js": "text/javascript; charset=utf-8",
     "page.css": "text/css; charset=utf-8",
 }
 

@@ -1,4 +1,4 @@
-"use strict";
+import { heatMap, where } from "./map.js";
 
 const AT_ONCE = 2; // requests under way
 const TRIES = 6; // of a request that the server has no room for
@@ -7,6 +7,7 @@ const percent = (share) => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)}\u00a0%
 const waiting = [];
 let running = 0;
 let token = "";
+let cropping = false; // whether the model looks at vehicles rather than at whole images
 let refused = []; // photos that wait for a token
 
 function add(files) {
@@ -45,17 +46,25 @@ function next() {
 
 async function answer(photo) {
   title(photo.article, "Looking …", true);
-  const confidence = find("confidence").value;
-  const query = confidence ? `?confidence=${confidence}` : "";
+  await ready;
+  const row = await asked(photo, cropping ? { vehicles: "all" } : {});
+  if (row && row.vehicles && !row.vehicles.length) {
+    const whole = await asked(photo, {});
+    if (whole) show(photo, [whole]);
+  } else if (row) show(photo, row.vehicles || [row]);
+}
+
+// Returns the server's answer for a photo; undefined where the page says why there is none.
+async function asked(photo, options) {
+  const confidence = photo.confidence ?? find("confidence").value;
+  photo.confidence = confidence;
+  const query = new URLSearchParams(confidence ? { ...options, confidence } : options);
   for (let attempt = 1; ; attempt += 1) {
     const form = new FormData();
     form.append("image", photo.file, photo.file.name || "photo");
     const headers = token ? { Authorization: `Bearer ${token}` } : {};
-    const reply = await fetch(`/predict${query}`, { method: "POST", body: form, headers });
-    if (reply.ok) {
-      show(photo, await reply.json());
-      return;
-    }
+    const reply = await fetch(`/predict?${query}`, { method: "POST", body: form, headers });
+    if (reply.ok) return (await reply.json()).images[0];
     if (reply.status === 401) {
       title(photo.article, "Waiting for a token …", true);
       refused.push(photo);
@@ -67,6 +76,7 @@ async function answer(photo) {
     const seconds = Number(reply.headers.get("Retry-After"));
     if (!seconds || attempt === TRIES) {
       const text = await reply.json().then((body) => body.error, () => "The server cannot answer now.");
+      if (options.explain) throw new Error(text);
       problem(photo, text);
       return;
     }
@@ -74,53 +84,135 @@ async function answer(photo) {
   }
 }
 
-function show(photo, reply) {
+// Shows a photo with the frames of its vehicles, and the answer for the first, the largest.
+function show(photo, vehicles) {
   const { article } = photo;
-  const row = reply.images[0];
-  const best = row.classes[0];
-  const said = row.answer || { level: "class", name: best.name, probability: best.probability };
-  const known = said.level !== "";
-  title(article, known ? said.name : "Not sure enough to say");
-  article.querySelector(".sure").textContent = sureness(said, row.answer !== null, known);
-  const rows = row.classes.map(({ name, probability }) => {
-    const line = document.createElement("tr");
-    const bar = document.createElement("i");
+  photo.vehicles = vehicles;
+  const list = article.querySelector(".vehicles");
+  const buttons = vehicles.map((vehicle, number) => make("button", `${number + 1} ${said(vehicle).name}`));
+  buttons.forEach((button, number) => button.addEventListener("click", () => choose(photo, number)));
+  list.replaceChildren(...buttons);
+  list.hidden = vehicles.length === 1;
+  photo.frames = vehicles.map((vehicle, number) => {
+    const frame = make("div", vehicles.length > 1 ? make("span", `${number + 1}`) : "", "frame");
+    frame.addEventListener("click", () => choose(photo, number)); // the buttons are for the keyboard
+    if (vehicle.crop && !isWhole(vehicle)) placed(article, frame, vehicle.crop.box);
+    return frame;
+  });
+  const why = make("button", "Show why");
+  why.addEventListener("click", () => explain(photo, why));
+  article.querySelector(".why .buttons").replaceChildren(why);
+  article.querySelector(".why").hidden = false;
+  choose(photo, 0);
+  const others = vehicles.length > 1 ? `, the largest of ${vehicles.length} vehicles` : "";
+  say(`${photo.file.name}: ${heading(vehicles[0])}, ${percent(said(vehicles[0]).probability)}${others}`);
+}
+
+function choose(photo, number) {
+  const { article } = photo;
+  const vehicle = photo.vehicles[number];
+  photo.chosen = number;
+  const buttons = [...article.querySelector(".vehicles").children];
+  buttons.forEach((button, place) => button.setAttribute("aria-pressed", place === number));
+  photo.frames.forEach((frame, place) => frame.classList.toggle("chosen", place === number));
+  title(article, heading(vehicle));
+  article.querySelector(".sure").textContent = sureness(vehicle);
+  const rows = vehicle.classes.map(({ name, probability }) => {
+    const bar = make("i");
     bar.style.setProperty("--share", `${100 * probability}%`);
-    line.append(cell("th", name), cell("td", percent(probability), "n"), cell("td", bar, "bar"));
+    const line = make("tr");
+    line.append(make("th", name), make("td", percent(probability), "n"), make("td", bar, "bar"));
     line.firstChild.scope = "row";
     return line;
   });
   article.querySelector("tbody").replaceChildren(...rows);
   article.querySelector("table").hidden = false;
-  article.querySelector(".seen").textContent = seen(row.crop, photo.file.name);
-  if (row.crop && row.crop.vehicle) frame(article, row.crop.box);
-  say(`${photo.file.name}: ${known ? said.name : "not sure enough to say"}, ${percent(said.probability)}`);
+  article.querySelector(".seen").textContent = seen(vehicle.crop, photo.file.name);
+  if (vehicle.explanation) explained(photo);
 }
 
-function sureness(said, promised, known) {
-  if (!known) return `The best guess of the make has a probability of ${percent(said.probability)} only.`;
-  const level = promised && said.level !== "class" ? `, and no more than the ${said.level} is certain enough` : "";
-  return `Probability ${percent(said.probability)}${level}.`;
+function said(vehicle) {
+  return vehicle.answer || { level: "class", ...vehicle.classes[0] };
+}
+
+function heading(vehicle) {
+  if (isWhole(vehicle)) return "No vehicle found";
+  return said(vehicle).level ? said(vehicle).name : "Not sure enough to say";
+}
+
+function sureness(vehicle) {
+  const { level, name, probability } = said(vehicle);
+  if (!level) return `The best guess of the make has a probability of ${percent(probability)} only.`;
+  if (isWhole(vehicle)) return `If the whole photo is one after all: ${name}, ${percent(probability)}.`;
+  const most = vehicle.answer && level !== "class" ? `, and no more than the ${level} is certain enough` : "";
+  return `Probability ${percent(probability)}${most}.`;
+}
+
+// True where images are cropped to their vehicle and this one has none.
+function isWhole(vehicle) {
+  return vehicle.crop && !vehicle.crop.vehicle;
 }
 
 function seen(crop, name) {
   if (!crop) return name;
-  if (!crop.vehicle) return `${name}: no vehicle was found, so the whole image was used.`;
-  const others = crop.candidates > 1 ? `, the largest of ${crop.candidates} vehicles` : "";
-  return `${name}: the ${crop.vehicle} in the frame${others} (detected with ${percent(crop.score)}).`;
+  if (!crop.vehicle) return `${name}: the whole image was classified.`;
+  const which = crop.candidates > 1 ? `vehicle ${crop.number} of ${crop.candidates}, a ${crop.vehicle}` : `the ${crop.vehicle} in the frame`;
+  return `${name}: ${which} (detected with ${percent(crop.score)}).`;
 }
 
-function frame(article, box) {
+async function explain(photo, button) {
+  const { article } = photo;
+  const reason = article.querySelector(".reason");
+  button.disabled = true;
+  reason.textContent = "Looking for reasons …";
+  try {
+    const row = await asked(photo, { explain: true, ...(photo.vehicles[0].crop?.number && { vehicles: "all" }) });
+    if (!row) return;
+    photo.vehicles = row.vehicles || [row];
+    choose(photo, photo.chosen);
+    article.querySelector(".why button").focus();
+  } catch (error) {
+    reason.textContent = error instanceof TypeError ? "The server cannot be reached." : error.message;
+    button.disabled = false;
+  }
+}
+
+// Replaces the button by one for each of the two maps, and shows the first.
+function explained(photo) {
+  const { article } = photo;
+  const { predicted, rival, box, for_answer, against_rival } = photo.vehicles[photo.chosen].explanation;
+  const maps = [
+    { text: `Why ${predicted}`, places: for_answer, meaning: `speaks for ${predicted}` },
+    { text: `Why not ${rival}`, places: against_rival, meaning: `speaks for ${predicted} and against ${rival}` },
+  ];
+  const buttons = maps.map(({ text, places, meaning }) => {
+    const button = make("button", text);
+    button.addEventListener("click", () => {
+      const shown = button.getAttribute("aria-pressed") === "true";
+      buttons.forEach((one) => one.setAttribute("aria-pressed", !shown && one === button));
+      article.querySelector("canvas")?.remove();
+      const text = `What ${meaning} is coloured, the more the brighter; most is ${where(places)}.`;
+      article.querySelector(".reason").textContent = shown ? "" : text;
+      if (!shown) placed(article, heatMap(places), box);
+    });
+    return button;
+  });
+  article.querySelector(".why .buttons").replaceChildren(...buttons);
+  buttons[0].click();
+}
+
+// Lays an element over a box of the photo, in pixels; over all of it without a box.
+function placed(article, element, box) {
   const image = article.querySelector("img");
   const place = () => {
     const { naturalWidth: width, naturalHeight: height } = image;
     if (!width) return;
-    const { style } = article.querySelector(".frame");
-    style.left = `${(100 * box.left) / width}%`;
-    style.top = `${(100 * box.top) / height}%`;
-    style.width = `${(100 * (box.right - box.left)) / width}%`;
-    style.height = `${(100 * (box.bottom - box.top)) / height}%`;
-    article.querySelector(".frame").hidden = false;
+    const { left, top, right, bottom } = box || { left: 0, top: 0, right: width, bottom: height };
+    element.style.left = `${(100 * left) / width}%`;
+    element.style.top = `${(100 * top) / height}%`;
+    element.style.width = `${(100 * (right - left)) / width}%`;
+    element.style.height = `${(100 * (bottom - top)) / height}%`;
+    image.parentElement.append(element);
   };
   if (image.complete) place();
   else image.addEventListener("load", place, { once: true });
@@ -141,10 +233,11 @@ function title(article, text, unfinished = false) {
   heading.classList.toggle("waiting", unfinished);
 }
 
-function cell(kind, content, name = "") {
+function make(kind, content = "", name = "") {
   const made = document.createElement(kind);
   made.append(content);
   if (name) made.className = name;
+  if (kind === "button") made.type = kind;
   return made;
 }
 
@@ -158,6 +251,7 @@ async function describe() {
   find("about").textContent =
     `Make, model and year of the car in a photo, one of ${classes} classes. ` +
     "Photos are classified by this server and not stored.";
+  cropping = model.crops;
   if (!model.confidences.length) return;
   const options = [...model.confidences].sort().map((share) => {
     const text = Number((100 * share).toFixed(2));
@@ -198,4 +292,4 @@ for (const kind of ["dragleave", "drop"]) {
     if (kind === "drop") add(event.dataTransfer.files);
   });
 }
-describe().catch(() => say("The server cannot be reached."));
+const ready = describe().catch(() => say("The server cannot be reached."));

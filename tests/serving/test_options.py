@@ -1,0 +1,15 @@
+"""Options that a server cannot follow."""
+
+from __future__ import annotations
+
+import pytest
+
+from whichcar.serving.options import options_of
+from whichcar.serving.problems import Refused
+
+
+def test_vehicles_are_refused_where_images_are_taken_as_they_are() -> None:
+    description = {"class_names": ["a", "b"], "confidences": [], "vehicles": False}
+    with pytest.raises(Refused, match=r"takes images as they are \(--no-crop\); leave `vehicles` out"):
+        options_of([("vehicles", "all")], description)
+    assert options_of([("vehicles", "all")], description | {"vehicles": True}).vehicles == "all"
