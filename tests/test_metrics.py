@@ -104,6 +104,18 @@ def test_the_calibration_error_weighs_bins_by_their_images() -> None:
     assert metrics.calibration_error(np.zeros(0), np.zeros(0, bool)) == 0
 
 
+def test_coverage_counts_the_most_certain_images_and_equal_ones_together() -> None:
+    probability, correct = np.array([0.1, 0.8, 0.9, 0.8]), np.array([False, False, True, True])
+    rows = metrics.coverage(probability, correct, steps=4)
+    assert [(row.least, row.accuracy.correct, row.accuracy.total) for row in rows] == [
+        (0.9, 1, 1),
+        (0.8, 2, 3),
+        (0.1, 2, 4),
+    ]
+    assert len(metrics.coverage(np.linspace(0, 1, 1000), np.ones(1000, bool))) == 100
+    assert metrics.coverage(np.zeros(0), np.zeros(0, bool)) == []
+
+
 def test_macro_f1_counts_every_class_that_has_images_the_same() -> None:
     assert metrics.macro_f1(np.array([[8, 2, 0], [1, 3, 0], [0, 0, 0]])) == pytest.approx((16 / 19 + 6 / 9) / 2)
     assert metrics.macro_f1(np.zeros((2, 2), np.int64)) == 0

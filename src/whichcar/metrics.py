@@ -65,6 +65,14 @@ class ClassScore:
 
 
 @dataclass(frozen=True, slots=True)
+class Covered:
+    """How many of the most certain images are classified correctly: all those with a probability of `least` or more."""
+
+    least: float
+    accuracy: Proportion
+
+
+@dataclass(frozen=True, slots=True)
 class Confusion:
     """`count` of the `total` images of class `label` were predicted as `predicted`."""
 
@@ -194,6 +202,19 @@ def calibration_error(probability: Scores, correct: npt.NDArray[np.bool_], bins:
     """
     rows = reliability(probability, correct, bins)
     return sum(count * abs(mean - share) for mean, share, count in rows) / max(len(probability), 1)
+
+
+def coverage(probability: Scores, correct: npt.NDArray[np.bool_], steps: int = 100) -> list[Covered]:
+    """Return the accuracy of the most certain images: of one in `steps`, of two, and so on up to all of them.
+
+    The arguments are those of `reliability`. Images of equal probability are counted together.
+    """
+    order = np.argsort(-probability, kind="stable")
+    least, hits = probability[order], np.cumsum(correct[order])
+    ends = np.flatnonzero(np.append(least[:-1] > least[1:], [True] * (len(least) > 0)))
+    wanted = -(np.arange(1, steps + 1) * -len(least) // steps) - 1
+    chosen = ends[np.unique(np.searchsorted(ends, wanted))] if len(least) else ends
+    return [Covered(float(least[end]), Proportion(int(hits[end]), int(end) + 1)) for end in chosen]
 
 
 def macro_f1(matrix: npt.NDArray[np.int64]) -> float:

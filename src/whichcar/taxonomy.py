@@ -198,6 +198,12 @@ class Taxonomy:
         """The levels and then the facets."""
         return self.levels + self.facets
 
+    @property
+    def order(self) -> list[int]:
+        """Class numbers by make, then by model, then by name, so that classes which are alike are side by side."""
+        groups = [[level.groups[number].casefold() for number in level.index] for level in reversed(self.levels)]
+        return sorted(range(len(self.levels[0].index)), key=lambda number: [names[number] for names in groups])
+
     def as_json(self) -> dict[str, list[str]]:
         """Return for each level and facet but the first the group of each class, in the order of the classes."""
         return {level.name: [level.groups[number] for number in level.index] for level in self.all[1:]}

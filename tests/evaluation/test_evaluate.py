@@ -114,7 +114,7 @@ def test_without_validation_images_a_result_says_that_it_is_not_calibrated(
     held = shutil.move(tree / "test", tree.parent / "held")
     shutil.rmtree(tree)
     result = evaluate(experiment, data=held)
-    assert (result.calibration, result.answered, result.levels[0].errors[1]) == (None, (), None)
+    assert (result.calibration, result.answered, result.levels[0].after) == (None, (), None)
     assert "not calibrated:" in caplog.text and "is not there" in caplog.text
 
 
@@ -165,6 +165,14 @@ def test_the_validation_images_are_training_images_of_a_refit(
     )
 
 
+def test_the_result_has_the_accuracy_of_the_most_certain_images(experiment: Path) -> None:
+    evaluate(experiment)
+    rows = {row["share"]: row for row in result_of(experiment)["coverage"]}
+    assert list(rows) == [0.6, 0.8, 1.0]  # shares of five images, of 0.5, 0.6, 0.7 ...
+    assert (rows[1.0]["accuracy"]["correct"], rows[1.0]["accuracy"]["total"]) == (4, 5)
+    assert rows[1.0]["least"] < rows[0.6]["least"] < 1
+
+
 def test_predictions_csv_has_a_row_for_every_image(experiment: Path) -> None:
     evaluate(experiment)
     with (experiment / "predictions.csv").open(encoding="utf-8", newline="") as file:
@@ -182,7 +190,7 @@ def test_predictions_csv_has_a_row_for_every_image(experiment: Path) -> None:
 
 def test_plots_and_report_are_next_to_the_result(experiment: Path) -> None:
     evaluate(experiment)
-    for name in ("confusion", "classes", "reliability"):
+    for name in ("confusion", "classes"):
         with Image.open(experiment / "plots" / f"{name}.png") as image:
             assert min(image.size) > 100
     assert (experiment / "report.html").stat().st_size > 10_000

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import base64
+import io
 import re
 import shutil
 from collections.abc import Callable
@@ -7,7 +9,9 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from whichcar.evaluation.evaluate import evaluate
 from whichcar.evaluation.report import write_report
@@ -83,8 +87,9 @@ def test_names_cannot_break_the_page(result: Result) -> None:
     evil = '<script>alert(1)</script> & "Co" \'13'
     classes = tuple(replace(score, name=evil) for score in result.classes)
     misclassified = tuple(replace(error, predicted=evil, label=evil) for error in result.misclassified)
-    confused = tuple(replace(pair, predicted=evil) for pair in result.confused)
-    page = write_report(replace(result, classes=classes, misclassified=misclassified, confused=confused))
+    examples = tuple(replace(one, pair=replace(one.pair, predicted=evil)) for one in result.examples)
+    levels = tuple(replace(score, name=evil) for score in result.levels)
+    page = write_report(replace(result, classes=classes, misclassified=misclassified, examples=examples, levels=levels))
     tags = read(page)
     assert tags.open == []
     assert "script" not in tags.names
@@ -97,6 +102,57 @@ def test_an_image_that_is_gone_is_replaced_by_the_reason(result: Result) -> None
     assert "<p class=gone>no such file" in page
 
 
+def images_between(page: str, first: str, last: str) -> list[np.ndarray]:
+    part = page.partition(first)[2].partition(last)[0]
+    found = re.findall(r"data:image/jpeg;base64,([^\"]+)", part)
+    return [np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))) for data in found]
+
+
+def test_a_confused_image_is_shown_next_to_a_training_image_of_the_other_class(result: Result, tree: Path) -> None:
+    assert [(one.image.name, one.reference_split) for one in result.examples] == [("20.jpg", "train")]
+    page = (result.folder / "report.html").read_text(encoding="utf-8")
+    wrong, other = images_between(page, "Most confused", "Confusion matrix")
+    assert result.examples[0].reference == tree / "train" / "Green Coupe 2010" / "13.jpg"
+    assert wrong.shape == other.shape and wrong[..., 1].mean() > 150 and other[..., 1].mean() > 150
+    assert "Right: a training image of the class it was taken for." in page
+    assert "1 of 2 images of the label</p>" in page
+
+
+def test_without_training_images_an_evaluated_one_of_the_other_class_is_shown(experiment: Path, tree: Path) -> None:
+    held = (tree / "test").rename(tree.parent / "held")
+    shutil.rmtree(tree)
+    examples = evaluate(experiment, held).examples
+    assert [(one.reference, one.reference_split) for one in examples] == [
+        (held / "Green Coupe 2010" / "10.jpg", "images")
+    ]
+    (held / "Green Coupe 2010" / "10.jpg").unlink()
+    (held / "Green Coupe 2010" / "11.jpg").unlink()
+    result = evaluate(experiment, held)
+    assert [one.reference for one in result.examples] == [None]
+    assert "<p class=gone>no image</p>" in (result.folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_charts_are_drawn_in_the_page(result: Result) -> None:
+    page = (result.folder / "report.html").read_text(encoding="utf-8")
+    charts = re.findall(r"<svg .*?</svg>", page, re.DOTALL)
+    assert [re.search(r'aria-label="([^"]+)"', chart)[1] for chart in charts] == [  # type: ignore[index]
+        "accuracy, by share of images answered",
+        "accuracy, by probability of the predicted class",
+    ]
+    assert "<span class=line1>calibrated</span> <span class=line2>as the network gives it</span>" in page
+
+
+def test_the_bar_of_a_class_is_as_long_as_its_recall(result: Result) -> None:
+    page = (result.folder / "report.html").read_text(encoding="utf-8")
+    assert re.findall(r"--share:([^\"]+)\"", page) == ["50.0%", "100.0%", "100.0%"]  # without a space, as CSS has it
+
+
+def test_of_many_classes_the_easier_ones_are_folded(result: Result) -> None:
+    many = tuple(replace(result.classes[0], name=f"class {number}") for number in range(50))
+    page = write_report(replace(result, classes=many)).read_text(encoding="utf-8")
+    assert "<summary>30 classes of higher recall</summary>" in page and read(result.folder / "report.html").open == []
+
+
 def test_training_curves_are_shown_where_there_are_any(result: Result, painter: Painter) -> None:
     assert "Training</h2>" not in (result.folder / "report.html").read_text(encoding="utf-8")
     painter(result.folder / "curves.png", (9, 9, 9))
@@ -104,7 +160,9 @@ def test_training_curves_are_shown_where_there_are_any(result: Result, painter: 
 
 
 def test_a_perfect_result_has_no_list_of_errors(result: Result) -> None:
-    page = write_report(replace(result, misclassified=(), confused=(), unreadable=())).read_text(encoding="utf-8")
+    page = write_report(replace(result, misclassified=(), confused=(), examples=(), unreadable=())).read_text(
+        encoding="utf-8"
+    )
     assert "Most confident errors" not in page
     assert "Most confused" not in page
     assert "Not readable" not in page

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import importlib.util
 import logging
@@ -11,10 +10,6 @@ import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from whichcar import files, metrics
 from whichcar.errors import ConfigError, DataError, MissingExtraError
@@ -22,18 +17,18 @@ from whichcar.evaluation import plots
 from whichcar.evaluation.calibration import calibrate
 from whichcar.evaluation.caution import warnings_about
 from whichcar.evaluation.eval_set import EvalSet, choose_eval_set, trained_tree
-from whichcar.evaluation.levels import answered, score_levels
+from whichcar.evaluation.examples import confused_images
+from whichcar.evaluation.measure import confusion, measure
 from whichcar.evaluation.predictions import EvaluatedImage, classify
 from whichcar.evaluation.report import write_report
-from whichcar.evaluation.result import TOP, Misclassified, Origin, Result, read_result
+from whichcar.evaluation.result import Origin, Result, read_result
 from whichcar.evaluation.upgrade import upgrade_result
 from whichcar.inference.answer import Calibration
 from whichcar.inference.classifier import Classifier
 from whichcar.inference.input_crop import is_cropped
 from whichcar.inference.released import find_model
 from whichcar.inference.runtimes import BUNDLES
-from whichcar.records import Metadata, Skipped
-from whichcar.taxonomy import taxonomy_of
+from whichcar.records import Metadata
 from whichcar.text import as_text, file_name, one_line, shell_command
 from whichcar.training.run.folder import versions
 from whichcar.training.run.refits import experiment_name, in_use, refitted
@@ -41,8 +36,6 @@ from whichcar.training.run.test_uses import count_use, read_uses
 from whichcar.training.tracking import tracking_of
 
 log = logging.getLogger(__name__)
-
-MOST_CONFIDENT = 24
 
 
 def evaluate(
@@ -90,7 +83,8 @@ def evaluate(
         _check_writable(_counted(experiment))
     classifier = Classifier(experiment, crop, detector, family)
     eval_set = choose_eval_set(data, classifier.metadata)
-    warnings = warnings_about(eval_set, trained_tree(data, classifier.metadata), classifier.metadata)
+    trained = trained_tree(data, classifier.metadata)
+    warnings = warnings_about(eval_set, trained, classifier.metadata)
     folder = _folder(experiment, eval_set, classifier.metadata, crop, detector)
     _check_writable(folder)
     before_refit = _before_refit(folder, eval_set, classifier.metadata)
@@ -100,26 +94,35 @@ def evaluate(
         images, unreadable = classify(classifier, eval_set, table, batch_size)
         seconds = time.perf_counter() - start
         origin = _origin(classifier, eval_set, experiment, data, crop, detector, family)
-        checksum = files.checksum(table)
-        result, matrix = _result(classifier, origin, images, unreadable, warnings, seconds, folder, checksum)
-        result = dataclasses.replace(result, before_refit=before_refit, **_levels(classifier, images, calibration))
-        _plot(result, matrix, classifier.class_names)
+        measured = measure(images, classifier.class_names, calibration)
+        result = Result(
+            origin=origin,
+            **measured,
+            examples=confused_images(measured["confused"], images, eval_set, classifier.metadata, trained),
+            unreadable=unreadable,
+            seconds=seconds,
+            folder=folder,
+            predictions_checksum=files.checksum(table),
+            warnings=warnings,
+            before_refit=before_refit,
+            calibration=calibration,
+        )
+        _plot(result, images, classifier.class_names)
         write_report(result)
         result.write()
     tracking.result(result.as_json(), folder)
     return result
 
 
-def _plot(result: Result, matrix: npt.NDArray[np.int64], names: tuple[str, ...]) -> None:
+def _plot(result: Result, images: Sequence[EvaluatedImage], names: tuple[str, ...]) -> None:
     """Write the plots, or none where matplotlib is missing: also none of an earlier evaluation."""
     folder = result.folder / files.PLOTS
     if importlib.util.find_spec("matplotlib") is None:
         log.warning("%s: has no plots: %s", result.folder, MissingExtraError("matplotlib", "cpu"))
         shutil.rmtree(folder, ignore_errors=True)
         return
-    plots.plot_confusion(folder / "confusion.png", matrix, names)
+    plots.plot_confusion(folder / "confusion.png", confusion(images, len(names)), names)
     plots.plot_classes(folder / "classes.png", result.classes, result.mean_recall)
-    plots.plot_reliability(folder / "reliability.png", result.reliability)
 
 
 def _is_bundle(experiment: Path) -> bool:
@@ -181,40 +184,6 @@ def _has_test(experiment: Path, metadata: Metadata) -> bool:
     )
 
 
-def _result(
-    classifier: Classifier,
-    origin: Origin,
-    images: list[EvaluatedImage],
-    unreadable: tuple[Skipped, ...],
-    warnings: tuple[str, ...],
-    seconds: float,
-    folder: Path,
-    predictions_checksum: str,
-) -> tuple[Result, npt.NDArray[np.int64]]:
-    names = classifier.class_names
-    labels = np.array([image.sample.class_index for image in images])
-    predicted = np.array([image.predicted for image in images])
-    rank, probability = np.array([image.rank for image in images]), np.array([image.probability for image in images])
-    matrix = metrics.confusion(labels, predicted, len(names))
-    errors = sorted((image for image in images if image.rank > 1), key=lambda image: -image.probability)
-    result = Result(
-        origin=origin,
-        top_1=metrics.Proportion(int((rank == 1).sum()), len(images)),
-        top_5=metrics.Proportion(int((rank <= TOP).sum()), len(images)),
-        log_loss=metrics.log_loss(np.array([image.label_probability for image in images])),
-        classes=tuple(metrics.per_class(matrix, names)),
-        confused=tuple(metrics.most_confused(matrix, names)),
-        misclassified=tuple(_misclassified(image, names) for image in errors[:MOST_CONFIDENT]),
-        unreadable=unreadable,
-        reliability=tuple(metrics.reliability(probability, rank == 1)),
-        seconds=seconds,
-        folder=folder,
-        predictions_checksum=predictions_checksum,
-        warnings=warnings,
-    )
-    return result, matrix
-
-
 def _calibration(classifier: Classifier, data: Path | None, crop: bool) -> Calibration | None:
     if _is_bundle(classifier.checkpoint):
         return classifier.calibration
@@ -223,29 +192,6 @@ def _calibration(classifier: Classifier, data: Path | None, crop: bool) -> Calib
     except DataError as error:
         log.warning("%s", error)
         return None
-
-
-def _levels(
-    classifier: Classifier, images: Sequence[EvaluatedImage], calibration: Calibration | None
-) -> dict[str, Any]:
-    """Return the fields of the result that are about levels."""
-    taxonomy = taxonomy_of(classifier.class_names)
-    if len(taxonomy.all) == 1:
-        log.info("class names without make, model and year: the classes are the only level")
-    probabilities = np.stack([image.probabilities for image in images])
-    labels = np.array([image.sample.class_index for image in images])
-    return {
-        "levels": score_levels(probabilities, labels, taxonomy, calibration, TOP),
-        "calibration": calibration,
-        "answered": () if calibration is None else answered(probabilities, labels, taxonomy.levels, calibration),
-    }
-
-
-def _misclassified(image: EvaluatedImage, names: tuple[str, ...]) -> Misclassified:
-    sample = image.sample
-    return Misclassified(
-        sample.path, names[sample.class_index], names[image.predicted], image.probability, image.label_probability
-    )
 
 
 def _origin(

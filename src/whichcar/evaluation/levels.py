@@ -9,19 +9,33 @@ import numpy as np
 import numpy.typing as npt
 
 from whichcar import metrics
-from whichcar.evaluation.calibration import level_error
 from whichcar.inference.answer import Calibration, Probabilities, Thresholds, answers, tempered
-from whichcar.metrics import Proportion
+from whichcar.metrics import Covered, Proportion
 from whichcar.taxonomy import Level, Taxonomy
 
 Numbers = npt.NDArray[np.integer]
 
 
 @dataclass(frozen=True, slots=True)
+class Certainty:
+    """How the probability of the best group compares with the accuracy.
+
+    Args:
+        error: the expected calibration error.
+        reliability: rows of `metrics.reliability`.
+        coverage: accuracy of the most certain images, from the few most certain ones to all.
+    """
+
+    error: float
+    reliability: tuple[tuple[float, float, int], ...]
+    coverage: tuple[Covered, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class LevelScore:
     """How well the groups of a level are distinguished; the probability of a group is the sum over its classes.
 
-    `errors` is the expected calibration error before calibration and after it, None where there is none.
+    `before` and `after` are those before calibration and after it; None where there is no calibration.
     """
 
     name: str
@@ -29,7 +43,13 @@ class LevelScore:
     top_1: Proportion
     top_5: Proportion
     macro_f1: float
-    errors: tuple[float, float | None]
+    before: Certainty
+    after: Certainty | None
+
+    @property
+    def coverage(self) -> tuple[Covered, ...]:
+        """Accuracy of the most certain images, by calibrated probabilities where there are some."""
+        return (self.after or self.before).coverage
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +97,18 @@ def _score(
         Proportion(int((rank == 1).sum()), len(rank)),
         Proportion(int((rank <= top).sum()), len(rank)),
         metrics.macro_f1(matrix),
-        (level_error(probabilities, labels, level), None if after is None else level_error(after, labels, level)),
+        _certainty(probabilities, labels, level),
+        None if after is None else _certainty(after, labels, level),
+    )
+
+
+def _certainty(probabilities: Probabilities, labels: Numbers, level: Level) -> Certainty:
+    groups = probabilities @ level.matrix
+    best, correct = groups.max(axis=1), groups.argmax(axis=1) == level.index[labels]
+    return Certainty(
+        metrics.calibration_error(best, correct),
+        tuple(metrics.reliability(best, correct)),
+        tuple(metrics.coverage(best, correct)),
     )
 
 

@@ -1,4 +1,4 @@
-"""The evaluation's plots: confusion matrix, recall by class, reliability."""
+"""The evaluation's plots: confusion matrix and recall by class."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from whichcar.figures import lettering, new_figure, save_figure
 from whichcar.metrics import ClassScore
+from whichcar.taxonomy import taxonomy_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,8 +28,11 @@ def plot_confusion(path: Path, matrix: npt.NDArray[np.int64], names: Sequence[st
 
     Every filled cell holds its count, and every row and column its name; the image grows with the classes up to 250,
     beyond which names and counts would be too many and only the colours are drawn. Correct predictions are green,
-    errors red, on a square-root scale, so that one error in forty shows.
+    errors red, on a square-root scale, so that one error in forty shows. Classes are ordered by make and model, and
+    lines divide the makes.
     """
+    taxonomy = taxonomy_of(names)
+    matrix, names = matrix[np.ix_(taxonomy.order, taxonomy.order)], [names[number] for number in taxonomy.order]
     count = len(names)
     cell, font = _cell_and_font(count)
     letters = lettering(names)
@@ -40,7 +44,8 @@ def plot_confusion(path: Path, matrix: npt.NDArray[np.int64], names: Sequence[st
     axes = figure.add_axes((margin / width, far / height, side / width, side / height))
     _cells(axes, matrix, font)
     if count <= NAMED:
-        _named_sides(axes, letters.labels(names), letters.families, font)
+        makes = taxonomy.levels[-1].index[taxonomy.order] if len(taxonomy.levels) > 1 else np.arange(count) // 10
+        _named_sides(axes, letters.labels(names), letters.families, font, np.flatnonzero(np.diff(makes)) + 1)
     else:
         axes.set_axis_off()
     figure.text(
@@ -78,14 +83,16 @@ def _cells(axes: Axes, matrix: npt.NDArray[np.int64], font: float) -> None:
         )
 
 
-def _named_sides(axes: Axes, labels: Sequence[str], families: Sequence[str], font: float) -> None:
+def _named_sides(
+    axes: Axes, labels: Sequence[str], families: Sequence[str], font: float, dividing: npt.NDArray[np.int64]
+) -> None:
     places = np.arange(len(labels))
     far = len(labels) > FEW  # names on all four sides: the eye loses a row over so long a way
     axes.set_xticks(places, labels, rotation=90, fontsize=font, fontfamily=families, color=INK)
     axes.set_yticks(places, labels, fontsize=font, fontfamily=families, color=INK)
     axes.tick_params(length=0, labeltop=True, labelbottom=far, labelright=far, pad=3)
     for place in places[1:]:
-        colour = "#9aa5b1" if far and place % 10 == 0 else FAINT
+        colour = "#9aa5b1" if far and place in dividing else FAINT
         axes.axhline(place - 0.5, color=colour, linewidth=0.4)
         axes.axvline(place - 0.5, color=colour, linewidth=0.4)
     axes.spines[:].set_color(FAINT)
@@ -115,27 +122,4 @@ def plot_classes(path: Path, scores: Sequence[ClassScore], mean: float) -> None:
     axes.spines[:].set_visible(False)
     title = f"recall by class (dashed: mean {mean:.1%})"
     figure.text(0.1 / width, 1 - 0.12 / height, title, va="top", fontsize=10, color=INK)
-    save_figure(figure, path, dpi=110)
-
-
-def plot_reliability(path: Path, rows: Sequence[tuple[float, float, int]]) -> None:
-    """Write the reliability diagram as PNG: accuracy by predicted probability; the diagonal is perfect calibration."""
-    figure = new_figure(figsize=(5.2, 4.4), facecolor="white", layout="constrained")
-    axes = figure.add_subplot()
-    axes.plot([0, 1], [0, 1], color="#9aa5b1", linewidth=1, linestyle=(0, (4, 3)))
-    largest = max((count for _, _, count in rows), default=1)
-    probability, accuracy, counts = zip(*rows, strict=True) if rows else ((), (), ())
-    axes.plot(probability, accuracy, color=CORRECT, linewidth=1.5)
-    axes.scatter(
-        probability, accuracy, s=[20 + 220 * count / largest for count in counts], color=CORRECT, zorder=3, alpha=0.85
-    )
-    for x, y, count in rows:
-        axes.annotate(f"{count}", (x, y), xytext=(9, -11), textcoords="offset points", fontsize=8, color=INK)
-    axes.set(xlim=(0, 1.05), ylim=(0, 1.05), xlabel="probability of the predicted class", ylabel="accuracy")
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(lambda value, _: f"{value:.0%}")
-    axes.grid(color=FAINT, linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0, labelsize=9, colors=INK)
-    axes.spines[:].set_visible(False)
     save_figure(figure, path, dpi=110)

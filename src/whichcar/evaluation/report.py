@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from markupsafe import Markup
+
 from whichcar import files
 from whichcar.evaluation.result import TOP, Origin, Result
+from whichcar.pages.lines import Line, line_chart
 from whichcar.pages.render import percent, write_page
 
 
@@ -24,8 +27,31 @@ def write_report(result: Result) -> Path:
         facts=list(_facts(result)),
         framing=_framing(result.origin),
         classes=sorted((s for s in result.classes if s.total), key=lambda s: (s.recall, s.f1, s.name)),
+        coverage=_coverage(result),
+        reliability=_reliability(result),
+        rows=result.as_json()["coverage"],
         more_errors=len(result.misclassified) < result.top_1.total - result.top_1.correct,
     )
+
+
+def _coverage(result: Result) -> Markup:
+    levels = [score for score in result.levels if score.name in ("class", "model", "make")]
+    lines = [
+        Line(score.name, [(row.accuracy.total / result.top_1.total, row.accuracy.value) for row in score.coverage])
+        for score in levels
+    ]
+    return line_chart(lines, "share of images answered", "accuracy")
+
+
+def _reliability(result: Result) -> Markup:
+    lines = []
+    for score in result.levels[:1]:
+        for name, certainty in (("calibrated", score.after), ("as the network gives it", score.before)):
+            if certainty is not None:
+                most = max(count for _, _, count in certainty.reliability)
+                points = [(probability, accuracy) for probability, accuracy, _ in certainty.reliability]
+                lines.append(Line(name, points, [count / most for _, _, count in certainty.reliability]))
+    return line_chart(lines, "probability of the predicted class", "accuracy", diagonal=True)
 
 
 def _framing(origin: Origin) -> str:

@@ -15,6 +15,7 @@ from whichcar.metrics import ClassScore, Confusion, Proportion
 from whichcar.records import Skipped
 from whichcar.text import as_text, shell_command
 
+SHARES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)  # of the images, in `coverage`
 TOP = 5  # of top-5 accuracy, which says nothing where there are no more classes
 # The fields of a result that are read, with their types.
 _KEYS = {
@@ -52,6 +53,19 @@ class Misclassified:
 
 
 @dataclass(frozen=True, slots=True)
+class ConfusedImages:
+    """An image that was predicted as another class, and one of that class.
+
+    `reference` is from the images of `reference_split`, `train` where they are there; None where the class has none.
+    """
+
+    pair: Confusion
+    image: Path
+    reference: Path | None
+    reference_split: str
+
+
+@dataclass(frozen=True, slots=True)
 class Origin:
     """Where the numbers come from; enough to reproduce them.
 
@@ -80,7 +94,7 @@ class Result:
     """One evaluation. Images that could not be read count neither as correct nor as errors; they are listed.
 
     `unreadable` paths are relative to the data's root; `misclassified` are the errors, most confident first;
-    `reliability` rows are (mean probability, share correct, images); `warnings` say why the accuracy may be too high;
+    `examples` are images of the pairs in `confused`; `warnings` say why the accuracy may be too high;
     `before_refit` is the top-1 accuracy on these images of the checkpoint that was refitted, where it is known;
     `levels` are the scores at class, model, make, body type and year; `calibration` is None where there are no
     validation images for it, and `answered` is then empty.
@@ -94,7 +108,6 @@ class Result:
     confused: tuple[Confusion, ...]
     misclassified: tuple[Misclassified, ...]
     unreadable: tuple[Skipped, ...]
-    reliability: tuple[tuple[float, float, int], ...]
     seconds: float
     folder: Path
     predictions_checksum: str
@@ -103,6 +116,7 @@ class Result:
     levels: tuple[LevelScore, ...] = ()
     calibration: Calibration | None = None
     answered: tuple[Answered, ...] = ()
+    examples: tuple[ConfusedImages, ...] = ()
 
     @property
     def absent(self) -> tuple[str, ...]:
@@ -122,7 +136,7 @@ class Result:
         return path
 
     def as_json(self) -> dict[str, Any]:
-        """Return everything but the misclassified images, which are in predictions.csv."""
+        """Return everything but the images, which are in predictions.csv."""
         origin = self.origin
         return {
             "command": origin.command,
@@ -153,6 +167,7 @@ class Result:
                 "validation_images": self.calibration.images,
             },
             "answers": [_answered(row) for row in self.answered],
+            "coverage": _coverage(self.levels[0]) if self.levels else [],
             "seconds": round(self.seconds, 2),
             "images_per_second": round(self.top_1.total / self.seconds, 2) if self.seconds else None,
             "versions": origin.versions,
@@ -177,15 +192,29 @@ def _proportion(proportion: Proportion) -> dict[str, Any]:
 
 
 def _level(score: LevelScore) -> dict[str, Any]:
-    before, after = score.errors
+    after = None if score.after is None else round(score.after.error, 6)
     return {
         "name": score.name,
         "groups": score.groups,
         "top_1": _proportion(score.top_1),
         "top_5": _proportion(score.top_5),
         "macro_f1": round(score.macro_f1, 6),
-        "calibration_error": {"before": round(before, 6), "after": None if after is None else round(after, 6)},
+        "calibration_error": {"before": round(score.before.error, 6), "after": after},
     }
+
+
+def _coverage(score: LevelScore) -> list[dict[str, Any]]:
+    """Return the accuracy of the most certain images, for the shares in `SHARES`."""
+    total = score.top_1.total
+    rows = [next(row for row in score.coverage if row.accuracy.total >= share * total - 1e-6) for share in SHARES]
+    return [
+        {
+            "share": round(row.accuracy.total / total, 6),
+            "least": round(row.least, 6),
+            "accuracy": _proportion(row.accuracy),
+        }
+        for row in dict.fromkeys(rows)
+    ]
 
 
 def _answered(row: Answered) -> dict[str, Any]:
