@@ -116,11 +116,6 @@ def test_coverage_counts_the_most_certain_images_and_equal_ones_together() -> No
     assert metrics.coverage(np.zeros(0), np.zeros(0, bool)) == []
 
 
-def test_macro_f1_counts_every_class_that_has_images_the_same() -> None:
-    assert metrics.macro_f1(np.array([[8, 2, 0], [1, 3, 0], [0, 0, 0]])) == pytest.approx((16 / 19 + 6 / 9) / 2)
-    assert metrics.macro_f1(np.zeros((2, 2), np.int64)) == 0
-
-
 def test_log_loss_is_the_mean_surprise_at_the_label() -> None:
     assert metrics.log_loss(np.array([0.5, 0.25])) == pytest.approx((np.log(2) + np.log(4)) / 2)
     assert metrics.log_loss(np.array([0.0])) == pytest.approx(-np.log(1e-7))

@@ -215,9 +215,3 @@ def coverage(probability: Scores, correct: npt.NDArray[np.bool_], steps: int = 1
     wanted = -(np.arange(1, steps + 1) * -len(least) // steps) - 1
     chosen = ends[np.unique(np.searchsorted(ends, wanted))] if len(least) else ends
     return [Covered(float(least[end]), Proportion(int(hits[end]), int(end) + 1)) for end in chosen]
-
-
-def macro_f1(matrix: npt.NDArray[np.int64]) -> float:
-    """Return the mean F1 over the classes that have images, from a confusion matrix; 0 where none has."""
-    scores = [score.f1 for score in per_class(matrix, [""] * len(matrix)) if score.total]
-    return sum(scores) / len(scores) if scores else 0.0

@@ -86,8 +86,14 @@ def test_the_result_has_the_accuracy_at_every_level_and_of_certain_answers(
         "model": (2, 5),
         "body type": (2, 4),
     }
-    assert levels["body type"]["macro_f1"] == pytest.approx((6 / 7 + 2 / 3) / 2, abs=1e-6)
-    assert levels["model"]["macro_f1"] == 1
+    assert levels["body type"]["macro"]["f1"]["value"] == pytest.approx((6 / 7 + 2 / 3) / 2, abs=1e-6)
+    assert levels["body type"]["macro"]["recall"]["value"] == pytest.approx((1 + 1 / 2) / 2)
+    assert levels["body type"]["macro"]["precision"]["interval_95"][1] == 1
+    assert levels["model"]["macro"]["f1"] == {"value": 1, "interval_95": [1, 1]}
+    assert result["groups"]["body type"] == [
+        {"name": "Wagon", "images": 3, "correct": 3, "predicted": 4, "recall": 1, "precision": 0.75, "f1": 0.857143},
+        {"name": "Sedan", "images": 2, "correct": 1, "predicted": 1, "recall": 0.5, "precision": 1, "f1": 0.666667},
+    ]
     assert levels["model"]["calibration_error"]["after"] == levels["model"]["calibration_error"]["before"]
     assert result["calibration"] == {"temperature": 1.0, "validation_images": 3}
     assert [row["wanted"] for row in result["answers"]] == [0.8, 0.9, 0.95, 0.99]
@@ -102,9 +108,10 @@ def test_the_result_has_the_accuracy_at_every_level_and_of_certain_answers(
         "validation_images_needed": 59,
     }
     output = capsys.readouterr().out
-    assert re.search(r"body type +2 +80.0% +- +0.762 ", output)
+    assert re.search(r"body type +2 +80.0% +28.4% to 99.5% +- +0.762 ", output)
     assert "95%: needs 59 validation images or more" in output
     page = (experiment / "report.html").read_text()
+    assert "<summary>by body type</summary>" in page
     assert "<td>body type</td>" in page and "(needs 59 validation images)" in page
 
 

@@ -107,12 +107,14 @@ def _levels(result: Mapping[str, Any]) -> Iterator[str]:
     """Yield a table of the accuracy at class, model, make, body type and year, where there is more than the class."""
     if len(result["levels"]) < 2:
         return
-    rows = [("level", "groups", "top-1", "top-5", "macro F1", "calibration error")]
+    rows = [("level", "groups", "top-1", "95 % interval", "top-5", "macro F1", "calibration error")]
     for level in result["levels"]:
         before, after = level["calibration_error"]["before"], level["calibration_error"]["after"]
         error = f"{before:.3f}" if after is None else f"{before:.3f}, calibrated {after:.3f}"
         top_5 = f"{level['top_5']['value']:.1%}" if level["groups"] > 5 else "-"
-        shares = (f"{level['top_1']['value']:.1%}", top_5, f"{level['macro_f1']:.3f}")
+        low, high = level["top_1"]["interval_95"]
+        top_1 = (f"{level['top_1']['value']:.1%}", f"{low:.1%} to {high:.1%}")
+        shares = (*top_1, top_5, f"{level['macro']['f1']['value']:.3f}")
         rows.append((level["name"], str(level["groups"]), *shares, error))
     yield from _indented(rows)
 

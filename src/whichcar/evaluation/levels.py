@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from whichcar import metrics
+from whichcar.evaluation.macro import Macro, macro
 from whichcar.inference.answer import Calibration, Probabilities, Thresholds, answers, tempered
-from whichcar.metrics import Covered, Proportion
+from whichcar.metrics import ClassScore, Covered, Proportion
 from whichcar.taxonomy import Level, Taxonomy
 
 Numbers = npt.NDArray[np.integer]
@@ -35,14 +36,16 @@ class Certainty:
 class LevelScore:
     """How well the groups of a level are distinguished; the probability of a group is the sum over its classes.
 
-    `before` and `after` are those before calibration and after it; None where there is no calibration.
+    `per_group` has precision, recall and F1 of each group, `macro` their means. `before` and `after` are those before
+    calibration and after it; None where there is no calibration.
     """
 
     name: str
     groups: int
     top_1: Proportion
     top_5: Proportion
-    macro_f1: float
+    macro: Macro
+    per_group: tuple[ClassScore, ...]
     before: Certainty
     after: Certainty | None
 
@@ -96,7 +99,8 @@ def _score(
         len(level.groups),
         Proportion(int((rank == 1).sum()), len(rank)),
         Proportion(int((rank <= top).sum()), len(rank)),
-        metrics.macro_f1(matrix),
+        macro(matrix),
+        tuple(metrics.per_class(matrix, level.groups)),
         _certainty(probabilities, labels, level),
         None if after is None else _certainty(after, labels, level),
     )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from markupsafe import Markup
 
 from whichcar import files
 from whichcar.evaluation.result import TOP, Origin, Result
+from whichcar.metrics import ClassScore
 from whichcar.pages.lines import Line, line_chart
 from whichcar.pages.render import percent, write_page
 
@@ -26,12 +27,17 @@ def write_report(result: Result) -> Path:
         time=result.origin.time,
         facts=list(_facts(result)),
         framing=_framing(result.origin),
-        classes=sorted((s for s in result.classes if s.total), key=lambda s: (s.recall, s.f1, s.name)),
+        lowest_first=_lowest_first,
         coverage=_coverage(result),
         reliability=_reliability(result),
         rows=result.as_json()["coverage"],
         more_errors=len(result.misclassified) < result.top_1.total - result.top_1.correct,
     )
+
+
+def _lowest_first(scores: Iterable[ClassScore]) -> list[ClassScore]:
+    """Return the scores of those that have images, lowest recall first."""
+    return sorted((score for score in scores if score.total), key=lambda score: (score.recall, score.f1, score.name))
 
 
 def _coverage(result: Result) -> Markup:

@@ -8,6 +8,7 @@ from typing import Any
 
 from whichcar.errors import DataError
 from whichcar.evaluation.levels import Answered, LevelScore
+from whichcar.evaluation.macro import Estimate
 from whichcar.evaluation.upgrade import upgrade_result
 from whichcar.files import REFIT, RESULT, read_json, write_json
 from whichcar.inference.answer import Calibration
@@ -161,6 +162,7 @@ class Result:
             "mean_recall": round(self.mean_recall, 6),
             "log_loss": round(self.log_loss, 6),
             "levels": [_level(score) for score in self.levels],
+            "groups": {score.name: list(map(_class, score.per_group)) for score in self.levels[1:]},
             "calibration": self.calibration
             and {
                 "temperature": round(self.calibration.temperature, 4),
@@ -198,9 +200,13 @@ def _level(score: LevelScore) -> dict[str, Any]:
         "groups": score.groups,
         "top_1": _proportion(score.top_1),
         "top_5": _proportion(score.top_5),
-        "macro_f1": round(score.macro_f1, 6),
+        "macro": {name: _estimate(getattr(score.macro, name)) for name in ("precision", "recall", "f1")},
         "calibration_error": {"before": round(score.before.error, 6), "after": after},
     }
+
+
+def _estimate(estimate: Estimate) -> dict[str, Any]:
+    return {"value": round(estimate.value, 6), "interval_95": [round(bound, 6) for bound in estimate.interval]}
 
 
 def _coverage(score: LevelScore) -> list[dict[str, Any]]:

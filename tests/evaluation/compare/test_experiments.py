@@ -93,6 +93,10 @@ def test_experiments_that_differ_in_their_seed_only_get_mean_and_spread(trained:
         shutil.copytree(trained, folder)
         result = json.loads((folder / "result.json").read_text())
         result["top_1"]["value"] = right
+        level = result["levels"][0]
+        result["levels"] += [level | {"name": "make", "top_1": {"value": right + 0.1}}]
+        result["levels"] += [level | {"name": "model", "top_1": {"value": 1}}] if seed else []  # one does not have it
+        level["macro"]["f1"]["value"] = right - 0.1
         write_json(folder / "result.json", result)
         write_json(folder / "resolved.json", {"settings": {"seed": seed, "data": {"directory": "a"}}})
         folders.append(folder)
@@ -100,8 +104,9 @@ def test_experiments_that_differ_in_their_seed_only_get_mean_and_spread(trained:
     shutil.copytree(folders[0], other)
     write_json(other / "resolved.json", {"settings": {"seed": 9, "data": {"directory": "b"}}})
     table = experiments_table([*folders, other]).splitlines()
-    where = table.index("| same settings | mean top-1 | standard deviation | range | seeds |")
-    assert table[where + 2] == "| run_0, run_1, run_2 | **0.700** | 0.100 | 0.600–0.800 | 0, 1, 2 |"
+    where = table.index("| same settings | mean top-1 | standard deviation | range | macro F1 | make | seeds |")
+    means = "0.600 ± 0.100 | 0.800 ± 0.100"
+    assert table[where + 2] == f"| run_0, run_1, run_2 | **0.700** | 0.100 | 0.600–0.800 | {means} | 0, 1, 2 |"
     assert table[where + 3] == ""
     assert "same settings" not in experiments_table([folders[0], other])
 

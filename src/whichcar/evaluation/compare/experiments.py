@@ -28,6 +28,8 @@ _GIVE = "give folders of `whichcar train`, or of `whichcar sweep`"
 _FIX = "leave this experiment out, or train it again"
 # Up to this many settings that differ are shown as columns; more are listed below the table.
 COLUMNS = 4
+# Columns of the means over seeds: macro F1 of the class, and top-1 accuracy at other levels.
+_FIGURES = ("macro F1", "model", "make")
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,9 +295,25 @@ def _means(rows: Sequence[Row]) -> list[str]:
             mean, spread = f"**{statistics.mean(shares):.3f}**", f"{statistics.stdev(shares):.3f}"
             span = f"{min(shares):.3f}–{max(shares):.3f}"
             seeds = ", ".join(str(row.settings["seed"]) for row in group)
-            cells.append([", ".join(row.name for row in group), mean, spread, span, seeds])
-    head = ("same settings", "mean top-1", "standard deviation", "range", "seeds")
-    return ["", *_table(head, cells, left=1)] if cells else []
+            figures = [_figures(row.result) for row in group]
+            spreads = [_spread([one[name] for one in figures if name in one], len(group)) for name in _FIGURES]
+            cells.append([", ".join(row.name for row in group), mean, spread, span, *spreads, seeds])
+    head = ("same settings", "mean top-1", "standard deviation", "range", *_FIGURES, "seeds")
+    columns = [column for column in zip(head, *cells, strict=True) if set(column[1:]) != {"–"}]
+    shown = list(zip(*columns, strict=True))
+    return ["", *_table(shown[0], shown[1:], left=1)] if cells else []
+
+
+def _figures(result: dict[str, Any]) -> dict[str, float]:
+    """Return those of `_FIGURES` that a result has; results of earlier versions have none."""
+    levels = {level["name"]: level for level in result.get("levels", ()) if "macro" in level}
+    found = {name: level["top_1"]["value"] for name, level in levels.items()}
+    return found | ({"macro F1": levels["class"]["macro"]["f1"]["value"]} if "class" in levels else {})
+
+
+def _spread(values: Sequence[float], count: int) -> str:
+    """Return mean and standard deviation; a dash where there are not as many values as experiments."""
+    return f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}" if len(values) == count else "–"
 
 
 def _epochs(row: Row) -> str:
