@@ -527,13 +527,12 @@ CONTRADICTIONS = [
         "recipe.cached_features: the backbone sees each image once, as it is; delete model.data_aug_layer",
     ),
     (
-        "recipe: {cached_features: true, freeze: 5, auxiliary: {make: 0.3}}",
-        "recipe.cached_features: a further head serves to train the backbone, which is frozen;"
-        " delete recipe.auxiliary.make",
+        "recipe: {cached_features: true, freeze: 5, co_tuning: 1}",
+        "recipe.cached_features: it serves to train the backbone, which is frozen; delete recipe.co_tuning",
     ),
     (
-        "model: {weights: null}\nrecipe: {auxiliary: {imagenet: 1}}",
-        "recipe.auxiliary.imagenet: needs ImageNet's classifier, but model.weights is null;"
+        "model: {weights: null}\nrecipe: {co_tuning: 1}",
+        "recipe.co_tuning: needs ImageNet's classifier, but model.weights is null;"
         " give imagenet or a file with the top layer",
     ),
 ]

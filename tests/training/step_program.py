@@ -31,7 +31,7 @@ def train_on(devices: int, experiment: Experiment) -> tuple[str, list[float], li
     hardware = prepare("float32", devices=devices, batch_size=8)
     import keras
 
-    from whichcar.training.network.auxiliary import AuxiliaryHead
+    from whichcar.training.network.co_tuning import CoTuningHead
 
     keras.utils.set_random_seed(0)
     layers, rng = keras.layers, np.random.default_rng(0)
@@ -47,8 +47,9 @@ def train_on(devices: int, experiment: Experiment) -> tuple[str, list[float], li
         [np.abs(rng.normal(0.3, 0.2, w.shape)) + (0.5 if "variance" in w.path else 0) for w in export_model.weights]
     )
     groups = np.eye(2, dtype=np.float32)[[0, 0, 1, 1, 1]]
-    head = AuxiliaryHead("make", groups, 0.5, [rng.normal(0, 0.3, (8, 2)), np.zeros(2)])
-    models = models_from(export_model, experiment, hardware, [head])
+    head = CoTuningHead(CLASSES, 0.5, rng.normal(0, 0.3, (8, 2)), np.zeros(2))
+    models = models_from(export_model, experiment, hardware, head)
+    head.relation.assign(groups)
     losses = []
     for step in range(STEPS):
         images = rng.integers(0, 256, (8, 40, 32, 3), dtype=np.uint8)

@@ -5,18 +5,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from whichcar.training.mixup import cutmix, mixup, resizemix
+from whichcar.training.mixup import cutmix, mixup
 
 Mix = Callable[[np.ndarray, np.ndarray, float, np.random.Generator], tuple[np.ndarray, np.ndarray]]
 
 
-def resized(
-    images: np.ndarray, labels: np.ndarray, _: float, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    return resizemix(images, labels, rng)
-
-
-ALL = pytest.mark.parametrize("mix", [mixup, cutmix, resized])
+ALL = pytest.mark.parametrize("mix", [mixup, cutmix])
 
 
 def batch(count: int = 6) -> tuple[np.ndarray, np.ndarray]:
@@ -78,17 +72,3 @@ def test_one_image_alone_stays_as_it_is(mix: Mix) -> None:
     mixed, soft = mix(images, labels, 1.0, np.random.default_rng(0))
     np.testing.assert_array_equal(mixed, images)
     np.testing.assert_allclose(soft, labels, rtol=1e-6)
-
-
-def test_resizemix_pastes_the_whole_of_the_other_image() -> None:
-    images, labels = batch(2)
-    images[:, :12], images[:, 12:] = [[[[1]]], [[[2]]]], [[[[3]]], [[[4]]]]  # each image has an upper and a lower half
-    for seed in range(20):
-        mixed, soft = resizemix(images, labels, np.random.default_rng(seed))
-        pasted = [np.isin(image[..., 0], [2 - i, 4 - i]) for i, image in enumerate(mixed)]
-        if soft[0, 0] == 1:  # paired with itself
-            continue
-        assert pasted[0].mean() == pytest.approx(soft[0, 1])
-        rows = mixed[0][..., 0][pasted[0].any(1)][:, pasted[0].any(0)][:, 0]
-        assert set(rows) == {2, 4}
-        assert abs((rows == 2).sum() - (rows == 4).sum()) <= 1

@@ -15,6 +15,7 @@ import zipfile
 from pathlib import Path
 
 import h5py
+import keras
 import numpy as np
 import pytest
 import yaml
@@ -27,11 +28,13 @@ from whichcar.files import checksum
 def content(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
     tree = tmp_path_factory.mktemp("resume") / "v1"
     split(drawn, drawn / "car_dataset_labels.csv", tree)
+    weights = tree.parent / "top.weights.h5"
+    keras.applications.ResNet50(weights=None).save_weights(weights)
     return {
         "seed": 11,
         "data": {"directory": str(tree), "image_size": [32, 32], "batch_size": 4},
         "model": {
-            "weights": None,
+            "weights": str(weights),
             "dropout_rate": 0.2,
             "cosine_scale": 16,
             "data_aug_layer": {"random_flip": {"mode": "horizontal"}},
@@ -43,7 +46,7 @@ def content(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
             "mixup": 0.2,
             "random_resized_crop": {},
             "plain_epochs": 1,
-            "auxiliary": {"make": 0.3, "body": 0.3},
+            "co_tuning": 1,
         },
         # Saved at every step, so that the kill falls between two saves wherever it comes.
         "hardware": {"precision": "float32", "exact": True, "save_minutes": 1e-6},

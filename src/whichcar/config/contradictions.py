@@ -20,9 +20,9 @@ def contradictions(experiment: Experiment) -> Iterator[tuple[tuple[str, ...], st
         yield ("recipe.schedule", "fit.callbacks.reduce_on_plateau"), why
     if recipe.cached_features:
         yield from _not_with_features(experiment)
-    if experiment.recipe.auxiliary.imagenet and experiment.model.weights is None:
+    if experiment.recipe.co_tuning and experiment.model.weights is None:
         why = "needs ImageNet's classifier, but model.weights is null; give imagenet or a file with the top layer"
-        yield ("recipe.auxiliary.imagenet", "model.weights"), why
+        yield ("recipe.co_tuning", "model.weights"), why
     yield from _not_with_the_backbone(experiment)
     size, shape = experiment.data.image_size, experiment.model.input_shape[:2]
     if any(fixed not in (None, wanted) for fixed, wanted in zip(shape, size, strict=True)):
@@ -107,7 +107,6 @@ def _not_with_features(experiment: Experiment) -> Iterator[tuple[tuple[str, ...]
         "recipe.random_resized_crop": recipe.random_resized_crop,
         "recipe.mixup": recipe.mixup,
         "recipe.cutmix": recipe.cutmix,
-        "recipe.resizemix": recipe.resizemix,
         "recipe.rand_augment": recipe.rand_augment,
         "recipe.stages": recipe.stages,
         "recipe.test_sizes": recipe.test_sizes,
@@ -115,7 +114,6 @@ def _not_with_features(experiment: Experiment) -> Iterator[tuple[tuple[str, ...]
     for name, value in changing.items():
         if value:
             yield (here, name), f"the backbone sees each image once, as it is; delete {name}"
-    for name, weight in recipe.auxiliary.model_dump().items():
-        if weight:
-            name = f"recipe.auxiliary.{name}"
-            yield (here, name), f"a further head serves to train the backbone, which is frozen; delete {name}"
+    if recipe.co_tuning:
+        name = "recipe.co_tuning"
+        yield (here, name), f"it serves to train the backbone, which is frozen; delete {name}"

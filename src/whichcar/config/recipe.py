@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from whichcar.config.section import Section, Size, not_null
+from whichcar.config.section import Section, Size
 
 FromEpoch = Annotated[int, Field(ge=1)]
 Factor = Annotated[float, Field(gt=0)]
@@ -39,18 +39,6 @@ class Stage(Section):
     image_size: Size = Field(description="height and width of training images")
 
 
-class Auxiliary(Section):
-    """Weights of the losses of further heads on the features, which exist while training only; 0: no such head."""
-
-    make: float = Field(0.0, ge=0, description="weight of a head that predicts the make, such as 0.3; 0: off")
-    body: float = Field(0.0, ge=0, description="weight of a head that predicts the body type, such as 0.3; 0: off")
-    imagenet: float = Field(
-        0.0,
-        ge=0,
-        description="weight of co-tuning (You et al. 2020), such as 1; needs weights with the top layer; 0: off",
-    )
-
-
 class Recipe(Section):
     """Training recipe: schedule, augmentation, regularisation, EMA. Everything is off unless set."""
 
@@ -69,14 +57,9 @@ class Recipe(Section):
     )
     mixup: float = Field(0.0, ge=0, description="alpha of mixup (Zhang et al. 2018); 0: off")
     cutmix: float = Field(0.0, ge=0, description="alpha of CutMix (Yun et al. 2019); 0: off")
-    resizemix: bool = Field(False, description="ResizeMix (Qin et al. 2020): paste another image of the batch, resized")
-    mix_share: float = Field(
-        1.0, ge=0, le=1, description="probability that mixup, CutMix or ResizeMix is applied to a batch"
-    )
+    mix_share: float = Field(1.0, ge=0, le=1, description="probability that mixup or CutMix is applied to a batch")
     rand_augment: RandAugment | None = Field(None, description="RandAugment: random colour and geometric operations")
-    plain_epochs: int = Field(
-        0, ge=0, description="number of final epochs without mixup, CutMix, ResizeMix and RandAugment"
-    )
+    plain_epochs: int = Field(0, ge=0, description="number of final epochs without mixup, CutMix and RandAugment")
     ema: float = Field(0.0, ge=0, lt=1, description="EMA decay of the weights; 0: off")
     batch_norm_momentum: float | None = Field(
         None, ge=0, lt=1, description="momentum of batch normalization (default: 0.99, as in Keras)"
@@ -89,9 +72,11 @@ class Recipe(Section):
     cached_features: bool = Field(
         False, description="compute backbone features once for all epochs; needs all stages frozen"
     )
-    auxiliary: Auxiliary = Field(Auxiliary(), description="further heads while training, with their weights")
+    co_tuning: float = Field(
+        0.0,
+        ge=0,
+        description="weight of co-tuning (You et al. 2020), such as 1; needs weights with the top layer; 0: off",
+    )
     test_sizes: tuple[Size, ...] = Field(
         (), description="prediction sizes tried on validation; the best is kept (without validation: the one size)"
     )
-
-    _filled = field_validator("auxiliary", mode="before")(not_null)

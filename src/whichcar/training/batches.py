@@ -11,7 +11,7 @@ import numpy as np
 from whichcar.config.recipe import Recipe
 from whichcar.parallel import ordered_map, usable_cores
 from whichcar.records import Skipped
-from whichcar.training.mixup import cutmix, mixup, resizemix
+from whichcar.training.mixup import cutmix, mixup
 from whichcar.training.rand_augment import rand_augment
 
 Batch = tuple[np.ndarray, np.ndarray]
@@ -99,7 +99,6 @@ class TrainingBatches:
         ways: list[Callable[..., Batch]] = [
             *([partial(mixup, alpha=recipe.mixup)] if recipe.mixup else []),
             *([partial(cutmix, alpha=recipe.cutmix)] if recipe.cutmix else []),
-            *([resizemix] if recipe.resizemix else []),
         ]
         if ways and rng.uniform() < recipe.mix_share:
             return ways[rng.integers(len(ways))](images, labels, rng=rng)

@@ -1,4 +1,4 @@
-"""Mixup, CutMix and ResizeMix: two images and their labels combined."""
+"""Mixup and CutMix: two images and their labels combined."""
 
 from __future__ import annotations
 
@@ -38,37 +38,7 @@ def cutmix(
     top, bottom = (int(np.clip(y + sign * side * height / 2, 0, height)) for sign in (-1, 1))
     left, right = (int(np.clip(x + sign * side * width / 2, 0, width)) for sign in (-1, 1))
     order = rng.permutation(len(images))
-    return _pasted(images, labels, order, images[order, top:bottom, left:right], (top, left))
-
-
-def resizemix(images: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Paste the whole of another image of the batch, made smaller, into each (Qin et al. 2020); labels mix by area.
-
-    Its side is 0.1 to 0.8 of the image's, drawn once a batch. Arguments and results as for `mixup`.
-    """
-    height, width = images.shape[1:3]
-    share = rng.uniform(0.1, 0.8)
-    small = max(1, round(share * height)), max(1, round(share * width))
-    corner = int(rng.integers(height - small[0] + 1)), int(rng.integers(width - small[1] + 1))
-    order = rng.permutation(len(images))
-    return _pasted(images, labels, order, _reduced(images[order], small), corner)
-
-
-def _reduced(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Make images smaller by taking the pixel in the middle of each box."""
-    rows, columns = (
-        ((np.arange(small) + 0.5) * full / small).astype(int)
-        for small, full in zip(size, images.shape[1:3], strict=True)
-    )
-    return images[:, rows[:, None], columns]
-
-
-def _pasted(
-    images: np.ndarray, labels: np.ndarray, order: np.ndarray, patches: np.ndarray, corner: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Paste patches of the images in this order with their upper left corner there."""
-    (top, left), (height, width) = corner, patches.shape[1:3]
     mixed = images.copy()
-    mixed[:, top : top + height, left : left + width] = patches
-    share = np.float32(1.0 - height * width / (images.shape[1] * images.shape[2]))
+    mixed[:, top:bottom, left:right] = images[order, top:bottom, left:right]
+    share = np.float32(1.0 - (bottom - top) * (right - left) / (height * width))
     return mixed, labels * share + labels[order] * (1 - share)

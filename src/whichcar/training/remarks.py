@@ -29,7 +29,7 @@ def remarks(experiment: Experiment, images: int, updates: int) -> Iterator[str]:
     if written and sum(written) != epochs:
         counts = ", ".join(map(str, scaled(written, epochs)))
         yield f"recipe.stages: scaled from {', '.join(map(str, written))} to {counts} epochs, as fit.epochs is {epochs}"
-    if recipe.plain_epochs >= epochs and (recipe.mixup or recipe.cutmix or recipe.resizemix or recipe.rand_augment):
+    if recipe.plain_epochs >= epochs and (recipe.mixup or recipe.cutmix or recipe.rand_augment):
         count = "the only epoch is" if epochs == 1 else f"all {epochs} epochs are"
         yield f"recipe.plain_epochs is {recipe.plain_epochs}: {count} without mixup, CutMix and RandAugment"
     warmup = warmup_updates(updates, recipe)

@@ -33,7 +33,7 @@ from whichcar.training.weights import plain_model
 if TYPE_CHECKING:
     import keras
 
-    from whichcar.training.network.auxiliary import AuxiliaryHead
+    from whichcar.training.network.co_tuning import CoTuningHead
 
 log = logging.getLogger(__name__)
 
@@ -136,25 +136,25 @@ def build_models(experiment: Experiment, hardware: Hardware, class_names: Sequen
         CheckpointError: `model.weights` is a trained model of another network.
         ConfigError: no weights could be had.
     """
-    from whichcar.training.network.auxiliary import auxiliary_heads
+    from whichcar.training.network.co_tuning import co_tuning_head
 
     plain = plain_model(experiment.model, experiment.data.image_size, class_names)
-    heads = auxiliary_heads(experiment, class_names, plain.get_layer("dropout").output.shape[-1])
-    return models_from(plain, experiment, hardware, heads)
+    head = co_tuning_head(experiment, len(class_names), plain.get_layer("dropout").output.shape[-1])
+    return models_from(plain, experiment, hardware, head)
 
 
 def models_from(
-    export_model: keras.Model, experiment: Experiment, hardware: Hardware, heads: Sequence[AuxiliaryHead] = ()
+    export_model: keras.Model, experiment: Experiment, hardware: Hardware, head: CoTuningHead | None = None
 ) -> TrainingModels:
     """Give a plain model its training copy, freeze what is to be frozen, and compile it.
 
     Args:
         export_model: a model with a `resize` layer at its front and the head named `predictions`.
-        heads: further heads, for training only.
+        head: a second one, for training only.
     """
     import keras
 
-    from whichcar.training.network.auxiliary import with_heads
+    from whichcar.training.network.co_tuning import with_head
     from whichcar.training.network.data_aug import create_data_aug_layer
     from whichcar.training.network.random_crop import RandomResizedCrop
 
@@ -170,7 +170,7 @@ def models_from(
     main_model = training_copy(export_model, hardware.policy, fused, front, momentum, experiment.seed)
     freeze(main_model, experiment.model.backbone, recipe.freeze)
     main_model.compile(jit_compile=hardware.backend == "jax")
-    train_model = with_heads(main_model, heads)
+    train_model = with_head(main_model, head)
     optimizer = compile_model(train_model, experiment.compile, recipe, hardware)
     return TrainingModels(export_model, train_model, main_model, export_model, crop, optimizer)
 
@@ -182,13 +182,13 @@ def compile_model(
     import keras
 
     optimizer = create_optimizer(settings.optimizer.chosen, recipe, model)
-    heads = [model.get_layer(name) for name in model.output_names[1:]]
+    further = [model.get_layer(name) for name in model.output_names[1:]]  # that of co-tuning, or none
     loss = keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing)
     model.compile(
         optimizer,
-        [loss, *(head.loss for head in heads)],
-        loss_weights=[1.0, *(head.loss_weight for head in heads)],
-        metrics=[list(settings.metrics), *([] for _ in heads)],
+        [loss, *(head.loss for head in further)],
+        loss_weights=[1.0, *(head.loss_weight for head in further)],
+        metrics=[list(settings.metrics), *([] for _ in further)],
         # XLA has no fast bfloat16 convolution on a CPU; JAX always compiles.
         jit_compile=hardware.backend == "jax",
     )

@@ -112,7 +112,7 @@ def _prepare(experiment: Experiment, folder: ExperimentFolder, is_resumed: bool,
     hardware = prepare(wanted.precision, devices=wanted.devices, batch_size=experiment.data.batch_size)
     import keras
 
-    from whichcar.training.network.auxiliary import relate
+    from whichcar.training.network.co_tuning import relate
 
     keras.utils.set_random_seed(experiment.seed)
     if experiment.hardware.exact:

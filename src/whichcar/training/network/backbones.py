@@ -78,7 +78,7 @@ def imagenet_classifier(name: str, weights: str | None, features: int) -> tuple[
         ConfigError: there is no such layer, or it cannot be downloaded.
         CheckpointError: the file holds none.
     """
-    here = "recipe.auxiliary.imagenet"
+    here = "recipe.co_tuning"
     if name not in KERAS or weights is None:
         what = f"model.backbone {name} comes" if weights else "random weights come"
         raise ConfigError(f"{here}: {what} without ImageNet's classifier; use a Keras backbone with its weights")

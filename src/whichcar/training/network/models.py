@@ -24,7 +24,7 @@ Size = tuple[int, int]
 class TrainingModels:
     """`export_model` is the plain model that checkpoints hold, `train_model` the one that trains and validates.
 
-    `main_model` is `train_model` without its auxiliary heads, the same object where it has none. `trained_layer` is
+    `main_model` is `train_model` without the co-tuning head, the same object where there is none. `trained_layer` is
     that layer of `export_model`, or all of it, whose weights are those of `main_model`; `crop` is the first layer of
     `train_model`, which brings images to the size of a step; None where features are the input.
     """

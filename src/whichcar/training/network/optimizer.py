@@ -32,8 +32,7 @@ def create_optimizer(settings: Adam | AdamW | Sgd, recipe: Recipe, model: keras.
         keys |= {"use_ema": True, "ema_momentum": recipe.ema ** (1 / recipe.gradient_accumulation)}
     if recipe.gradient_accumulation > 1:
         keys["gradient_accumulation_steps"] = recipe.gradient_accumulation
-    heads = (model.get_layer(name) for name in model.output_names)
-    fast = {v.path for head in heads if not getattr(head, "is_pretrained", False) for v in head.trainable_variables}
+    fast = {variable.path for variable in model.get_layer(model.output_names[0]).trainable_variables}
     rates = [recipe.head_rate if variable.path in fast else 1.0 for variable in model.trainable_variables]
     optimizer = _with_rates(kind, rates)(**keys)
     optimizer.build(model.trainable_variables)

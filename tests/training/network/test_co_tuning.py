@@ -1,8 +1,7 @@
-"""Auxiliary heads: their targets, their losses, what they begin with, and that nothing of them is saved."""
+"""Co-tuning: its target, its loss, what it begins with, and that nothing of it is saved."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,31 +16,30 @@ HARDWARE = prepare("float32")
 
 import keras  # noqa: E402
 
-from whichcar.training.network.auxiliary import AuxiliaryHead, auxiliary_heads, relate  # noqa: E402
 from whichcar.training.network.backbones import build_backbone  # noqa: E402
+from whichcar.training.network.co_tuning import CoTuningHead, co_tuning_head, relate  # noqa: E402
 from whichcar.training.network.models import TrainingModels  # noqa: E402
 from whichcar.training.setup import models_from  # noqa: E402
 
-NAMES = ("Audi A4 Sedan 2010", "Audi TT Coupe 2011", "BMW M3 Coupe 2012", "BMW X5 2007")
 LABELS = np.array([[1, 0, 0, 0], [0, 0, 0.25, 0.75], [0, 1, 0, 0], [0, 0, 0, 1]], np.float32)
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), dtype=np.uint8)
 CLASSIFIER = np.random.default_rng(1).normal(size=(8, 10)).astype(np.float32), np.ones(10, np.float32)
 SIZE = (16, 16)
 
 
-def experiment(auxiliary: dict[str, float], weights: str | None = "imagenet", **recipe: Any) -> Experiment:  # noqa: ANN401
+def experiment(co_tuning: float = 1, weights: str | None = "imagenet", **recipe: Any) -> Experiment:  # noqa: ANN401
     return Experiment.model_validate(
         {
             "seed": 1,
             "data": {"directory": "cars", "image_size": [16, 16]},
             "model": {"weights": weights},
             "compile": {"optimizer": {"sgd": {"learning_rate": 0.1}}},
-            "recipe": {"auxiliary": auxiliary, **recipe},
+            "recipe": {"co_tuning": co_tuning, **recipe},
         }
     )
 
 
-def models(settings: Experiment, heads: Sequence[AuxiliaryHead]) -> TrainingModels:
+def models(settings: Experiment, weight: float = 1.0) -> TrainingModels:
     keras.utils.set_random_seed(0)
     inputs = keras.Input((None, None, 3))
     x = keras.layers.Resizing(16, 16, name="resize")(inputs)
@@ -49,34 +47,27 @@ def models(settings: Experiment, heads: Sequence[AuxiliaryHead]) -> TrainingMode
     x = keras.layers.Conv2D(8, 3, activation="relu", name="conv1_conv")(x)
     x = keras.layers.Dropout(0.0, name="dropout")(keras.layers.GlobalAveragePooling2D()(x))
     model = keras.Model(inputs, keras.layers.Dense(4, "softmax", name="predictions")(x))
-    return models_from(model, settings, HARDWARE, heads)
-
-
-def cotuning(weight: float) -> AuxiliaryHead:
-    return AuxiliaryHead("imagenet", np.zeros((4, 10), np.float32), weight, CLASSIFIER)
+    return models_from(model, settings, HARDWARE, CoTuningHead(4, weight, *CLASSIFIER))
 
 
 def entropy(target: np.ndarray, probabilities: np.ndarray) -> float:
     return float(-(target * np.log(probabilities)).sum(axis=-1).mean())
 
 
-def test_the_loss_adds_each_heads_cross_entropy_from_the_labels_also_mixed_ones() -> None:
-    settings = experiment({"make": 0.5, "body": 2.0}, label_smoothing=0.1)
-    trained = models(settings, auxiliary_heads(settings, NAMES, 8))
-    main, make, body = (np.asarray(scores) for scores in trained.train_model(IMAGES, training=False))
-    assert (make.shape, body.shape) == ((4, 2), (4, 2))
-    expected = entropy(0.9 * LABELS + 0.025, main)
-    expected += 0.5 * entropy(np.array([[1, 0], [0, 1], [1, 0], [0, 1]]), make)
-    # Coupe and sedan; the last class has no body type, so that a mixed image is that of the other class in part.
-    expected += 2.0 * entropy(np.array([[0, 1], [0.25, 0], [1, 0], [0, 0]]), body)
+def test_the_loss_adds_the_cross_entropy_of_imagenets_classes_from_the_labels_also_mixed_ones() -> None:
+    trained = models(experiment(label_smoothing=0.1), 0.5)
+    relation = np.random.default_rng(2).dirichlet(np.ones(10), 4).astype(np.float32)
+    trained.train_model.get_layer("co_tuning").relation.assign(relation)
+    main, imagenet = (np.asarray(scores) for scores in trained.train_model(IMAGES, training=False))
+    assert imagenet.shape == (4, 10)
+    expected = entropy(0.9 * LABELS + 0.025, main) + 0.5 * entropy(LABELS @ relation, imagenet)
     loss, accuracy = trained.train_on_batch(IMAGES, LABELS, SIZE, 0.1)
     assert float(loss) == pytest.approx(expected, rel=1e-4)
     assert float(accuracy) == np.mean(main.argmax(1) == LABELS.argmax(1))
 
 
-def test_what_is_saved_and_what_predicts_is_the_network_without_further_heads() -> None:
-    settings = experiment({"make": 0.5}, ema=0.5)
-    trained = models(settings, [*auxiliary_heads(settings, NAMES, 8), cotuning(1.0)])
+def test_what_is_saved_and_what_predicts_is_the_network_without_that_head() -> None:
+    trained = models(experiment(ema=0.5))
     for _ in range(3):
         trained.train_on_batch(IMAGES, LABELS, SIZE, 0.1)
     assert [layer.name for layer in trained.export_model.layers][-1] == "predictions"
@@ -85,21 +76,20 @@ def test_what_is_saved_and_what_predicts_is_the_network_without_further_heads() 
         np.testing.assert_allclose(scores, np.asarray(trained.export_model(IMAGES, training=False)), rtol=1e-4)
     assert np.abs(trained.predict_on_batch(IMAGES, SIZE) - scores).max() > 1e-6
     saved = {variable.path for variable in trained.state_variables()}
-    assert {"make/kernel", "imagenet/bias", "imagenet/relation"} <= saved
+    assert {"predictions/kernel", "co_tuning/bias", "co_tuning/relation"} <= saved
 
 
-def test_head_rate_is_of_new_heads_and_not_of_the_pretrained_one() -> None:
+def test_head_rate_is_of_the_new_head_and_not_of_the_pretrained_one() -> None:
     def moved(rate: float) -> dict[str, np.ndarray]:
-        settings = experiment({"make": 1.0}, head_rate=rate)
-        trained = models(settings, [*auxiliary_heads(settings, NAMES, 8), cotuning(1.0)])
-        trained.train_model.get_layer("imagenet").relation.assign(np.full((4, 10), 0.1))
+        trained = models(experiment(head_rate=rate))
+        trained.train_model.get_layer("co_tuning").relation.assign(np.full((4, 10), 0.1))
         before = {v.path: np.asarray(v) for v in trained.train_model.trainable_variables}
         trained.train_on_batch(IMAGES, LABELS, SIZE, 0.1)
         return {v.path: np.asarray(v) - before[v.path] for v in trained.train_model.trainable_variables}
 
     slow, fast = moved(1.0), moved(4.0)
     for path in slow:
-        factor = 4 if path.startswith(("predictions", "make")) else 1
+        factor = 4 if path.startswith("predictions") else 1
         np.testing.assert_allclose(fast[path], factor * slow[path], rtol=1e-3, atol=1e-6, err_msg=path)
 
 
@@ -111,26 +101,13 @@ def test_the_relation_is_what_the_untrained_network_answers_about_the_images_of_
         def take(self, rows: np.ndarray) -> np.ndarray:
             return np.concatenate([IMAGES, IMAGES[:2]])[rows]
 
-    trained = models(experiment({}), [cotuning(1.0)])
+    trained = models(experiment())
     answers = np.asarray(trained.train_model(IMAGES, training=False)[1])
     relate(trained, Stored(), np.array([0, 1, 3]), np.array([2, 0, 2]), SIZE)  # type: ignore[arg-type]
-    relation = np.asarray(trained.train_model.get_layer("imagenet").relation)
+    relation = np.asarray(trained.train_model.get_layer("co_tuning").relation)
     np.testing.assert_allclose(relation[2], (answers[0] + answers[3]) / 2, rtol=1e-4)
     np.testing.assert_allclose(relation[0], answers[1], rtol=1e-4)
     assert not relation[[1, 3]].any()
-
-
-@pytest.mark.parametrize(
-    ("auxiliary", "names", "message"),
-    [
-        ({"make": 1}, NAMES[:2], "recipe.auxiliary.make: needs classes of two kinds at least; all are audi; delete it"),
-        ({"body": 1}, NAMES[1:], "recipe.auxiliary.body: needs classes of two kinds at least; all are Coupe; delete"),
-        ({"body": 1}, ("Audi", "BMW"), "recipe.auxiliary.body: .*; none has one that is known, such as Sedan or SUV;"),
-    ],
-)
-def test_one_make_or_body_type_is_an_error(auxiliary: dict[str, float], names: Sequence[str], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        auxiliary_heads(experiment(auxiliary), names, 8)
 
 
 def tiny(weights: None, include_top: bool, pooling: str | None, input_tensor: object = None) -> keras.Model:
@@ -153,13 +130,14 @@ def test_one_file_with_the_top_layer_gives_backbone_and_classifier(
     backbone = keras.Model(inputs, build_backbone("resnet50", tmp_path / "top.weights.h5", inputs))
     kernel = whole.layers[1].get_weights()[0]
     np.testing.assert_array_equal(backbone.get_layer("conv1_conv").get_weights()[0], kernel[:, :, ::-1])
-    settings = experiment({"imagenet": 1}, str(tmp_path / "top.weights.h5"))
-    (head,) = auxiliary_heads(settings, NAMES, 6)
+    settings = experiment(weights=str(tmp_path / "top.weights.h5"))
+    head = co_tuning_head(settings, 4, 6)
+    assert head
     head.build((None, 6))
     np.testing.assert_array_equal(np.asarray(head.kernel), whole.layers[-1].get_weights()[0])
     with pytest.raises(
-        CheckpointError, match=r"imagenet: .*notop.weights.h5 has no ImageNet classifier; give as model"
+        CheckpointError, match=r"co_tuning: .*notop.weights.h5 has no ImageNet classifier; give as model"
     ):
-        auxiliary_heads(experiment({"imagenet": 1}, str(tmp_path / "notop.weights.h5")), NAMES, 6)
-    with pytest.raises(ConfigError, match="imagenet: resnet50 has no single layer from its features to ImageNet's"):
-        auxiliary_heads(settings, NAMES, 7)
+        co_tuning_head(experiment(weights=str(tmp_path / "notop.weights.h5")), 4, 6)
+    with pytest.raises(ConfigError, match="co_tuning: resnet50 has no single layer from its features to ImageNet's"):
+        co_tuning_head(settings, 4, 7)

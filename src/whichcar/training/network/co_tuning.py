@@ -1,0 +1,101 @@
+"""Co-tuning (You, Kou, Long and Wang, NeurIPS 2020): while it trains, the network also answers ImageNet's classes.
+
+A second softmax layer on the pooled features begins as ImageNet's own classifier. Its target is the labels, one-hot or
+mixed, times a matrix: how likely each class of ImageNet is for an image of each class, as the pretrained network itself
+answers before it trains. It is in no checkpoint.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import keras
+import numpy as np
+
+from whichcar.config.experiment import Experiment
+from whichcar.progress import Bar
+from whichcar.training.batches import Rows, plain_batches
+from whichcar.training.network.backbones import imagenet_classifier
+from whichcar.training.network.models import Size, TrainingModels
+
+BATCH = 64
+NAME = "co_tuning"
+
+
+class CoTuningHead(keras.layers.Dense):
+    """ImageNet's classifier, float32, whose target is `labels @ relation`.
+
+    Args:
+        classes: of the labels. `relation`, (classes, outputs), is zeros until `relate` fills it in; it is saved with
+            the weights of a run.
+        loss_weight: factor of this head's loss.
+        kernel, bias: to begin with, (features, outputs) and (outputs,).
+    """
+
+    def __init__(self, classes: int, loss_weight: float, kernel: np.ndarray, bias: np.ndarray) -> None:
+        super().__init__(len(bias), "softmax", dtype="float32", name=NAME)
+        self.loss_weight, self._classes, self._start = loss_weight, classes, (kernel, bias)
+
+    def build(self, input_shape: Any) -> None:  # noqa: ANN401
+        """Make the variables."""
+        super().build(input_shape)
+        kernel, bias = self._start
+        self.relation = self.add_weight(
+            shape=(self._classes, len(bias)), initializer="zeros", trainable=False, name="relation"
+        )
+        self.kernel.assign(kernel)
+        self.bias.assign(bias)
+
+    def loss(self, labels: Any, probabilities: Any) -> Any:  # noqa: ANN401
+        """Return the cross-entropy of each image, (n,), from labels (n, classes)."""
+        return keras.losses.categorical_crossentropy(keras.ops.matmul(labels, self.relation), probabilities)
+
+
+def co_tuning_head(experiment: Experiment, classes: int, features: int) -> CoTuningHead | None:
+    """Return the head that `recipe.co_tuning` asks for, None by default.
+
+    Args:
+        classes: of the labels.
+        features: how many the backbone has.
+
+    Raises:
+        ConfigError: the backbone comes without ImageNet's classifier, or it cannot be downloaded.
+        CheckpointError: the file of weights holds none.
+    """
+    weight = experiment.recipe.co_tuning
+    if not weight:
+        return None
+    kernel, bias = imagenet_classifier(experiment.model.backbone, experiment.model.weights, features)
+    return CoTuningHead(classes, weight, kernel, bias)
+
+
+def with_head(model: keras.Model, head: CoTuningHead | None) -> keras.Model:
+    """Return a network of `training_copy` with a second output, or itself where there is none to add."""
+    if head is None:
+        return model
+    return keras.Model(model.input, [model.output, head(model.get_layer("dropout").input)], name="co_tuned")
+
+
+def relate(models: TrainingModels, images: Rows, rows: np.ndarray, classes: np.ndarray, size: Size) -> None:
+    """Fill in the relation of the classes to ImageNet's: its mean probabilities on the training images of each class.
+
+    Args:
+        models: not trained yet; without a co-tuning head nothing is done.
+        rows, classes: (n,), which of the images are for training, and their class numbers.
+        size: height and width that images are resized to.
+    """
+    if NAME not in models.train_model.output_names:
+        return
+    head = models.train_model.get_layer(NAME)
+    answering = replace(models, main_model=keras.Model(models.train_model.input, head.output))
+    answering.main_model.compile(jit_compile=models.main_model.jit_compile)
+    sums = np.zeros(head.relation.shape, np.float64)
+    done = 0
+    with Bar("ImageNet's classes in the training images", len(rows)) as bar:
+        for batch in plain_batches(images, rows, BATCH):
+            own = classes[done : done + BATCH]
+            np.add.at(sums, own, answering.predict_on_batch(batch, size)[: len(own)])
+            done += len(own)
+            bar.update(len(own))
+    head.relation.assign(sums / np.maximum(1, np.bincount(classes, minlength=len(sums)))[:, None])
