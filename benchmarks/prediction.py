@@ -6,7 +6,7 @@ Expected: whichcar with Keras at least 3 times one `predict` call per image; wit
 
 All but the last two read the same images from disk, with the same ResNet-50 at 224 pixels, in turns. "In memory" calls
 ONNX Runtime alone with decoded images, in as many threads as there are cores. WHICHCAR_DATA names a folder with
-car_ims/; else cars are drawn. int8 is calibrated with eight of the images.
+car_ims/; else cars are drawn. int8 is the model that comes with whichcar.
 """
 
 import os
@@ -23,28 +23,12 @@ ROUNDS, COUNT = 3, 96
 SIZE = (224, 224)
 
 
-def quantized(network: bytes, images: np.ndarray, folder: Path) -> bytes:
-    """Return the network in int8, calibrated with the images."""
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-
-    class Reader(CalibrationDataReader):
-        rest = iter([{"images": image[None]} for image in images])
-
-        def get_next(self) -> dict[str, np.ndarray] | None:
-            return next(self.rest, None)
-
-    source, target = folder / "float32.onnx", folder / "int8.onnx"
-    source.write_bytes(network)
-    kinds = {"activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8, "per_channel": True}
-    quantize_static(str(source), str(target), Reader(), quant_format=QuantFormat.QDQ, **kinds)
-    return target.read_bytes()
-
-
 def main() -> None:
     from whichcar.exporting.onnx import float32_copy, to_onnx
     from whichcar.images.read import read_resized
     from whichcar.inference.bundle import Bundle, read_bundle, write_bundle
     from whichcar.inference.classifier import Classifier
+    from whichcar.inference.released import find_model
     from whichcar.inference.runtimes import KerasRuntime, OnnxRuntime
     from whichcar.records import Metadata
     from whichcar.synthetic.draw import draw
@@ -69,9 +53,8 @@ def main() -> None:
         network = to_onnx(float32_copy(checkpoint), SIZE, "the network")
         described = {"class_names": names, "class_folders": names, "image_size": SIZE, "backbone": "resnet50"}
         described |= {"licence": "", "created": "", "whichcar": ""}
-        forms = {"float32": network, "int8": quantized(network, images[:8], Path(scratch))}
-        for form, content in forms.items():
-            write_bundle(Bundle(name=form, network=content, precision=form, **described), f"{scratch}/{form}.whichcar")
+        forms = {"float32": Path(scratch) / "float32.whichcar", "int8": find_model()}
+        write_bundle(Bundle(name="float32", network=network, precision="float32", **described), forms["float32"])
 
         def one_by_one() -> None:
             for path in paths:
@@ -85,11 +68,10 @@ def main() -> None:
         float32 = Classifier(checkpoint)
         float32._runtime = KerasRuntime(float32_copy(checkpoint), len(names), np.uint8)
         models = {"whichcar, Keras float32": float32, "whichcar, Keras": Classifier(checkpoint)}
-        models |= {f"whichcar, bundle {form}": Classifier(f"{scratch}/{form}.whichcar") for form in forms}
+        models |= {f"whichcar, bundle {form}": Classifier(path, crop=False) for form, path in forms.items()}
         sides = {"one predict call an image": one_by_one}
         sides |= {name: lambda model=model: model.predict(paths) for name, model in models.items()}
-        for form in forms:
-            path = Path(f"{scratch}/{form}.whichcar")
+        for form, path in forms.items():
             runtime = OnnxRuntime(read_bundle(path), path)
             sides[f"ONNX Runtime {form}, images in memory"] = lambda runtime=runtime: in_memory(runtime)
         seconds: dict[str, list[float]] = {name: [] for name in sides}
