@@ -25,6 +25,7 @@ from ..colours import CLASSES
 from .conftest import Reply, Running, image, running
 
 QUEUE, TIMEOUT = 3, 3.0
+DONE = 'whichcar_reloads_total{result="done"}'
 
 
 @pytest.fixture(scope="module")
@@ -122,10 +123,55 @@ def test_a_request_has_a_deadline(busy: Running) -> None:
     assert "retry-after" in reply.headers
 
 
-def test_a_sender_that_is_too_slow_gets_a_408(busy: Running) -> None:
-    with socket.create_connection(("127.0.0.1", busy.port), timeout=10) as client:
-        client.sendall(b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nabc")
-        assert client.recv(100).startswith(b"HTTP/1.1 408")
+HEAD = b"POST /predict HTTP/1.1\r\nHost: a\r\n"
+GET = b"GET /openapi.json HTTP/1.1\r\nHost: a\r\n"
+SLOW = {
+    "a body that does not end": (HEAD + b"Content-Length: 100\r\n\r\nabc", b""),
+    "a body in drops": (HEAD + b"Content-Length: 100\r\n\r\nabc", b"x"),
+    "nothing": (b"", b""),
+    "half a line": (b"POST /pre", b""),
+    "headers in drops": (HEAD, b"X-A: b\r\n"),
+    "a body that is not read, in drops": (GET + b"Content-Length: 100\r\n\r\n", b"x"),
+    "answers that are not read": ((GET + b"\r\n") * 2000, b""),
+}
+
+
+def cut_after(port: int, start: bytes, drop: bytes) -> tuple[float, bytes]:
+    """Send the start, then drops, and return after how many seconds the server has cut that, and its first bytes."""
+    began, answer = time.monotonic(), b""
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.settimeout(0.3)
+        with contextlib.suppress(TimeoutError):
+            client.sendall(start)
+        while time.monotonic() < began + 10 * TIMEOUT:
+            try:
+                if drop:
+                    client.sendall(drop)
+                if start.startswith(GET + b"\r\n"):  # reads nothing
+                    time.sleep(0.3)
+                    client.send(b"\r")
+                    continue
+                more = client.recv(1000)
+                answer += more
+                if not more:
+                    break
+                time.sleep(0.3 if drop else 0)
+            except TimeoutError:
+                continue
+            except OSError:
+                break
+    return time.monotonic() - began, answer[:12]
+
+
+def test_whoever_is_too_slow_is_cut_and_costs_nobody_else(busy: Running) -> None:
+    with ThreadPoolExecutor(len(SLOW)) as pool:
+        sent = {name: pool.submit(cut_after, busy.port, *what) for name, what in SLOW.items()}
+        time.sleep(0.5)
+        assert busy.post(image()).status == 200
+        for name, done in sent.items():
+            seconds, answer = done.result()
+            assert seconds < 3 * TIMEOUT, name
+            assert answer == (b"HTTP/1.1 408" if name.startswith("a body") and "read" not in name else answer), name
     assert value(busy, "whichcar_upload_bytes") == 0
 
 
@@ -158,16 +204,21 @@ def test_the_model_is_exchanged_without_a_failed_request(
     asking = threads.submit(ask)
     names = tuple(f"{name} Newer" for name in CLASSES)
     write_bundle(colour_bundle(name="newer", class_names=names), model)
-    busy.process.send_signal(signal.SIGHUP)
+    for _ in range(9):
+        busy.process.send_signal(signal.SIGHUP)
+        time.sleep(0.01)
     until(lambda: busy.ask("GET", "/model").json["name"] == "newer")
     ended.set()
     seen = asking.result()
     assert set(seen) <= {(200, "colours", "Red Sedan 2011"), (200, "newer", "Red Sedan 2011 Newer")}
     assert before["name"] == "colours"
-    until(lambda: 'whichcar_reloads_total{result="done"} 1.0' in busy.ask("GET", "/metrics").body.decode())
+    until(
+        lambda: f"{DONE} 2.0" in busy.ask("GET", "/metrics").body.decode()
+    )  # that of the first signal, and one for all that came meanwhile
     model.write_bytes(b"broken")
     busy.process.send_signal(signal.SIGHUP)
     until(lambda: 'result="failed"' in busy.ask("GET", "/metrics").body.decode())
+    assert f"{DONE} 2.0" in busy.ask("GET", "/metrics").body.decode()
     assert busy.post(image()).json["model"]["name"] == "newer"
 
 
@@ -178,6 +229,7 @@ def test_a_server_that_stops_answers_what_it_has_accepted(busy: Running, threads
         busy.process.send_signal(signal.SIGTERM)
         until(lambda: refused(busy))
     assert [one.result().status for one in sent] == [200] * len(sent)
+    assert {one.result().headers["connection"] for one in sent} == {"close"}  # so that no client sends more on it
     busy.log = busy.process.communicate(timeout=30)[1]
     assert busy.process.returncode == 0
     assert not any(Path(f"/proc/{worker}").exists() for worker in workers)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from whichcar.serving.problems import Refused
-from whichcar.serving.uploads import parse
+from whichcar.serving.uploads import Buffered, parse
 
 from .conftest import form
 
@@ -63,3 +63,16 @@ def test_a_broken_form_is_refused_whatever_is_wrong() -> None:
         except Refused as refused:
             assert 400 <= refused.status < 500
             assert refused.sentence.endswith((".", "?"))
+
+
+def test_memory_is_counted_as_it_comes_and_not_as_it_is_announced() -> None:
+    buffered = Buffered(100)
+    with buffered.held() as slow, buffered.held() as other:
+        slow(10)
+        other(80)
+        assert buffered.used == 90
+        with pytest.raises(Refused, match="holds as many uploads as it can"):
+            slow(20)
+    assert buffered.used == 0
+    with buffered.held() as alone:
+        alone(300)  # one that is larger than all may be finds room when it is alone

@@ -24,7 +24,7 @@ from whichcar.serving.problems import Refused, busy
 from whichcar.serving.schema import PredictAnswer, Problem
 from whichcar.serving.service import Row, Service
 from whichcar.serving.settings import Job
-from whichcar.serving.uploads import FIELD, announced, discard, parse, read_body
+from whichcar.serving.uploads import FIELD, check_announced, discard, parse, read_body
 from whichcar.version import VERSION
 
 _LARGE = 1_000_000  # bytes of a body that a thread parses
@@ -65,24 +65,19 @@ def create_app(service: Service) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        loop, tasks = asyncio.get_running_loop(), set[asyncio.Future[None]]()
-
-        def reload() -> None:
-            task = asyncio.ensure_future(asyncio.to_thread(service.reload))
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
-
+        loop, wanted = asyncio.get_running_loop(), asyncio.Event()
         with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # not in a thread of a test
-            loop.add_signal_handler(signal.SIGHUP, reload)
+            loop.add_signal_handler(signal.SIGHUP, wanted.set)
+        tasks = [asyncio.ensure_future(service.reload_when(wanted))]
         if service.settings.reload_model:
-            tasks.add(asyncio.ensure_future(service.watch_model()))
+            tasks.append(asyncio.ensure_future(service.watch_model(wanted)))
         yield
         for task in tasks:
             task.cancel()
         await asyncio.to_thread(service.close)
 
     app = FastAPI(title="whichcar", version=VERSION, docs_url=None, redoc_url=None, lifespan=lifespan)
-    app.add_middleware(Frame, metrics=service.metrics)
+    app.add_middleware(Frame, metrics=service.metrics, draining=lambda: service.draining)
     app.add_exception_handler(Refused, _refused(service))
     app.add_exception_handler(HTTPException, _no_route)
     _add_pages(app, service)
@@ -164,12 +159,12 @@ async def received(request: Request, service: Service, until: float) -> AsyncIte
     """
     most, stream = service.settings.max_bytes, request.stream()
     try:
-        count = announced(request.headers, most)
+        check_announced(request.headers, most)
         if len(service.batcher) >= service.batcher.capacity:
             raise busy("The queue is full; send this request again later.", "queue full")
-        with service.buffered.hold(count):
+        with service.buffered.held() as count:
             async with asyncio.timeout(max(0.0, until - time.monotonic())):
-                body = await read_body(stream, most)
+                body = await read_body(stream, most, count)
             yield body
     except TimeoutError as error:
         raise Refused(408, "The request was not whole in time; send it again.", "slow") from error

@@ -1,6 +1,8 @@
-"""What every answer goes through: security headers, and the count of requests by route and status."""
+"""What every answer goes through: headers, and the count of requests by route and status."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -25,11 +27,11 @@ _HEADERS = {
 
 
 class Frame:
-    """Adds the headers and counts."""
+    """Adds the headers and counts; while the server drains, it tells clients to send nothing more on a connection."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, draining: Callable[[], bool]) -> None:
         """Wrap an application."""
-        self._app, self._metrics = app, metrics
+        self._app, self._metrics, self._draining = app, metrics, draining
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -43,6 +45,8 @@ class Frame:
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
                 headers["content-security-policy"] = _CARD if scope["path"] == "/model/card" else _PAGE
+                if self._draining():
+                    headers["connection"] = "close"
                 route = getattr(scope.get("route"), "path", "other")
                 self._metrics.requests.labels(route, str(message["status"])).inc()
             await send(message)

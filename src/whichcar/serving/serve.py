@@ -44,6 +44,7 @@ def serve(
         import uvicorn
 
         from whichcar.serving.app import create_app
+        from whichcar.serving.connection import connection_type
         from whichcar.serving.service import Service
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"{error.name or 'a package'} of the server", "serve") from error
@@ -69,6 +70,7 @@ def serve(
             access_log=False,
             server_header=False,
             proxy_headers=False,
+            http=connection_type(settings.timeout),
             ws="none",
             backlog=_BACKLOG,
             timeout_graceful_shutdown=_GRACE,

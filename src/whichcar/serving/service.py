@@ -130,15 +130,22 @@ class Service:
         self.metrics.reloads.labels("done").inc()
         log.warning("now serving %s (sha256 %s)", self.description["name"], self.description["sha256"][:12])
 
-    async def watch_model(self) -> None:
-        """Reload the model whenever its file has changed and then stays as it is for a moment."""
+    async def reload_when(self, wanted: asyncio.Event) -> None:
+        """Reload the model whenever the event is set; once more at the end where that happens meanwhile."""
+        while True:
+            await wanted.wait()
+            wanted.clear()
+            await asyncio.to_thread(self.reload)
+
+    async def watch_model(self, changed: asyncio.Event) -> None:
+        """Set an event whenever the model's file has changed and then stays as it is for a moment."""
         loaded = before = self._stamp()
         while True:
             await asyncio.sleep(_POLL)
             now = self._stamp()
             if now is not None and now == before and now != loaded:
                 loaded = now
-                await asyncio.to_thread(self.reload)
+                changed.set()
             before = now
 
     def _stamp(self) -> tuple[int, int, int] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING
@@ -36,40 +36,42 @@ class Upload:
 
 
 class Buffered:
-    """How many bytes of all requests are in memory."""
+    """How many bytes of all requests are in memory. Only what has come counts: a slow sender takes no room."""
 
     def __init__(self, most: int) -> None:
         """Allow that many bytes."""
         self._most, self.used = most, 0
 
     @contextlib.contextmanager
-    def hold(self, count: int) -> Iterator[None]:
-        """Count bytes while the block runs.
+    def held(self) -> Iterator[Callable[[int], None]]:
+        """Yield the function that counts bytes of one request, until the block ends.
 
-        Raises:
-            Refused: there are too many already.
+        It raises `Refused` where there are too many of all requests.
         """
-        if self.used + count > self._most and self.used:
-            raise busy("The server holds as many uploads as it can; send this one again later.", "memory")
-        self.used += count
+        own = 0
+
+        def add(count: int) -> None:
+            nonlocal own
+            if self.used + count > self._most and self.used > own:
+                raise busy("The server holds as many uploads as it can; send this one again later.", "memory")
+            own += count
+            self.used += count
+
         try:
-            yield
+            yield add
         finally:
-            self.used -= count
+            self.used -= own
 
 
-def announced(headers: Mapping[str, str], most: int) -> int:
-    """Return how many bytes a body has by its headers, `most` where they do not say.
+def check_announced(headers: Mapping[str, str], most: int) -> None:
+    """Check how many bytes a body has by its headers, where they say.
 
     Raises:
         Refused: more than `most`.
     """
     text = headers.get("content-length", "")
-    if text.isascii() and text.isdigit():
-        if int(text) > most:
-            raise too_large(most)
-        return int(text)
-    return most
+    if text.isascii() and text.isdigit() and int(text) > most:
+        raise too_large(most)
 
 
 def too_large(most: int) -> Refused:
@@ -77,14 +79,15 @@ def too_large(most: int) -> Refused:
     return Refused(413, f"A request may have up to {most / MEGABYTE:g} MB; make the images smaller.", "too large")
 
 
-async def read_body(stream: AsyncIterator[bytes], most: int) -> bytes:
-    """Return a body.
+async def read_body(stream: AsyncIterator[bytes], most: int, count: Callable[[int], None]) -> bytes:
+    """Return a body whose bytes are counted as they come.
 
     Raises:
-        Refused: it has more bytes than `most`; no more of it is kept.
+        Refused: it has more bytes than `most`, or `count` refuses; no more of it is kept.
     """
     body = bytearray()
     async for part in stream:
+        count(len(part))
         body += part
         if len(body) > most:
             raise too_large(most)

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
@@ -19,6 +20,7 @@ from whichcar.serving.settings import Job, WorkerSetup
 log = logging.getLogger(__name__)
 
 _LOADING = 300.0  # seconds after which a worker that has not loaded its model is given up
+_LOOK = 0.2  # seconds between looks at whether the server stops meanwhile
 _PAUSE = 1.0  # seconds between attempts to replace a worker that does not start
 
 
@@ -33,8 +35,8 @@ class WorkerProcess:
         WhichcarError: the model cannot be loaded; the message is the worker's.
     """
 
-    def __init__(self, setup: WorkerSetup, threads: int) -> None:
-        """Start it and wait until its model is loaded."""
+    def __init__(self, setup: WorkerSetup, threads: int, stopping: threading.Event) -> None:
+        """Start it and wait until its model is loaded, or `stopping` is set."""
         pairs = [socket.socketpair() for _ in range(threads)]
         numbers = [inside.fileno() for _, inside in pairs]
         command = [sys.executable, "-m", "whichcar.serving.worker", *map(str, numbers)]
@@ -43,17 +45,21 @@ class WorkerProcess:
         for _, inside in pairs:
             inside.close()
         try:
-            self.description = self._loaded(setup)
+            self.description = self._loaded(setup, stopping)
         except BaseException:
             self.kill()
             raise
 
-    def _loaded(self, setup: WorkerSetup) -> dict[str, Any]:
-        first = self.connections[0]
+    def _loaded(self, setup: WorkerSetup, stopping: threading.Event) -> dict[str, Any]:
+        first, end = self.connections[0], time.monotonic() + _LOADING
         try:
             first.send(setup)
-            in_time = first.poll(_LOADING)
-            answer: dict[str, Any] = json.loads(first.recv_bytes()) if in_time else {"error": "it did not load in time"}
+            while not first.poll(_LOOK):
+                if stopping.is_set():
+                    raise CheckpointError("the server is stopping")
+                if time.monotonic() > end:
+                    raise CheckpointError(f"{setup.model}: the worker process did not load it within {_LOADING:g} s")
+            answer: dict[str, Any] = json.loads(first.recv_bytes())
         except (EOFError, OSError) as error:
             raise CheckpointError(f"{setup.model}: the worker process ended while it loaded the model") from error
         if "error" in answer:
@@ -183,7 +189,7 @@ class Workers:
         return sum(place.replaced for place in self._places)
 
     def _start(self) -> WorkerProcess:
-        return WorkerProcess(self._setup, self._threads)
+        return WorkerProcess(self._setup, self._threads, self._stopping)
 
     def _watch(self) -> None:
         """Replace a worker that has died, also one without a request."""
