@@ -12,7 +12,7 @@ import pytest
 from whichcar.config.experiment import Experiment
 from whichcar.config.validate import validate
 from whichcar.errors import ConfigError
-from whichcar.training.recipe import MOST_PASSES, Choice, Facts, Speed, choose, head_rate, largest_size
+from whichcar.training.recipe import MOST_PASSES, Choice, Facts, Speed, choose, largest_size
 
 CPU = Speed(0.12, 0.0005, 5e-7, 10, 3, 12, 0.002, 0.5)
 LOADED = Speed(0.3, 0.002, 1.5e-6, 40, 8, 40, 0.005, 1.3)
@@ -142,9 +142,14 @@ def test_a_crop_of_the_images_is_not_enlarged(side: int, size: int) -> None:
     assert largest_size(side) == size
 
 
-def test_the_head_learns_slower_with_few_classes() -> None:
-    assert [head_rate(classes, 0.02) for classes in (2, 4, 50, 196, 1000)] == [0.1, 0.2, 2.5, 9.8, 10]
-    assert chosen(96, 60, classes=2).recipe.head_rate == head_rate(2, 0.01)
+def test_a_head_on_pretrained_layers_answers_by_angle_whatever_the_number_of_classes() -> None:
+    for classes in (2, 196):
+        settings = chosen(5212, 200, classes=classes)
+        assert (settings.model.cosine_scale, settings.recipe.head_rate) == (16, 10)
+    assert (
+        Experiment.model_validate(choose(Facts(2, 5212, 0, 224), CPU, 200, "data", None, 0).settings).model.cosine_scale
+        == 0
+    )
 
 
 def test_every_reason_is_of_a_setting_that_some_choice_has() -> None:

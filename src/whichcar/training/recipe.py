@@ -24,6 +24,7 @@ SMALLEST = 96
 FIRST_PHASE = 128  # no phase before the last is smaller; ours: exp_003
 LAST_SHARE = 3 / 17  # of the passes that each phase after the first takes; ours: exp_003
 CROP = (0.75, 1.0)  # sides of the random crop; ours: exp_003
+COSINE_SCALE, HEAD_RATE = 16, 10  # ours: with 12 classes 0.88 instead of 0.81 with a dense head
 HEAD_UPDATES = 4000
 SECONDS_OF_HEAD_STEP = 0.01
 BACKWARD = 2  # times a forward pass
@@ -255,9 +256,11 @@ def _all_layers(facts: Facts, speed: Speed, phases: Phases, start: _Start) -> Ch
         "random_brightness": {"factor": 0.2},
         "random_contrast": {"factor": 0.2},
     }
+    if start.weights:
+        settings["model"]["cosine_scale"] = COSINE_SCALE
     rate = round(0.02 * facts.batch_size / 32, 5)
     settings["compile"] = {"optimizer": _optimizer(start.weights, rate)}
-    settings["recipe"] = recipe = dict(_recipe(facts, phases, start.weights, rate))
+    settings["recipe"] = recipe = dict(_recipe(facts, phases, start.weights))
     if facts.validation:
         recipe["test_sizes"] = [[tried, tried] for tried in _test_sizes(facts, size)]
     remark = ""
@@ -273,13 +276,13 @@ def _optimizer(weights: str | None, rate: float) -> dict[str, Any]:
     return {"sgd": {"learning_rate": rate, "momentum": 0.9, "nesterov": True, "weight_decay": 0.003}}
 
 
-def _recipe(facts: Facts, phases: Phases, weights: str | None, rate: float) -> Iterator[tuple[str, Any]]:
+def _recipe(facts: Facts, phases: Phases, weights: str | None) -> Iterator[tuple[str, Any]]:
     """Yield the settings of `recipe` by name."""
     passes = _passes(phases)
     yield "schedule", "cosine"
     yield "warmup_share", 0.06
     if weights:
-        yield "head_rate", head_rate(facts.classes, rate)
+        yield "head_rate", HEAD_RATE
     yield "label_smoothing", 0.1
     yield "batch_norm_momentum", 0.9
     yield "random_resized_crop", {"side": list(CROP)}
@@ -292,15 +295,6 @@ def _recipe(facts: Facts, phases: Phases, weights: str | None, rate: float) -> I
         yield "freeze", frozen
     if len(phases) > 1:
         yield "stages", [{"epochs": epochs, "image_size": [size, size]} for epochs, size in phases]
-
-
-def head_rate(classes: int, rate: float) -> float:
-    """Return the head's learning rate relative to the backbone's: ten times, or less where there are few classes.
-
-    The loss of a linear layer bends by the squared length of its features (about 800, ours) over the number of classes,
-    so gradient descent with Nesterov momentum 0.9 is stable up to a rate of 1.36 * classes / 800. Half of that, or so.
-    """
-    return float(f"{min(10.0, classes / 1000 / rate):.2g}")
 
 
 def _frame(facts: Facts, start: _Start, size: int, epochs: int) -> dict[str, Any]:
@@ -347,7 +341,8 @@ def _reasons(facts: Facts, passes: int, is_complete: bool) -> dict[str, str]:
         "compile.optimizer": "a rate of 0.02 for 32 images a step, in proportion for fewer",
         "fit.epochs": fits,
         "recipe.warmup_share": "the rate grows from zero, then falls to zero along a cosine",
-        "recipe.head_rate": "the new head learns faster; with few classes a high rate makes the loss explode",
+        "recipe.head_rate": "the new head learns faster than the backbone, which has learned before",
+        "model.cosine_scale": "a head that answers by angle alone: its loss does not explode, also with few classes",
         "recipe.mixup": f"half of the batches are mixed: more passes than about {ENOUGH_PASSES} are learned by heart",
         "recipe.plain_epochs": "the last passes see images as they are",
         "recipe.freeze": "with fewer than 2,000 images the first blocks stay as they are; also faster",
