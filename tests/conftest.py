@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from whichcar.detection.coco import NAMES
 from whichcar.synthetic.draw import draw
 
+from .buckets import s3, s3_server  # noqa: F401  (fixtures)
 from .bundles import bundle  # noqa: F401  (a fixture)
 from .colours import colour_experiment, colour_model, experiment, painter, tree  # noqa: F401  (fixtures)
 

@@ -23,9 +23,9 @@ VARIABLES = {
     "KERAS_BACKEND": "Framework for training: tensorflow or jax (default: jax with a GPU, else tensorflow).",
     "MLFLOW_TRACKING_URI": "Address of the server for --track mlflow.",
     "MLFLOW_EXPERIMENT_NAME": "MLflow experiment to log runs in.",
-    "AWS_ENDPOINT_URL": "S3 server of `fetch` where it is not AWS; AWS_ACCESS_KEY_ID and the like work as usual.",
+    "AWS_ENDPOINT_URL": "S3 server where it is not AWS; AWS_ACCESS_KEY_ID and the like work as usual.",
     "WHICHCAR_TOKENS": "Bearer tokens that `serve` accepts, separated by spaces, in addition to those of --tokens.",
-    "RAY_ADDRESS": "Cluster that `sweep --ray auto` uses.",
+    "RAY_ADDRESS": "Cluster that `--ray auto` uses.",
 }
 
 

@@ -49,6 +49,10 @@ class SweepError(WhichcarError, RuntimeError):
     """A search cannot start or continue: its study cannot be used, or its trials all fail alike."""
 
 
+class ClusterError(WhichcarError, RuntimeError):
+    """A Ray cluster cannot be reached or used, or work on it cannot go on."""
+
+
 class CheckpointError(WhichcarError, ValueError):
     """A checkpoint is missing, broken, or does not fit what is asked of it."""
 

@@ -20,8 +20,9 @@ from pathlib import Path
 import pytest
 
 from whichcar.cli import main
-from whichcar.errors import MissingExtraError, SweepError
-from whichcar.search.ray_launcher import Slots, check_address, host_problem, own_cores, run_slot, share
+from whichcar.errors import ClusterError, MissingExtraError
+from whichcar.ray_cluster import check_address, own_cores
+from whichcar.search.ray_launcher import Slots, host_problem, run_slot, share
 
 from .conftest import Sweeps, trial_processes, until
 
@@ -163,7 +164,7 @@ def test_without_ray_the_error_has_the_install_command(monkeypatch: pytest.Monke
     [("ray://head:10001", "client is not supported"), ("local", "must be auto"), ("", "must be auto")],
 )
 def test_an_address_of_another_form_is_refused(address: str, message: str) -> None:
-    with pytest.raises(SweepError, match=f"--ray {address}: .*{message}"):
+    with pytest.raises(ClusterError, match=f"--ray {address}: .*{message}"):
         check_address(address)
 
 

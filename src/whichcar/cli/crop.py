@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from whichcar.cli.options import FOLDER, CropCommand
+from whichcar.cli.interrupts import resumable
+from whichcar.cli.options import CropCommand, ray_option
 from whichcar.cli.render import SHOWN, columns
 from whichcar.cli.streams import say, say_lines
 from whichcar.errors import Interrupted
@@ -25,8 +26,8 @@ _WORST_SHOWN = 5
 
 
 @click.command(cls=CropCommand)
-@click.argument("source", type=FOLDER, metavar="INPUT")
-@click.argument("output", type=FOLDER)
+@click.argument("source", metavar="INPUT")
+@click.argument("output")
 @click.option("--batch-size", default=1, show_default=True, type=click.IntRange(1), help="Detector batch size.")
 @click.option("--workers", type=click.IntRange(1), help="Number of threads.  [default: one per CPU core]")
 @click.option("--redo", is_flag=True, help="Crop every image again, for instance with other settings than before.")
@@ -35,13 +36,15 @@ _WORST_SHOWN = 5
     is_flag=True,
     help="Also write a page of the images with their boxes, least confident first.",
 )
+@ray_option
 def crop(
-    source: Path,
-    output: Path,
+    source: str,
+    output: str,
     batch_size: int,
     workers: int | None,
     redo: bool,
     contact_sheet: bool,
+    ray: str | None,
     **settings: Any,  # noqa: ANN401  (of CropSettings)
 ) -> None:
     """Crop every image under INPUT to its vehicle and write it under the same path in OUTPUT.
@@ -54,14 +57,26 @@ def crop(
       whichcar crop data/car_ims_v1 data/car_ims_v2
       whichcar crop data/car_ims_v1 data/car_ims_v2 --detector dfine-n --contact-sheet
       whichcar crop photos cropped --choice central --margin 0.05 --missing skip
+      whichcar crop --ray auto s3://bucket/shards s3://bucket/cropped
     """
+    if ray is not None:
+        chosen = {
+            "--batch-size": batch_size > 1,
+            "--workers": workers,
+            "--redo": redo,
+            "--contact-sheet": contact_sheet,
+        }
+        if refused := [name for name, given in chosen.items() if given]:
+            raise click.UsageError(f"--ray: one worker crops on each processor; leave {' and '.join(refused)} out")
+        _on_cluster(ray, source, output, settings)
+        return
     from whichcar.detection import zoo
     from whichcar.detection.contact_sheet import write_contact_sheet
     from whichcar.detection.crop import count_images
     from whichcar.detection.crop import crop as crop_images
     from whichcar.progress import track
 
-    summary = CropSummary(output)
+    summary = CropSummary(Path(output))
     rows = crop_images(source, output, redo=redo, batch_size=batch_size, workers=workers, **settings)
     try:
         for row in track(rows, "cropping", count_images(source)):
@@ -74,6 +89,16 @@ def crop(
         say(f"detector: {zoo.DEFAULT}; `--detector {zoo.MORE_ACCURATE}` is more accurate (`whichcar detectors`)")
     if contact_sheet:
         say(f"page   {write_contact_sheet(source, output)}")
+
+
+def _on_cluster(address: str, source: str, output: str, settings: dict[str, Any]) -> None:
+    from whichcar.scale.crop import crop_on_cluster
+
+    with resumable(f"{output}: interrupted; finished parts are kept"):
+        done = crop_on_cluster(address, source, output, **settings)
+    before = f", {done.earlier:,} of them from an earlier run" if done.earlier else ""
+    left_out = f", {done.unusable:,} of them left out" if done.unusable else ""
+    say(f"{output}: {plural(done.images, 'image')}{left_out}, in {plural(done.parts, 'part')}{before}")
 
 
 @click.command()

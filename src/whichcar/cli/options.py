@@ -27,6 +27,12 @@ model_option = click.option(
     metavar="EXPERIMENT|BUNDLE|NAME",
     help="Experiment, checkpoint, bundle (.whichcar or .onnx), or a name that `whichcar models` lists.",
 )
+ray_option = click.option(
+    "--ray",
+    metavar="ADDRESS",
+    help="Work on this Ray cluster: auto, or HOST:PORT of its head. Source and target may then be s3:// addresses, and "
+    "tar files in the source are shards of images.",
+)
 track_option = click.option(
     "--track",
     metavar="SERVICE",

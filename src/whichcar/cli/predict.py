@@ -7,12 +7,12 @@ import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from whichcar.cli.interrupts import resumable
-from whichcar.cli.options import FILE, FOLDER, DetectorCommand, detector_option, model_option
+from whichcar.cli.options import FOLDER, DetectorCommand, detector_option, model_option, ray_option
 from whichcar.cli.render import columns as aligned
 from whichcar.cli.streams import say, say_lines
 from whichcar.text import one_line, plural
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV with a header.")
 @click.option(
     "--output",
-    type=FILE,
     metavar="FILE.csv|FILE.jsonl",
-    help="Write to this file as CSV or JSON Lines. A run that was interrupted, or killed, is resumed.",
+    help="Write to this file as CSV or JSON Lines; with --ray, Parquet files to this folder or s3:// address. A run "
+    "that was interrupted, or killed, is resumed.",
 )
 @click.option("--top", default=5, show_default=True, type=click.IntRange(1), help="Number of classes listed per image.")
 @click.option(
@@ -72,12 +72,13 @@ if TYPE_CHECKING:
     "cropped images, unless `whichcar crop` wrote the image]",
 )
 @detector_option
+@ray_option
 def predict(
     paths: tuple[str, ...],
     model: str | None,
     as_json: bool,
     as_csv: bool,
-    output: Path | None,
+    output: str | None,
     top: int,
     confidence: float | None,
     vehicles: Vehicles | None,
@@ -88,6 +89,7 @@ def predict(
     crop: bool | None,
     detector: str | None,
     family: str | None,
+    ray: str | None,
 ) -> None:
     """Classify images: PATH is a file, a folder, a quoted pattern, an http(s) address, or - for a list of these.
 
@@ -107,6 +109,7 @@ def predict(
       whichcar predict experiments/exp_003 https://example.org/car.jpg --confidence 0.95
       whichcar predict streets/ --vehicles all --annotate answers/
       find . -name '*.jpg' | whichcar predict - --json --model mine.whichcar
+      whichcar predict --ray auto s3://bucket/images --output s3://bucket/answers
     """
     chosen = [name for name, given in (("--json", as_json), ("--csv", as_csv), ("--output", output)) if given]
     if len(chosen) > 1:
@@ -114,6 +117,13 @@ def predict(
     for name, folder in (("--annotate", annotate), ("--save-crops", save_crops)):
         if folder is not None and vehicles is None:
             raise click.UsageError(f"{name}: is for vehicles; add --vehicles all or --vehicles largest")
+    if ray is not None:
+        others = {"--annotate": annotate, "--save-crops": save_crops, "--explain": explain, "--batch-size": batch_size}
+        if refused := [name for name, given in others.items() if given is not None]:
+            raise click.UsageError(f"--ray: writes Parquet files only; leave {' and '.join(refused)} out")
+        settings = {"top": top, "crop": crop, "detector": detector, "family": family}
+        _on_cluster(ray, model, paths, output, **settings, confidence=confidence, vehicles=vehicles)
+        return
     from whichcar.images.inputs import each
     from whichcar.inference.classifier import Classifier
     from whichcar.inference.image_folders import ImageFolders
@@ -134,7 +144,7 @@ def predict(
         )
 
     if output is not None:
-        _write(output, classifier, paths, top, confidence, vehicles, classify)
+        _write(Path(output), classifier, paths, top, confidence, vehicles, classify)
         return
     rows = one_usable(classify(names_of(paths, None if sys.stdin is None else sys.stdin.buffer)))
     form: Form = "json" if as_json else "csv" if as_csv else "table"
@@ -142,6 +152,26 @@ def predict(
     with resumable("interrupted; the rows printed so far are complete", "to classify all images"):
         shown = _tracked(rows, paths, vehicles) if _to_file() else rows
         say_lines(lines(shown, form, top, width, crops, confidence is not None, vehicles is not None))
+
+
+def _on_cluster(
+    address: str,
+    model: str | None,
+    paths: tuple[str, ...],
+    output: str | None,
+    **settings: Any,  # noqa: ANN401  (of `predict_on_cluster`)
+) -> None:
+    if model is None:
+        model, paths = _leading_model(paths)
+    if output is None or len(paths) != 1:
+        raise click.UsageError("--ray: takes one folder, tar file or s3:// address, and --output")
+    from whichcar.scale.predict import predict_on_cluster
+
+    with resumable(f"{output}: interrupted; finished parts are kept"):
+        done = predict_on_cluster(address, paths[0], output, model, **settings)
+    before = f", {done.earlier:,} of them from an earlier run" if done.earlier else ""
+    unusable = f", {done.unusable:,} of them not usable" if done.unusable else ""
+    say(f"{output}: {plural(done.images, 'image')}{unusable}, in {plural(done.parts, 'file')}{before}")
 
 
 def _explaining(classifier: Classifier) -> Explain:

@@ -15,7 +15,7 @@ from whichcar.records import Box, Crop
 
 FILE = "boxes.csv"
 COLUMNS = ("path", "left", "top", "right", "bottom", "label", "score", "candidates", "outcome")
-_HEADER = ",".join(COLUMNS) + "\n"
+HEADER = ",".join(COLUMNS) + "\n"
 
 
 def table_of(folder: Path) -> Path | None:
@@ -24,7 +24,7 @@ def table_of(folder: Path) -> Path | None:
     if not path.is_file():
         return None
     with _open(path) as file:
-        return path if file.readline() == _HEADER else None
+        return path if file.readline() == HEADER else None
 
 
 def read_boxes(path: Path) -> Iterator[Crop]:
@@ -35,9 +35,9 @@ def read_boxes(path: Path) -> Iterator[Crop]:
     """
     advice = "give a table that `whichcar crop` wrote"
     with system_errors(path, "cannot be read", advice), _open(path) as file:
-        if file.readline() != _HEADER:
-            raise DataError(f"{path}: its header is not {_HEADER.strip()}; {advice}")
-        yield from _rows(file)
+        if file.readline() != HEADER:
+            raise DataError(f"{path}: its header is not {HEADER.strip()}; {advice}")
+        yield from rows(file)
 
 
 class BoxTable:
@@ -57,7 +57,7 @@ class BoxTable:
         self._known: dict[str, str] = {}
         for table in (path, growing):
             if table.is_file():
-                self._known |= {row.path: _line(row) for row in read_boxes(table)}
+                self._known |= {row.path: line(row) for row in read_boxes(table)}
 
     def __enter__(self) -> Self:
         """Begin the second file again, with all that is known."""
@@ -74,7 +74,7 @@ class BoxTable:
 
         A skipped image is tried again: it may have been fixed.
         """
-        row = next(_rows([self._known[path]])) if path in self._known else None
+        row = next(rows([self._known[path]])) if path in self._known else None
         if row is None or row.kind == "skipped":
             return None
         with contextlib.suppress(OSError):
@@ -87,7 +87,7 @@ class BoxTable:
     def add(self, rows: Iterable[Crop]) -> Iterator[Crop]:
         """Write rows down, then yield them."""
         for row in rows:
-            self._file.write(_line(row))
+            self._file.write(line(row))
             self._file.flush()
             yield row
 
@@ -96,7 +96,7 @@ class BoxTable:
         if not self._known:  # then the rows have come in order
             self._growing.replace(self._path)
             return []
-        lines = {row.path: _line(row) for row in read_boxes(self._growing)}
+        lines = {row.path: line(row) for row in read_boxes(self._growing)}
         # An image that has come since has no row yet; the next run sees it.
         _write(self._path, (lines.pop(path) for path in order if path in lines))
         return list(lines)
@@ -109,12 +109,12 @@ def _open(path: Path, mode: Literal["r", "a", "w"] = "r") -> TextIO:
 
 def _write(path: Path, lines: Iterable[str]) -> None:
     with atomic_write(path) as tmp, _open(tmp, "w") as file:
-        file.write(_HEADER)
+        file.write(HEADER)
         file.writelines(lines)
 
 
-def _line(crop: Crop) -> str:
-    """Return one row with its line's end."""
+def line(crop: Crop) -> str:
+    """Return the row of a boxes.csv for a crop, with its line's end."""
     box = crop.box
     sides = ("", "", "", "") if box is None else (box.left, box.top, box.right, box.bottom)
     score = "" if crop.score is None else f"{crop.score:.4f}"
@@ -126,7 +126,8 @@ def _line(crop: Crop) -> str:
     return text.getvalue()
 
 
-def _rows(lines: Iterable[str]) -> Iterator[Crop]:
+def rows(lines: Iterable[str]) -> Iterator[Crop]:
+    """Yield what the rows of a boxes.csv say; one that is damaged is left out."""
     for fields in csv.reader(lines):
         if len(fields) != len(COLUMNS) or fields[-1].partition(":")[0] not in ("cropped", "whole", "skipped"):
             continue

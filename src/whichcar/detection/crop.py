@@ -10,14 +10,11 @@ unfinished work: rows of boxes.csv as they come, and partly written images; afte
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
-
-from PIL import Image
 
 from whichcar import files, text
 from whichcar.config.crop import CropSettings, crop_settings
@@ -26,12 +23,12 @@ from whichcar.data.boxes import BoxTable
 from whichcar.data.split.tree import RECORD as SPLIT
 from whichcar.data.split.tree import read_record as read_split
 from whichcar.detection import zoo
-from whichcar.detection.cropper import Chosen, Cropper, described, is_large
+from whichcar.detection.crop_images import CropImages
+from whichcar.detection.cropper import Cropper
 from whichcar.detection.detection import Detector, find_detector
 from whichcar.detection.onnx import OnnxDetector
-from whichcar.errors import DataError, ImageError
-from whichcar.images.pixels import DecodedImage, Pixels
-from whichcar.images.read import decoded
+from whichcar.errors import DataError
+from whichcar.images.inputs import image_at
 from whichcar.parallel import Done, ordered_map, usable_cores
 from whichcar.records import Crop
 
@@ -39,7 +36,6 @@ log = logging.getLogger(__name__)
 
 RECORD = files.CROP_RECORD
 _WORK = ".crop"
-_LOSSY = frozenset({".jpg", ".jpeg", ".webp"})
 
 
 def crop(
@@ -100,6 +96,25 @@ def count_images(source: str | Path) -> int:
     return count
 
 
+def record_of(settings: CropSettings, custom: Detector | None = None) -> dict[str, Any]:
+    """Return settings and detector as crop.json holds them; a detector's file is recorded with its absolute path.
+
+    Args:
+        settings: of the crop stage.
+        custom: the detector, where it is an object and not one that they name.
+
+    Raises:
+        DetectorError: there is no such detector, or it cannot be downloaded.
+    """
+    content = settings.model_dump(mode="json")
+    if custom is not None:
+        return {"settings": content, "detector": {"name": custom.name, "sha256": None}}
+    source = find_detector(settings.detector)
+    own = source.file is not None and zoo.entry_of(source.name) is None
+    content["detector"] = str(source.file.resolve()) if own and source.file else source.name
+    return {"settings": content, "detector": {"name": source.name, "sha256": source.sha256}}
+
+
 def read_record(folder: Path) -> dict[str, Any] | None:
     """Return how the images of a folder were cropped; None if `whichcar crop` wrote neither it nor a parent folder.
 
@@ -149,6 +164,7 @@ class _Stage:
             read_split(path.parent)
         self.workers = max(1, workers or usable_cores())
         self.cropper = Cropper(settings, threads=1 if self.workers > 1 else None, detector=detector)
+        self.crop_images = CropImages(self.cropper)
         self.custom = detector
         self.record: dict[str, Any] = {}
 
@@ -157,7 +173,7 @@ class _Stage:
         entries = {entry.name for entry in self.output.iterdir()} if self.output.is_dir() else set()
         if entries and not entries & {RECORD, _WORK}:
             raise DataError(f"{self.output}: contains files that `whichcar crop` did not write; give an empty folder")
-        self.record = self._record()
+        self.record = record_of(self.settings, self.custom)
         before = None if redo else _content(self.output)
         if before is not None:
             for key in self.record["settings"].keys() - {"detector"}:
@@ -232,16 +248,6 @@ class _Stage:
     def _describe(self, finished: bool) -> None:
         files.write_json(self.output / RECORD, {"finished": finished, **self.record})
 
-    def _record(self) -> dict[str, Any]:
-        """Return settings and detector; a detector's file is recorded with its absolute path."""
-        settings = self.settings.model_dump(mode="json")
-        if self.custom is not None:
-            return {"settings": settings, "detector": {"name": self.custom.name, "sha256": None}}
-        source = find_detector(self.settings.detector)
-        own = source.file is not None and zoo.entry_of(source.name) is None
-        settings["detector"] = str(source.file.resolve()) if own and source.file else source.name
-        return {"settings": settings, "detector": {"name": source.name, "sha256": source.sha256}}
-
     def _rows(self, table: BoxTable, batch_size: int) -> Iterator[Crop]:
         """Yield the rows of finished images and, as they come, those of the others."""
         for rows in ordered_map(self._work, self._batches(table, batch_size), self.workers):
@@ -262,75 +268,22 @@ class _Stage:
             yield batch
 
     def _work(self, paths: Sequence[str]) -> list[Crop]:
-        """Take a batch of images through all steps; a large one alone, to save memory."""
-        rows: dict[str, Crop] = {}
-        images: dict[str, Pixels] = {}
-        for path in paths:
-            try:
-                with decoded(self.source / path) as image:
-                    if is_large(image):
-                        rows[path] = self._large(path, image)
-                    else:
-                        images[path] = image.pixels()
-            except ImageError as error:
-                rows[path] = self._skipped(path, error.reason)
-        try:
-            choices = self.cropper.choose(list(images.values())) if images else []
-        except ImageError as error:
-            if len(paths) > 1:  # find the one at fault
-                return [row for path in paths for row in self._work([path])]
-            return [self._skipped(paths[0], error.reason)]
-        for (path, pixels), chosen in zip(images.items(), choices, strict=True):
-            box = self.cropper.box(chosen, pixels.shape[:2])
-            cropped = pixels if box is None else pixels[box.top : box.bottom, box.left : box.right]
-            rows[path] = self._done(path, pixels.shape[:2], chosen, Image.fromarray(cropped))
-        return [rows[path] for path in paths]
+        """Crop a batch of images, and write each crop, or delete an earlier one of an image that is left out now."""
+        images = [(path, image_at(self.source / path)) for path in paths]
+        rows = []
+        for row, content in self.crop_images.work(images):
+            if content is None:
+                (self.output / row.path).unlink(missing_ok=True)
+            else:
+                self._write(row.path, content)
+            rows.append(row)
+        return rows
 
-    def _large(self, path: str, image: DecodedImage) -> Crop:
-        chosen, size = self.cropper.choose_in(image), image.size
-        pixels = image.pixels(self.cropper.box(chosen, size))
-        image.close()
-        cropped = Image.fromarray(pixels)
-        del pixels  # encoding takes memory of its own
-        return self._done(path, size, chosen, cropped)
-
-    def _done(self, path: str, size: tuple[int, int], chosen: Chosen, cropped: Image.Image) -> Crop:
-        """Write the crop of an image of (height, width), or leave it out, and return its row."""
-        if chosen.vehicle is None and self.settings.missing != "whole":
-            return self._without(path)
-        try:
-            self._write(path, cropped)
-        except ImageError as error:
-            return self._skipped(path, error.reason)
-        return described(path, size, chosen)
-
-    def _skipped(self, path: str, reason: str) -> Crop:
-        """Leave an image out, and delete an earlier crop of it."""
-        (self.output / path).unlink(missing_ok=True)
-        return Crop(path, None, "", None, 0, f"skipped: {reason}")
-
-    def _without(self, path: str) -> Crop:
-        """Leave out an image without a vehicle, or stop, as configured."""
-        if self.settings.missing == "fail":
-            raise DataError(
-                f"{self.source / path}: no {' or '.join(self.settings.classes)} above score {self.settings.score}; "
-                "lower --score, or use --missing whole or skip"
-            )
-        return self._skipped(path, "no vehicle")
-
-    def _write(self, path: str, image: Image.Image) -> None:
-        """Write an image in the format of its suffix, atomically and without the metadata of its source."""
+    def _write(self, path: str, content: bytes) -> None:
+        """Write a crop atomically."""
         target = self.output / path
-        kind = target.suffix.lower()
-        encoded = io.BytesIO()
-        options = {"quality": self.settings.quality} if kind in _LOSSY else {}
-        form = Image.registered_extensions()[kind]
-        try:
-            image.save(encoded, form, **options)
-        except (OSError, ValueError) as error:  # not of the disk: the target is memory
-            raise ImageError(f"{image.width} x {image.height} cannot be written as {form} ({error})") from error
-        tmp = self.output / _WORK / f"{threading.get_ident()}{kind}"
-        tmp.write_bytes(encoded.getbuffer())
+        tmp = self.output / _WORK / f"{threading.get_ident()}{target.suffix}"
+        tmp.write_bytes(content)
         target.parent.mkdir(parents=True, exist_ok=True)
         tmp.replace(target)
 

@@ -104,7 +104,7 @@ def _named(name: str) -> Iterator[Given | Skipped]:
     elif any(sign in name for sign in "*?[") and not os.path.lexists(name):
         yield from _matching(name)
     else:
-        yield _file(Path(name))
+        yield image_at(Path(name))
 
 
 def _in_folder(folder: Path) -> Iterator[Given | Skipped]:
@@ -113,7 +113,7 @@ def _in_folder(folder: Path) -> Iterator[Given | Skipped]:
     except OSError as error:
         yield Skipped(folder, f"{error.filename or folder} cannot be listed ({error.strerror}); change its permissions")
         return
-    yield from map(_file, found)
+    yield from map(image_at, found)
     if not found:
         yield Skipped(folder, NO_IMAGES)
 
@@ -127,12 +127,13 @@ def _matching(pattern: str) -> Iterator[Given | Skipped]:
             yield from _in_folder(Path(name))
         elif os.path.isfile(name):  # noqa: PTH113
             found = True
-            yield _file(Path(name))
+            yield image_at(Path(name))
     if not found:
         yield Skipped(Path(pattern), "no file of that pattern; check its spelling")
 
 
-def _file(path: Path) -> Given:
+def image_at(path: Path) -> Given:
+    """Return the image of a file, which is opened later."""
     return Given(path, lambda size: decoded(path, size and enough_for(size)))
 
 

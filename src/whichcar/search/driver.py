@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from whichcar.errors import Interrupted, SweepError
 from whichcar.pages.charts import missing_plotly
+from whichcar.ray_cluster import check_address
 from whichcar.search.launcher import Launcher, LocalLauncher, trains
 from whichcar.search.lease import LEASE, Lease
 from whichcar.search.live_table import LiveTable, Status
-from whichcar.search.ray_launcher import WHICHCAR, RayDriver, Slots, check_address
+from whichcar.search.ray_launcher import WHICHCAR, RayDriver, Slots
 from whichcar.search.results import Results
 from whichcar.search.space import SweepSpec, read_spec
 from whichcar.search.study import (

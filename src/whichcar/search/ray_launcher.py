@@ -8,24 +8,21 @@ terminal past Python, and ends its process when the cluster has been gone for a 
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import os
-import random
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from whichcar.errors import Interrupted, MissingExtraError, SweepError
-from whichcar.files import locked
+from whichcar.errors import Interrupted, SweepError
+from whichcar.ray_cluster import last_line, no_cluster, own_cores
 from whichcar.search.launcher import QUIET, how_it_ended, killed_from_outside, tied_command
 from whichcar.search.live_table import LiveTable
 from whichcar.search.results import Results
@@ -33,7 +30,6 @@ from whichcar.search.results import Results
 WHICHCAR = ("-m", "whichcar")  # follows the node's Python
 LOG = "ray.txt"
 POLL_SECONDS = 0.2
-ANSWER_SECONDS = 5.0  # for the head of the cluster to accept a connection
 STOP_SECONDS = 120.0  # for all slots to save their trials
 PASSED_ON = ("WHICHCAR_", "KERAS_", "TF_", "XLA_", "JAX_")  # variables that slots get from this process
 
@@ -51,35 +47,6 @@ class Slots:
     folder: str
     sqlite: bool
     words: Sequence[str]
-
-
-def check_address(address: str) -> str:
-    """Return the address of a cluster, once something listens there: Ray itself waits half a minute for it.
-
-    Args:
-        address: `auto` (the cluster of this machine, or RAY_ADDRESS), or `HOST:PORT` of the cluster's head.
-
-    Raises:
-        SweepError: the address has another form, or nothing listens there.
-        MissingExtraError: Ray is not installed.
-    """
-    address = os.environ.get("RAY_ADDRESS") or address if address == "auto" else address
-    if address.startswith("ray://"):
-        raise SweepError(
-            f"--ray {address}: Ray's client is not supported; run the search on a machine of the cluster, "
-            "with --ray auto or --ray HOST:PORT (of its head)"
-        )
-    host, _, port = address.rpartition(":")
-    if address != "auto" and not port.isdecimal():
-        raise SweepError(f"--ray {address}: must be auto or HOST:PORT, such as 10.0.0.5:6379")
-    if importlib.util.find_spec("ray") is None:
-        raise MissingExtraError("Ray", "ray")
-    if address != "auto":
-        try:
-            socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
-        except (OSError, OverflowError) as error:
-            raise SweepError(f"--ray {address}: {_no_cluster(getattr(error, 'strerror', None) or error)}") from None
-    return address
 
 
 class RayDriver:
@@ -219,29 +186,6 @@ def run_slot(number: int, slots: Slots, directory: str, cpus: int, variables: Ma
     return f"{message} (log: {log})" if process.returncode else ""
 
 
-@contextlib.contextmanager
-def own_cores(count: int) -> Iterator[list[int]]:
-    """Reserve `count` processors of this machine that no other slot uses, until the block ends.
-
-    Ray only counts processors, and a training uses all it may run on; so each slot is bound to its share, by a locked
-    file per processor. The first is chosen at random, since containers on one machine do not see each other's files.
-    Where fewer are free (Ray was given more than there are), all processors are returned.
-    """
-    folder = Path(tempfile.gettempdir()) / f"whichcar_cores_{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    cores = sorted(os.sched_getaffinity(0))
-    first = random.randrange(len(cores))
-    reserved: list[int] = []
-    with contextlib.ExitStack() as stack:
-        for core in cores[first:] + cores[:first]:
-            if len(reserved) == count:
-                break
-            with contextlib.suppress(BlockingIOError):
-                stack.enter_context(locked(folder / str(core)))
-                reserved.append(core)
-        yield sorted(reserved) if len(reserved) == count else cores
-
-
 def main() -> None:
     """Connect and run the slots; once one has ended, so do the others: the budget is spent, or something failed."""
     os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"  # it would send the working directory to the nodes
@@ -252,7 +196,7 @@ def main() -> None:
     try:
         ray.init(address=slots.address, log_to_driver=False, configure_logging=False)
     except Exception as error:  # Ray's are of many kinds
-        _fail(_no_cluster(_last_line(error)))
+        _fail(no_cluster(last_line(error)))
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     nodes = [node for node in ray.nodes() if node["Alive"]]
@@ -274,9 +218,7 @@ def main() -> None:
             except TaskCancelledError:
                 continue
             except RayError as error:  # its worker or node died too often, or cannot load whichcar
-                problem = problem or _last_line(error)
-                if "No module named 'whichcar" in problem:
-                    problem += "; every node needs the same whichcar as this machine"
+                problem = problem or last_line(error)
         if (done or stop.is_set()) and not cancelled:
             cancelled = True
             for one in tasks:
@@ -300,15 +242,6 @@ def _variables(cpus: int, gpus: float) -> dict[str, str]:
     if 0 < gpus < 1:  # else the first trial takes most of the memory that several share
         limits |= {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{0.9 * gpus:.2f}", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
     return limits | {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
-
-
-def _no_cluster(reason: object) -> str:
-    return f"no Ray cluster to run trials on ({reason}); start one with `ray start --head`, or leave --ray out"
-
-
-def _last_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
 
 
 def _fail(reason: str) -> NoReturn:

@@ -7,10 +7,7 @@ import http.server
 import os
 import re
 import socket
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
@@ -239,41 +236,11 @@ def test_addresses_are_reported_from_paths_and_shown_without_secrets() -> None:
 # --- S3 --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def s3_server() -> Iterator[str]:
-    """A real S3 server in a process of its own; it checks signatures' presence, buckets and keys."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = os.environ | {"INITIAL_NO_AUTH_ACTION_COUNT": "1000000"}
-    command = [sys.executable, "-c", f"from moto.server import main; main(['-H', '127.0.0.1', '-p', '{port}'])"]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                break
-        time.sleep(0.1)
-    yield f"http://127.0.0.1:{port}"
-    process.terminate()
-    process.wait()
-
-
 @pytest.fixture
-def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+def bucket(s3: str, monkeypatch: pytest.MonkeyPatch) -> str:
     import boto3
 
     monkeypatch.setattr(download_module, "BLOCK", 200_000)
-    for name, value in {
-        "AWS_ENDPOINT_URL": s3_server,
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "very-secret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_CONFIG_FILE": "/nowhere",
-        "AWS_SHARED_CREDENTIALS_FILE": "/nowhere",
-    }.items():
-        monkeypatch.setenv(name, value)
     client = boto3.client("s3")
     client.create_bucket(Bucket="cars")
     client.put_object(Bucket="cars", Key="deep/car_ims.tgz", Body=CONTENT)

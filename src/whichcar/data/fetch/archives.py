@@ -27,13 +27,13 @@ _CHUNK = 1 << 20
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 _PACKED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 _END_OF_TAR = 1024  # zero bytes
-_BROKEN = (
+BROKEN = (
     *(tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, lzma.LZMAError, zlib.error),
     *(EOFError, NotImplementedError),
 )
 
 
-class _Member(NamedTuple):
+class Member(NamedTuple):
     """One file of an archive: `problem` says why it is refused, if it is."""
 
     name: str
@@ -74,7 +74,7 @@ def unpack(archive: Path, target: Path) -> int:
                 seen.add(place)
                 written = _write(archive, member, target / place, written, packed)
                 bar.update()
-    except _BROKEN as error:
+    except BROKEN as error:
         raise DataError(f"{archive}: cannot be unpacked ({reason_of(error)}); fetch it again") from error
     return len(seen)
 
@@ -84,23 +84,32 @@ def _beginning(path: Path) -> bytes:
         return file.read(512)
 
 
-def _tar(archive: Path) -> Iterator[_Member]:
-    """Yield the files of a tar, then read on to its end: only there do checksums and missing parts show."""
+def _tar(archive: Path) -> Iterator[Member]:
+    """Yield the files of a tar, packed or not, then read on to its end: only there do checksums show."""
     start = _beginning(archive)
     opened: Any = next((way for magic, way in _PACKED.items() if start.startswith(magic)), open)
     with opened(archive, "rb") as plain:
-        whole = _Tail(plain)
-        with tarfile.open(fileobj=cast("IO[bytes]", whole), mode="r|") as tar:  # it only reads
-            for entry in tar:
-                if entry.isdir():
-                    continue
-                kind = "is a link" if entry.islnk() or entry.issym() else "is not a regular file"
-                problem = "" if entry.isreg() else kind
-                yield _Member(entry.name, problem, tar.extractfile(entry) if not problem else None)
-        while whole.read(_CHUNK):
-            pass
-        if whole.last.strip(b"\0") or len(whole.last) < _END_OF_TAR:
-            raise tarfile.ReadError("it ends too early")
+        yield from tar_members(plain)
+
+
+def tar_members(plain: IO[bytes]) -> Iterator[Member]:
+    """Yield the files of an unpacked tar that is read once from its beginning, and see that it has its end.
+
+    Raises:
+        tarfile.TarError: it is damaged, or its end is missing; others of `BROKEN` too.
+    """
+    whole = _Tail(plain)
+    with tarfile.open(fileobj=cast("IO[bytes]", whole), mode="r|") as tar:  # it only reads
+        for entry in tar:
+            if entry.isdir():
+                continue
+            kind = "is a link" if entry.islnk() or entry.issym() else "is not a regular file"
+            problem = "" if entry.isreg() else kind
+            yield Member(entry.name, problem, tar.extractfile(entry) if not problem else None)
+    while whole.read(_CHUNK):
+        pass
+    if whole.last.strip(b"\0") or len(whole.last) < _END_OF_TAR:
+        raise tarfile.ReadError("it ends too early")
 
 
 class _Tail:
@@ -115,7 +124,7 @@ class _Tail:
         return block
 
 
-def _zip(archive: Path) -> Iterator[_Member]:
+def _zip(archive: Path) -> Iterator[Member]:
     with zipfile.ZipFile(archive) as found:
         for entry in found.infolist():
             if entry.is_dir():
@@ -125,13 +134,13 @@ def _zip(archive: Path) -> Iterator[_Member]:
             if kind not in (0, stat.S_IFREG, stat.S_IFLNK):
                 problem = "is not a regular file"
             if problem:
-                yield _Member(entry.filename, problem, None)
+                yield Member(entry.filename, problem, None)
                 continue
             with found.open(entry) as content:
-                yield _Member(entry.filename, "", content)
+                yield Member(entry.filename, "", content)
 
 
-def _place(archive: Path, member: _Member) -> str | None:
+def _place(archive: Path, member: Member) -> str | None:
     """Return where a member goes, relative to the target; None for what is passed over."""
     name = member.name.replace("\\", "/")
     parts = [part for part in PurePosixPath(name).parts if part != "."]
@@ -146,7 +155,7 @@ def _place(archive: Path, member: _Member) -> str | None:
     return "/".join(parts)
 
 
-def _write(archive: Path, member: _Member, target: Path, written: int, packed: int) -> int:
+def _write(archive: Path, member: Member, target: Path, written: int, packed: int) -> int:
     """Write one file and return the bytes written of all; what it really holds counts, not what it says."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.open("xb") as file:

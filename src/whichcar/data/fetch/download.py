@@ -60,8 +60,8 @@ def tables_of(url: str) -> list[str]:
     """
     try:
         found = _Remote(url).tables()
-    except _transport_errors() as error:
-        raise DataError(f"{without_password(url)}: {_reason(error, url)}") from error
+    except transport_errors() as error:
+        raise DataError(f"{without_password(url)}: {transport_reason(error, url)}") from error
     if not found:
         raise DataError(
             f"{without_password(url)}: no .parquet file in it; give the address of an archive in it instead"
@@ -104,18 +104,18 @@ def download(
         try:
             _append(remote, part, name)
             break
-        except _transport_errors() as error:
+        except transport_errors() as error:
             if isinstance(error, OSError) and is_disk_full(error):
                 raise DataError(
                     f"{folder}: the disk is full; make room and run it again, it resumes from there"
                 ) from error
             got = (part.stat().st_size if part.is_file() else 0) - before
             tries = 1 if got > 0 else tries + 1
-            if _final(error) or tries >= TRIES:
+            if is_final(error) or tries >= TRIES:
                 _remove_empty(part)
-                raise DataError(f"{without_password(url)}: {_reason(error, url)}") from error
+                raise DataError(f"{without_password(url)}: {transport_reason(error, url)}") from error
             wait = pause * 2 ** (tries - 1)
-            log.warning("%s: %s; trying again in %.0f s", without_password(url), _reason(error, url), wait)
+            log.warning("%s: %s; trying again in %.0f s", without_password(url), transport_reason(error, url), wait)
             time.sleep(wait)
     digest = files.sha256(part)
     size = part.stat().st_size
@@ -152,9 +152,28 @@ def _there_already(remote: _Remote, target: Path) -> Downloaded | None:
     try:
         if _marks_in(marks_file) != remote.marks():
             return None
-    except _transport_errors():
+    except transport_errors():
         return None  # the download itself will report what is wrong
     return Downloaded(target, without_password(remote.url), target.stat().st_size, files.sha256(target))
+
+
+def filesystem(scheme: str) -> Any:  # noqa: ANN401  (fsspec has no types)
+    """Return what reads and writes the files of a scheme in `SCHEMES`, with the credentials of the environment.
+
+    Raises:
+        MissingExtraError: fsspec needs another package for it.
+    """
+    options: dict[str, Any] = {"skip_instance_cache": True, "use_listings_cache": False}
+    if scheme == "s3":
+        options["anon"] = is_set("WHICHCAR_ANONYMOUS")
+    elif scheme != "hf":
+        options["client_kwargs"] = {"trust_env": True}  # proxies
+    try:
+        import fsspec
+
+        return fsspec.filesystem(scheme, **options)
+    except ImportError as error:
+        raise MissingExtraError(f"what reads {scheme}:// ({error})", SCHEMES[scheme]) from error
 
 
 class _Remote:
@@ -170,17 +189,7 @@ class _Remote:
 
     @cached_property
     def _system(self) -> Any:  # noqa: ANN401  (fsspec has no types)
-        options: dict[str, Any] = {"skip_instance_cache": True, "use_listings_cache": False}
-        if self.scheme == "s3":
-            options["anon"] = is_set("WHICHCAR_ANONYMOUS")
-        elif self.scheme != "hf":
-            options["client_kwargs"] = {"trust_env": True}  # proxies
-        try:
-            import fsspec
-
-            return fsspec.filesystem(self.scheme, **options)
-        except ImportError as error:
-            raise MissingExtraError(f"what reads {self.scheme}:// ({error})", SCHEMES[self.scheme]) from error
+        return filesystem(self.scheme)
 
     def marks(self) -> dict[str, Any]:
         """What tells one version of the file from another: size, and the tags that the server gives."""
@@ -266,22 +275,22 @@ def _remove_empty(part: Path) -> None:
         _remove(part)
 
 
-def _transport_errors() -> tuple[type[Exception], ...]:
+def transport_errors() -> tuple[type[Exception], ...]:
     """What can go wrong on the way: the libraries below fsspec have errors of their own. One not loaded raises none."""
     loaded = [(sys.modules.get(module), name) for module, name in _ERRORS]
     return (OSError, *(vars(module)[name] for module, name in loaded if module is not None and name in vars(module)))
 
 
-def _final(error: BaseException) -> bool:
+def is_final(error: BaseException) -> bool:
     """True when another try cannot help: not there, not allowed."""
-    return _is_refused(error) or _is_missing(error)
+    return _is_refused(error) or is_missing(error)
 
 
-def _is_missing(error: BaseException) -> bool:
+def is_missing(error: BaseException) -> bool:
     """True when the server says so; fsspec makes "not found" of every failure to ask for a file."""
     if (status := _status(error)) is not None:
         return status in (404, 410)
-    causes = _transport_errors()[1:]
+    causes = transport_errors()[1:]
     return isinstance(error, FileNotFoundError) and not isinstance(error.__cause__ or error.__context__, causes)
 
 
@@ -312,14 +321,14 @@ def _status(error: BaseException | None) -> int | None:
     return None
 
 
-def _reason(error: BaseException, url: str) -> str:
+def transport_reason(error: BaseException, url: str) -> str:
     """Return in one line what was wrong, without addresses, which may hold secrets."""
     if _lacks_credentials(error):
         found = "no credentials were found" if type(error).__name__ == "NoCredentialsError" else str(error)
         return f"{found}; {_GIVE_S3}, or WHICHCAR_ANONYMOUS=1 to read a public bucket"
     if _is_refused(error):
         return f"access is refused; {_refused_fix(urlsplit(url).scheme)}"
-    if _is_missing(error):
+    if is_missing(error):
         return "there is no such file; check bucket, key or address, and whether it is private"
     if (status := _status(error)) and status >= 400:
         return f"the server answers {status}"

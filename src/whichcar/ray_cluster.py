@@ -1,0 +1,82 @@
+"""What every command with `--ray` does: find the cluster, say in one line why it cannot be used, share processors."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import random
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from whichcar.errors import ClusterError, MissingExtraError
+from whichcar.files import locked
+
+ANSWER_SECONDS = 5.0  # for the head of the cluster to accept a connection
+
+
+def check_address(address: str) -> str:
+    """Return the address of a cluster, once something listens there: Ray itself waits half a minute for it.
+
+    Args:
+        address: `auto` (the cluster of this machine, or RAY_ADDRESS), or `HOST:PORT` of the cluster's head.
+
+    Raises:
+        ClusterError: the address has another form, or nothing listens there.
+        MissingExtraError: Ray is not installed.
+    """
+    address = os.environ.get("RAY_ADDRESS") or address if address == "auto" else address
+    if address.startswith("ray://"):
+        raise ClusterError(
+            f"--ray {address}: Ray's client is not supported; run the command on a machine of the cluster, "
+            "with --ray auto or --ray HOST:PORT (of its head)"
+        )
+    host, _, port = address.rpartition(":")
+    if address != "auto" and not port.isdecimal():
+        raise ClusterError(f"--ray {address}: must be auto or HOST:PORT, such as 10.0.0.5:6379")
+    if importlib.util.find_spec("ray") is None:
+        raise MissingExtraError("Ray", "ray")
+    if address != "auto":
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
+        except (OSError, OverflowError) as error:
+            raise ClusterError(f"--ray {address}: {no_cluster(getattr(error, 'strerror', None) or error)}") from None
+    return address
+
+
+def no_cluster(reason: object) -> str:
+    """Return the message for a cluster that does not answer."""
+    return f"no Ray cluster there ({reason}); start one with `ray start --head`, or leave --ray out"
+
+
+def last_line(error: BaseException) -> str:
+    """Return the last line of an error of Ray, which says what is wrong, and what would do where whichcar differs."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    line = lines[-1] if lines else type(error).__name__
+    missing = "No module named 'whichcar" in line
+    return f"{line}; every node needs the same whichcar as this machine" if missing else line
+
+
+@contextlib.contextmanager
+def own_cores(count: int) -> Iterator[list[int]]:
+    """Reserve `count` processors of this machine that no other slot uses, until the block ends.
+
+    Ray only counts processors, and a training uses all it may run on; so each slot is bound to its share, by a locked
+    file per processor. The first is chosen at random, since containers on one machine do not see each other's files.
+    Where fewer are free (Ray was given more than there are), all processors are returned.
+    """
+    folder = Path(tempfile.gettempdir()) / f"whichcar_cores_{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    cores = sorted(os.sched_getaffinity(0))
+    first = random.randrange(len(cores))
+    reserved: list[int] = []
+    with contextlib.ExitStack() as stack:
+        for core in cores[first:] + cores[:first]:
+            if len(reserved) == count:
+                break
+            with contextlib.suppress(BlockingIOError):
+                stack.enter_context(locked(folder / str(core)))
+                reserved.append(core)
+        yield sorted(reserved) if len(reserved) == count else cores

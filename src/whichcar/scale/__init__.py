@@ -1,0 +1,1 @@
+"""Stages on a Ray cluster, for more than one machine does."""

@@ -1,0 +1,112 @@
+"""Crop on a cluster: every image of a folder, of tar shards or of a bucket, to files of the same names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from whichcar.config.crop import crop_settings
+from whichcar.data import boxes
+from whichcar.data.split.tree import RECORD as SPLIT
+from whichcar.detection.crop import RECORD, record_of
+from whichcar.detection.cropper import Cropper
+from whichcar.detection.onnx import OnnxDetector
+from whichcar.errors import DataError
+from whichcar.scale.manifest import Manifest
+from whichcar.scale.parts import Part, parts_of, source_of
+from whichcar.scale.ray_run import on_ray
+from whichcar.scale.run import Runner, Totals, run_parts
+from whichcar.scale.storage import Storage, storage_at, temporary_file
+from whichcar.scale.work import TABLES, Job
+
+
+def crop_on_cluster(
+    address: str,
+    source: str | Path,
+    target: str | Path,
+    runner: Runner = on_ray,
+    detector: str | Path | None = None,
+    **settings: Any,  # noqa: ANN401  (checked by crop_settings)
+) -> Totals:
+    """Crop all images of a source to their vehicles; the target then holds what `detection.crop.crop` writes.
+
+    A tar file becomes one of the same name, with the crops and whatever else is in it. What an earlier call finished is
+    left out.
+
+    Args:
+        address: of the cluster, as for `ray_cluster.check_address`.
+        source: a folder, a tar file, or an `s3://` address of either; tar files in a folder are shards of images.
+        target: a folder or an `s3://` address, empty or of an earlier call with the same settings.
+        runner: does the parts.
+        detector: a name or a file, which must be there on every node, under the same path.
+        **settings: the others of `CropSettings`.
+
+    Raises:
+        ClusterError: there is no such cluster, or a node cannot do the work.
+        ConfigError, DetectorError: as for `detection.crop.crop`.
+        DataError: no images, a damaged shard, a foreign target, or a bucket that does not answer.
+    """
+    checked = crop_settings(detector=None if detector is None else str(detector), **settings)
+    cropper, record = Cropper(checked, threads=1), record_of(checked)
+    if isinstance(cropper.detector, OnnxDetector):
+        record["detector"]["read_as"] = cropper.detector.read_as
+    storage, names = source_of(source)
+    to = storage_at(target)
+    if _overlap(storage, to):
+        raise DataError(f"{target}: is inside {source}, or contains it; give a folder next to it")
+    parts = parts_of(names)
+    job = Job("crop", storage, to, record["settings"], {})
+    with Manifest(to, {"stage": "crop", "source": storage.place, **record}).opened() as manifest:
+        _describe(to, record, finished=False)
+        for name in _splits(storage):
+            to.write(name, storage.read(name) or b"")
+        totals = run_parts(address, job, parts, manifest, runner)
+        stale = sorted(manifest.parts.keys() - {part.name for part in parts})
+        _remove(to, stale, set(names))
+        _join_tables(to, parts)
+        _describe(to, record, finished=True)
+        manifest.finish(part.name for part in parts)
+    return totals
+
+
+def _overlap(source: Storage, target: Storage) -> bool:
+    if source.is_remote != target.is_remote:
+        return False
+    places = [storage.place for storage in (source, target)]
+    one, other = places if source.is_remote else [str(Path(place).resolve()) for place in places]
+    return f"{one}/".startswith(f"{other}/") or f"{other}/".startswith(f"{one}/")
+
+
+def _splits(source: Storage) -> list[str]:
+    """Return the records of splits, which are copied, so that the same images are held out for validation."""
+    if source.is_remote:
+        return [SPLIT] if source.read(SPLIT) is not None else []
+    root = Path(source.place)
+    return [str(path.relative_to(root)) for path in (root / SPLIT, *sorted(root.glob(f"*/{SPLIT}"))) if path.exists()]
+
+
+def _describe(target: Storage, record: dict[str, Any], finished: bool) -> None:
+    content = json.dumps({"finished": finished, **record}, indent=1, ensure_ascii=False, allow_nan=False)
+    target.write(RECORD, f"{content}\n".encode())
+
+
+def _remove(target: Storage, stale: Sequence[str], present: set[str]) -> None:
+    """Delete the crops of images that are no longer in the source, which would be trained on."""
+    for part in stale:
+        table = f"{TABLES}/{part}.csv"
+        for row in boxes.rows((target.read(table) or b"").decode("utf-8", "surrogateescape").splitlines(keepends=True)):
+            if row.path not in present:
+                target.remove(row.path)
+        target.remove(table)
+
+
+def _join_tables(target: Storage, parts: Sequence[Part]) -> None:
+    """Write boxes.csv from the rows of all parts, in order."""
+    with temporary_file() as file:
+        file.write(boxes.HEADER.encode())
+        for part in parts:
+            file.write(target.read(f"{TABLES}/{part.name}.csv") or b"")
+        file.flush()
+        target.write(boxes.FILE, Path(file.name))

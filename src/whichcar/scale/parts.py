@@ -1,0 +1,141 @@
+"""The parts that work is done in: a tar shard each, and a few hundred images that lie loose.
+
+A part is what one worker does at a time, and what is lost when that worker dies. Images of a part are read by the
+worker itself, so that they do not pass through Ray's object store.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from whichcar.data.fetch.archives import BROKEN, tar_members
+from whichcar.errors import DataError
+from whichcar.files import NO_IMAGES, is_broken_link, is_image, is_visible
+from whichcar.images.inputs import Given, image_at
+from whichcar.images.read import decoded, enough_for
+from whichcar.parallel import ordered_map
+from whichcar.records import Skipped
+from whichcar.scale.storage import Storage, storage_at
+from whichcar.text import as_text, one_line, reason_of
+
+PART_IMAGES = 200
+_READERS = 8  # files of a bucket that a worker has requested at a time
+SHARD = ".tar"
+
+
+class DamagedShardError(DataError):
+    """A tar shard cannot be read to its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some images of a source: one tar shard, or files; `name` stands for just these."""
+
+    name: str
+    files: tuple[str, ...]
+
+    @property
+    def is_shard(self) -> bool:
+        """True where the images are in a tar file."""
+        return self.files[0].endswith(SHARD)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A file of a part: an image, or another member of a shard, of which there is only the content."""
+
+    name: str
+    image: Given | Skipped | None
+    content: bytes | None = None
+
+
+def source_of(source: str | Path) -> tuple[Storage, list[str]]:
+    """Return the storage of a source and the names in it that are worked on.
+
+    Args:
+        source: a folder, an `s3://` address of many files, or of one tar file.
+
+    Raises:
+        DataError: there is no such folder, or no image and no tar file in it.
+    """
+    text = str(source)
+    if text.endswith(SHARD):
+        before, _, name = text.rpartition("/")
+        storage, names = storage_at(before or ("/" if text.startswith("/") else ".")), [name]
+        if not storage.is_remote and not Path(storage.address(name)).is_file():
+            raise DataError(f"{text}: no such file; give a folder, a tar file or an s3:// address")
+        return storage, names
+    storage = storage_at(text)
+    if not storage.is_remote and not Path(storage.place).is_dir():
+        raise DataError(f"{text}: no such folder; give a folder, a tar file or an s3:// address")
+    names = [name for name in storage.walk() if name.endswith(SHARD) or is_image(name) or _is_lost(storage, name)]
+    if not names:
+        raise DataError(f"{text}: {NO_IMAGES}; nor is there a tar file")
+    return storage, names
+
+
+def _is_lost(storage: Storage, name: str) -> bool:
+    return not storage.is_remote and is_broken_link(Path(storage.address(name)))
+
+
+def parts_of(names: Sequence[str]) -> list[Part]:
+    """Return the parts of the files with these names, in order."""
+    parts: list[Part] = []
+    loose: list[str] = []
+    for name in names:
+        if name.endswith(SHARD):
+            parts.append(_part([name]))
+        else:
+            loose.append(name)
+    return parts + [_part(loose[start : start + PART_IMAGES]) for start in range(0, len(loose), PART_IMAGES)]
+
+
+def _part(names: Sequence[str]) -> Part:
+    digest = hashlib.blake2b("\0".join(names).encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
+    return Part(f"part-{digest}", tuple(names))
+
+
+def items_of(source: Storage, part: Part) -> Iterator[Item]:
+    """Yield the images of a part, and other members of a shard, lazily.
+
+    Raises:
+        DamagedShardError: in the place of what is missing of a shard.
+        DataError: a bucket does not answer, or refuses.
+    """
+    if part.is_shard:
+        yield from _members(source, part.files[0])
+    elif source.is_remote:
+        yield from ordered_map(lambda name: _loaded(source, name), part.files, _READERS, 2 * _READERS)
+    else:
+        for name in part.files:
+            yield Item(name, image_at(Path(source.address(name))))
+
+
+def _loaded(source: Storage, name: str) -> Item:
+    content, address = source.read(name), source.address(name)
+    if content is None:
+        return Item(name, Skipped(address, "no such file; it was deleted after the others were listed"))
+    return Item(name, _image_in(content, address))
+
+
+def _image_in(content: bytes, path: str | Path) -> Given:
+    return Given(path, lambda size: decoded(content, size and enough_for(size), name=path))
+
+
+def _members(source: Storage, shard: str) -> Iterator[Item]:
+    try:
+        with source.open(shard) as file:
+            for member in tar_members(file):
+                if member.content is None or not all(map(is_visible, member.name.removeprefix("./").split("/"))):
+                    continue
+                content = member.content.read()
+                name = f"{shard}/{as_text(member.name.removeprefix('./'))}"
+                path = source.address(name) if source.is_remote else Path(source.address(name))
+                yield Item(name, _image_in(content, path) if is_image(member.name) else None, content)
+    except BROKEN as error:
+        raise DamagedShardError(f"the tar file is damaged ({one_line(reason_of(error))}); copy it again") from error
+    except FileNotFoundError as error:
+        raise DamagedShardError("no such file; it was deleted after the others were listed") from error

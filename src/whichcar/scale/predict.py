@@ -1,0 +1,93 @@
+"""Predict on a cluster: from the images of a folder, tar shards or a bucket to rows in Parquet files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from whichcar.errors import DataError
+from whichcar.files import checksum
+from whichcar.inference.classifier import Classifier
+from whichcar.inference.input_crop import Vehicles
+from whichcar.inference.predict import columns
+from whichcar.inference.released import DEFAULT, released
+from whichcar.scale.manifest import Manifest
+from whichcar.scale.parts import parts_of, source_of
+from whichcar.scale.ray_run import on_ray
+from whichcar.scale.run import Runner, Totals, run_parts
+from whichcar.scale.storage import storage_at
+from whichcar.scale.work import Job
+
+
+def predict_on_cluster(
+    address: str,
+    source: str | Path,
+    target: str | Path,
+    model: str | Path | None = None,
+    top: int = 5,
+    crop: bool | None = None,
+    detector: str | Path | None = None,
+    family: str | None = None,
+    confidence: float | None = None,
+    vehicles: Vehicles | None = None,
+    runner: Runner = on_ray,
+) -> Totals:
+    """Classify all images of a source; the rows of each part are a file `part-….parquet` in the target.
+
+    The rows are those of `inference.predict.predict`, with the same columns. What an earlier call finished is left out.
+
+    Args:
+        address: of the cluster, as for `ray_cluster.check_address`.
+        source: a folder, a tar file, or an `s3://` address of either; tar files in a folder are shards of images.
+        target: a folder or an `s3://` address, empty or of an earlier call with the same settings.
+        model, crop, detector, family: as for `Classifier`. A file must be there on every node, under the same path.
+        top, confidence, vehicles: as for `Classifier.predict`.
+        runner: does the parts.
+
+    Raises:
+        ClusterError: there is no such cluster, or a node cannot do the work.
+        DataError: no images, a damaged shard, a foreign target, or a bucket that does not answer.
+        CheckpointError, ConfigError, DetectorError: as `Classifier`.
+    """
+    crop = True if crop is None and vehicles is not None else crop
+    classifier = Classifier(model, crop, detector, family)
+    classifier.predicting(top, confidence)  # an error in them shows now
+    top = min(top, len(classifier.class_names))
+    crops, blake2b = classifier.input_crop.crops, checksum(classifier.checkpoint)
+    names = columns(top, crops, confidence is not None, vehicles is not None)
+    storage, images = source_of(source)
+    settings = {
+        "model": _everywhere(DEFAULT if model is None else str(model), classifier.checkpoint),
+        "blake2b": blake2b,
+        "crop": crop,
+        "detector": None if detector is None else _everywhere(str(detector), Path(str(detector))),
+        "family": family,
+        "top": top,
+        "confidence": confidence,
+        "vehicles": vehicles,
+        "columns": names,
+    }
+    origin = {
+        "stage": "predict",
+        "source": storage.place,
+        "model": {"name": classifier.checkpoint.name, "blake2b": blake2b},
+        "columns": names,
+        "crop": classifier.input_crop.record,
+        "confidence": confidence,
+        "vehicles": vehicles,
+    }
+    parts = parts_of(images)
+    job = Job("predict", storage, storage_at(target), settings, {})
+    with Manifest(job.target, origin).opened() as manifest:
+        totals = run_parts(address, job, parts, manifest, runner)
+        for stale in manifest.parts.keys() - {part.name for part in parts}:
+            job.target.remove(f"{stale}.parquet")
+        manifest.finish(part.name for part in parts)
+    if totals.unusable == totals.images:
+        raise DataError(f"{source}: none of {totals.images:,} images could be used; {target} has the reasons")
+    return totals
+
+
+def _everywhere(name: str, path: Path) -> str:
+    """Return the name of what comes with the package or is downloaded by it, else the whole path of a file."""
+    is_named = name in released() or not Path(name).exists()
+    return name if is_named else str(path.absolute())

@@ -1,0 +1,176 @@
+"""Folders and buckets alike: the files under a path or an `s3://` address."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+from whichcar import files
+from whichcar.data.fetch.download import (
+    BLOCK,
+    TRIES,
+    filesystem,
+    is_final,
+    is_missing,
+    is_remote,
+    transport_errors,
+    transport_reason,
+)
+from whichcar.errors import DataError
+from whichcar.text import as_text, without_password
+
+log = logging.getLogger(__name__)
+Result = TypeVar("Result")
+PAUSE = 1.0  # seconds before the first new try; each further one waits twice as long
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """The files under `root`, by their names relative to it, with `/`.
+
+    `root` is as the user gave it, `place` the same where the working directory is another: on another machine.
+    """
+
+    root: str
+    place: str
+
+    @property
+    def is_remote(self) -> bool:
+        """True for a bucket."""
+        return is_remote(self.root)
+
+    def walk(self) -> Iterator[str]:
+        """Yield the names of all files, but for hidden ones, those of a folder in sorted order.
+
+        Raises:
+            DataError: a bucket does not answer, or refuses.
+        """
+        if not self.is_remote:
+            yield from files.walk(Path(self.place))
+            return
+        prefix = self.place.partition("://")[2] + "/"
+        for path in self._tried(lambda: sorted(_system().find(self.place)), ""):
+            name = path.removeprefix(prefix)
+            if all(map(files.is_visible, name.split("/"))):
+                yield name
+
+    def shown(self, text: str) -> str:
+        """Return the path of a file in `place` as one in `root`, as a row has it."""
+        return as_text(self.root) + text.removeprefix(self.place) if text.startswith(self.place) else text
+
+    def address(self, name: str) -> str:
+        """Return where a file is."""
+        return f"{self.place}/{name}"
+
+    def read(self, name: str) -> bytes | None:
+        """Return the content of a file; None where there is no such file.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        try:
+            if self.is_remote:
+                content: bytes = self._tried(lambda: _system().cat_file(self.address(name)), name)
+                return content
+            return Path(self.address(name)).read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise DataError(f"{self.root}/{name}: cannot be read ({error.strerror}); change its permissions") from error
+
+    def open(self, name: str) -> AbstractContextManager[IO[bytes]]:
+        """Return a file that is read from its beginning to its end."""
+        if not self.is_remote:
+            return Path(self.address(name)).open("rb")
+        opened: AbstractContextManager[IO[bytes]] = self._tried(
+            lambda: _system().open(self.address(name), "rb", block_size=BLOCK, cache_type="readahead"), name
+        )
+        return opened
+
+    def write(self, name: str, content: bytes | Path) -> None:
+        """Write a file, whole or not at all.
+
+        Args:
+            name: of the file.
+            content: what it is to hold, or a file that holds it.
+
+        Raises:
+            DataError: it cannot be written.
+        """
+        if not self.is_remote:
+            where = Path(self.root, name)
+            with (
+                files.system_errors(where, "cannot be written", "fix that and run it again"),
+                files.atomic_write(Path(self.address(name))) as tmp,
+            ):
+                tmp.write_bytes(content) if isinstance(content, bytes) else shutil.copyfile(content, tmp)
+        elif isinstance(content, bytes):
+            self._tried(lambda: _system().pipe_file(self.address(name), content), name)
+        else:
+            self._tried(lambda: _system().put_file(str(content), self.address(name)), name)
+
+    def remove(self, name: str) -> None:
+        """Delete a file, if it is there."""
+        if not self.is_remote:
+            Path(self.address(name)).unlink(missing_ok=True)
+            return
+        try:
+            self._tried(lambda: _system().rm_file(self.address(name)), name)
+        except FileNotFoundError:
+            return
+
+    def _tried(self, call: Callable[[], Result], name: str) -> Result:
+        """Return what a call to the bucket returns; one that is busy is asked again.
+
+        Raises:
+            FileNotFoundError: there is no such file, or bucket.
+            DataError: anything else that another try cannot help, or that several did not.
+        """
+        where = without_password(f"{self.root}/{name}" if name else self.root)
+        for number in range(TRIES):
+            try:
+                return call()
+            except transport_errors() as error:
+                if is_missing(error) and name:
+                    raise FileNotFoundError(where) from error
+                reason = transport_reason(error, self.root)
+                if is_final(error) or number == TRIES - 1:
+                    raise DataError(f"{where}: {reason}") from error
+                wait = PAUSE * 2**number
+                log.warning("%s: %s; trying again in %.0f s", where, reason, wait)
+                time.sleep(wait)
+        raise AssertionError("unreachable")
+
+
+@functools.cache
+def _system() -> Any:  # noqa: ANN401  (fsspec has no types)
+    """Return what reads and writes buckets, one for each process."""
+    return filesystem("s3")
+
+
+def storage_at(root: str | Path) -> Storage:
+    """Return the storage of a folder or an `s3://` address.
+
+    Raises:
+        DataError: an address of another kind.
+    """
+    text = str(root)
+    if not is_remote(text):
+        path = Path(text.removeprefix("file://"))
+        return Storage(str(path), str(path.absolute()))
+    if not text.startswith("s3://"):
+        raise DataError(f"{without_password(text)}: must be a folder, a tar file or an s3:// address")
+    return Storage(text.rstrip("/"), text.rstrip("/"))
+
+
+def temporary_file() -> Any:  # noqa: ANN401  (of `tempfile`)
+    """Return an open file that is deleted when it is closed, to collect what is too large for memory."""
+    return tempfile.NamedTemporaryFile(suffix=".part")

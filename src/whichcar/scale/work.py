@@ -1,0 +1,232 @@
+"""What a worker does: it reads a part, predicts or crops its images, and writes the part's result."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import socket
+import tarfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from whichcar.config.crop import crop_settings
+from whichcar.data import boxes
+from whichcar.detection.crop_images import CropImages, Cropped, skipped
+from whichcar.detection.cropper import Cropper
+from whichcar.errors import CheckpointError, ClusterError, MissingExtraError, WhichcarError
+from whichcar.files import checksum
+from whichcar.images.inputs import Given
+from whichcar.ray_cluster import own_cores
+from whichcar.records import NUMBER_COLUMN, NoVehicle, Prediction, Skipped
+from whichcar.scale.parts import DamagedShardError, Item, Part, items_of
+from whichcar.scale.storage import Storage, temporary_file
+from whichcar.text import one_line
+from whichcar.version import VERSION
+
+_WHOLE_NUMBERS = ("left", "top", "right", "bottom", "candidates", NUMBER_COLUMN)
+TABLES = ".boxes"
+TRIES = 4  # of a part whose worker died, before that is taken to be the part's fault
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Which stage all workers do, from where to where, and how. `settings` are those of the stage, for JSON."""
+
+    stage: str
+    source: Storage
+    target: Storage
+    settings: Mapping[str, Any]
+    variables: Mapping[str, str]
+    version: str = VERSION
+
+
+@dataclass(slots=True)
+class Counts:
+    """What became of a part: its images, those that could not be used, and what is wrong with the part, if anything.
+
+    `damaged` is why a shard could not be read to its end: the part is to be done again. `error` ends the whole run.
+    """
+
+    part: str
+    images: int = 0
+    unusable: int = 0
+    damaged: str = ""
+    error: str = ""
+
+
+Work = Callable[[Part, Counts], None]
+
+
+class Worker:
+    """Does parts of a job on one processor, in a process of its own on any machine.
+
+    Args:
+        job: what to do.
+        begin: counts how often a part was begun, and returns it: those before this time ended with their worker.
+    """
+
+    def __init__(self, job: Job, begin: Callable[[str], int]) -> None:
+        """Load what the stage needs; an error waits for the first part."""
+        self._begin, self._source = begin, job.source
+        os.environ.update({name: value for name, value in job.variables.items() if name not in os.environ})
+        self._cores = contextlib.ExitStack()
+        cores = self._cores.enter_context(own_cores(1))
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, cores)
+        self._error = ""
+        try:
+            if job.version != VERSION:
+                raise ClusterError(f"has whichcar {VERSION}, not {job.version}; install the same on every machine")
+            self._work: Work = STAGES[job.stage](job)
+        except WhichcarError as error:
+            self._error = f"node {socket.gethostname()}: {error}"
+
+    def __call__(self, row: Mapping[str, str]) -> dict[str, str]:
+        """Do the part that is `row["part"]` as JSON, and return its counts as JSON."""
+        content = json.loads(row["part"])
+        part = Part(content["name"], tuple(content["files"]))
+        error = self._error or self._deadly(part)
+        counts = Counts(part.name, error=error) if error else counts_of(self._work, part)
+        return {"counts": json.dumps(asdict(counts))}
+
+    def _deadly(self, part: Part) -> str:
+        """Return what is wrong with a part that several workers have died on; empty for others."""
+        if self._begin(part.name) <= TRIES:
+            return ""
+        first, others = self._source.shown(self._source.address(part.files[0])), len(part.files) - 1
+        after = f" or one of the {others} images after it" if others else ""
+        return f"{first}{after}: {TRIES} workers died on it, as when memory is used up; leave it out or repair it"
+
+
+def counts_of(work: Work, part: Part) -> Counts:
+    """Do a part and return what became of it."""
+    counts = Counts(part.name)
+    try:
+        work(part, counts)
+    except WhichcarError as error:
+        counts.error = str(error)
+    return counts
+
+
+def predicting(job: Job) -> Work:
+    """Return what classifies the images of a part and writes their rows as `PART.parquet`.
+
+    Settings: `model`, `blake2b` (of its file), `crop`, `detector`, `family`, as for `Classifier`; `top`, `confidence`,
+    `vehicles`, as for `Classifier.predict`; `columns`, of a row.
+
+    Raises:
+        CheckpointError: there is no such model here, or another file has its name.
+        MissingExtraError: PyArrow is not installed.
+    """
+    from whichcar.inference.classifier import Classifier
+
+    try:
+        import pyarrow as arrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise MissingExtraError("PyArrow", "ray") from error
+    settings = job.settings
+    classifier = Classifier(settings["model"], settings["crop"], settings["detector"], settings["family"])
+    if checksum(classifier.checkpoint) != settings["blake2b"]:
+        raise CheckpointError(f"{classifier.checkpoint}: is another file than on the machine that began the run")
+    schema = arrow.schema([(name, _arrow_type(arrow, name)) for name in settings["columns"]])
+
+    def work(part: Part, counts: Counts) -> None:
+        rows = []
+        images = _counted(items_of(job.source, part), counts)
+        given = (item.image for item in images if item.image is not None)
+        for row in classifier.stream(given, settings["top"], None, settings["confidence"], settings["vehicles"]):
+            counts.unusable += not isinstance(row, Prediction | NoVehicle)
+            rows.append({**row.as_row(), "path": job.source.shown(str(row.as_row()["path"]))})
+        if counts.damaged:
+            path = job.source.shown(job.source.address(part.files[0]))
+            rows.append(Skipped(path, counts.damaged).as_row())
+        content = io.BytesIO()
+        parquet.write_table(arrow.Table.from_pylist(rows, schema), content)
+        job.target.write(f"{part.name}.parquet", content.getvalue())
+
+    return work
+
+
+def _arrow_type(arrow: Any, name: str) -> Any:  # noqa: ANN401  (PyArrow has no types)
+    if name in _WHOLE_NUMBERS:
+        return arrow.int64()
+    is_share = name.startswith("probability") or name in ("answer_probability", "vehicle_score")
+    return arrow.float64() if is_share else arrow.string()
+
+
+def cropping(job: Job) -> Work:
+    """Return what crops the images of a part: to files of the same names, those of a shard to a shard.
+
+    Their rows go to `.boxes/PART.csv`, as in boxes.csv but without a header. Settings: those of `CropSettings`.
+
+    Raises:
+        DetectorError: there is no such detector here.
+    """
+    cropper = Cropper(crop_settings(**job.settings), threads=1)
+    _ = cropper.detector  # an error in it shows now
+    images = CropImages(cropper)
+
+    def cropped(items: Iterator[Item]) -> Iterator[tuple[Item, Cropped | None]]:
+        for item in items:
+            if isinstance(item.image, Given):
+                yield item, images.work([(item.name, item.image)])[0]
+            else:
+                yield item, None if item.image is None else skipped(item.name, item.image.reason)
+
+    def work(part: Part, counts: Counts) -> None:
+        lines = []
+        results = cropped(_counted(items_of(job.source, part), counts))
+        for row in _into_shard(job, part, results) if part.is_shard else _into_files(job, results):
+            counts.unusable += row.kind == "skipped"
+            lines.append(boxes.line(row))
+        if counts.damaged:
+            lines.append(boxes.line(skipped(part.files[0], counts.damaged).row))
+        job.target.write(f"{TABLES}/{part.name}.csv", "".join(lines).encode("utf-8", "surrogateescape"))
+
+    return work
+
+
+def _into_files(job: Job, results: Iterator[tuple[Item, Cropped | None]]) -> Iterator[Any]:
+    for item, result in results:
+        if result is None:
+            continue
+        if result.content is None:
+            job.target.remove(item.name)
+        else:
+            job.target.write(item.name, result.content)
+        yield result.row
+
+
+def _into_shard(job: Job, part: Part, results: Iterator[tuple[Item, Cropped | None]]) -> Iterator[Any]:
+    """Write a shard with the crops, and with the other members as they are, such as labels."""
+    shard = part.files[0]
+    with temporary_file() as file:
+        with tarfile.open(fileobj=file, mode="w|") as tar:
+            for item, result in results:
+                content = item.content if result is None else result.content
+                if result is not None:
+                    yield result.row
+                if content is not None:
+                    member = tarfile.TarInfo(item.name.removeprefix(f"{shard}/"))  # of a fixed date
+                    member.size = len(content)
+                    tar.addfile(member, io.BytesIO(content))
+        file.flush()
+        job.target.write(shard, Path(file.name))
+
+
+def _counted(items: Iterator[Item], counts: Counts) -> Iterator[Item]:
+    """Yield the items and count the images; a damaged shard ends there."""
+    try:
+        for item in items:
+            counts.images += item.image is not None
+            yield item
+    except DamagedShardError as error:
+        counts.damaged = one_line(error)
+
+
+STAGES: dict[str, Callable[[Job], Work]] = {"predict": predicting, "crop": cropping}

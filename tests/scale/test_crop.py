@@ -1,0 +1,126 @@
+"""Cropping in parts: the files of the plain command, byte for byte, from folders, shards and buckets."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from whichcar.cli import main
+from whichcar.data.boxes import read_boxes
+from whichcar.data.split.split import split
+from whichcar.detection.crop import crop, read_record
+from whichcar.errors import ClusterError, DataError
+from whichcar.records import Label
+from whichcar.scale import parts as parts_module
+from whichcar.scale.crop import crop_on_cluster
+from whichcar.scale.storage import storage_at
+
+from ..colours import COLOURS, draw
+from .conftest import Here
+from .test_predict import shard_of
+
+pytest.importorskip("s3fs", reason="whichcar[fetch] is not installed")
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A split tree of red and blue images, and one that is none since; not to be written to."""
+    folder = tmp_path_factory.mktemp("tree")
+    rows = []
+    for number, (name, colour) in enumerate(COLOURS.items()):
+        for copy in range(3):
+            draw(folder / "raw" / f"{number}{copy}.jpg", colour, seed=10 * number + copy)
+            rows.append(Label(f"{number}{copy}.jpg", name, "train" if copy else "test"))
+    split(folder / "raw", rows, folder / "v1")
+    broken = next((folder / "v1").rglob("01.jpg"))
+    broken.unlink()
+    broken.write_bytes(b"no image")
+    return folder / "v1"
+
+
+@pytest.fixture(autouse=True)
+def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts_module, "PART_IMAGES", 4)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file that both commands write."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != "manifest.json" and not path.relative_to(folder).parts[0].startswith(".")
+    }
+
+
+def test_the_files_are_those_of_the_plain_command(tree: Path, tmp_path: Path, red_car_file: Path, here: Here) -> None:
+    rows = list(crop(tree, tmp_path / "plain", detector=red_car_file))
+    totals = crop_on_cluster("here", tree, tmp_path / "out", here, detector=red_car_file)
+    assert (totals.parts, totals.images, totals.unusable) == (3, 9, 1)
+    assert {row.kind for row in rows} == {"cropped", "whole", "skipped"}
+    assert contents(tmp_path / "out") == contents(tmp_path / "plain")
+    assert read_record(tmp_path / "out") == read_record(tmp_path / "plain")
+    assert list(crop(tree, tmp_path / "out", detector=red_car_file)) == rows  # the plain command finds its own
+
+
+def test_a_stopped_run_is_unfinished_and_a_second_one_does_the_rest(
+    tree: Path, tmp_path: Path, red_car_file: Path, here: Here
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        crop_on_cluster("here", tree, tmp_path / "out", Here(stop=1), detector=red_car_file)
+    with pytest.raises(DataError, match="unfinished"):
+        read_record(tmp_path / "out")
+    crop_on_cluster("here", tree, tmp_path / "out", here, detector=red_car_file)
+    assert len(here.done) == 2
+    list(crop(tree, tmp_path / "plain", detector=red_car_file))
+    assert contents(tmp_path / "out") == contents(tmp_path / "plain")
+
+
+def test_the_crop_of_an_image_that_is_gone_goes_too(tmp_path: Path, red_car_file: Path) -> None:
+    for number in range(5):
+        draw(tmp_path / "source" / f"{number}.jpg", COLOURS["Red Sedan 2011"], seed=number)
+    crop_on_cluster("here", tmp_path / "source", tmp_path / "out", Here(), detector=red_car_file)
+    (tmp_path / "source" / "1.jpg").unlink()
+    crop_on_cluster("here", tmp_path / "source", tmp_path / "out", Here(), detector=red_car_file)
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.jpg")) == ["0.jpg", "2.jpg", "3.jpg", "4.jpg"]
+    assert [row.path for row in read_boxes(tmp_path / "out" / "boxes.csv")] == ["0.jpg", "2.jpg", "3.jpg", "4.jpg"]
+
+
+def test_a_shard_becomes_a_shard_with_its_labels(tree: Path, tmp_path: Path, red_car_file: Path, here: Here) -> None:
+    shard_of(tree, tmp_path / "shards" / "000.tar")
+    crop_on_cluster("here", tmp_path / "shards", tmp_path / "out", here, detector=red_car_file)
+    list(crop(tree, tmp_path / "plain", detector=red_car_file))
+    with tarfile.open(tmp_path / "out" / "000.tar") as tar:
+        members = {member.name: (tar.extractfile(member) or tar).read() for member in tar}  # type: ignore[union-attr]
+    assert members.pop("a/0.cls") == b"7"
+    assert members == {name: content for name, content in contents(tmp_path / "plain").items() if name.endswith("jpg")}
+    rows = [row.path for row in read_boxes(tmp_path / "out" / "boxes.csv")]
+    assert rows == [f"000.tar/{row.path}" for row in read_boxes(tmp_path / "plain" / "boxes.csv")]
+
+
+def test_a_bucket_gets_what_a_folder_gets(
+    tree: Path, tmp_path: Path, red_car_file: Path, bucket: str, here: Here
+) -> None:
+    source = storage_at(f"{bucket}/v1")
+    for path in (path for path in tree.rglob("*") if path.is_file()):
+        source.write(str(path.relative_to(tree)), path.read_bytes())
+    crop_on_cluster("here", f"{bucket}/v1", f"{bucket}/v2", here, detector=red_car_file)
+    list(crop(tree, tmp_path / "plain", detector=red_car_file))
+    target = storage_at(f"{bucket}/v2")
+    found = {name: target.read(name) for name in target.walk() if name != "manifest.json"}
+    assert found == contents(tmp_path / "plain")
+
+
+def test_a_target_inside_the_source_and_a_missing_vehicle_are_refused(
+    tree: Path, tmp_path: Path, red_car_file: Path
+) -> None:
+    with pytest.raises(DataError, match=r"is inside .*; give a folder next to it"):
+        crop_on_cluster("here", tree, tree / "out", Here(), detector=red_car_file)
+    with pytest.raises(ClusterError, match=r"no car or truck above score .*; what is finished is kept"):
+        crop_on_cluster("here", tree, tmp_path / "out", Here(), detector=red_car_file, missing="fail")
+
+
+def test_options_of_one_machine_are_refused(tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["crop", str(tree), str(tmp_path / "out"), "--ray", "auto", "--redo", "--workers", "2"]) == 2
+    assert "leave --workers and --redo out" in capsys.readouterr().err
