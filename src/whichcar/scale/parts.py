@@ -102,7 +102,7 @@ def items_of(source: Storage, part: Part) -> Iterator[Item]:
     """Yield the images of a part, and other members of a shard, lazily.
 
     Raises:
-        DamagedShardError: in the place of what is missing of a shard.
+        DamagedShardError: after the last member of a shard that can be read.
         DataError: a bucket does not answer, or refuses.
     """
     if part.is_shard:

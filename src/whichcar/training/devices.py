@@ -16,7 +16,7 @@ def use_devices(wanted: Devices, batch_size: int) -> int:
     """Let the models that are made from now on compute on several devices by `keras.distribution.DataParallel`.
 
     Args:
-        wanted: how many; `auto`: of several GPUs as many as divide the batch, else one device.
+        wanted: their number; `auto`: the most GPUs among which the batch can be divided evenly, else one device.
         batch_size: images in a batch, those of all devices together.
 
     Returns:
