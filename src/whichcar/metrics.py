@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+LEVEL = 0.05  # p-values below it are called significant
+
 Scores = npt.NDArray[np.floating]
 Numbers = npt.NDArray[np.integer]
 

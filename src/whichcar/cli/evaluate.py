@@ -12,6 +12,7 @@ from whichcar.cli.interrupts import resumable
 from whichcar.cli.options import FOLDER, DetectorCommand, crop_option, detector_option, model_option, track_option
 from whichcar.cli.render import columns
 from whichcar.cli.streams import say_lines
+from whichcar.metrics import LEVEL
 from whichcar.text import one_line, plural
 
 _CLASSES_SHOWN = 20
@@ -97,6 +98,7 @@ def render_result(result: Mapping[str, Any], folder: Path) -> Iterator[str]:
         label, predicted = one_line(pair["label"]), one_line(pair["predicted"])
         yield f"  {label} predicted as {predicted}: {pair['count']} of {pair['total']}"
     yield ""
+    yield from _weakest(result)
     yield f"report   {folder / 'report.html'}"
     if (folder / "plots").is_dir():
         yield f"plots    {folder / 'plots'}"
@@ -134,6 +136,16 @@ def _answers(result: Mapping[str, Any]) -> Iterator[str]:
     for row in result["answers"]:
         if needed := row["validation_images_needed"]:
             yield f"  {row['wanted']:.0%}: needs {plural(needed, 'validation image')} or more"
+
+
+def _weakest(result: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the three kinds of images with the lowest accuracy, of those significantly below the other images."""
+    weak = sorted((row for row in result["slices"] if row["p_value"] < LEVEL), key=lambda row: row["value"])
+    for row in weak[:3]:
+        kind = f"{row['property']} {one_line(row['kind'])}"
+        yield f"  less accurate than other images: {kind}: {row['value']:.1%} ({row['correct']} of {row['total']})"
+    if weak:
+        yield ""
 
 
 def _indented(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:

@@ -22,6 +22,7 @@ from whichcar.evaluation.measure import confusion, measure
 from whichcar.evaluation.predictions import EvaluatedImage, classify
 from whichcar.evaluation.report import write_report
 from whichcar.evaluation.result import Origin, Result, read_result
+from whichcar.evaluation.slices import slices_of
 from whichcar.evaluation.upgrade import upgrade_result
 from whichcar.inference.answer import Calibration
 from whichcar.inference.classifier import Classifier
@@ -99,6 +100,7 @@ def evaluate(
             origin=origin,
             **measured,
             examples=confused_images(measured["confused"], images, eval_set, classifier.metadata, trained),
+            slices=slices_of(images, eval_set.root, classifier.class_names, classifier.image_size),
             unreadable=unreadable,
             seconds=seconds,
             folder=folder,

@@ -14,18 +14,23 @@ from whichcar.evaluation.eval_set import EvalSet
 from whichcar.evaluation.result import TOP
 from whichcar.inference.classifier import Classifier, best_of
 from whichcar.inference.runtimes import Probabilities
-from whichcar.records import CROP_COLUMNS, Prediction, Sample, Skipped
+from whichcar.inference.stream import Scored
+from whichcar.records import CROP_COLUMNS, Crop, Prediction, Sample, Skipped
 from whichcar.text import as_text, plural
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluatedImage:
-    """The prediction for one image: `rank` is the true class's place, 1 is best; `probabilities` are of all classes."""
+    """The prediction for one image: `rank` is the true class's place, 1 is best; `probabilities` are of all classes.
+
+    `crop` is what it was cropped to first; None where it was not to be cropped.
+    """
 
     sample: Sample
     predicted: int
     rank: int
     probabilities: Probabilities
+    crop: Crop | None = None
 
     @property
     def probability(self) -> float:
@@ -57,7 +62,7 @@ def classify(
                 unreadable.append(Skipped(inside, item.reason))
                 writer.writerow([*start, *[""] * (5 + 2 * TOP + len(crop_columns)), item.reason])
                 continue
-            images.append(_evaluated(sample, item.probabilities))
+            images.append(_evaluated(sample, item))
             cells = _cells(images[-1], best_of(item, classifier.class_names, TOP), classifier.class_names)
             crop = {} if item.crop is None else item.crop.as_row()
             writer.writerow([*start, *cells, *crop.values(), ""])
@@ -67,11 +72,11 @@ def classify(
     return images, tuple(unreadable)
 
 
-def _evaluated(sample: Sample, probabilities: Probabilities) -> EvaluatedImage:
-    label = sample.class_index
+def _evaluated(sample: Sample, scored: Scored) -> EvaluatedImage:
+    label, probabilities = sample.class_index, scored.probabilities
     rank = int(metrics.ranks(probabilities[None], np.array([label]))[0])
     predicted = int(metrics.predictions(probabilities[None], np.array([label]))[0])
-    return EvaluatedImage(sample, predicted, rank, probabilities)
+    return EvaluatedImage(sample, predicted, rank, probabilities, scored.crop)
 
 
 def _columns() -> list[str]:

@@ -12,7 +12,7 @@ from whichcar.evaluation.macro import Estimate
 from whichcar.evaluation.upgrade import upgrade_result
 from whichcar.files import REFIT, RESULT, read_json, write_json
 from whichcar.inference.answer import Calibration
-from whichcar.metrics import ClassScore, Confusion, Proportion
+from whichcar.metrics import LEVEL, ClassScore, Confusion, Proportion
 from whichcar.records import Skipped
 from whichcar.text import as_text, shell_command
 
@@ -67,6 +67,25 @@ class ConfusedImages:
 
 
 @dataclass(frozen=True, slots=True)
+class Slice:
+    """Images of one kind.
+
+    `p_value` is how often as many images taken at random would have so few correct predictions (Fisher's exact test,
+    one-sided), times the number of slices, since the weakest is looked for (Bonferroni); at most 1.
+    """
+
+    property_name: str
+    kind: str
+    accuracy: Proportion
+    p_value: float
+
+    @property
+    def is_weak(self) -> bool:
+        """True where the accuracy is significantly below that of the other images."""
+        return self.p_value < LEVEL
+
+
+@dataclass(frozen=True, slots=True)
 class Origin:
     """Where the numbers come from; enough to reproduce them.
 
@@ -98,7 +117,7 @@ class Result:
     `examples` are images of the pairs in `confused`; `warnings` say why the accuracy may be too high;
     `before_refit` is the top-1 accuracy on these images of the checkpoint that was refitted, where it is known;
     `levels` are the scores at class, model, make, body type and year; `calibration` is None where there are no
-    validation images for it, and `answered` is then empty.
+    validation images for it, and `answered` is then empty. `slices` are those of `slices_of`.
     """
 
     origin: Origin
@@ -118,6 +137,12 @@ class Result:
     calibration: Calibration | None = None
     answered: tuple[Answered, ...] = ()
     examples: tuple[ConfusedImages, ...] = ()
+    slices: tuple[Slice, ...] = ()
+
+    @property
+    def weak_slices(self) -> list[Slice]:
+        """The slices whose accuracy is significantly below that of the other images, lowest first."""
+        return sorted((one for one in self.slices if one.is_weak), key=lambda one: one.accuracy.value)
 
     @property
     def absent(self) -> tuple[str, ...]:
@@ -170,6 +195,15 @@ class Result:
             },
             "answers": [_answered(row) for row in self.answered],
             "coverage": _coverage(self.levels[0]) if self.levels else [],
+            "slices": [
+                {
+                    "property": one.property_name,
+                    "kind": one.kind,
+                    **_proportion(one.accuracy),
+                    "p_value": round(one.p_value, 6),
+                }
+                for one in self.slices
+            ],
             "seconds": round(self.seconds, 2),
             "images_per_second": round(self.top_1.total / self.seconds, 2) if self.seconds else None,
             "versions": origin.versions,

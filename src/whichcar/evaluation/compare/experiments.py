@@ -14,9 +14,10 @@ from typing import Any
 from whichcar import files
 from whichcar.config.load import as_texts
 from whichcar.errors import DataError
-from whichcar.evaluation.compare.mcnemar import LEVEL, Paired, paired
+from whichcar.evaluation.compare.mcnemar import Paired, paired
 from whichcar.evaluation.compare.searches import SETTINGS, is_search, searches_table
 from whichcar.evaluation.result import TOP, read_result
+from whichcar.metrics import LEVEL
 from whichcar.text import one_line, reason_of, shell_command
 from whichcar.training.run.refits import current_refit, experiment_name, refitted
 from whichcar.training.run.test_uses import read_uses

@@ -12,10 +12,10 @@ from whichcar.errors import DataError
 from whichcar.evaluation.result import read_result
 from whichcar.evaluation.upgrade import read_predictions
 from whichcar.files import PREDICTIONS, RESULT, checksum
+from whichcar.metrics import LEVEL
 from whichcar.text import reason_of, shell_command
 
 FEW = 25  # discordant images, below which the chi-squared distribution is too coarse
-LEVEL = 0.05
 Z = 1.959964  # of a 95 % interval
 
 

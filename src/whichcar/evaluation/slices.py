@@ -1,0 +1,136 @@
+"""Where a network is weak: accuracy by body type, crop, size, aspect, brightness and sharpness of the images."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from whichcar.data.boxes import FILE, read_boxes, table_of
+from whichcar.errors import ImageError
+from whichcar.evaluation.predictions import EvaluatedImage
+from whichcar.evaluation.result import Slice
+from whichcar.images.pixels import Pixels
+from whichcar.images.read import decoded, enough_for
+from whichcar.metrics import Proportion
+from whichcar.parallel import ordered_map
+from whichcar.progress import track
+from whichcar.taxonomy import taxonomy_of
+
+FEWEST = 10  # images in a slice; four times as many are needed to divide them by a measure
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
+_MEASURES = ("shorter side", "width / height", "brightness", "sharpness")
+
+
+class _Property(NamedTuple):
+    """A property, its kinds, and the number of each image's kind, -1 where it has none."""
+
+    name: str
+    kinds: Sequence[str]
+    numbers: npt.NDArray[np.integer]
+
+
+def slices_of(
+    images: Sequence[EvaluatedImage], root: Path, class_names: Sequence[str], size: tuple[int, int]
+) -> tuple[Slice, ...]:
+    """Return the accuracy of the images of each kind; none where there are fewer than `FEWEST`.
+
+    Brightness is the mean luma, 0 to 255; sharpness the variance of its Laplacian, so low values are blurred
+    (Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy", 2000); both at the network's size. The
+    shorter side, in pixels, is that of what is classified: the image, or its crop. By such a measure the images are
+    divided into four parts of equal number.
+
+    Args:
+        images: those that were evaluated.
+        root: the folder that they lie in; where `whichcar crop` wrote it, its boxes.csv says which are cropped.
+        class_names: of the network.
+        size: (height, width) of its input.
+    """
+    if len(images) < FEWEST:
+        return ()
+    correct = np.array([image.rank == 1 for image in images])
+    groups = [
+        (found.name, kind, correct[found.numbers == number])
+        for found in (*_body_types(images, class_names), *_outcomes(images, root), *_quarters(images, size))
+        for number, kind in enumerate(found.kinds)
+    ]
+    groups = [group for group in groups if FEWEST <= len(group[2]) < len(images)]
+    slices = []
+    for name, kind, inside in groups:
+        accuracy = Proportion(int(inside.sum()), len(inside))
+        slices.append(Slice(name, kind, accuracy, min(1.0, len(groups) * _tail(accuracy, correct))))
+    return tuple(slices)
+
+
+def _body_types(images: Sequence[EvaluatedImage], class_names: Sequence[str]) -> Iterator[_Property]:
+    for facet in taxonomy_of(class_names).facets:
+        if facet.name == "body type":
+            labels = np.array([image.sample.class_index for image in images])
+            yield _Property(facet.name, facet.groups, facet.index[labels])
+
+
+def _outcomes(images: Sequence[EvaluatedImage], root: Path) -> Iterator[_Property]:
+    """Yield which images are cropped and which whole, and among how many vehicles, where that is known."""
+    crops = [image.crop for image in images]
+    if (folder := next((above for above in (root, *root.parents) if table_of(above)), None)) is not None:
+        rows = {folder / row.path: row for row in read_boxes(folder / FILE)}
+        crops = [crop or rows.get(image.sample.path) for image, crop in zip(images, crops, strict=True)]
+    kinds = ("cropped", "whole")
+    numbers = np.array([-1 if crop is None else kinds.index(crop.kind) for crop in crops])
+    if len(set(numbers)) > 1:
+        yield _Property("vehicle", kinds, numbers)
+
+
+def _quarters(images: Sequence[EvaluatedImage], size: tuple[int, int]) -> Iterator[_Property]:
+    """Yield each measure, divided into four parts of equal number."""
+    if len(images) < 4 * FEWEST:
+        return
+    measured = ordered_map(lambda image: _measures(image, size), images)
+    table = np.array(list(track(measured, "describing", len(images)))).T
+    for name, values in zip(_MEASURES, table, strict=True):
+        known = values[~np.isnan(values)]
+        edges = np.unique(np.quantile(known, [0.25, 0.5, 0.75], method="higher")) if len(known) else known
+        digits = 2 if name == "width / height" else 0
+        texts = [f"{edge:.{digits}f}" for edge in edges]
+        kinds = [
+            f"below {texts[0]}",
+            *(f"{low} to {high}" for low, high in itertools.pairwise(texts)),
+            f"{texts[-1]} or more",
+        ]
+        yield _Property(name, kinds, np.where(np.isnan(values), -1, np.searchsorted(edges, values, "right")))
+
+
+def _measures(image: EvaluatedImage, size: tuple[int, int]) -> tuple[float, ...]:
+    """Return `_MEASURES` of an image; NaN where it cannot be read any more."""
+    box = None if image.crop is None else image.crop.box
+    try:
+        with decoded(image.sample.path, enough_for(size) if box is None else None) as found:
+            pixels = found.resized(size, box)
+            width, height = (found.header.width, found.header.height) if box is None else (box.width, box.height)
+    except ImageError:
+        return (np.nan,) * len(_MEASURES)
+    return min(width, height), width / height, *_brightness_and_sharpness(pixels)
+
+
+def _brightness_and_sharpness(pixels: Pixels) -> tuple[float, float]:
+    luma = pixels @ _LUMA
+    inner = luma[1:-1, 1:-1]
+    laplacian = luma[:-2, 1:-1] + luma[2:, 1:-1] + luma[1:-1, :-2] + luma[1:-1, 2:] - 4 * inner
+    return float(luma.mean()), float(laplacian.var()) if laplacian.size else 0.0
+
+
+def _tail(inside: Proportion, correct: npt.NDArray[np.bool_]) -> float:
+    """Return the probability that so few, or fewer, of the images of a slice are correct by chance."""
+    total, right = len(correct), int(correct.sum())
+    logs = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, total + 1)))])  # of factorials
+
+    def choices(of: int, count: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        return np.asarray(logs[of] - logs[count] - logs[of - count])
+
+    count = np.arange(max(0, inside.total - (total - right)), inside.correct + 1)
+    whole = choices(total, np.array([inside.total]))
+    return float(np.exp(choices(right, count) + choices(total - right, inside.total - count) - whole).sum())
