@@ -76,5 +76,5 @@ def test_the_example_for_kubernetes_asks_for_what_the_server_has() -> None:
     known = {name for option in serve.params for name in option.opts}
     assert {one for one in container["args"] if one.startswith("--")} <= known
     assert service["spec"]["selector"] == deployment["spec"]["selector"]["matchLabels"]
-    source = (ROOT / "src" / "whichcar" / "serving" / "service.py").read_text()
+    source = (ROOT / "src" / "whichcar" / "serving" / "worker_service.py").read_text()
     assert f'"{autoscaler["spec"]["metrics"][0]["pods"]["metric"]["name"]}"' in source

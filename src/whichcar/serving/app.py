@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict
@@ -65,12 +64,7 @@ def create_app(service: Service) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        loop, wanted = asyncio.get_running_loop(), asyncio.Event()
-        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # not in a thread of a test
-            loop.add_signal_handler(signal.SIGHUP, wanted.set)
-        tasks = [asyncio.ensure_future(service.reload_when(wanted))]
-        if service.settings.reload_model:
-            tasks.append(asyncio.ensure_future(service.watch_model(wanted)))
+        tasks = [asyncio.ensure_future(one) for one in service.started()]
         yield
         for task in tasks:
             task.cancel()
@@ -160,7 +154,7 @@ async def received(request: Request, service: Service, until: float) -> AsyncIte
     most, stream = service.settings.max_bytes, request.stream()
     try:
         check_announced(request.headers, most)
-        if len(service.batcher) >= service.batcher.capacity:
+        if service.is_full:
             raise busy("The queue is full; send this request again later.", "queue full")
         with service.buffered.held() as count:
             async with asyncio.timeout(max(0.0, until - time.monotonic())):

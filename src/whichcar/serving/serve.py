@@ -45,7 +45,7 @@ def serve(
 
         from whichcar.serving.app import create_app
         from whichcar.serving.connection import connection_type
-        from whichcar.serving.service import Service
+        from whichcar.serving.worker_service import WorkerService
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"{error.name or 'a package'} of the server", "serve") from error
 
@@ -63,7 +63,7 @@ def serve(
     with _listening(settings.host, settings.port) as listening:
         name = None if detector is None else str(detector)
         setup = WorkerSetup("" if model is None else str(model), crop, name, family, settings.max_pixels)
-        service = Service(setup, settings)
+        service = WorkerService(setup, settings)
         config = uvicorn.Config(
             create_app(service),
             log_level="warning",
