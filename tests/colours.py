@@ -47,18 +47,22 @@ def colour_model() -> object:
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """A split tree: six test images, of which one is labelled wrongly and one cannot be read."""
+    return make_tree(tmp_path)
+
+
+def make_tree(folder: Path) -> Path:
     rows = []
     for number, (name, colour) in enumerate(COLOURS.items()):
         for copy in range(6):
             img_name = f"{number}{copy}.jpg"
-            draw(tmp_path / "raw" / img_name, colour, seed=10 * number + copy)
+            draw(folder / "raw" / img_name, colour, seed=10 * number + copy)
             rows.append(Label(img_name, name, "test" if copy < 2 else "train"))
-    draw(tmp_path / "raw" / "20.jpg", COLOURS["Green Coupe 2010"])  # a green car labelled red
-    split(tmp_path / "raw", rows, tmp_path / "cars", validation=0.25, seed=1)
-    broken = tmp_path / "cars" / "test" / FOLDERS[0] / "01.jpg"  # damaged since: split leaves out what cannot be read
+    draw(folder / "raw" / "20.jpg", COLOURS["Green Coupe 2010"])  # a green car labelled red
+    split(folder / "raw", rows, folder / "cars", validation=0.25, seed=1)
+    broken = folder / "cars" / "test" / FOLDERS[0] / "01.jpg"  # damaged since: split leaves out what cannot be read
     broken.unlink()
     broken.write_bytes(b"no image")
-    return tmp_path / "cars"
+    return folder / "cars"
 
 
 @pytest.fixture

@@ -13,16 +13,28 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from whichcar.errors import CheckpointError
 from whichcar.evaluation.evaluate import evaluate
 from whichcar.evaluation.report import write_report
 from whichcar.evaluation.result import Result
+from whichcar.inference.classifier import Classifier
+
+from ..colours import make_experiment, make_tree
 
 Painter = Callable[..., Path]
 
 
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory: pytest.TempPathFactory, colour_model: object) -> Result:
+    folder = tmp_path_factory.mktemp("evaluated")
+    return evaluate(make_experiment(folder / "exp_9", make_tree(folder), colour_model))
+
+
 @pytest.fixture
-def result(experiment: Path) -> Result:
-    return evaluate(experiment)
+def result(evaluated: Result, tmp_path: Path) -> Result:
+    """A result in a folder of its own."""
+    shutil.copytree(evaluated.folder, tmp_path / "result")
+    return replace(evaluated, folder=tmp_path / "result")
 
 
 class _Tags(HTMLParser):
@@ -96,8 +108,8 @@ def test_names_cannot_break_the_page(result: Result) -> None:
 
 
 def test_an_image_that_is_gone_is_replaced_by_the_reason(result: Result) -> None:
-    result.misclassified[0].path.unlink()
-    page = write_report(result).read_text(encoding="utf-8")
+    misclassified = (replace(result.misclassified[0], path=Path("gone.jpg"), map=None),)
+    page = write_report(replace(result, misclassified=misclassified, examples=())).read_text(encoding="utf-8")
     assert 'alt="Red Sedan 2011"' not in page
     assert "<p class=gone>no such file" in page
 
@@ -108,11 +120,11 @@ def images_between(page: str, first: str, last: str) -> list[np.ndarray]:
     return [np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))) for data in found]
 
 
-def test_a_confused_image_is_shown_next_to_a_training_image_of_the_other_class(result: Result, tree: Path) -> None:
+def test_a_confused_image_is_shown_next_to_a_training_image_of_the_other_class(result: Result) -> None:
     assert [(one.image.name, one.reference_split) for one in result.examples] == [("20.jpg", "train")]
     page = (result.folder / "report.html").read_text(encoding="utf-8")
     wrong, other = images_between(page, "Most confused", "Confusion matrix")
-    assert result.examples[0].reference == tree / "train" / "Green Coupe 2010" / "13.jpg"
+    assert result.examples[0].reference == Path(result.origin.data_root) / "train" / "Green Coupe 2010" / "13.jpg"
     assert wrong.shape == other.shape and wrong[..., 1].mean() > 150 and other[..., 1].mean() > 150
     assert "Right: a training image of the class it was taken for." in page
     assert "1 of 2 images of the label</p>" in page
@@ -140,6 +152,36 @@ def test_charts_are_drawn_in_the_page(result: Result) -> None:
         "accuracy, by probability of the predicted class",
     ]
     assert "<span class=line1>calibrated</span> <span class=line2>as the network gives it</span>" in page
+
+
+def test_an_error_is_shown_with_what_speaks_for_the_answer_and_against_the_label(
+    experiment: Path, tmp_path: Path
+) -> None:
+    halves = np.full((36, 48, 3), (210, 40, 30), np.uint8)
+    halves[:, 24:] = (0, 250, 0)  # so it is taken for a green one
+    path = tmp_path / "mine" / "Red Sedan 2011" / "a.png"
+    path.parent.mkdir(parents=True)
+    Image.fromarray(halves).save(path)
+    result = evaluate(experiment, tmp_path / "mine")
+    page = (result.folder / "report.html").read_text(encoding="utf-8")
+    image, coloured = images_between(page, "Most confident errors", "Most confused")
+    assert image.shape == (36, 48, 3) and coloured.shape == (24, 32, 3)  # as the network sees it
+    red, green = coloured[:, :12].mean(axis=(0, 1)), coloured[:, 20:].mean(axis=(0, 1))
+    assert np.abs(red - halves[0, 0]).max() < 25 and np.abs(green - halves[0, -1]).max() > 100
+
+
+def test_a_network_that_cannot_be_explained_has_errors_without_maps(
+    experiment: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: Classifier) -> None:
+        raise CheckpointError("cannot be explained")
+
+    monkeypatch.setattr(Classifier, "explainer", refuse)
+    result = evaluate(experiment)
+    assert [error.map for error in result.misclassified] == [None]
+    page = (result.folder / "report.html").read_text(encoding="utf-8")
+    assert len(images_between(page, "Most confident errors", "Most confused")) == 1
+    assert "Coloured is" not in page
 
 
 def test_the_bar_of_a_class_is_as_long_as_its_recall(result: Result) -> None:

@@ -52,6 +52,16 @@ def test_what_the_places_add_is_the_difference_of_the_logits(scale: float) -> No
     assert explanation.for_answer.mean() == pytest.approx(answer - logits.mean(), rel=1e-3, abs=1e-4)
 
 
+def test_the_answer_is_compared_with_any_class() -> None:
+    explainer = Explainer(KerasFeatureMap(network(), "model.keras"))
+    logits = np.log(explainer.explain(noise()).probabilities)
+    answer, following, last = (int(number) for number in np.argsort(-logits))
+    explanation = explainer.explain(noise(), rival=last)
+    assert explanation.rival == last
+    assert explanation.against_rival.mean() == pytest.approx(logits[answer] - logits[last], rel=1e-3, abs=1e-4)
+    assert explainer.explain(noise(), rival=answer).rival == following
+
+
 @pytest.mark.parametrize("which", ["for_answer", "against_rival"])
 def test_blanking_what_the_map_marks_costs_more_than_blanking_elsewhere(experiment: Path, which: str) -> None:
     explainer = Classifier(experiment).explainer()

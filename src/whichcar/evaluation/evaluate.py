@@ -17,7 +17,7 @@ from whichcar.evaluation import plots
 from whichcar.evaluation.calibration import calibrate
 from whichcar.evaluation.caution import warnings_about
 from whichcar.evaluation.eval_set import EvalSet, choose_eval_set, trained_tree
-from whichcar.evaluation.examples import confused_images
+from whichcar.evaluation.examples import confused_images, most_confident_errors
 from whichcar.evaluation.measure import confusion, measure
 from whichcar.evaluation.predictions import EvaluatedImage, classify
 from whichcar.evaluation.report import write_report
@@ -99,6 +99,7 @@ def evaluate(
         result = Result(
             origin=origin,
             **measured,
+            misclassified=most_confident_errors(images, classifier),
             examples=confused_images(measured["confused"], images, eval_set, classifier.metadata, trained),
             slices=slices_of(images, eval_set.root, classifier.class_names, classifier.image_size),
             unreadable=unreadable,

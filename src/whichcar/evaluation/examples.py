@@ -1,4 +1,4 @@
-"""Images of the pairs of classes that are confused most."""
+"""Images for the report: the most confident errors, and the classes that are confused most."""
 
 from __future__ import annotations
 
@@ -6,16 +6,54 @@ import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from PIL import Image
+
 from whichcar.data.split_names import TRAIN
-from whichcar.errors import DataError
+from whichcar.errors import CheckpointError, DataError
 from whichcar.evaluation.eval_set import EvalSet, tree_of
 from whichcar.evaluation.predictions import EvaluatedImage
-from whichcar.evaluation.result import ConfusedImages
+from whichcar.evaluation.result import ConfusedImages, Misclassified
+from whichcar.images.inputs import each
+from whichcar.inference.classifier import Classifier
+from whichcar.inference.explain import Explainer, heated
 from whichcar.metrics import Confusion
-from whichcar.records import Metadata
+from whichcar.records import Metadata, Skipped
 from whichcar.text import nfc
 
 SHOWN = 12
+
+
+def most_confident_errors(images: Sequence[EvaluatedImage], classifier: Classifier) -> tuple[Misclassified, ...]:
+    """Return the wrong predictions with the highest probability, highest first.
+
+    Args:
+        images: those that were evaluated.
+        classifier: what predicted them; where it can be explained, each error has a map.
+    """
+    names, explainer = classifier.class_names, None
+    errors = sorted((image for image in images if image.rank > 1), key=lambda image: -image.probability)[:SHOWN]
+    with contextlib.suppress(CheckpointError):
+        explainer = classifier.explainer() if errors else None
+    return tuple(
+        Misclassified(
+            image.sample.path,
+            names[image.sample.class_index],
+            names[image.predicted],
+            image.probability,
+            image.label_probability,
+            None if explainer is None else _map(image, classifier, explainer),
+        )
+        for image in errors
+    )
+
+
+def _map(error: EvaluatedImage, classifier: Classifier, explainer: Explainer) -> Image.Image | None:
+    given = next(each(error.sample.path))
+    opened = None if isinstance(given, Skipped) else classifier.opened(given)[0][1]
+    if opened is None or isinstance(opened, Skipped):
+        return None
+    explanation = explainer.explain(opened.image, rival=error.sample.class_index)
+    return heated(Image.fromarray(opened.image), explanation.against_rival)
 
 
 def confused_images(

@@ -1,4 +1,4 @@
-"""What is measured on predictions: accuracy, confusion, levels, answers and errors."""
+"""What is measured on predictions: accuracy, confusion, levels and answers."""
 
 from __future__ import annotations
 
@@ -12,14 +12,12 @@ import numpy.typing as npt
 from whichcar import metrics
 from whichcar.evaluation.levels import answered, score_levels
 from whichcar.evaluation.predictions import EvaluatedImage
-from whichcar.evaluation.result import TOP, Misclassified
+from whichcar.evaluation.result import TOP
 from whichcar.inference.answer import Calibration
 from whichcar.metrics import Proportion
 from whichcar.taxonomy import taxonomy_of
 
 log = logging.getLogger(__name__)
-
-MOST_CONFIDENT = 24
 
 
 def measure(
@@ -38,14 +36,12 @@ def measure(
     probabilities = np.stack([image.probabilities for image in images])
     labels = np.array([image.sample.class_index for image in images])
     matrix = confusion(images, len(names))
-    errors = sorted((image for image in images if image.rank > 1), key=lambda image: -image.probability)
     return {
         "top_1": Proportion(sum(image.rank == 1 for image in images), len(images)),
         "top_5": Proportion(sum(image.rank <= TOP for image in images), len(images)),
         "log_loss": metrics.log_loss(np.array([image.label_probability for image in images])),
         "classes": tuple(metrics.per_class(matrix, names)),
         "confused": tuple(metrics.most_confused(matrix, names)),
-        "misclassified": tuple(_misclassified(image, names) for image in errors[:MOST_CONFIDENT]),
         "levels": score_levels(probabilities, labels, taxonomy, calibration, TOP),
         "answered": () if calibration is None else answered(probabilities, labels, taxonomy.levels, calibration),
     }
@@ -55,8 +51,3 @@ def confusion(images: Sequence[EvaluatedImage], classes: int) -> npt.NDArray[np.
     """Return the confusion matrix (`metrics.confusion`) of images."""
     labels = np.array([image.sample.class_index for image in images])
     return metrics.confusion(labels, np.array([image.predicted for image in images]), classes)
-
-
-def _misclassified(image: EvaluatedImage, names: tuple[str, ...]) -> Misclassified:
-    label, predicted = names[image.sample.class_index], names[image.predicted]
-    return Misclassified(image.sample.path, label, predicted, image.probability, image.label_probability)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from whichcar.errors import DataError
 from whichcar.evaluation.levels import Answered, LevelScore
 from whichcar.evaluation.macro import Estimate
@@ -44,13 +46,18 @@ def read_result(experiment: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Misclassified:
-    """An image whose predicted class is not its label, with the probabilities of both."""
+    """An image whose predicted class is not its label, with the probabilities of both.
+
+    `map` is what the network sees of it, coloured where that speaks for the predicted class and against the label; None
+    where the network cannot be explained.
+    """
 
     path: Path
     label: str
     predicted: str
     probability: float
     label_probability: float
+    map: Image.Image | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ class Explanation:
     """What each place of an image adds, (rows, columns) of the last feature map, in logits.
 
     Args:
-        answer, rival: class numbers of the most probable class and of the next one.
+        answer, rival: class numbers of the most probable class and of the one that it is compared with.
         probabilities: (classes,) float32.
         for_answer: what a place adds to the answer's logit, compared with the mean of all classes.
         against_rival: the same compared with the rival. Its mean, but for a bias of the head, is the difference of the
@@ -56,8 +56,12 @@ class Explainer:
         """Keep it."""
         self._feature_map = feature_map
 
-    def explain(self, image: Pixels) -> Explanation:
-        """Explain the answer for an image, (height, width, 3) uint8 RGB at the network's size.
+    def explain(self, image: Pixels, rival: int | None = None) -> Explanation:
+        """Explain the answer for an image.
+
+        Args:
+            image: (height, width, 3) uint8 RGB at the network's size.
+            rival: number of the class that the answer is compared with (default: the next most probable one).
 
         Raises:
             CheckpointError: the network has one class, or it shows now that it does not end in an average and a layer.
@@ -66,7 +70,8 @@ class Explainer:
         if len(weights.T) < 2:
             raise CheckpointError("a network of one class has nothing to explain")
         features, probabilities = self._feature_map(image)
-        answer, rival = (int(number) for number in np.argsort(-probabilities, kind="stable")[:2])
+        answer, following = (int(number) for number in np.argsort(-probabilities, kind="stable")[:2])
+        rival = following if rival is None or rival == answer else rival
         own = weights[:, answer]
         return Explanation(
             answer,
@@ -92,8 +97,8 @@ def figure(image: Pixels, explanation: Explanation, class_names: tuple[str, ...]
     large = Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)
     parts = [
         captioned(large, "seen by the network"),
-        captioned(_heated(large, explanation.for_answer), f"{answer} {certain:.0%}"),
-        captioned(_heated(large, explanation.against_rival), f"not {rival} {other:.0%}"),
+        captioned(heated(large, explanation.for_answer), f"{answer} {certain:.0%}"),
+        captioned(heated(large, explanation.against_rival), f"not {rival} {other:.0%}"),
     ]
     whole = Image.new("RGB", (sum(part.width for part in parts), parts[0].height))
     for number, part in enumerate(parts):
@@ -101,7 +106,7 @@ def figure(image: Pixels, explanation: Explanation, class_names: tuple[str, ...]
     return whole
 
 
-def _heated(image: Image.Image, places: Map) -> Image.Image:
+def heated(image: Image.Image, places: Map) -> Image.Image:
     """Return the image with colour where places add to the logit, the more the brighter."""
     positive = np.maximum(places, 0)
     heat = Image.fromarray(positive / max(float(positive.max()), 1e-12)).resize(image.size, Image.Resampling.BICUBIC)
