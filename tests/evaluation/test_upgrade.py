@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from whichcar.evaluation.compare.experiments import compare
-from whichcar.evaluation.compare.mcnemar import Paired, paired
+from whichcar.evaluation.compare.mcnemar import paired
 from whichcar.evaluation.evaluate import evaluate
+from whichcar.evaluation.paired import Paired
 from whichcar.evaluation.result import read_result
 from whichcar.evaluation.upgrade import read_predictions, upgrade_result
 from whichcar.training.run.test_uses import count_use, read_uses

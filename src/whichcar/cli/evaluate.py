@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -27,6 +27,18 @@ _CLASSES_SHOWN = 20
 @crop_option
 @detector_option
 @track_option
+@click.option(
+    "--tta",
+    type=click.Choice(["flip"]),
+    help="Test-time augmentation: report also the accuracy of probabilities averaged with those of the mirrored image.",
+)
+@click.option(
+    "--with",
+    "others",
+    multiple=True,
+    metavar="EXPERIMENT|BUNDLE|NAME",
+    help="Report also the accuracy of probabilities averaged with those of this model (repeatable).",
+)
 def evaluate(
     experiment: str | None,
     model: str | None,
@@ -35,6 +47,8 @@ def evaluate(
     detector: str | None,
     family: str | None,
     track: str | None,
+    tta: Literal["flip"] | None,
+    others: tuple[str, ...],
 ) -> None:
     """Evaluate EXPERIMENT on the test set and write result.json, predictions.csv, report.html and plots to its folder.
 
@@ -48,6 +62,7 @@ def evaluate(
     Examples:
       whichcar evaluate experiments/exp_003
       whichcar evaluate experiments/exp_003 --data other_images --crop
+      whichcar evaluate experiments/exp_003 --tta flip --with experiments/exp_002
       whichcar evaluate --model mine.whichcar --data other_images
     """
     if (experiment is None) == (model is None):
@@ -57,7 +72,9 @@ def evaluate(
     kept = "no result was written; earlier result.json and predictions.csv are unchanged"
     chosen = experiment or model or ""
     with resumable(f"{chosen}: interrupted; {kept}", "to evaluate all images"):
-        result = evaluate_experiment(chosen, data, crop=crop, detector=detector, family=family, track=track)
+        result = evaluate_experiment(
+            chosen, data, crop=crop, detector=detector, family=family, track=track, tta=tta, others=others
+        )
     say_lines(render_result(result.as_json(), result.folder))
 
 
@@ -90,6 +107,8 @@ def render_result(result: Mapping[str, Any], folder: Path) -> Iterator[str]:
     if len(classes) > 5:
         yield f"  top-5      {result['top_5']['value']:6.1%}"
     yield f"  by chance  {1 / len(classes):6.1%}"
+    for row in result["averages"]:
+        yield f"  averaged   {row['top_1']['value']:6.1%}   ({_average(row)})"
     yield ""
     yield from _levels(result)
     yield from _answers(result)
@@ -103,6 +122,14 @@ def render_result(result: Mapping[str, Any], folder: Path) -> Iterator[str]:
     if (folder / "plots").is_dir():
         yield f"plots    {folder / 'plots'}"
     yield f"numbers  {folder / 'result.json'}, {folder / 'predictions.csv'}"
+
+
+def _average(row: Mapping[str, Any]) -> str:
+    """Return what is averaged, and how that compares with the network alone."""
+    low, high = row["difference"]["interval_95"]
+    shown = "" if row["p_value"] < LEVEL else "; no difference shown"
+    points = f"{100 * row['difference']['value']:+.1f} points, 95 % interval {100 * low:+.1f} to {100 * high:+.1f}"
+    return f"with {', '.join(map(one_line, row['of']))}: {points}{shown}"
 
 
 def _levels(result: Mapping[str, Any]) -> Iterator[str]:

@@ -10,10 +10,12 @@ import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 from whichcar import files, metrics
 from whichcar.errors import ConfigError, DataError, MissingExtraError
 from whichcar.evaluation import plots
+from whichcar.evaluation.averages import averages, check_classes
 from whichcar.evaluation.calibration import calibrate
 from whichcar.evaluation.caution import warnings_about
 from whichcar.evaluation.eval_set import EvalSet, choose_eval_set, trained_tree
@@ -47,6 +49,8 @@ def evaluate(
     detector: str | None = None,
     family: str | None = None,
     track: str | None = None,
+    tta: Literal["flip"] | None = None,
+    others: Sequence[str | Path] = (),
 ) -> Result:
     """Evaluate an experiment's checkpoint on images it was not trained on, and write the result to its folder.
 
@@ -60,6 +64,9 @@ def evaluate(
         detector: the detector for that: a name or a file (default: the one used for the training images).
         family: that of a detector's file whose outputs fit several, as for `crop`.
         track: the tracking service that the result is logged to as well, such as `mlflow`.
+        tta: `flip` to report, next to the result, that of probabilities averaged with those of the mirrored image.
+        others: experiments, checkpoints or bundles with the same classes; the result of probabilities averaged with
+            theirs is reported too.
 
     The result for the experiment's own test split (the validation split where its data never had one) goes into its
     folder, that of a refit into `refit/` inside it. One for other images, for a checkpoint file, or with `crop` goes
@@ -70,7 +77,7 @@ def evaluate(
 
     Raises:
         CheckpointError: there is no usable checkpoint or bundle.
-        ConfigError: `track` with a bundle.
+        ConfigError: `track` with a bundle, or `tta` is something else.
         DataError: the images are missing, none can be read, their classes are not the checkpoint's, or the
             experiment's folder is read-only.
         TrackingError: the tracking service refuses; one that is down is warned of.
@@ -78,6 +85,8 @@ def evaluate(
     experiment, data = in_use(find_model(experiment)), None if data is None else Path(data)
     if track is not None and _is_bundle(experiment):
         raise ConfigError(f"{experiment}: a bundle has no run to track; evaluate its experiment with --track {track}")
+    if tta not in (None, "flip"):
+        raise ConfigError(f"tta: must be flip; got {tta!r}")
     tracking = tracking_of(track, _home(experiment))
     read_uses(_counted(experiment))  # a damaged count, or a read-only folder, is an error before the work
     if _counted(experiment).is_dir():
@@ -86,6 +95,12 @@ def evaluate(
     eval_set = choose_eval_set(data, classifier.metadata)
     trained = trained_tree(data, classifier.metadata)
     warnings = warnings_about(eval_set, trained, classifier.metadata)
+    paths = [in_use(find_model(other)) for other in others]
+    members = {as_text(path): Classifier(path) for path in paths}
+    check_classes(classifier, members)
+    for name, member in members.items():
+        found = warnings_about(eval_set, trained_tree(data, member.metadata), member.metadata)
+        warnings += tuple(f"{name}: {warning}" for warning in found)
     folder = _folder(experiment, eval_set, classifier.metadata, crop, detector)
     _check_writable(folder)
     before_refit = _before_refit(folder, eval_set, classifier.metadata)
@@ -94,7 +109,13 @@ def evaluate(
     with files.atomic_write(folder / files.PREDICTIONS) as table:
         images, unreadable = classify(classifier, eval_set, table, batch_size)
         seconds = time.perf_counter() - start
-        origin = _origin(classifier, eval_set, experiment, data, crop, detector, family)
+        averaged = averages(classifier, members, tta is not None, images, batch_size)
+        options: list[str | Path] = [] if tta is None else ["--tta", tta]
+        options += [part for path in paths for part in ("--with", path)]
+        origin = _origin(classifier, eval_set, experiment, data, crop, detector, family, options)
+        for path, member in zip(paths, members.values(), strict=True):
+            if _counted(path) != _counted(experiment):
+                count_use(_counted(path), origin.fingerprint, _use(member, eval_set, origin.time))
         measured = measure(images, classifier.class_names, calibration)
         result = Result(
             origin=origin,
@@ -102,6 +123,7 @@ def evaluate(
             misclassified=most_confident_errors(images, classifier),
             examples=confused_images(measured["confused"], images, eval_set, classifier.metadata, trained),
             slices=slices_of(images, eval_set.root, classifier.class_names, classifier.image_size),
+            averages=averaged,
             unreadable=unreadable,
             seconds=seconds,
             folder=folder,
@@ -205,6 +227,7 @@ def _origin(
     crop: bool,
     detector: str | None,
     family: str | None,
+    options: Sequence[str | Path],
 ) -> Origin:
     # As the user wrote it: the checkpoint's data_root is absolute, and says nothing elsewhere.
     root = as_text(Path(data or classifier.metadata.settings["data"]["directory"]))
@@ -212,19 +235,18 @@ def _origin(
     command: list[str | Path] = ["whichcar", "evaluate", experiment]
     command += [] if data is None else ["--data", data]
     command += (["--crop"] if crop else []) + (["--detector", detector] if detector else [])
-    command += ["--family", family] if family else []
+    command += [*(["--family", family] if family else []), *options]
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    checkpoint = {"file": classifier.checkpoint.name, "blake2b": files.checksum(classifier.checkpoint)}
+    use = _use(classifier, eval_set, now)
     fingerprint = eval_set.fingerprint
-    use = {"time": now, "split": eval_set.split, "images": len(eval_set.samples), "checkpoint": checkpoint}
     return Origin(
         command=shell_command(command),
         time=now,
         versions={"python": platform.python_version(), **versions()},
         hardware=classifier.hardware,
         experiment=experiment.stem if _is_bundle(experiment) else experiment_name(home),
-        checkpoint=checkpoint["file"],
-        checkpoint_checksum=checkpoint["blake2b"],
+        checkpoint=use["checkpoint"]["file"],
+        checkpoint_checksum=use["checkpoint"]["blake2b"],
         image_size=classifier.image_size,
         data_root=root,
         split=eval_set.split,
@@ -233,3 +255,9 @@ def _origin(
         crop=classifier.input_crop.record,
         crops=is_cropped(eval_set.root.absolute()),
     )
+
+
+def _use(classifier: Classifier, eval_set: EvalSet, now: str) -> dict[str, Any]:
+    """Return an entry of test_uses.json."""
+    checkpoint = {"file": classifier.checkpoint.name, "blake2b": files.checksum(classifier.checkpoint)}
+    return {"time": now, "split": eval_set.split, "images": len(eval_set.samples), "checkpoint": checkpoint}

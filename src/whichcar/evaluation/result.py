@@ -11,6 +11,7 @@ from PIL import Image
 from whichcar.errors import DataError
 from whichcar.evaluation.levels import Answered, LevelScore
 from whichcar.evaluation.macro import Estimate
+from whichcar.evaluation.paired import Paired
 from whichcar.evaluation.upgrade import upgrade_result
 from whichcar.files import REFIT, RESULT, read_json, write_json
 from whichcar.inference.answer import Calibration
@@ -93,6 +94,19 @@ class Slice:
 
 
 @dataclass(frozen=True, slots=True)
+class Averaged:
+    """Accuracy of averaged probabilities: of the mirrored image too (`flip`), of networks with these names, or both.
+
+    `paired` compares it with what the network gives alone.
+    """
+
+    of: tuple[str, ...]
+    top_1: Proportion
+    top_5: Proportion
+    paired: Paired
+
+
+@dataclass(frozen=True, slots=True)
 class Origin:
     """Where the numbers come from; enough to reproduce them.
 
@@ -145,6 +159,7 @@ class Result:
     answered: tuple[Answered, ...] = ()
     examples: tuple[ConfusedImages, ...] = ()
     slices: tuple[Slice, ...] = ()
+    averages: tuple[Averaged, ...] = ()
 
     @property
     def weak_slices(self) -> list[Slice]:
@@ -191,6 +206,7 @@ class Result:
             "top_1": _proportion(self.top_1),
             "top_5": _proportion(self.top_5),
             "before_refit": None if self.before_refit is None else _proportion(self.before_refit),
+            "averages": [_averaged(row) for row in self.averages],
             "mean_recall": round(self.mean_recall, 6),
             "log_loss": round(self.log_loss, 6),
             "levels": [_level(score) for score in self.levels],
@@ -262,6 +278,17 @@ def _coverage(score: LevelScore) -> list[dict[str, Any]]:
         }
         for row in dict.fromkeys(rows)
     ]
+
+
+def _averaged(row: Averaged) -> dict[str, Any]:
+    low, high = row.paired.interval
+    return {
+        "of": list(row.of),
+        "top_1": _proportion(row.top_1),
+        "top_5": _proportion(row.top_5),
+        "difference": {"value": round(row.paired.difference, 6), "interval_95": [round(low, 6), round(high, 6)]},
+        "p_value": round(row.paired.p_value, 6),
+    }
 
 
 def _answered(row: Answered) -> dict[str, Any]:

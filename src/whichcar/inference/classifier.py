@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -17,7 +18,7 @@ from whichcar.inference.answer import Calibration, answers, find_calibration, te
 from whichcar.inference.bundle import read_bundle
 from whichcar.inference.input_crop import InputCrop, Vehicles
 from whichcar.inference.released import find_model
-from whichcar.inference.runtimes import KerasRuntime, Probabilities, open_network
+from whichcar.inference.runtimes import KerasRuntime, MirroredRuntime, Probabilities, open_network
 from whichcar.inference.stream import Row, Scored, answered, groups, opened, stream
 from whichcar.records import Answer, Prediction, Skipped
 from whichcar.taxonomy import taxonomy_of
@@ -190,6 +191,12 @@ class Classifier:
         """Return what `scored` yields for rows of `opened`, classified by the thread that calls it."""
         step = max(self._runtime.batch_size, _FEW)
         return [row for group in groups(rows, step) for row in answered(self._runtime, group)]
+
+    def mirrored(self) -> Classifier:
+        """Return a classifier that sees each image mirrored, to be averaged with this one."""
+        other = copy.copy(self)
+        other._runtime = MirroredRuntime(self._runtime)
+        return other
 
     def explainer(self) -> Explainer:
         """Return what explains the answers of this network.

@@ -125,6 +125,19 @@ class OnnxRuntime:
         return inputs[0].name, shape[0] if isinstance(shape[0], int) else None
 
 
+class MirroredRuntime:
+    """A network that sees each image mirrored, left to right."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        """Wrap what runs it."""
+        self._runtime = runtime
+        self.batch_size, self.callers, self.hardware = runtime.batch_size, runtime.callers, runtime.hardware
+
+    def __call__(self, images: Pixels) -> Probabilities:
+        """Run the network on the mirrored images."""
+        return self._runtime(np.ascontiguousarray(images[:, :, ::-1]))
+
+
 def open_network(path: Path) -> tuple[Path, Metadata, Runtime]:
     """Load an experiment's best checkpoint, a checkpoint or a bundle in the form that predicts fastest here.
 

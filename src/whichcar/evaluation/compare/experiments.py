@@ -14,8 +14,9 @@ from typing import Any
 from whichcar import files
 from whichcar.config.load import as_texts
 from whichcar.errors import DataError
-from whichcar.evaluation.compare.mcnemar import Paired, paired
+from whichcar.evaluation.compare.mcnemar import paired
 from whichcar.evaluation.compare.searches import SETTINGS, is_search, searches_table
+from whichcar.evaluation.paired import Paired
 from whichcar.evaluation.result import TOP, read_result
 from whichcar.metrics import LEVEL
 from whichcar.text import one_line, reason_of, shell_command

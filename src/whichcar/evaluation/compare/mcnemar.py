@@ -1,85 +1,17 @@
-"""Whether one of two classifiers is better on the same images: McNemar's test and a confidence interval."""
+"""Whether one of two evaluated experiments is better on the same images."""
 
 from __future__ import annotations
 
 import csv
-import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from whichcar.errors import DataError
+from whichcar.evaluation.paired import Paired
 from whichcar.evaluation.result import read_result
 from whichcar.evaluation.upgrade import read_predictions
 from whichcar.files import PREDICTIONS, RESULT, checksum
-from whichcar.metrics import LEVEL
 from whichcar.text import reason_of, shell_command
-
-FEW = 25  # discordant images, below which the chi-squared distribution is too coarse
-Z = 1.959964  # of a 95 % interval
-
-
-@dataclass(frozen=True, slots=True)
-class Paired:
-    """McNemar's table of two classifiers: the images that only one of them predicted correctly.
-
-    `gained` images only the first predicted correctly, `lost` only the second, of `total` images that both predicted.
-    `by_path`: the files differ, since some are crops of the others; they were matched by their paths in the split.
-    """
-
-    total: int
-    gained: int
-    lost: int
-    by_path: bool = False
-
-    @property
-    def difference(self) -> float:
-        """The first's accuracy less the second's, -1..1."""
-        return (self.gained - self.lost) / self.total if self.total else 0.0
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """95 % confidence interval of the true difference.
-
-        Wald's interval with an image added to either kind of discordant ones: Bonett and Price, "Adjusted Wald
-        confidence interval for a difference of binomial proportions based on paired data", Journal of Educational and
-        Behavioral Statistics 37 (2012), 479-488; recommended by Fagerland, Lydersen and Laake, "Recommended tests and
-        confidence intervals for paired binomial proportions", Statistics in Medicine 33 (2014), 2850-2875. It is not
-        empty where the two never differ.
-        """
-        total = self.total + 2
-        gained, lost = (self.gained + 1) / total, (self.lost + 1) / total
-        half = Z * math.sqrt((gained + lost - (gained - lost) ** 2) / total)
-        return max(-1.0, gained - lost - half), min(1.0, gained - lost + half)
-
-    @property
-    def test(self) -> str:
-        """The form of McNemar's test that `p_value` is of: `exact` for few discordant images, else `chi-squared`."""
-        return "exact" if self.gained + self.lost < FEW else "chi-squared"
-
-    @property
-    def p_value(self) -> float:
-        """How often equally good classifiers would differ at least this much, 0..1.
-
-        McNemar, "Note on the sampling error of the difference between correlated proportions or percentages",
-        Psychometrika 12 (1947), 153-157, without correction for continuity. The exact form is two-sided: twice the
-        binomial tail, at most 1.
-        """
-        discordant = self.gained + self.lost
-        if discordant == 0:
-            return 1.0
-        if self.test == "exact":
-            tail = sum(math.comb(discordant, count) for count in range(min(self.gained, self.lost) + 1))
-            return min(1.0, tail / math.ldexp(1, discordant - 1))
-        # The square of a normal variable is chi-squared with one degree of freedom.
-        return math.erfc(abs(self.gained - self.lost) / math.sqrt(2 * discordant))
-
-    @property
-    def verdict(self) -> str:
-        """`better`, `worse` or `no difference shown`, of the first."""
-        if self.p_value >= LEVEL:
-            return "no difference shown"
-        return "better" if self.difference > 0 else "worse"
 
 
 def paired(first: Path, second: Path) -> Paired:

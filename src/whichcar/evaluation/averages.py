@@ -1,0 +1,86 @@
+"""Averages of probabilities, of mirrored images or of several networks, next to what one network gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from whichcar import metrics
+from whichcar.errors import DataError, ImageError
+from whichcar.evaluation.paired import Paired
+from whichcar.evaluation.predictions import EvaluatedImage
+from whichcar.evaluation.result import TOP, Averaged
+from whichcar.inference.classifier import Classifier
+from whichcar.inference.runtimes import Probabilities
+from whichcar.metrics import Proportion
+from whichcar.progress import track
+from whichcar.records import Skipped
+
+
+def check_classes(classifier: Classifier, others: Mapping[str, Classifier]) -> None:
+    """Raise DataError where a network has other classes than the one that it is averaged with."""
+    for name, other in others.items():
+        if differing := sorted(set(classifier.class_names) ^ set(other.class_names)):
+            raise DataError(
+                f"{name}: has other classes than {classifier.checkpoint} ({differing[0]!r} is not in both), so their "
+                "probabilities cannot be averaged; name an experiment with the same classes"
+            )
+
+
+def averages(
+    classifier: Classifier,
+    others: Mapping[str, Classifier],
+    flip: bool,
+    images: Sequence[EvaluatedImage],
+    batch_size: int | None = None,
+) -> tuple[Averaged, ...]:
+    """Return the accuracy of the mean probabilities: with mirrored images, with other networks, and with both.
+
+    Args:
+        classifier: what predicted the images.
+        others: further networks by name, with the same classes.
+        flip: average those of each image and of the image mirrored, left to right.
+        images: those that were evaluated.
+        batch_size: images per forward pass (default: what is fastest).
+    """
+    plain = np.stack([image.probabilities for image in images])
+    more = [_probabilities(other, classifier, images, name, batch_size) for name, other in others.items()]
+    kinds = {tuple(others): [plain, *more]} if others else {}
+    if flip:
+        mirrored = _probabilities(classifier.mirrored(), classifier, images, "mirrored", batch_size)
+        kinds = {("flip",): [plain, mirrored], **kinds}
+        if others:
+            more += [
+                _probabilities(other.mirrored(), classifier, images, f"{name}, mirrored", batch_size)
+                for name, other in others.items()
+            ]
+            kinds[(*others, "flip")] = [plain, mirrored, *more]
+    labels = np.array([image.sample.class_index for image in images])
+    before = np.array([image.rank == 1 for image in images])
+    return tuple(_averaged(of, np.mean(members, axis=0), labels, before) for of, members in kinds.items())
+
+
+def _probabilities(
+    member: Classifier, classifier: Classifier, images: Sequence[EvaluatedImage], name: str, batch_size: int | None
+) -> Probabilities:
+    """Return (images, classes) probabilities in the order of the classifier's classes."""
+    rows = []
+    for item in track(member.scored((image.sample.path for image in images), batch_size), name, len(images)):
+        if isinstance(item, Skipped):
+            raise ImageError(f"{item.path}: {item.reason}")
+        rows.append(item.probabilities)
+    return np.stack(rows)[:, [member.class_names.index(one) for one in classifier.class_names]]
+
+
+def _averaged(
+    of: tuple[str, ...], probabilities: Probabilities, labels: metrics.Numbers, before: metrics.Numbers
+) -> Averaged:
+    rank = metrics.ranks(probabilities, labels)
+    after = rank == 1
+    return Averaged(
+        of,
+        Proportion(int(after.sum()), len(rank)),
+        Proportion(int((rank <= TOP).sum()), len(rank)),
+        Paired(len(rank), int((after & ~before).sum()), int((before & ~after).sum())),
+    )
