@@ -74,7 +74,10 @@ def test_a_network_that_was_trained_on_the_images_is_warned_of(experiment: Path,
     assert any(warning.startswith(f"{other}: ") and "training images" in warning for warning in result.warnings)
 
 
-def test_classes_are_matched_by_name(experiment: Path, images: Path, tmp_path: Path) -> None:
+def test_classes_are_matched_by_name(
+    experiment: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where the uses of a bundle are counted
     order = [2, 0, 1]
     matrix = (np.fliplr(np.eye(3)) / 50)[:, order].astype(np.float32)
     names = tuple(NAMES[number] for number in order)

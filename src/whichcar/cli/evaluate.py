@@ -12,7 +12,6 @@ from whichcar.cli.interrupts import resumable
 from whichcar.cli.options import FOLDER, DetectorCommand, crop_option, detector_option, model_option, track_option
 from whichcar.cli.render import columns
 from whichcar.cli.streams import say_lines
-from whichcar.metrics import LEVEL
 from whichcar.text import one_line, plural
 
 _CLASSES_SHOWN = 20
@@ -126,6 +125,8 @@ def render_result(result: Mapping[str, Any], folder: Path) -> Iterator[str]:
 
 def _average(row: Mapping[str, Any]) -> str:
     """Return what is averaged, and how that compares with the network alone."""
+    from whichcar.metrics import LEVEL
+
     low, high = row["difference"]["interval_95"]
     shown = "" if row["p_value"] < LEVEL else "; no difference shown"
     points = f"{100 * row['difference']['value']:+.1f} points, 95 % interval {100 * low:+.1f} to {100 * high:+.1f}"
@@ -167,6 +168,8 @@ def _answers(result: Mapping[str, Any]) -> Iterator[str]:
 
 def _weakest(result: Mapping[str, Any]) -> Iterator[str]:
     """Yield the three kinds of images with the lowest accuracy, of those significantly below the other images."""
+    from whichcar.metrics import LEVEL
+
     weak = sorted((row for row in result["slices"] if row["p_value"] < LEVEL), key=lambda row: row["value"])
     for row in weak[:3]:
         kind = f"{row['property']} {one_line(row['kind'])}"
