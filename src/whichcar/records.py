@@ -45,7 +45,7 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class NoVehicle(Skipped):
-    """An image in which each vehicle was to be classified, and none was found."""
+    """An image in which each vehicle was to be classified, and none was found, or only vehicles that are too small."""
 
     def as_row(self) -> dict[str, object]:
         """Return flat cells, as `Prediction.as_row` does."""

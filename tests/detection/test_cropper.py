@@ -11,7 +11,7 @@ from whichcar.detection.cropper import LEAST_SIDE, Cropper
 from whichcar.detection.detection import distinct
 from whichcar.images.pixels import Pixels
 from whichcar.images.read import decoded_from
-from whichcar.records import Box, Detection
+from whichcar.records import Box, Crop, Detection
 
 
 class Sees:
@@ -40,9 +40,22 @@ BUS = Detection("bus", 0.99, Box(0, 0, 320, 240))
 
 
 def vehicles(*seen: Detection, size: tuple[int, int] = (240, 320), **settings: object) -> list[tuple[Box, object]]:
+    rows = crops(*seen, size=size, **settings)
+    return [(box, (crop.label, crop.number, crop.candidates)) for box, crop in rows if box is not None]
+
+
+def crops(*seen: Detection, size: tuple[int, int] = (240, 320), **settings: object) -> list[tuple[Box | None, Crop]]:
     cropper = Cropper(crop_settings(**settings), detector=Sees(*seen, width=size[1]))
     with decoded_from(Image.new("RGB", size[::-1]), "a.jpg") as image:
-        return [(box, (crop.label, crop.number, crop.candidates)) for box, crop in cropper.vehicles("a.jpg", image)]
+        return cropper.vehicles("a.jpg", image)
+
+
+def test_why_there_is_no_vehicle_is_said() -> None:
+    far = [Detection("car", 0.9, Box(left, 10, left + 31, 50)) for left in (0, 100)]
+    again = Detection("truck", 0.8, Box(0, 10, 30, 50))
+    assert [crop.outcome for _, crop in crops(BUS)] == ["skipped: no vehicle"]
+    assert [crop.outcome for _, crop in crops(*far, again)] == ["skipped: 2 vehicles smaller than 32 pixels"]
+    assert [crop.outcome for _, crop in crops(SMALL, min_size=80)] == ["skipped: 1 vehicle smaller than 80 pixels"]
 
 
 def test_each_vehicle_has_a_crop_the_largest_first() -> None:

@@ -100,6 +100,17 @@ def test_an_image_without_a_vehicle_is_a_row_that_says_so(
     assert dict(zip(header.split(","), line.split(","), strict=True))["outcome"] == "no vehicle"
 
 
+def test_an_image_whose_vehicles_are_too_small_says_so(bundle: Path, tmp_path: Path) -> None:
+    pixels = np.full((100, 100, 3), (128, 128, 0), np.uint8)
+    for left in (0, 50):
+        pixels[:25, left : left + 25] = (0, 0, 250)  # boxes of 25 pixels
+    Image.fromarray(pixels).save(tmp_path / "far.png")
+    for vehicles in ("all", "largest"):
+        (row,) = predict(bundle, tmp_path / "far.png", vehicles=vehicles)
+        assert isinstance(row, NoVehicle)
+        assert row.as_row()["outcome"] == "2 vehicles smaller than 32 pixels"
+
+
 def test_the_rows_are_in_csv_with_number_box_and_score(
     bundle: Path, street: Street, capsys: pytest.CaptureFixture[str]
 ) -> None:

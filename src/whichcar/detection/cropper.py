@@ -21,6 +21,7 @@ from whichcar.detection.detection import (
 from whichcar.errors import ConfigError
 from whichcar.images.pixels import DecodedImage, Pixels
 from whichcar.records import Box, Crop, Detection
+from whichcar.text import plural
 
 _LARGE = 4_000_000  # pixels
 LEAST_SIDE = 32  # pixels; in what is smaller, a make cannot be recognised
@@ -95,14 +96,19 @@ class Cropper:
         chosen = self.choose_in(image)
         return self.box(chosen, image.size), described(path, image.size, chosen)
 
-    def vehicles(self, path: str, image: DecodedImage) -> list[tuple[Box, Crop]]:
+    def vehicles(self, path: str, image: DecodedImage) -> list[tuple[Box | None, Crop]]:
         """Return the crop of each vehicle in an image, and its record, the largest first.
 
         A vehicle counts once, also where it is detected as both a car and a truck. One whose shorter side is below
-        `LEAST_SIDE` pixels is left out.
+        `LEAST_SIDE` pixels is left out. Where none is left, there is one record that says why.
         """
         least = max(LEAST_SIDE, self.settings.min_size)
-        found = distinct(vehicles_among(self._detections(image), self.settings.classes, least))
+        seen = vehicles_among(self._detections(image), self.settings.classes)
+        found = distinct(vehicles_among(seen, self.settings.classes, least))
+        if not found:
+            small = f"{plural(len(distinct(seen)), 'vehicle')} smaller than {least} pixels"
+            reason = small if seen else "no vehicle"
+            return [(None, Crop(path, None, "", None, 0, f"skipped: {reason}"))]
         found.sort(key=lambda item: -item.box.area)
         return [
             (

@@ -136,7 +136,11 @@ def opened(given: Given | Skipped, size: tuple[int, int], choice: CropChoice | N
         # What is cropped must be sharp too, so the image is then not decoded smaller.
         with given.open(size if crop is None else None) as image:
             crops = crop(as_text(given.path), image) if crop else [(None, None)]
-            found = [Opened(image.resized(size, box), record, box) for box, record in crops]
+            return [
+                (given.path, Opened(image.resized(size, box), record, box))
+                if record is None or record.kind != "skipped"
+                else (given.path, NoVehicle(given.path, record.outcome.removeprefix("skipped: ")))
+                for box, record in crops
+            ]
     except ImageError as error:
         return [(given.path, Skipped(given.path, error.reason))]
-    return [(given.path, item) for item in found] or [(given.path, NoVehicle(given.path, "no vehicle"))]
