@@ -296,6 +296,16 @@ def test_new_images_are_reported_without_a_warning(experiment: Path, tmp_path: P
     assert evaluate(experiment).warnings == ()
 
 
+def test_images_that_are_framed_otherwise_are_reported_with_a_warning(
+    experiment: Path, tmp_path: Path, painter: Painter
+) -> None:
+    painter(tmp_path / "mine" / "Red Sedan 2011" / "new.jpg", RED)
+    (tmp_path / "mine" / "crop.json").write_text("{}")
+    framed = "model.02-0.1234.keras: was not trained on images that `whichcar crop` wrote, and these are"
+    assert evaluate(experiment, data=tmp_path / "mine").warnings == (framed,)
+    assert framed in (next((experiment / "evaluations").iterdir()) / "report.html").read_text()
+
+
 def test_where_the_training_images_are_gone_a_warning_says_that_they_could_not_be_checked(
     experiment: Path, tree: Path, tmp_path: Path, painter: Painter
 ) -> None:

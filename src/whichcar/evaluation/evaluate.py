@@ -101,6 +101,8 @@ def evaluate(
     for name, member in members.items():
         found = warnings_about(eval_set, trained_tree(data, member.metadata), member.metadata)
         warnings += tuple(f"{name}: {warning}" for warning in found)
+    if framing := classifier.input_crop.disagreement(eval_set.samples[0].path):
+        warnings += (f"{classifier.checkpoint.name}: {framing}",)
     folder = _folder(experiment, eval_set, classifier.metadata, crop, detector)
     _check_writable(folder)
     before_refit = _before_refit(folder, eval_set, classifier.metadata)

@@ -32,7 +32,7 @@ def measure(
     """
     taxonomy = taxonomy_of(names)
     if len(taxonomy.all) == 1:
-        log.info("class names without make, model and year: the classes are the only level")
+        log.info("the class is the only level: class names give no make, model, body type or year that several share")
     probabilities = np.stack([image.probabilities for image in images])
     labels = np.array([image.sample.class_index for image in images])
     matrix = confusion(images, len(names))

@@ -130,13 +130,15 @@ class InputCrop:
         quiet = self._crop is None and self.crops
         for image in images:
             if not quiet and isinstance(image.path, Path):
-                message = self._disagreement(_is_crop(image.path))
+                message = self.disagreement(image.path)
                 if message:
                     log.warning("%s: %s", self._checkpoint, message)
                     quiet = True
             yield image
 
-    def _disagreement(self, already_cropped: bool) -> str:
+    def disagreement(self, path: Path) -> str:
+        """Return how this image is framed otherwise than those that the network was trained on; "" where it is not."""
+        already_cropped = _is_crop(path)
         if self._crop and already_cropped:
             return "these images are cropped to the vehicle already, and --crop crops them again; leave it out"
         if self._trained and not self._crop and not already_cropped:
