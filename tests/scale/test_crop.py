@@ -124,3 +124,15 @@ def test_a_target_inside_the_source_and_a_missing_vehicle_are_refused(
 def test_options_of_one_machine_are_refused(tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.run(["crop", str(tree), str(tmp_path / "out"), "--ray", "auto", "--redo", "--workers", "2"]) == 2
     assert "leave --workers and --redo out" in capsys.readouterr().err
+
+
+def test_the_command_says_what_became_of_the_images(
+    tree: Path, tmp_path: Path, red_car_file: Path, bucket: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for target in (str(tmp_path / "out"), f"{bucket}/v2"):
+        crop_on_cluster("here", tree, target, Here(), detector=red_car_file)
+        command = ["crop", str(tree), target, "--ray", "127.0.0.1:9", "--detector", str(red_car_file)]
+        assert main.run(command) == 0  # all is done, and no cluster is needed
+    there, in_bucket = capsys.readouterr().out.split(f"{bucket}/v2: ")
+    assert there.startswith(f"{tmp_path / 'out'}: 9 images\n       3   33.3%  cropped (car 3; median score 0.90)\n")
+    assert in_bucket == "9 images, 1 of them left out, in 3 parts, 3 of them from an earlier run\n"

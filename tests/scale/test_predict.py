@@ -20,9 +20,9 @@ from whichcar.scale import manifest as manifest_module
 from whichcar.scale import parts as parts_module
 from whichcar.scale import storage as storage_module
 from whichcar.scale.manifest import Manifest
-from whichcar.scale.parts import Part
+from whichcar.scale.parts import DamagedShardError, Part, items_of
 from whichcar.scale.predict import predict_on_cluster
-from whichcar.scale.storage import _system, storage_at
+from whichcar.scale.storage import Storage, _system, storage_at
 from whichcar.scale.work import TRIES, Counts, Job, Worker
 
 from ..colours import COLOURS, draw
@@ -166,6 +166,17 @@ def test_a_bucket_is_read_and_written_as_a_folder_is(
     assert rest.done == []
 
 
+def test_a_bucket_that_fails_within_a_shard_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Failing(io.BytesIO):
+        def read(self, *_: object) -> bytes:
+            raise OSError(None, "Please reduce your request rate.")
+
+    monkeypatch.setattr(Storage, "open", lambda *_: Failing())
+    with pytest.raises(DataError, match=r"s3://scale/000\.tar: .*request rate") as caught:
+        list(items_of(storage_at("s3://scale"), Part("x", ("000.tar",))))
+    assert not isinstance(caught.value, DamagedShardError)
+
+
 def refused(*arguments: Any, **options: Any) -> str:  # noqa: ANN401
     with pytest.raises(WhichcarError) as caught:
         predict_on_cluster("here", *arguments, runner=Here(), **options)
@@ -269,6 +280,8 @@ def test_a_node_without_the_model_or_with_another_version_says_so(
             replace(job, version="0.0"),
             replace(job, settings={**job.settings, "model": str(tmp_path / "gone.whichcar")}),
             replace(job, settings={**job.settings, "blake2b": "0" * 32}),
+            replace(job, target=storage_at(tmp_path / "another disk")),
+            replace(job, source=storage_at(tmp_path / "another disk")),
         ],
         1, images, tmp_path / "out", bundle,
     )  # fmt: skip
@@ -276,6 +289,7 @@ def test_a_node_without_the_model_or_with_another_version_says_so(
     assert "has whichcar" in messages[0]
     assert "gone.whichcar: cannot be read as a bundle" in messages[1]
     assert "is another file than on the machine that began the run" in messages[2]
+    assert all("another disk; all nodes need the same disk for it, or a bucket" in text for text in messages[3:])
 
 
 def test_a_part_on_which_several_workers_died_is_named(
@@ -322,3 +336,13 @@ def test_no_cluster_is_one_line_and_leaves_the_target_usable(
     assert main.run([*command, "--output", str(tmp_path / "out")]) == 2
     assert capsys.readouterr().err.startswith("error: --ray 127.0.0.1:9: no Ray cluster there (Connection refused)")
     predict_on_cluster("here", images, tmp_path / "out", bundle, runner=Here())
+
+
+def test_the_command_counts_images_and_files(
+    bundle: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    predict_on_cluster("here", images, tmp_path / "out", bundle, runner=Here())
+    command = ["predict", "--model", str(bundle), str(images), "--ray", "127.0.0.1:9"]
+    assert main.run([*command, "--output", str(tmp_path / "out")]) == 0  # all is done, and no cluster is needed
+    counted = "7 images, 1 of them not usable, in 3 files, 3 of them from an earlier run"
+    assert capsys.readouterr().out == f"{tmp_path / 'out'}: {counted}\n"

@@ -92,10 +92,18 @@ def crop(
 
 
 def _on_cluster(address: str, source: str, output: str, settings: dict[str, Any]) -> None:
+    from whichcar.data.boxes import FILE, read_boxes
+    from whichcar.data.fetch.download import is_remote
     from whichcar.scale.crop import crop_on_cluster
 
     with resumable(f"{output}: interrupted; finished parts are kept"):
         done = crop_on_cluster(address, source, output, **settings)
+    if not is_remote(output):
+        summary = CropSummary(Path(output))
+        for row in read_boxes(Path(output) / FILE):
+            summary.add(row)
+        say_lines(summary.lines())
+        return
     before = f", {done.earlier:,} of them from an earlier run" if done.earlier else ""
     left_out = f", {done.unusable:,} of them left out" if done.unusable else ""
     say(f"{output}: {plural(done.images, 'image')}{left_out}, in {plural(done.parts, 'part')}{before}")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from whichcar.data.fetch.archives import BROKEN, tar_members
+from whichcar.data.fetch.download import transport_errors, transport_reason
 from whichcar.errors import DataError
 from whichcar.files import NO_IMAGES, is_broken_link, is_image, is_visible
 from whichcar.images.inputs import Given, image_at
@@ -139,3 +140,5 @@ def _members(source: Storage, shard: str) -> Iterator[Item]:
         raise DamagedShardError(f"the tar file is damaged ({one_line(reason_of(error))}); copy it again") from error
     except FileNotFoundError as error:
         raise DamagedShardError("no such file; it was deleted after the others were listed") from error
+    except transport_errors() as error:
+        raise DataError(f"{source.root}/{shard}: {transport_reason(error, source.root)}") from error

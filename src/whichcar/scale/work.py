@@ -22,6 +22,7 @@ from whichcar.files import checksum
 from whichcar.images.inputs import Given
 from whichcar.ray_cluster import own_cores
 from whichcar.records import NUMBER_COLUMN, NoVehicle, Prediction, Skipped
+from whichcar.scale.manifest import NAME as MANIFEST
 from whichcar.scale.parts import DamagedShardError, Item, Part, items_of
 from whichcar.scale.storage import Storage, temporary_file
 from whichcar.text import one_line
@@ -81,6 +82,8 @@ class Worker:
         try:
             if job.version != VERSION:
                 raise ClusterError(f"has whichcar {VERSION}, not {job.version}; install the same on every machine")
+            _check_seen(job.source, ".")
+            _check_seen(job.target, MANIFEST)
             self._work: Work = STAGES[job.stage](job)
         except WhichcarError as error:
             self._error = f"node {socket.gethostname()}: {error}"
@@ -100,6 +103,11 @@ class Worker:
         first, others = self._source.shown(self._source.address(part.files[0])), len(part.files) - 1
         after = f" or one of the {others} images after it" if others else ""
         return f"{first}{after}: {TRIES} workers died on it, as when memory is used up; leave it out or repair it"
+
+
+def _check_seen(storage: Storage, name: str) -> None:
+    if not storage.is_remote and not Path(storage.address(name)).exists():
+        raise ClusterError(f"does not see {storage.place}; all nodes need the same disk for it, or a bucket")
 
 
 def counts_of(work: Work, part: Part) -> Counts:
