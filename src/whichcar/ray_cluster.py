@@ -46,6 +46,32 @@ def check_address(address: str) -> str:
     return address
 
 
+def connect(address: str) -> None:
+    """Connect this process to a cluster, with the token of this user, if there is one.
+
+    `ray start` asks for it as soon as the file is there, but Ray itself uses it by default with `auto` alone.
+
+    Raises:
+        ClusterError: it cannot be reached, refuses, or has another Python or Ray.
+    """
+    os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"  # it would send the working directory to the nodes
+    if "RAY_AUTH_MODE" not in os.environ and _has_token():
+        os.environ["RAY_AUTH_MODE"] = "token"
+    try:
+        import ray
+
+        ray.init(address=address, log_to_driver=False, configure_logging=False)
+    except Exception as error:  # Ray's are of many kinds
+        reason = last_line(error)
+        refused = " or it wants another token (RAY_AUTH_TOKEN)" if reason.startswith("Failed to connect") else ""
+        raise ClusterError(no_cluster(reason + refused)) from error
+
+
+def _has_token() -> bool:
+    named = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
+    return named or Path("~/.ray/auth_token").expanduser().is_file()
+
+
 def no_cluster(reason: object) -> str:
     """Return the message for a cluster that does not answer."""
     return f"no Ray cluster there ({reason}); start one with `ray start --head`, or leave --ray out"

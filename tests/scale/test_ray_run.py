@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from whichcar.detection.crop import crop
+from whichcar.errors import ClusterError
 from whichcar.scale import parts as parts_module
 from whichcar.scale.crop import crop_on_cluster
 from whichcar.scale.parts import Part
@@ -81,12 +82,24 @@ def test_a_killed_worker_loses_and_doubles_nothing(
     assert contents(tmp_path / "out") == contents(tmp_path / "plain")
 
 
-def test_a_stopped_run_leaves_no_worker_and_is_resumed(
-    cluster: Cluster, images: Path, bundle: Path, bucket: str, tmp_path: Path
+def test_another_token_is_one_line(
+    cluster: Cluster, images: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
+    with pytest.raises(
+        ClusterError, match=r"no Ray cluster there \(.* or it wants another token .*\); start"
+    ) as caught:
+        predict_on_cluster(cluster.address, images, tmp_path / "out", bundle)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_stopped_run_is_resumed(
+    cluster: Cluster, images: Path, bundle: Path, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt() -> None:
         raise KeyboardInterrupt
 
+    monkeypatch.delenv("RAY_AUTH_MODE")  # the token is used all the same
     with pytest.raises(KeyboardInterrupt):
         predict_on_cluster(cluster.address, images, tmp_path / "out", bundle, top=2, runner=after(2, interrupt))
     totals = predict_on_cluster(cluster.address, images, tmp_path / "out", bundle, top=2)

@@ -20,7 +20,7 @@ from dataclasses import asdict
 from typing import IO, Any
 
 from whichcar.errors import ClusterError
-from whichcar.ray_cluster import check_address, last_line, no_cluster
+from whichcar.ray_cluster import check_address, connect, last_line
 from whichcar.scale.parts import Part
 from whichcar.scale.storage import Storage
 from whichcar.scale.work import Counts, Job, Worker
@@ -92,13 +92,10 @@ def main() -> None:
     request = json.load(sys.stdin)
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answer:
         os.dup2(2, 1)  # what Ray prints goes to the log
-        os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"  # it would send the working directory to the nodes
         try:
-            import ray
-
-            ray.init(address=request["address"], log_to_driver=False, configure_logging=False)
-        except Exception as error:  # Ray's are of many kinds
-            sys.exit(f"error: {no_cluster(last_line(error))}")
+            connect(request["address"])
+        except ClusterError as error:
+            sys.exit(f"error: {error}")
         variables = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
         given = request["job"]
         places = {name: Storage(**given[name]) for name in ("source", "target")}

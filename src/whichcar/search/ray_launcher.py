@@ -21,8 +21,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from whichcar.errors import Interrupted, SweepError
-from whichcar.ray_cluster import last_line, no_cluster, own_cores
+from whichcar.errors import ClusterError, Interrupted, SweepError
+from whichcar.ray_cluster import connect, last_line, own_cores
 from whichcar.search.launcher import QUIET, how_it_ended, killed_from_outside, tied_command
 from whichcar.search.live_table import LiveTable
 from whichcar.search.results import Results
@@ -188,15 +188,14 @@ def run_slot(number: int, slots: Slots, directory: str, cpus: int, variables: Ma
 
 def main() -> None:
     """Connect and run the slots; once one has ended, so do the others: the budget is spent, or something failed."""
-    os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"  # it would send the working directory to the nodes
+    slots = Slots(**json.loads(sys.argv[1]))
+    try:
+        connect(slots.address)
+    except ClusterError as error:
+        _fail(str(error))
     import ray
     from ray.exceptions import RayError, TaskCancelledError
 
-    slots = Slots(**json.loads(sys.argv[1]))
-    try:
-        ray.init(address=slots.address, log_to_driver=False, configure_logging=False)
-    except Exception as error:  # Ray's are of many kinds
-        _fail(no_cluster(last_line(error)))
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     nodes = [node for node in ray.nodes() if node["Alive"]]
