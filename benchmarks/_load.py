@@ -2,8 +2,11 @@
 
 import asyncio
 import collections
+import contextlib
 import io
+import os
 import re
+import signal
 import subprocess
 import time
 from collections.abc import Sequence
@@ -14,12 +17,14 @@ from PIL import Image
 
 from whichcar.files import IMAGE_FORMATS
 
+ANSWER = 40  # seconds after which no answer comes any more
+
 
 class Load:
     """Connections that each send one request after the other, and how they were answered."""
 
-    def __init__(self, port: int, bodies: list[bytes], path: str = "/predict") -> None:
-        self.port, self.bodies, self.path = port, bodies, path
+    def __init__(self, port: int, bodies: list[bytes], kind: str = "image/jpeg") -> None:
+        self.port, self.bodies, self.kind = port, bodies, kind
         self.statuses: collections.Counter[str] = collections.Counter()
         self.seconds: list[float] = []
         self.sent = 0
@@ -34,14 +39,16 @@ class Load:
         streams = None
         while time.perf_counter() < end:
             body, self.sent = self.bodies[self.sent % len(self.bodies)], self.sent + 1
-            head = f"POST {self.path} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n"
+            head = (
+                f"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: {self.kind}\r\nContent-Length: {len(body)}\r\n\r\n"
+            )
             started = time.perf_counter()
             try:
                 streams = streams or await asyncio.open_connection("127.0.0.1", self.port)
                 reader, writer = streams
                 writer.write(head.encode() + body)
                 await writer.drain()
-                status, keeps = await answered(reader)
+                status, keeps = await asyncio.wait_for(answered(reader), ANSWER)
             except (OSError, asyncio.IncompleteReadError) as error:
                 self.statuses[type(error).__name__] += 1
                 streams = None
@@ -65,8 +72,12 @@ class Load:
 async def answered(reader: asyncio.StreamReader) -> tuple[str, bool]:
     """Read an answer and return its status, and whether the connection stays."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-    length = re.search(r"content-length: (\d+)", head, re.IGNORECASE)
-    await reader.readexactly(int(length[1]) if length else 0)
+    if "transfer-encoding: chunked" in head.lower():
+        while size := int((await reader.readline()).split(b";")[0], 16):
+            await reader.readexactly(size + 2)
+        await reader.readline()
+    elif length := re.search(r"content-length: (\d+)", head, re.IGNORECASE):
+        await reader.readexactly(int(length[1]))
     return head.split(" ", 2)[1], "connection: close" not in head.lower()
 
 
@@ -89,11 +100,36 @@ class Server:
         return sum(int(re.search(r"VmRSS:\s+(\d+)", text)[1]) for text in texts) / 1024
 
     def stop(self) -> float:
-        """Return the seconds it takes."""
-        start = time.perf_counter()
+        """Return the seconds it takes; processes that it leaves behind are killed."""
+        children, start = descendants(self.process.pid), time.perf_counter()
         self.process.terminate()
         self.process.wait()
-        return time.perf_counter() - start
+        seconds = time.perf_counter() - start
+        for child in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+        return seconds
+
+    def workers(self) -> list[int]:
+        """Return the processes that have a network."""
+        return [one for one in descendants(self.process.pid) if has_network(one)]
+
+
+def descendants(process: int) -> list[int]:
+    """Return the processes that a process, or one of its children, has started."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            if int(path.read_text().rpartition(")")[2].split()[1]) == process:
+                found += [int(path.parent.name), *descendants(int(path.parent.name))]
+    return found
+
+
+def has_network(process: int) -> bool:
+    """Whether a process has loaded ONNX Runtime."""
+    with contextlib.suppress(OSError):
+        return "onnxruntime_pybind" in Path(f"/proc/{process}/maps").read_text()
+    return False
 
 
 QUERIES = (b"", b"top=2", b"vehicles=all", b"explain=1", b"vehicles=largest&explain=true", b"confidence=0.9", b"",
