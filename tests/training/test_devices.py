@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from whichcar.errors import TrainingError
-from whichcar.training.devices import use_devices
+from whichcar.training.devices import _automatic, use_devices
 from whichcar.training.hardware import prepare
 
 FOUR = {
@@ -63,6 +63,11 @@ def test_tensorflow_trains_on_one_device() -> None:
     assert hardware.devices == 1
     with pytest.raises(TrainingError, match=r"hardware\.devices: 2, but Keras runs on tensorflow .* KERAS_BACKEND=jax"):
         use_devices(2, 8)
+
+
+@pytest.mark.parametrize(("batch_size", "used"), [(32, 2), (30, 3), (31, 1)])
+def test_of_several_gpus_those_are_used_that_divide_the_batch(batch_size: int, used: int) -> None:
+    assert _automatic(["gpu:0", "gpu:1", "gpu:2"], batch_size) == used
 
 
 @pytest.mark.slow
