@@ -178,6 +178,7 @@ def test_a_photo_without_a_vehicle_says_so(browser: Any, cropping: Running) -> N
     opened = Opened(browser, cropping.address)
     opened.page.set_input_files("#files", scene())
     assert opened.answers(1) == {"street.png": "No vehicle found"}
+    assert opened.page.get_by_role("status").first.inner_text() == "street.png: No vehicle found"
     assert opened.page.locator(".frame").count() == 0
 
 

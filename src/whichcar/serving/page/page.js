@@ -105,7 +105,8 @@ function show(photo, vehicles) {
   article.querySelector(".why").hidden = false;
   choose(photo, 0);
   const others = vehicles.length > 1 ? `, the largest of ${vehicles.length} vehicles` : "";
-  say(`${photo.file.name}: ${heading(vehicles[0])}, ${percent(said(vehicles[0]).probability)}${others}`);
+  const certainty = isWhole(vehicles[0]) ? "" : `, ${percent(said(vehicles[0]).probability)}`;
+  say(`${photo.file.name}: ${heading(vehicles[0])}${certainty}${others}`);
 }
 
 function choose(photo, number) {
