@@ -150,12 +150,15 @@ def test_make_targets_and_extras_that_are_shown_exist() -> None:
 def test_python_that_is_shown_calls_what_exists(code: str) -> None:
     tree = ast.parse(code)
     package = importlib.import_module("whichcar")
-    called = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
-    public = [node for node in called if ast.unparse(node.func).startswith("whichcar.")]
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    known = {alias.name: importlib.import_module(node.module or "") for node in imports for alias in node.names}
+    called = [(node, ast.unparse(node.func)) for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    public = [(node, package, name.removeprefix("whichcar.")) for node, name in called if name.startswith("whichcar.")]
+    public += [(node, known[name], name) for node, name in called if name in known]
     assert public
-    for node in public:
-        assert isinstance(node.func, ast.Attribute) and node.func.attr in package.__all__
-        parameters = inspect.signature(getattr(package, node.func.attr)).parameters
+    for node, module, name in public:
+        assert module is not package or name in package.__all__
+        parameters = inspect.signature(getattr(module, name)).parameters
         taken = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
         assert taken or {keyword.arg for keyword in node.keywords} <= parameters.keys()
 
