@@ -1,4 +1,4 @@
-"""Run the notebooks on drawn cars and store their outputs: `python notebooks/execute.py`.
+"""Run the notebooks on drawn cars and store their outputs: `python notebooks/execute.py [NAME.ipynb ...]`.
 
 GitHub does not run scripts, so each chart is also stored as an image, drawn by Chromium.
 """
@@ -10,6 +10,7 @@ import io
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -28,7 +29,11 @@ MARGIN = 150  # pixels; the browser's own frame takes some
 def execute(notebook: NotebookNode, folder: Path) -> None:
     """Run all cells in `folder`, with the outputs in place of earlier ones."""
     NotebookClient(
-        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(folder)}}, record_timing=False
+        notebook,
+        timeout=1200,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(folder)}},
+        record_timing=False,
     ).execute()
 
 
@@ -60,9 +65,9 @@ def trimmed(path: Path) -> bytes:
 
 
 def main() -> None:
-    """Execute every notebook in this folder."""
-    os.environ |= {"WHICHCAR_QUIET": "1", "WHICHCAR_EDA": "", "WHICHCAR_DETECTOR": ""}
-    for path in sorted(Path(__file__).parent.glob("*.ipynb")):
+    """Execute the notebooks that are named, or every one in this folder."""
+    os.environ |= {"WHICHCAR_QUIET": "1", "WHICHCAR_EDA": "", "WHICHCAR_DETECTOR": "", "WHICHCAR_EXPERIMENT": ""}
+    for path in map(Path, sys.argv[1:] or sorted(Path(__file__).parent.glob("*.ipynb"))):
         notebook = nbformat.read(path, as_version=4)
         with tempfile.TemporaryDirectory() as scratch:
             os.environ["WHICHCAR_CACHE"] = f"{scratch}/cache"

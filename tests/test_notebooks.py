@@ -3,6 +3,7 @@
 import ast
 import base64
 import io
+import json
 import re
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from PIL import Image
 
 from whichcar.synthetic.draw import draw
 
+CHARTS = {"EDA": 7, "evaluation": 0}
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 CHART = "application/vnd.plotly.v1+json"
 LOGIC = (ast.FunctionDef, ast.ClassDef, ast.For, ast.While, ast.Try, ast.Lambda, ast.comprehension)
@@ -71,7 +73,7 @@ def test_a_notebook_shows_its_outputs_without_a_path_of_the_machine(path: Path) 
     outputs = [output for cell in cells for output in cell.outputs]
     assert {output.output_type for output in outputs} <= {"execute_result", "display_data"}
     charts = [output.data for output in outputs if CHART in output.data]
-    assert len(charts) == 7 and all("image/png" in data for data in charts)
+    assert len(charts) == CHARTS[path.stem] and all("image/png" in data for data in charts)
     assert not re.search(
         r"/(?:<wbr>)?(?:home|root|tmp|usr|work|var)/", " ".join(str(without_images(output)) for output in outputs)
     )
@@ -105,3 +107,15 @@ def test_the_notebook_runs_on_a_folder_and_crops_with_a_detector(
     assert abs(int(crop[2]) - 30) <= 4 and abs(int(crop[3]) - 20) <= 4
     assert inside[:, :, 0].mean() > 200 and inside[:, :, 1].mean() < 60
     assert page.count("<div class=pair>") == 23
+
+
+@pytest.mark.slow
+def test_the_evaluation_runs_on_an_experiment(
+    experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WHICHCAR_EXPERIMENT", str(experiment))
+    page = text_of(run(NOTEBOOKS[1], tmp_path))
+    assert "correct on 4 of 5 test images" in page and "<td>Red Sedan 2011</td>" in page
+    assert "Averaged(of=('flip',), top_1=Proportion(correct=4, total=5)" in page
+    (use,) = json.loads((experiment / "test_uses.json").read_text()).values()
+    assert use["times"] == 2

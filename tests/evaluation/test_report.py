@@ -15,9 +15,10 @@ from PIL import Image
 
 from whichcar.errors import CheckpointError
 from whichcar.evaluation.evaluate import evaluate
-from whichcar.evaluation.report import write_report
+from whichcar.evaluation.report import report_parts, write_report
 from whichcar.evaluation.result import Result
 from whichcar.inference.classifier import Classifier
+from whichcar.inference.explain import Explainer
 
 from ..colours import make_experiment, make_tree
 
@@ -95,6 +96,20 @@ def test_the_page_says_what_the_images_are_and_what_the_network_does_with_them(r
     assert f"images of {tmp_path}/crops, cropped to the vehicle by whichcar crop fingerprint" in origin_of(crops)
 
 
+def test_the_parts_of_the_page_are_there_for_a_notebook(result: Result) -> None:
+    parts = report_parts(result)
+    assert list(parts) == [
+        *("", "Answers as specific as they are certain", "Certainty", "Most confident errors", "Most confused"),
+        *("Confusion matrix", "By class, lowest recall first", "Not readable, not counted: 1"),
+        "Where these numbers come from",
+    ]
+    assert "correct on 4 of 5 test images" in parts[""] and "<td>Red Sedan 2011</td>" in parts[list(parts)[6]]
+    for content in parts.values():
+        tags = _Tags()
+        tags.feed(content)
+        assert tags.open == [] and "@scope" in content
+
+
 def test_names_cannot_break_the_page(result: Result) -> None:
     evil = '<script>alert(1)</script> & "Co" \'13'
     classes = tuple(replace(score, name=evil) for score in result.classes)
@@ -170,13 +185,14 @@ def test_an_error_is_shown_with_what_speaks_for_the_answer_and_against_the_label
     assert np.abs(red - halves[0, 0]).max() < 25 and np.abs(green - halves[0, -1]).max() > 100
 
 
+@pytest.mark.parametrize(("owner", "name"), [(Classifier, "explainer"), (Explainer, "explain")])
 def test_a_network_that_cannot_be_explained_has_errors_without_maps(
-    experiment: Path, monkeypatch: pytest.MonkeyPatch
+    experiment: Path, monkeypatch: pytest.MonkeyPatch, owner: type, name: str
 ) -> None:
-    def refuse(_: Classifier) -> None:
+    def refuse(*_: object, **__: object) -> None:  # at once, or at the first image
         raise CheckpointError("cannot be explained")
 
-    monkeypatch.setattr(Classifier, "explainer", refuse)
+    monkeypatch.setattr(owner, name, refuse)
     result = evaluate(experiment)
     assert [error.map for error in result.misclassified] == [None]
     page = (result.folder / "report.html").read_text(encoding="utf-8")

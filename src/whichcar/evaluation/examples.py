@@ -15,7 +15,7 @@ from whichcar.evaluation.predictions import EvaluatedImage
 from whichcar.evaluation.result import ConfusedImages, Misclassified
 from whichcar.images.inputs import each
 from whichcar.inference.classifier import Classifier
-from whichcar.inference.explain import Explainer, heated
+from whichcar.inference.explain import heated
 from whichcar.metrics import Confusion
 from whichcar.records import Metadata, Skipped
 from whichcar.text import nfc
@@ -30,10 +30,11 @@ def most_confident_errors(images: Sequence[EvaluatedImage], classifier: Classifi
         images: those that were evaluated.
         classifier: what predicted them; where it can be explained, each error has a map.
     """
-    names, explainer = classifier.class_names, None
+    names = classifier.class_names
     errors = sorted((image for image in images if image.rank > 1), key=lambda image: -image.probability)[:SHOWN]
+    maps: list[Image.Image | None] = [None] * len(errors)
     with contextlib.suppress(CheckpointError):
-        explainer = classifier.explainer() if errors else None
+        maps = _maps(errors, classifier) if errors else maps
     return tuple(
         Misclassified(
             image.sample.path,
@@ -41,19 +42,29 @@ def most_confident_errors(images: Sequence[EvaluatedImage], classifier: Classifi
             names[image.predicted],
             image.probability,
             image.label_probability,
-            None if explainer is None else _map(image, classifier, explainer),
+            shown,
         )
-        for image in errors
+        for image, shown in zip(errors, maps, strict=True)
     )
 
 
-def _map(error: EvaluatedImage, classifier: Classifier, explainer: Explainer) -> Image.Image | None:
-    given = next(each(error.sample.path))
-    opened = None if isinstance(given, Skipped) else classifier.opened(given)[0][1]
-    if opened is None or isinstance(opened, Skipped):
-        return None
-    explanation = explainer.explain(opened.image, rival=error.sample.class_index)
-    return heated(Image.fromarray(opened.image), explanation.against_rival)
+def _maps(errors: Sequence[EvaluatedImage], classifier: Classifier) -> list[Image.Image | None]:
+    """Return each error as the network sees it, coloured where that speaks for the answer and against the label.
+
+    Raises:
+        CheckpointError: the network cannot be explained.
+    """
+    explainer = classifier.explainer()
+    maps: list[Image.Image | None] = []
+    for error in errors:
+        given = next(each(error.sample.path))
+        opened = given if isinstance(given, Skipped) else classifier.opened(given)[0][1]
+        if isinstance(opened, Skipped):  # gone since it was classified
+            maps.append(None)
+            continue
+        explanation = explainer.explain(opened.image, rival=error.sample.class_index)
+        maps.append(heated(Image.fromarray(opened.image), explanation.against_rival))
+    return maps
 
 
 def confused_images(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from markupsafe import Markup
 
@@ -11,15 +12,24 @@ from whichcar import files
 from whichcar.evaluation.result import TOP, Origin, Result
 from whichcar.metrics import ClassScore
 from whichcar.pages.lines import Line, line_chart
-from whichcar.pages.render import percent, write_page
+from whichcar.pages.render import percent, render_page, scoped, write_page
 
 
 def write_report(result: Result) -> Path:
     """Write report.html into the result's folder, its plots from `plots/` inside it, and return its path."""
-    return write_page(
-        result.folder / files.REPORT,
-        "report",
-        result.origin.experiment,
+    return write_page(result.folder / files.REPORT, "report", result.origin.experiment, **_context(result))
+
+
+def report_parts(result: Result) -> dict[str, str]:
+    """Return the parts of the page by their headings, as HTML for a notebook; "" is what is above the first."""
+    page = render_page("report", result.origin.experiment, **_context(result))
+    head, *parts = page.partition("<main class=narrow>")[2].partition("<footer>")[0].split("<h2>")
+    pairs = [part.split("</h2>", 1) for part in parts]
+    return {"": scoped(head)} | {heading: scoped(content) for heading, content in pairs}
+
+
+def _context(result: Result) -> dict[str, Any]:
+    return dict(
         result=result,
         plots=result.folder / files.PLOTS,
         curves=result.folder / files.CURVES,

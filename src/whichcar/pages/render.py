@@ -39,8 +39,12 @@ def render_page(template: str, title: str, **context: object) -> str:
 
 
 def fragment(macro: str, *values: object) -> str:
-    """Return what a macro of `macros.html` renders, together with the style sheet, scoped to it: for a notebook."""
-    content = getattr(_environment().get_template("macros.html").module, macro)(*values)
+    """Return what a macro of `macros.html` renders, for a notebook."""
+    return scoped(getattr(_environment().get_template("macros.html").module, macro)(*values))
+
+
+def scoped(content: str) -> str:
+    """Return a part of a page together with the style sheet, scoped to it: for a notebook."""
     style = style_sheet().replace(":root", ":scope").replace("body {", ":scope {")
     return f"<div><style>@scope {{\n{style}}}</style>{content}</div>"
 
