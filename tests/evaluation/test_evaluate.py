@@ -115,6 +115,13 @@ def test_the_result_has_the_accuracy_at_every_level_and_of_certain_answers(
     assert "<td>body type</td>" in page and "(needs 59 validation images)" in page
 
 
+def test_class_names_that_tell_no_levels_are_named_once(experiment: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["evaluate", str(experiment)]) == 0
+    shown = capsys.readouterr()
+    assert (shown.out + shown.err).count("the class is the only level") == 1
+    assert "By level" not in (experiment / "report.html").read_text()
+
+
 def test_without_validation_images_a_result_says_that_it_is_not_calibrated(
     experiment: Path, tree: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,8 +16,6 @@ from whichcar.inference.answer import Calibration
 from whichcar.metrics import Proportion
 from whichcar.taxonomy import taxonomy_of
 
-log = logging.getLogger(__name__)
-
 
 def measure(
     images: Sequence[EvaluatedImage], names: tuple[str, ...], calibration: Calibration | None
@@ -31,8 +28,6 @@ def measure(
         calibration: of the network.
     """
     taxonomy = taxonomy_of(names)
-    if len(taxonomy.all) == 1:
-        log.info("the class is the only level: class names give no make, model, body type or year that several share")
     probabilities = np.stack([image.probabilities for image in images])
     labels = np.array([image.sample.class_index for image in images])
     matrix = confusion(images, len(names))
