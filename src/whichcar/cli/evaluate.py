@@ -136,7 +136,7 @@ def _average(row: Mapping[str, Any]) -> str:
 def _levels(result: Mapping[str, Any]) -> Iterator[str]:
     """Yield a table of the accuracy at class, model, make, body type and year, or that there is the class only."""
     if len(result["levels"]) < 2:
-        yield "  the class is the only level: no model, make, body type or year in the class names groups several of them"
+        yield "  the class is the only level: no make, model, body type or year is in several class names"
         yield ""
         return
     rows = [("level", "groups", "top-1", "95 % interval", "top-5", "macro F1", "calibration error")]
