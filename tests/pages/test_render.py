@@ -11,7 +11,7 @@ import pytest
 from jinja2 import UndefinedError
 from PIL import Image
 
-from whichcar.pages.render import breakable, fragment, percent, write_page
+from whichcar.pages.render import breakable, fragment, percent, prose, write_page
 from whichcar.pages.thumbnails import SIDE, Figure, evenly, image_tag, thumbnail
 from whichcar.version import VERSION
 
@@ -57,6 +57,11 @@ def test_a_missing_variable_is_an_error_and_leaves_no_page(tmp_path: Path) -> No
 )
 def test_long_names_wrap_at_separators_and_not_inside_the_suffix(name: str, expected: str) -> None:
     assert breakable(name) == expected.replace("|", "<wbr>")
+
+
+def test_code_in_a_sentence_is_shown_as_code_and_all_is_escaped() -> None:
+    assert prose("run `whichcar <x>` & see") == "run <code>whichcar &lt;x&gt;</code> &amp; see"
+    assert prose("one ` alone & more") == "one ` alone &amp; more"
 
 
 def test_proportions_are_percentages() -> None:

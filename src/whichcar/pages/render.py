@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from whichcar.files import write_text
 from whichcar.pages.charts import chart
@@ -54,6 +54,14 @@ def percent(proportion: float, digits: int = 1) -> str:
     return f"{100 * proportion:.{digits}f}\u00a0%"
 
 
+def prose(sentence: str) -> Markup:
+    """Return a sentence whose parts between backticks are shown as code."""
+    parts = one_line(sentence).split("`")
+    if len(parts) % 2 == 0:
+        return escape(sentence)
+    return Markup("").join(Markup("<code>{}</code>").format(part) if i % 2 else part for i, part in enumerate(parts))
+
+
 def breakable(name: object) -> Markup:
     """Return a path or a long name that wraps after `/`, `_` and `-`, and not inside a suffix such as `.jpg`."""
     return Markup("<wbr>").join(_BREAKS.split(one_line(name)))
@@ -71,7 +79,7 @@ def _environment() -> Environment:
     )
     environment.globals |= {"style": Markup(style_sheet()), "version": VERSION, "plural": plural}
     environment.globals |= {"image_tag": image_tag, "embedded": embedded, "chart": chart}
-    environment.filters |= {"percent": percent, "breakable": breakable}
+    environment.filters |= {"percent": percent, "breakable": breakable, "prose": prose}
     return environment
 
 
