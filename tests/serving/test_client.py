@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import whichcar
-from whichcar.errors import ServerError
+from whichcar.errors import DataError, ServerError
 from whichcar.records import NoVehicle, Prediction, Skipped
 
 from ..colours import COLOURS, draw
@@ -51,6 +54,12 @@ def test_bytes_and_missing_files_are_rows_and_wrong_options_an_error(server: Run
     assert client.model()["name"] == "colours"
     with pytest.raises(ServerError, match="`top` is a whole number"):
         client.predict(image(), top=0)
+
+
+@pytest.mark.parametrize("given", [Image.new("RGB", (9, 9)), [3], np.zeros((9, 9, 3), np.uint8)])
+def test_what_is_neither_a_path_nor_bytes_is_one_line(given: Any) -> None:  # noqa: ANN401
+    with pytest.raises(DataError, match="images: takes paths of files, or their content as bytes; got "):
+        whichcar.Client("http://127.0.0.1:9").predict(given)
 
 
 def test_a_server_that_is_not_there_and_an_address_that_is_none() -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from whichcar.errors import ServerError
+from whichcar.errors import DataError, ServerError
 from whichcar.parallel import ordered_map
 from whichcar.records import Answer, Box, Crop, ExplanationMap, NoVehicle, Prediction, Skipped
 from whichcar.text import reason_of, without_password
@@ -75,22 +75,25 @@ class Client:
         """Return one row an image, or vehicle, in order, as `Classifier.predict` does; a few are sent at once.
 
         Args:
-            images: a file's path or its content, or several.
+            images: a file's path or its content (bytes), or several of these.
             top: how many classes a row names.
             confidence: the accuracy wanted, as for `Classifier.predict`.
             vehicles: `all` or `largest`, as for `Classifier.predict`.
             explain: each row has an `explanation`: where in the image the network sees its answer.
 
         Raises:
+            DataError: something else was given.
             ServerError: the server cannot be reached, or refuses.
         """
-        single = isinstance(images, str | bytes | os.PathLike)
+        several = isinstance(images, Iterable) and not isinstance(images, str | bytes | os.PathLike)
         given = {"top": top, "confidence": confidence, "vehicles": vehicles, "explain": "true" if explain else None}
         options = {name: value for name, value in given.items() if value is not None}
         route = f"/predict?{urllib.parse.urlencode(options)}"
 
         def rows(numbered: tuple[int, str | os.PathLike[str] | bytes]) -> list[Prediction | Skipped]:
             number, image = numbered
+            if not isinstance(image, str | bytes | os.PathLike):
+                raise DataError(f"images: takes paths of files, or their content as bytes; got {type(image).__name__}")
             path = f"image {number}" if isinstance(image, bytes) else Path(image)
             try:
                 content = image if isinstance(image, bytes) else Path(image).read_bytes()
@@ -98,7 +101,7 @@ class Client:
                 return [Skipped(path, reason_of(error))]
             return self._rows(idle, route, path, content)
 
-        listed: Any = [images] if single else images
+        listed: Any = images if several else [images]
         with self._connections() as idle:
             return [row for found in ordered_map(rows, enumerate(listed, 1), _CONNECTIONS) for row in found]
 
