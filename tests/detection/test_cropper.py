@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from whichcar.config.crop import crop_settings
-from whichcar.detection.cropper import LEAST_SIDE, Cropper
+from whichcar.detection.cropper import Cropper
 from whichcar.detection.detection import distinct
 from whichcar.images.pixels import Pixels
 from whichcar.images.read import decoded_from
@@ -50,12 +50,28 @@ def crops(*seen: Detection, size: tuple[int, int] = (240, 320), **settings: obje
         return cropper.vehicles("a.jpg", image)
 
 
+def main_crop(*seen: Detection, **settings: object) -> tuple[Box | None, str, int]:
+    cropper = Cropper(crop_settings(**settings), detector=Sees(*seen, width=320))
+    with decoded_from(Image.new("RGB", (320, 240)), "a.jpg") as image:
+        box, crop = cropper.cropped("a.jpg", image)
+    return box, crop.outcome, crop.candidates
+
+
 def test_why_there_is_no_vehicle_is_said() -> None:
     far = [Detection("car", 0.9, Box(left, 10, left + 31, 50)) for left in (0, 100)]
     again = Detection("truck", 0.8, Box(0, 10, 30, 50))
     assert [crop.outcome for _, crop in crops(BUS)] == ["skipped: no vehicle"]
-    assert [crop.outcome for _, crop in crops(*far, again)] == ["skipped: 2 vehicles smaller than 32 pixels"]
-    assert [crop.outcome for _, crop in crops(SMALL, min_size=80)] == ["skipped: 1 vehicle smaller than 80 pixels"]
+    assert [crop.outcome for _, crop in crops(*far, again, min_size=32)] == [
+        "skipped: 2 vehicles smaller than 32 pixels"
+    ]
+    assert main_crop(BUS) == (None, "whole: no vehicle", 0)
+    assert main_crop(*far, again, min_size=32) == (None, "whole: 2 vehicles smaller than 32 pixels", 0)
+
+
+def test_the_largest_vehicle_whose_shorter_side_is_long_enough_is_the_crop() -> None:
+    long = Detection("truck", 0.9, Box(0, 0, 300, 31))
+    assert main_crop(SMALL, long) == (long.box, "cropped", 2)
+    assert main_crop(SMALL, long, min_size=32) == (SMALL.box, "cropped", 1)
 
 
 def test_each_vehicle_has_a_crop_the_largest_first() -> None:
@@ -71,10 +87,9 @@ def test_a_pickup_that_is_car_and_truck_to_the_detector_is_one_vehicle() -> None
     assert distinct([LARGE, next_to_it]) == [next_to_it, LARGE]
 
 
-@pytest.mark.parametrize(("side", "count"), [(LEAST_SIDE - 1, 0), (LEAST_SIDE, 1)])
+@pytest.mark.parametrize(("side", "count"), [(49, 0), (50, 1)])
 def test_a_vehicle_of_a_few_pixels_is_left_out(side: int, count: int) -> None:
-    assert len(vehicles(Detection("car", 0.9, Box(10, 10, 90, 10 + side)))) == count
-    assert vehicles(Detection("car", 0.9, Box(10, 10, 90, 60)), min_size=51) == []
+    assert len(vehicles(Detection("car", 0.9, Box(10, 10, 90, 10 + side)), min_size=50)) == count
 
 
 def test_the_size_of_a_vehicle_counts_in_pixels_of_the_image_and_not_of_a_reduced_copy() -> None:

@@ -10,7 +10,10 @@ import pytest
 from whichcar import metrics
 from whichcar.errors import DataError
 from whichcar.evaluation.calibration import calibrate, calibrated, choose_thresholds, fit_temperature
+from whichcar.evaluation.measure import measure
+from whichcar.evaluation.predictions import EvaluatedImage
 from whichcar.inference.answer import answers, tempered
+from whichcar.records import Crop, Sample
 from whichcar.taxonomy import Level, taxonomy_of
 
 from ..colours import add_refit
@@ -76,6 +79,20 @@ def test_a_threshold_is_where_the_exact_bound_allows_no_more_answers() -> None:
     labels = np.zeros(150, int)
     labels[[10, 93]] = 1
     assert (probabilities >= choose_thresholds(rows, labels, [level], 0.95).least["class"]).sum() >= 93
+
+
+def test_no_answer_is_counted_for_an_image_whose_crop_found_no_vehicle() -> None:
+    probabilities, labels = drawn(200)
+    calibration = calibrated(probabilities, labels, taxonomy_of(NAMES), "")
+
+    def shares(outcome: str) -> list[int]:
+        crop = Crop("a.jpg", None, "", None, 0, outcome)
+        pairs = zip(labels, probabilities, strict=True)
+        images = [EvaluatedImage(Sample(Path("a.jpg"), int(label)), 0, 1, row, crop) for label, row in pairs]
+        return [answered.accuracy.total for answered in measure(images, NAMES, calibration)["answered"]]
+
+    assert shares("cropped")[0] > 50
+    assert shares("whole: no vehicle") == [0, 0, 0, 0]
 
 
 def test_images_that_are_like_none_of_the_classes_are_unknown_and_nearly_all_others_answered() -> None:

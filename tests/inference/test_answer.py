@@ -10,6 +10,7 @@ import pytest
 from whichcar.errors import ConfigError, DataError
 from whichcar.files import write_json
 from whichcar.inference.answer import Calibration, Thresholds, answers, entropy, read_calibration, tempered
+from whichcar.records import Crop
 from whichcar.taxonomy import taxonomy_of
 
 NAMES = ("Audi S4 Sedan 2007", "Audi S4 Sedan 2012", "Audi S5 Coupe 2012", "Volvo 240 Sedan 1993", "Volvo C30 2012")
@@ -50,6 +51,12 @@ def test_an_image_that_is_like_none_of_the_classes_is_unknown_however_probable_i
     assert [one.level for one in given] == ["class", "model", "", ""]
     assert given[2].name == "unknown" and given[2].probability == pytest.approx(0.92)
     assert [one.level for one in answers(ROWS, LEVELS, Thresholds(0.9, least))] == ["class", "model", "make", "make"]
+
+
+def test_an_image_left_whole_for_want_of_a_vehicle_is_unknown() -> None:
+    crops = [Crop("a", None, "", None, 0, outcome) for outcome in ("whole: no vehicle", "cropped")]
+    given = answers(ROWS, LEVELS, Thresholds(0.9, {"make": 0.5}), [*crops, None, None])
+    assert [one.level for one in given] == ["", "make", "make", "make"]
 
 
 def test_a_temperature_of_one_changes_nothing_and_others_divide_the_logits() -> None:

@@ -13,13 +13,17 @@ from PIL import Image
 
 from whichcar.cli import main
 from whichcar.detection import zoo
+from whichcar.detection.crop import crop
 from whichcar.errors import ConfigError, DataError
 from whichcar.files import checksum
 from whichcar.images.read import read_image
 from whichcar.inference.annotate import annotate
+from whichcar.inference.bundle import write_bundle
 from whichcar.inference.classifier import Classifier
 from whichcar.inference.predict import predict
 from whichcar.records import Answer, Box, Crop, NoVehicle, Prediction, Skipped
+
+from ..bundles import calibrated_for, colour_bundle
 
 RED, GREEN, GREY = (230, 20, 20), (20, 200, 30), (128, 128, 128)
 CELL = 80  # pixels of a vehicle: the detector sees one where the centre of a cell of a 4 x 4 grid is blue
@@ -109,6 +113,56 @@ def test_an_image_whose_vehicles_are_too_small_says_so(bundle: Path, tmp_path: P
         (row,) = predict(bundle, tmp_path / "far.png", vehicles=vehicles)
         assert isinstance(row, NoVehicle)
         assert row.as_row()["outcome"] == "2 vehicles smaller than 32 pixels"
+
+
+def test_a_vehicle_that_is_too_small_is_not_the_one_that_an_image_is_cropped_to(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for cell in (32, 31):
+        pixels = np.full((4 * cell, 4 * cell, 3), (128, 128, 0), np.uint8)
+        pixels[:cell, :cell] = (0, 0, 250)
+        Image.fromarray(pixels).save(tmp_path / f"{cell}.png")
+    model = cropping_bundle(tmp_path / "a.whichcar")
+    enough, less = Classifier(model).predict([tmp_path / "32.png", tmp_path / "31.png"])
+    assert isinstance(enough, Prediction) and enough.best == "Blue C/V Van 2012"
+    assert isinstance(less, Prediction) and less.best == "Green Coupe 2010"
+    assert less.as_row()["outcome"] == "whole: 1 vehicle smaller than 32 pixels"
+    assert main.run(["predict", str(tmp_path / "31.png"), "--model", str(model)]) == 0
+    assert "(only 1 vehicle smaller than 32 pixels, whole image used)" in capsys.readouterr().out
+
+
+def cropping_bundle(path: Path) -> Path:
+    """A bundle whose network was trained on cropped images, and that answers with a class at any probability."""
+    record = {"settings": {}, "detector": {"name": "", "sha256": None}}
+    write_bundle(colour_bundle(crop=record, thresholds=calibrated_for({"class": 0.1})), path)
+    return path
+
+
+def test_an_image_without_a_vehicle_is_unknown_where_an_accuracy_is_wanted(
+    tmp_path: Path, street: Street, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, red = cropping_bundle(tmp_path / "a.whichcar"), Path("red.png")
+    Image.new("RGB", (200, 160), RED).save(red)
+    command = ["predict", str(red), "--model", str(model), "--confidence", "0.9"]
+    assert main.run(command) == 0
+    shown = capsys.readouterr().out
+    assert shown.split(maxsplit=2)[:2] == ["-", "unknown"] and "(no vehicle found, whole image used)" in shown
+    assert main.run([*command, "--json"]) == 0
+    row = json.loads(capsys.readouterr().out)
+    assert (row["answer"], row["answer_level"], row["outcome"]) == ("unknown", "", "whole: no vehicle")
+    unknown, car = predict(model, [red, street("car.png", {(0, 0): RED})], confidence=0.9)
+    assert isinstance(unknown, Prediction) and isinstance(car, Prediction) and car.answer
+    assert (unknown.answer and unknown.answer.name, unknown.best) == ("unknown", car.answer.name)
+
+
+def test_an_image_that_is_not_cropped_has_an_answer_without_a_vehicle(tmp_path: Path) -> None:
+    model = cropping_bundle(tmp_path / "a.whichcar")
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (200, 160), RED).save(tmp_path / "photos" / "red.png")
+    list(crop(tmp_path / "photos", tmp_path / "crops"))
+    written = predict(model, tmp_path / "crops" / "red.png", confidence=0.9)
+    for (row,) in (written, predict(model, tmp_path / "photos" / "red.png", crop=False, confidence=0.9)):
+        assert isinstance(row, Prediction) and row.answer and row.answer.name == "Red Sedan 2011"
 
 
 def test_the_rows_are_in_csv_with_number_box_and_score(

@@ -56,6 +56,8 @@ def test_each_vehicle_has_an_answer_with_its_box(cropping: Running) -> None:
     (whole,) = cropping.post(empty, "").json["images"]
     assert whole["crop"]["outcome"] == "whole: no vehicle"
     assert whole["crop"]["number"] is None
+    (whole,) = cropping.post(image(), "?confidence=0.9").json["images"]
+    assert (whole["answer"]["name"], whole["crop"]["outcome"]) == ("unknown", "whole: no vehicle")
 
 
 def test_an_explanation_adds_up_to_the_logits_and_says_what_it_covers(cropping: Running, server: Running) -> None:

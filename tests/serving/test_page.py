@@ -180,6 +180,7 @@ def test_a_photo_without_a_vehicle_says_so(browser: Any, cropping: Running) -> N
     assert opened.answers(1) == {"street.png": "No vehicle found"}
     assert opened.page.get_by_role("status").first.inner_text() == "street.png: No vehicle found"
     assert opened.page.locator(".frame").count() == 0
+    assert opened.page.locator(".sure").inner_text() == "Without a vehicle, nothing is certain enough."
 
 
 def test_a_token_is_asked_for_and_used(browser: Any, calibrated: Path) -> None:  # noqa: ANN401

@@ -24,15 +24,15 @@ from whichcar.records import Box, Crop, Detection
 from whichcar.text import plural
 
 _LARGE = 4_000_000  # pixels
-LEAST_SIDE = 32  # pixels; in what is smaller, a make cannot be recognised
 _REDUCED = (1024, 1024)  # at least, of a large image: more than any detector's input
 
 
 class Chosen(NamedTuple):
-    """The vehicle chosen in an image (None: none was found) and the number of candidates."""
+    """The vehicle chosen in an image (None: for that reason there is none) and the number of candidates."""
 
     vehicle: Detection | None
     candidates: int
+    reason: str = ""
 
 
 class Cropper:
@@ -85,7 +85,15 @@ class Cropper:
 
     def _chosen(self, detections: Sequence[Detection], size: tuple[int, int]) -> Chosen:
         candidates = vehicles_among(detections, self.settings.classes, self.settings.min_size)
-        return Chosen(main_vehicle(candidates, size, self.settings.choice), len(candidates))
+        reason = "" if candidates else self._no_vehicle(detections)
+        return Chosen(main_vehicle(candidates, size, self.settings.choice), len(candidates), reason)
+
+    def _no_vehicle(self, detections: Sequence[Detection]) -> str:
+        """Return why none of these counts as a vehicle."""
+        small = distinct(vehicles_among(detections, self.settings.classes))
+        return (
+            f"{plural(len(small), 'vehicle')} smaller than {self.settings.min_size} pixels" if small else "no vehicle"
+        )
 
     def box(self, chosen: Chosen, size: tuple[int, int]) -> Box | None:
         """Return the crop of an image of (height, width): the vehicle and its margin; None for the whole image."""
@@ -99,16 +107,13 @@ class Cropper:
     def vehicles(self, path: str, image: DecodedImage) -> list[tuple[Box | None, Crop]]:
         """Return the crop of each vehicle in an image, and its record, the largest first.
 
-        A vehicle counts once, also where it is detected as both a car and a truck. One whose shorter side is below
-        `LEAST_SIDE` pixels is left out. Where none is left, there is one record that says why.
+        A vehicle counts once, also where it is detected as both a car and a truck. Where there is none, there is one
+        record that says why.
         """
-        least = max(LEAST_SIDE, self.settings.min_size)
-        seen = vehicles_among(self._detections(image), self.settings.classes)
-        found = distinct(vehicles_among(seen, self.settings.classes, least))
+        seen = self._detections(image)
+        found = distinct(vehicles_among(seen, self.settings.classes, self.settings.min_size))
         if not found:
-            small = f"{plural(len(distinct(seen)), 'vehicle')} smaller than {least} pixels"
-            reason = small if seen else "no vehicle"
-            return [(None, Crop(path, None, "", None, 0, f"skipped: {reason}"))]
+            return [(None, Crop(path, None, "", None, 0, f"skipped: {self._no_vehicle(seen)}"))]
         found.sort(key=lambda item: -item.box.area)
         return [
             (
@@ -131,8 +136,8 @@ def _enlarged(box: Box, factor: int, size: tuple[int, int]) -> Box:
 
 
 def described(path: str, size: tuple[int, int], chosen: Chosen) -> Crop:
-    """Return the record of a crop, or of an image of (height, width) left whole because no vehicle was found."""
-    vehicle, candidates = chosen
+    """Return the record of a crop, or of an image of (height, width) left whole because it has no vehicle."""
+    vehicle, candidates, reason = chosen
     if vehicle is None:
-        return Crop(path, Box(0, 0, size[1], size[0]), "", None, 0, "whole: no vehicle")
+        return Crop(path, Box(0, 0, size[1], size[0]), "", None, 0, f"whole: {reason}")
     return Crop(path, vehicle.box, vehicle.label, round(vehicle.score, 4), candidates, "cropped")

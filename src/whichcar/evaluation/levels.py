@@ -12,6 +12,7 @@ from whichcar import metrics
 from whichcar.evaluation.macro import Macro, macro
 from whichcar.inference.answer import Calibration, Probabilities, Thresholds, answers, tempered
 from whichcar.metrics import ClassScore, Covered, Proportion
+from whichcar.records import Answer, Crop
 from whichcar.taxonomy import Level, Taxonomy
 
 Numbers = npt.NDArray[np.integer]
@@ -117,17 +118,21 @@ def _certainty(probabilities: Probabilities, labels: Numbers, level: Level) -> C
 
 
 def answered(
-    probabilities: Probabilities, labels: Numbers, levels: Sequence[Level], calibration: Calibration
+    probabilities: Probabilities,
+    labels: Numbers,
+    levels: Sequence[Level],
+    calibration: Calibration,
+    crops: Sequence[Crop | None],
 ) -> tuple[Answered, ...]:
     """Return what is answered, and how much of it correctly, at the thresholds for each wanted accuracy."""
     after = tempered(probabilities, calibration.temperature)
-    return tuple(_answered(after, labels, levels, thresholds) for thresholds in calibration.thresholds)
+    return tuple(
+        _answered(answers(after, levels, thresholds, crops), labels, levels, thresholds)
+        for thresholds in calibration.thresholds
+    )
 
 
-def _answered(
-    probabilities: Probabilities, labels: Numbers, levels: Sequence[Level], thresholds: Thresholds
-) -> Answered:
-    given = answers(probabilities, levels, thresholds)
+def _answered(given: Sequence[Answer], labels: Numbers, levels: Sequence[Level], thresholds: Thresholds) -> Answered:
     counts = {}
     for level in levels:
         pairs = [(row.name, label) for row, label in zip(given, labels, strict=True) if row.level == level.name]

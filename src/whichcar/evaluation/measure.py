@@ -30,6 +30,7 @@ def measure(
     taxonomy = taxonomy_of(names)
     probabilities = np.stack([image.probabilities for image in images])
     labels = np.array([image.sample.class_index for image in images])
+    crops = [image.crop for image in images]
     matrix = confusion(images, len(names))
     return {
         "top_1": Proportion(sum(image.rank == 1 for image in images), len(images)),
@@ -38,7 +39,7 @@ def measure(
         "classes": tuple(metrics.per_class(matrix, names)),
         "confused": tuple(metrics.most_confused(matrix, names)),
         "levels": score_levels(probabilities, labels, taxonomy, calibration, TOP),
-        "answered": () if calibration is None else answered(probabilities, labels, taxonomy.levels, calibration),
+        "answered": () if calibration is None else answered(probabilities, labels, taxonomy.levels, calibration, crops),
     }
 
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from whichcar.errors import ConfigError, DataError
 from whichcar.files import CALIBRATION, checksum, read_json
 from whichcar.inference.bundle import PLAIN_SUFFIX, SUFFIX, read_bundle
-from whichcar.records import Answer, Metadata
+from whichcar.records import Answer, Crop, Metadata
 from whichcar.taxonomy import Level
 
 Probabilities = npt.NDArray[np.floating]
@@ -126,17 +126,25 @@ def entropy(probabilities: Probabilities) -> npt.NDArray[np.float64]:
     return np.asarray(-(values * np.log(np.maximum(values, _SMALLEST))).sum(axis=-1))
 
 
-def answers(probabilities: Probabilities, levels: Sequence[Level], thresholds: Thresholds) -> list[Answer]:
+def answers(
+    probabilities: Probabilities,
+    levels: Sequence[Level],
+    thresholds: Thresholds,
+    crops: Sequence[Crop | None] | None = None,
+) -> list[Answer]:
     """Return for each image its best group at the finest level where that is certain enough.
 
     Args:
         probabilities: (images, classes), calibrated, in the order of the classes.
         levels: of `taxonomy_of`, finest first.
         thresholds: of `Calibration.thresholds_for`.
+        crops: what each image was cropped to. One left whole, since no vehicle was found in it, is `unknown`.
     """
     found = [Answer("", UNKNOWN, 0.0)] * len(probabilities)
     limit = np.inf if thresholds.most_entropy is None else thresholds.most_entropy
     is_like_none = entropy(probabilities) > limit
+    if crops is not None:
+        is_like_none |= np.array([crop is not None and crop.kind == "whole" for crop in crops], bool)
     for level in reversed(levels):
         groups = probabilities @ level.matrix
         least = thresholds.least.get(level.name, np.inf)

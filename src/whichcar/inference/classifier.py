@@ -43,8 +43,9 @@ class Classifier:
             (`.whichcar`, or `.onnx` as `whichcar export --plain` writes it), or the name of a model that comes with the
             package (default: `cars196`).
         crop: crop every image to its vehicle first, as the images it was trained on were, else as `whichcar crop` does
-            by default; where no vehicle is found, the whole image is used, and the prediction says so. None: crop
-            where the network was trained on cropped images, but no image that `whichcar crop` wrote.
+            by default; where no vehicle is found, or all are smaller than `input_crop.LEAST_SIDE`, 32 pixels, the
+            whole image is used, and the prediction says so. None: crop where the network was trained on cropped images,
+            but no image that `whichcar crop` wrote.
         detector: the detector for that: a name or a file (default: the one used for the images it was trained on).
         family: that of a detector's file whose outputs fit several, as for `crop`.
 
@@ -99,11 +100,12 @@ class Classifier:
             top: how many classes a row names.
             batch_size: images per forward pass (default: what is fastest).
             confidence: the accuracy wanted, between 0 and 1: each row then has an `answer` that is as specific as it
-                can be with that accuracy (class, model, make or unknown), and calibrated probabilities.
+                can be with that accuracy (class, model, make or unknown), and calibrated probabilities. An image that
+                was to be cropped, and has no vehicle, is unknown; its `crop` says so.
             vehicles: `all` for a row for each vehicle in an image (car or truck, as the images it was trained on were
                 cropped), the largest first, or `largest` for one of that alone; `crop` in it has box, detection score
                 and number. An image without a vehicle is a `NoVehicle`, and so is one whose vehicles are all smaller
-                than `detection.cropper.LEAST_SIDE`, 32 pixels.
+                than `input_crop.LEAST_SIDE`, 32 pixels.
 
         Raises:
             DataError: `images` holds something that is no image at all.
@@ -135,13 +137,13 @@ class Classifier:
         answered = self._answering(confidence)
 
         def predicted(item: Scored) -> Prediction:
-            calibrated, answer = answered(item.probabilities)
+            calibrated, answer = answered(item)
             return replace(best_of(replace(item, probabilities=calibrated), self.class_names, top), answer=answer)
 
         return predicted
 
-    def _answering(self, confidence: float) -> Callable[[Probabilities], tuple[Probabilities, Answer]]:
-        """Return the function from probabilities (classes,) to calibrated ones and the answer."""
+    def _answering(self, confidence: float) -> Callable[[Scored], tuple[Probabilities, Answer]]:
+        """Return the function from an image's probabilities (classes,) to calibrated ones and the answer."""
         calibration = self.calibration
         if calibration is None:
             raise ConfigError(
@@ -156,9 +158,9 @@ class Classifier:
                 *(self.checkpoint, thresholds.wanted, plural(calibration.images, "validation image"), needed),
             )
 
-        def answered(probabilities: Probabilities) -> tuple[Probabilities, Answer]:
-            calibrated = tempered(probabilities, calibration.temperature)
-            return calibrated, answers(calibrated[None], levels, thresholds)[0]
+        def answered(item: Scored) -> tuple[Probabilities, Answer]:
+            calibrated = tempered(item.probabilities, calibration.temperature)
+            return calibrated, answers(calibrated[None], levels, thresholds, [item.crop])[0]
 
         return answered
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+LEAST_SIDE = 32  # pixels of a box's shorter side; in what is smaller, a make cannot be recognised
+
 CropFunction = Callable[[str, DecodedImage], Sequence[tuple[Box | None, Crop]]]
 CropChoice = Callable[[Path | str], CropFunction | None]
 Vehicles = Literal["all", "largest"]
@@ -27,6 +29,8 @@ Vehicles = Literal["all", "largest"]
 
 class InputCrop:
     """Whether images are cropped before a classifier sees them, and a warning where that differs from training.
+
+    A vehicle of less than `LEAST_SIDE` pixels does not count.
 
     Args:
         checkpoint: named in warnings.
@@ -116,7 +120,8 @@ class InputCrop:
         given: dict[str, str | None] = {"detector": str(found.file or found.name)}
         if self._family is not None or before["detector"]["sha256"] != now["sha256"]:
             given["family"] = self._family  # that of then was given for another file
-        settings = crop_settings(**before["settings"] | given)
+        least = max(LEAST_SIDE, before["settings"].get("min_size", LEAST_SIDE))
+        settings = crop_settings(**before["settings"] | given | {"min_size": least})
         if before["detector"]["sha256"] not in (None, now["sha256"]):
             log.warning(
                 "%s: was trained on images cropped by %s, now %s crops them; --detector names another",

@@ -227,7 +227,9 @@ def _as_table(row: Prediction | Skipped, width: int) -> Iterator[str]:
 def cropped_to(crop: Crop) -> str:
     """Return in a few words what an image was cropped to."""
     if crop.box is None or crop.score is None:
-        return "no vehicle found, whole image used"
+        reason = crop.outcome.partition(": ")[2]
+        found = "no vehicle found" if reason == "no vehicle" else f"only {reason}"
+        return f"{found}, whole image used"
     box = f"{crop.box.left},{crop.box.top},{crop.box.right},{crop.box.bottom}"
     if crop.number is not None:
         return f"{crop.label} {crop.score:.2f}, box {box}, vehicle {crop.number} of {crop.candidates}"

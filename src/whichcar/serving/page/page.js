@@ -143,6 +143,7 @@ function heading(vehicle) {
 
 function sureness(vehicle) {
   const { level, name, probability } = said(vehicle);
+  if (isWhole(vehicle) && !level) return "Without a vehicle, nothing is certain enough.";
   if (!level) return `The best guess of the make has a probability of ${percent(probability)} only.`;
   if (isWhole(vehicle)) return `If the whole photo is one after all: ${name}, ${percent(probability)}.`;
   const most = vehicle.answer && level !== "class" ? `, and no more than the ${level} is certain enough` : "";
