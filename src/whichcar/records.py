@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from whichcar.errors import ImageError
 from whichcar.text import as_text
 
 
@@ -37,6 +38,16 @@ class Skipped:
 
     path: Path | str
     reason: str
+
+    @property
+    def best(self) -> str:
+        """There is none: raise ImageError, with the reason."""
+        raise ImageError(f"{as_text(self.path)}: {self.reason}", self.reason)
+
+    @property
+    def answer(self) -> Answer | None:
+        """There is none: raise ImageError, with the reason."""
+        raise ImageError(f"{as_text(self.path)}: {self.reason}", self.reason)
 
     def as_row(self) -> dict[str, object]:
         """Return flat cells, as `Prediction.as_row` does."""

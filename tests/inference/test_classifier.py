@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from whichcar import files
-from whichcar.errors import CheckpointError, ConfigError
+from whichcar.errors import CheckpointError, ConfigError, ImageError
 from whichcar.images.inputs import each
 from whichcar.inference.answer import tempered
 from whichcar.inference.bundle import write_bundle
@@ -17,7 +17,7 @@ from whichcar.inference.classifier import Classifier
 from whichcar.inference.runtimes import KerasRuntime
 from whichcar.inference.stream import Scored, decoded, stream
 from whichcar.parallel import THREAD_PREFIX
-from whichcar.records import Answer, Prediction, Skipped
+from whichcar.records import Answer, NoVehicle, Prediction, Skipped
 
 from ..bundles import calibrated_for, colour_bundle
 
@@ -90,6 +90,14 @@ def test_an_unreadable_image_leaves_the_shape_of_its_batch(paths: list[Path], tm
     answers = list(stream(network, each(asked), (8, 8), batch_size=3))
     assert [type(answer) for answer in answers] == [*[Scored] * 4, Skipped, Scored, Skipped]
     assert network.shapes == [(3, 8, 8, 3)] * 2
+
+
+def test_what_has_no_answer_says_why_where_it_is_asked_for_one(bundle: Path, tmp_path: Path) -> None:
+    (missing,) = Classifier(bundle).predict(tmp_path / "missing.jpg")
+    for row, reason in ((missing, "no such file"), (NoVehicle(Path("a.jpg"), "no vehicle"), "no vehicle")):
+        for name in ("best", "answer"):
+            with pytest.raises(ImageError, match=rf"\.jpg: .*{reason}"):
+                getattr(row, name)
 
 
 def test_one_image_does_not_cost_a_whole_batch(paths: list[Path]) -> None:

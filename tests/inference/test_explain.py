@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from whichcar.cli import main
-from whichcar.errors import CheckpointError
+from whichcar.errors import CheckpointError, DataError, ImageError
 from whichcar.images.read import read_image
 from whichcar.inference.classifier import Classifier
 from whichcar.inference.explain import Explainer, figure
@@ -96,6 +96,41 @@ def test_a_bundle_is_explained_as_the_experiment_is(experiment: Path, bundle: Pa
     one, other = (Classifier(model).explainer().explain(image) for model in (experiment, bundle))
     assert (one.answer, one.rival) == (other.answer, other.rival)
     assert one.for_answer == pytest.approx(other.for_answer, rel=1e-3, abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["bundle", "experiment"])
+def test_whatever_predict_takes_is_explained_cropped_and_resized_as_predict_does(
+    request: pytest.FixtureRequest, tmp_path: Path, blue_spot_file: Path, kind: str
+) -> None:
+    model = request.getfixturevalue(kind)
+    classifier = Classifier(model, crop=True, detector=blue_spot_file)
+    pixels = np.full((320, 320, 3), (128, 128, 0), np.uint8)
+    pixels[:80, 80:160], pixels[28:52, 108:132] = (230, 20, 20), (0, 0, 250)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    explainer = classifier.explainer()
+    wanted = explainer.explain(classifier.seen(pixels))
+    assert NAMES[wanted.answer] == "Red" and wanted.for_answer.shape == (24, 32)
+    for image in (tmp_path / "a.png", str(tmp_path / "a.png"), Image.fromarray(pixels), pixels, pixels / 255):
+        assert np.array_equal(explainer.explain(image).for_answer, wanted.for_answer)
+
+
+@pytest.mark.parametrize(
+    ("image", "error", "message"),
+    [
+        ("lost.jpg", ImageError, r"lost\.jpg: .*no such file"),
+        ([], DataError, "expected one image, got none"),
+        (np.zeros((2, 9, 9, 3), np.uint8), DataError, "expected one image, got several; give one at a time"),
+        (None, DataError, "an image is a path, .*; got None"),
+    ],
+)
+def test_what_is_no_single_image_is_not_explained(
+    bundle: Path,
+    image: Any,  # noqa: ANN401
+    error: type[Exception],
+    message: str,
+) -> None:
+    with pytest.raises(error, match=message):
+        Classifier(bundle).explainer().explain(image)
 
 
 @pytest.mark.parametrize("head", ["no average", "another layer", "bent"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -17,10 +16,10 @@ from whichcar.config.crop import SCORE, VEHICLES
 from whichcar.config.section import suggestion
 from whichcar.detection import zoo
 from whichcar.environment import expanded
-from whichcar.errors import DataError, DetectorError, ImageError
-from whichcar.images.inputs import Source, each
+from whichcar.errors import DetectorError
+from whichcar.images.inputs import Source, only
 from whichcar.images.pixels import Pixels
-from whichcar.records import Box, Detection, Skipped
+from whichcar.records import Box, Detection
 
 Choice = Literal["largest", "central"]
 DETECTRON = "detectron2"
@@ -177,7 +176,8 @@ def get_vehicle_coordinates(
         DataError: `image` is none of these, or several images.
         ImageError: it cannot be read.
     """
-    rgb = _one_image(image)
+    with only(image).open(None) as opened:
+        rgb = opened.pixels()
     if bgr:
         if not isinstance(image, np.ndarray) or image.ndim < 3 or image.shape[-1] == 1:
             raise DetectorError("bgr is for arrays (height, width, 3); leave it out for files, PIL and grey images")
@@ -188,17 +188,6 @@ def get_vehicle_coordinates(
     if vehicle is None:
         return 0, 0, rgb.shape[1], rgb.shape[0]
     return vehicle.box.left, vehicle.box.top, vehicle.box.right, vehicle.box.bottom
-
-
-def _one_image(image: Source) -> Pixels:
-    """Return the only image of a source as (height, width, 3) uint8 RGB."""
-    images = list(itertools.islice(each(image), 2))
-    if len(images) != 1:
-        raise DataError(f"expected one image, got {'several' if images else 'none'}; give one at a time")
-    if isinstance(images[0], Skipped):
-        raise ImageError(f"{images[0].path}: {images[0].reason}")
-    with images[0].open(None) as opened:
-        return opened.pixels()
 
 
 def with_margin(box: Box, share: float, size: tuple[int, int]) -> Box:

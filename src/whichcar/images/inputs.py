@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import itertools
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from whichcar.errors import DataError
+from whichcar.errors import DataError, ImageError
 from whichcar.files import NO_IMAGES, images
 from whichcar.images.pixels import DecodedImage, Pixels
 from whichcar.images.read import decoded, decoded_from, enough_for
@@ -64,6 +65,21 @@ def each(sources: Sources) -> Iterator[Given | Skipped]:
         for given in _images_of(source, number):
             number += 1
             yield given
+
+
+def only(source: Source) -> Given:
+    """Return the image that a user gives.
+
+    Raises:
+        DataError: it is several images, none, or something else.
+        ImageError: there is no such file, or none of that pattern.
+    """
+    found = list(itertools.islice(each(source), 2))
+    if len(found) != 1:
+        raise DataError(f"expected one image, got {'several' if found else 'none'}; give one at a time")
+    if isinstance(found[0], Skipped):
+        raise ImageError(f"{found[0].path}: {found[0].reason}")
+    return found[0]
 
 
 def _images_of(source: Any, number: int) -> Iterator[Given | Skipped]:  # noqa: ANN401  (whatever a user gives)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from whichcar.errors import ConfigError, ImageError
-from whichcar.images.inputs import Given, Sources, each
+from whichcar.images.inputs import Given, Source, Sources, each, only
+from whichcar.images.pixels import Pixels
 from whichcar.inference.answer import Calibration, answers, find_calibration, tempered
 from whichcar.inference.bundle import read_bundle
 from whichcar.inference.input_crop import InputCrop, Vehicles
@@ -194,6 +195,23 @@ class Classifier:
         step = max(self._runtime.batch_size, _FEW)
         return [row for group in groups(rows, step) for row in answered(self._runtime, group)]
 
+    def seen(self, image: Source) -> Pixels:
+        """Return what the network sees of one image, (height, width, 3) uint8 RGB: cropped as by `predict`, resized.
+
+        An array that has this shape and type already is returned as it is.
+
+        Raises:
+            DataError: it is several images, none, or something else.
+            ImageError: it cannot be read.
+        """
+        shape = (*self.image_size, 3)
+        if isinstance(image, np.ndarray) and image.shape == shape and image.dtype == np.uint8:
+            return image
+        _, row = self.opened(only(image))[0]
+        if isinstance(row, Skipped):
+            raise ImageError(f"{row.path}: {row.reason}")
+        return row.image
+
     def mirrored(self) -> Classifier:
         """Return a classifier that sees each image mirrored, to be averaged with this one."""
         other = copy.copy(self)
@@ -210,8 +228,8 @@ class Classifier:
         from whichcar.inference.feature_map import KerasFeatureMap, OnnxFeatureMap
 
         if isinstance(self._runtime, KerasRuntime):
-            return Explainer(KerasFeatureMap(self._runtime.model, self.checkpoint))
-        return Explainer(OnnxFeatureMap(read_bundle(self.checkpoint).network, self.checkpoint))
+            return Explainer(KerasFeatureMap(self._runtime.model, self.checkpoint), self.seen)
+        return Explainer(OnnxFeatureMap(read_bundle(self.checkpoint).network, self.checkpoint), self.seen)
 
     def probabilities(self, images: Sources, batch_size: int | None = None) -> Probabilities:
         """Return (images, classes) float32 probabilities, in the order of `class_names`.

@@ -7,6 +7,7 @@ here. Against the rival it is the difference of two such maps, as in Finer-CAM (
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from whichcar.errors import CheckpointError
+from whichcar.images.inputs import Source
 from whichcar.images.pixels import Pixels
 from whichcar.inference.annotate import captioned
 from whichcar.inference.feature_map import FeatureMap
@@ -50,26 +52,29 @@ class Explainer:
 
     Args:
         feature_map: the network's last one.
+        seen: returns what the network sees of an image, as `Classifier.seen` does (default: it is given that).
     """
 
-    def __init__(self, feature_map: FeatureMap) -> None:
-        """Keep it."""
-        self._feature_map = feature_map
+    def __init__(self, feature_map: FeatureMap, seen: Callable[[Source], Pixels] = np.asarray) -> None:
+        """Keep them."""
+        self._feature_map, self._seen = feature_map, seen
 
-    def explain(self, image: Pixels, rival: int | None = None) -> Explanation:
+    def explain(self, image: Source, rival: int | None = None) -> Explanation:
         """Explain the answer for an image.
 
         Args:
-            image: (height, width, 3) uint8 RGB at the network's size.
+            image: one image as for `Classifier.seen`: a path, an address, a PIL image or an array.
             rival: number of the class that the answer is compared with (default: the next most probable one).
 
         Raises:
             CheckpointError: the network has one class, or it shows now that it does not end in an average and a layer.
+            DataError: it is several images, or none.
+            ImageError: it cannot be read.
         """
         weights = self._feature_map.weights
         if len(weights.T) < 2:
             raise CheckpointError("a network of one class has nothing to explain")
-        features, probabilities = self._feature_map(image)
+        features, probabilities = self._feature_map(self._seen(image))
         answer, following = (int(number) for number in np.argsort(-probabilities, kind="stable")[:2])
         rival = following if rival is None or rival == answer else rival
         own = weights[:, answer]
