@@ -6,6 +6,7 @@ import functools
 import itertools
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -35,6 +36,7 @@ def choices(weights: str | None = "imagenet") -> list[tuple[Facts, Speed, int, C
 
 def chosen_for_all(weights: str | None) -> Iterator[tuple[Facts, Speed, int, Choice]]:
     for dataset, speed, minutes in itertools.product(facts(), (CPU, LOADED, GPU), MINUTES):
+        dataset = replace(dataset, has_classifier=weights is not None and dataset.classes > 2)
         try:
             yield dataset, speed, minutes, choose(dataset, speed, minutes, "data", weights, 0.2)
         except ConfigError:
@@ -150,6 +152,13 @@ def test_a_head_on_pretrained_layers_answers_by_angle_whatever_the_number_of_cla
         Experiment.model_validate(choose(Facts(2, 5212, 0, 224), CPU, 200, "data", None, 0).settings).model.cosine_scale
         == 0
     )
+
+
+def test_co_tuning_is_chosen_where_the_weights_have_imagenets_classifier_and_takes_its_time() -> None:
+    plain, co_tuned = (choose(Facts(50, 1600, 0, 224, has), CPU, 20, "data", "imagenet", 0) for has in (False, True))
+    assert "co_tuning" not in plain.settings["recipe"]
+    assert co_tuned.settings["recipe"]["co_tuning"] == 1
+    assert co_tuned.settings["fit"]["epochs"] < plain.settings["fit"]["epochs"]
 
 
 def test_every_reason_is_of_a_setting_that_some_choice_has() -> None:

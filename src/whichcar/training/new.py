@@ -5,13 +5,14 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from whichcar import files
+from whichcar.config.backbones import DEFAULT
 from whichcar.config.load import CONFIGS
 from whichcar.data.split.tree import Tree, locate, read_record, read_tree
 from whichcar.environment import expanded
@@ -20,6 +21,7 @@ from whichcar.images.read import read_shorter_side
 from whichcar.parallel import ordered_map
 from whichcar.text import one_line, plural, shell_command
 from whichcar.training.hardware import Hardware, prepare
+from whichcar.training.network.backbones import has_classifier
 from whichcar.training.recipe import Choice, Facts, Speed, choose
 from whichcar.training.throughput import measure
 from whichcar.training.weights import check_weights
@@ -29,6 +31,7 @@ _SECTIONS = {"data", "model", "model.data_aug_layer", "compile", "fit", "fit.cal
 _SECTIONS |= {"fit.callbacks.model_checkpoint"}
 VALIDATION, SEED = 0.2, 123
 _LOOKS = 200  # images whose size is read
+_FEATURES = 2048  # of ResNet-50
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ def new(
     except ConfigError as error:
         ways = "(--weights PATH), or train from random weights, which takes far more images (--weights none)"
         raise ConfigError(f"{error} {ways}") from error
+    facts = replace(facts, has_classifier=has_classifier(DEFAULT, weights, _FEATURES))
     choice = choose(facts, speed, minutes, str(data), weights, share)
     config = folder / files.CONFIG
     folder.mkdir(parents=True, exist_ok=True)

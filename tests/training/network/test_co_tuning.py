@@ -16,7 +16,7 @@ HARDWARE = prepare("float32")
 
 import keras  # noqa: E402
 
-from whichcar.training.network.backbones import build_backbone  # noqa: E402
+from whichcar.training.network.backbones import build_backbone, has_classifier  # noqa: E402
 from whichcar.training.network.co_tuning import CoTuningHead, co_tuning_head, relate  # noqa: E402
 from whichcar.training.network.models import TrainingModels  # noqa: E402
 from whichcar.training.setup import models_from  # noqa: E402
@@ -135,6 +135,7 @@ def test_one_file_with_the_top_layer_gives_backbone_and_classifier(
     assert head
     head.build((None, 6))
     np.testing.assert_array_equal(np.asarray(head.kernel), whole.layers[-1].get_weights()[0])
+    assert [has_classifier("resnet50", str(tmp_path / f"{name}.weights.h5"), 6) for name in ("top", "notop")] == [1, 0]
     with pytest.raises(
         CheckpointError, match=r"co_tuning: .*notop.weights.h5 has no ImageNet classifier; give as model"
     ):

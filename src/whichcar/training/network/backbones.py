@@ -100,6 +100,15 @@ def imagenet_classifier(name: str, weights: str | None, features: int) -> tuple[
     return kernel, bias
 
 
+def has_classifier(name: str, weights: str | None, features: int) -> bool:
+    """True where `imagenet_classifier` finds one; arguments as there."""
+    try:
+        imagenet_classifier(name, weights, features)
+    except (CheckpointError, ConfigError):
+        return False
+    return True
+
+
 def finalize(model: keras.Model) -> keras.Model:
     """Return a model that was given weights, after its Normalization layers have made their tensors of them again."""
     import keras
