@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-import contextlib
 import csv
 import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,7 @@ from whichcar.training.run.history import Epoch, write_history
 from whichcar.training.tracking import tracking_of
 
 from ..colours import FOLDERS, add_refit, draw, make_experiment
+from ..permissions import only
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -478,28 +478,11 @@ def test_top_5_is_not_shown_where_there_are_no_more_than_five_classes(
     assert result_of(experiment)["top_5"]["total"] == 5
 
 
-@contextlib.contextmanager
-def read_only(folder: Path) -> Iterator[None]:
-    """Forbid to write into a folder; root, who may always, is another user meanwhile."""
-    folder.chmod(0o555)
-    is_root = os.geteuid() == 0
-    if is_root:
-        for above in folder.parents[:-2]:  # of the temporary folder only
-            above.chmod(0o755)
-        os.seteuid(65534)
-    try:
-        yield
-    finally:
-        if is_root:
-            os.seteuid(0)
-        folder.chmod(0o755)
-
-
 def test_an_experiment_that_is_read_only_is_named_with_what_would_do(
     tmp_path: Path, colour_model: object, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = make_experiment(tmp_path / "exp", tmp_path / "data", colour_model)
-    with read_only(folder):
+    with only(0o555, folder):
         assert run(["evaluate", str(folder)]) == 2
     assert capsys.readouterr().err == (
         f"error: {folder}: cannot be written (Permission denied), and the result goes there; change its permissions, "

@@ -211,6 +211,6 @@ def test_the_command_writes_a_figure_for_each_image(kind: str, tmp_path: Path, r
     command = ["predict", str(tmp_path / "photos"), "--explain", str(tmp_path / "why"), "--model"]
     assert main.run([*command, str(model)]) == 0
     assert sorted(path.relative_to(tmp_path / "why").as_posix() for path in (tmp_path / "why").rglob("*.*")) == [
-        "a.png", "old/a.jpg",
+        "a.png", "explain.jsonl", "old/a.jpg",
     ]  # fmt: skip
     assert read_image(tmp_path / "why" / "a.png").shape == (360, 1440, 3)

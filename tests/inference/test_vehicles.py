@@ -206,10 +206,10 @@ def test_an_annotated_image_and_the_crops_have_the_name_of_their_image(bundle: P
     command = ["predict", "photos", "--model", str(bundle), "--vehicles", "all"]
     assert main.run([*command, "--annotate", "shown", "--save-crops", "cut"]) == 0
     assert sorted(str(path) for path in Path("shown").rglob("*.*")) == [
-        "shown/a.png", "shown/empty.jpg", "shown/old/a.png",
+        "shown/a.png", "shown/annotate.jsonl", "shown/empty.jpg", "shown/old/a.png",
     ]  # fmt: skip
     assert sorted(str(path) for path in Path("cut").rglob("*.*")) == [
-        "cut/a-1.png", "cut/a-2.png", "cut/old/a-1.png", "cut/old/a-2.png",
+        "cut/a-1.png", "cut/a-2.png", "cut/old/a-1.png", "cut/old/a-2.png", "cut/save-crops.jsonl",
     ]  # fmt: skip
     assert {path: checksum(path) for path in Path("photos").rglob("*.*")} == before
     assert read_image("cut/a-1.png").shape == (CELL, CELL, 3)
@@ -236,7 +236,7 @@ def test_a_folder_of_the_images_is_not_written_to(
     command[1] = "photos/*.png"
     if folder == "photos":
         assert main.run(command) == 2
-        assert "error: photos: holds an image to classify" in capsys.readouterr().err
+        assert "error: photos: holds a.png, which `predict" in capsys.readouterr().err
     assert sorted(Path().rglob("*")) == before and image.stat().st_nlink == 1
 
 
@@ -252,11 +252,11 @@ def test_what_goes_with_vehicles_alone_is_refused_without(
         Classifier(bundle).predict(image, vehicles="some")  # type: ignore[arg-type]
 
 
-def test_a_folder_that_cannot_be_made_is_an_error_of_one_line(bundle: Path, street: Street) -> None:
+def test_a_folder_that_cannot_be_written_to_is_an_error_of_one_line(bundle: Path, street: Street) -> None:
     from whichcar.inference.image_folders import ImageFolders
 
     image = street("a.png", TWO)
-    with pytest.raises(DataError, match=r"a\.png/shown: cannot be made \(Not a directory\); choose another"):
+    with pytest.raises(DataError, match=r"a\.png/shown: cannot be written to \(Not a directory\); choose another"):
         ImageFolders(image / "shown", None, None, ["elsewhere.png"], "all", 0.0)
 
 

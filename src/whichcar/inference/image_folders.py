@@ -7,6 +7,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
+from itertools import combinations
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
@@ -14,11 +15,12 @@ from PIL import Image
 
 from whichcar.detection.detection import with_margin
 from whichcar.errors import DataError, ImageError
-from whichcar.files import atomic_write, is_disk_full, is_image
+from whichcar.files import is_disk_full, is_image
 from whichcar.images.inputs import Given
 from whichcar.images.pixels import DecodedImage
 from whichcar.inference.annotate import annotate
 from whichcar.inference.input_crop import Vehicles
+from whichcar.inference.listed_folder import ListedFolder
 from whichcar.parallel import ordered_map, usable_cores
 from whichcar.records import Box, Prediction, Skipped
 from whichcar.text import is_address, reason_of
@@ -47,7 +49,8 @@ class ImageFolders:
         margin: of `CropSettings`; vehicles are written as the network sees them.
 
     Raises:
-        DataError: one of the folders holds an argument, or lies inside one.
+        DataError: one of the folders holds an argument, or lies inside one, or inside another of the folders; it holds
+            an image that is not from an earlier run, or cannot be written to.
     """
 
     def __init__(
@@ -59,18 +62,20 @@ class ImageFolders:
         vehicles: Vehicles,
         margin: float,
     ) -> None:
-        self._annotated, self._crops, self._explained = annotated, crops, explained
         self._vehicles, self._margin = vehicles, margin
         self._root = _common_folder(arguments)
-        self._outputs = [folder for folder in (annotated, crops, explained and explained[0]) if folder is not None]
+        self._explain = explained and explained[1]
+        given = {"annotate": annotated, "save-crops": crops, "explain": explained and explained[0]}
+        self._outputs = [folder for folder in given.values() if folder is not None]
         for folder in self._outputs:
             for argument in arguments:
                 if argument != "-" and os.path.lexists(argument):
                     _check_apart(folder, Path(argument))
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise DataError(f"{folder}: cannot be made ({error.strerror}); choose another folder") from error
+        for one, other in combinations(self._outputs, 2):
+            if _is_within(one, other) or _is_within(other, one):
+                raise DataError(f"{one} and {other}: two options; give each a folder of its own, next to the other")
+        folders = {option: path and ListedFolder(path, option) for option, path in given.items()}
+        self._annotated, self._crops, self._explained = folders.values()
 
     def written(
         self,
@@ -125,7 +130,7 @@ class ImageFolders:
 
     def _write_both(self, place: Path, image: DecodedImage, rows: Rows) -> None:
         if self._annotated is not None:
-            _save(annotate(image.pixels(), rows), self._annotated / place)
+            self._annotated.save(annotate(image.pixels(), rows), place)
         for row in rows:
             if not isinstance(row, Prediction):
                 continue
@@ -133,10 +138,9 @@ class ImageFolders:
             box = with_margin(crop.box, self._margin, image.size) if crop and crop.box else None
             name = f"{place.stem}-{crop.number}{place.suffix}" if crop and crop.number else place.name
             if self._crops:
-                _save(Image.fromarray(image.pixels(box)), self._crops / place.with_name(name))
-            if self._explained:
-                folder, explain = self._explained
-                _save(explain(image, box), folder / place.with_name(name))
+                self._crops.save(Image.fromarray(image.pixels(box)), place.with_name(name))
+            if self._explained and self._explain:
+                self._explained.save(self._explain(image, box), place.with_name(name))
 
     def _place(self, path: Path | str) -> Path:
         """Return where in a folder the files of an image are."""
@@ -174,20 +178,17 @@ def _common_folder(arguments: Sequence[str]) -> str:
 
 
 def _check_apart(folder: Path, source: Path) -> None:
-    inner, outer = folder.resolve(), source.resolve()
-    if inner == outer:
+    if folder.resolve() == source.resolve():
         raise DataError(f"{folder}: holds the images to classify; {_ADVICE}")
-    if inner.is_relative_to(outer) or outer.is_relative_to(inner):
+    if _is_within(folder, source) or _is_within(source, folder):
         raise DataError(f"{folder}: is inside {source}, or contains it; {_ADVICE}")
+
+
+def _is_within(inner: Path, outer: Path) -> bool:
+    return inner.resolve().is_relative_to(outer.resolve())
 
 
 @lru_cache(maxsize=1024)
 def _check_outside(folder: Path, source: Path) -> None:
-    if source.resolve().is_relative_to(folder.resolve()):
+    if _is_within(source, folder):
         raise DataError(f"{folder}: holds an image to classify, in {source}; {_ADVICE}")
-
-
-def _save(image: Image.Image, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as tmp:
-        image.save(tmp, quality=92)
