@@ -74,7 +74,7 @@ class ImageFolders:
         for one, other in combinations(self._outputs, 2):
             if _is_within(one, other) or _is_within(other, one):
                 raise DataError(f"{one} and {other}: two options; give each a folder of its own, next to the other")
-        folders = {option: path and ListedFolder(path, option) for option, path in given.items()}
+        folders = {name: None if path is None else ListedFolder(path, name) for name, path in given.items()}
         self._annotated, self._crops, self._explained = folders.values()
 
     def written(
