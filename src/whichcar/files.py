@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from whichcar.errors import DataError
-from whichcar.text import reason_of
+from whichcar.text import plural, reason_of
 
 # The formats of images, as Pillow calls them, and the suffixes of their files. No other format is ever opened: Pillow
 # knows some that start another program (EPS) or that nothing here has been tried on.
@@ -266,6 +266,12 @@ def is_visible(name: str) -> bool:
 def is_image(path: str | Path) -> bool:
     """True for a name with an image's suffix."""
     return Path(path).suffix.lower() in IMAGE_SUFFIXES
+
+
+def not_opened(folder: Path, count: int) -> str:
+    """Return the line about so many files of `UNOPENED_SUFFIXES`, which lie among the images of a folder."""
+    files = plural(count, "file")
+    return f"{folder}: {files} of a format that is not opened, such as HEIC, not used; convert to JPEG or PNG"
 
 
 def is_broken_link(path: Path) -> bool:

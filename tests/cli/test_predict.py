@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from whichcar.inference.input_crop import is_cropped
 
 from ..bundles import colour_bundle
 from ..colours import COLOURS
+from ..permissions import only
 
 Painter = Callable[..., Path]
 ON_CROPS = {"settings": {"detector": None}, "detector": {"name": "old", "sha256": None}}
@@ -132,6 +134,39 @@ def test_photos_are_cropped_where_the_model_was_trained_on_crops(
     ):
         row = json.loads(printed("predict", *words, "--json"))
         assert (row["prediction"], row.get("outcome", ...)) == (prediction, outcome)
+
+
+@pytest.mark.parametrize("argument", ["photos", "pho*"])
+def test_files_of_formats_that_are_not_opened_are_counted_in_one_line(
+    released: Path,
+    car: Path,
+    argument: str,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for name in ("b.avif", "old/c.HEIC", "notes.txt"):
+        (tmp_path / "photos" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "photos" / name).write_bytes(b"x")
+    assert main.run(["predict", str(tmp_path / argument), "--output", str(tmp_path / "a.csv")]) == 0
+    assert caplog.messages == [
+        f"{tmp_path}/photos: 2 files of a format that is not opened, such as HEIC, not used; convert to JPEG or PNG"
+    ]
+    assert "1 row\n" in capfd.readouterr().out
+
+
+def test_a_folder_that_may_not_be_listed_is_the_same_row_wherever_it_is_named(
+    released: Path, car: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, printed: Callable[..., str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("lock").mkdir()
+    shutil.copy(car, "lock/photo")
+    printed("predict", car)  # where root becomes another user, that one may not read what Python would load
+    with only(0, tmp_path / "lock"):
+        for locked in ("lock", "lock/a.jpg", "lock/photo"):
+            first, second = (printed("predict", *words, "--json") for words in ([locked, car], [car, locked]))
+            assert first.splitlines() == second.splitlines()[::-1]
+            assert "permissions" in json.loads(first.splitlines()[0])["problem"]
 
 
 def test_models_lists_those_of_the_package_and_prints_a_card(released: Path, printed: Callable[..., str]) -> None:

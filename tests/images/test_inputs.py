@@ -20,6 +20,8 @@ from whichcar.images.inputs import Given, each
 from whichcar.inference.classifier import Classifier
 from whichcar.records import Prediction, Skipped
 
+from ..permissions import only
+
 Painter = Callable[..., Path]
 RED, GREEN, BLUE = (210, 40, 30), (30, 190, 40), (30, 40, 200)
 
@@ -192,17 +194,12 @@ def test_a_name_that_the_system_refuses_is_a_row(classifier: Classifier, name: s
     assert isinstance(row, Skipped)
 
 
-def test_a_folder_that_may_not_be_listed_is_a_row(
-    classifier: Classifier, tmp_path: Path, painter: Painter, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_may_not_be_listed_is_a_row(classifier: Classifier, tmp_path: Path, painter: Painter) -> None:
     path = painter(tmp_path / "a.jpg", RED)
-
-    def refused(folder: Path) -> list[Path]:
-        raise PermissionError(13, "Permission denied", str(folder / "inner"))
-
-    (tmp_path / "locked").mkdir()
-    monkeypatch.setattr("whichcar.images.inputs.images", refused)  # root may list everything
-    rows = classifier.predict([path, tmp_path / "locked", path])
+    inner = tmp_path / "locked" / "inner"
+    inner.mkdir(parents=True)
+    with only(0, inner):
+        rows = classifier.predict([path, inner.parent, path])
     assert predicted(rows) == ["Red", "-", "Red"]
     assert "inner cannot be listed (Permission denied)" in rows[1].reason  # type: ignore[union-attr]
 

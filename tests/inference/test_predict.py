@@ -112,6 +112,23 @@ def test_a_list_in_utf_16_is_refused(encoding: str) -> None:
         list(names_of(["-"], io.BytesIO("\ufeffa.jpg\n".encode(encoding))))
 
 
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "BMP"])
+def test_an_image_on_standard_input_is_refused_before_a_line_of_it_is_taken_for_a_name(form: str) -> None:
+    image = io.BytesIO()
+    Image.fromarray(np.full((30, 40, 3), RED, np.uint8)).save(image, form)
+    with pytest.raises(DataError, match=r"standard input is no text, such as an image; - reads a list of names"):
+        next(names_of(["-"], io.BufferedReader(io.BytesIO(image.getvalue()))))
+    with pytest.raises(DataError, match="standard input is no text"):
+        list(names_of(["-"], io.BytesIO(b"a.jpg\nb\0.jpg\n")))
+
+
+@pytest.mark.parametrize("name", ["a\0b.jpg", "a\0*.jpg", "https://example.org/a\0.jpg"])
+def test_a_name_with_a_nul_character_is_a_row_that_says_so(bundle: Path, name: str) -> None:
+    assert predict(bundle, [name]) == [
+        Skipped(name, "holds a NUL character, as no path does; check what wrote this name")
+    ]
+
+
 def test_a_list_from_a_closed_standard_input_is_refused() -> None:
     with pytest.raises(DataError, match="standard input is closed"):
         list(names_of(["-"], None))

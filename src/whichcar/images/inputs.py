@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import glob
 import itertools
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,11 +18,13 @@ import numpy.typing as npt
 from PIL import Image
 
 from whichcar.errors import DataError, ImageError
-from whichcar.files import NO_IMAGES, images
+from whichcar.files import NO_IMAGES, UNOPENED_SUFFIXES, is_broken_link, is_image, not_opened, walk
 from whichcar.images.pixels import DecodedImage, Pixels
 from whichcar.images.read import decoded, decoded_from, enough_for
 from whichcar.records import Skipped
 from whichcar.text import is_address, without_password
+
+log = logging.getLogger(__name__)
 
 Size = tuple[int, int]
 
@@ -113,7 +117,9 @@ def _named(name: str) -> Iterator[Given | Skipped]:
     """Yield the image, or those of the folder, that a path or an address names."""
     if not name:
         raise DataError("an image's path is empty; name a file, a folder or an http(s) address")
-    if is_address(name) and not os.path.exists(name):  # noqa: PTH110  (a Path would lose a slash)
+    if "\0" in name:  # which the system would refuse in a way of its own
+        yield Skipped(name, "holds a NUL character, as no path does; check what wrote this name")
+    elif is_address(name) and not os.path.exists(name):  # noqa: PTH110  (a Path would lose a slash)
         yield Given(without_password(name), lambda size: _address(name, size))
     elif os.path.isdir(name):  # noqa: PTH112  (False for a name that the system refuses, where Path raises)
         yield from _in_folder(Path(name))
@@ -124,14 +130,26 @@ def _named(name: str) -> Iterator[Given | Skipped]:
 
 
 def _in_folder(folder: Path) -> Iterator[Given | Skipped]:
+    found, unopened = [], 0
     try:
-        found = images(folder)
+        for inside in walk(folder):
+            path = folder / inside
+            if is_image(path) or is_broken_link(path):
+                found.append(path)
+            unopened += path.suffix.lower() in UNOPENED_SUFFIXES
     except OSError as error:
         yield Skipped(folder, f"{error.filename or folder} cannot be listed ({error.strerror}); change its permissions")
         return
+    if unopened:
+        _warn_unopened(folder, unopened)
     yield from map(image_at, found)
     if not found:
         yield Skipped(folder, NO_IMAGES)
+
+
+@lru_cache(maxsize=1024)  # once, also where images are counted before they are read
+def _warn_unopened(folder: Path, count: int) -> None:
+    log.warning("%s", not_opened(folder, count))
 
 
 def _matching(pattern: str) -> Iterator[Given | Skipped]:

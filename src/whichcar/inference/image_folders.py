@@ -169,8 +169,8 @@ def _common_folder(arguments: Sequence[str]) -> str:
         if not is_address(argument):
             is_pattern = any(sign in argument for sign in "*?[") and not os.path.lexists(argument)
             plain = argument[: min(argument.index(sign) for sign in "*?[" if sign in argument)] if is_pattern else ""
-            path = Path(os.path.abspath(os.path.dirname(plain) if is_pattern else argument))  # noqa: PTH100, PTH120
-            folders.append(str(path if is_pattern or path.is_dir() else path.parent))
+            path = os.path.abspath(os.path.dirname(plain) if is_pattern else argument)  # noqa: PTH100, PTH120
+            folders.append(path if is_pattern or os.path.isdir(path) else os.path.dirname(path))  # noqa: PTH112, PTH120
     try:
         return os.path.commonpath(folders or [str(Path.cwd())])
     except ValueError:  # on Windows, two drives

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -167,4 +168,5 @@ def _still_there(detector: str | None) -> str | None:
 @lru_cache(maxsize=1024)
 def is_cropped(folder: Path) -> bool:
     """True when `whichcar crop` wrote this folder, or one that it lies in."""
-    return any((above / CROP_RECORD).is_file() for above in (folder, *folder.parents))
+    # False for a folder that may not be looked into, where Path raises
+    return any(os.path.isfile(above / CROP_RECORD) for above in (folder, *folder.parents))  # noqa: PTH113

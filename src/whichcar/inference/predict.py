@@ -144,7 +144,7 @@ def names_of(arguments: Iterable[str], listing: IO[bytes] | None) -> Iterator[st
             without a byte order mark; None where it is closed.
 
     Raises:
-        DataError: `-`, but there is no standard input, or it is UTF-16.
+        DataError: `-`, but there is no standard input, or it is UTF-16 or no text, such as an image.
     """
     for argument in arguments:
         if argument != "-":
@@ -156,9 +156,16 @@ def names_of(arguments: Iterable[str], listing: IO[bytes] | None) -> Iterator[st
 
 
 def _listed(listing: IO[bytes]) -> Iterator[str]:
+    # The first line of an image may look like a name, so what else is there counts too.
+    beginning = listing.peek(1)[:1024] if isinstance(listing, io.BufferedReader) else b""
     for number, line in enumerate(listing):
         if number == 0 and line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             raise DataError("-: the list on standard input is UTF-16; save it as UTF-8")
+        if b"\0" in beginning + line:
+            raise DataError(
+                "-: standard input is no text, such as an image; - reads a list of names, one a line, so save the "
+                "image to a file and give its name"
+            )
         name = line.removeprefix(codecs.BOM_UTF8 if number == 0 else b"").rstrip(b"\r\n")
         if name.strip():
             yield os.fsdecode(name)

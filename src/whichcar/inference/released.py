@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from whichcar.errors import CheckpointError
@@ -48,9 +49,21 @@ def is_model(name: str) -> bool:
     The name of a model, or of an experiment that is not there, has no suffix, unlike an image's.
     """
     path = Path(name)
-    if path.is_dir():
-        marks = any((path / mark).is_file() for mark in (BEST, RESOLVED, CONFIG))
-        return marks or any(entry.suffix in _FILES[:2] for entry in path.iterdir())
+    if os.path.isdir(name):  # noqa: PTH112  (False for a name that the system refuses, where Path raises)
+        try:
+            return any(entry.name in (BEST, RESOLVED, CONFIG) or entry.suffix in _FILES[:2] for entry in path.iterdir())
+        except OSError:  # as images it is a row that says why
+            return False
     is_pattern = any(sign in name for sign in "*?[")
-    is_lost = name != "-" and not path.suffix and not path.exists() and not is_address(name) and not is_pattern
+    is_lost = name != "-" and not path.suffix and not is_address(name) and not is_pattern and _is_missing(path)
     return path.suffix.lower() in _FILES or is_lost
+
+
+def _is_missing(path: Path) -> bool:
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:  # who knows
+        return False
+    return False

@@ -17,8 +17,9 @@ from whichcar.data.split.tree import Tree, read_tree, unopened
 from whichcar.detection.crop import read_record
 from whichcar.environment import expanded
 from whichcar.errors import ConfigError, DataError
+from whichcar.files import not_opened
 from whichcar.records import Metadata
-from whichcar.text import plural, shell_command
+from whichcar.text import shell_command
 from whichcar.training.batches import Rows, TrainingBatches
 from whichcar.training.hardware import Hardware, fused_batch_norm_is_faster
 from whichcar.training.network.backbones import check_sizes, freeze
@@ -75,10 +76,7 @@ def load_tree(settings: Data, classes: int | None, seed: int) -> Tree:
     for remark in tree.remarks:
         log.warning("%s", remark)
     if count := unopened(tree):
-        log.warning(
-            "%s: %s of a format that is not opened, such as HEIC, not used; convert to JPEG or PNG",
-            *(tree.root, plural(count, "file")),
-        )
+        log.warning("%s", not_opened(tree.root, count))
     log.info("%s", tree.summary)
     if tree.drawn is not None:
         log.info(
