@@ -118,7 +118,7 @@ def _named(name: str) -> Iterator[Given | Skipped]:
     if not name:
         raise DataError("an image's path is empty; name a file, a folder or an http(s) address")
     if "\0" in name:  # which the system would refuse in a way of its own
-        yield Skipped(name, "holds a NUL character, as no path does; check what wrote this name")
+        yield Skipped(without_password(name), "holds a NUL character, as no path does; check what wrote this name")
     elif is_address(name) and not os.path.exists(name):  # noqa: PTH110  (a Path would lose a slash)
         yield Given(without_password(name), lambda size: _address(name, size))
     elif os.path.isdir(name):  # noqa: PTH112  (False for a name that the system refuses, where Path raises)
