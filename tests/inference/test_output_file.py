@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from whichcar.inference.output_file import OutputFile
 
 from ..bundles import colour_bundle
 from ..colours import COLOURS
+from ..permissions import only
 
 Painter = Callable[..., Path]
 
@@ -28,6 +30,56 @@ def images(tmp_path: Path, painter: Painter) -> Path:
         painter(tmp_path / "images" / f"a, {number}.jpg", list(COLOURS.values())[number % 3], seed=number)
     (tmp_path / "images" / "broken\n.jpg").write_bytes(b"nothing")
     return tmp_path / "images"
+
+
+def test_a_folder_for_images_that_is_added_later_would_lack_those_of_before(
+    images: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out").mkdir()
+    output = Path("out/a.csv")
+    assert predicted(images, bundle, output, "--explain", "why") == 0
+    assert predicted(images, bundle, output, "--explain", "why") == 0
+    assert predicted(images, bundle, output, "--explain", "other") == 2
+    assert "was written with --explain why, now with --explain other" in capsys.readouterr().err
+    about = json.loads(Path("out/a.csv.json").read_text())
+    assert (about.pop("explain"), about.pop("top")) == ("../why", 3)
+    Path("out/a.csv.json").write_text(json.dumps(about))  # as before these were in it
+    assert predicted(images, bundle, output) == 0
+    Path("out/a.csv.json").write_text(json.dumps(about))
+    assert predicted(images, bundle, output, "--top", "2") == 2
+    assert "was written with other columns" in capsys.readouterr().err
+    Path("out/a.csv.json").write_text('{"crop": 1}')
+    assert predicted(images, bundle, output) == 2
+    assert "was written with another model (none, now colours.whichcar)" in capsys.readouterr().err
+    assert not Path("other").exists()
+
+
+def test_rows_of_another_folder_do_not_count_as_done(
+    images: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert predicted(images, bundle, tmp_path / "a.csv") == 0
+    (tmp_path / "two").mkdir()
+    for name in ("a, 1.jpg", "a, 2.jpg"):
+        os.link(images / name, tmp_path / "two" / name)
+    monkeypatch.setenv("WHICHCAR_QUIET", "0")
+    assert predicted(tmp_path / "two", bundle, tmp_path / "a.csv") == 0
+    assert "predicting: 2/2 images" in capsys.readouterr().err
+
+
+def test_a_file_that_cannot_be_written_names_its_folder(
+    images: Path, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = shutil.copy(bundle, tmp_path / "colours.whichcar")
+    assert predicted(images, model, tmp_path / "a.csv") == 0  # loads what another user than root may not read
+    (tmp_path / "ro").mkdir()
+    capsys.readouterr()
+    with only(0o555, tmp_path / "ro"):
+        assert predicted(images, model, tmp_path / "ro" / "x.csv") == 2
+    folder = tmp_path / "ro"
+    assert capsys.readouterr().err == (
+        f"error: {folder}/x.csv: cannot be written in {folder} (Permission denied); choose another folder\n"
+    )
 
 
 def predicted(images: Path, bundle: Path, output: Path, *more: str) -> int:
@@ -65,13 +117,16 @@ def test_another_model_or_other_options_are_refused(
     write_bundle(colour_bundle(name="other"), tmp_path / "other.whichcar")
     for model, more, message in (
         (tmp_path / "other.whichcar", (), "was written with another model (colours.whichcar, now other.whichcar)"),
-        (bundle, ("--top", "1"), "was written with another columns"),
-        (bundle, ("--crop",), "was written with another columns"),
+        (bundle, ("--top", "1"), "was written with --top 3, now with --top 1; use the options of before"),
+        (bundle, ("--crop",), "was written with --no-crop, now with --crop"),
+        (bundle, ("--vehicles", "all"), "now with --crop; without --vehicles, now with --vehicles all"),
+        (bundle, ("--top", "2", "--explain", "why"), "now with --top 2; without --explain, now with --explain "),
     ):
         capsys.readouterr()
         assert predicted(images, model, output, *more) == 2
         error = capsys.readouterr().err
         assert message in error and "choose another file, or delete this one" in error
+        assert error.count("\n") == 1
         assert output.read_bytes() == before
 
 

@@ -144,13 +144,15 @@ def predict(
         )
 
     if output is not None:
-        _write(Path(output), classifier, paths, top, confidence, vehicles, classify)
+        written = {"annotate": annotate, "save-crops": save_crops, "explain": explain}
+        options = {"top": top, "confidence": confidence, **written}
+        _write(Path(output), classifier, paths, options, vehicles, classify)
         return
     rows = one_usable(classify(names_of(paths, None if sys.stdin is None else sys.stdin.buffer)))
     form: Form = "json" if as_json else "csv" if as_csv else "table"
     width = max(len(one_line(name)) for name in classifier.class_names)
     with resumable("interrupted; the rows printed so far are complete", "to classify all images"):
-        shown = _tracked(rows, paths, vehicles) if _to_file() else rows
+        shown = _tracked(rows, each(paths), paths, vehicles) if _to_file() else rows
         say_lines(lines(shown, form, top, width, crops, confidence is not None, vehicles is not None))
 
 
@@ -206,24 +208,21 @@ def _to_file() -> bool:
 
 
 def _tracked(
-    rows: Iterable[Prediction | Skipped], paths: tuple[str, ...], vehicles: Vehicles | None, done: int = 0
+    rows: Iterable[Prediction | Skipped], images: Iterable[object], paths: tuple[str, ...], vehicles: Vehicles | None
 ) -> Iterator[Prediction | Skipped]:
-    """Yield the rows and show how far they are; a list on standard input has no known end, nor have vehicles."""
-    from whichcar.images.inputs import each
+    """Yield the rows and show how many images have theirs; the number of a list, or of vehicles, is not known."""
     from whichcar.progress import track
 
     if vehicles == "all":
         return track(rows, "predicting", unit="vehicles")
-    total = None if "-" in paths else sum(1 for _ in each(paths)) - done
-    return track(rows, "predicting", total)
+    return track(rows, "predicting", None if "-" in paths else sum(1 for _ in images))
 
 
 def _write(
     output: Path,
     classifier: Classifier,
     paths: tuple[str, ...],
-    top: int,
-    confidence: float | None,
+    options: dict[str, Any],
     vehicles: Vehicles | None,
     classify: Classify,
 ) -> None:
@@ -232,16 +231,15 @@ def _write(
     from whichcar.inference.output_file import OutputFile
     from whichcar.inference.predict import columns, lines, names_of, one_usable
 
-    crops = classifier.input_crop.crops
+    crops, top = classifier.input_crop.crops, options["top"]
     model = {"name": classifier.checkpoint.name, "blake2b": checksum(classifier.checkpoint)}
-    shape = {"crop": crops, "answer": confidence is not None, "vehicles": vehicles is not None}
-    origin = {"model": model, "crop": classifier.input_crop.record, "confidence": confidence, "vehicles": vehicles}
+    shape = {"crop": crops, "answer": options["confidence"] is not None, "vehicles": vehicles is not None}
+    origin = {"model": model, "crop": classifier.input_crop.record, **options, "vehicles": vehicles}
     file = OutputFile(output, columns(top, **shape), origin, "many" if vehicles == "all" else "one")
     with file.opened(), resumable(f"{output}: interrupted; its rows are complete"):
         images = file.remaining(each(names_of(paths, None if sys.stdin is None else sys.stdin.buffer)))
         rows = classify(images)
-        done = file.done.total()
-        tracked = _tracked(rows if done else one_usable(rows), paths, vehicles, done)
+        tracked = _tracked(rows if file.done else one_usable(rows), file.remaining(each(paths)), paths, vehicles)
         new = file.write(lines(tracked, file.form, top, **shape))
     before = f", {file.rows:,} of them from an earlier run" if file.rows else ""
     say(f"{output}: {plural(file.rows + new, 'row')}{before}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,10 +19,11 @@ from whichcar import files
 from whichcar.errors import DataError
 from whichcar.images.inputs import Given
 from whichcar.records import NUMBER_COLUMN, Skipped
-from whichcar.text import as_text, plural, reason_of
+from whichcar.text import as_text, reason_of
 
 FORMS: dict[str, Literal["csv", "json"]] = {".csv": "csv", ".jsonl": "json"}
 _ADVICE = "choose another file, or delete this one"
+_FOLDERS = ("annotate", "save-crops", "explain")
 
 
 class OutputFile:
@@ -30,7 +32,8 @@ class OutputFile:
     Args:
         path: `NAME.csv` or `NAME.jsonl`.
         columns: of a row, in order; the first is `path`.
-        origin: what wrote it, for JSON: the model and the options that the rows depend on.
+        origin: what wrote it, for JSON: the model, how images were cropped, and the options that the rows depend on, by
+            their names. A folder among them is compared by its place relative to this file.
         rows_per_image: many, where each vehicle in an image is one. Then an image that does not have all is done again.
 
     Raises (by `opened`):
@@ -48,13 +51,15 @@ class OutputFile:
         self.rows = 0
         self._counts = [columns.index(NUMBER_COLUMN), columns.index("candidates")] if rows_per_image == "many" else []
         self._columns = list(columns)
-        self._origin = {"columns": self._columns, **origin}
+        self._origin = {name: _relative(value, path) for name, value in origin.items()}
         self._about = path.with_name(f"{path.name}.json")
         self._file: IO[bytes] | None = None
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[OutputFile]:
         """Read the rows that are there, remove an incomplete one at the end, and take more until the block ends."""
+        with files.system_errors(self.path, f"cannot be written in {self.path.parent}", "choose another folder"):
+            files.check_writable(self.path)
         with contextlib.ExitStack() as stack:
             try:
                 stack.enter_context(files.locked(self.path.with_name(f".{self.path.name}.lock"), remove=True))
@@ -63,7 +68,7 @@ class OutputFile:
             end = self._read() if self._is_ours() else 0
             self._file = stack.enter_context(self.path.open("ab", buffering=0))
             self._file.truncate(end)
-            files.write_json(self._about, self._origin)
+            files.write_json(self._about, {"columns": self._columns, **self._origin})
             yield self
 
     def remaining(self, images: Iterable[Given | Skipped]) -> Iterator[Given | Skipped]:
@@ -98,13 +103,20 @@ class OutputFile:
         if not self._about.exists():
             raise DataError(f"{self.path}: is there already, and `predict --output` did not write it; {_ADVICE}")
         before = files.read_json(self._about, fix=f"delete it and {self.path}")
-        for name, value in self._origin.items():
-            now = json.loads(json.dumps(value))
-            if before.get(name) != now:
-                raise DataError(
-                    f"{self.path}: was written with another {name} ({_short(before.get(name))}, now {_short(now)}); "
-                    f"{_ADVICE}"
-                )
+        origin = json.loads(json.dumps(self._origin))
+        before.setdefault("top", origin.get("top"))  # an earlier version did not name it
+        differences = "; ".join(
+            _difference(name, *(_folder(value, self.path) if name in _FOLDERS else value for value in (then, now)))
+            for name, now in origin.items()
+            if (then := before.get(name)) != now
+        )
+        if not differences and before.get("columns") != self._columns:
+            differences = "with other columns"
+        if differences:
+            raise DataError(
+                f"{self.path}: was written {differences}; use the options of before, choose another file, or delete "
+                "this one"
+            )
         return True
 
     def _read(self) -> int:
@@ -162,9 +174,29 @@ def _rows(file: IO[bytes], form: str) -> Iterator[tuple[list[str], int]]:
         yield cells, end
 
 
-def _short(value: object) -> str:
-    if isinstance(value, Mapping) and "name" in value:
-        return str(value["name"])
-    if isinstance(value, list):
-        return plural(len(value), "value")
-    return "none" if value is None else as_text(str(value))
+def _relative(value: object, path: Path) -> object:
+    """Return a folder as it is seen from the one that the file is in, so that both can be moved."""
+    return os.path.relpath(value.resolve(), path.parent.resolve()) if isinstance(value, Path) else value
+
+
+def _difference(name: str, before: Any, now: Any) -> str:  # noqa: ANN401  (whatever JSON can hold)
+    """Return in a few words what differs between the runs, by the option that makes it so."""
+    if name == "model":
+        return f"with another model ({_name(before)}, now {_name(now)})"
+    if name == "crop" and isinstance(before, Mapping) and now:
+        detectors = f"{_name(before.get('detector'))}, now {_name(now['detector'])}"
+        return f"with another --detector or crop settings ({detectors})"
+    if name == "crop":
+        return "with --crop, now with --no-crop" if before else "with --no-crop, now with --crop"
+    words = [
+        f"without --{name}" if value is None else f"with --{name} {as_text(str(value))}" for value in (before, now)
+    ]
+    return ", now ".join(words)
+
+
+def _folder(value: object, path: Path) -> object:
+    return os.path.normpath(path.parent / value) if isinstance(value, str) else value
+
+
+def _name(value: object) -> str:
+    return as_text(str(value["name"])) if isinstance(value, Mapping) and "name" in value else "none"
