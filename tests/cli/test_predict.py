@@ -81,17 +81,45 @@ def test_the_model_may_be_named_before_the_images(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["exp_9", "a.jpg"], "exp_9: no such experiment or checkpoint"),
-        (["gone.whichcar", "a.jpg"], "gone.whichcar: cannot be read as a bundle"),
-        (["a.jpg", "--model", "gone"], "gone: no such experiment or checkpoint"),
+        (["predict", "exp_9", "a.jpg"], "exp_9: no such experiment, checkpoint or bundle"),
+        (["predict", "gone.whichcar", "a.jpg"], "gone.whichcar: no such experiment, checkpoint or bundle"),
+        (["predict", "a.jpg", "--model", "gone"], "gone: no such experiment, checkpoint or bundle, nor a model that"),
+        (["predict", "a.jpg", "--model", "cars197"], "lists; did you mean `cars196`?"),
+        (["evaluate", "--model", "Cars196", "--data", "."], "lists; did you mean `cars196`?"),
+        (["serve", "cars196x"], "lists; did you mean `cars196`?"),
+        (["models", "--card", "cars"], "lists; did you mean `cars196`?"),
+        (["models", "--card", "nope"], "nope: no such experiment, checkpoint or bundle, nor a model that"),
+        (["predict", "a.jpg", "--model", "empty"], "empty: is an empty folder; name an experiment's folder"),
     ],
 )
 def test_a_model_that_is_not_there_is_one_line(
-    released: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    released: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert main.run(["predict", *words]) == 2
+    monkeypatch.chdir(released.parent)
+    Path("empty").mkdir()
+    assert main.run(words) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [["serve"], ["predict", "a.jpg", "--model"], ["models", "--card"]])
+def test_an_image_or_another_file_is_no_model(
+    released: Path, car: Path, tmp_path: Path, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "notes.txt").touch()
+    for path, kind in ((car, "an image, not a model"), (tmp_path / "notes.txt", "not a model")):
+        assert main.run([*words, str(path)]) == 2
+        assert capsys.readouterr().err == (
+            f"error: {path}: is {kind}; name an experiment's folder, a checkpoint (.keras, .h5), a bundle (.whichcar, "
+            ".onnx), or a model that `whichcar models` lists\n"
+        )
+
+
+def test_messages_call_a_model_of_the_package_by_its_name(
+    released: Path, car: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.run(["predict", str(car), "--confidence", "0.9"]) == 2
+    assert capsys.readouterr().err.startswith("error: cars196: is not calibrated")
 
 
 def test_a_model_without_images_says_what_is_missing(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -123,7 +151,7 @@ def test_photos_are_cropped_where_the_model_was_trained_on_crops(
     is_cropped.cache_clear()
     write_bundle(colour_bundle(crop=ON_CROPS), released / "cars196.whichcar")
     street = np.full((120, 160, 3), (30, 190, 40), np.uint8)
-    street[60:84, 40:80] = (230, 20, 20)
+    street[60:100, 40:80] = (230, 20, 20)
     (tmp_path / "street").mkdir()
     Image.fromarray(street).save(tmp_path / "street" / "a.png")
     list(crop(tmp_path / "street", tmp_path / "cut", detector=red_car_file))

@@ -215,7 +215,7 @@ def test_crop_holds_for_arrays_and_pil_images(
 ) -> None:
     monkeypatch.setenv(zoo.FILE_VARIABLE, str(red_car_file))
     street = plain(GREEN, (120, 160))
-    street[60:84, 40:80] = (230, 20, 20)
+    street[60:100, 40:80] = (230, 20, 20)
     Image.fromarray(street).save(tmp_path / "street.png")
     cropping = Classifier(classifier.checkpoint, crop=True)
     given = [street, Image.fromarray(street), tmp_path / "street.png", street / 255]
@@ -227,7 +227,7 @@ def test_crop_holds_for_arrays_and_pil_images(
 
 
 def test_a_missing_experiment_is_refused_in_one_line() -> None:
-    with pytest.raises(CheckpointError, match="no such experiment or checkpoint"):
+    with pytest.raises(CheckpointError, match="no such experiment, checkpoint or bundle"):
         whichcar.predict("no such experiment", "a.jpg")
 
 

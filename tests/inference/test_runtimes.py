@@ -74,7 +74,7 @@ def test_a_network_that_is_not_as_described_is_an_error_in_one_line(
 
 
 def test_a_missing_bundle_says_so(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"gone.whichcar: cannot be read as a bundle \(No such file"):
+    with pytest.raises(CheckpointError, match=r"gone.whichcar: no such experiment, checkpoint or bundle"):
         Classifier(tmp_path / "gone.whichcar")
 
 

@@ -287,7 +287,7 @@ def test_a_node_without_the_model_or_with_another_version_says_so(
     )  # fmt: skip
     assert all(message.startswith("node ") and "\n" not in message for message in messages)
     assert "has whichcar" in messages[0]
-    assert "gone.whichcar: cannot be read as a bundle" in messages[1]
+    assert "gone.whichcar: no such experiment, checkpoint or bundle" in messages[1]
     assert "is another file than on the machine that began the run" in messages[2]
     assert all("another disk; all nodes need the same disk for it, or a bucket" in text for text in messages[3:])
 

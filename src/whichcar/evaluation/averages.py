@@ -23,7 +23,7 @@ def check_classes(classifier: Classifier, others: Mapping[str, Classifier]) -> N
     for name, other in others.items():
         if differing := sorted(set(classifier.class_names) ^ set(other.class_names)):
             raise DataError(
-                f"{name}: has other classes than {classifier.checkpoint} ({differing[0]!r} is not in both), so their "
+                f"{name}: has other classes than {classifier.name} ({differing[0]!r} is not in both), so their "
                 "probabilities cannot be averaged; name an experiment with the same classes"
             )
 

@@ -29,7 +29,7 @@ from whichcar.evaluation.upgrade import upgrade_result
 from whichcar.inference.answer import Calibration
 from whichcar.inference.classifier import Classifier
 from whichcar.inference.input_crop import is_cropped
-from whichcar.inference.released import find_model
+from whichcar.inference.released import find_model, name_of
 from whichcar.inference.runtimes import BUNDLES
 from whichcar.records import Metadata
 from whichcar.text import as_text, file_name, one_line, shell_command
@@ -84,7 +84,9 @@ def evaluate(
     """
     experiment, data = in_use(find_model(experiment)), None if data is None else Path(data)
     if track is not None and _is_bundle(experiment):
-        raise ConfigError(f"{experiment}: a bundle has no run to track; evaluate its experiment with --track {track}")
+        raise ConfigError(
+            f"{name_of(experiment)}: a bundle has no run to track; evaluate its experiment with --track {track}"
+        )
     if tta not in (None, "flip"):
         raise ConfigError(f"tta: must be flip; got {tta!r}")
     tracking = tracking_of(track, _home(experiment))
@@ -96,13 +98,13 @@ def evaluate(
     trained = trained_tree(data, classifier.metadata)
     warnings = warnings_about(eval_set, trained, classifier.metadata)
     paths = [in_use(find_model(other)) for other in others]
-    members = {as_text(path): Classifier(path) for path in paths}
+    members = {as_text(name_of(path)): Classifier(path) for path in paths}
     check_classes(classifier, members)
     for name, member in members.items():
         found = warnings_about(eval_set, trained_tree(data, member.metadata), member.metadata)
         warnings += tuple(f"{name}: {warning}" for warning in found)
     if framing := classifier.input_crop.disagreement(eval_set.samples[0].path):
-        warnings += (f"{classifier.checkpoint.name}: {framing}",)
+        warnings += (f"{Path(classifier.name).name}: {framing}",)
     folder = _folder(experiment, eval_set, classifier.metadata, crop, detector)
     _check_writable(folder)
     before_refit = _before_refit(folder, eval_set, classifier.metadata)
@@ -113,7 +115,7 @@ def evaluate(
         seconds = time.perf_counter() - start
         averaged = averages(classifier, members, tta is not None, images, batch_size)
         options: list[str | Path] = [] if tta is None else ["--tta", tta]
-        options += [part for path in paths for part in ("--with", path)]
+        options += [part for path in paths for part in ("--with", Path(name_of(path)))]
         origin = _origin(classifier, eval_set, experiment, data, crop, detector, family, options)
         for path, member in zip(paths, members.values(), strict=True):
             if _counted(path) != _counted(experiment):
@@ -234,7 +236,7 @@ def _origin(
     # As the user wrote it: the checkpoint's data_root is absolute, and says nothing elsewhere.
     root = as_text(Path(data or classifier.metadata.settings["data"]["directory"]))
     home = _home(experiment)
-    command: list[str | Path] = ["whichcar", "evaluate", experiment]
+    command: list[str | Path] = ["whichcar", "evaluate", Path(name_of(experiment))]
     command += [] if data is None else ["--data", data]
     command += (["--crop"] if crop else []) + (["--detector", detector] if detector else [])
     command += [*(["--family", family] if family else []), *options]

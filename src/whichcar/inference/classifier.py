@@ -18,7 +18,7 @@ from whichcar.images.pixels import Pixels
 from whichcar.inference.answer import Calibration, answers, find_calibration, tempered
 from whichcar.inference.bundle import read_bundle
 from whichcar.inference.input_crop import InputCrop, Vehicles
-from whichcar.inference.released import find_model
+from whichcar.inference.released import find_model, name_of
 from whichcar.inference.runtimes import KerasRuntime, MirroredRuntime, Probabilities, open_network
 from whichcar.inference.stream import Row, Scored, answered, groups, opened, stream
 from whichcar.records import Answer, Prediction, Skipped
@@ -72,7 +72,12 @@ class Classifier:
         self.class_names: tuple[str, ...] = self.metadata.class_names
         self.image_size: tuple[int, int] = self.metadata.image_size
         name = None if detector is None else str(detector)
-        self.input_crop = InputCrop(self.checkpoint, self.metadata.crop, crop, name, family)
+        self.input_crop = InputCrop(self.name, self.metadata.crop, crop, name, family)
+
+    @property
+    def name(self) -> str:
+        """What messages call it: a model that comes with the package by its name, another one by its path."""
+        return name_of(self.checkpoint)
 
     @property
     def hardware(self) -> dict[str, str]:
@@ -148,7 +153,7 @@ class Classifier:
         calibration = self.calibration
         if calibration is None:
             raise ConfigError(
-                f"{self.checkpoint}: is not calibrated, so no accuracy can be promised; `whichcar evaluate` calibrates "
+                f"{self.name}: is not calibrated, so no accuracy can be promised; `whichcar evaluate` calibrates "
                 "an experiment on its validation images, and `whichcar export` takes that over"
             )
         thresholds, levels = calibration.thresholds_for(confidence), taxonomy_of(self.class_names).levels
@@ -156,7 +161,7 @@ class Classifier:
             needed = f", fewer than the {thresholds.images_needed} needed" if thresholds.images_needed else ""
             log.warning(
                 "%s: no answer is certain enough for an accuracy of %g, as %s showed%s: all are unknown",
-                *(self.checkpoint, thresholds.wanted, plural(calibration.images, "validation image"), needed),
+                *(self.name, thresholds.wanted, plural(calibration.images, "validation image"), needed),
             )
 
         def answered(item: Scored) -> tuple[Probabilities, Answer]:
@@ -228,8 +233,8 @@ class Classifier:
         from whichcar.inference.feature_map import KerasFeatureMap, OnnxFeatureMap
 
         if isinstance(self._runtime, KerasRuntime):
-            return Explainer(KerasFeatureMap(self._runtime.model, self.checkpoint), self.seen)
-        return Explainer(OnnxFeatureMap(read_bundle(self.checkpoint).network, self.checkpoint), self.seen)
+            return Explainer(KerasFeatureMap(self._runtime.model, self.name), self.seen)
+        return Explainer(OnnxFeatureMap(read_bundle(self.checkpoint).network, self.name), self.seen)
 
     def probabilities(self, images: Sources, batch_size: int | None = None) -> Probabilities:
         """Return (images, classes) float32 probabilities, in the order of `class_names`.

@@ -34,7 +34,7 @@ class InputCrop:
     A vehicle of less than `LEAST_SIDE` pixels does not count.
 
     Args:
-        checkpoint: named in warnings.
+        model: its name in warnings.
         trained: how the training images were cropped (`detection.crop.read_record`); None: not by whichcar.
         crop: crop the images, with the settings of the training images; None: where these were cropped, and the image
             was not written by `whichcar crop`.
@@ -48,7 +48,7 @@ class InputCrop:
 
     def __init__(
         self,
-        checkpoint: Path,
+        model: str | Path,
         trained: dict[str, Any] | None,
         crop: bool | None,
         detector: str | None = None,
@@ -59,7 +59,7 @@ class InputCrop:
         for option, value in (("detector", detector), ("family", family)):
             if value is not None and not self.crops:
                 raise DetectorError(f"{option} {value}: is used only when images are cropped; add --crop (crop=True)")
-        self._checkpoint, self._trained, self._crop = checkpoint, trained, crop
+        self._model, self._trained, self._crop = model, trained, crop
         self._detector, self._family = detector, family
         self._loading = Lock()
         self._loaded: tuple[Cropper, dict[str, Any]] | None = None
@@ -126,19 +126,22 @@ class InputCrop:
         if before["detector"]["sha256"] not in (None, now["sha256"]):
             log.warning(
                 "%s: was trained on images cropped by %s, now %s crops them; --detector names another",
-                self._checkpoint, before["detector"]["name"], found.name,
+                self._model, before["detector"]["name"], found.name,
             )  # fmt: skip
         record = {"settings": settings.model_dump(mode="json", exclude={"detector"}), "detector": now}
         return Cropper(settings, threads=1), record
 
     def warned(self, images: Iterable[Given | Skipped]) -> Iterator[Given | Skipped]:
-        """Yield the images; warn at the first file that is cropped, or whole, where those trained on were not."""
-        quiet = self._crop is None and self.crops
+        """Yield the images; warn at the first file that is cropped, or whole, where those trained on were not.
+
+        Those that are not to be cropped, as it was asked for, may be whole.
+        """
+        quiet = self._trained is not None and not self._crop
         for image in images:
             if not quiet and isinstance(image.path, Path):
                 message = self.disagreement(image.path)
                 if message:
-                    log.warning("%s: %s", self._checkpoint, message)
+                    log.warning("%s: %s", self._model, message)
                     quiet = True
             yield image
 

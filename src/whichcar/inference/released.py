@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from whichcar.errors import CheckpointError
-from whichcar.files import BEST, CONFIG, RESOLVED
+from whichcar.files import BEST, CONFIG, RESOLVED, is_image
 from whichcar.inference.bundle import PLAIN_SUFFIX, SUFFIX
 from whichcar.text import is_address
 
@@ -24,14 +24,14 @@ def find_model(model: str | Path | None = None) -> Path:
     """Return the path of a model: that of a file or a folder which is there, or of a model with a name.
 
     Args:
-        model: a path or a name (default: the model `cars196`). What is neither is returned as it is.
+        model: a path or a name (default: the model `cars196`).
 
     Raises:
-        CheckpointError: a model that comes with the package is asked for, and is not in it.
+        CheckpointError: it is neither, or a file that is no model by its name, such as an image.
     """
     name = str(DEFAULT if model is None else model)
     if model is not None and Path(model).exists():
-        return Path(model)
+        return _not_an_image(Path(model))
     models = released()
     if name in models:
         return models[name]
@@ -40,7 +40,28 @@ def find_model(model: str | Path | None = None) -> Path:
             f"{name}: this installation has no such model ({FOLDER / name}{SUFFIX} is missing); "
             "name an experiment or a bundle with --model"
         )
-    return Path(name)
+    from whichcar.config.section import suggestion
+
+    advice = suggestion(name, models)
+    raise CheckpointError(
+        f"{name}: no such experiment, checkpoint or bundle, nor a model that `whichcar models` lists"
+        f"{advice and '; '}{advice}"
+    )
+
+
+def name_of(path: Path) -> str:
+    """Return what messages call a model: one that comes with the package by its name, another one by its path."""
+    return path.stem if path.parent == FOLDER else str(path)
+
+
+def _not_an_image(path: Path) -> Path:
+    if path.is_dir() or path.suffix.lower() in _FILES:
+        return path
+    kind = "an image, not a model" if is_image(path) else "not a model"
+    raise CheckpointError(
+        f"{path}: is {kind}; name an experiment's folder, a checkpoint (.keras, .h5), a bundle ({SUFFIX}, "
+        f"{PLAIN_SUFFIX}), or a model that `whichcar models` lists"
+    )
 
 
 def is_model(name: str) -> bool:

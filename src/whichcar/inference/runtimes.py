@@ -13,6 +13,7 @@ import numpy.typing as npt
 from whichcar.errors import CheckpointError
 from whichcar.images.pixels import Pixels
 from whichcar.inference.bundle import PLAIN_SUFFIX, SUFFIX, Bundle, read_bundle
+from whichcar.inference.released import name_of
 from whichcar.onnx_session import open_session, reason_of
 from whichcar.parallel import usable_cores
 from whichcar.records import Metadata
@@ -74,21 +75,21 @@ class OnnxRuntime:
 
     Args:
         bundle: the network and its description.
-        path: the bundle's, for messages.
+        name: what messages call it.
 
     Raises:
         CheckpointError: ONNX Runtime cannot load it, or it has other inputs or outputs than a bundle's.
     """
 
-    def __init__(self, bundle: Bundle, path: Path) -> None:
+    def __init__(self, bundle: Bundle, name: str | Path) -> None:
         """Load the network."""
         import onnxruntime
 
         try:
-            self._session = open_session(bundle.network, 1, path)
+            self._session = open_session(bundle.network, 1, name)
         except ValueError as error:
-            raise CheckpointError(f"{path}: its network cannot be loaded: {error}") from error
-        self._path, self._classes = path, len(bundle.class_names)
+            raise CheckpointError(f"{name}: its network cannot be loaded: {error}") from error
+        self._name, self._classes = name, len(bundle.class_names)
         self._input, self._batch = self._declared(bundle)
         self.batch_size = self._batch or 1
         self.callers = usable_cores()
@@ -109,8 +110,8 @@ class OnnxRuntime:
         try:
             answer = self._session.run(None, {self._input: filled(images, room)})[0]
         except Exception as error:  # ONNX Runtime raises errors of many kinds
-            raise CheckpointError(f"{self._path}: its network failed: {reason_of(error)}") from error
-        return checked(answer, (room, self._classes), str(self._path))[: len(images)]
+            raise CheckpointError(f"{self._name}: its network failed: {reason_of(error)}") from error
+        return checked(answer, (room, self._classes), str(self._name))[: len(images)]
 
     def _declared(self, bundle: Bundle) -> tuple[str, int | None]:
         """Return the name of the input and the fixed batch size, if any."""
@@ -119,9 +120,9 @@ class OnnxRuntime:
         if len(inputs) != 1 or inputs[0].type != "tensor(uint8)" or shape[1:] != [*bundle.image_size, 3]:
             found = ", ".join(f"{one.name} {one.shape} {one.type}" for one in inputs)
             wanted = f"(n, {bundle.image_size[0]}, {bundle.image_size[1]}, 3) uint8"
-            raise CheckpointError(f"{self._path}: its network takes {found}, not {wanted}; export it again")
+            raise CheckpointError(f"{self._name}: its network takes {found}, not {wanted}; export it again")
         if len(outputs) != 1:
-            raise CheckpointError(f"{self._path}: its network has {len(outputs)} outputs, not one; export it again")
+            raise CheckpointError(f"{self._name}: its network has {len(outputs)} outputs, not one; export it again")
         return inputs[0].name, shape[0] if isinstance(shape[0], int) else None
 
 
@@ -149,7 +150,7 @@ def open_network(path: Path) -> tuple[Path, Metadata, Runtime]:
     """
     if path.suffix.lower() in BUNDLES and not path.is_dir():
         bundle = read_bundle(path)
-        return path, bundle.metadata, OnnxRuntime(bundle, path)
+        return path, bundle.metadata, OnnxRuntime(bundle, name_of(path))
     # Keras, and what trains, is for those alone who have a checkpoint.
     from whichcar.training.hardware import prepare
     from whichcar.training.run.checkpoint import find_checkpoint, load_model, read_metadata

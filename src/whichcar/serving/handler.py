@@ -110,7 +110,7 @@ class Handler:
             predicting: Callable[[Scored], Prediction] = self._predicting(job.top, job.confidence)
             answers = [self._answer(predicting(item), item, one if job.explain else None) for one, item in seen]
         except (CheckpointError, ConfigError) as error:
-            return {"name": job.name, "problem": _without_path(error, self.classifier.checkpoint.name)}
+            return {"name": job.name, "problem": _without_name(error, self.classifier.name)}
         return {"name": job.name, "problem": None} | (answers[0] if job.vehicles is None else {"vehicles": answers})
 
     def _answer(self, prediction: Prediction, scored: Scored, explained: Opened | None) -> Row:
@@ -171,7 +171,6 @@ def _checksum(file: Path) -> str:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
-def _without_path(error: WhichcarError, file: str) -> str:
-    """Return an error's text without the path of the model that it may begin with."""
-    text = str(error)
-    return text.partition(f"{file}: ")[2] or text
+def _without_name(error: WhichcarError, model: str) -> str:
+    """Return an error's text without the path, or the name, of the model that it may begin with."""
+    return str(error).removeprefix(f"{model}: ")

@@ -195,7 +195,7 @@ def test_the_only_checkpoint_of_a_folder_is_taken(tmp_path: Path, suffix: str) -
         (["config.yml", "history.csv"], "holds no finished epoch yet; run: whichcar train '{folder}/config.yml'"),
         (["notes.txt", "a.onnx"], "holds no checkpoint (.keras or .h5), only a.onnx, notes.txt; "
          "name an experiment's folder or a checkpoint"),
-        ([], "holds no checkpoint (.keras or .h5), nothing; name an experiment's folder or a checkpoint"),
+        ([], "is an empty folder; name an experiment's folder or a checkpoint"),
         (["exp_1/best.json", "exp_2/best.json", "README.md"],
          "holds 2 experiments, but no checkpoint itself; name one of them: exp_1, exp_2"),
     ],

@@ -166,11 +166,10 @@ def _lone_checkpoint(folder: Path) -> Path:
             f"{folder}: holds {plural(len(experiments), 'experiment')}, but no checkpoint itself; "
             f"name one of them: {_some(experiments)}"
         )
-    content = f"only {_some(entries)}" if entries else "nothing"
-    raise CheckpointError(
-        f"{folder}: holds no checkpoint ({' or '.join(SUFFIXES)}), {content}; "
-        "name an experiment's folder or a checkpoint"
+    content = (
+        f"holds no checkpoint ({' or '.join(SUFFIXES)}), only {_some(entries)}" if entries else "is an empty folder"
     )
+    raise CheckpointError(f"{folder}: {content}; name an experiment's folder or a checkpoint")
 
 
 def _some(paths: Sequence[Path]) -> str:
