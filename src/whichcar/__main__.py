@@ -1,6 +1,25 @@
-"""`python -m whichcar` is the command `whichcar`."""
+"""The command `whichcar`, also as `python -m whichcar`.
 
-from whichcar.cli.main import main
+What it consists of is loaded within `main`, where Ctrl-C is expected already.
+"""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line and leave with its status: 0, 1 (check --fail-on), 2 (an error), or 130 (Ctrl-C)."""
+    try:
+        from whichcar.cli.main import run
+
+        status = run(sys.argv[1:])
+    except KeyboardInterrupt:
+        if sys.stderr is not None:
+            sys.stderr.write("interrupted\n")
+        status = 130
+    sys.exit(status)
+
 
 if __name__ == "__main__":
     main()

@@ -39,11 +39,6 @@ INTERRUPTED = 130
 MISTAKE = 2
 
 
-def main() -> None:
-    """Run the command line and leave with its status: 0, 1 (check --fail-on), 2 (an error), or 130 (Ctrl-C)."""
-    sys.exit(run(sys.argv[1:]))
-
-
 def run(arguments: Sequence[str]) -> int:
     """Run the command with these arguments and return its exit status."""
     try:
