@@ -28,6 +28,15 @@ def test_a_generator_is_counted_without_a_total(
     assert capsys.readouterr().err.startswith("adding: 4 numbers, ")
 
 
+def test_an_error_before_the_first_item_stands_alone(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("WHICHCAR_QUIET", raising=False)
+    with pytest.raises(ValueError, match="no list"):
+        list(track((int("no list") for _ in range(1)), "reading"))
+    assert capsys.readouterr().err == ""
+
+
 def test_quiet_writes_nothing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WHICHCAR_QUIET", "1")
     assert list(track([1, 2], "reading")) == [1, 2]

@@ -269,7 +269,7 @@ def is_image(path: str | Path) -> bool:
 
 
 def not_opened(folder: Path, count: int) -> str:
-    """Return the line about so many files of `UNOPENED_SUFFIXES`, which lie among the images of a folder."""
+    """Return the line about the files of `UNOPENED_SUFFIXES` among the images of a folder."""
     files = plural(count, "file")
     return f"{folder}: {files} of a format that is not opened, such as HEIC, not used; convert to JPEG or PNG"
 

@@ -82,14 +82,14 @@ class Bar:
                 sys.stderr.write(f"{self.label}: {self._text(now)}\n")
                 sys.stderr.flush()
 
-    def __exit__(self, *_: object) -> None:
-        """Show what was done in all, also when an error ends it."""
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Show what was done in all, also when an error ends it, but not when that came before anything was done."""
         text = self._text(time.monotonic(), ended=True)
         if self._rich is not None:
             progress, task = self._rich
             progress.update(task, completed=self.done, text=text)
             progress.stop()
-        elif self.stays and not self._quiet:
+        elif self.stays and not self._quiet and (self.done or kind is None):
             sys.stderr.write(f"{self.label}: {text}\n")
             sys.stderr.flush()
 
