@@ -206,9 +206,28 @@ def test_models_lists_those_of_the_package_and_prints_a_card(released: Path, pri
     assert "no model comes with this installation" in printed("models")
 
 
+def test_evaluate_measures_the_model_of_the_package_where_none_is_named(
+    released: Path, car: Path, printed: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = "# colours\n\n- Trained on 8 images of cars.\n"
+    write_bundle(colour_bundle(card=card), released / "cars196.whichcar")
+    folder = released.parent / "mine" / "Red Sedan 2011"
+    folder.mkdir(parents=True)
+    shutil.copy(car, folder)
+    monkeypatch.chdir(released.parent)
+    shown = printed("evaluate", "--data", "mine")
+    assert 'its card says "Trained on 8 images of cars." Where that is these images' in shown
+    result = json.loads(next(Path("evaluations").rglob("result.json")).read_text())
+    assert result["command"] == "whichcar evaluate cars196 --data mine"
+    assert str(released) not in next(Path("evaluations").rglob("report.html")).read_text()
+
+
 def test_evaluate_takes_one_model(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for words in (["evaluate"], ["evaluate", str(bundle), "--model", str(bundle)]):
+    for words, message in (
+        (["evaluate"], "name EXPERIMENT, or --data DIR with images for the model that comes with whichcar"),
+        (["evaluate", str(bundle), "--model", str(bundle)], "name EXPERIMENT, or another model with --model; not both"),
+    ):
         assert main.run(words) == 2
-        assert "name EXPERIMENT, or another model with --model" in capsys.readouterr().err
+        assert message in capsys.readouterr().err
     assert main.run(["evaluate", "--model", str(bundle)]) == 2
     assert "a bundle does not say where its data are; name a folder" in capsys.readouterr().err

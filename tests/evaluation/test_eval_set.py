@@ -44,6 +44,19 @@ def test_the_validation_images_of_a_folder_per_class_stay_those_of_training(tmp_
     assert drawn_again != before.samples  # what would have happened without
 
 
+def test_folders_of_no_class_are_named_with_the_class_that_is_spelt_otherwise(tmp_path: Path) -> None:
+    metadata = trained_on(tree(tmp_path / "data"))
+    for name, advice in (
+        ("AUDI s4_2012", "rename 'AUDI s4_2012' to 'Audi S4 2012'"),
+        ("Kia Rio 2011", "rename or remove what is no class, or evaluate a model trained on these classes"),
+    ):
+        folder = tmp_path / f"of {name}"
+        (folder / name).mkdir(parents=True)
+        with pytest.raises(DataError) as error:
+            labelled(folder, metadata)
+        assert str(error.value) == f"{folder}: 1 folder is named as no class of the model: {name!r}; {advice}"
+
+
 def test_class_folders_from_a_mac_are_those_of_the_checkpoint(tmp_path: Path) -> None:
     metadata = trained_on(tree(tmp_path / "data"))
     other = tree(tmp_path / "other")

@@ -19,6 +19,7 @@ from whichcar.evaluation.report import report_parts, write_report
 from whichcar.evaluation.result import Result
 from whichcar.inference.classifier import Classifier
 from whichcar.inference.explain import Explainer
+from whichcar.metrics import Proportion
 
 from ..colours import make_experiment, make_tree
 
@@ -224,3 +225,23 @@ def test_a_perfect_result_has_no_list_of_errors(result: Result) -> None:
     assert "Most confident errors" not in page
     assert "Most confused" not in page
     assert "Not readable" not in page
+
+
+@pytest.mark.slow
+def test_no_number_runs_over_the_edge_of_its_box(result: Result) -> None:
+    playwright = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no Chromium here; install the package chromium")
+    page = write_report(replace(result, top_1=Proportion(40, 40), before_refit=Proportion(39, 40)))
+    assert "91.2–100.0" in page.read_text()
+    too_wide = "[...document.querySelectorAll('.facts b')].filter(one => one.scrollWidth > one.clientWidth).length"
+    with playwright.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        opened = browser.new_page()
+        opened.goto(page.as_uri())
+        for width in (1280, 390):
+            opened.set_viewport_size({"width": width, "height": 600})
+            assert opened.evaluate(too_wide) == 0
+            assert opened.evaluate("document.documentElement.scrollWidth") == width
+        browser.close()

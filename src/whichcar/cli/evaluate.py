@@ -55,22 +55,26 @@ def evaluate(
 
     Results for other images are written to EXPERIMENT/evaluations/, one folder per dataset. How often the same images
     have been evaluated is counted in EXPERIMENT/test_uses.json. The files for a bundle, or for a model that comes with
-    whichcar, are written to evaluations/ of the current folder.
+    whichcar, are written to evaluations/ of the current folder. With --data alone, the model is the one that comes
+    with whichcar.
 
     \b
     Examples:
       whichcar evaluate experiments/exp_003
       whichcar evaluate experiments/exp_003 --data other_images --crop
       whichcar evaluate experiments/exp_003 --tta flip --with experiments/exp_002
-      whichcar evaluate --model mine.whichcar --data other_images
+      whichcar evaluate --model cars196 --data other_images --crop
     """
-    if (experiment is None) == (model is None):
-        raise click.UsageError("name EXPERIMENT, or another model with --model" + ("; not both" if model else ""))
+    if experiment is not None and model is not None:
+        raise click.UsageError("name EXPERIMENT, or another model with --model; not both")
+    if experiment is None and model is None and data is None:
+        raise click.UsageError("name EXPERIMENT, or --data DIR with images for the model that comes with whichcar")
     from whichcar.evaluation.evaluate import evaluate as evaluate_experiment
+    from whichcar.inference.released import DEFAULT
 
     kept = "no result was written; earlier result.json and predictions.csv are unchanged"
-    chosen = experiment or model or ""
-    with resumable(f"{chosen}: interrupted; {kept}", "to evaluate all images"):
+    chosen = experiment if model is None else model
+    with resumable(f"{chosen or DEFAULT}: interrupted; {kept}", "to evaluate all images"):
         result = evaluate_experiment(
             chosen, data, crop=crop, detector=detector, family=family, track=track, tta=tta, others=others
         )

@@ -7,17 +7,19 @@ from pathlib import Path
 from whichcar.data.identity import in_common
 from whichcar.errors import DataError
 from whichcar.evaluation.eval_set import EvalSet, tree_of
+from whichcar.inference.bundle import read_bundle
 from whichcar.records import Metadata
 from whichcar.text import plural
 
 
-def warnings_about(eval_set: EvalSet, trained: Path | None, metadata: Metadata) -> tuple[str, ...]:
+def warnings_about(eval_set: EvalSet, trained: Path | None, metadata: Metadata, checkpoint: Path) -> tuple[str, ...]:
     """Return a sentence for each reason to read the result with caution; none where the images are new to it.
 
     Args:
         eval_set: the images that are evaluated.
         trained: the tree the checkpoint was trained on (`trained_tree`); None where it is gone.
         metadata: the checkpoint's.
+        checkpoint: its file, or a bundle, whose card may say what it was trained on.
     """
     if eval_set.own and eval_set.split == "validation":
         return (
@@ -25,7 +27,7 @@ def warnings_about(eval_set: EvalSet, trained: Path | None, metadata: Metadata) 
             "accuracy is optimistic; measure it with --data DIR on images that training has not seen",
         )
     if trained is None:
-        return _unchecked(f"{metadata.data_root or 'the data the bundle was trained on'} is not there")
+        return _unchecked(f"{metadata.data_root} is not there" if metadata.data_root else _of_bundle(checkpoint))
     try:
         tree = tree_of(trained, metadata)
     except DataError as error:
@@ -50,6 +52,14 @@ def warnings_about(eval_set: EvalSet, trained: Path | None, metadata: Metadata) 
             "cropped, the accuracy is too high"
         )
     return tuple(warnings)
+
+
+def _of_bundle(path: Path) -> str:
+    """Return that a bundle does not hold its training images, and what its card says of them."""
+    notes = [line.removeprefix("- ") for line in read_bundle(path).card.splitlines()]
+    trained = next((note for note in notes if note.startswith("Trained on ")), "")
+    said = f'; its card says "{trained}" Where that is these images, the accuracy means nothing' if trained else ""
+    return f"a bundle does not say which images it was trained on{said}"
 
 
 def _unchecked(reason: str) -> tuple[str, ...]:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from whichcar.data.identity import fingerprint
-from whichcar.data.labels import folders_of, renamed
+from whichcar.data.labels import folders_of, named, renamed
 from whichcar.data.split.tree import Tree, locate, read_tree
 from whichcar.data.split_names import SPLITS, TEST, TRAIN, VALIDATION, split_of
 from whichcar.data.structure import structure_of
 from whichcar.errors import DataError
 from whichcar.files import images
 from whichcar.records import Metadata, Sample
-from whichcar.text import file_name, nfc
+from whichcar.text import file_name, listed, nfc, plural
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,14 +158,27 @@ def labelled(directory: Path, metadata: Metadata) -> EvalSet:
     base = base.resolve() if base.name in ("", "..") else base  # `.` may be a folder called test
     classes = folders_of(base)
     if any(nfc(folder.name) not in numbers for folder in classes):
-        present = {numbers.get(nfc(folder.name)) for folder in classes}
-        missing = [name for number, name in enumerate(metadata.class_folders) if number not in present]
-        raise _disagreeing(base, missing, [name for folder in classes if (name := nfc(folder.name)) not in numbers])
+        raise _unknown(base, [name for folder in classes if (name := nfc(folder.name)) not in numbers], numbers)
     samples = [Sample(path, numbers[nfc(folder.name)]) for folder in classes for path in images(folder)]
     if not samples:
         raise DataError(f"{base}: no images in class folders; it must hold one folder per class, named as the classes")
     split = split_of(base.name)
     return EvalSet(base.parent, split, tuple(samples)) if split else EvalSet(base, "images", tuple(samples))
+
+
+def _unknown(where: Path, found: Sequence[str], known: Iterable[str]) -> DataError:
+    """Return the error of folders that are named as no class, with the class of which one is another spelling."""
+    spelt = {_letters(name): name for name in known}
+    near = [f"{name!r} to {spelt[key]!r}" for name in found if (key := _letters(name)) in spelt]
+    others = "rename or remove what is no class, or evaluate a model trained on these classes"
+    return DataError(
+        f"{where}: {plural(len(found), 'folder is', 'folders are')} named as no class of the model: {named(found)}; "
+        f"{f'rename {listed(near)}' if near else others}"
+    )
+
+
+def _letters(name: str) -> str:
+    return "".join(filter(str.isalnum, nfc(name))).casefold()
 
 
 def _disagreeing(where: Path, known: Sequence[str], found: Sequence[str]) -> DataError:

@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 
 def evaluate(
-    experiment: str | Path,
+    experiment: str | Path | None,
     data: str | Path | None = None,
     batch_size: int | None = None,
     crop: bool = False,
@@ -56,7 +56,7 @@ def evaluate(
 
     Args:
         experiment: an experiment's folder (its refit is taken, else its best checkpoint by validation), a checkpoint
-            file, a bundle, or the name of a model that comes with the package.
+            file, a bundle, the name of a model that comes with the package, or None for its model `cars196`.
         data: a tree with `test/`, or a folder with one folder per class; by default the tree it was trained on, which
             a bundle does not know.
         batch_size: images per forward pass (default: what is fastest).
@@ -96,12 +96,12 @@ def evaluate(
     classifier = Classifier(experiment, crop, detector, family)
     eval_set = choose_eval_set(data, classifier.metadata)
     trained = trained_tree(data, classifier.metadata)
-    warnings = warnings_about(eval_set, trained, classifier.metadata)
+    warnings = warnings_about(eval_set, trained, classifier.metadata, classifier.checkpoint)
     paths = [in_use(find_model(other)) for other in others]
     members = {as_text(name_of(path)): Classifier(path) for path in paths}
     check_classes(classifier, members)
     for name, member in members.items():
-        found = warnings_about(eval_set, trained_tree(data, member.metadata), member.metadata)
+        found = warnings_about(eval_set, trained_tree(data, member.metadata), member.metadata, member.checkpoint)
         warnings += tuple(f"{name}: {warning}" for warning in found)
     if framing := classifier.input_crop.disagreement(eval_set.samples[0].path):
         warnings += (f"{Path(classifier.name).name}: {framing}",)
