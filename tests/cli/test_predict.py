@@ -216,7 +216,7 @@ def test_evaluate_measures_the_model_of_the_package_where_none_is_named(
     shutil.copy(car, folder)
     monkeypatch.chdir(released.parent)
     shown = printed("evaluate", "--data", "mine")
-    assert 'its card says "Trained on 8 images of cars." Where that is these images' in shown
+    assert 'its card says "Trained on 8 images of cars." If these are among them' in shown
     result = json.loads(next(Path("evaluations").rglob("result.json")).read_text())
     assert result["command"] == "whichcar evaluate cars196 --data mine"
     assert str(released) not in next(Path("evaluations").rglob("report.html")).read_text()

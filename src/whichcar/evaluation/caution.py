@@ -58,7 +58,7 @@ def _of_bundle(path: Path) -> str:
     """Return that a bundle does not hold its training images, and what its card says of them."""
     notes = [line.removeprefix("- ") for line in read_bundle(path).card.splitlines()]
     trained = next((note for note in notes if note.startswith("Trained on ")), "")
-    said = f'; its card says "{trained}" Where that is these images, the accuracy means nothing' if trained else ""
+    said = f'; its card says "{trained}" If these are among them, the accuracy means nothing' if trained else ""
     return f"a bundle does not say which images it was trained on{said}"
 
 
