@@ -33,7 +33,7 @@ def main() -> None:
     from whichcar.records import Metadata
     from whichcar.synthetic.draw import draw
     from whichcar.training.hardware import prepare
-    from whichcar.training.network.classifier import create_model
+    from whichcar.training.network.resnet50 import create_model
     from whichcar.training.run.checkpoint import save_checkpoint
 
     prepare()

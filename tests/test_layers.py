@@ -121,7 +121,7 @@ def test_imports_point_down() -> None:
         ("text.py", "from whichcar.files import read_json"),
         ("data/duplicates/scan.py", "from whichcar.data.check.issues import Issue"),
         ("data/labels.py", "from whichcar.data import dataset"),
-        ("training/network/classifier.py", "from whichcar.training.run import state"),
+        ("training/network/resnet50.py", "from whichcar.training.run import state"),
         ("training/run/state.py", "import whichcar.training.setup"),
     ],
 )

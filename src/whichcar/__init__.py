@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from whichcar.search.driver import sweep
     from whichcar.serving.client import Client
     from whichcar.serving.serve import serve
-    from whichcar.training.network.classifier import create_model
     from whichcar.training.network.data_aug import create_data_aug_layer
+    from whichcar.training.network.resnet50 import create_model
     from whichcar.training.new import new
     from whichcar.training.refit import refit
     from whichcar.training.train import train
@@ -65,7 +65,7 @@ _HOMES = {
     "check": "whichcar.data.check.check",
     "compare": "whichcar.evaluation.compare.experiments",
     "create_data_aug_layer": "whichcar.training.network.data_aug",
-    "create_model": "whichcar.training.network.classifier",
+    "create_model": "whichcar.training.network.resnet50",
     "crop": "whichcar.detection.crop",
     "evaluate": "whichcar.evaluation.evaluate",
     "explore": "whichcar.data.explore.explore",

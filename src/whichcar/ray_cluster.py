@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from whichcar.environment import expanded
 from whichcar.errors import ClusterError, MissingExtraError
 from whichcar.files import locked
 
@@ -69,7 +70,7 @@ def connect(address: str) -> None:
 
 def _has_token() -> bool:
     named = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
-    return named or Path("~/.ray/auth_token").expanduser().is_file()
+    return named or expanded("~/.ray/auth_token").is_file()
 
 
 def no_cluster(reason: object) -> str:

@@ -47,7 +47,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_any_number_of_images_gets_keras_answers(small: Path) -> None:
-    from whichcar.training.network.classifier import load_saved_model
+    from whichcar.training.network.resnet50 import load_saved_model
 
     network = to_onnx(float32_copy(small), SIZE, "small")
     session = ort.InferenceSession(network, providers=["CPUExecutionProvider"])
@@ -82,7 +82,7 @@ def test_every_family_of_backbones_gets_keras_answers(backbone: str, tmp_path: P
     prepare("float32")
     import keras
 
-    from whichcar.training.network.classifier import create_model, training_copy
+    from whichcar.training.network.resnet50 import create_model, training_copy
 
     keras.utils.set_random_seed(0)
     model = create_model(None, (None, None, 3), classes=7, image_size=(64, 64), backbone=backbone, cosine_scale=20.0)

@@ -30,7 +30,7 @@ def resnet(noise: np.ndarray) -> keras.Model:
     prepare("float32")
     import keras
 
-    from whichcar.training.network.classifier import create_model, training_copy
+    from whichcar.training.network.resnet50 import create_model, training_copy
 
     keras.utils.set_random_seed(0)
     model = create_model(None, (None, None, 3), dropout_rate=0.3, classes=5, image_size=(32, 32))

@@ -16,7 +16,7 @@ import numpy as np
 from whichcar.errors import CheckpointError, MissingExtraError
 from whichcar.training.hardware import TENSORFLOW, prepare
 from whichcar.training.network.backbones import HEAD
-from whichcar.training.network.classifier import load_saved_model, training_copy
+from whichcar.training.network.resnet50 import load_saved_model, training_copy
 
 if TYPE_CHECKING:
     import keras

@@ -27,8 +27,8 @@ from whichcar.training.batches import Rows, plain_batches
 from whichcar.training.devices import divided
 from whichcar.training.hardware import Hardware
 from whichcar.training.network.backbones import HEAD, stages_of
-from whichcar.training.network.classifier import training_copy
 from whichcar.training.network.models import TrainingModels
+from whichcar.training.network.resnet50 import training_copy
 from whichcar.training.setup import TrainingData, compile_model, models_from
 
 if TYPE_CHECKING:

@@ -23,9 +23,9 @@ from whichcar.text import shell_command
 from whichcar.training.batches import Rows, TrainingBatches
 from whichcar.training.hardware import Hardware, fused_batch_norm_is_faster
 from whichcar.training.network.backbones import check_sizes, freeze
-from whichcar.training.network.classifier import training_copy
 from whichcar.training.network.models import Size, TrainingModels
 from whichcar.training.network.optimizer import create_optimizer
+from whichcar.training.network.resnet50 import training_copy
 from whichcar.training.run.folder import versions
 from whichcar.training.sizes import Sizes
 from whichcar.training.usable import check_usable

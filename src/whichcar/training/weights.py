@@ -17,8 +17,8 @@ from whichcar.environment import expanded
 from whichcar.errors import CheckpointError
 from whichcar.text import one_line
 from whichcar.training.network.backbones import HEAD, finalize
-from whichcar.training.network.classifier import create_model, existing, is_whole_model
 from whichcar.training.network.models import Size
+from whichcar.training.network.resnet50 import create_model, existing, is_whole_model
 from whichcar.training.run.checkpoint import read_metadata
 
 if TYPE_CHECKING:

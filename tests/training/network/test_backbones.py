@@ -20,7 +20,7 @@ prepare("float32")
 import keras  # noqa: E402
 
 from whichcar.training.network.backbones import freeze  # noqa: E402
-from whichcar.training.network.classifier import create_model, training_copy  # noqa: E402
+from whichcar.training.network.resnet50 import create_model, training_copy  # noqa: E402
 
 NAMES = ("BMW X3 2012", "MINI 2009", "VW Golf 1991")
 SMALL = "mobilenet_v3_small"

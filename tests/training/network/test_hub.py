@@ -19,7 +19,7 @@ keras_hub = pytest.importorskip("keras_hub")
 import keras  # noqa: E402
 
 from whichcar.training.network.backbones import stages_of  # noqa: E402
-from whichcar.training.network.classifier import create_model  # noqa: E402
+from whichcar.training.network.resnet50 import create_model  # noqa: E402
 
 NAMES = ("BMW X3 2012", "MINI 2009", "VW Golf 1991")
 SCALE, OFFSET = [1 / (255 * 0.229)] * 3, [-0.485 / 0.229] * 3

@@ -85,10 +85,11 @@ def test_curves_are_drawn_in_two_colours_on_white(tmp_path: Path, count: int) ->
     draw_curves(tmp_path / "curves.png", history(count), "exp_003")
     with Image.open(tmp_path / "curves.png") as image:
         assert image.size == (1320, 396)
-        pixels = np.asarray(image.convert("RGB"))
-    assert (pixels == 255).all(-1).mean() > 0.7
+        pixels = np.asarray(image.convert("RGB")).astype(int)
+    assert (pixels >= 254).all(-1).mean() > 0.7
     for colour in ((31, 119, 180), (255, 127, 14)):
-        assert (pixels == colour).all(-1).sum() > 20, "a line for training and one for validation"
+        near = (np.abs(pixels - colour) <= 10).all(-1)  # a figure has few colours
+        assert near.sum() > 20, "a line for training and one for validation"
 
 
 def test_curves_are_drawn_without_validation(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from whichcar.files import BEST, CONFIG, atomic_write, checksum, read_json
 from whichcar.records import Metadata
 from whichcar.text import listed, plural, reason_of, shell_command
 from whichcar.training.hardware import fused_batch_norm_is_faster, prepare
-from whichcar.training.network.classifier import load_saved_model, training_copy
+from whichcar.training.network.resnet50 import load_saved_model, training_copy
 from whichcar.training.run.overwriting import recover
 from whichcar.training.run.refits import in_use
 

@@ -18,8 +18,8 @@ from whichcar.config.experiment import ModelCheckpoint
 from whichcar.files import checksum, link_or_copy
 from whichcar.metrics import Score
 from whichcar.records import Metadata
-from whichcar.training.network.classifier import load_saved_model
 from whichcar.training.network.models import Size, TrainingModels
+from whichcar.training.network.resnet50 import load_saved_model
 from whichcar.training.run.checkpoint import read_best, save_checkpoint
 from whichcar.training.run.folder import ExperimentFolder
 from whichcar.training.run.history import Epoch

@@ -18,8 +18,8 @@ import keras  # noqa: E402
 
 from whichcar.training.network.backbones import freeze  # noqa: E402
 from whichcar.training.network.batch_norm import FusedBatchNormalization  # noqa: E402
-from whichcar.training.network.classifier import create_model, load_saved_model, training_copy  # noqa: E402
 from whichcar.training.network.random_crop import RandomResizedCrop  # noqa: E402
+from whichcar.training.network.resnet50 import create_model, load_saved_model, training_copy  # noqa: E402
 
 FLIP = {"random_flip": {"mode": "horizontal"}}
 FUSED = keras.backend.backend() == "tensorflow"
