@@ -44,7 +44,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info < (3, 14); \
 	  ok or sys.exit("error: whichcar needs Python 3.11, 3.12 or 3.13 (TensorFlow has no build for others); $(PYTHON) is " \
 	  + sys.version.split()[0] + ". Name another one: make PYTHON=python3.12 ...")'
-	@echo "setting up $(VENV) (2.5 GB on disk, once) ..."
+	@echo "setting up $(VENV) (4 GB on disk, once) ..."
 	@$(PYTHON) -m venv $(VENV) || { echo "error: cannot make $(VENV); on Debian or Ubuntu: apt install python3-venv"; exit 1; }
 	@$(BIN)/pip install -q --no-compile --disable-pip-version-check -c constraints.txt -e '.[cpu,export,fetch,hf,check,mlflow,openvino,sweep,postgresql,ray,serve,test,dev,docs]'
 	@touch $@
