@@ -530,6 +530,7 @@ def test_killed_again_and_again_it_ends_in_the_same_bytes(many: Path, tmp_path: 
     assert contents(tmp_path / "killed") == contents(tmp_path / "once")
 
 
+@pytest.mark.slow
 def test_after_a_kill_only_the_rest_is_done(many: Path, tmp_path: Path, red_car_file: Path) -> None:
     process = start(many, tmp_path / "out", red_car_file)
     wait_for(tmp_path / "out", 60)

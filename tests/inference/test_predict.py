@@ -325,4 +325,4 @@ def test_the_command_answers_as_specifically_as_the_accuracy_allows(
     output = ["--output", str(tmp_path / "answers.jsonl")]
     assert main.run([*command, *output]) == 0
     assert main.run([*command, *output, "--confidence", "0.99"]) == 2
-    assert "was written with another confidence (0.9, now 0.99)" in capsys.readouterr().err
+    assert "was written with --confidence 0.9, now with --confidence 0.99" in capsys.readouterr().err

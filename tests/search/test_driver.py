@@ -71,6 +71,7 @@ def test_settings_already_trained_under_best_are_not_overwritten(sweeps: Sweeps)
     assert (sweeps.folder / "best" / "config.yml").read_text() == "trained\n"
 
 
+@pytest.mark.slow
 def test_the_page_has_all_plots_and_needs_no_network(sweeps: Sweeps) -> None:
     sweeps.write_base(seconds=0.01)
     sweeps.write(budget={"trials": 5})
@@ -416,6 +417,7 @@ def test_two_drivers_share_the_trials(sweeps: Sweeps) -> None:
     assert all(path.read_text() == "0\n" for path in sweeps.folder.glob("trial_*/starts.txt"))
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_and_prints_the_command_that_resumes(sweeps: Sweeps) -> None:
     sweeps.write_base(seconds=0.5)
     sweeps.write(budget={"trials": 1})

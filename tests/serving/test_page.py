@@ -183,6 +183,7 @@ def test_a_photo_without_a_vehicle_says_so(browser: Any, cropping: Running) -> N
     assert opened.page.locator(".sure").inner_text() == "Without a vehicle, nothing is certain enough."
 
 
+@pytest.mark.slow
 def test_a_token_is_asked_for_and_used(browser: Any, calibrated: Path) -> None:  # noqa: ANN401
     with running(calibrated, WHICHCAR_TOKENS="one") as server:
         assert server.post(image()).status == 401

@@ -45,6 +45,7 @@ def output_of(*words: str) -> str:
     return done.stdout.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_a_batch_is_divided_among_the_devices_or_refused() -> None:
     answers, parts, is_left_whole = json.loads(output_of("-c", DIVIDING))
     assert answers == [

@@ -125,6 +125,7 @@ def test_a_setting_that_is_not_read_later_decides_another(name: str) -> None:
     assert found == expected
 
 
+@pytest.mark.slow
 def test_every_setting_of_a_search_is_read_by_it(
     sweeps: Sweeps,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,

@@ -46,6 +46,7 @@ def test_a_head_of_the_same_classes_is_used_in_the_order_of_the_data(
     np.testing.assert_allclose(np.asarray(built(noise[:4], training=False)), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_head_for_other_classes_is_not_used_and_a_warning_says_so(
     trained: Path, resnet: keras.Model, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -56,6 +57,7 @@ def test_the_head_for_other_classes_is_not_used_and_a_warning_says_so(
     assert "its head is not: it was trained on other classes (Zaporozhets 968 1972, Škoda Octavia 2011)" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_head_of_the_other_kind_is_not_used_and_a_warning_says_so(
     trained: Path, resnet: keras.Model, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -121,6 +121,7 @@ def _stem(model: keras.Model) -> keras.Model:
     return keras.Model(model.input, model.get_layer("stem_conv").output)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_loads_with_keras_alone_and_is_where_the_next_training_starts(
     small: keras.Model, tmp_path: Path
 ) -> None:

@@ -123,6 +123,7 @@ def test_answers_are_probabilities_of_any_image(resnet: keras.Model, noise: np.n
     assert np.asarray(resnet(noise[:3].repeat(3, axis=2))).shape == (3, 5)
 
 
+@pytest.mark.slow
 def test_one_image_and_sixty_four_get_the_same_answers(resnet: keras.Model, noise: np.ndarray) -> None:
     """With batch-norm in training mode the reference project fell from .82 to .018."""
     together = resnet.predict_on_batch(noise)
