@@ -2,7 +2,8 @@
 
 Command:  python benchmarks/prediction.py               (about 5 minutes on 2 cores)
 Expected: whichcar with Keras at least 3 times one `predict` call per image; with a bundle, float32 faster than Keras in
-          float32, int8 at least 2.5 times that (AVX2; more with VNNI); both at least 0.9 of ONNX Runtime with images in memory.
+          float32, int8 at least 2.5 times that (AVX2; more with VNNI); both at least 0.9 of ONNX Runtime with
+          images in memory.
 
 All but the last two read the same images from disk, with the same ResNet-50 at 224 pixels, in turns. "In memory" calls
 ONNX Runtime alone with decoded images, in as many threads as there are cores. WHICHCAR_DATA names a folder with
