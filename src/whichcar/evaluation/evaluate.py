@@ -8,7 +8,7 @@ import logging
 import platform
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -83,28 +83,15 @@ def evaluate(
         TrackingError: the tracking service refuses; one that is down is warned of.
     """
     experiment, data = in_use(find_model(experiment)), None if data is None else Path(data)
-    if track is not None and _is_bundle(experiment):
-        raise ConfigError(
-            f"{name_of(experiment)}: a bundle has no run to track; evaluate its experiment with --track {track}"
-        )
-    if tta not in (None, "flip"):
-        raise ConfigError(f"tta: must be flip; got {tta!r}")
+    _check(experiment, track, tta)
     tracking = tracking_of(track, _home(experiment))
-    read_uses(_counted(experiment))  # a damaged count, or a read-only folder, is an error before the work
-    if _counted(experiment).is_dir():
-        _check_writable(_counted(experiment))
     classifier = Classifier(experiment, crop, detector, family)
     eval_set = choose_eval_set(data, classifier.metadata)
     trained = trained_tree(data, classifier.metadata)
-    warnings = warnings_about(eval_set, trained, classifier.metadata, classifier.checkpoint)
     paths = [in_use(find_model(other)) for other in others]
     members = {as_text(name_of(path)): Classifier(path) for path in paths}
     check_classes(classifier, members)
-    for name, member in members.items():
-        found = warnings_about(eval_set, trained_tree(data, member.metadata), member.metadata, member.checkpoint)
-        warnings += tuple(f"{name}: {warning}" for warning in found)
-    if framing := classifier.input_crop.disagreement(eval_set.samples[0].path):
-        warnings += (f"{Path(classifier.name).name}: {framing}",)
+    warnings = list(_warnings(classifier, members, eval_set, trained, data))
     folder = _folder(experiment, eval_set, classifier.metadata, crop, detector)
     _check_writable(folder)
     before_refit = _before_refit(folder, eval_set, classifier.metadata)
@@ -132,7 +119,7 @@ def evaluate(
             seconds=seconds,
             folder=folder,
             predictions_checksum=files.checksum(table),
-            warnings=warnings,
+            warnings=tuple(warnings),
             before_refit=before_refit,
             calibration=calibration,
         )
@@ -141,6 +128,35 @@ def evaluate(
         result.write()
     tracking.result(result.as_json(), folder)
     return result
+
+
+def _check(experiment: Path, track: str | None, tta: str | None) -> None:
+    """Raise for what would fail after the work: wrong options, a damaged count of uses, a read-only folder."""
+    if track is not None and _is_bundle(experiment):
+        raise ConfigError(
+            f"{name_of(experiment)}: a bundle has no run to track; evaluate its experiment with --track {track}"
+        )
+    if tta not in (None, "flip"):
+        raise ConfigError(f"tta: must be flip; got {tta!r}")
+    read_uses(_counted(experiment))
+    if _counted(experiment).is_dir():
+        _check_writable(_counted(experiment))
+
+
+def _warnings(
+    classifier: Classifier,
+    members: Mapping[str, Classifier],
+    eval_set: EvalSet,
+    trained: Path | None,
+    data: Path | None,
+) -> Iterator[str]:
+    """Yield what makes the result say less than it seems to, of the classifier and those it is averaged with."""
+    yield from warnings_about(eval_set, trained, classifier.metadata, classifier.checkpoint)
+    for name, member in members.items():
+        found = warnings_about(eval_set, trained_tree(data, member.metadata), member.metadata, member.checkpoint)
+        yield from (f"{name}: {warning}" for warning in found)
+    if framing := classifier.input_crop.disagreement(eval_set.samples[0].path):
+        yield f"{Path(classifier.name).name}: {framing}"
 
 
 def _plot(result: Result, images: Sequence[EvaluatedImage], names: tuple[str, ...]) -> None:
