@@ -54,6 +54,8 @@ def test_averages_are_reported_next_to_the_plain_figure(
     assert result["top_1"]["correct"] == 1, "the plain figure stays what it is"
     rows = [(row["of"], row["top_1"]["correct"], row["difference"]["value"]) for row in result["averages"]]
     assert rows == [(["flip"], 2, 0.5), ([str(experiment)], 2, 0.5), ([str(experiment), "flip"], 2, 0.5)]
+    assert [level["name"] for level in result["averages"][0]["levels"]] == [level["name"] for level in result["levels"]]
+    assert result["averages"][0]["levels"][0]["top_1"]["correct"] == 2
     assert result["command"] == f"whichcar evaluate {' '.join(command[1:])}"
     shown = capsys.readouterr().out
     assert "accuracy    50.0%" in shown
@@ -85,7 +87,7 @@ def test_classes_are_matched_by_name(
     bundle = colour_bundle(network=colour_network(matrix=matrix), class_names=names, class_folders=folders)
     write_bundle(bundle, tmp_path / "other.whichcar")
     (row,) = evaluate(experiment, data=images, others=[tmp_path / "other.whichcar"]).averages
-    assert (row.top_1.correct, row.paired.lost) == (2, 0)
+    assert (row.levels[0].top_1.correct, row.paired.lost) == (2, 0)
 
 
 def test_other_classes_and_other_augmentations_are_refused(

@@ -63,10 +63,8 @@ def test_more_classes_than_names_can_be_read_are_drawn_as_colours(tmp_path: Path
 def test_plots_leave_no_global_state_of_matplotlib(tmp_path: Path) -> None:
     matrix, names = matrix_of(5)
     loaded = "matplotlib.pyplot" in sys.modules
-    plots.plot_classes(tmp_path / "classes.png", metrics.per_class(matrix, names), 0.8)
+    plots.plot_confusion(tmp_path / "confusion.png", matrix, names)
     assert ("matplotlib.pyplot" in sys.modules) == loaded
-    with Image.open(tmp_path / "classes.png") as image:
-        assert min(image.size) > 100
 
 
 HOSTILE = [
@@ -88,10 +86,8 @@ def test_any_name_can_be_drawn(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         plots.plot_confusion(tmp_path / "confusion.png", matrix, HOSTILE)
-        plots.plot_classes(tmp_path / "classes.png", metrics.per_class(matrix, HOSTILE), 1.0)
-    for name in ("confusion", "classes"):
-        with Image.open(tmp_path / f"{name}.png") as image:
-            assert max(image.size) < 4000
+    with Image.open(tmp_path / "confusion.png") as image:
+        assert max(image.size) < 4000
 
 
 def test_the_heading_of_a_small_matrix_is_whole(tmp_path: Path) -> None:

@@ -113,11 +113,11 @@ def test_the_parts_of_the_page_are_there_for_a_notebook(result: Result) -> None:
 
 def test_names_cannot_break_the_page(result: Result) -> None:
     evil = '<script>alert(1)</script> & "Co" \'13'
-    classes = tuple(replace(score, name=evil) for score in result.classes)
     misclassified = tuple(replace(error, predicted=evil, label=evil) for error in result.misclassified)
     examples = tuple(replace(one, pair=replace(one.pair, predicted=evil)) for one in result.examples)
-    levels = tuple(replace(score, name=evil) for score in result.levels)
-    page = write_report(replace(result, classes=classes, misclassified=misclassified, examples=examples, levels=levels))
+    classes = tuple(replace(score, name=evil) for score in result.classes)
+    levels = tuple(replace(score, name=evil, per_group=classes) for score in result.levels)
+    page = write_report(replace(result, misclassified=misclassified, examples=examples, levels=levels))
     tags = read(page)
     assert tags.open == []
     assert "script" not in tags.names
@@ -208,7 +208,8 @@ def test_the_bar_of_a_class_is_as_long_as_its_recall(result: Result) -> None:
 
 def test_of_many_classes_the_easier_ones_are_folded(result: Result) -> None:
     many = tuple(replace(result.classes[0], name=f"class {number}") for number in range(50))
-    page = write_report(replace(result, classes=many)).read_text(encoding="utf-8")
+    levels = (replace(result.levels[0], per_group=many),)
+    page = write_report(replace(result, levels=levels)).read_text(encoding="utf-8")
     assert "<summary>30 classes of higher recall</summary>" in page and read(result.folder / "report.html").open == []
 
 
@@ -233,7 +234,8 @@ def test_no_number_runs_over_the_edge_of_its_box(result: Result) -> None:
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
         pytest.skip("no Chromium here; install the package chromium")
-    page = write_report(replace(result, top_1=Proportion(40, 40), before_refit=Proportion(39, 40)))
+    levels = (replace(result.levels[0], top_1=Proportion(40, 40)),)
+    page = write_report(replace(result, levels=levels, before_refit=Proportion(39, 40)))
     assert "91.2–100.0" in page.read_text()
     too_wide = "[...document.querySelectorAll('.facts b')].filter(one => one.scrollWidth > one.clientWidth).length"
     with playwright.sync_playwright() as play:

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from whichcar.evaluation.compare.experiments import compare
-from whichcar.evaluation.compare.mcnemar import paired
+from whichcar.evaluation.compare.paired import paired
 from whichcar.evaluation.evaluate import evaluate
-from whichcar.evaluation.paired import Paired
-from whichcar.evaluation.result import read_result
+from whichcar.evaluation.mcnemar import Paired
+from whichcar.evaluation.result_file import as_json, read_result
 from whichcar.evaluation.upgrade import read_predictions, upgrade_result
 from whichcar.training.run.test_uses import count_use, read_uses
 
@@ -42,7 +42,7 @@ def test_an_earlier_result_of_images_of_no_split_is_of_images() -> None:
 
 
 def test_a_result_of_today_and_a_damaged_one_stay_as_they_are(experiment: Path) -> None:
-    result = evaluate(experiment).as_json()
+    result = as_json(evaluate(experiment))
     assert upgrade_result(result) == result
     damaged = {"top_1": [], "data": None, "classes": [None, 3]}
     assert upgrade_result(damaged) == damaged

@@ -215,7 +215,7 @@ def _train(experiment: Path, say: Say) -> float:
 def _evaluate(experiment: Path, say: Say) -> Mapping[str, Any]:
     """Return the content of result.json, which is kept where it is of the same checkpoint."""
     from whichcar.evaluation.evaluate import evaluate
-    from whichcar.evaluation.result import read_result
+    from whichcar.evaluation.result_file import as_json, read_result
     from whichcar.training.run.checkpoint import find_checkpoint
 
     best = find_checkpoint(experiment)
@@ -224,7 +224,7 @@ def _evaluate(experiment: Path, say: Say) -> Mapping[str, Any]:
         if result["checkpoint"] == {"file": best.name, "blake2b": files.checksum(best)}:
             say(f"     {experiment}: already evaluated")
             return result
-    return evaluate(experiment).as_json()
+    return as_json(evaluate(experiment))
 
 
 def table(outcomes: Mapping[str, Outcome]) -> list[tuple[str, ...]]:

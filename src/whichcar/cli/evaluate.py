@@ -70,6 +70,7 @@ def evaluate(
     if experiment is None and model is None and data is None:
         raise click.UsageError("name EXPERIMENT, or --data DIR with images for the model that comes with whichcar")
     from whichcar.evaluation.evaluate import evaluate as evaluate_experiment
+    from whichcar.evaluation.result_file import as_json
     from whichcar.inference.released import DEFAULT
 
     kept = "no result was written; earlier result.json and predictions.csv are unchanged"
@@ -78,7 +79,7 @@ def evaluate(
         result = evaluate_experiment(
             chosen, data, crop=crop, detector=detector, family=family, track=track, tta=tta, others=others
         )
-    say_lines(render_result(result.as_json(), result.folder))
+    say_lines(render_result(as_json(result), result.folder))
 
 
 def render_result(result: Mapping[str, Any], folder: Path) -> Iterator[str]:

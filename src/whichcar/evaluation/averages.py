@@ -8,14 +8,15 @@ import numpy as np
 
 from whichcar import metrics
 from whichcar.errors import DataError, ImageError
-from whichcar.evaluation.paired import Paired
+from whichcar.evaluation.levels import Numbers, score_levels
+from whichcar.evaluation.mcnemar import Paired
 from whichcar.evaluation.predictions import EvaluatedImage
-from whichcar.evaluation.result import TOP, Averaged
+from whichcar.evaluation.result import Averaged
 from whichcar.inference.classifier import Classifier
 from whichcar.inference.runtimes import Probabilities
-from whichcar.metrics import Proportion
 from whichcar.progress import track
 from whichcar.records import Skipped
+from whichcar.taxonomy import Taxonomy, taxonomy_of
 
 
 def check_classes(classifier: Classifier, others: Mapping[str, Classifier]) -> None:
@@ -57,8 +58,8 @@ def averages(
             ]
             kinds[(*others, "flip")] = [plain, mirrored, *more]
     labels = np.array([image.sample.class_index for image in images])
-    before = np.array([image.rank == 1 for image in images])
-    return tuple(_averaged(of, np.mean(members, axis=0), labels, before) for of, members in kinds.items())
+    taxonomy = taxonomy_of(classifier.class_names)
+    return tuple(_averaged(of, np.mean(members, axis=0), plain, labels, taxonomy) for of, members in kinds.items())
 
 
 def _probabilities(
@@ -74,13 +75,8 @@ def _probabilities(
 
 
 def _averaged(
-    of: tuple[str, ...], probabilities: Probabilities, labels: metrics.Numbers, before: metrics.Numbers
+    of: tuple[str, ...], probabilities: Probabilities, plain: Probabilities, labels: Numbers, taxonomy: Taxonomy
 ) -> Averaged:
-    rank = metrics.ranks(probabilities, labels)
-    after = rank == 1
-    return Averaged(
-        of,
-        Proportion(int(after.sum()), len(rank)),
-        Proportion(int((rank <= TOP).sum()), len(rank)),
-        Paired(len(rank), int((after & ~before).sum()), int((before & ~after).sum())),
-    )
+    before, after = (metrics.ranks(scores, labels) == 1 for scores in (plain, probabilities))
+    paired = Paired(len(labels), int((after & ~before).sum()), int((before & ~after).sum()))
+    return Averaged(of, score_levels(probabilities, labels, taxonomy, None), paired)

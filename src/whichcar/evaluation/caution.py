@@ -1,26 +1,40 @@
-"""Why an accuracy may be too high: images that the checkpoint was trained or selected on."""
+"""Why a result may say less than it seems to: images that training has seen, or that are framed otherwise."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from whichcar.data.identity import in_common
 from whichcar.errors import DataError
-from whichcar.evaluation.eval_set import EvalSet, tree_of
+from whichcar.evaluation.eval_set import EvalSet, trained_tree, tree_of
 from whichcar.inference.bundle import read_bundle
+from whichcar.inference.classifier import Classifier
 from whichcar.records import Metadata
 from whichcar.text import plural
 
 
-def warnings_about(eval_set: EvalSet, trained: Path | None, metadata: Metadata, checkpoint: Path) -> tuple[str, ...]:
-    """Return a sentence for each reason to read the result with caution; none where the images are new to it.
+def warnings_about(
+    classifier: Classifier, members: Mapping[str, Classifier], eval_set: EvalSet, data: Path | None
+) -> Iterator[str]:
+    """Yield a sentence for each reason to read the result with caution; none where the images are new to it.
 
     Args:
+        classifier: what is evaluated.
+        members: those that it is averaged with, by name.
         eval_set: the images that are evaluated.
-        trained: the tree the checkpoint was trained on (`trained_tree`); None where it is gone.
-        metadata: the checkpoint's.
-        checkpoint: its file, or a bundle, whose card may say what it was trained on.
+        data: the folder that was named for them.
     """
+    for name, network in {"": classifier, **members}.items():
+        trained = trained_tree(data, network.metadata)
+        start = f"{name}: " if name else ""
+        yield from (f"{start}{warning}" for warning in _used(eval_set, trained, network.metadata, network.checkpoint))
+        if framing := network.input_crop.disagreement(eval_set.samples[0].path):
+            yield f"{name or Path(classifier.name).name}: {framing}"
+
+
+def _used(eval_set: EvalSet, trained: Path | None, metadata: Metadata, checkpoint: Path) -> tuple[str, ...]:
+    """Return what training has seen of the images, given the tree that it was on; None where that is gone."""
     if eval_set.own and eval_set.split == "validation":
         return (
             "there is no test split: these are the validation images on which the checkpoint was chosen, so the "

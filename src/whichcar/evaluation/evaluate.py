@@ -8,31 +8,31 @@ import logging
 import platform
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from whichcar import files, metrics
 from whichcar.errors import ConfigError, DataError, MissingExtraError
-from whichcar.evaluation import plots
 from whichcar.evaluation.averages import averages, check_classes
 from whichcar.evaluation.calibration import calibrate
 from whichcar.evaluation.caution import warnings_about
 from whichcar.evaluation.eval_set import EvalSet, choose_eval_set, trained_tree
 from whichcar.evaluation.examples import confused_images, most_confident_errors
-from whichcar.evaluation.measure import confusion, measure
-from whichcar.evaluation.predictions import EvaluatedImage, classify
+from whichcar.evaluation.measure import measure
+from whichcar.evaluation.plots import plot_confusion
+from whichcar.evaluation.predictions import classify
 from whichcar.evaluation.report import write_report
-from whichcar.evaluation.result import Origin, Result, read_result
+from whichcar.evaluation.result import Origin, Result
+from whichcar.evaluation.result_file import as_json, read_result
+from whichcar.evaluation.result_folder import check_writable, counted_in, folder_of, home_of, is_bundle
 from whichcar.evaluation.slices import slices_of
-from whichcar.evaluation.upgrade import upgrade_result
 from whichcar.inference.answer import Calibration
 from whichcar.inference.classifier import Classifier
 from whichcar.inference.input_crop import is_cropped
 from whichcar.inference.released import find_model, name_of
-from whichcar.inference.runtimes import BUNDLES
 from whichcar.records import Metadata
-from whichcar.text import as_text, file_name, one_line, shell_command
+from whichcar.text import as_text, shell_command
 from whichcar.training.run.folder import versions
 from whichcar.training.run.refits import experiment_name, in_use, refitted
 from whichcar.training.run.test_uses import count_use, read_uses
@@ -84,16 +84,16 @@ def evaluate(
     """
     experiment, data = in_use(find_model(experiment)), None if data is None else Path(data)
     _check(experiment, track, tta)
-    tracking = tracking_of(track, _home(experiment))
+    tracking = tracking_of(track, home_of(experiment))
     classifier = Classifier(experiment, crop, detector, family)
     eval_set = choose_eval_set(data, classifier.metadata)
     trained = trained_tree(data, classifier.metadata)
     paths = [in_use(find_model(other)) for other in others]
     members = {as_text(name_of(path)): Classifier(path) for path in paths}
     check_classes(classifier, members)
-    warnings = list(_warnings(classifier, members, eval_set, trained, data))
-    folder = _folder(experiment, eval_set, classifier.metadata, crop, detector)
-    _check_writable(folder)
+    warnings = tuple(warnings_about(classifier, members, eval_set, data))
+    folder = folder_of(experiment, eval_set, classifier.metadata, crop, detector)
+    check_writable(folder)
     before_refit = _before_refit(folder, eval_set, classifier.metadata)
     calibration = _calibration(classifier, data, crop)
     start = time.perf_counter()
@@ -101,12 +101,12 @@ def evaluate(
         images, unreadable = classify(classifier, eval_set, table, batch_size)
         seconds = time.perf_counter() - start
         averaged = averages(classifier, members, tta is not None, images, batch_size)
-        options: list[str | Path] = [] if tta is None else ["--tta", tta]
-        options += [part for path in paths for part in ("--with", Path(name_of(path)))]
-        origin = _origin(classifier, eval_set, experiment, data, crop, detector, family, options)
+        options = {"data": data, "crop": crop, "detector": detector, "family": family, "tta": tta}
+        command = _command(experiment, {**options, "with": [Path(name_of(path)) for path in paths]})
+        origin = _origin(classifier, eval_set, experiment, data, command)
         for path, member in zip(paths, members.values(), strict=True):
-            if _counted(path) != _counted(experiment):
-                count_use(_counted(path), origin.fingerprint, _use(member, eval_set, origin.time))
+            if counted_in(path) != counted_in(experiment):
+                count_use(counted_in(path), origin.fingerprint, _use(member, eval_set, origin.time))
         measured = measure(images, classifier.class_names, calibration)
         result = Result(
             origin=origin,
@@ -119,73 +119,39 @@ def evaluate(
             seconds=seconds,
             folder=folder,
             predictions_checksum=files.checksum(table),
-            warnings=tuple(warnings),
+            warnings=warnings,
             before_refit=before_refit,
             calibration=calibration,
         )
-        _plot(result, images, classifier.class_names)
+        _plot(result)
         write_report(result)
-        result.write()
-    tracking.result(result.as_json(), folder)
+        files.write_json(folder / files.RESULT, as_json(result))
+    tracking.result(as_json(result), folder)
     return result
 
 
 def _check(experiment: Path, track: str | None, tta: str | None) -> None:
     """Raise for what would fail after the work: wrong options, a damaged count of uses, a read-only folder."""
-    if track is not None and _is_bundle(experiment):
+    if track is not None and is_bundle(experiment):
         raise ConfigError(
             f"{name_of(experiment)}: a bundle has no run to track; evaluate its experiment with --track {track}"
         )
     if tta not in (None, "flip"):
         raise ConfigError(f"tta: must be flip; got {tta!r}")
-    read_uses(_counted(experiment))
-    if _counted(experiment).is_dir():
-        _check_writable(_counted(experiment))
+    read_uses(counted_in(experiment))
+    if counted_in(experiment).is_dir():
+        check_writable(counted_in(experiment))
 
 
-def _warnings(
-    classifier: Classifier,
-    members: Mapping[str, Classifier],
-    eval_set: EvalSet,
-    trained: Path | None,
-    data: Path | None,
-) -> Iterator[str]:
-    """Yield what makes the result say less than it seems to, of the classifier and those it is averaged with."""
-    yield from warnings_about(eval_set, trained, classifier.metadata, classifier.checkpoint)
-    for name, member in members.items():
-        found = warnings_about(eval_set, trained_tree(data, member.metadata), member.metadata, member.checkpoint)
-        yield from (f"{name}: {warning}" for warning in found)
-    if framing := classifier.input_crop.disagreement(eval_set.samples[0].path):
-        yield f"{Path(classifier.name).name}: {framing}"
-
-
-def _plot(result: Result, images: Sequence[EvaluatedImage], names: tuple[str, ...]) -> None:
-    """Write the plots, or none where matplotlib is missing: also none of an earlier evaluation."""
+def _plot(result: Result) -> None:
+    """Write the plot, or none where matplotlib is missing: also none of an earlier evaluation."""
     folder = result.folder / files.PLOTS
     if importlib.util.find_spec("matplotlib") is None:
         log.warning("%s: has no plots: %s", result.folder, MissingExtraError("matplotlib", "cpu"))
         shutil.rmtree(folder, ignore_errors=True)
         return
-    plots.plot_confusion(folder / "confusion.png", confusion(images, len(names)), names)
-    plots.plot_classes(folder / "classes.png", result.classes, result.mean_recall)
-
-
-def _is_bundle(experiment: Path) -> bool:
-    return experiment.suffix.lower() in BUNDLES and not experiment.is_dir()
-
-
-def _home(experiment: Path) -> Path:
-    """Return the experiment's folder; for a bundle, which may lie among the program's own files, the current one."""
-    if _is_bundle(experiment):
-        return Path()
-    return experiment if experiment.is_dir() else experiment.parent
-
-
-def _counted(experiment: Path) -> Path:
-    """Return the folder that counts the evaluations: an experiment and its refit share one count."""
-    if _is_bundle(experiment):
-        return Path(files.EVALUATIONS)
-    return refitted(_home(experiment)) or _home(experiment)
+    names = [score.name for score in result.classes]
+    plot_confusion(folder / "confusion.png", result.levels[0].matrix, names)
 
 
 def _before_refit(folder: Path, eval_set: EvalSet, metadata: Metadata) -> metrics.Proportion | None:
@@ -200,37 +166,8 @@ def _before_refit(folder: Path, eval_set: EvalSet, metadata: Metadata) -> metric
     return metrics.Proportion(result["top_1"]["correct"], result["top_1"]["total"])
 
 
-def _check_writable(folder: Path) -> None:
-    """Raise DataError where no file can be written into the folder."""
-    try:
-        files.check_writable(folder / files.RESULT)
-    except OSError as error:
-        raise DataError(
-            f"{one_line(folder)}: cannot be written ({error.strerror}), and the result goes there; change its "
-            "permissions, make room, or evaluate a copy of the experiment's folder"
-        ) from error
-
-
-def _folder(experiment: Path, eval_set: EvalSet, metadata: Metadata, crop: bool, detector: str | None) -> Path:
-    """Return where the result goes: the experiment's own folder for its held-out split, else one of its own."""
-    names = [] if experiment.is_dir() else [file_name(experiment.name)]
-    is_held_out = eval_set.own and (eval_set.split == "test" or not _has_test(experiment, metadata))
-    names += [] if is_held_out else [eval_set.folder_name]
-    names += ["with-crop"] if crop else []
-    names += [file_name(Path(detector).name)] if detector else []
-    return _home(experiment) / files.EVALUATIONS / "-".join(names) if names else experiment
-
-
-def _has_test(experiment: Path, metadata: Metadata) -> bool:
-    """True where the experiment's data had a test split when it was trained, or was evaluated on one since."""
-    path = _home(experiment) / files.RESULT
-    return "test" in metadata.fingerprints or (
-        path.is_file() and files.read_json(path, {"data.split": str}, upgrade=upgrade_result)["data"]["split"] == "test"
-    )
-
-
 def _calibration(classifier: Classifier, data: Path | None, crop: bool) -> Calibration | None:
-    if _is_bundle(classifier.checkpoint):
+    if is_bundle(classifier.checkpoint):
         return classifier.calibration
     try:
         return calibrate(classifier.checkpoint, data, None if crop else classifier)
@@ -239,39 +176,32 @@ def _calibration(classifier: Classifier, data: Path | None, crop: bool) -> Calib
         return None
 
 
-def _origin(
-    classifier: Classifier,
-    eval_set: EvalSet,
-    experiment: Path,
-    data: Path | None,
-    crop: bool,
-    detector: str | None,
-    family: str | None,
-    options: Sequence[str | Path],
-) -> Origin:
-    # As the user wrote it: the checkpoint's data_root is absolute, and says nothing elsewhere.
-    root = as_text(Path(data or classifier.metadata.settings["data"]["directory"]))
-    home = _home(experiment)
+def _command(experiment: Path, options: Mapping[str, object]) -> str:
+    """Return the command line; True is a flag, a list an option that is repeated, and what is unset is left out."""
     command: list[str | Path] = ["whichcar", "evaluate", Path(name_of(experiment))]
-    command += [] if data is None else ["--data", data]
-    command += (["--crop"] if crop else []) + (["--detector", detector] if detector else [])
-    command += [*(["--family", family] if family else []), *options]
+    for name, value in options.items():
+        for one in value if isinstance(value, list) else [value] if value else []:
+            command += [f"--{name}"] if one is True else [f"--{name}", one if isinstance(one, Path) else str(one)]
+    return shell_command(command)
+
+
+def _origin(classifier: Classifier, eval_set: EvalSet, experiment: Path, data: Path | None, command: str) -> Origin:
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    use = _use(classifier, eval_set, now)
-    fingerprint = eval_set.fingerprint
+    use, fingerprint = _use(classifier, eval_set, now), eval_set.fingerprint
     return Origin(
-        command=shell_command(command),
+        command=command,
         time=now,
         versions={"python": platform.python_version(), **versions()},
         hardware=classifier.hardware,
-        experiment=experiment.stem if _is_bundle(experiment) else experiment_name(home),
+        experiment=experiment.stem if is_bundle(experiment) else experiment_name(home_of(experiment)),
         checkpoint=use["checkpoint"]["file"],
         checkpoint_checksum=use["checkpoint"]["blake2b"],
         image_size=classifier.image_size,
-        data_root=root,
+        # As the user wrote it: the checkpoint's data_root is absolute, and says nothing elsewhere.
+        data_root=as_text(Path(data or classifier.metadata.settings["data"]["directory"])),
         split=eval_set.split,
         fingerprint=fingerprint,
-        evaluations=count_use(_counted(experiment), fingerprint, use),
+        evaluations=count_use(counted_in(experiment), fingerprint, use),
         crop=classifier.input_crop.record,
         crops=is_cropped(eval_set.root.absolute()),
     )

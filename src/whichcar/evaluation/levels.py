@@ -16,6 +16,8 @@ from whichcar.records import Answer, Crop
 from whichcar.taxonomy import Level, Taxonomy
 
 Numbers = npt.NDArray[np.integer]
+SHARES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)  # of the images, in `LevelScore.most_certain`
+TOP = 5  # of top-5 accuracy, which says nothing where there are no more groups
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +39,15 @@ class Certainty:
 class LevelScore:
     """How well the groups of a level are distinguished; the probability of a group is the sum over its classes.
 
-    `per_group` has precision, recall and F1 of each group, `macro` their means. `before` and `after` are those before
-    calibration and after it; None where there is no calibration.
+    `matrix` is that of `metrics.confusion`, `per_group` has precision, recall and F1 of each group, `macro` their
+    means. `before` and `after` are those before calibration and after it; None where there is no calibration.
     """
 
     name: str
     groups: int
     top_1: Proportion
     top_5: Proportion
+    matrix: npt.NDArray[np.int64]
     macro: Macro
     per_group: tuple[ClassScore, ...]
     before: Certainty
@@ -54,6 +57,13 @@ class LevelScore:
     def coverage(self) -> tuple[Covered, ...]:
         """Accuracy of the most certain images, by calibrated probabilities where there are some."""
         return (self.after or self.before).coverage
+
+    @property
+    def most_certain(self) -> list[Covered]:
+        """Those of `coverage` that are nearest to, and not below, the shares in `SHARES`."""
+        least = [share * self.top_1.total - 1e-6 for share in SHARES]
+        rows = [next(row for row in self.coverage if row.accuracy.total >= count) for count in least]
+        return list(dict.fromkeys(rows))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +84,7 @@ class Answered:
 
 
 def score_levels(
-    probabilities: Probabilities, labels: Numbers, taxonomy: Taxonomy, calibration: Calibration | None, top: int = 5
+    probabilities: Probabilities, labels: Numbers, taxonomy: Taxonomy, calibration: Calibration | None
 ) -> tuple[LevelScore, ...]:
     """Return the score at each level and facet.
 
@@ -83,15 +93,12 @@ def score_levels(
         labels: (images,) class numbers.
         taxonomy: of the classes.
         calibration: of the network.
-        top: among how many groups the right one counts, in `LevelScore.top_5`.
     """
     after = None if calibration is None else tempered(probabilities, calibration.temperature)
-    return tuple(_score(probabilities, after, labels, level, top) for level in taxonomy.all)
+    return tuple(_score(probabilities, after, labels, level) for level in taxonomy.all)
 
 
-def _score(
-    probabilities: Probabilities, after: Probabilities | None, labels: Numbers, level: Level, top: int
-) -> LevelScore:
+def _score(probabilities: Probabilities, after: Probabilities | None, labels: Numbers, level: Level) -> LevelScore:
     groups, group_labels = probabilities @ level.matrix, level.index[labels]
     rank = metrics.ranks(groups, group_labels)
     matrix = metrics.confusion(group_labels, metrics.predictions(groups, group_labels), len(level.groups))
@@ -99,7 +106,8 @@ def _score(
         level.name,
         len(level.groups),
         Proportion(int((rank == 1).sum()), len(rank)),
-        Proportion(int((rank <= top).sum()), len(rank)),
+        Proportion(int((rank <= TOP).sum()), len(rank)),
+        matrix,
         macro(matrix),
         tuple(metrics.per_class(matrix, level.groups)),
         _certainty(probabilities, labels, level),

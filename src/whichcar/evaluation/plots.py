@@ -1,4 +1,4 @@
-"""The evaluation's plots: confusion matrix and recall by class."""
+"""The confusion matrix as an image."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from whichcar.figures import lettering, new_figure, save_figure
-from whichcar.metrics import ClassScore
 from whichcar.taxonomy import taxonomy_of
 
 if TYPE_CHECKING:
@@ -96,30 +95,3 @@ def _named_sides(
         axes.axhline(place - 0.5, color=colour, linewidth=0.4)
         axes.axvline(place - 0.5, color=colour, linewidth=0.4)
     axes.spines[:].set_color(FAINT)
-
-
-def plot_classes(path: Path, scores: Sequence[ClassScore], mean: float) -> None:
-    """Write the recall of each class as PNG, worst class on top, and the mean over classes as a line."""
-    shown = sorted((s for s in scores if s.total), key=lambda s: (s.recall, -s.total, s.name))
-    row = 0.24 if len(shown) <= 60 else 0.17
-    font = 8.5 if len(shown) <= 60 else 7.5
-    names = [score.name for score in shown]
-    letters = lettering(names)
-    margin = 0.3 + letters.width(names, font)
-    figure = new_figure(figsize=(margin + 5.2, len(shown) * row + 0.9), facecolor="white")
-    width, height = figure.get_size_inches()
-    axes = figure.add_axes((margin / width, 0.3 / height, 4.4 / width, len(shown) * row / height))
-    places = np.arange(len(shown))
-    axes.barh(places, [s.recall for s in shown], color=CORRECT, height=0.72)
-    axes.barh(places, [1 - s.recall for s in shown], left=[s.recall for s in shown], color="#f3d5ce", height=0.72)
-    for place, score in enumerate(shown):
-        axes.text(1.015, place, f"{score.correct}/{score.total}", va="center", fontsize=font - 1, color=INK)
-    axes.axvline(mean, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
-    axes.set_yticks(places, letters.labels(names), fontsize=font, fontfamily=letters.families, color=INK)
-    axes.set(xlim=(0, 1), ylim=(len(shown) - 0.4, -0.6))
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-    axes.tick_params(length=0, labeltop=True, labelsize=font, colors=INK)
-    axes.spines[:].set_visible(False)
-    title = f"recall by class (dashed: mean {mean:.1%})"
-    figure.text(0.1 / width, 1 - 0.12 / height, title, va="top", fontsize=10, color=INK)
-    save_figure(figure, path, dpi=110)

@@ -11,7 +11,7 @@ import numpy as np
 from whichcar import metrics, progress
 from whichcar.errors import DataError
 from whichcar.evaluation.eval_set import EvalSet
-from whichcar.evaluation.result import TOP
+from whichcar.evaluation.levels import TOP
 from whichcar.inference.classifier import Classifier, best_of
 from whichcar.inference.runtimes import Probabilities
 from whichcar.inference.stream import Scored

@@ -9,7 +9,8 @@ from typing import Any
 from markupsafe import Markup
 
 from whichcar import files
-from whichcar.evaluation.result import TOP, Origin, Result
+from whichcar.evaluation.levels import TOP
+from whichcar.evaluation.result import Origin, Result
 from whichcar.metrics import ClassScore
 from whichcar.pages.lines import Line, line_chart
 from whichcar.pages.render import percent, render_page, scoped, write_page
@@ -40,7 +41,6 @@ def _context(result: Result) -> dict[str, Any]:
         lowest_first=_lowest_first,
         coverage=_coverage(result),
         reliability=_reliability(result),
-        rows=result.as_json()["coverage"],
         more_errors=len(result.misclassified) < result.top_1.total - result.top_1.correct,
     )
 

@@ -15,7 +15,7 @@ from whichcar import files
 from whichcar.config.backbones import DEFAULT
 from whichcar.errors import CheckpointError, ConfigError, DataError
 from whichcar.evaluation.calibration import calibrate
-from whichcar.evaluation.result import read_result
+from whichcar.evaluation.result_file import read_result
 from whichcar.exporting.images import NOISE, ExportImages, batches, calibration_images, export_images, noise
 from whichcar.exporting.model_card import with_card
 from whichcar.exporting.onnx import check_installed, float32_copy, to_onnx

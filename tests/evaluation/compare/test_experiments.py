@@ -9,9 +9,10 @@ import pytest
 
 from whichcar.cli import main
 from whichcar.errors import DataError
-from whichcar.evaluation.compare.experiments import BEGIN, END, experiments_table, write_table
+from whichcar.evaluation.compare.experiments import experiments_table, write_table
+from whichcar.evaluation.compare.markdown import BEGIN, END
 from whichcar.evaluation.evaluate import evaluate
-from whichcar.evaluation.result import read_result
+from whichcar.evaluation.result_file import read_result
 from whichcar.files import write_json, write_text
 
 from ...colours import add_refit

@@ -2,49 +2,31 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from whichcar import files
 from whichcar.config.load import as_texts
 from whichcar.errors import DataError
-from whichcar.evaluation.compare.mcnemar import paired
+from whichcar.evaluation.compare.markdown import replace_table, table
+from whichcar.evaluation.compare.paired import paired_table
+from whichcar.evaluation.compare.row import Row, read_row
 from whichcar.evaluation.compare.searches import SETTINGS, is_search, searches_table
-from whichcar.evaluation.paired import Paired
-from whichcar.evaluation.result import TOP, read_result
-from whichcar.metrics import LEVEL
-from whichcar.text import one_line, reason_of, shell_command
-from whichcar.training.run.refits import current_refit, experiment_name, refitted
-from whichcar.training.run.test_uses import read_uses
+from whichcar.evaluation.levels import TOP
+from whichcar.text import shell_command
+from whichcar.training.run.refits import current_refit
 
-BEGIN, END = "<!-- results -->", "<!-- /results -->"
 # What shows that a folder is an experiment.
 MARKS = (files.CONFIG, files.RESOLVED, files.RESULT)
 _GIVE = "give folders of `whichcar train`, or of `whichcar sweep`"
-_FIX = "leave this experiment out, or train it again"
 # Up to this many settings that differ are shown as columns; more are listed below the table.
 COLUMNS = 4
 # Columns of the means over seeds: macro F1 of the class, and top-1 accuracy at other levels.
 _FIGURES = ("macro F1", "model", "make")
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One experiment, as read from its files; what a missing file would hold is empty."""
-
-    folder: Path
-    name: str
-    result: dict[str, Any]
-    history: list[dict[str, str]]
-    settings: dict[str, Any]
-    environment: dict[str, Any]
-    best: dict[str, Any]
 
 
 def compare(folders: str | Path | Iterable[str | Path], against: str | Path | None = None) -> str:
@@ -69,6 +51,17 @@ def compare(folders: str | Path | Iterable[str | Path], against: str | Path | No
     return searches_table(paths)
 
 
+def write_table(readme: Path, folders: Sequence[Path], block: str = "", against: Path | None = None) -> str:
+    """Put the table into a Markdown file, between its markers (`replace_table`), and return it.
+
+    Raises:
+        DataError: no experiment, no such file, or a table without its markers.
+    """
+    content = compare(folders, against)
+    replace_table(readme, content, block)
+    return content
+
+
 def experiments_table(folders: Sequence[Path], against: Path | None = None) -> str:
     """Return a Markdown table of the experiments among `folders`, in their order, and below it the commands.
 
@@ -87,14 +80,14 @@ def experiments_table(folders: Sequence[Path], against: Path | None = None) -> s
     """
     if against is not None and against.resolve() not in [folder.resolve() for folder in folders]:
         folders = [against, *folders]
-    rows = [_read(folder) for folder in _with_refits(folders) if any((folder / name).is_file() for name in MARKS)]
+    rows = [read_row(folder) for folder in _with_refits(folders) if any((folder / name).is_file() for name in MARKS)]
     if not rows:
         raise DataError(_no_experiment(folders))
     differing = _differing(rows)
     columns = _columns(rows) | (differing if len(differing) <= COLUMNS else {})
-    lines = _table(list(columns), list(zip(*columns.values(), strict=True)), left=2)
+    lines = table(list(columns), list(zip(*columns.values(), strict=True)), left=2)
     lines += _means(rows)
-    lines += _tests(rows, against) if against is not None else []
+    lines += ["", *paired_table([row.folder for row in rows], against)] if against is not None else []
     lines += ["", *(line for row in rows for line in _evidence(row))]
     if len(differing) > COLUMNS:
         lines += ["", "Settings that differ:", "", *_listed(rows, differing)]
@@ -118,65 +111,6 @@ def _no_experiment(folders: Sequence[Path]) -> str:
     return f"{', '.join(map(str, folders))}: neither an experiment nor a search ({' or '.join(names)}); {advice}"
 
 
-def write_table(readme: Path, folders: Sequence[Path], block: str = "", against: Path | None = None) -> str:
-    """Put the table between the markers of a Markdown file, leaving the rest as it is, and return it.
-
-    A file with several tables has markers with a name: `<!-- results NAME -->` for the `block` of that name.
-
-    Raises:
-        DataError: no experiment, no such file, or a table without its markers.
-    """
-    begin, end = (mark.replace("results", f"results {block}".rstrip()) for mark in (BEGIN, END))
-    if not readme.is_file():
-        raise DataError(f"{readme}: no such file; name one that has the lines {begin} and {end}")
-    text = readme.read_text(encoding="utf-8")
-    if begin not in text:
-        raise DataError(f"{readme}: has no line {begin}; write it and {end} where the table belongs")
-    table = compare(folders, against)
-    before, _, rest = text.partition(begin)
-    _, ended, after = rest.partition(end if end in rest else begin)
-    if not ended:
-        raise DataError(f"{readme}: {begin} is there but not {end} below it; add that line where the table ends")
-    files.write_text(readme, f"{before}{begin}\n{table}\n{ended}{after}")
-    return table
-
-
-def _read(folder: Path) -> Row:
-    def content(name: str, keys: dict[str, type]) -> dict[str, Any]:
-        return files.read_json(folder / name, keys, _FIX) if (folder / name).is_file() else {}
-
-    resolved = content(files.RESOLVED, {"settings?": dict})
-    settings = resolved.get("settings", resolved)
-    if (before := refitted(folder)) is not None and settings:  # its other settings are what the first training decided
-        first = _read(before).settings
-        settings = first | {"data": first.get("data", {}) | {"train_on_validation": True}}
-    return Row(
-        folder=folder,
-        name=experiment_name(folder),
-        result=read_result(folder) if (folder / files.RESULT).is_file() else {},
-        history=_history(folder / files.HISTORY),
-        settings=settings,
-        environment=content(files.ENVIRONMENT, {}),
-        best=content(files.BEST, {"val_accuracy?": float, "epoch?": int, "image_size?": list}),
-    )
-
-
-def _history(path: Path) -> list[dict[str, str]]:
-    """Return the rows of history.csv, with numbers where numbers are read; none where there is no such file."""
-    if not path.is_file():
-        return []
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-        for row in rows:
-            _ = int(row["epoch"]), float(row["seconds"]), float(row["images_per_second"] or "nan")
-    except (OSError, csv.Error, KeyError, TypeError, ValueError) as error:
-        raise DataError(
-            f"{path}: damaged, not the rows of epochs that training writes ({reason_of(error)}); {_FIX}"
-        ) from error
-    return rows
-
-
 def _columns(rows: Sequence[Row]) -> dict[str, list[str]]:
     """Return the columns that every table has, each with a cell for every experiment.
 
@@ -194,7 +128,6 @@ def _cells(row: Row) -> dict[str, str]:
     classes = len(row.result.get("classes", ())) or math.inf  # earlier versions did not list them
     low_high = top_1.get("interval_95")
     size = row.result.get("image_size") or row.best.get("image_size")
-    seconds, rate = _training(row.history)
     validation = row.best.get("val_accuracy")  # null, in older files NaN, where no image was set aside
     return {
         "experiment": row.name,
@@ -204,8 +137,8 @@ def _cells(row: Row) -> dict[str, str]:
         "images": f"{top_1['total']} {row.result['data']['split']}" if top_1 else "–",
         "validation": "–" if validation is None or math.isnan(validation) else f"{validation:.3f}",
         "epochs": _epochs(row),
-        "training": _duration(seconds) if seconds else "–",
-        "images/s": f"{rate:.1f}" if rate else "–",
+        "training": _duration(row.seconds) if row.seconds else "–",
+        "images/s": f"{row.images_per_second:.1f}" if row.images_per_second else "–",
         "size": f"{size[0]} x {size[1]}" if size else "–",
         "seed": str(row.settings.get("seed", "–")),
     }
@@ -238,51 +171,6 @@ def _listed(rows: Sequence[Row], differing: dict[str, list[str]]) -> Iterator[st
             yield f"- {row.name}: {', '.join(values)}"
 
 
-def _tests(rows: Sequence[Row], against: Path) -> list[str]:
-    """Return a table of the paired tests of all other experiments against one, and why some could not be tested."""
-    others = [row for row in rows if row.folder.resolve() != against.resolve()]
-    cells, problems, by_path = [], [], []
-    for row in others:
-        try:
-            pair = paired(row.folder, against)
-            cells.append([row.name, *_tested(pair)])
-            by_path += [row.name] if pair.by_path else []
-        except DataError as error:
-            cells.append([row.name, *["–"] * 6, "not tested"])
-            problems.append(error)
-    if len(problems) == len(others):
-        raise problems[0] if problems else DataError(f"{against}: nothing to test against it; give other experiments")
-    name = experiment_name(against)
-    head = (f"against {name}", "points", "95 % interval", "gained", "lost", "p", "McNemar's test", "meaning")
-    return [
-        "",
-        *_table(head, cells, left=1),
-        "",
-        f"Points are percentage points of accuracy; gained: correct here and wrong for {name}; lost: the opposite.",
-        f"Better and worse (p below {LEVEL}) refer to these checkpoints on these images, not to other seeds;",
-        "one in twenty such tests of equal classifiers says so by chance.",
-        *(
-            [f"Crops are matched with whole images by their paths in the split: {', '.join(by_path)}."]
-            if by_path
-            else []
-        ),
-        *(["", *(f"- {problem}" for problem in problems)] if problems else []),
-    ]
-
-
-def _tested(pair: Paired) -> list[str]:
-    low, high = pair.interval
-    return [
-        f"{100 * pair.difference:+.1f}",
-        f"{100 * low:+.1f} to {100 * high:+.1f}",
-        str(pair.gained),
-        str(pair.lost),
-        f"{pair.p_value:.4f}" if pair.p_value >= 1e-4 else "< 0.0001",
-        pair.test,
-        pair.verdict,
-    ]
-
-
 def _means(rows: Sequence[Row]) -> list[str]:
     """Return a table of the groups of experiments that differ in nothing but their seed, if there are any."""
     groups: dict[str, list[Row]] = {}
@@ -303,7 +191,7 @@ def _means(rows: Sequence[Row]) -> list[str]:
     head = ("same settings", "mean top-1", "standard deviation", "range", *_FIGURES, "seeds")
     columns = [column for column in zip(head, *cells, strict=True) if set(column[1:]) != {"–"}]
     shown = list(zip(*columns, strict=True))
-    return ["", *_table(shown[0], shown[1:], left=1)] if cells else []
+    return ["", *table(shown[0], shown[1:], left=1)] if cells else []
 
 
 def _figures(result: dict[str, Any]) -> dict[str, float]:
@@ -321,20 +209,9 @@ def _spread(values: Sequence[float], count: int) -> str:
 def _epochs(row: Row) -> str:
     if not row.history:
         return "–"
-    total = int(row.history[-1]["epoch"])
+    total = row.history[-1].epoch
     best = row.best.get("epoch")
     return f"{best} of {total}" if best and best != total else str(total)
-
-
-def _training(history: Sequence[dict[str, str]]) -> tuple[float, float]:
-    """Return the seconds of the whole training, and images per second over all its steps.
-
-    history.csv counts seconds from the beginning, so the last epoch has them all. Every epoch has the same number of
-    images, so the rate over all is the harmonic mean of the epochs' rates.
-    """
-    rates = [float(epoch["images_per_second"] or "nan") for epoch in history]  # empty where nothing was timed
-    slowness = [1 / rate for rate in rates if rate > 0]
-    return float(history[-1]["seconds"]) if history else 0.0, len(slowness) / sum(slowness) if slowness else 0.0
 
 
 def _duration(seconds: float) -> str:
@@ -351,11 +228,7 @@ def _evidence(row: Row) -> list[str]:
         device = ", ".join(str(row.environment[k]) for k in ("backend", "precision", "device") if k in row.environment)
         parts.append(f"`{command}`" + (f" on {device}, {row.environment.get('cores', '?')} cores" if device else ""))
     if row.result:
-        counted = read_uses(refitted(row.folder) or row.folder).get(row.result["data"]["fingerprint"], {"times": 0})[
-            "times"
-        ]
-        times = max(counted, row.result["data"]["evaluations"])
-        often = "once" if times == 1 else f"{times} times"
+        often = "once" if row.uses == 1 else f"{row.uses} times"
         day = str(row.result["time"])[:10]
         split = row.result["data"]["split"]
         parts.append(
@@ -364,12 +237,3 @@ def _evidence(row: Row) -> list[str]:
         )
         parts += [f"warning: {warning}" for warning in row.result.get("warnings", [])]
     return [f"- {row.name}: {'; '.join(parts)}"] if parts else []
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> list[str]:
-    """Return the lines of a Markdown table whose first `left` columns are aligned to the left."""
-    return [_line(head), _line(["---"] * left + ["---:"] * (len(head) - left)), *map(_line, rows)]
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(one_line(cell).replace("|", "\\|") for cell in cells) + " |"

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from whichcar.errors import DataError
+from whichcar.evaluation.compare.markdown import table
 from whichcar.files import read_json
-from whichcar.text import one_line, reason_of
+from whichcar.text import reason_of
 
 TABLE, SETTINGS = "trials.csv", "sweep.json"
 
@@ -48,14 +49,15 @@ def searches_table(folders: Sequence[Path]) -> str:
     counted = ("trials", "complete", "pruned", "failed", best_of, "epochs", "minutes of trials", "share of the longest")
     head = ("search", "sampler", "pruner", *counted)
     longest = max(search.minutes for search in searches) or 1.0
-    lines = [_line(head), _line(["---"] * 3 + ["---:"] * (len(head) - 3))]
+    cells = []
     for search in searches:
         counts = (search.outcomes.total(), *(search.outcomes[name] for name in ("complete", "pruned", "failed")))
         best = "–" if search.best is None else f"**{search.best:.3f}**"
         cost = (str(search.epochs), f"{search.minutes:.1f}", f"{search.minutes / longest:.2f}")
         who = (search.name, search.settings["sampler"], search.settings["pruner"])
-        lines.append(_line([*who, *map(str, counts), best, *cost]))
-    return "\n".join([*lines, "", *(f"- {search.name}: `{search.settings['command']}`" for search in searches)])
+        cells.append([*who, *map(str, counts), best, *cost])
+    commands = [f"- {search.name}: `{search.settings['command']}`" for search in searches]
+    return "\n".join([*table(head, cells, left=3), "", *commands])
 
 
 def _read(folder: Path) -> Search:
@@ -78,7 +80,3 @@ def _read(folder: Path) -> Search:
         raise DataError(
             f"{folder / TABLE}: damaged, not the rows that a search writes ({reason_of(error)}); {fix}"
         ) from error
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(map(one_line, cells))} |"

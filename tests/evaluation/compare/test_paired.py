@@ -10,9 +10,9 @@ import pytest
 from scipy import stats
 
 from whichcar.errors import DataError
-from whichcar.evaluation.compare.mcnemar import paired
+from whichcar.evaluation.compare.paired import paired
 from whichcar.evaluation.evaluate import evaluate
-from whichcar.evaluation.paired import Paired
+from whichcar.evaluation.mcnemar import Paired
 
 
 @pytest.mark.parametrize(("gained", "lost"), [(0, 1), (3, 3), (1, 8), (12, 12), (0, 24), (24, 0), (7, 17)])

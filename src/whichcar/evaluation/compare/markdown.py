@@ -1,0 +1,41 @@
+"""Markdown tables, and a file that holds one between two markers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from whichcar.errors import DataError
+from whichcar.files import write_text
+from whichcar.text import one_line
+
+BEGIN, END = "<!-- results -->", "<!-- /results -->"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> list[str]:
+    """Return the lines of a Markdown table whose first `left` columns are aligned to the left."""
+    return [_line(head), _line(["---"] * left + ["---:"] * (len(head) - left)), *map(_line, rows)]
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(one_line(cell).replace("|", "\\|") for cell in cells) + " |"
+
+
+def replace_table(path: Path, content: str, block: str = "") -> None:
+    """Put `content` between the markers of a Markdown file, leaving the rest as it is.
+
+    A file with several tables has markers with a name: `<!-- results NAME -->` for the `block` of that name.
+
+    Raises:
+        DataError: no such file, or a table without its markers.
+    """
+    begin, end = (mark.replace("results", f"results {block}".rstrip()) for mark in (BEGIN, END))
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; name one that has the lines {begin} and {end}")
+    before, begun, rest = path.read_text(encoding="utf-8").partition(begin)
+    if not begun:
+        raise DataError(f"{path}: has no line {begin}; write it and {end} where the table belongs")
+    _, ended, after = rest.partition(end if end in rest else begin)
+    if not ended:
+        raise DataError(f"{path}: {begin} is there but not {end} below it; add that line where the table ends")
+    write_text(path, f"{before}{begin}\n{content}\n{ended}{after}")

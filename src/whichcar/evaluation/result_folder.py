@@ -1,0 +1,62 @@
+"""Where the result of an evaluation goes, and where the uses of its images are counted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from whichcar import files
+from whichcar.errors import DataError
+from whichcar.evaluation.eval_set import EvalSet
+from whichcar.evaluation.upgrade import upgrade_result
+from whichcar.inference.runtimes import BUNDLES
+from whichcar.records import Metadata
+from whichcar.text import file_name, one_line
+from whichcar.training.run.refits import refitted
+
+
+def folder_of(experiment: Path, eval_set: EvalSet, metadata: Metadata, crop: bool, detector: str | None) -> Path:
+    """Return where the result goes: the experiment's own folder for its held-out split, else one of its own."""
+    names = [] if experiment.is_dir() else [file_name(experiment.name)]
+    is_held_out = eval_set.own and (eval_set.split == "test" or not _has_test(experiment, metadata))
+    names += [] if is_held_out else [eval_set.folder_name]
+    names += ["with-crop"] if crop else []
+    names += [file_name(Path(detector).name)] if detector else []
+    return home_of(experiment) / files.EVALUATIONS / "-".join(names) if names else experiment
+
+
+def _has_test(experiment: Path, metadata: Metadata) -> bool:
+    """True where the experiment's data had a test split when it was trained, or was evaluated on one since."""
+    path = home_of(experiment) / files.RESULT
+    return "test" in metadata.fingerprints or (
+        path.is_file() and files.read_json(path, {"data.split": str}, upgrade=upgrade_result)["data"]["split"] == "test"
+    )
+
+
+def is_bundle(experiment: Path) -> bool:
+    """True for the file of a bundle."""
+    return experiment.suffix.lower() in BUNDLES and not experiment.is_dir()
+
+
+def home_of(experiment: Path) -> Path:
+    """Return the experiment's folder; for a bundle, which may lie among the program's own files, the current one."""
+    if is_bundle(experiment):
+        return Path()
+    return experiment if experiment.is_dir() else experiment.parent
+
+
+def counted_in(experiment: Path) -> Path:
+    """Return the folder that counts the evaluations: an experiment and its refit share one count."""
+    if is_bundle(experiment):
+        return Path(files.EVALUATIONS)
+    return refitted(home_of(experiment)) or home_of(experiment)
+
+
+def check_writable(folder: Path) -> None:
+    """Raise DataError where no file can be written into the folder."""
+    try:
+        files.check_writable(folder / files.RESULT)
+    except OSError as error:
+        raise DataError(
+            f"{one_line(folder)}: cannot be written ({error.strerror}), and the result goes there; change its "
+            "permissions, make room, or evaluate a copy of the experiment's folder"
+        ) from error
