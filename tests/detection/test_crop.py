@@ -473,6 +473,7 @@ def test_the_validation_part_stays_the_same_and_the_settings_are_known(
     assert record is not None
     assert record["settings"]["margin"] == 0.125
     assert read_record(tmp_path / "v1") is None
+    assert json.loads((tmp_path / "v2" / "crop.json").read_text())["source"] == str(tmp_path / "v1")
 
 
 def test_a_tree_half_cropped_is_not_taken_for_a_whole_one(tree: Path, tmp_path: Path, red_cars: OnnxDetector) -> None:

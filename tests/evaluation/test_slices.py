@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from whichcar.data.boxes import COLUMNS
 from whichcar.evaluation.evaluate import evaluate
 from whichcar.evaluation.predictions import EvaluatedImage
 from whichcar.evaluation.result import Slice
+from whichcar.evaluation.result_file import as_json
 from whichcar.evaluation.slices import slices_of
 from whichcar.records import Box, Crop, Sample
 
@@ -69,17 +71,29 @@ def test_a_kind_is_weak_only_where_chance_would_hardly_do_that(images: list[Eval
     assert [key for key, one in slices.items() if one.is_weak] == [("brightness", "below 60")]
 
 
-def test_crops_are_measured_and_told_from_whole_images(images: list[EvaluatedImage]) -> None:
+def test_crops_are_measured_and_told_from_whole_images(images: list[EvaluatedImage], tmp_path: Path) -> None:
     box = Crop("", Box(0, 0, 10, 20), "car", 0.9, 1, "cropped")
     crops = [EvaluatedImage(one.sample, 0, one.rank, RIGHT, box) for one in images[:45]]
     slices = sliced([*crops, *images[45:]])
     assert [one.accuracy.total for key, one in slices.items() if key[0] == "shorter side"] == [45, 15]
+    shares = {kind: one.accuracy.total for (name, kind), one in slices.items() if name == "box / image"}
+    assert shares == {"6% to 25%": 23, "25% or more": 22}, "of images of 80 x 40 and 40 x 20"
     rows = "".join(f"test/a/{number}.png,0,0,9,9,car,0.9,1,cropped\n" for number in range(40))
     rows += "".join(f"test/a/{number}.png,0,0,9,9,,,0,whole: no vehicle\n" for number in range(40, 60))
     root = images[0].sample.path.parents[2]
     (root / "boxes.csv").write_text(",".join(COLUMNS) + "\n" + rows)
+    for number in range(60):  # what was cropped
+        size = (90, 90) if number < 10 else (18, 9)
+        (tmp_path / "test" / "a").mkdir(parents=True, exist_ok=True)
+        Image.new("L", size).save(tmp_path / "test" / "a" / f"{number}.png")
+    (root / "crop.json").write_text(json.dumps({"source": str(tmp_path)}))
     slices = sliced(images, root / "test")
+    (root / "crop.json").write_text("{}")  # of an earlier version
+    assert not [key for key in sliced(images, root / "test") if key[0] == "box / image"]
+    (root / "crop.json").unlink()
     (root / "boxes.csv").unlink()
+    shares = {kind: one.accuracy.total for (name, kind), one in slices.items() if name == "box / image"}
+    assert shares == {"1% to 50%": 10, "50% or more": 30}
     assert [slices["vehicle", kind].accuracy.total for kind in ("cropped", "whole")] == [40, 20]
     assert slices["vehicle", "whole"].accuracy.correct == 20
 
@@ -100,6 +114,6 @@ def test_the_weakest_are_in_the_result_the_page_and_the_terminal(experiment: Pat
     (weakest, *_) = result.weak_slices
     assert (weakest.property_name, weakest.accuracy.correct, weakest.accuracy.total) == ("brightness", 0, 12)
     row = f"less accurate than other images: brightness {weakest.kind}: 0.0% (0 of 12)"
-    assert row in "\n".join(render_result(result.as_json(), result.folder))
+    assert row in "\n".join(render_result(as_json(result), result.folder))
     page = (result.folder / "report.html").read_text(encoding="utf-8")
     assert f"<td class=wrong>{weakest.kind}</td>" in page

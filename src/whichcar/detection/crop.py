@@ -246,7 +246,8 @@ class _Stage:
         )
 
     def _describe(self, finished: bool) -> None:
-        files.write_json(self.output / RECORD, {"finished": finished, **self.record})
+        source = str(self.source.absolute())
+        files.write_json(self.output / RECORD, {"finished": finished, "source": source, **self.record})
 
     def _rows(self, table: BoxTable, batch_size: int) -> Iterator[Crop]:
         """Yield the rows of finished images and, as they come, those of the others."""

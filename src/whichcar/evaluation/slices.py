@@ -1,8 +1,10 @@
-"""Where a network is weak: accuracy by body type, crop, size, aspect, brightness and sharpness of the images."""
+"""Where a network is weak: accuracy by body type, crop, size, aspect, box, brightness and sharpness of the images."""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,19 +13,22 @@ import numpy as np
 import numpy.typing as npt
 
 from whichcar.data.boxes import FILE, read_boxes, table_of
-from whichcar.errors import ImageError
+from whichcar.errors import DataError, ImageError
 from whichcar.evaluation.predictions import EvaluatedImage
 from whichcar.evaluation.result import Slice
+from whichcar.files import CROP_RECORD, read_json
 from whichcar.images.pixels import Pixels
-from whichcar.images.read import decoded, enough_for
+from whichcar.images.read import decoded, enough_for, read_size
 from whichcar.metrics import Proportion
 from whichcar.parallel import ordered_map
 from whichcar.progress import track
+from whichcar.records import Crop
 from whichcar.taxonomy import taxonomy_of
 
 FEWEST = 10  # images in a slice; four times as many are needed to divide them by a measure
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
-_MEASURES = ("shorter side", "width / height", "brightness", "sharpness")
+_DIGITS = {"width / height": ".2f", "box / image": ".0%"}
+_MEASURES = ("shorter side", "width / height", "box / image", "brightness", "sharpness")
 
 
 class _Property(NamedTuple):
@@ -34,6 +39,13 @@ class _Property(NamedTuple):
     numbers: npt.NDArray[np.integer]
 
 
+class _Vehicle(NamedTuple):
+    """What the crop stage or `--crop` made of an image, and the file that it was made of, where that is known."""
+
+    crop: Crop
+    source: Path | None
+
+
 def slices_of(
     images: Sequence[EvaluatedImage], root: Path, class_names: Sequence[str], size: tuple[int, int]
 ) -> tuple[Slice, ...]:
@@ -41,8 +53,8 @@ def slices_of(
 
     Brightness is the mean luma, 0 to 255; sharpness the variance of its Laplacian, so low values are blurred
     (Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy", 2000); both at the network's size. The
-    shorter side, in pixels, is that of what is classified: the image, or its crop. By such a measure the images are
-    divided into four parts of equal number.
+    shorter side, in pixels, is that of what is classified: the image, or its crop. `box / image` is the share of the
+    image that its vehicle's box takes. By such a measure the images are divided into four parts of equal number.
 
     Args:
         images: those that were evaluated.
@@ -53,9 +65,10 @@ def slices_of(
     if len(images) < FEWEST:
         return ()
     correct = np.array([image.rank == 1 for image in images])
+    vehicles = _vehicles(images, root)
     groups = [
         (found.name, kind, correct[found.numbers == number])
-        for found in (*_body_types(images, class_names), *_outcomes(images, root), *_quarters(images, size))
+        for found in (*_body_types(images, class_names), *_outcomes(vehicles), *_quarters(images, vehicles, size))
         for number, kind in enumerate(found.kinds)
     ]
     groups = [group for group in groups if FEWEST <= len(group[2]) < len(images)]
@@ -73,39 +86,47 @@ def _body_types(images: Sequence[EvaluatedImage], class_names: Sequence[str]) ->
             yield _Property(facet.name, facet.groups, facet.index[labels])
 
 
-def _outcomes(images: Sequence[EvaluatedImage], root: Path) -> Iterator[_Property]:
-    """Yield which images are cropped and which whole, and among how many vehicles, where that is known."""
-    crops = [image.crop for image in images]
-    if (folder := next((above for above in (root, *root.parents) if table_of(above)), None)) is not None:
-        rows = {folder / row.path: row for row in read_boxes(folder / FILE)}
-        crops = [crop or rows.get(image.sample.path) for image, crop in zip(images, crops, strict=True)]
+def _vehicles(images: Sequence[EvaluatedImage], root: Path) -> list[_Vehicle | None]:
+    """Return what is known of the vehicle in each image."""
+    found = [None if image.crop is None else _Vehicle(image.crop, image.sample.path) for image in images]
+    if (folder := next((above for above in (root, *root.parents) if table_of(above)), None)) is None:
+        return found
+    source = None
+    with contextlib.suppress(DataError):  # damaged, or of an earlier version
+        source = Path(read_json(folder / CROP_RECORD, {"source": str})["source"])
+    rows = {folder / row.path: _Vehicle(row, source and source / row.path) for row in read_boxes(folder / FILE)}
+    return [known or rows.get(image.sample.path) for known, image in zip(found, images, strict=True)]
+
+
+def _outcomes(vehicles: Sequence[_Vehicle | None]) -> Iterator[_Property]:
+    """Yield which images are cropped and which whole, where there are both."""
     kinds = ("cropped", "whole")
-    numbers = np.array([-1 if crop is None else kinds.index(crop.kind) for crop in crops])
+    numbers = np.array([-1 if vehicle is None else kinds.index(vehicle.crop.kind) for vehicle in vehicles])
     if len(set(numbers)) > 1:
         yield _Property("vehicle", kinds, numbers)
 
 
-def _quarters(images: Sequence[EvaluatedImage], size: tuple[int, int]) -> Iterator[_Property]:
+def _quarters(
+    images: Sequence[EvaluatedImage], vehicles: Sequence[_Vehicle | None], size: tuple[int, int]
+) -> Iterator[_Property]:
     """Yield each measure, divided into four parts of equal number."""
     if len(images) < 4 * FEWEST:
         return
-    measured = ordered_map(lambda image: _measures(image, size), images)
+    measured = ordered_map(lambda pair: _measures(*pair, size), list(zip(images, vehicles, strict=True)))
     table = np.array(list(track(measured, "describing", len(images)))).T
     for name, values in zip(_MEASURES, table, strict=True):
         known = values[~np.isnan(values)]
-        edges = np.unique(np.quantile(known, [0.25, 0.5, 0.75], method="higher")) if len(known) else known
-        digits = 2 if name == "width / height" else 0
-        texts = [f"{edge:.{digits}f}" for edge in edges]
-        kinds = [
-            f"below {texts[0]}",
-            *(f"{low} to {high}" for low, high in itertools.pairwise(texts)),
-            f"{texts[-1]} or more",
-        ]
+        if not len(known):
+            continue
+        edges = np.unique(np.quantile(known, [0.25, 0.5, 0.75], method="higher"))
+        texts = [format(edge, _DIGITS.get(name, ".0f")) for edge in edges]
+        middle = (f"{low} to {high}" for low, high in itertools.pairwise(texts))
+        kinds = [f"below {texts[0]}", *middle, f"{texts[-1]} or more"]
         yield _Property(name, kinds, np.where(np.isnan(values), -1, np.searchsorted(edges, values, "right")))
 
 
-def _measures(image: EvaluatedImage, size: tuple[int, int]) -> tuple[float, ...]:
-    """Return `_MEASURES` of an image; NaN where it cannot be read any more."""
+def _measures(image: EvaluatedImage, vehicle: _Vehicle | None, size: tuple[int, int]) -> tuple[float, ...]:
+    """Return `_MEASURES` of an image; NaN where it cannot be read any more, or there is no box."""
     box = None if image.crop is None else image.crop.box
     try:
         with decoded(image.sample.path, enough_for(size) if box is None else None) as found:
@@ -113,7 +134,15 @@ def _measures(image: EvaluatedImage, size: tuple[int, int]) -> tuple[float, ...]
             width, height = (found.header.width, found.header.height) if box is None else (box.width, box.height)
     except ImageError:
         return (np.nan,) * len(_MEASURES)
-    return min(width, height), width / height, *_brightness_and_sharpness(pixels)
+    return min(width, height), width / height, _share(vehicle), *_brightness_and_sharpness(pixels)
+
+
+def _share(vehicle: _Vehicle | None) -> float:
+    """Return the area of a vehicle's box as a share of its image; NaN where it is not known."""
+    if vehicle is not None and vehicle.source and vehicle.crop.kind == "cropped" and (box := vehicle.crop.box):
+        with contextlib.suppress(ImageError):
+            return box.area / math.prod(read_size(vehicle.source))
+    return math.nan
 
 
 def _brightness_and_sharpness(pixels: Pixels) -> tuple[float, float]:

@@ -129,14 +129,14 @@ def read_format(path: str | Path) -> str:
         return format_of(image)
 
 
-def read_shorter_side(path: str | Path) -> int:
-    """Return the shorter side of an image in pixels without decoding it.
+def read_size(path: str | Path) -> tuple[int, int]:
+    """Return (width, height) of an image in pixels, as it is stored, without decoding it.
 
     Raises:
         ImageError: as `read_format`.
     """
     with _opened(Path(path), path) as image:
-        return min(image.size)
+        return image.size
 
 
 @contextlib.contextmanager

@@ -58,7 +58,8 @@ def crop_on_cluster(
         raise DataError(f"{target}: is inside {source}, or contains it; give a folder next to it")
     parts = parts_of(names)
     job = Job("crop", storage, to, record["settings"], {})
-    with Manifest(to, {"stage": "crop", "source": storage.place, **record}).opened() as manifest:
+    record = {"source": storage.place, **record}
+    with Manifest(to, {"stage": "crop", **record}).opened() as manifest:
         _describe(to, record, finished=False)
         for name in _splits(storage):
             to.write(name, storage.read(name) or b"")

@@ -17,7 +17,7 @@ from whichcar.config.load import CONFIGS
 from whichcar.data.split.tree import Tree, locate, read_record, read_tree
 from whichcar.environment import expanded
 from whichcar.errors import ConfigError, DataError, ImageError
-from whichcar.images.read import read_shorter_side
+from whichcar.images.read import read_size
 from whichcar.parallel import ordered_map
 from whichcar.text import one_line, plural, shell_command
 from whichcar.training.hardware import Hardware, prepare
@@ -122,7 +122,7 @@ def _facts(tree: Tree) -> Facts:
 
 def _side(path: Path) -> int | str:
     try:
-        return read_shorter_side(path)
+        return min(read_size(path))
     except ImageError as error:
         return one_line(error)
 
