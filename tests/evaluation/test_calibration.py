@@ -10,10 +10,9 @@ import pytest
 from whichcar import metrics
 from whichcar.errors import DataError
 from whichcar.evaluation.calibration import calibrate, calibrated, choose_thresholds, fit_temperature
-from whichcar.evaluation.measure import measure
-from whichcar.evaluation.predictions import EvaluatedImage
+from whichcar.evaluation.levels import answered
 from whichcar.inference.answer import answers, tempered
-from whichcar.records import Crop, Sample
+from whichcar.records import Crop
 from whichcar.taxonomy import Level, taxonomy_of
 
 from ..colours import add_refit
@@ -72,10 +71,10 @@ def test_a_threshold_is_where_the_exact_bound_allows_no_more_answers() -> None:
     probabilities = np.linspace(0.99, 0.6, 150)
     rows = np.column_stack([probabilities, 1 - probabilities])
     level = Level("class", ("a", "b"), np.arange(2))
-    for correct, answered in ((58, 0), (59, 59), (150, 150)):
+    for correct, count in ((58, 0), (59, 59), (150, 150)):
         labels = (np.arange(150) >= correct).astype(int)
         least = choose_thresholds(rows, labels, [level], 0.95).least.get("class", 2)
-        assert (probabilities >= least).sum() == answered
+        assert (probabilities >= least).sum() == count
     labels = np.zeros(150, int)
     labels[[10, 93]] = 1
     assert (probabilities >= choose_thresholds(rows, labels, [level], 0.95).least["class"]).sum() >= 93
@@ -86,10 +85,9 @@ def test_no_answer_is_counted_for_an_image_whose_crop_found_no_vehicle() -> None
     calibration = calibrated(probabilities, labels, taxonomy_of(NAMES), "")
 
     def shares(outcome: str) -> list[int]:
-        crop = Crop("a.jpg", None, "", None, 0, outcome)
-        pairs = zip(labels, probabilities, strict=True)
-        images = [EvaluatedImage(Sample(Path("a.jpg"), int(label)), 0, 1, row, crop) for label, row in pairs]
-        return [answered.accuracy.total for answered in measure(images, NAMES, calibration)["answered"]]
+        crops = [Crop("a.jpg", None, "", None, 0, outcome)] * len(labels)
+        rows = answered(probabilities, labels, taxonomy_of(NAMES).levels, calibration, crops)
+        return [row.accuracy.total for row in rows]
 
     assert shares("cropped")[0] > 50
     assert shares("whole: no vehicle") == [0, 0, 0, 0]
@@ -107,9 +105,9 @@ def test_images_that_are_like_none_of_the_classes_are_unknown_and_nearly_all_oth
 
     taxonomy = taxonomy_of(NAMES)
     thresholds = calibrated(rows(others=1), labels, taxonomy, "").thresholds_for(0.8)
-    answered = [[one.level for one in answers(rows(others), taxonomy.levels, thresholds)] for others in (1, 15)]
-    assert answered[0].count("") / 400 == pytest.approx(0.05, abs=0.03)
-    assert set(answered[1]) == {""}
+    given = [[one.level for one in answers(rows(others), taxonomy.levels, thresholds)] for others in (1, 15)]
+    assert given[0].count("") / 400 == pytest.approx(0.05, abs=0.03)
+    assert set(given[1]) == {""}
 
 
 @pytest.mark.parametrize(("wanted", "needed"), [(0.9, 29), (0.95, 59), (0.99, 299)])
@@ -134,6 +132,10 @@ def test_an_experiment_is_calibrated_once_on_its_validation_images(experiment: P
     content["checkpoint"] = "another"
     file.write_text(json.dumps(content))
     assert calibrate(experiment).images == 3, "of another checkpoint"
+    for damaged in ("{", "[]", json.dumps(content | {"temperature": 0})):
+        file.write_text(damaged)
+        assert calibrate(experiment).images == 3
+        assert json.loads(file.read_text())["images"] == 3
 
 
 def test_a_refit_has_the_calibration_of_what_it_is_a_refit_of(

@@ -87,11 +87,21 @@ def test_a_calibration_of_an_earlier_version_has_no_limit_of_entropy(tmp_path: P
 
 
 @pytest.mark.parametrize(
-    "content", ["{", "[]", "{}", json.dumps({**dataclasses.asdict(CALIBRATION), "images": "many"})]
+    "content",
+    [
+        *("{", "[]", "{}"),
+        *(
+            json.dumps(dataclasses.asdict(CALIBRATION) | {name: value})
+            for name, value in (("images", "many"), ("images", 0), ("temperature", 0), ("temperature", float("nan")))
+        ),
+        json.dumps(dataclasses.asdict(CALIBRATION) | {"thresholds": []}),
+    ],
 )
 def test_a_damaged_calibration_is_an_error_that_says_what_to_do(tmp_path: Path, content: str) -> None:
     (tmp_path / "calibration.json").write_text(content)
-    with pytest.raises(DataError, match=r"calibration.json: damaged, .*; delete it") as error:
+    with pytest.raises(
+        DataError, match=r"calibration.json: damaged, .*; make it again with: whichcar evaluate "
+    ) as error:
         read_calibration(tmp_path / "calibration.json")
     assert "\n" not in str(error.value)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import math
@@ -37,7 +38,8 @@ def calibrate(
 ) -> Calibration:
     """Return the calibration of a checkpoint: temperature, calibration errors and thresholds.
 
-    It is measured on the validation images of the experiment, and kept in the experiment's calibration.json. A refit
+    It is measured on the validation images of the experiment, and kept in the experiment's calibration.json; a damaged
+    one is replaced. A refit
     was trained on those images, so it has the calibration of the checkpoint that it is a refit of.
 
     Args:
@@ -47,12 +49,13 @@ def calibrate(
 
     Raises:
         CheckpointError: there is no usable checkpoint.
-        DataError: there are no validation images, or they are not there; the file is damaged.
+        DataError: there are no validation images, or they are not there.
     """
     file = find_checkpoint(checkpoint)
     metadata = read_metadata(file)
-    if (calibration := find_calibration(file, metadata)) is not None:
-        return calibration
+    with contextlib.suppress(DataError):  # damaged: it is measured again
+        if (calibration := find_calibration(file, metadata)) is not None:
+            return calibration
     if refit_of := metadata.settings.get("refit_of"):
         file = _before_refit(file, refit_of)
     samples = _validation(file, data, read_metadata(file))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from whichcar.files import CALIBRATION, checksum, read_json
 from whichcar.inference.bundle import PLAIN_SUFFIX, SUFFIX, read_bundle
 from whichcar.records import Answer, Crop, Metadata
 from whichcar.taxonomy import Level
+from whichcar.text import shell_command
 
 Probabilities = npt.NDArray[np.floating]
 UNKNOWN = "unknown"
@@ -52,6 +54,11 @@ class Calibration:
     log_loss: tuple[float, float]
     errors: Mapping[str, tuple[float, float]]
     thresholds: tuple[Thresholds, ...]
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for what no calibration has."""
+        if not (0 < self.temperature < math.inf and self.images > 0 and self.thresholds):
+            raise ValueError("a temperature above 0, images and thresholds are needed")
 
     def thresholds_for(self, wanted: float) -> Thresholds:
         """Return the thresholds for an accuracy, or for the next higher one that has some.
@@ -95,7 +102,7 @@ def read_calibration(path: Path) -> Calibration:
     Raises:
         DataError: it is missing or damaged.
     """
-    fix = "delete it; `whichcar evaluate` writes it again"
+    fix = f"make it again with: {shell_command(['whichcar', 'evaluate', path.parent])}"
     try:
         return calibration_from(read_json(path, fix=fix))
     except ValueError as error:
