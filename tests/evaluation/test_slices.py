@@ -93,7 +93,7 @@ def test_crops_are_measured_and_told_from_whole_images(images: list[EvaluatedIma
     (root / "crop.json").unlink()
     (root / "boxes.csv").unlink()
     shares = {kind: one.accuracy.total for (name, kind), one in slices.items() if name == "box / image"}
-    assert shares == {"1% to 50%": 10, "50% or more": 30}
+    assert shares == {"below 50%": 10, "50% or more": 30}
     assert [slices["vehicle", kind].accuracy.total for kind in ("cropped", "whole")] == [40, 20]
     assert slices["vehicle", "whole"].accuracy.correct == 20
 

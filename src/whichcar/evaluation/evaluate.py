@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from whichcar import files, metrics
 from whichcar.errors import ConfigError, DataError, MissingExtraError
 from whichcar.evaluation.averages import averages, check_classes
@@ -19,9 +21,9 @@ from whichcar.evaluation.calibration import calibrate
 from whichcar.evaluation.caution import warnings_about
 from whichcar.evaluation.eval_set import EvalSet, choose_eval_set, trained_tree
 from whichcar.evaluation.examples import confused_images, most_confident_errors
-from whichcar.evaluation.measure import measure
+from whichcar.evaluation.levels import answered, score_levels
 from whichcar.evaluation.plots import plot_confusion
-from whichcar.evaluation.predictions import classify
+from whichcar.evaluation.predictions import EvaluatedImage, classify
 from whichcar.evaluation.report import write_report
 from whichcar.evaluation.result import Origin, Result
 from whichcar.evaluation.result_file import as_json, read_result
@@ -32,6 +34,7 @@ from whichcar.inference.classifier import Classifier
 from whichcar.inference.input_crop import is_cropped
 from whichcar.inference.released import find_model, name_of
 from whichcar.records import Metadata
+from whichcar.taxonomy import taxonomy_of
 from whichcar.text import as_text, shell_command
 from whichcar.training.run.folder import versions
 from whichcar.training.run.refits import experiment_name, in_use, refitted
@@ -107,7 +110,7 @@ def evaluate(
         for path, member in zip(paths, members.values(), strict=True):
             if counted_in(path) != counted_in(experiment):
                 count_use(counted_in(path), origin.fingerprint, _use(member, eval_set, origin.time))
-        measured = measure(images, classifier.class_names, calibration)
+        measured = _measured(images, classifier.class_names, calibration)
         result = Result(
             origin=origin,
             **measured,
@@ -141,6 +144,23 @@ def _check(experiment: Path, track: str | None, tta: str | None) -> None:
     read_uses(counted_in(experiment))
     if counted_in(experiment).is_dir():
         check_writable(counted_in(experiment))
+
+
+def _measured(
+    images: Sequence[EvaluatedImage], names: tuple[str, ...], calibration: Calibration | None
+) -> dict[str, Any]:
+    """Return the fields of a result that are measured on its images."""
+    taxonomy = taxonomy_of(names)
+    probabilities = np.stack([image.probabilities for image in images])
+    labels = np.array([image.sample.class_index for image in images])
+    levels = score_levels(probabilities, labels, taxonomy, calibration)
+    crops = [image.crop for image in images]
+    return {
+        "levels": levels,
+        "log_loss": metrics.log_loss(probabilities[np.arange(len(labels)), labels]),
+        "confused": tuple(metrics.most_confused(levels[0].matrix, names)),
+        "answered": () if calibration is None else answered(probabilities, labels, taxonomy.levels, calibration, crops),
+    }
 
 
 def _plot(result: Result) -> None:
