@@ -26,6 +26,8 @@ def test_a_generator_is_counted_without_a_total(
     monkeypatch.delenv("WHICHCAR_QUIET", raising=False)
     assert sum(track((n for n in range(4)), "adding", unit="numbers")) == 6
     assert capsys.readouterr().err.startswith("adding: 4 numbers, ")
+    assert list(track(iter("a"), "adding")) == ["a"]
+    assert capsys.readouterr().err.startswith("adding: 1 image, ")
 
 
 def test_an_error_before_the_first_item_stands_alone(

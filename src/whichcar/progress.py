@@ -98,7 +98,7 @@ class Bar:
         since, before = (self._start, 0) if ended else self._marks[0]
         rate = (self.done - before) / max(now - since, 1e-6)
         parts = [f"{self.done}" if self.total is None else f"{self.done}/{self.total}"]
-        parts[0] += f" {self.unit}"
+        parts[0] += f" {self.unit.removesuffix('s') if (self.total or self.done) == 1 else self.unit}"
         if rate > 0:
             parts.append(f"{_number(rate)} {self.unit}/s")
         if ended:

@@ -202,8 +202,12 @@ def test_models_lists_those_of_the_package_and_prints_a_card(released: Path, pri
     assert header.split()[0] == "name"
     assert row.split()[:4] == ["cars196", "3", "24x32", "float32"] and row.endswith("drawn images, free for any use")
     assert printed("models", "--card", "cars196") == "# colours\n"
+    about = {"name": "cars196", "classes": 3, "image_size": [24, 32], "precision": "float32"}
+    about |= {"bytes": (released / "cars196.whichcar").stat().st_size, "licence": "drawn images, free for any use"}
+    assert json.loads(printed("models", "--json")) == about
     (released / "cars196.whichcar").unlink()
     assert "no model comes with this installation" in printed("models")
+    assert printed("models", "--json") == ""
 
 
 def test_evaluate_measures_the_model_of_the_package_where_none_is_named(

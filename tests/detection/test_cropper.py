@@ -23,8 +23,8 @@ class Sees:
         self._detections, self._width = detections, width
 
     def detect(self, images: Sequence[Pixels], score: float = 0.5) -> list[list[Detection]]:
-        del score
-        return [[_scaled(item, image.shape[1] / self._width) for item in self._detections] for image in images]
+        seen = [item for item in self._detections if item.score > score]
+        return [[_scaled(item, image.shape[1] / self._width) for item in seen] for image in images]
 
 
 def _scaled(item: Detection, by: float) -> Detection:
@@ -85,6 +85,29 @@ def test_a_pickup_that_is_car_and_truck_to_the_detector_is_one_vehicle() -> None
     assert vehicles(LARGE, again) == [(again.box, ("car", 1, 1))]
     next_to_it = Detection("car", 0.8, Box(180, 42, 380, 182))
     assert distinct([LARGE, next_to_it]) == [next_to_it, LARGE]
+
+
+def test_a_pickup_that_is_car_and_truck_to_the_detector_is_counted_once_where_one_vehicle_is_classified() -> None:
+    assert main_crop(LARGE, Detection("car", 0.8, Box(104, 42, 304, 182))) == (LARGE.box, "cropped", 1)
+
+
+def test_a_vehicle_that_fills_the_image_needs_a_lower_score_than_one_in_the_background() -> None:
+    filling, vague = (Detection("car", score, Box(10, 10, 310, 230)) for score in (0.3, 0.2))
+    half = Detection("car", 0.3, Box(0, 0, 320, 119))
+    assert main_crop(SMALL, filling) == (filling.box, "cropped", 2)
+    assert main_crop(filling) == (filling.box, "cropped", 1)
+    assert [box for box, _ in vehicles(SMALL, filling)] == [filling.box, SMALL.box]
+    for uncertain in (vague, half):
+        assert main_crop(SMALL, uncertain) == (SMALL.box, "cropped", 1)
+        assert vehicles(uncertain) == []
+    assert main_crop(SMALL, filling, score=0.7) == (SMALL.box, "cropped", 1)
+
+
+def test_the_crop_stage_takes_vehicles_above_the_minimum_score_alone() -> None:
+    filling = Detection("car", 0.3, Box(10, 10, 310, 230))
+    cropper = Cropper(crop_settings(), detector=Sees(SMALL, filling, width=320))
+    (chosen,) = cropper.choose([np.zeros((240, 320, 3), np.uint8)])
+    assert chosen.vehicle == SMALL
 
 
 @pytest.mark.parametrize(("side", "count"), [(49, 0), (50, 1)])

@@ -117,7 +117,7 @@ def test_openvino_gets_the_same_network(trained: Path, tmp_path: Path) -> None:
 def test_a_network_that_disagrees_is_not_written(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from whichcar.exporting import export as module
+    from whichcar.exporting import comparison as module
 
     def other(bundle: object, path: Path) -> object:
         return Wrong(Real(bundle, path))  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ from PIL import Image
 from whichcar.cli import main
 from whichcar.errors import CheckpointError, DataError
 from whichcar.inference.bundle import write_bundle
-from whichcar.inference.predict import lines, names_of, one_usable, predict, predict_from_folder
+from whichcar.inference.predict import columns, lines, names_of, one_usable, predict, predict_from_folder
 from whichcar.records import Answer, Box, Crop, Prediction, Skipped
 
 from ..bundles import calibrated_for, colour_bundle
@@ -213,8 +213,8 @@ ROWS: list[Prediction | Skipped] = [
 
 @pytest.mark.parametrize("crop", [False, True])
 def test_json_has_one_object_a_line_with_the_same_keys_as_the_csv_has_columns(crop: bool) -> None:
-    first, second = map(json.loads, lines(ROWS, "json", top=2, crop=crop))
-    header = next(lines(ROWS, "csv", top=2, crop=crop)).split(",")
+    first, second = map(json.loads, lines(ROWS, "json", columns(2, crop)))
+    header = next(lines(ROWS, "csv", columns(2, crop))).split(",")
     assert list(first) == list(second) == header
     assert first["path"] == "a, b.jpg"
     assert (first["prediction"], first["probability"]) == ("Acura TL 2012", 0.91)
@@ -228,20 +228,22 @@ NO_CAR = Crop("cat.jpg", Box(0, 0, 90, 70), "", None, 0, "whole: no vehicle")
 
 def test_what_an_image_was_cropped_to_is_in_table_json_and_csv() -> None:
     rows = [Prediction(Path("a.jpg"), ("A", "B"), (0.9, 0.1), CAR), Prediction(Path("cat.jpg"), ("B",), (0.8,), NO_CAR)]
-    assert list(lines(rows, "table", top=2, width=1)) == [
+    assert list(lines(rows, "table", columns(2), width=1)) == [
         "   90.0%  A  a.jpg  (truck 0.83, box 3,4,50,60, 1 of 3 vehicles)",
         "   10.0%  B",
         "   80.0%  B  cat.jpg  (no vehicle found, whole image used)",
     ]
     alone = Prediction(Path("a.jpg"), ("A",), (0.9,), dataclasses.replace(CAR, candidates=1))
-    assert next(lines([alone], "table", top=1)).endswith("a.jpg  (truck 0.83, box 3,4,50,60, the only vehicle)")
+    assert next(lines([alone], "table", columns(1))).endswith("a.jpg  (truck 0.83, box 3,4,50,60, the only vehicle)")
     car = {"vehicle": "truck", "vehicle_score": 0.8317, "candidates": 3, "outcome": "cropped"}
     car |= {"left": 3, "top": 4, "right": 50, "bottom": 60}
     cat = {"vehicle": None, "vehicle_score": None, "candidates": 0, "outcome": "whole: no vehicle"}
     cat |= {"left": 0, "top": 0, "right": 90, "bottom": 70}
-    for row, crop in zip(map(json.loads, lines(rows, "json", top=2, crop=True)), (car, cat), strict=True):
+    for row, crop in zip(map(json.loads, lines(rows, "json", columns(2, crop=True))), (car, cat), strict=True):
         assert row | crop == row
-    for line, crop in zip(csv.DictReader(lines(rows, "csv", top=2, crop=True), strict=True), (car, cat), strict=True):
+    for line, crop in zip(
+        csv.DictReader(lines(rows, "csv", columns(2, crop=True)), strict=True), (car, cat), strict=True
+    ):
         cells = {name: "" if value is None else str(value) for name, value in crop.items()}
         assert line | cells == line
 
@@ -256,7 +258,7 @@ def test_rows_make_a_data_frame_of_plain_cells() -> None:
 
 
 def test_csv_has_a_header_and_as_many_cells_in_every_row() -> None:
-    rows = list(csv.DictReader(lines(ROWS, "csv", top=3), strict=True))
+    rows = list(csv.DictReader(lines(ROWS, "csv", columns(3)), strict=True))
     assert rows[0]["path"] == "a, b.jpg"
     assert (rows[0]["prediction"], rows[0]["class_2"], rows[0]["probability_3"]) == (
         "Acura TL 2012",
@@ -268,7 +270,7 @@ def test_csv_has_a_header_and_as_many_cells_in_every_row() -> None:
 
 def test_a_path_with_line_breaks_is_one_row_of_csv() -> None:
     rows = [Prediction(Path("a\nb\r.jpg"), ("A",), (0.9,)), Skipped(Path("c.jpg"), "gone")]
-    text = "".join(f"{line}\n" for line in lines(rows, "csv", top=1))
+    text = "".join(f"{line}\n" for line in lines(rows, "csv", columns(1)))
     assert [row["path"] for row in csv.DictReader(io.StringIO(text, newline=""), strict=True)] == [
         "a\nb\r.jpg",
         "c.jpg",
@@ -276,7 +278,7 @@ def test_a_path_with_line_breaks_is_one_row_of_csv() -> None:
 
 
 def test_the_table_aligns_classes_and_names_the_image_once() -> None:
-    assert list(lines(ROWS, "table", top=2, width=14)) == [
+    assert list(lines(ROWS, "table", columns(2), width=14)) == [
         "   91.0%  Acura TL 2012   a, b.jpg",
         "    5.0%  Audi S4 2007",
         "       -  not readable    c.jpg: the file is empty",
@@ -286,7 +288,7 @@ def test_the_table_aligns_classes_and_names_the_image_once() -> None:
 def test_a_class_name_with_a_line_break_stays_on_its_row_of_the_table() -> None:
     row = Prediction(Path("a.jpg"), ("Red\nSedan", "Blue\tVan"), (0.9, 0.1))
     broken = Skipped(Path("b.jpg"), "no\nimage")
-    assert list(lines([row, broken], "table", 2, width=10)) == [
+    assert list(lines([row, broken], "table", columns(2), width=10)) == [
         "   90.0%  Red\\nSedan  a.jpg",
         "   10.0%  Blue\\tVan",
         "       -  not readable  b.jpg: no\\nimage",
@@ -296,7 +298,7 @@ def test_a_class_name_with_a_line_break_stays_on_its_row_of_the_table() -> None:
 def test_an_answer_is_all_that_a_row_of_the_table_shows() -> None:
     answers = (Answer("class", "Audi S4 2012", 0.97), Answer("make", "Audi", 0.9612), Answer("", "unknown", 0.4))
     rows = [Prediction(f"{number}.jpg", ("a", "b"), (0.7, 0.3), None, one) for number, one in enumerate(answers)]
-    assert list(lines(rows, "table", 2, 14)) == [
+    assert list(lines(rows, "table", columns(2), 14)) == [
         "   97.0%  Audi S4 2012    0.jpg",
         "   96.1%  Audi (make)     1.jpg",
         "       -  unknown         2.jpg",

@@ -292,3 +292,14 @@ def test_an_unknown_vehicle_has_no_probability_on_its_label() -> None:
     unknown = annotate(plain, [row(1, 1, box, Answer("", "unknown", 0.4))])
     assert unknown != annotate(plain, [row(1, 1, box)])
     assert unknown == annotate(plain, [row(1, 1, box, Answer("", "unknown", 0.1))])
+
+
+def test_a_label_covers_no_other_vehicle_where_smaller_letters_have_room() -> None:
+    boxes = [Box(left, top, left + 300, top + 200) for top in (60, 340) for left in (10, 350, 690)]
+    shown = np.asarray(annotate(np.zeros((600, 1000, 3), np.uint8), [row(n, 6, box) for n, box in enumerate(boxes, 1)]))
+    colours = [shown[box.top + 100, box.left + 2] for box in boxes]
+    assert len({tuple(colour) for colour in colours}) == 6
+    for box, own in zip(boxes, colours, strict=True):
+        inside = shown[box.top : box.bottom, box.left : box.right]
+        others = [colour for colour in colours if (colour != own).any()]
+        assert not any((inside == colour).all(axis=2).any() for colour in others)

@@ -1,4 +1,4 @@
-"""`whichcar predict` and `whichcar models`: classify images, and with which models that can be done at once."""
+"""`whichcar predict`: classify images."""
 
 from __future__ import annotations
 
@@ -13,22 +13,17 @@ import click
 
 from whichcar.cli.interrupts import resumable
 from whichcar.cli.options import FOLDER, DetectorCommand, detector_option, model_option, ray_option
-from whichcar.cli.render import columns as aligned
 from whichcar.cli.streams import say, say_lines
 from whichcar.text import one_line, plural
 
 if TYPE_CHECKING:
-    from PIL import Image
-
-    from whichcar.images.inputs import Sources
-    from whichcar.images.pixels import DecodedImage
-    from whichcar.inference.classifier import Classifier
-    from whichcar.inference.image_folders import Explain
+    from whichcar.images.inputs import Given
     from whichcar.inference.input_crop import Vehicles
+    from whichcar.inference.output_file import OutputFile
     from whichcar.inference.predict import Form
-    from whichcar.records import Box, Prediction, Skipped
+    from whichcar.records import Prediction, Skipped
 
-    Classify = Callable[[Sources], Iterator[Prediction | Skipped]]
+    Images = Iterable[Given | Skipped]
 
 
 @click.command(cls=DetectorCommand)
@@ -114,46 +109,53 @@ def predict(
     chosen = [name for name, given in (("--json", as_json), ("--csv", as_csv), ("--output", output)) if given]
     if len(chosen) > 1:
         raise click.UsageError(f"{' and '.join(chosen)} exclude each other; choose one")
-    for name, folder in (("--annotate", annotate), ("--save-crops", save_crops)):
-        if folder is not None and vehicles is None:
-            raise click.UsageError(f"{name}: is for vehicles; add --vehicles all or --vehicles largest")
+    folders = {"annotate": annotate, "save-crops": save_crops, "explain": explain}
+    for name in ("annotate", "save-crops"):
+        if folders[name] is not None and vehicles is None:
+            raise click.UsageError(f"--{name}: is for vehicles; add --vehicles all or --vehicles largest")
     if ray is not None:
-        others = {"--annotate": annotate, "--save-crops": save_crops, "--explain": explain, "--batch-size": batch_size}
-        if refused := [name for name, given in others.items() if given is not None]:
+        others = {**folders, "batch-size": batch_size}
+        if refused := [f"--{name}" for name, given in others.items() if given is not None]:
             raise click.UsageError(f"--ray: writes Parquet files only; leave {' and '.join(refused)} out")
+    if model is None:
+        model, paths = _leading_model(paths)
+    if ray is not None:
         settings = {"top": top, "crop": crop, "detector": detector, "family": family}
         _on_cluster(ray, model, paths, output, **settings, confidence=confidence, vehicles=vehicles)
         return
+    from whichcar.files import checksum
     from whichcar.images.inputs import each
     from whichcar.inference.classifier import Classifier
+    from whichcar.inference.explain import figures
     from whichcar.inference.image_folders import ImageFolders
-    from whichcar.inference.predict import lines, names_of, one_usable
+    from whichcar.inference.output_file import OutputFile
+    from whichcar.inference.predict import columns, lines, names_of, one_usable
 
-    if model is None:
-        model, paths = _leading_model(paths)
     classifier = Classifier(model, True if vehicles and crop is None else crop, detector, family)
     top = min(top, len(classifier.class_names))
     crops = classifier.input_crop.crops
-    margin = classifier.input_crop.margin if crops and (annotate or save_crops or explain) else 0.0
-    explained = None if explain is None else (explain, _explaining(classifier))
-    folders = ImageFolders(annotate, save_crops, explained, paths, vehicles or "largest", margin)
+    margin = classifier.input_crop.margin if crops and any(folders.values()) else 0.0
+    explained = None if explain is None else (explain, figures(classifier))
+    writer = ImageFolders(annotate, save_crops, explained, paths, vehicles or "largest", margin)
+    images = each(names_of(paths, None if sys.stdin is None else sys.stdin.buffer))
+    names = columns(top, crops, confidence is not None, vehicles is not None)
 
-    def classify(images: Sources) -> Iterator[Prediction | Skipped]:
-        return folders.written(
-            lambda given: classifier.stream(given, top, batch_size, confidence, vehicles), each(images)
-        )
+    def classify(images: Images) -> Iterator[Prediction | Skipped]:
+        return writer.written(lambda given: classifier.stream(given, top, batch_size, confidence, vehicles), images)
 
     if output is not None:
-        written = {"annotate": annotate, "save-crops": save_crops, "explain": explain}
-        options = {"top": top, "confidence": confidence, **written}
-        _write(Path(output), classifier, paths, options, vehicles, classify)
+        used = {"name": classifier.checkpoint.name, "blake2b": checksum(classifier.checkpoint)}
+        options = {"top": top, "confidence": confidence, **folders, "vehicles": vehicles}
+        origin = {"model": used, "crop": classifier.input_crop.record, **options}
+        file = OutputFile(Path(output), names, origin, "many" if vehicles == "all" else "one")
+        _write(file, names, images, paths, vehicles, classify)
         return
-    rows = one_usable(classify(names_of(paths, None if sys.stdin is None else sys.stdin.buffer)))
+    rows = one_usable(classify(images))
     form: Form = "json" if as_json else "csv" if as_csv else "table"
     width = max(len(one_line(name)) for name in classifier.class_names)
     with resumable("interrupted; the rows printed so far are complete", "to classify all images"):
         shown = _tracked(rows, each(paths), paths, vehicles) if _to_file() else rows
-        say_lines(lines(shown, form, top, width, crops, confidence is not None, vehicles is not None))
+        say_lines(lines(shown, form, names, width))
 
 
 def _on_cluster(
@@ -163,8 +165,6 @@ def _on_cluster(
     output: str | None,
     **settings: Any,  # noqa: ANN401  (of `predict_on_cluster`)
 ) -> None:
-    if model is None:
-        model, paths = _leading_model(paths)
     if output is None or len(paths) != 1:
         raise click.UsageError("--ray: takes one folder, tar file or s3:// address, and --output")
     from whichcar.scale.predict import predict_on_cluster
@@ -174,18 +174,6 @@ def _on_cluster(
     before = f", {done.earlier:,} of them from an earlier run" if done.earlier else ""
     unusable = f", {done.unusable:,} of them not usable" if done.unusable else ""
     say(f"{output}: {plural(done.images, 'image')}{unusable}, in {plural(done.parts, 'file')}{before}")
-
-
-def _explaining(classifier: Classifier) -> Explain:
-    from whichcar.inference.explain import figure
-
-    explainer = classifier.explainer()
-
-    def explain(image: DecodedImage, box: Box | None) -> Image.Image:
-        seen = image.resized(classifier.image_size, box)
-        return figure(seen, explainer.explain(seen), classifier.class_names)
-
-    return explain
 
 
 def _leading_model(paths: tuple[str, ...]) -> tuple[str | None, tuple[str, ...]]:
@@ -219,56 +207,19 @@ def _tracked(
 
 
 def _write(
-    output: Path,
-    classifier: Classifier,
+    file: OutputFile,
+    names: list[str],
+    images: Images,
     paths: tuple[str, ...],
-    options: dict[str, Any],
     vehicles: Vehicles | None,
-    classify: Classify,
+    classify: Callable[[Images], Iterator[Prediction | Skipped]],
 ) -> None:
-    from whichcar.files import checksum
     from whichcar.images.inputs import each
-    from whichcar.inference.output_file import OutputFile
-    from whichcar.inference.predict import columns, lines, names_of, one_usable
+    from whichcar.inference.predict import lines, one_usable
 
-    crops, top = classifier.input_crop.crops, options["top"]
-    model = {"name": classifier.checkpoint.name, "blake2b": checksum(classifier.checkpoint)}
-    shape = {"crop": crops, "answer": options["confidence"] is not None, "vehicles": vehicles is not None}
-    origin = {"model": model, "crop": classifier.input_crop.record, **options, "vehicles": vehicles}
-    file = OutputFile(output, columns(top, **shape), origin, "many" if vehicles == "all" else "one")
-    with file.opened(), resumable(f"{output}: interrupted; its rows are complete"):
-        images = file.remaining(each(names_of(paths, None if sys.stdin is None else sys.stdin.buffer)))
-        rows = classify(images)
+    with file.opened(), resumable(f"{file.path}: interrupted; its rows are complete"):
+        rows = classify(file.remaining(images))
         tracked = _tracked(rows if file.done else one_usable(rows), file.remaining(each(paths)), paths, vehicles)
-        new = file.write(lines(tracked, file.form, top, **shape))
+        new = file.write(lines(tracked, file.form, names))
     before = f", {file.rows:,} of them from an earlier run" if file.rows else ""
-    say(f"{output}: {plural(file.rows + new, 'row')}{before}")
-
-
-@click.command()
-@click.option("--card", metavar="NAME", help="Print the model card of this model: its data, accuracy, limits and use.")
-def models(card: str | None) -> None:
-    """List the models that come with whichcar, for `predict --model NAME`.
-
-    \b
-    Examples:
-      whichcar models
-      whichcar models --card cars196
-    """
-    from whichcar.inference.bundle import read_bundle
-    from whichcar.inference.released import find_model, released
-
-    if card is not None:
-        path = released().get(card) or find_model(card)
-        say(read_bundle(path).card.rstrip("\n"))
-        return
-    found = {name: (path, read_bundle(path)) for name, path in released().items()}
-    if not found:
-        say("no model comes with this installation; name an experiment or a bundle with --model")
-        return
-    rows = [("name", "classes", "image size", "precision", "MB", "licence")]
-    for name, (path, bundle) in found.items():
-        size = "x".join(map(str, bundle.image_size))
-        megabytes = f"{path.stat().st_size / 1e6:.1f}"
-        rows.append((name, str(len(bundle.class_names)), size, bundle.precision, megabytes, one_line(bundle.licence)))
-    say_lines(aligned(rows))
+    say(f"{file.path}: {plural(file.rows + new, 'row')}{before}")

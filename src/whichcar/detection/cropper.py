@@ -25,6 +25,9 @@ from whichcar.text import plural
 
 _LARGE = 4_000_000  # pixels
 _REDUCED = (1024, 1024)  # at least, of a large image: more than any detector's input
+# What an image was framed on may have a low score where it fills it, and a car in the background a high one.
+_FILLED = 0.5  # of the image, by a vehicle that is classified with a lower score than others
+_LOWER = 0.5  # of the minimum score, for that
 
 
 class Chosen(NamedTuple):
@@ -76,17 +79,23 @@ class Cropper:
 
     def choose_in(self, image: DecodedImage) -> Chosen:
         """Return the vehicle of one image; the detector gets a reduced copy of a large one."""
-        return self._chosen(self._detections(image), image.size)
+        return self._chosen(self._detections(image, self.settings.score), image.size)
 
-    def _detections(self, image: DecodedImage) -> list[Detection]:
+    def _detections(self, image: DecodedImage, score: float) -> list[Detection]:
         small, factor = image.reduced(_REDUCED) if is_large(image) else (image.pixels(), 1)
-        detections = self.detector.detect([small], self.settings.score)[0]
+        detections = self.detector.detect([small], score)[0]
         return [replace(item, box=_enlarged(item.box, factor, image.size)) for item in detections]
+
+    def _to_classify(self, image: DecodedImage) -> list[Detection]:
+        """Return the detections above the minimum score, and those above a lower one that fill the image."""
+        score, (height, width) = self.settings.score, image.size
+        found = self._detections(image, _LOWER * score)
+        return [item for item in found if item.score > score or item.box.area >= _FILLED * height * width]
 
     def _chosen(self, detections: Sequence[Detection], size: tuple[int, int]) -> Chosen:
         candidates = vehicles_among(detections, self.settings.classes, self.settings.min_size)
         reason = "" if candidates else self._no_vehicle(detections)
-        return Chosen(main_vehicle(candidates, size, self.settings.choice), len(candidates), reason)
+        return Chosen(main_vehicle(candidates, size, self.settings.choice), len(distinct(candidates)), reason)
 
     def _no_vehicle(self, detections: Sequence[Detection]) -> str:
         """Return why none of these counts as a vehicle."""
@@ -100,17 +109,20 @@ class Cropper:
         return with_margin(chosen.vehicle.box, self.settings.margin, size) if chosen.vehicle else None
 
     def cropped(self, path: str, image: DecodedImage) -> tuple[Box | None, Crop]:
-        """Return the crop of an image (None where no vehicle was found: the whole image) and its record."""
-        chosen = self.choose_in(image)
+        """Return the crop of an image to classify (None where no vehicle was found: the whole image) and its record.
+
+        Unlike in the crop stage, a vehicle that covers half of the image needs half the minimum score only.
+        """
+        chosen = self._chosen(self._to_classify(image), image.size)
         return self.box(chosen, image.size), described(path, image.size, chosen)
 
     def vehicles(self, path: str, image: DecodedImage) -> list[tuple[Box | None, Crop]]:
-        """Return the crop of each vehicle in an image, and its record, the largest first.
+        """Return the crop of each vehicle in an image to classify, and its record, the largest first.
 
-        A vehicle counts once, also where it is detected as both a car and a truck. Where there is none, there is one
-        record that says why.
+        One that covers half of the image needs half the minimum score only. A vehicle counts once, also where it is
+        detected as both a car and a truck. Where there is none, there is one record that says why.
         """
-        seen = self._detections(image)
+        seen = self._to_classify(image)
         found = distinct(vehicles_among(seen, self.settings.classes, self.settings.min_size))
         if not found:
             return [(None, Crop(path, None, "", None, 0, f"skipped: {self._no_vehicle(seen)}"))]

@@ -73,22 +73,26 @@ class _Drawing:
         self._pen.rectangle(inner, outline=colour, width=self._line)
 
     def label(self, box: Box, captions: Sequence[str], colour: str) -> None:
-        """Write the first caption that has room above, in or below the box; else the last in the box's corner."""
-        others = [other for other in self._boxes if other != box]
+        """Write the first caption that has room next to the box or in it; else the last in the box's corner.
+
+        Letters become smaller before a label covers another box, and no label covers another one.
+        """
+        boxes = [other for other in self._boxes if other != box]
+        sizes = (self._text, (self._text + _SMALLEST_TEXT) // 2, _SMALLEST_TEXT)
+        tries = [*((size, boxes) for size in sizes), (_SMALLEST_TEXT, [])]
         for caption in filter(None, captions):
-            text, font, width, height = self._fitted(caption)
-            for occupied in (self._labels + others, self._labels):
+            for largest, others in tries:
+                text, font, width, height = self._fitted(caption, largest)
                 for left, top in self._places(box, width, height):
                     place = Box(left, top, left + width, top + height)
-                    if top >= 0 and place.bottom <= self.image.height and _is_free(place, occupied):
+                    if top >= 0 and place.bottom <= self.image.height and _is_free(place, self._labels + others):
                         self._write(place, text, font, colour)
                         return
         left, top = min(box.left, self.image.width - width), min(box.top, self.image.height - height)
         self._write(Box(left, top, left + width, top + height), text, font, colour)
 
-    def _fitted(self, caption: str) -> tuple[str, ImageFont.FreeTypeFont | ImageFont.ImageFont, int, int]:
+    def _fitted(self, caption: str, size: int) -> tuple[str, ImageFont.FreeTypeFont | ImageFont.ImageFont, int, int]:
         """Return the caption in letters, and if need be in words, that fit the image's width; and the label's size."""
-        size = self._text
         while True:
             font = ImageFont.load_default(size)
             width, height = self._extent(caption, font)

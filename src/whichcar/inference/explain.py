@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +17,14 @@ from PIL import Image
 
 from whichcar.errors import CheckpointError
 from whichcar.images.inputs import Source
-from whichcar.images.pixels import Pixels
+from whichcar.images.pixels import DecodedImage, Pixels
 from whichcar.inference.annotate import captioned
 from whichcar.inference.feature_map import FeatureMap
+from whichcar.records import Box
 from whichcar.text import one_line
+
+if TYPE_CHECKING:
+    from whichcar.inference.classifier import Classifier
 
 Map = npt.NDArray[np.float32]
 
@@ -109,6 +114,17 @@ def figure(image: Pixels, explanation: Explanation, class_names: tuple[str, ...]
     for number, part in enumerate(parts):
         whole.paste(part, (number * part.width, 0))
     return whole
+
+
+def figures(classifier: Classifier) -> Callable[[DecodedImage, Box | None], Image.Image]:
+    """Return what makes the figure of an image, or of a vehicle in it, as a classifier sees it."""
+    explainer = classifier.explainer()
+
+    def explained(image: DecodedImage, box: Box | None) -> Image.Image:
+        seen = image.resized(classifier.image_size, box)
+        return figure(seen, explainer.explain(seen), classifier.class_names)
+
+    return explained
 
 
 def heated(image: Image.Image, places: Map) -> Image.Image:

@@ -172,34 +172,29 @@ def _listed(listing: IO[bytes]) -> Iterator[str]:
 
 
 def columns(top: int, crop: bool = False, answer: bool = False, vehicles: bool = False) -> list[str]:
-    """Return the names of the cells that a row of CSV or JSON has; `lines` says what for."""
+    """Return the names of the cells that a row of CSV or JSON has.
+
+    Args:
+        top: how many classes.
+        crop: whether it has what the image was cropped to.
+        answer: whether it has an answer.
+        vehicles: whether each vehicle is a row, which then has its number.
+    """
     classes = [name for place in range(1, top + 1) for name in class_columns(place)]
     before = [*((NUMBER_COLUMN,) if vehicles else ()), *(ANSWER_COLUMNS if answer else ())]
     return ["path", *before, *classes, *(CROP_COLUMNS if crop else ()), "problem"]
 
 
-def lines(
-    rows: Iterable[Prediction | Skipped],
-    form: Form,
-    top: int,
-    width: int = 40,
-    crop: bool = False,
-    answer: bool = False,
-    vehicles: bool = False,
-) -> Iterator[str]:
+def lines(rows: Iterable[Prediction | Skipped], form: Form, names: Sequence[str], width: int = 40) -> Iterator[str]:
     """Yield the rows as text, line by line as they come.
 
     Args:
         rows: from `Classifier.stream`.
         form: `table` for reading; `csv` with a header; `json`, one object a line. The last two hold the cells of
             `as_row()`; what a row does not have, such as the class of an image that cannot be read, is empty or null.
-        top: how many classes a row of CSV or JSON has.
+        names: of the cells of a row of CSV or JSON, as `columns` gives them.
         width: of the table's column of class names, for example the longest name's.
-        crop: whether a row of CSV or JSON has what the image was cropped to.
-        answer: whether it has an answer; a row of the table has nothing else where it has one.
-        vehicles: whether each vehicle is a row, which then has its number.
     """
-    names = columns(top, crop, answer, vehicles)
     if form == "csv":
         yield _csv_line(names)
     for row in rows:
