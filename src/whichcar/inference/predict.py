@@ -97,19 +97,11 @@ def predict(
         model: an experiment's folder, a checkpoint file, a bundle, the name of a model of the package, or None for its
             model `cars196`; as for `Classifier`.
         images: a path, a folder, an http(s) address, a PIL image or an array, or any iterable of these.
-        top: how many classes a row names.
-        batch_size: images per forward pass (default: what is fastest).
-        crop: crop every image to its vehicle first (default: where the network was trained on cropped images).
-        detector: the detector for that: a name or a file (default: the one used for the images it was trained on).
-        family: that of a detector's file whose outputs fit several, as for `crop`.
-        confidence: the accuracy wanted: rows then have an `answer`, as for `Classifier.predict`.
-        vehicles: `all` for a row for each vehicle in an image, or `largest`, as for `Classifier.predict`.
+        crop, detector, family: as for `Classifier`.
+        top, batch_size, confidence, vehicles: as for `Classifier.predict`.
 
     Raises:
-        CheckpointError: there is no usable model.
-        ConfigError: `confidence`, and the model is not calibrated, or has no thresholds for so high an accuracy.
-        DetectorError: `crop`, and the detector cannot be had; or a detector or family where nothing is cropped.
-        DataError: `images` holds something that is no image at all.
+        CheckpointError, ConfigError, DataError, DetectorError: as `Classifier` and its `predict`.
 
     Example:
         >>> predict("experiments/exp_003", "car.jpg")[0].best
