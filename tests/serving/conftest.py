@@ -94,14 +94,15 @@ def image(colour: Sequence[int] = RED, kind: str = "PNG", size: tuple[int, int] 
     return file.getvalue()
 
 
-def street(*vehicles: tuple[tuple[int, int], Sequence[int]]) -> bytes:
+def street(*vehicles: tuple[tuple[int, int], Sequence[int]], cell: int = CELL) -> bytes:
     """An image with a vehicle of a colour in each cell (column, row) of 4 x 4, as the blue-spot detector sees them."""
-    pixels = np.full((4 * CELL, 4 * CELL, 3), 128, np.uint8)
+    pixels = np.full((4 * cell, 4 * cell, 3), 128, np.uint8)
     pixels[..., 2] = 0
+    spot = slice(7 * cell // 20, 13 * cell // 20)
     for (column, row), colour in vehicles:
-        top, left = row * CELL, column * CELL
-        pixels[top : top + CELL, left : left + CELL] = colour
-        pixels[top + 28 : top + 52, left + 28 : left + 52] = (0, 0, 250)
+        vehicle = pixels[row * cell : (row + 1) * cell, column * cell : (column + 1) * cell]
+        vehicle[:] = colour
+        vehicle[spot, spot] = (0, 0, 250)
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
     return file.getvalue()
@@ -142,9 +143,9 @@ def server(calibrated: Path) -> Iterator[Running]:
 
 @pytest.fixture(scope="session")
 def cropped(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle whose network was trained on images cropped with a margin of a tenth."""
+    """A bundle whose network was trained on images cropped with a margin of a tenth, without vehicles below 60 pixels."""
     path = tmp_path_factory.mktemp("cropped") / "vehicles.whichcar"
-    record = {"settings": {"margin": 0.1}, "detector": {"name": "", "sha256": None}}
+    record = {"settings": {"margin": 0.1, "min_size": 60}, "detector": {"name": "", "sha256": None}}
     thresholds = calibrated_for({"class": 0.5, "make": 0.1})
     write_bundle(colour_bundle(name="vehicles", crop=record, thresholds=thresholds), path)
     return path

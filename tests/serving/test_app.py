@@ -42,14 +42,15 @@ def test_an_answer_is_as_specific_as_the_accuracy_wanted_allows(server: Running)
 
 
 def test_each_vehicle_has_an_answer_with_its_box(cropping: Running) -> None:
-    scene, empty = street(((0, 0), RED), ((2, 1), GREEN)), street()
-    reply = cropping.send(("image", "two.png", scene), ("image", "none.png", empty), ("vehicles", None, b"all"))
-    two, none = reply.json["images"]
+    scene, empty, far = street(((0, 0), RED), ((2, 1), GREEN)), street(), street(((0, 0), RED), cell=40)
+    images = [("image", f"{name}.png", content) for name, content in (("two", scene), ("none", empty), ("far", far))]
+    two, none, small = cropping.send(*images, ("vehicles", None, b"all")).json["images"]
     best = {one["classes"][0]["name"]: one["crop"] for one in two["vehicles"]}
     assert best["Red Sedan 2011"]["box"] == {"left": 0, "top": 0, "right": 80, "bottom": 80}
     assert best["Green Coupe 2010"]["box"] == {"left": 160, "top": 80, "right": 240, "bottom": 160}
     assert [(one["crop"]["number"], one["crop"]["candidates"]) for one in two["vehicles"]] == [(1, 2), (2, 2)]
-    assert none == {"name": "none.png", "problem": None, "vehicles": []}
+    assert none == {"name": "none.png", "problem": None, "vehicles": [], "outcome": "no vehicle"}
+    assert (small["vehicles"], small["outcome"]) == ([], "1 vehicle smaller than 60 pixels")
     (one,) = cropping.post(scene, "?vehicles=largest&confidence=0.9").json["images"]
     assert [vehicle["crop"]["number"] for vehicle in one["vehicles"]] == [1]
     assert one["vehicles"][0]["answer"]["level"]

@@ -31,12 +31,13 @@ def test_the_client_answers_as_the_classifier_does(server: Running, calibrated: 
 def test_each_vehicle_is_a_row_as_with_the_classifier(
     cropping: Running, cropped: Path, blue_spot_file: Path, tmp_path: Path
 ) -> None:
-    paths = [tmp_path / "two.png", tmp_path / "none.png"]
+    paths = [tmp_path / f"{name}.png" for name in ("two", "none", "far")]
     paths[0].write_bytes(street(((0, 0), RED), ((2, 1), GREEN)))
     paths[1].write_bytes(street())
+    paths[2].write_bytes(street(((0, 0), RED), cell=40))
     wanted = whichcar.Classifier(cropped, detector=blue_spot_file).predict(paths, vehicles="all")
-    first, second, none = answered = whichcar.Client(cropping.address).predict(paths, vehicles="all", explain=True)
-    assert isinstance(none, NoVehicle)
+    first, second, none, far = answered = whichcar.Client(cropping.address).predict(paths, vehicles="all", explain=True)
+    assert [type(none), type(far)] == [NoVehicle, NoVehicle]
     for one, other in zip(answered, wanted, strict=True):
         assert one.as_row() == pytest.approx(other.as_row(), abs=1e-6)
     assert isinstance(first, Prediction) and isinstance(second, Prediction)

@@ -118,7 +118,10 @@ def tiny_network(path: Path, classes: int, experiment: Experiment | None = None)
     x = layers.GlobalAveragePooling2D()(layers.ReLU()(x))
     x = layers.Dropout(0.1)(x)
     export_model = keras.Model(inputs, layers.Dense(classes, "softmax", name="predictions")(x))
-    return models_from(export_model, experiment, prepare("float32"))
+    models = models_from(export_model, experiment, prepare("float32"))
+    if not experiment.recipe.stages:  # to compile takes longer than a few steps; growing sizes are compiled again
+        models.train_model.run_eagerly = models.main_model.run_eagerly = True
+    return models
 
 
 def run(path: Path, resume: bool = False, tracking: Tracking | None = None) -> Run:

@@ -67,7 +67,7 @@ def _body(answer: http.client.HTTPResponse) -> bytes:
     while max(announced, len(content)) <= LARGEST:
         block = answer.read1(_BLOCK)
         if not block and len(content) < announced:
-            raise ValueError(f"the connection ended after {len(content)} of {announced} bytes")
+            raise ValueError(f"the connection ended after {len(content):,} of {announced:,} bytes")
         if not block:
             return bytes(content)
         content += block

@@ -123,7 +123,7 @@ class Client:
                 raise
             return [Skipped(path, error.sentence.removeprefix("image: ").removesuffix("."))]
         row = answer["images"][0]
-        return [_prediction(path, one) for one in row.get("vehicles", [row])] or [NoVehicle(path, "no vehicle")]
+        return [_prediction(path, one) for one in row.get("vehicles", [row])] or [NoVehicle(path, row["outcome"])]
 
     def _answer(self, idle: _Idle, method: str, route: str, body: bytes | None = None) -> dict[str, Any]:
         for attempt in range(self._retries + 1):

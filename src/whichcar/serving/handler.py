@@ -22,7 +22,7 @@ from whichcar.inference.explain import Explainer
 from whichcar.inference.runtimes import BUNDLES
 from whichcar.inference.stream import Opened, Scored
 from whichcar.inference.stream import Row as OpenedRow
-from whichcar.records import Box, Crop, Prediction, Skipped
+from whichcar.records import Box, Crop, NoVehicle, Prediction, Skipped
 from whichcar.serving.settings import Job, WorkerSetup
 from whichcar.taxonomy import taxonomy_of
 
@@ -101,7 +101,9 @@ class Handler:
 
     def _row(self, job: Job, pairs: Sequence[tuple[Opened | Skipped, Scored | Skipped]]) -> Row:
         _, first = pairs[0]
-        if type(first) is Skipped:
+        if isinstance(first, NoVehicle):
+            return {"name": job.name, "problem": None, "vehicles": [], "outcome": first.reason}
+        if isinstance(first, Skipped):
             return {"name": job.name, "problem": first.reason}
         seen = [(one, item) for one, item in pairs if isinstance(one, Opened) and isinstance(item, Scored)]
         if not isinstance(job.content, bytes):

@@ -73,6 +73,9 @@ class ImageAnswer(VehicleAnswer):
     vehicles: list[VehicleAnswer] | None = Field(
         None, description="With `vehicles`, in place of the rest: each one's answer, the largest first; may be empty."
     )
+    outcome: str | None = Field(
+        None, description="Where `vehicles` is empty: `no vehicle`, or how many are too small, as `whichcar predict`."
+    )
 
 
 class ModelName(BaseModel):

@@ -115,12 +115,12 @@ def test_an_l1_of_one_hundredth_starts_the_loss_above_a_hundred(penalised: keras
 
 
 def test_answers_are_probabilities_of_any_image(resnet: keras.Model, noise: np.ndarray) -> None:
-    answers = resnet.predict_on_batch(noise)
+    answers = np.asarray(resnet(noise, training=False))
     assert (answers.shape, answers.dtype) == ((64, 5), np.float32)
     np.testing.assert_allclose(answers.sum(1), 1, rtol=1e-5)
     assert 0.25 < answers.max(1).mean() < 0.9, "neither all alike nor certain, or the tests below prove little"
-    np.testing.assert_allclose(resnet.predict_on_batch(noise.astype(np.float32)), answers, atol=1e-6)
-    assert np.asarray(resnet(noise[:3].repeat(3, axis=2))).shape == (3, 5)
+    large = noise[:3].astype(np.float32).repeat(3, axis=1).repeat(3, axis=2)  # without detail: resized, it is the same
+    np.testing.assert_allclose(np.asarray(resnet(large, training=False)), answers[:3], atol=1e-3)
 
 
 @pytest.mark.slow

@@ -83,7 +83,7 @@ def array_facts(image: Pixels) -> list[tuple[str, str]]:
     center = image[image.shape[0] // 2, image.shape[1] // 2]
     return [
         ("shape", f"{image.shape} (height, width, channels)"),
-        ("type", f"{image.dtype}, {image.nbytes:,} bytes"),
+        ("type", f"{image.dtype}, {image.nbytes / 1e6:.2f} MB"),
         ("range", f"{image.min()} to {image.max()}"),
         ("means", ", ".join(f"{name} {mean:.1f}" for name, mean in means)),
         ("center pixel", f"{center.tolist()} as RGB, {center[::-1].tolist()} as BGR"),

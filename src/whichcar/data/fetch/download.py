@@ -244,7 +244,7 @@ def _append(remote: _Remote, part: Path, name: str) -> None:
                 bar.update(len(block) // 1000)
     got = part.stat().st_size
     if size is not None and got != size:
-        raise OSError(f"the connection ended after {got} of {size} bytes")
+        raise OSError(f"the connection ended after {got:,} of {size:,} bytes")
     if remote.marks() != marks:
         raise OSError("the file changed while it was fetched")
 

@@ -2,6 +2,8 @@ import { heatMap, where } from "./map.js";
 
 const AT_ONCE = 2; // requests under way
 const TRIES = 6; // of a request that the server has no room for
+const LEAST = 0.001; // probability of a class that is shown, unless it is the best
+const OUTCOMES = ["identified", "not certain enough", "without a vehicle", "without an answer"]; // of a photo
 const find = (id) => document.getElementById(id);
 const percent = (share) => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)}\u00a0%`;
 const waiting = [];
@@ -16,6 +18,7 @@ function add(files) {
     say("There was no image in that.");
     return;
   }
+  const given = { count: photos.length, outcomes: [] };
   for (const file of photos) {
     const article = find("answer").content.firstElementChild.cloneNode(true);
     const image = article.querySelector("img");
@@ -25,7 +28,7 @@ function add(files) {
     article.querySelector("table").hidden = true;
     title(article, "Waiting …", true);
     find("answers").prepend(article);
-    waiting.push({ file, article });
+    waiting.push({ file, article, given });
   }
   say(photos.length === 1 ? "Looking at the photo …" : `Looking at ${photos.length} photos …`);
   next();
@@ -106,7 +109,20 @@ function show(photo, vehicles) {
   choose(photo, 0);
   const others = vehicles.length > 1 ? `, the largest of ${vehicles.length} vehicles` : "";
   const certainty = isWhole(vehicles[0]) ? "" : `, ${percent(said(vehicles[0]).probability)}`;
-  say(`${photo.file.name}: ${heading(vehicles[0])}${certainty}${others}`);
+  done(photo, OUTCOMES[isWhole(vehicles[0]) ? 2 : said(vehicles[0]).level ? 0 : 1],
+    `${photo.file.name}: ${heading(vehicles[0])}${certainty}${others}`);
+}
+
+// Says what became of a photo; of several that were given at once, how many are done and then what became of all.
+function done(photo, outcome, text) {
+  const { count, outcomes } = photo.given;
+  outcomes.push(outcome);
+  if (count > 1 && outcomes.length < count) text = `${outcomes.length} of ${count} photos done …`;
+  else if (count > 1) {
+    const counts = OUTCOMES.map((name) => [outcomes.filter((one) => one === name).length, name]);
+    text = `${count} photos: ${counts.filter(([many]) => many).map((pair) => pair.join(" ")).join(", ")}`;
+  }
+  say(text);
 }
 
 function choose(photo, number) {
@@ -118,7 +134,8 @@ function choose(photo, number) {
   photo.frames.forEach((frame, place) => frame.classList.toggle("chosen", place === number));
   title(article, heading(vehicle));
   article.querySelector(".sure").textContent = sureness(vehicle);
-  const rows = vehicle.classes.map(({ name, probability }) => {
+  const shown = vehicle.classes.filter(({ probability }, place) => !place || probability >= LEAST);
+  const rows = shown.map(({ name, probability }) => {
     const bar = make("i");
     bar.style.setProperty("--share", `${100 * probability}%`);
     const line = make("tr");
@@ -137,7 +154,10 @@ function said(vehicle) {
 }
 
 function heading(vehicle) {
-  if (isWhole(vehicle)) return "No vehicle found";
+  if (isWhole(vehicle)) {
+    const reason = vehicle.crop.outcome.replace("whole: ", "");
+    return reason === "no vehicle" ? "No vehicle found" : `Only ${reason}`;
+  }
   return said(vehicle).level ? said(vehicle).name : "Not sure enough to say";
 }
 
@@ -226,7 +246,7 @@ function problem(photo, text) {
   line.textContent = text;
   line.classList.add("error");
   photo.article.querySelector(".seen").textContent = photo.file.name;
-  say(text);
+  done(photo, OUTCOMES[3], text);
 }
 
 function title(article, text, unfinished = false) {
