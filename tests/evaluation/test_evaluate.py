@@ -34,6 +34,17 @@ Painter = Callable[..., Path]
 RED, GREEN, BLUE = (210, 40, 30), (30, 190, 40), (30, 40, 200)
 
 
+@pytest.fixture
+def plots() -> None:
+    """Have the plots drawn: other tests leave them out, since they take as long as all the rest."""
+
+
+@pytest.fixture(autouse=True)
+def _few_plots(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "plots" not in request.fixturenames:
+        monkeypatch.setattr("whichcar.evaluation.evaluate._plot", lambda *_: None)
+
+
 def result_of(folder: Path) -> dict[str, Any]:
     content: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     return content
@@ -202,7 +213,7 @@ def test_predictions_csv_has_a_row_for_every_image(experiment: Path) -> None:
     assert {row["rank"] for row in rows.values()} <= {"1", "2", "3", ""}
 
 
-def test_plots_and_report_are_next_to_the_result(experiment: Path) -> None:
+def test_plots_and_report_are_next_to_the_result(experiment: Path, plots: None) -> None:
     evaluate(experiment)
     with Image.open(experiment / "plots" / "confusion.png") as image:
         assert min(image.size) > 100
@@ -420,7 +431,9 @@ def tracked(client: MlflowClient, experiment: Path) -> Run:
     return client.get_run(json.loads((experiment / "tracking.json").read_text())["mlflow"])
 
 
-def test_a_tracked_result_goes_into_the_run_of_the_training(experiment: Path, mlflow_store: MlflowClient) -> None:
+def test_a_tracked_result_goes_into_the_run_of_the_training(
+    experiment: Path, mlflow_store: MlflowClient, plots: None
+) -> None:
     write_json(experiment / "resolved.json", {"finished": True, "settings": {"seed": 7}})
     with tracking_of("mlflow", experiment).training():
         pass

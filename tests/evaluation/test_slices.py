@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from scipy.stats import fisher_exact
 
 from whichcar.cli.evaluate import render_result
 from whichcar.data.boxes import COLUMNS
@@ -64,6 +63,8 @@ def test_images_are_divided_by_what_is_seen_in_them(images: list[EvaluatedImage]
 
 
 def test_a_kind_is_weak_only_where_chance_would_hardly_do_that(images: list[EvaluatedImage]) -> None:
+    from scipy.stats import fisher_exact  # loaded by one process of the tests alone
+
     slices = sliced(images)
     dark = slices["brightness", "below 60"]
     chance = fisher_exact([[dark.accuracy.correct, 15 - dark.accuracy.correct], [45, 0]], "less").pvalue

@@ -34,6 +34,13 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Swept]:
         return folder, Sweeps(folder).run()
 
 
+@pytest.fixture(autouse=True)
+def _few_plots(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the plots, which take longer than the trials, to the tests of the page and to the page of `searched`."""
+    if not request.node.get_closest_marker("slow"):
+        monkeypatch.setattr("whichcar.search.page._plots", lambda *_: ())
+
+
 @pytest.fixture
 def finished(searched: tuple[Path, Swept], sweeps: Sweeps) -> Sweeps:
     """That search, in a folder of the test's own."""

@@ -143,7 +143,7 @@ def server(calibrated: Path) -> Iterator[Running]:
 
 @pytest.fixture(scope="session")
 def cropped(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle whose network was trained on images cropped with a margin of a tenth, without vehicles below 60 pixels."""
+    """A bundle whose network was trained on vehicles of 60 pixels or more, cropped with a margin of a tenth."""
     path = tmp_path_factory.mktemp("cropped") / "vehicles.whichcar"
     record = {"settings": {"margin": 0.1, "min_size": 60}, "detector": {"name": "", "sha256": None}}
     thresholds = calibrated_for({"class": 0.5, "make": 0.1})

@@ -124,6 +124,12 @@ def tiny_network(path: Path, classes: int, experiment: Experiment | None = None)
     return models
 
 
+@pytest.fixture(autouse=True)
+def _no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw no curves in a test's own runs, which would take longer than their steps; `finished_run` has some."""
+    monkeypatch.setattr(loop, "draw_curves", lambda path, *_: path.touch())
+
+
 def run(path: Path, resume: bool = False, tracking: Tracking | None = None) -> Run:
     """A run of the config with the tiny network; the caller closes `run.folder`."""
     experiment = read_experiment(path)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from whichcar.errors import DataError
 from whichcar.evaluation.compare.paired import paired
@@ -17,16 +16,20 @@ from whichcar.evaluation.mcnemar import Paired
 
 @pytest.mark.parametrize(("gained", "lost"), [(0, 1), (3, 3), (1, 8), (12, 12), (0, 24), (24, 0), (7, 17)])
 def test_few_discordant_images_get_the_exact_test(gained: int, lost: int) -> None:
+    from scipy.stats import binomtest  # loaded by one process of the tests alone
+
     pair = Paired(1000, gained, lost)
     assert pair.test == "exact"
-    assert pair.p_value == pytest.approx(stats.binomtest(gained, gained + lost).pvalue, rel=1e-12)
+    assert pair.p_value == pytest.approx(binomtest(gained, gained + lost).pvalue, rel=1e-12)
 
 
 @pytest.mark.parametrize(("gained", "lost"), [(12, 13), (5, 20), (100, 60), (173, 185), (700, 30)])
 def test_many_get_the_chi_squared_test(gained: int, lost: int) -> None:
+    from scipy.stats import chi2
+
     pair = Paired(1629, gained, lost)
     assert pair.test == "chi-squared"
-    expected = stats.chi2.sf((gained - lost) ** 2 / (gained + lost), df=1)
+    expected = chi2.sf((gained - lost) ** 2 / (gained + lost), df=1)
     assert pair.p_value == pytest.approx(expected, rel=1e-9)
 
 
