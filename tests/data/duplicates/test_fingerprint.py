@@ -1,4 +1,5 @@
 import io
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -74,8 +75,8 @@ def test_a_banner_leaves_the_detail(drawn_large: Path) -> None:
 
 
 def test_other_images_do_not_fit(drawn_large: Path) -> None:
-    images = photos(drawn_large)
-    similarities = [similarity(one, other) for place, one in enumerate(images) for other in images[place + 1 :]]
+    details = [detail_of(image) for image in photos(drawn_large)]
+    similarities = [detail_similarity(one, other) for one, other in itertools.combinations(details, 2)]
     assert len(similarities) == 496
     assert max(similarities) < SIMILAR
 
