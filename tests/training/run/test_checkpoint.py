@@ -107,7 +107,8 @@ def test_the_training_copy_predicts_as_the_saved_model(
 
     keras.utils.set_random_seed(3)
     image = keras.Input((None, None, 3), name="image")
-    x = keras.layers.Rescaling(1 / 127.5, -1.0)(keras.layers.Resizing(24, 24, antialias=True)(image))
+    x = keras.layers.Resizing(24, 24, antialias=True)(image, training=False)  # as in the networks of `create_model`
+    x = keras.layers.Rescaling(1 / 127.5, -1.0)(x, training=False)
     norm, head = keras.layers.BatchNormalization(), keras.layers.Dense(5, "softmax", name="predictions")
     x = keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU()(norm(keras.layers.Conv2D(8, 3)(x))))
     saved = keras.Model(image, head(x))
