@@ -119,7 +119,8 @@ def tiny_network(path: Path, classes: int, experiment: Experiment | None = None)
     x = layers.Dropout(0.1)(x)
     export_model = keras.Model(inputs, layers.Dense(classes, "softmax", name="predictions")(x))
     models = models_from(export_model, experiment, prepare("float32"))
-    if not experiment.recipe.stages:  # to compile takes longer than a few steps; growing sizes are compiled again
+    # To compile takes longer than the steps of a few epochs; that growing sizes are compiled again is tested.
+    if not experiment.recipe.stages and experiment.fit.epochs <= 5:
         models.train_model.run_eagerly = models.main_model.run_eagerly = True
     return models
 
