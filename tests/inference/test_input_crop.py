@@ -240,3 +240,9 @@ def test_the_family_that_was_asked_for_stays_with_the_crops(tmp_path: Path, stre
         assert crop_image("a.png", image)[0][1].label == "car"
     with pytest.raises(DetectorError, match=r"other\.onnx: .* name its family: --family"):
         InputCrop(Path("model.keras"), trained, crop=True, detector=str(tmp_path / "other.onnx"))
+
+
+def test_an_image_that_is_cropped_by_itself_does_not_disagree_with_the_training(tmp_path: Path) -> None:
+    trained = {"settings": {}, "detector": {"name": "yolox-nano", "sha256": None}}
+    assert InputCrop("a", trained, None).disagreement(tmp_path / "a.jpg") == ""
+    assert "add --crop" in InputCrop("a", trained, False).disagreement(tmp_path / "a.jpg")

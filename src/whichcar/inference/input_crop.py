@@ -150,7 +150,7 @@ class InputCrop:
         already_cropped = _is_crop(path)
         if self._crop and already_cropped:
             return "these images are cropped to the vehicle already, and --crop crops them again; leave it out"
-        if self._trained and not self._crop and not already_cropped:
+        if self._trained and not self.crops and not already_cropped:
             return "was trained on images cropped to the vehicle, and these seem to be whole: add --crop"
         if already_cropped and not self._crop and not self._trained:
             return "was not trained on images that `whichcar crop` wrote, and these are"
