@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 
 import pytest
@@ -35,6 +36,13 @@ class Here:
 @pytest.fixture
 def here() -> Here:
     return Here()
+
+
+@pytest.fixture
+def unbound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker binds itself to a processor, which this process is not to be."""
+    monkeypatch.setattr("whichcar.scale.work.own_cores", lambda _: nullcontext([0]))
+    monkeypatch.setattr("os.sched_setaffinity", lambda *_: None)
 
 
 @pytest.fixture

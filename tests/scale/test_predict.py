@@ -6,7 +6,6 @@ import io
 import json
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -249,13 +248,6 @@ def test_a_busy_bucket_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     busy.answers = 100
     with pytest.raises(DataError, match=r"s3://scale/a: Please reduce your request rate\."):
         storage_at("s3://scale").write("a", b"")
-
-
-@pytest.fixture
-def unbound(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker binds itself to a processor, which this process is not to be."""
-    monkeypatch.setattr("whichcar.scale.work.own_cores", lambda _: nullcontext([0]))
-    monkeypatch.setattr("os.sched_setaffinity", lambda *_: None)
 
 
 def errors_of_workers(jobs: Callable[[Job], list[Job]], begun: int, *arguments: Any) -> list[str]:  # noqa: ANN401

@@ -10,9 +10,13 @@ from typing import Any
 
 import pytest
 
+from whichcar.data.check.check import check
+from whichcar.data.check.page import write_report
+from whichcar.data.duplicates import scan
 from whichcar.detection.crop import crop
 from whichcar.errors import ClusterError
 from whichcar.scale import parts as parts_module
+from whichcar.scale.check import SCANS, check_on_cluster
 from whichcar.scale.crop import crop_on_cluster
 from whichcar.scale.parts import Part
 from whichcar.scale.predict import predict_on_cluster
@@ -80,6 +84,27 @@ def test_a_killed_worker_loses_and_doubles_nothing(
     assert (len(killed), totals.parts, totals.images, totals.unusable) == (1, 16, 31, 1)
     list(crop(images, tmp_path / "plain", detector=red_car_file))
     assert contents(tmp_path / "out") == contents(tmp_path / "plain")
+
+
+def test_scans_of_a_cluster_are_those_of_this_machine_though_a_worker_was_killed(
+    cluster: Cluster, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("cleanvision", reason="whichcar[check] is not installed")
+    killed: list[int] = []
+
+    def kill() -> None:
+        killed.extend(workers(cluster)[:1])
+        os.kill(killed[0], signal.SIGKILL)
+
+    monkeypatch.setenv("WHICHCAR_CACHE", str(tmp_path / "plain"))
+    write_report(check(images), tmp_path / "plain")
+    monkeypatch.setenv("WHICHCAR_CACHE", str(tmp_path / "ray"))
+    monkeypatch.setattr(scan, "decoded", None)  # this process reads no image
+    checked = check_on_cluster(cluster.address, images, output=tmp_path / "ray", runner=after(3, kill))
+    write_report(checked, tmp_path / "ray")
+    assert len(killed) == 1
+    assert (tmp_path / "ray" / "issues.csv").read_bytes() == (tmp_path / "plain" / "issues.csv").read_bytes()
+    assert not (tmp_path / "ray" / SCANS).exists()
 
 
 def test_another_token_is_one_line(

@@ -22,7 +22,7 @@ FAILED = 1  # exit status of --fail-on
 
 
 @click.command()
-@click.argument("data", type=FOLDER, required=False)
+@click.argument("data", required=False)
 @click.argument("labels", type=FILE, required=False)
 @click.option("--output", type=FOLDER, help="Folder for issues.csv and check.html.  [default: DATA]")
 @click.option(
@@ -45,8 +45,14 @@ FAILED = 1  # exit status of --fail-on
     type=int,
     help="Number of cross-validation folds for --labels-with, so every image gets an out-of-fold prediction.",
 )
+@click.option(
+    "--ray",
+    metavar="ADDRESS",
+    help="Scan new images on this Ray cluster: auto, or HOST:PORT of its head. DATA and --output must be on a disk "
+    "that all its machines share.",
+)
 def check(
-    data: Path | None,
+    data: str | None,
     labels: Path | None,
     output: Path | None,
     smallest: int,
@@ -56,6 +62,7 @@ def check(
     undo: Path | None,
     labels_with: Path | None,
     folds: int | None,
+    ray: str | None,
 ) -> int:
     """Find what is wrong with images and labels, and write DATA/issues.csv and DATA/check.html.
 
@@ -71,6 +78,7 @@ def check(
       whichcar check images labels.csv --quarantine aside --move unreadable,exact_duplicate
       whichcar check --undo aside
       whichcar check data/car_ims_v2 --labels-with experiments/exp_003
+      whichcar check --ray auto /shared/images
     """
     if undo is not None:
         from whichcar.data.check.quarantine import put_back
@@ -83,7 +91,7 @@ def check(
         raise click.UsageError("--folds needs --labels-with EXPERIMENT")
     if move is not None and quarantine is None:
         raise click.UsageError("--move needs --quarantine DIR")
-    moved = names("error" if move is None else move)
+    moved, folder = names("error" if move is None else move), Path(data)
     from whichcar.data.check.check import check as check_images
     from whichcar.data.check.issues import matching
     from whichcar.data.check.page import check_output, write_report
@@ -93,23 +101,29 @@ def check(
     if quarantine is not None:
         from whichcar.data.check.quarantine import check_place
 
-        check_place(data, quarantine)
-    check_output(output or data)
-    if labels_with is not None and data.is_dir():
+        check_place(folder, quarantine)
+    if output is not None or folder.is_dir():
+        check_output(output or folder)
+    if labels_with is not None and folder.is_dir():
         from whichcar.evaluation.label_errors import check_experiment
 
-        check_experiment(data, labels_with, folds)
+        check_experiment(folder, labels_with, folds)
     with resumable(f"{data}: interrupted; scanned images are remembered"):
-        checked = check_images(data, labels, smallest)
+        if ray is None:
+            checked = check_images(folder, labels, smallest)
+        else:
+            from whichcar.scale.check import check_on_cluster
+
+            checked = check_on_cluster(ray, data, labels, smallest, output)
         if labels_with is not None:
             from whichcar.evaluation.label_errors import find_label_errors
 
-            checked = checked.with_findings(find_label_errors(data, labels_with, folds))
-    say_lines(render_checked(checked, write_report(checked, output or data)))
+            checked = checked.with_findings(find_label_errors(folder, labels_with, folds))
+    say_lines(render_checked(checked, write_report(checked, output or folder)))
     if quarantine is not None:
         from whichcar.data.check.quarantine import quarantine as move_to
 
-        count = move_to(data, matching(checked.findings, moved, "--move"), quarantine)
+        count = move_to(folder, matching(checked.findings, moved, "--move"), quarantine)
         back = shell_command(["whichcar", "check", "--undo", quarantine])
         say(f"moved  {plural(count, 'image')} to {quarantine}; undo with: {back}")
     failing = matching(checked.findings, names(fail_on or ""), "--fail-on")

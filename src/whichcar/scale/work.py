@@ -1,4 +1,4 @@
-"""What a worker does: it reads a part, predicts or crops its images, and writes the part's result."""
+"""What a worker does: it reads a part, predicts, crops or scans its images, and writes the part's result."""
 
 from __future__ import annotations
 
@@ -13,16 +13,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from whichcar.config.crop import crop_settings
 from whichcar.data import boxes
+from whichcar.data.check.quality import measure
+from whichcar.data.duplicates.scan import scan_file, state_of, to_row
 from whichcar.detection.crop_images import CropImages, Cropped, skipped
 from whichcar.detection.cropper import Cropper
-from whichcar.errors import CheckpointError, ClusterError, MissingExtraError, WhichcarError
+from whichcar.errors import CheckpointError, ClusterError, WhichcarError
 from whichcar.files import checksum
 from whichcar.images.inputs import Given
 from whichcar.ray_cluster import own_cores
 from whichcar.records import NUMBER_COLUMN, NoVehicle, Prediction, Skipped
 from whichcar.scale.manifest import NAME as MANIFEST
+from whichcar.scale.parquet import content_of, schema_of
 from whichcar.scale.parts import DamagedShardError, Item, Part, items_of
 from whichcar.scale.storage import Storage, temporary_file
 from whichcar.text import one_line
@@ -30,6 +35,18 @@ from whichcar.version import VERSION
 
 _WHOLE_NUMBERS = ("left", "top", "right", "bottom", "candidates", NUMBER_COLUMN)
 TABLES = ".boxes"
+SCAN_COLUMNS = {  # of an image: its path as bytes, the state of the file (`state_of`), and the scan (`to_row`)
+    "path": "binary",
+    **dict.fromkeys(("size", "modified", "changed"), "int64"),
+    "checksum": "binary",
+    "problem": "string",
+    "truncated": "bool",
+    **dict.fromkeys(("format", "mode"), "string"),
+    **dict.fromkeys(("width", "height", "orientation"), "int64"),
+    "animated": "bool",
+    **dict.fromkeys(("hash", "mirrored"), "int64"),
+    **dict.fromkeys(("thumbnail", "measures"), "binary"),
+}
 TRIES = 4  # of a part whose worker died, before that is taken to be the part's fault
 
 
@@ -82,8 +99,8 @@ class Worker:
         try:
             if job.version != VERSION:
                 raise ClusterError(f"has whichcar {VERSION}, not {job.version}; install the same on every machine")
-            _check_seen(job.source, ".")
-            _check_seen(job.target, MANIFEST)
+            _check_seen(job, job.source, ".")
+            _check_seen(job, job.target, MANIFEST)
             self._work: Work = STAGES[job.stage](job)
         except WhichcarError as error:
             self._error = f"node {socket.gethostname()}: {error}"
@@ -105,9 +122,10 @@ class Worker:
         return f"{first}{after}: {TRIES} workers died on it, as when memory is used up; leave it out or repair it"
 
 
-def _check_seen(storage: Storage, name: str) -> None:
+def _check_seen(job: Job, storage: Storage, name: str) -> None:
     if not storage.is_remote and not Path(storage.address(name)).exists():
-        raise ClusterError(f"does not see {storage.place}; all nodes need the same disk for it, or a bucket")
+        bucket = "" if job.stage == "scan" else ", or a bucket"
+        raise ClusterError(f"does not see {storage.place}; all nodes need the same disk for it{bucket}")
 
 
 def counts_of(work: Work, part: Part) -> Counts:
@@ -132,16 +150,11 @@ def predicting(job: Job) -> Work:
     """
     from whichcar.inference.classifier import Classifier
 
-    try:
-        import pyarrow as arrow
-        from pyarrow import parquet
-    except ImportError as error:
-        raise MissingExtraError("PyArrow", "ray") from error
     settings = job.settings
+    schema = schema_of({name: _type_of(name) for name in settings["columns"]})
     classifier = Classifier(settings["model"], settings["crop"], settings["detector"], settings["family"])
     if checksum(classifier.checkpoint) != settings["blake2b"]:
         raise CheckpointError(f"{classifier.checkpoint}: is another file than on the machine that began the run")
-    schema = arrow.schema([(name, _arrow_type(arrow, name)) for name in settings["columns"]])
 
     def work(part: Part, counts: Counts) -> None:
         rows = []
@@ -153,18 +166,16 @@ def predicting(job: Job) -> Work:
         if counts.damaged:
             path = job.source.shown(job.source.address(part.files[0]))
             rows.append(Skipped(path, counts.damaged).as_row())
-        content = io.BytesIO()
-        parquet.write_table(arrow.Table.from_pylist(rows, schema), content)
-        job.target.write(f"{part.name}.parquet", content.getvalue())
+        job.target.write(f"{part.name}.parquet", content_of(rows, schema))
 
     return work
 
 
-def _arrow_type(arrow: Any, name: str) -> Any:  # noqa: ANN401  (PyArrow has no types)
-    if name in _WHOLE_NUMBERS:
-        return arrow.int64()
-    is_share = name.startswith("probability") or name in ("answer_probability", "vehicle_score")
-    return arrow.float64() if is_share else arrow.string()
+def _type_of(column: str) -> str:
+    if column in _WHOLE_NUMBERS:
+        return "int64"
+    is_share = column.startswith("probability") or column in ("answer_probability", "vehicle_score")
+    return "float64" if is_share else "string"
 
 
 def cropping(job: Job) -> Work:
@@ -227,6 +238,29 @@ def _into_shard(job: Job, part: Part, results: Iterator[tuple[Item, Cropped | No
         job.target.write(shard, Path(file.name))
 
 
+def scanning(job: Job) -> Work:
+    """Return what scans the image files of a part and writes `SCAN_COLUMNS` of each as `PART.parquet`.
+
+    Raises:
+        MissingExtraError: cleanvision or PyArrow is not installed.
+    """
+    schema = schema_of(SCAN_COLUMNS)
+    measure(np.zeros((32, 32, 3), np.uint8))  # an error in it shows now
+
+    def work(part: Part, counts: Counts) -> None:
+        rows = []
+        for name in part.files:
+            path = Path(job.source.address(name))
+            state = state_of(path) or [None] * 3
+            scan = scan_file(path, measure)
+            counts.images += 1
+            counts.unusable += bool(scan.problem)
+            rows.append(dict(zip(SCAN_COLUMNS, (os.fsencode(name), *state, *to_row(scan)), strict=True)))
+        job.target.write(f"{part.name}.parquet", content_of(rows, schema))
+
+    return work
+
+
 def _counted(items: Iterator[Item], counts: Counts) -> Iterator[Item]:
     """Yield the items and count the images; a damaged shard ends there."""
     try:
@@ -237,4 +271,4 @@ def _counted(items: Iterator[Item], counts: Counts) -> Iterator[Item]:
         counts.damaged = one_line(error)
 
 
-STAGES: dict[str, Callable[[Job], Work]] = {"predict": predicting, "crop": cropping}
+STAGES: dict[str, Callable[[Job], Work]] = {"predict": predicting, "crop": cropping, "scan": scanning}

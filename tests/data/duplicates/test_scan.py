@@ -280,7 +280,7 @@ def test_facts_of_another_edition_are_forgotten(
 ) -> None:
     with ScanCache(tmp_path / "scans.db") as cache:
         list(cache.scan(images[:2]))
-    monkeypatch.setattr(scan, "_EDITION", scan._EDITION + 1)
+    monkeypatch.setattr(scan, "EDITION", scan.EDITION + 1)
     with ScanCache(tmp_path / "scans.db") as cache:
         list(cache.scan(images[:2]))
     assert len(read) == 4

@@ -58,14 +58,18 @@ def check(data: str | Path, labels: str | Path | None = None, smallest: int = SM
         DataError: no folder, no images, a label file that cannot be read, or a full disk.
         MissingExtraError: cleanvision is not installed.
     """
-    collection = collect(Path(data), Path(labels) if labels else None)
+    with ScanCache() as cache:
+        return check_collection(collect(Path(data), Path(labels) if labels else None), cache, smallest)
+
+
+def check_collection(collection: Collection, cache: ScanCache, smallest: int = SMALLEST) -> Checked:
+    """Do what `check` does with images that have been listed; those whose scans the cache has are not read again."""
     names = odd_names(Counter(entry.class_name for entry in collection.entries if entry.class_name))
     found = [*_of_rows(collection), *names, *_of_classes(collection), *of_groups(collection)]
     prints = Prints()
-    with ScanCache() as cache:
-        scans = cache.scan((collection.root / entry.path for entry in collection.entries), quality.measure)
-        found += _of_images(collection, track(scans, "checking", len(collection.entries)), prints, smallest)
-        found += of_copies(collection, find_duplicates(cache, prints, collection.path_of))
+    scans = cache.scan((collection.root / entry.path for entry in collection.entries), quality.measure)
+    found += _of_images(collection, track(scans, "checking", len(collection.entries)), prints, smallest)
+    found += of_copies(collection, find_duplicates(cache, prints, collection.path_of))
     return Checked(collection, ordered(found))
 
 

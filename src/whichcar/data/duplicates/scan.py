@@ -34,7 +34,7 @@ from whichcar.text import one_line, shell_command
 log = logging.getLogger(__name__)
 
 FILE = "scans.db"
-_EDITION = 4  # changes whenever the same file gives another scan
+EDITION = 4  # changes whenever the same file gives another scan
 _SIZE = (224, 224)  # an image is decoded at this size, or the next larger one its decoder offers
 _RECENT = 50_000_000  # nanoseconds; file systems count time in ticks of up to 10 ms, and two changes may share one
 _CREATE = """
@@ -113,9 +113,9 @@ class ScanCache:
             DataError: the file turns out to be damaged.
         """
 
-        def scan_file(file: tuple[Path, _Key | None]) -> tuple[_Key | None, Scan]:
+        def scanned_now(file: tuple[Path, _Key | None]) -> tuple[_Key | None, Scan]:
             path, key = file
-            return key, self._scan(path, measure)
+            return key, scan_file(path, measure, lambda content: self._known_content(content, measure is not None))
 
         def files() -> Iterator[tuple[Path, _Key | None] | Done[Scan]]:
             for path in paths:
@@ -123,8 +123,24 @@ class ScanCache:
                 known = self._known(key, measure is not None) if key else None
                 yield Done(known) if known else (path, key)
 
-        for scanned in ordered_map(scan_file, files(), workers):
+        for scanned in ordered_map(scanned_now, files(), workers):
             yield scanned if isinstance(scanned, Scan) else self._kept(*scanned)
+
+    def knows(self, path: Path) -> bool:
+        """True where the scan of a file is known, with measures, so that `scan` need not read it."""
+        key = _key(path)
+        return key is not None and self._known(key, measured=True) is not None
+
+    def take(self, path: Path, state: tuple[int, ...] | None, scan: Scan) -> None:
+        """Write down the scan that another process made of a file, maybe on another machine.
+
+        Args:
+            path: the file; where its state differs by now, the scan is kept for the content that it was made of only.
+            state: what `state_of` returned before the scan.
+            scan: what it found.
+        """
+        key = _key(path)
+        self._kept(key if key and key[2:] == state else None, scan)
 
     def similarity(self, first: bytes, second: bytes, mirrored: bool) -> float | None:
         """Return how alike the contents of two checksums were found to be, None where that is not known."""
@@ -149,30 +165,13 @@ class ScanCache:
 
     def _known_content(self, content: bytes, measured: bool) -> Scan | None:
         row = self._one("select * from contents where checksum=?", (content,))
-        scan = _from_row(row) if row else None
+        scan = from_row(row) if row else None
         return None if scan and measured and not scan.problem and not scan.measures else scan
-
-    def _scan(self, path: Path, measure: Measure | None) -> Scan:
-        content = b""
-        try:
-            if path.is_file():
-                content = bytes.fromhex(checksum(path))
-                if known := self._known_content(content, measure is not None):
-                    return known
-            with decoded(path, at_least=_SIZE) as found:
-                image, _ = found.reduced(_SIZE)
-                header = found.header
-        except OSError as error:
-            return Scan(content, f"cannot be read ({error.strerror}); change its permissions", False, None, None, ())
-        except ImageError as error:
-            content = b"" if _passing(error) else content
-            return Scan(content, error.reason, isinstance(error, TruncatedImageError), None, None, ())
-        return Scan(content, "", False, header, fingerprint(image), measure(image) if measure else ())
 
     def _kept(self, key: _Key | None, scan: Scan) -> Scan:
         """Write down what a scan found; not of a file that could not be read at all."""
         if scan.checksum:
-            self._insert("contents", _to_row(scan))
+            self._insert("contents", to_row(scan))
             if key:
                 self._insert("files", (*key, scan.checksum))
         return scan
@@ -219,15 +218,49 @@ class ScanCache:
         return DataError(f"{self.path}: cannot be read ({reason}); {advice}")
 
 
+def scan_file(path: Path, measure: Measure | None, known: Callable[[bytes], Scan | None] = lambda _: None) -> Scan:
+    """Return the scan of a file that is read now.
+
+    Args:
+        path: an image file.
+        measure: as for `ScanCache.scan`.
+        known: gives the scan of a content by its checksum, which is then not decoded.
+    """
+    content = b""
+    try:
+        if path.is_file():
+            content = bytes.fromhex(checksum(path))
+            if scan := known(content):
+                return scan
+        with decoded(path, at_least=_SIZE) as found:
+            image, _ = found.reduced(_SIZE)
+            header = found.header
+    except OSError as error:
+        return Scan(content, f"cannot be read ({error.strerror}); change its permissions", False, None, None, ())
+    except ImageError as error:
+        content = b"" if _passing(error) else content
+        return Scan(content, error.reason, isinstance(error, TruncatedImageError), None, None, ())
+    return Scan(content, "", False, header, fingerprint(image), measure(image) if measure else ())
+
+
+def state_of(path: Path) -> tuple[int, ...] | None:
+    """Return what all machines see of a file: size in bytes, modification time and time of change (ctime) in ns.
+
+    None where a change would not show in it.
+    """
+    key = _key(path)
+    return key and key[2:]
+
+
 def _opened(path: str | Path) -> sqlite3.Connection:
     base = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)  # threads read, one writes
     try:
         edition = base.execute("pragma user_version").fetchone()[0]
-        if edition != _EDITION:
+        if edition != EDITION:
             tables = ("files", "contents", "pairs")
             base.executescript("".join(f"drop table if exists {name};" for name in tables))
         base.executescript(
-            f"pragma journal_mode=wal; pragma synchronous=normal; pragma user_version={_EDITION}; {_CREATE}"
+            f"pragma journal_mode=wal; pragma synchronous=normal; pragma user_version={EDITION}; {_CREATE}"
         )
     except sqlite3.Error:
         base.close()
@@ -263,7 +296,8 @@ def _key(path: Path) -> _Key | None:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def _to_row(scan: Scan) -> tuple[Any, ...]:
+def to_row(scan: Scan) -> tuple[Any, ...]:
+    """Return a scan as values for a table."""
     header, print_ = scan.header, scan.fingerprint
     start = (scan.checksum, scan.problem, scan.truncated)
     if header is None or print_ is None:
@@ -273,7 +307,8 @@ def _to_row(scan: Scan) -> tuple[Any, ...]:
     return (*start, *fields, print_.hash, print_.mirrored, print_.thumbnail, measures)
 
 
-def _from_row(row: tuple[Any, ...]) -> Scan:
+def from_row(row: tuple[Any, ...]) -> Scan:
+    """Return the scan of which `to_row` made these values."""
     content, problem, truncated, *values, hashed, mirrored, thumbnail, measures = row
     if problem:
         return Scan(content, problem, bool(truncated), None, None, ())
