@@ -30,9 +30,23 @@ from whichcar.text import shell_command
     is_flag=True,
     help="After the training, train again on training and validation images, as long as validation has shown.",
 )
+@click.option(
+    "--hosts",
+    metavar="HOST:PORT,HOST,…",
+    help="Train on several hosts: the address of the first one, with a free port, and the others; or auto, under "
+    "Slurm, Open MPI or Kubernetes. Run the same command on each.",
+)
+@click.option("--host", metavar="NUMBER", type=int, help="With --hosts, which of them this one is, from 0.")
 @track_option
 def train(
-    config: Path, overrides: tuple[str, ...], resume: bool, overwrite: bool, refit: bool, track: str | None
+    config: Path,
+    overrides: tuple[str, ...],
+    resume: bool,
+    overwrite: bool,
+    refit: bool,
+    hosts: str | None,
+    host: int | None,
+    track: str | None,
 ) -> None:
     """Train with the settings in CONFIG, a settings file or an experiment's folder.
 
@@ -56,20 +70,31 @@ def train(
       whichcar train experiments/exp_003 --refit
       whichcar train experiments/exp_003/config.yml --track mlflow
     """
+    from whichcar.training.hosts import join
     from whichcar.training.refit import refit as train_and_refit
     from whichcar.training.train import train as train_once
 
     logging.getLogger("whichcar").setLevel(logging.INFO)
     given, config = config, experiment_of(config, overrides)
     resume = resume or (config != given and not overwrite)
+    joined = join(config, hosts, host) if hosts else config
+    if joined != config:  # the first host reports
+        track = None
     try:
         train_network = train_and_refit if refit else train_once
-        trained = train_network(config, overrides, resume=resume, overwrite=overwrite, track=track)
+        trained = train_network(joined, overrides, resume=resume, overwrite=overwrite, track=track)
     except Interrupted as error:
+        if joined != config:
+            raise Interrupted(f"{config}: stopped on all hosts; host 0 says how to resume") from None
         command = ["whichcar", "train", str(config), *(word for text in overrides for word in ("--set", text))]
         command += [*(["--refit"] if refit else []), "--resume" if error.saved else "--overwrite"]
+        command += ["--hosts", hosts] if hosts else []
+        command += ["--host", str(host)] if host is not None else []
         command += ["--track", track] if track else []
         again = "resume with" if error.saved else "start again with"
         raise Interrupted(f"{error}\n{again}: {shell_command(command)}") from None
+    if joined != config:
+        say_lines([f"trained with host 0, which has the results of {config}"])
+        return
     folder = trained.folder.parent if refit else trained.folder
     say_lines([f"checkpoint: {trained.checkpoint}", f"next: {shell_command(['whichcar', 'evaluate', folder])}"])

@@ -53,6 +53,13 @@ def config_in(path: Path) -> Path:
     return configs[0]
 
 
+def folder_of(config_path: Path) -> Path:
+    """The folder a config belongs to: its own if it is called config.yml, else one of its name next to it."""
+    if not config_path.is_file():
+        raise ConfigError(f"{config_path}: no such file; give an experiment's config.yml")
+    return config_path.parent if config_path.stem == "config" else config_path.with_suffix("")
+
+
 def load_config(path: str | Path) -> dict[str, Any]:
     """Return a YAML file as a dict, as written, once `seed`, `data` and `data.directory` are known to exist.
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from whichcar.errors import TrainingError
 from whichcar.text import plural
+from whichcar.training.hosts import are_several
 
 Devices = int | Literal["auto"]
 
@@ -29,7 +30,14 @@ def use_devices(wanted: Devices, batch_size: int) -> int:
 
     backend = keras.backend.backend()
     names = keras.distribution.list_devices() if backend == "jax" else []
-    count = _automatic(names, batch_size) if wanted == "auto" else wanted
+    if are_several():  # all must be used, since each host does the work of its own
+        count = len(names) if wanted == "auto" else wanted
+        if count != len(names):
+            raise TrainingError(
+                f"hardware.devices: {count}, but the hosts have {plural(len(names), 'device')} in all; set it to auto"
+            )
+    else:
+        count = _automatic(names, batch_size) if wanted == "auto" else wanted
     if count > 1 and backend != "jax":
         raise TrainingError(
             f"hardware.devices: {count}, but Keras runs on {backend} here, which trains on one device; "
@@ -66,7 +74,10 @@ def divided(batch: np.ndarray) -> np.ndarray:
     distribution = keras.distribution.distribution()
     if distribution is None or len(batch) % distribution.device_mesh.devices.size:
         return batch
-    spread: np.ndarray = keras.distribution.distribute_tensor(batch, distribution.get_data_layout(batch.shape))
+    import jax
+
+    sharding = distribution.get_data_layout(batch.shape).backend_layout
+    spread: np.ndarray = jax.make_array_from_callback(batch.shape, sharding, batch.__getitem__)
     return spread
 
 

@@ -17,6 +17,7 @@ from whichcar.files import CURVES, HISTORY
 from whichcar.metrics import Score
 from whichcar.progress import Bar
 from whichcar.training.hardware import Hardware
+from whichcar.training.hosts import are_to_stop
 from whichcar.training.network.models import Size, TrainingModels
 from whichcar.training.network.optimizer import rate_factor, rate_share
 from whichcar.training.remarks import disk_needed, remarks
@@ -182,7 +183,7 @@ class Run:
                 self._step(images, labels)
                 bar.update(len(images), **progress.shown)
                 progress.seconds = self._elapsed()
-                if stop.is_set():
+                if are_to_stop(stop.is_set(), progress.step):
                     self.save()
                     raise Interrupted(f"{self.folder.path}: stopped in epoch {progress.epoch + 1}; everything is saved")
                 self._save_after(60 * self.experiment.hardware.save_minutes)

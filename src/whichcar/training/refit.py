@@ -11,14 +11,13 @@ from typing import Any
 import yaml
 
 from whichcar.config.experiment import Experiment
-from whichcar.config.load import config_in, lay_over, read_experiment, read_settings
+from whichcar.config.load import config_in, folder_of, lay_over, read_experiment, read_settings
 from whichcar.data.split.tree import Tree, read_tree
 from whichcar.environment import expanded
 from whichcar.errors import Interrupted, TrainingError
 from whichcar.files import CONFIG, REFIT, RESOLVED, checksum, read_json, write_text
 from whichcar.text import plural, shell_command
 from whichcar.training.run.checkpoint import read_metadata
-from whichcar.training.run.folder import folder_of
 from whichcar.training.run.refits import current_refit
 from whichcar.training.sizes import sizes_of
 from whichcar.training.train import Trained, train, trained_in

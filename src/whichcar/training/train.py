@@ -15,6 +15,7 @@ from whichcar.files import BEST, HISTORY, is_disk_full
 from whichcar.text import plural, shell_command
 from whichcar.training.feature_cache import on_features
 from whichcar.training.hardware import is_out_of_memory, make_deterministic, prepare
+from whichcar.training.hosts import agree
 from whichcar.training.loop import Run
 from whichcar.training.memory import out_of_memory
 from whichcar.training.run.checkpoint import read_best
@@ -24,6 +25,7 @@ from whichcar.training.setup import build_models, load_data, load_tree
 from whichcar.training.sizes import sizes_of
 from whichcar.training.tracking import Tracking, tracking_of
 from whichcar.training.weights import check_weights, plain_model
+from whichcar.version import VERSION
 
 log = logging.getLogger(__name__)
 
@@ -130,6 +132,7 @@ def _prepare(experiment: Experiment, folder: ExperimentFolder, is_resumed: bool,
     run = Run(experiment, folder, hardware, sizes, data, models, tracking)
     if is_resumed:
         run.restore()
+    agree(f"{VERSION} {experiment.model_dump(exclude={'hardware'})} {data.images.key} {run.progress}")
     return run
 
 

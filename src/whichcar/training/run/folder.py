@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from whichcar.config.experiment import Experiment
+from whichcar.config.load import folder_of
 from whichcar.config.section import shown
 from whichcar.environment import expanded
 from whichcar.errors import ConfigError, DataError, TrainingError
@@ -181,13 +182,6 @@ class ExperimentFolder:
         if given.name in ("", "..", "state", "label_folds", *LEFT):
             raise ConfigError(f"{self.config_path}: fit.callbacks.{key}: {name!r} is taken; give another name")
         return given.name
-
-
-def folder_of(config_path: Path) -> Path:
-    """The folder a config belongs to: its own if it is called config.yml, else one of its name next to it."""
-    if not config_path.is_file():
-        raise ConfigError(f"{config_path}: no such file; give an experiment's config.yml")
-    return config_path.parent if config_path.stem == "config" else config_path.with_suffix("")
 
 
 def environment(hardware: Hardware) -> dict[str, Any]:

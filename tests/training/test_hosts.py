@@ -1,0 +1,126 @@
+"""Training on several hosts: processes on the loopback interface, one of which is stopped or killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import yaml
+
+from whichcar.data.split.split import split
+from whichcar.errors import TrainingError
+from whichcar.training.hosts import join
+from whichcar.training.run.history import Epoch, read_history
+
+PROGRAM = str(Path(__file__).with_name("hosts_program.py"))
+ONE_DEVICE = {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+SETTINGS = {
+    "seed": 5,
+    "data": {"directory": "v1", "image_size": [32, 32], "batch_size": 8},
+    "model": {"weights": None},
+    "compile": {"optimizer": {"sgd": {"learning_rate": 0.05, "momentum": 0.9}}},
+    "recipe": {"ema": 0.9, "random_resized_crop": {"side": [0.7, 1.0]}},
+    "hardware": {"precision": "float32"},
+}
+EPOCHS = 3
+
+
+class Ended(NamedTuple):
+    """How a process ended."""
+
+    status: int
+    output: str
+
+
+def start(folder: Path, *words: str) -> subprocess.Popen[str]:
+    command = [sys.executable, PROGRAM, "train", "exp", *words]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    return subprocess.Popen(command, cwd=folder, env=os.environ | ONE_DEVICE, text=True, **pipes)
+
+
+def ended(*processes: subprocess.Popen[str]) -> list[Ended]:
+    outputs = [process.communicate(timeout=300)[0] for process in processes]
+    return [Ended(process.returncode, output) for process, output in zip(processes, outputs, strict=True)]
+
+
+def start_two(folder: Path, *words: str, second: tuple[str, ...] = ()) -> list[subprocess.Popen[str]]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        hosts = f"127.0.0.1:{free.getsockname()[1]},127.0.0.1"
+    return [
+        start(folder, "--hosts", hosts, "--host", "0", *words),
+        start(folder, "--hosts", hosts, "--host", "1", *words, *second),
+    ]
+
+
+def trained(folder: Path) -> list[Epoch]:
+    return read_history(folder / "exp" / "history.csv")
+
+
+def wait_for(path: Path) -> None:
+    until = time.monotonic() + 240
+    while not path.exists():
+        assert time.monotonic() < until, f"{path}: was not written"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def folder(drawn: Path, tmp_path: Path) -> Path:
+    split(drawn, drawn / "car_dataset_labels.csv", tmp_path / "v1")
+    write_settings(tmp_path, EPOCHS)
+    return tmp_path
+
+
+def write_settings(folder: Path, epochs: int) -> None:
+    (folder / "exp").mkdir(exist_ok=True)
+    (folder / "exp" / "config.yml").write_text(yaml.safe_dump(SETTINGS | {"fit": {"epochs": epochs}}))
+
+
+@pytest.mark.slow
+def test_two_hosts_train_as_one_does_and_only_the_first_writes(folder: Path) -> None:
+    first, second = ended(*start_two(folder))
+    assert (first.status, second.status) == (0, 0), first.output + second.output
+    assert "trained with host 0, which has the results of exp" in second.output
+    on_two = trained(folder)
+    [alone] = ended(start(folder, "--overwrite"))
+    assert alone.status == 0, alone.output
+    assert [epoch.loss for epoch in trained(folder)] == pytest.approx([epoch.loss for epoch in on_two], rel=1e-4)
+    scores = [epoch.val_loss for epoch in on_two]
+    assert [epoch.val_loss for epoch in trained(folder)] == pytest.approx(scores, rel=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGKILL])
+def test_when_one_host_is_stopped_or_killed_all_end_and_resume(folder: Path, sent: signal.Signals) -> None:
+    write_settings(folder, 2000)
+    first, second = start_two(folder, "--set", "hardware.save_minutes=0.001")
+    wait_for(folder / "exp" / "history.csv")
+    second.send_signal(sent)
+    stopped, other = ended(first, second)
+    assert stopped.status == (130 if sent == signal.SIGTERM else stopped.status) != 0, stopped.output
+    assert other.status == (130 if sent == signal.SIGTERM else -signal.SIGKILL), other.output
+    done = len(trained(folder))
+    first, second = ended(*start_two(folder, "--resume", "--set", f"fit.epochs={done + 2}"))
+    assert (first.status, second.status) == (0, 0), first.output + second.output
+    assert [epoch.epoch for epoch in trained(folder)] == list(range(1, done + 3))
+
+
+@pytest.mark.slow
+def test_hosts_with_other_settings_do_not_train_together(folder: Path) -> None:
+    first, second = ended(*start_two(folder, second=("--set", "compile.optimizer.sgd.learning_rate=0.1")))
+    for host in (first, second):
+        assert host.status == 2
+        assert "host 1: has other settings, images, saved state or another version of whichcar" in host.output
+
+
+@pytest.mark.parametrize(("number", "wrong"), [(None, "is missing"), (2, "got 2"), (-1, "got -1")])
+def test_a_host_must_be_one_of_those_named(number: int | None, wrong: str, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=rf"--host: is this host's place in --hosts, 0 to 1; {wrong}"):
+        join(tmp_path / "config.yml", "10.0.0.1:8476,10.0.0.2", number)
