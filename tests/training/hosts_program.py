@@ -1,4 +1,4 @@
-"""`whichcar` with the network of `devices_program` instead of ResNet-50: hosts_program.py train CONFIG --hosts …"""
+"""`whichcar` with the network of `devices_program` instead of ResNet-50."""
 
 from devices_program import small_network
 

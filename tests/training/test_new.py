@@ -19,9 +19,9 @@ from whichcar.errors import CheckpointError, ConfigError, MissingExtraError
 from whichcar.training import hardware
 from whichcar.training import new as stage
 from whichcar.training import train as training
+from whichcar.training.budget import Facts, Speed
 from whichcar.training.hardware import prepare
 from whichcar.training.new import new
-from whichcar.training.recipe import Facts, Speed
 from whichcar.training.throughput import measure
 
 PASS = "one pass over the training images"

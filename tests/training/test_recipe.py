@@ -13,7 +13,8 @@ import pytest
 from whichcar.config.experiment import Experiment
 from whichcar.config.validate import validate
 from whichcar.errors import ConfigError
-from whichcar.training.recipe import MOST_PASSES, Choice, Facts, Speed, choose, largest_size
+from whichcar.training.budget import MOST_PASSES, Facts, Speed, largest_size
+from whichcar.training.recipe import Choice, choose
 
 CPU = Speed(0.12, 0.0005, 5e-7, 10, 3, 12, 0.002, 0.5)
 LOADED = Speed(0.3, 0.002, 1.5e-6, 40, 8, 40, 0.005, 1.3)

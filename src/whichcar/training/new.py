@@ -20,9 +20,10 @@ from whichcar.errors import ConfigError, DataError, ImageError
 from whichcar.images.read import read_size
 from whichcar.parallel import ordered_map
 from whichcar.text import one_line, plural, shell_command
+from whichcar.training.budget import Facts, Speed
 from whichcar.training.hardware import Hardware, prepare
 from whichcar.training.network.backbones import has_classifier
-from whichcar.training.recipe import Choice, Facts, Speed, choose
+from whichcar.training.recipe import Choice, choose
 from whichcar.training.throughput import measure
 from whichcar.training.weights import check_weights
 

@@ -15,9 +15,9 @@ from whichcar.errors import ImageError
 from whichcar.images.read import read_resized
 from whichcar.parallel import ordered_map
 from whichcar.progress import Bar
+from whichcar.training.budget import BACKWARD, CROP, Facts, Speed, frozen_blocks
 from whichcar.training.hardware import Hardware, release_memory
 from whichcar.training.network.models import TrainingModels
-from whichcar.training.recipe import BACKWARD, CROP, Facts, Speed, frozen_blocks
 from whichcar.training.setup import build_models
 
 SMALL, LARGE = 64, 128  # sizes that are measured; all others follow by their number of pixels

@@ -1,0 +1,184 @@
+"""What fits into the minutes given: passes over the training images, and the sizes of these.
+
+Nothing here reads or measures. Where a number is from published work it says so; "ours" are the runs of
+`experiments/README.md` and what `experiments/LOG.md` says of those that failed.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+from dataclasses import dataclass
+
+MOST_PASSES = 100  # ours: training accuracy is 0.97 after 10; Salman et al. 2020 gain 4 points from 59 to 150
+ENOUGH_PASSES, ENOUGH_UPDATES = 12, 800  # before images above FIRST_PHASE are worth more than further passes
+LEAST_PASSES, LEAST_UPDATES = 5, 100  # ours: 5 passes of all layers gave 0.59, a head alone 0.41, 2 passes 0.20
+LARGEST = 224  # the size of the ImageNet weights; more costs more than it gave us
+SMALLEST = 96
+FIRST_PHASE = 128  # no phase before the last is smaller; ours: exp_003
+LAST_SHARE = 3 / 17  # of the passes that each phase after the first takes; ours: exp_003
+CROP = (0.75, 1.0)  # sides of the random crop; ours: exp_003
+HEAD_UPDATES = 4000
+SECONDS_OF_HEAD_STEP = 0.01
+BACKWARD = 2  # times a forward pass
+
+Phases = list[tuple[int, int]]  # (epochs, size), small images first
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a recipe needs to know of a dataset, and of the weights that training starts from.
+
+    `side` is the shorter side of the median image in pixels; `has_classifier` is true where ImageNet's classifier comes
+    with the weights.
+    """
+
+    classes: int
+    train: int
+    validation: int
+    side: int
+    has_classifier: bool = False
+
+    @property
+    def batch_size(self) -> int:
+        """Images per step: few images are trained in smaller batches, for more updates in a pass."""
+        return min(self.train, 32 if self.train >= 1000 else 16)
+
+    @property
+    def updates(self) -> int:
+        """Updates in a pass; an incomplete last batch is dropped."""
+        return self.train // self.batch_size
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """Seconds measured on this machine.
+
+    A forward pass of one image takes `image` and, for each of its pixels, `pixel`; a training step takes three such
+    passes of its images and `update`. `compile_step` and `compile_predict` are spent at each new image size, `start`
+    once, `decode` for each image and size, `save` for a checkpoint.
+    """
+
+    update: float
+    image: float
+    pixel: float
+    compile_step: float
+    compile_predict: float
+    start: float
+    decode: float
+    save: float
+
+    def predict(self, size: int) -> float:
+        """Seconds for one image in validation."""
+        return self.image + self.pixel * size**2
+
+    def train(self, size: int, batch_size: int) -> float:
+        """Seconds for one image in training."""
+        return (1 + BACKWARD) * self.predict(size) + self.update / batch_size
+
+
+def frozen_blocks(facts: Facts, weights: str | None) -> int:
+    """Blocks of the backbone that stay fixed when the others are trained.
+
+    The first ones find edges and colours, which are the same for every task (Yosinski et al. 2014).
+    """
+    return 2 if weights and facts.train < 2000 else 0
+
+
+def largest_size(side: int, crop: float = sum(CROP) / 2) -> int:
+    """Return the largest size worth training at, a multiple of 32: a crop is not enlarged.
+
+    An enlarged crop is blurred while a test image is not, which cost us two points. At other sizes feature maps of odd
+    width are sampled otherwise, and the network loses confidence.
+    """
+    return min(LARGEST, max(32, 32 * round(crop * side / 32)))
+
+
+def image_sizes(largest: int) -> list[int]:
+    """Return the sizes that may be the last, largest first."""
+    return [largest, *range(largest - 32, SMALLEST - 1, -32)]
+
+
+def phases_that_fit(facts: Facts, speed: Speed, budget: float) -> Phases:
+    """Return the phases that fit: the largest last size that leaves enough passes, else the most passes.
+
+    Empty where not one pass fits.
+    """
+    best: Phases = []
+    for size in image_sizes(largest_size(facts.side)):
+        phases = _longest(facts, speed, budget, size)
+        few = size <= FIRST_PHASE
+        passes, updates = (LEAST_PASSES, ENOUGH_UPDATES // 2) if few else (ENOUGH_PASSES, ENOUGH_UPDATES)
+        if passes_of(phases) >= max(passes, min(3 * passes, math.ceil(updates / facts.updates))):
+            return phases
+        if passes_of(phases) > passes_of(best):
+            best = phases
+    return best
+
+
+def is_enough(facts: Facts, passes: int) -> bool:
+    """True where these passes of all layers are worth more than a head on a frozen backbone."""
+    updates = passes * facts.updates
+    return updates >= LEAST_UPDATES and (passes >= LEAST_PASSES or updates >= ENOUGH_UPDATES)
+
+
+def _longest(facts: Facts, speed: Speed, budget: float, size: int) -> Phases:
+    """Return the most passes that fit when the last are at `size`: all at one size, or where there are many, growing.
+
+    Each phase compiles the step again, which short trainings cannot afford.
+    """
+    smaller = [small for small in (size - 64, size - 32) if small >= FIRST_PHASE]
+    one, growing = (_fitting(facts, speed, budget, sizes) for sizes in ([size], [*smaller, size]))
+    return growing if passes_of(growing) >= max(ENOUGH_PASSES, passes_of(one)) else one
+
+
+def _fitting(facts: Facts, speed: Speed, budget: float, sizes: list[int]) -> Phases:
+    """Return the most passes over these sizes that fit, the first one taking what `LAST_SHARE` leaves."""
+
+    def phases(passes: int) -> Phases:
+        last = max(1, round(LAST_SHARE * passes))
+        return [(passes - last * (len(sizes) - 1), sizes[0]), *((last, size) for size in sizes[1:])]
+
+    counts = range(len(sizes), MOST_PASSES + 1)
+    fit = bisect.bisect_right(counts, budget, key=lambda passes: seconds_of(facts, speed, phases(passes)))
+    return phases(counts[fit - 1]) if fit else []
+
+
+def passes_of(phases: Phases) -> int:
+    """Return the epochs of all phases."""
+    return sum(epochs for epochs, _ in phases)
+
+
+def sizes_tried(facts: Facts, size: int) -> list[int]:
+    """Return the sizes tried at the end: the last one, and the next above it where the images have it."""
+    return [size] + ([size + 32] if facts.validation and size + 32 <= min(facts.side, LARGEST + 32) else [])
+
+
+def seconds_of(facts: Facts, speed: Speed, phases: Phases) -> float:
+    """Return how long a training of all layers takes, with all that surrounds it."""
+    batch, tried = facts.batch_size, sizes_tried(facts, phases[-1][1])
+    scored = {size for _, size in phases} | set(tried)
+    total = speed.start + speed.decode * (facts.train + facts.validation * len(scored))
+    for epochs, size in phases:
+        epoch = speed.train(size, batch) * facts.updates * batch + speed.predict(size) * facts.validation
+        # A checkpoint and a state, three times its size, at most every 30 seconds; copying the weights for validation.
+        writing = speed.save * epochs * (4 * min(1, epoch / 30) + 0.5)
+        total += epochs * epoch + writing + speed.compile_step + speed.compile_predict
+    if facts.has_classifier:  # co-tuning begins with its answers
+        total += speed.compile_predict + speed.predict(phases[0][1]) * facts.train
+    last = sum(speed.compile_predict + speed.predict(size) * facts.validation for size in tried)
+    return total + last + 5 * speed.save
+
+
+def seconds_of_head(facts: Facts, speed: Speed, size: int) -> float:
+    """Return how long a head on cached features takes."""
+    images = facts.train + facts.validation
+    epochs = epochs_of_head(facts)
+    steps = epochs * (facts.updates + facts.validation / facts.batch_size)
+    features = speed.compile_predict + images * (speed.predict(size) + speed.decode)
+    return speed.start + features + steps * SECONDS_OF_HEAD_STEP + epochs / 2 * speed.save
+
+
+def epochs_of_head(facts: Facts) -> int:
+    """Return the epochs of a head on cached features: for about `HEAD_UPDATES` updates."""
+    return min(40, max(6, round(HEAD_UPDATES / facts.updates)))
