@@ -53,7 +53,9 @@ INSIDE = {
         {"network"},
         {"batches", "hardware"},
         {"devices"},
+        {"hosts"},
         {"mixup", "rand_augment", "recipe"},
+        {"budget"},
     ),
 }
 HEAVY = {"keras", "tensorflow", "jax", "torch", "h5py", "tensorboardX"}
