@@ -91,7 +91,7 @@ def test_fast_convolutions_are_switched_on_unless_the_environment_says_otherwise
 def test_a_processor_gets_bfloat16_only_where_it_is_fast(
     monkeypatch: pytest.MonkeyPatch, flags: set[str], precision: str
 ) -> None:
-    monkeypatch.setattr(hardware, "_processor_flags", lambda: frozenset(flags))
+    monkeypatch.setattr(hardware, "_cpuinfo", lambda key: " ".join(flags))
     monkeypatch.setattr(hardware, "_device", lambda backend: ("a processor", False))
     assert prepare().precision == precision
     assert prepare("float32").precision == "float32"
