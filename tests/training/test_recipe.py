@@ -125,9 +125,9 @@ def test_more_minutes_are_spent_on_passes_then_on_size() -> None:
     assert sorted({run.fit.epochs for run in runs}) == [run.fit.epochs for run in runs]
 
 
-def test_few_images_keep_the_first_blocks_and_are_trained_in_small_batches() -> None:
+def test_few_images_keep_the_first_stages_and_are_trained_in_small_batches() -> None:
     few, many = chosen(96, 60), chosen(5212, 200)
-    assert (few.recipe.freeze, few.data.batch_size) == (2, 16)
+    assert (few.recipe.freeze, few.data.batch_size) == (3, 16)
     assert (many.recipe.freeze, many.data.batch_size) == (0, 32)
     assert chosen(8, 60, classes=2).data.batch_size == 8
 

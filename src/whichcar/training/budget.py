@@ -21,6 +21,7 @@ CROP = (0.75, 1.0)  # sides of the random crop; ours: exp_003
 HEAD_UPDATES = 4000
 SECONDS_OF_HEAD_STEP = 0.01
 BACKWARD = 2  # times a forward pass
+FROZEN, FROZEN_SHARE = 3, 0.5  # first stages frozen where images are few, and their share of a forward pass
 
 Phases = list[tuple[int, int]]  # (epochs, size), small images first
 
@@ -54,9 +55,9 @@ class Facts:
 class Speed:
     """Seconds measured on this machine.
 
-    A forward pass of one image takes `image` and, for each of its pixels, `pixel`; a training step takes three such
-    passes of its images and `update`. `compile_step` and `compile_predict` are spent at each new image size, `start`
-    once, `decode` for each image and size, `save` for a checkpoint.
+    A forward pass of one image takes `image` and, for each of its pixels, `pixel`; a training step takes such a pass of
+    its images, `backward` times as much for the way back, and `update`. `compile_step` and `compile_predict` are spent
+    at each new image size, `start` once, `decode` for each image and size, `save` for a checkpoint.
     """
 
     update: float
@@ -67,6 +68,7 @@ class Speed:
     start: float
     decode: float
     save: float
+    backward: float = BACKWARD
 
     def predict(self, size: int) -> float:
         """Seconds for one image in validation."""
@@ -74,15 +76,15 @@ class Speed:
 
     def train(self, size: int, batch_size: int) -> float:
         """Seconds for one image in training."""
-        return (1 + BACKWARD) * self.predict(size) + self.update / batch_size
+        return (1 + self.backward) * self.predict(size) + self.update / batch_size
 
 
-def frozen_blocks(facts: Facts, weights: str | None) -> int:
-    """Blocks of the backbone that stay fixed when the others are trained.
+def frozen_stages(facts: Facts, weights: str | None) -> int:
+    """Stages of the backbone that stay fixed when the others are trained.
 
     The first ones find edges and colours, which are the same for every task (Yosinski et al. 2014).
     """
-    return 2 if weights and facts.train < 2000 else 0
+    return FROZEN if weights and facts.train < 2000 else 0
 
 
 def largest_size(side: int, crop: float = sum(CROP) / 2) -> int:

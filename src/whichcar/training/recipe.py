@@ -23,7 +23,7 @@ from whichcar.training.budget import (
     Phases,
     Speed,
     epochs_of_head,
-    frozen_blocks,
+    frozen_stages,
     image_sizes,
     is_enough,
     largest_size,
@@ -57,7 +57,7 @@ def choose(facts: Facts, speed: Speed, minutes: float, directory: str, weights: 
 
     Args:
         facts: of the dataset.
-        speed: of this machine, measured with `facts.batch_size` and `frozen_blocks`.
+        speed: of this machine, measured with `facts.batch_size` and `frozen_stages`.
         minutes: for everything from start to end.
         directory: value of `data.directory`.
         weights: value of `model.weights`.
@@ -149,7 +149,7 @@ def _recipe(facts: Facts, phases: Phases, weights: str | None) -> Iterator[tuple
         yield "cutmix", 1.0
         yield "mix_share", 0.5
         yield "plain_epochs", max(1, round(LAST_SHARE * passes))
-    if frozen := frozen_blocks(facts, weights):
+    if frozen := frozen_stages(facts, weights):
         yield "freeze", frozen
     if len(phases) > 1:
         yield "stages", [{"epochs": epochs, "image_size": [size, size]} for epochs, size in phases]
@@ -204,7 +204,7 @@ def _reasons(facts: Facts, passes: int, is_complete: bool) -> dict[str, str]:
         "model.cosine_scale": "a head that answers by angle alone: its loss does not explode, also with few classes",
         "recipe.mixup": f"half of the batches are mixed: more passes than about {ENOUGH_PASSES} are learned by heart",
         "recipe.plain_epochs": "the last passes see images as they are",
-        "recipe.freeze": "with fewer than 2,000 images the first blocks stay as they are; also faster",
+        "recipe.freeze": "with fewer than 2,000 images the first stages stay as they are; as accurate, and faster",
         "recipe.stages": "small images first: most of the learning at a third of the cost, then the details",
         "recipe.test_sizes": "tried on the validation images at the end; the best is kept",
     }

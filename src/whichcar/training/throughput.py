@@ -15,7 +15,7 @@ from whichcar.errors import ImageError
 from whichcar.images.read import read_resized
 from whichcar.parallel import ordered_map
 from whichcar.progress import Bar
-from whichcar.training.budget import BACKWARD, CROP, Facts, Speed, frozen_blocks
+from whichcar.training.budget import BACKWARD, CROP, FROZEN_SHARE, Facts, Speed, frozen_stages
 from whichcar.training.hardware import Hardware, release_memory
 from whichcar.training.network.models import TrainingModels
 from whichcar.training.setup import build_models
@@ -43,8 +43,9 @@ def measure(facts: Facts, weights: str | None, paths: Sequence[Path], hardware: 
     built, (compile_step, step), (compile_predict, small), (_, large), save = _steps(facts, weights, hardware)
     release_memory()
     pixel = min(max(0.0, large - small) / (LARGE**2 - SMALL**2), small / SMALL**2) / batch
+    backward = BACKWARD * (1 - FROZEN_SHARE) if frozen_stages(facts, weights) else BACKWARD
     return Speed(
-        update=max(0.0, step - (1 + BACKWARD) * small),
+        update=max(0.0, step - (1 + backward) * small),
         image=small / batch - pixel * SMALL**2,
         pixel=pixel,
         compile_step=compile_step,
@@ -52,6 +53,7 @@ def measure(facts: Facts, weights: str | None, paths: Sequence[Path], hardware: 
         start=imports + built,
         decode=_decoding(paths, facts.side),
         save=save,
+        backward=backward,
     )
 
 
@@ -80,7 +82,7 @@ def _experiment(facts: Facts, weights: str | None) -> Experiment:
             "data_aug_layer": {"random_brightness": {"factor": 0.2}, "random_contrast": {"factor": 0.2}},
         },
         "compile": {"optimizer": {"sgd": {"momentum": 0.9, "nesterov": True, "weight_decay": 0.003}}},
-        "recipe": {"freeze": frozen_blocks(facts, weights), "random_resized_crop": {"side": list(CROP)}},
+        "recipe": {"freeze": frozen_stages(facts, weights), "random_resized_crop": {"side": list(CROP)}},
     })  # fmt: skip
 
 
