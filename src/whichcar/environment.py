@@ -34,6 +34,11 @@ def is_set(name: str) -> bool:
     return os.environ.get(name, "") not in ("", "0")
 
 
+def keep_compiled() -> None:
+    """Let JAX, which is imported later, keep what it compiles: a ResNet-50 takes a minute for each image size."""
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_root() / "jax"))
+
+
 def cache_root() -> Path:
     """Return the folder of all caches: `WHICHCAR_CACHE`, else `whichcar` in the user's cache folder.
 

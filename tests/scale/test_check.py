@@ -80,7 +80,6 @@ def test_the_table_is_that_of_the_plain_command_and_no_image_is_decoded_here(
         monkeypatch.setattr(scan, "decoded", None)  # whoever calls it from now on fails
 
     checked = plain(data)
-    monkeypatch.setattr("whichcar.scale.check.on_ray", on_workers)
     assert main.run(["check", str(data), "--output", str(tmp_path / "plain")]) == 0
     shutil.rmtree(tmp_path / "cache")
     assert check_on_cluster("here", data, runner=on_workers) == checked

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import pytest
 import yaml
 
+from whichcar.cli.main import run
 from whichcar.data.split.split import split
 from whichcar.errors import TrainingError
 from whichcar.training.hosts import join
@@ -42,7 +43,8 @@ class Ended(NamedTuple):
 def start(folder: Path, *words: str) -> subprocess.Popen[str]:
     command = [sys.executable, PROGRAM, "train", "exp", *words]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    return subprocess.Popen(command, cwd=folder, env=os.environ | ONE_DEVICE, text=True, **pipes)
+    environment = os.environ | ONE_DEVICE | {"TMPDIR": str(folder / "temporary")}
+    return subprocess.Popen(command, cwd=folder, env=environment, text=True, **pipes)
 
 
 def ended(*processes: subprocess.Popen[str]) -> list[Ended]:
@@ -75,6 +77,7 @@ def wait_for(path: Path) -> None:
 def folder(drawn: Path, tmp_path: Path) -> Path:
     split(drawn, drawn / "car_dataset_labels.csv", tmp_path / "v1")
     write_settings(tmp_path, EPOCHS)
+    (tmp_path / "temporary").mkdir()
     return tmp_path
 
 
@@ -88,6 +91,7 @@ def test_two_hosts_train_as_one_does_and_only_the_first_writes(folder: Path) -> 
     first, second = ended(*start_two(folder))
     assert (first.status, second.status) == (0, 0), first.output + second.output
     assert "trained with host 0, which has the results of exp" in second.output
+    assert not list((folder / "temporary").iterdir())
     on_two = trained(folder)
     [alone] = ended(start(folder, "--overwrite"))
     assert alone.status == 0, alone.output
@@ -113,14 +117,34 @@ def test_when_one_host_is_stopped_or_killed_all_end_and_resume(folder: Path, sen
 
 
 @pytest.mark.slow
+def test_two_hosts_refit_too(folder: Path) -> None:
+    first, second = ended(*start_two(folder, "--refit"))
+    assert (first.status, second.status) == (0, 0), first.output + second.output
+    assert read_history(folder / "exp" / "refit" / "history.csv")
+
+
+@pytest.mark.slow
 def test_hosts_with_other_settings_do_not_train_together(folder: Path) -> None:
     first, second = ended(*start_two(folder, second=("--set", "compile.optimizer.sgd.learning_rate=0.1")))
     for host in (first, second):
         assert host.status == 2
-        assert "host 1: has other settings, images, saved state or another version of whichcar" in host.output
+        assert "host 1: has other settings, images or weights, or another precision or version" in host.output
 
 
 @pytest.mark.parametrize(("number", "wrong"), [(None, "is missing"), (2, "got 2"), (-1, "got -1")])
 def test_a_host_must_be_one_of_those_named(number: int | None, wrong: str, tmp_path: Path) -> None:
+    (tmp_path / "config.yml").touch()
     with pytest.raises(TrainingError, match=rf"--host: is this host's place in --hosts, 0 to 1; {wrong}"):
-        join(tmp_path / "config.yml", "10.0.0.1:8476,10.0.0.2", number)
+        join(tmp_path, "10.0.0.1:8476,10.0.0.2", number)
+
+
+def test_the_first_address_has_a_port(tmp_path: Path) -> None:
+    (tmp_path / "config.yml").touch()
+    with pytest.raises(TrainingError, match=r"the first address needs a free port, such as 10\.0\.0\.1:8476"):
+        join(tmp_path, "10.0.0.1,10.0.0.2", 0)
+
+
+@pytest.mark.parametrize("words", [["--host", "1"], ["--hosts", "10.0.0.1:1,h"], ["--hosts", "auto", "--host", "0"]])
+def test_addresses_and_place_belong_together(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["train", "exp", *words]) == 2
+    assert "--hosts with addresses and --host belong together" in capsys.readouterr().err

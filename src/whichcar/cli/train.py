@@ -69,13 +69,16 @@ def train(
       whichcar train experiments/exp_003/config.yml --resume
       whichcar train experiments/exp_003 --refit
       whichcar train experiments/exp_003/config.yml --track mlflow
+      whichcar train experiments/exp_003 --hosts 10.0.0.1:8476,10.0.0.2 --host 1
     """
-    from whichcar.training.hosts import join
+    from whichcar.training.hosts import AUTO, join
     from whichcar.training.refit import refit as train_and_refit
     from whichcar.training.train import train as train_once
 
     logging.getLogger("whichcar").setLevel(logging.INFO)
-    given, config = config, experiment_of(config, overrides)
+    if (host is None) != (hosts in (None, AUTO)):
+        raise click.UsageError("--hosts with addresses and --host belong together")
+    given, config = config, config if hosts else experiment_of(config, overrides)
     resume = resume or (config != given and not overwrite)
     joined = join(config, hosts, host) if hosts else config
     if joined != config:  # the first host reports
@@ -85,7 +88,7 @@ def train(
         trained = train_network(joined, overrides, resume=resume, overwrite=overwrite, track=track)
     except Interrupted as error:
         if joined != config:
-            raise Interrupted(f"{config}: stopped on all hosts; host 0 says how to resume") from None
+            raise Interrupted(f"{config}: stopped; host 0 has what is saved") from None
         command = ["whichcar", "train", str(config), *(word for text in overrides for word in ("--set", text))]
         command += [*(["--refit"] if refit else []), "--resume" if error.saved else "--overwrite"]
         command += ["--hosts", hosts] if hosts else []

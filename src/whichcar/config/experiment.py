@@ -247,7 +247,8 @@ class Hardware(Section):
     )
     devices: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
         "auto",
-        description="devices that share each batch (JAX); auto: the most GPUs that divide data.batch_size, else one",
+        description="devices that share each batch (JAX); auto: the most GPUs that divide data.batch_size, else one; "
+        "with --hosts, all",
     )
     exact: bool = Field(False, description="bit-identical results across runs on one machine (slower)")
     save_minutes: float = Field(5.0, gt=0, description="minutes between two saves of the training state")

@@ -166,9 +166,9 @@ def _measured(
 def _plot(result: Result) -> None:
     """Write the plot, or none where matplotlib is missing: also none of an earlier evaluation."""
     folder = result.folder / files.PLOTS
+    shutil.rmtree(folder, ignore_errors=True)
     if importlib.util.find_spec("matplotlib") is None:
         log.warning("%s: has no plots: %s", result.folder, MissingExtraError("matplotlib", "cpu"))
-        shutil.rmtree(folder, ignore_errors=True)
         return
     names = [score.name for score in result.classes]
     plot_confusion(folder / "confusion.png", result.levels[0].matrix, names)

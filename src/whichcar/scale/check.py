@@ -60,7 +60,11 @@ def check_on_cluster(
     with ScanCache() as cache:
         with Manifest(target, origin).opened() as manifest:
             _take(cache, collection.root, manifest)  # what an interrupted call left; its parts may be others by now
-            new = [path for path in paths if not cache.knows(collection.root / path) and not path.endswith(SHARD)]
+            new = []
+            for path in paths:
+                manifest.beat()
+                if not (path.endswith(SHARD) or cache.knows(collection.root / path)):
+                    new.append(path)
             run_parts(address, job, parts_of(new), manifest, runner)
             _take(cache, collection.root, manifest)
         shutil.rmtree(target.place, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Training on several devices of one machine: each holds all variables and takes its part of every batch (JAX only)."""
+"""Training on several devices: each holds all variables and takes its part of every batch (JAX only)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ def use_devices(wanted: Devices, batch_size: int) -> int:
     """Let the models that are made from now on compute on several devices by `keras.distribution.DataParallel`.
 
     Args:
-        wanted: their number; `auto`: the most GPUs among which the batch can be divided evenly, else one device.
+        wanted: their number; `auto`: the most GPUs among which the batch can be divided evenly, else one device; on
+            several hosts, all devices.
         batch_size: images in a batch, those of all devices together.
 
     Returns:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from whichcar.environment import cache_root
+from whichcar.environment import keep_compiled
 from whichcar.errors import MissingExtraError, TrainingError
 from whichcar.parallel import usable_cores
 from whichcar.training.devices import Devices, use_devices
@@ -77,9 +77,8 @@ def prepare(precision: str = "auto", backend: str | None = None, devices: Device
     """
     if importlib.util.find_spec("keras") is None:
         raise MissingExtraError("Keras", "cpu")
+    keep_compiled()
     os.environ["KERAS_BACKEND"] = backend or choose_backend()
-    # JAX compiles a ResNet-50 for a minute, for each image size: what it made is kept for the next run.
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_root() / "jax"))
     # Errors too: what matters is raised, and oneDNN reports as one that it has no kernels for uint8.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("ABSL_MIN_LOG_LEVEL", "3")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -16,11 +17,12 @@ from pathlib import Path
 import numpy as np
 
 from whichcar.config.load import config_in, folder_of
+from whichcar.environment import keep_compiled
 from whichcar.errors import MissingExtraError, TrainingError
 from whichcar.text import one_line
 
 AUTO = "auto"  # Slurm, Open MPI, Kubernetes and Cloud TPU tell each process its place
-STEPS = 10  # of an epoch, after which the hosts ask each other whether one of them was told to stop
+STEPS = 10  # of an epoch, after which the hosts ask each other whether one of them is to stop
 _PATIENCE = 30  # seconds without a sign of life after which a host is given up, and with it the training
 _count = 1
 
@@ -29,20 +31,26 @@ def join(config: Path, hosts: str, number: int | None = None) -> Path:
     """Wait for the other hosts, and return the settings file to train with: a copy on all hosts but the first.
 
     Args:
-        config: the experiment's settings file; on hosts other than the first, with its folder if a run is resumed.
+        config: the experiment's settings file or folder; on all hosts with what there is of a run that is resumed.
         hosts: addresses separated by commas, that of the first host with a free port; or `auto`.
         number: which of them this one is, from 0; None with `auto`.
 
     Raises:
+        ConfigError: there is no such settings file.
         MissingExtraError: JAX is not installed.
-        TrainingError: the number is none of theirs, or the hosts do not find each other within five minutes.
+        TrainingError: an address or the number is wrong, or the hosts do not find each other within five minutes.
     """
     global _count
+    config = config_in(config)
+    source = folder_of(config.absolute())
     names = [] if hosts == AUTO else hosts.split(",")
+    if names and not re.search(r":\d+$", names[0]):
+        raise TrainingError(f"--hosts: the first address needs a free port, such as {names[0]}:8476; got {hosts}")
     if names and number not in range(len(names)):
         wrong = "is missing" if number is None else f"got {number}"
         raise TrainingError(f"--host: is this host's place in --hosts, 0 to {len(names) - 1}; {wrong}")
     os.environ["KERAS_BACKEND"] = "jax"
+    keep_compiled()
     try:
         import jax
     except ImportError as error:
@@ -53,20 +61,20 @@ def join(config: Path, hosts: str, number: int | None = None) -> Path:
     except (RuntimeError, ValueError) as error:
         raise TrainingError(f"--hosts {hosts}: the hosts did not find each other: {one_line(error)}") from error
     _count = jax.process_count()
-    own = _copied(config_in(config)) if jax.process_index() else config
+    own = _copied(config.absolute(), source) if jax.process_index() else config
     _of_all(0)  # the first one changes nothing before the others have their copies
     return own
 
 
-def _copied(config: Path) -> Path:
+def _copied(config: Path, source: Path) -> Path:
     """Copy an experiment's settings, and what there is of its run, to where this host may write."""
     place = Path(tempfile.mkdtemp(prefix="whichcar_host_"))
     atexit.register(shutil.rmtree, place, ignore_errors=True)
-    source = folder_of(config)
     if source.exists():
         shutil.copytree(source, place / source.name)
-    beside = source != config.parent  # NAME.yml, with the folder NAME
-    return Path(shutil.copy(config, place / config.name if beside else place / source.name / config.name))
+    if source == config.parent:
+        return place / source.name / config.name
+    return Path(shutil.copy(config, place))  # NAME.yml, with the folder NAME
 
 
 def are_several() -> bool:
@@ -74,19 +82,19 @@ def are_several() -> bool:
     return _count > 1
 
 
-def agree(settings: str) -> None:
-    """Check that all hosts are about to do the same.
+def agree(content: str, what: str) -> None:
+    """Check that `content`, which is or depends on `what`, is the same on all hosts.
 
     Raises:
-        TrainingError: another host has other settings, images or another version of whichcar.
+        TrainingError: it is not.
     """
-    digest = hashlib.blake2b(settings.encode(), digest_size=8).digest()
+    digest = hashlib.blake2b(content.encode(), digest_size=8).digest()
     digests = _of_all(list(digest))
     other = next((host for host, row in enumerate(digests) if (row != digests[0]).any()), None)
     if other is not None:
         raise TrainingError(
-            f"host {other}: has other settings, images, saved state or another version of whichcar than host 0; all "
-            "must be the same"
+            f"host {other}: has other {what}, or another precision or version of whichcar, than host 0; all hosts must "
+            "have the same"
         )
 
 

@@ -10,12 +10,13 @@ from typing import Any
 
 from whichcar.config.experiment import Experiment
 from whichcar.config.load import config_in, read_experiment
+from whichcar.environment import expanded
 from whichcar.errors import Interrupted, TrainingError, WhichcarError
-from whichcar.files import BEST, HISTORY, is_disk_full
+from whichcar.files import BEST, HISTORY, checksum, is_disk_full
 from whichcar.text import plural, shell_command
 from whichcar.training.feature_cache import on_features
 from whichcar.training.hardware import is_out_of_memory, make_deterministic, prepare
-from whichcar.training.hosts import agree
+from whichcar.training.hosts import agree, are_several
 from whichcar.training.loop import Run
 from whichcar.training.memory import out_of_memory
 from whichcar.training.run.checkpoint import read_best
@@ -116,11 +117,17 @@ def _prepare(experiment: Experiment, folder: ExperimentFolder, is_resumed: bool,
 
     from whichcar.training.network.co_tuning import relate
 
+    settings = experiment.model_dump(exclude={"hardware", "refit_of"})
+    weights = expanded(experiment.model.weights or "")
+    blake2b = checksum(weights) if weights.is_file() else ""
+    agree(f"{VERSION} {settings} {blake2b} {tree.fingerprints} {hardware.precision}", "settings, images or weights")
     keras.utils.set_random_seed(experiment.seed)
     if experiment.hardware.exact:
         make_deterministic()
     # The network first: what is wrong with it, or with its weights, is found before images are decoded.
     if experiment.recipe.cached_features:
+        if are_several():
+            raise TrainingError("recipe.cached_features: such a head trains on one host; leave out --hosts")
         plain = plain_model(experiment.model, experiment.data.image_size, tree.class_names)
         data = load_data(tree, sizes, experiment.data.held_out_share)
         data, models = on_features(experiment, hardware, data, plain)
@@ -132,7 +139,7 @@ def _prepare(experiment: Experiment, folder: ExperimentFolder, is_resumed: bool,
     run = Run(experiment, folder, hardware, sizes, data, models, tracking)
     if is_resumed:
         run.restore()
-    agree(f"{VERSION} {experiment.model_dump(exclude={'hardware'})} {data.images.key} {run.progress}")
+    agree(f"{run.progress}", "saved state")
     return run
 
 
