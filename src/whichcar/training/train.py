@@ -117,10 +117,11 @@ def _prepare(experiment: Experiment, folder: ExperimentFolder, is_resumed: bool,
 
     from whichcar.training.network.co_tuning import relate
 
-    settings = experiment.model_dump(exclude={"hardware", "refit_of"})
-    weights = expanded(experiment.model.weights or "")
-    blake2b = checksum(weights) if weights.is_file() else ""
-    agree(f"{VERSION} {settings} {blake2b} {tree.fingerprints} {hardware.precision}", "settings, images or weights")
+    if are_several():
+        settings = experiment.model_dump(exclude={"hardware", "refit_of"})
+        weights = expanded(experiment.model.weights or "")
+        blake2b = checksum(weights) if weights.is_file() else ""
+        agree(f"{VERSION} {settings} {blake2b} {tree.fingerprints} {hardware.precision}", "settings, images or weights")
     keras.utils.set_random_seed(experiment.seed)
     if experiment.hardware.exact:
         make_deterministic()
