@@ -1,9 +1,9 @@
 """How fast is one training step of ResNet-50 (batch 32) against stock Keras and PyTorch, and with frozen stages?
 
-Command:  python benchmarks/training_step.py            (6 minutes on 2 cores; PyTorch joins in if installed)
+Command:  python benchmarks/training_step.py            (8 minutes on 2 cores; PyTorch joins in if installed)
           python benchmarks/training_step.py --size 128
 Expected: at least 1.4 times stock Keras (`model.fit`, TensorFlow) and 1.0 times PyTorch (channels last) on a processor
-          with avx512_bf16; 0.9 times PyTorch in float32 without. Frozen stages: two 1.2 times, three 1.7 times.
+          with avx512_bf16; 2.0 and 1.1 times in float32 at 128 pixels. Frozen stages: two 1.2 times, three 1.4 times.
 
 All train the same network with the same optimizer on the same synthetic batch, in bfloat16 where the processor has it.
 """
