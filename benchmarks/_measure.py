@@ -50,6 +50,18 @@ def take_turns(
     return {name: statistics.median(values) for name, values in rates.items()}
 
 
+def seconds_in_turns(sides: Mapping[str, Callable[[], object]], rounds: int, warm_up: int = 1) -> dict[str, float]:
+    """Run functions of this process in turns, and return the median seconds of each after `warm_up` rounds."""
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for turn in range(warm_up + rounds):
+        for name, run in sides.items():
+            start = time.perf_counter()
+            run()
+            if turn >= warm_up:
+                seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
 def print_rates(title: str, rates: Mapping[str, float], reference: str) -> None:
     """Print a Markdown table of images/s and of each one's ratio to the reference."""
     print(f"\n{title}\n\n| | images/s | times {reference} |\n|---|---:|---:|")

@@ -14,15 +14,14 @@ import io
 import os
 import resource
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 from _large import print_peaks
+from _measure import seconds_in_turns
 
 ROUNDS, COUNT = 3, 480
 SMALL = (72, 96)  # of the images for memory: what a set costs is a matter of their number
@@ -71,13 +70,8 @@ def speed(folder: Path) -> None:
         "`whichcar check`": again,
         "`whichcar check`, again": lambda: run_check(folder),
     }
-    rates: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(ROUNDS if count < 5000 else 1):
-        for name, run in sides.items():
-            start = time.perf_counter()
-            run()
-            rates[name].append(count / (time.perf_counter() - start))
-    middle = {name: statistics.median(values) for name, values in rates.items()}
+    taken = seconds_in_turns(sides, ROUNDS if count < 5000 else 1, warm_up=0)
+    middle = {name: count / seconds for name, seconds in taken.items()}
     reference = middle["cleanvision (`Imagelab.find_issues`)"]
     print(f"\nChecking {count} images of 640 x 480, {len(os.sched_getaffinity(0))} cores\n")
     print("| | images/s | seconds | times cleanvision |\n|---|---:|---:|---:|")

@@ -11,14 +11,12 @@ car_ims/; else cars are drawn. int8 is the model that comes with whichcar.
 """
 
 import os
-import statistics
 import tempfile
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from _measure import print_rates
+from _measure import print_rates, seconds_in_turns
 
 ROUNDS, COUNT = 3, 96
 SIZE = (224, 224)
@@ -75,14 +73,7 @@ def main() -> None:
         for form, path in forms.items():
             runtime = OnnxRuntime(read_bundle(path), path)
             sides[f"ONNX Runtime {form}, images in memory"] = lambda runtime=runtime: in_memory(runtime)
-        seconds: dict[str, list[float]] = {name: [] for name in sides}
-        for turn in range(ROUNDS + 1):
-            for name, run in sides.items():
-                start = time.perf_counter()
-                run()
-                if turn:
-                    seconds[name].append(time.perf_counter() - start)
-    rates = {name: COUNT / statistics.median(values) for name, values in seconds.items()}
+        rates = {name: COUNT / seconds for name, seconds in seconds_in_turns(sides, ROUNDS).items()}
     print_rates("Classifying images, ResNet-50 at 224 pixels", rates, "whichcar, Keras float32")
 
 

@@ -9,11 +9,10 @@ are drawn.
 """
 
 import os
-import statistics
 import tempfile
-import time
 from pathlib import Path
 
+from _measure import seconds_in_turns
 from crop import detector_alone
 from PIL import Image
 
@@ -64,14 +63,7 @@ def measure(cars: list[Path], count: int, folder: Path) -> str:
         "detection": detector_alone(images, usable_cores()),
         "classification": lambda: alone.predict(vehicles),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for turn in range(ROUNDS + 1):
-        for name, run in sides.items():
-            start = time.perf_counter()
-            run()
-            if turn:
-                seconds[name].append(time.perf_counter() - start)
-    taken = {name: statistics.median(values) for name, values in seconds.items()}
+    taken = seconds_in_turns(sides, ROUNDS)
     apart = taken["detection"] + taken["classification"]
     rates = [len(images) / value for value in (taken["together"], taken["detection"], taken["classification"], apart)]
     cells = [f"{len(found) / len(images):.1f}", *(f"{rate:.1f}" for rate in rates), f"**{rates[0] / rates[3]:.2f}**"]

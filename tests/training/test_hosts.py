@@ -90,6 +90,7 @@ def write_settings(folder: Path, epochs: int) -> None:
 def test_two_hosts_train_as_one_does_and_only_the_first_writes(folder: Path) -> None:
     first, second = ended(*start_two(folder))
     assert (first.status, second.status) == (0, 0), first.output + second.output
+    assert "next: whichcar evaluate exp" in first.output
     assert "trained with host 0, which has the results of exp" in second.output
     assert not list((folder / "temporary").iterdir())
     on_two = trained(folder)

@@ -106,17 +106,8 @@ def predict(
       find . -name '*.jpg' | whichcar predict - --json --model mine.whichcar
       whichcar predict --ray auto s3://bucket/images --output s3://bucket/answers
     """
-    chosen = [name for name, given in (("--json", as_json), ("--csv", as_csv), ("--output", output)) if given]
-    if len(chosen) > 1:
-        raise click.UsageError(f"{' and '.join(chosen)} exclude each other; choose one")
     folders = {"annotate": annotate, "save-crops": save_crops, "explain": explain}
-    for name in ("annotate", "save-crops"):
-        if folders[name] is not None and vehicles is None:
-            raise click.UsageError(f"--{name}: is for vehicles; add --vehicles all or --vehicles largest")
-    if ray is not None:
-        others = {**folders, "batch-size": batch_size}
-        if refused := [f"--{name}" for name, given in others.items() if given is not None]:
-            raise click.UsageError(f"--ray: writes Parquet files only; leave {' and '.join(refused)} out")
+    _refuse_contradictions({"json": as_json, "csv": as_csv, "output": output}, folders, vehicles, ray, batch_size)
     if model is None:
         model, paths = _leading_model(paths)
     if ray is not None:
@@ -156,6 +147,25 @@ def predict(
     with resumable("interrupted; the rows printed so far are complete", "to classify all images"):
         shown = _tracked(rows, each(paths), paths, vehicles) if _to_file() else rows
         say_lines(lines(shown, form, names, width))
+
+
+def _refuse_contradictions(
+    forms: dict[str, object],
+    folders: dict[str, Path | None],
+    vehicles: Vehicles | None,
+    ray: str | None,
+    batch_size: int | None,
+) -> None:
+    chosen = [f"--{name}" for name, given in forms.items() if given]
+    if len(chosen) > 1:
+        raise click.UsageError(f"{' and '.join(chosen)} exclude each other; choose one")
+    for name in ("annotate", "save-crops"):
+        if folders[name] is not None and vehicles is None:
+            raise click.UsageError(f"--{name}: is for vehicles; add --vehicles all or --vehicles largest")
+    if ray is not None:
+        others = {**folders, "batch-size": batch_size}
+        if refused := [f"--{name}" for name, given in others.items() if given is not None]:
+            raise click.UsageError(f"--ray: writes Parquet files only; leave {' and '.join(refused)} out")
 
 
 def _on_cluster(

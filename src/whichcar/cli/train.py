@@ -81,13 +81,14 @@ def train(
     given, config = config, config if hosts else experiment_of(config, overrides)
     resume = resume or (config != given and not overwrite)
     joined = join(config, hosts, host) if hosts else config
-    if joined != config:  # the first host reports
+    follows = joined != config  # the first host has the results, and reports
+    if follows:
         track = None
     try:
         train_network = train_and_refit if refit else train_once
         trained = train_network(joined, overrides, resume=resume, overwrite=overwrite, track=track)
     except Interrupted as error:
-        if joined != config:
+        if follows:
             raise Interrupted(f"{config}: stopped; host 0 has what is saved") from None
         command = ["whichcar", "train", str(config), *(word for text in overrides for word in ("--set", text))]
         command += [*(["--refit"] if refit else []), "--resume" if error.saved else "--overwrite"]
@@ -96,7 +97,7 @@ def train(
         command += ["--track", track] if track else []
         again = "resume with" if error.saved else "start again with"
         raise Interrupted(f"{error}\n{again}: {shell_command(command)}") from None
-    if joined != config:
+    if follows:
         say_lines([f"trained with host 0, which has the results of {config}"])
         return
     folder = trained.folder.parent if refit else trained.folder

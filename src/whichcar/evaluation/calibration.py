@@ -39,8 +39,8 @@ def calibrate(
     """Return the calibration of a checkpoint: temperature, calibration errors and thresholds.
 
     It is measured on the validation images of the experiment, and kept in the experiment's calibration.json; a damaged
-    one is replaced. A refit
-    was trained on those images, so it has the calibration of the checkpoint that it is a refit of.
+    one is replaced. A refit was trained on those images, so it has the calibration of the checkpoint that it is a refit
+    of.
 
     Args:
         checkpoint: an experiment's folder (the checkpoint that predicts is taken) or a checkpoint file.

@@ -41,8 +41,8 @@ def join(config: Path, hosts: str, number: int | None = None) -> Path:
         TrainingError: an address or the number is wrong, or the hosts do not find each other within five minutes.
     """
     global _count
-    config = config_in(config)
-    source = folder_of(config.absolute())
+    file = config_in(config).absolute()
+    source = folder_of(file)
     names = [] if hosts == AUTO else hosts.split(",")
     if names and not re.search(r":\d+$", names[0]):
         raise TrainingError(f"--hosts: the first address needs a free port, such as {names[0]}:8476; got {hosts}")
@@ -61,7 +61,7 @@ def join(config: Path, hosts: str, number: int | None = None) -> Path:
     except (RuntimeError, ValueError) as error:
         raise TrainingError(f"--hosts {hosts}: the hosts did not find each other: {one_line(error)}") from error
     _count = jax.process_count()
-    own = _copied(config.absolute(), source) if jax.process_index() else config
+    own = _copied(file, source) if jax.process_index() else config
     _of_all(0)  # the first one changes nothing before the others have their copies
     return own
 
