@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -195,7 +196,7 @@ def test_what_is_no_source_or_no_target_is_one_line(bundle: Path, images: Path, 
 def test_other_settings_are_refused(bundle: Path, images: Path, tmp_path: Path) -> None:
     predict_on_cluster("here", images, tmp_path / "out", bundle, runner=Here())
     message = refused(images, tmp_path / "out", bundle, top=2)
-    assert "was written with another columns (8 values, now 6 values); give the same" in message
+    assert "was written with another columns (8 values, now 6 values); give the same, or delete it" in message
 
 
 def test_missing_credentials_are_one_line(
@@ -206,6 +207,26 @@ def test_missing_credentials_are_one_line(
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     assert "no credentials were found; set AWS_ACCESS_KEY_ID" in refused(f"{bucket}/x", tmp_path / "out", bundle)
     _system.cache_clear()
+
+
+def test_wrong_credentials_are_one_line_wherever_the_bucket_is(
+    bundle: Path, images: Path, tmp_path: Path, bucket: str, s3: str
+) -> None:
+    count_of_free_calls(s3, 0)
+    try:
+        message = "access is refused"
+        assert message in refused(f"{bucket}/x", tmp_path / "out", bundle)
+        assert message in refused(images, f"{bucket}/out", bundle)
+    finally:
+        count_of_free_calls(s3, 1_000_000)
+
+
+def count_of_free_calls(server: str, count: int) -> None:
+    """Say after how many further calls the server checks keys."""
+    plain = {"Content-Type": "text/plain"}
+    request = urllib.request.Request(f"{server}/moto-api/reset-auth", str(count).encode(), plain, method="POST")
+    with urllib.request.urlopen(request, timeout=10):
+        pass
 
 
 def test_two_runs_do_not_write_to_one_target(bundle: Path, images: Path, tmp_path: Path) -> None:

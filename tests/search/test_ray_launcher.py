@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import importlib.util
 import os
+import random
 import re
 import secrets
 import shutil
@@ -14,6 +15,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,6 +65,17 @@ class Node:
 class Cluster:
     address: str
     nodes: list[Node]
+    folder: Path
+    variables: dict[str, str]
+
+    def add(self) -> Node:
+        name = str(len(list(self.folder.iterdir())))
+        self.nodes.append(Node(self.folder / name, f"--address={self.address}", **self.variables))
+        return self.nodes[-1]
+
+    def lose_and_replace(self, number: int) -> None:
+        self.nodes.pop(number).end()
+        until(self.add().runs, 90)
 
 
 def processes_of_session(session: int) -> list[int]:
@@ -87,23 +100,23 @@ def started(count: int, **variables: str) -> Iterator[Cluster]:
     if importlib.util.find_spec("ray") is None:
         pytest.skip("Ray is not installed (pip install 'whichcar[ray]')")
     folder = Path(tempfile.mkdtemp(prefix="ray_"))  # pytest's own paths are too long for Ray's sockets
-    address = f"127.0.0.1:{free_port()}"
-    nodes: list[Node] = []
+    cluster = Cluster(f"127.0.0.1:{free_port()}", [], folder, variables)
     closed = pytest.MonkeyPatch()  # Ray listens on the machine's own address, and runs whatever it is sent
     closed.setenv("RAY_AUTH_MODE", "token")
     closed.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
     try:
-        port = address.partition(":")[2]
-        nodes.append(Node(folder / "0", "--head", f"--port={port}", "--include-dashboard=false", **variables))
-        until(nodes[0].runs, 90)
-        for number in range(1, count):
-            nodes.append(Node(folder / str(number), f"--address={address}", **variables))
-        for node in nodes:
+        port = cluster.address.partition(":")[2]
+        head = Node(folder / "0", "--head", f"--port={port}", "--include-dashboard=false", **variables)
+        cluster.nodes.append(head)
+        until(head.runs, 90)
+        for _ in range(1, count):
+            cluster.add()
+        for node in cluster.nodes:
             until(node.runs, 90)
-        yield Cluster(address, nodes)
+        yield cluster
     finally:
         closed.undo()
-        for node in nodes:
+        for node in cluster.nodes:
             node.end()
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -309,6 +322,29 @@ def test_a_killed_node_loses_nothing(sweeps: Sweeps) -> None:
     assert process.returncode == 0, err
     assert [(row["outcome"], row["kills"], row["epochs"]) for row in sweeps.rows] == [("complete", "0", "10")] * 2
     assert sorted(len(starts(trial(sweeps, number))) for number in range(2)) == [1, 2]
+
+
+@pytest.mark.slow
+def test_two_hundred_trials_survive_ten_kills(sweeps: Sweeps) -> None:
+    chance = random.Random(17)
+    sweeps.write(budget={"trials": 200}, parallel=2)
+    with started(2) as cluster, sweeps.start("--ray", cluster.address) as process:
+        until((trial(sweeps) / "history.csv").exists, 40)
+        for number in range(10):
+            time.sleep(chance.uniform(2, 8))
+            if number == 6:
+                cluster.lose_and_replace(1)
+                continue
+            victim = until(lambda: next(iter(trial_processes(sweeps.folder)), 0))
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended by itself
+                for _ in range(number % 3):  # the trial, its slot, or the worker that runs the slot
+                    victim = parent(victim)
+                os.kill(victim, signal.SIGKILL)
+        _, err = process.communicate(timeout=900)
+    assert process.returncode == 0, err
+    assert [row["trial"] for row in sweeps.rows] == [str(number) for number in range(200)]
+    assert {(row["outcome"], row["epochs"]) for row in sweeps.rows} == {("complete", "3")}
+    assert sum(len(starts(trial(sweeps, number))) > 1 for number in range(200)) > 5
 
 
 @pytest.mark.slow

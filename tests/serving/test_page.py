@@ -101,7 +101,7 @@ def test_classes_below_a_tenth_of_a_percent_are_not_shown(browser: Any, server: 
     opened.page.route("**/predict?*", lambda route: route.fulfill(json={"images": [row]}))
     opened.page.set_input_files("#files", FILES[0])
     opened.answers(1)
-    assert opened.page.locator("td.n").all_inner_texts() == ["100\u00a0%", "0.1\u00a0%"]
+    assert opened.page.locator("td.n").all_inner_texts() == ["99.8\u00a0%", "0.1\u00a0%"]
 
 
 def test_a_photo_can_be_dropped_and_pasted(browser: Any, server: Running) -> None:  # noqa: ANN401
@@ -168,6 +168,21 @@ def test_every_vehicle_has_a_frame_and_the_chosen_one_is_answered(browser: Any, 
     assert opened.console == []
 
 
+def test_the_button_of_a_vehicle_without_a_certain_answer_says_what_it_is(browser: Any, cropping: Running) -> None:  # noqa: ANN401
+    opened = Opened(browser, cropping.address)
+    answer = {"level": None, "name": "unknown", "probability": 0.4}
+    vehicle = {"answer": answer, "classes": [{"name": "Red Sedan 2011", "probability": 0.3}], "explanation": None}
+    box = {"left": 0, "top": 0, "right": 40, "bottom": 40}
+    crops = [
+        {"outcome": "cropped", "box": box, "vehicle": kind, "score": 0.9, "candidates": 2} for kind in ("car", "bus")
+    ]
+    row = {"vehicles": [{**vehicle, "crop": {**crop, "number": place}} for place, crop in enumerate(crops, 1)]}
+    opened.page.route("**/predict?*", lambda route: route.fulfill(json={"images": [row]}))
+    opened.page.set_input_files("#files", scene())
+    opened.answers(1)
+    assert opened.page.locator(".vehicles button").all_inner_texts() == ["1 car, not sure", "2 bus, not sure"]
+
+
 def test_why_is_shown_on_the_photo_and_said_in_words(browser: Any, cropping: Running) -> None:  # noqa: ANN401
     opened = Opened(browser, cropping.address)
     opened.page.set_input_files("#files", scene(((1, 2), RED)))
@@ -200,6 +215,9 @@ def test_a_photo_without_a_vehicle_says_so(browser: Any, cropping: Running) -> N
     assert opened.page.get_by_role("status").first.inner_text() == "2 photos: 2 without a vehicle"
     assert opened.page.locator(".frame").count() == 0
     assert opened.page.locator(".sure").last.inner_text() == "Without a vehicle, nothing is certain enough."
+    assert not opened.page.locator("table").last.is_visible()
+    opened.page.locator("summary").last.click()
+    assert opened.page.locator("table").last.is_visible()
 
 
 @pytest.mark.slow

@@ -427,6 +427,14 @@ def test_a_batch_of_one_image_is_not_divided(tmp_path: Path) -> None:
     assert "use smaller images: lower data.image_size" in str(out_of_memory(path, read_experiment(path)))
 
 
+def test_out_of_memory_on_several_hosts_the_command_is_for_all_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, settings(tmp_path))
+    monkeypatch.setattr("whichcar.training.hosts._count", 2)
+    assert str(out_of_memory(path, read_experiment(path))).endswith(" --overwrite (on every host, with its --hosts)")
+
+
 @pytest.mark.slow
 def test_a_shorter_run_scales_its_stages_and_logs_it(
     tree: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture

@@ -106,7 +106,7 @@ class Manifest:
             if before.get(name) != now.get(name):
                 raise DataError(
                     f"{self.target.root}: was written with another {name} ({_short(before.get(name))}, now "
-                    f"{_short(now.get(name))}); give the same, or another folder or prefix"
+                    f"{_short(now.get(name))}); give the same, or delete it, or take another folder or prefix"
                 )
         writer = content["writer"]
         if not writer or self._lease.is_free(0, writer):

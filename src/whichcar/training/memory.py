@@ -8,6 +8,7 @@ from pathlib import Path
 from whichcar.config.experiment import Experiment
 from whichcar.errors import TrainingError
 from whichcar.text import shell_command
+from whichcar.training.hosts import are_several
 
 BATCH, ACCUMULATION = "data.batch_size", "recipe.gradient_accumulation"
 
@@ -40,8 +41,9 @@ def out_of_memory(
     kept = [text for text in overrides if text.partition("=")[0].strip() not in (BATCH, ACCUMULATION)]
     changed = [f"{BATCH}={whole // parts}", f"{ACCUMULATION}={accumulated * parts}"]
     again = _command(config_path, [*kept, *changed], track, "--overwrite")
+    where = " (on every host, with its --hosts)" if are_several() else ""
     return TrainingError(
-        f"{what}; {'or ' if saved else ''}start again with the same updates from smaller batches: {again}"
+        f"{what}; {'or ' if saved else ''}start again with the same updates from smaller batches: {again}{where}"
     )
 
 

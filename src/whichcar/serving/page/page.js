@@ -5,7 +5,11 @@ const TRIES = 6; // of a request that the server has no room for
 const LEAST = 0.001; // probability of a class that is shown, unless it is the best
 const OUTCOMES = ["identified", "not certain enough", "without a vehicle", "without an answer"]; // of a photo
 const find = (id) => document.getElementById(id);
-const percent = (share) => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)}\u00a0%`;
+// Returns a percentage, with a decimal below 10 and above 99; 100 only where it is certain.
+const percent = (share) => {
+  const shown = share < 1 ? Math.min(100 * share, 99.9) : 100;
+  return `${shown.toFixed(share < 0.1 || (share > 0.99 && share < 1) ? 1 : 0)}\u00a0%`;
+};
 const waiting = [];
 let running = 0;
 let token = "";
@@ -25,7 +29,7 @@ function add(files) {
     image.src = URL.createObjectURL(file);
     image.alt = `Your photo ${file.name}`;
     image.addEventListener("error", () => (image.parentElement.hidden = true)); // the browser cannot show it
-    article.querySelector("table").hidden = true;
+    article.querySelector("details").hidden = true;
     title(article, "Waiting …", true);
     find("answers").prepend(article);
     waiting.push({ file, article, given });
@@ -92,7 +96,7 @@ function show(photo, vehicles) {
   const { article } = photo;
   photo.vehicles = vehicles;
   const list = article.querySelector(".vehicles");
-  const buttons = vehicles.map((vehicle, number) => make("button", `${number + 1} ${said(vehicle).name}`));
+  const buttons = vehicles.map((vehicle, number) => make("button", `${number + 1} ${label(vehicle)}`));
   buttons.forEach((button, number) => button.addEventListener("click", () => choose(photo, number)));
   list.replaceChildren(...buttons);
   list.hidden = vehicles.length === 1;
@@ -144,13 +148,20 @@ function choose(photo, number) {
     return line;
   });
   article.querySelector("tbody").replaceChildren(...rows);
-  article.querySelector("table").hidden = false;
+  const classes = article.querySelector("details");
+  classes.hidden = false;
+  classes.open = !isWhole(vehicle); // of the whole photo they mean little
   article.querySelector(".seen").textContent = seen(vehicle.crop, photo.file.name);
   if (vehicle.explanation) explained(photo);
 }
 
 function said(vehicle) {
   return vehicle.answer || { level: "class", ...vehicle.classes[0] };
+}
+
+// Returns what the button of a vehicle says: the answer, or what the detector took it for.
+function label(vehicle) {
+  return said(vehicle).level ? said(vehicle).name : `${vehicle.crop.vehicle}, not sure`;
 }
 
 function heading(vehicle) {
