@@ -95,7 +95,7 @@ def test_the_model_card_shows_the_verification_and_the_limits(exported: Exported
         assert "ONNX float32" in card and "4 of 4" in card
         assert "free for research" in card
         assert "knows only its classes" in card
-        assert "Not evaluated" in card
+        assert "holds no result of `whichcar evaluate`" in card
         assert "Drawn by hand." in card
 
 

@@ -43,7 +43,8 @@ if TYPE_CHECKING:
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     metavar="ACCURACY",
     help="Answer with the class, the model, the make or `unknown`: the most specific with which answers have this "
-    "accuracy, such as 0.95. The model must be calibrated, as `evaluate` does on validation images.",
+    "accuracy: 0.8, 0.9, 0.95 or 0.99; another value takes the next higher one. The model must be calibrated, as "
+    "`evaluate` does on validation images.",
 )
 @click.option(
     "--vehicles",
@@ -51,8 +52,10 @@ if TYPE_CHECKING:
     help="Classify each vehicle in an image, or the largest; an image without one is a row that says so. Vehicles of "
     "less than 32 pixels are left out.",
 )
-@click.option("--annotate", type=FOLDER, metavar="DIR", help="Write images with the boxes and answers of --vehicles.")
-@click.option("--save-crops", type=FOLDER, metavar="DIR", help="Write an image of each of --vehicles.")
+@click.option(
+    "--annotate", type=FOLDER, metavar="DIR", help="With --vehicles, write images with the boxes and answers."
+)
+@click.option("--save-crops", type=FOLDER, metavar="DIR", help="With --vehicles, write an image of each.")
 @click.option(
     "--explain",
     type=FOLDER,

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     "[default: study.db next to the trials]",
 )
 @click.option(
-    "--ray", metavar="ADDRESS", help="Run trials on a Ray cluster: auto (on this machine) or HOST:PORT of its head."
+    "--ray",
+    metavar="ADDRESS",
+    help="Run trials on a Ray cluster: auto (that of this machine) or HOST:PORT of its head.",
 )
 @click.option("--trials", type=click.IntRange(1), help="Total number of trials (overrides FILE).")
 @click.option(
@@ -55,7 +57,7 @@ def sweep(
       whichcar sweep experiments/sweeps/fast.yml --set model.weights=data/resnet50_notop.h5
       whichcar sweep experiments/sweeps/fast.yml --trials 80 --parallel 2
       whichcar sweep experiments/sweeps/fast.yml --storage postgresql://user@host/studies
-      whichcar sweep experiments/sweeps/fast.yml --ray 10.0.0.5:6379
+      whichcar sweep experiments/sweeps/fast.yml --ray 10.0.0.5:6379 --storage /shared/fast.journal
     """
     from whichcar.search.driver import command_words
     from whichcar.search.driver import sweep as search

@@ -28,7 +28,7 @@ from whichcar.text import shell_command
 @click.option(
     "--refit",
     is_flag=True,
-    help="After the training, train again on training and validation images, as long as validation has shown.",
+    help="After the training, train again on training and validation images, for as many epochs as validation chose.",
 )
 @click.option(
     "--hosts",

@@ -79,7 +79,7 @@ def verified_on(verification: Verification) -> str:
 
 def _sections(bundle: Bundle, verification: Verification, result: Mapping[str, Any] | None) -> Iterator[Section]:
     height, width = bundle.image_size
-    whole = "whole images" if bundle.crop is None else "images cropped to the vehicle by `whichcar crop`"
+    whole = "whole images" if bundle.crop is None else "images cropped to the vehicle"
     classes = plural(len(bundle.class_names), "class")
     yield Section(
         "Model",
@@ -114,7 +114,8 @@ def _sections(bundle: Bundle, verification: Verification, result: Mapping[str, A
 
 def _metrics(result: Mapping[str, Any] | None) -> Iterator[Section]:
     if result is None:
-        yield Section("Metrics", ("Not evaluated: `whichcar evaluate` measures it on images it was not trained on.",))
+        none = "The bundle holds no result of `whichcar evaluate`, which uses images that it was not trained on."
+        yield Section("Metrics", (none,))
         return
     data = result["data"]
     rows = [("metric", "value", "95 % interval")]

@@ -164,7 +164,9 @@ class Sweep(Section):
     sampler: Sampler = Field(Sampler(), description="how values are sampled")
     pruner: Pruner = Field(Pruner(), description="early stopping of bad trials")
     parallel: int = Field(1, ge=1, description="number of parallel trials; they share the processors")
-    restarts: int = Field(5, ge=0, description="how often a killed trial is restarted (with --ray, also a slot)")
+    restarts: int = Field(
+        5, ge=0, description="how often a killed trial is restarted (with --ray, also what runs trials)"
+    )
     keep: int | None = Field(None, ge=1, description="number of best trials whose checkpoints are kept (default: all)")
 
     @model_validator(mode="after")
