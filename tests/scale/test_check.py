@@ -115,6 +115,19 @@ def test_a_stopped_run_is_resumed_though_its_parts_are_others_by_now(
     assert not (data / SCANS).exists()
 
 
+def test_what_a_stopped_run_of_another_version_left_is_done_again(
+    data: Path, here: Here, plain: Callable[[Path], Checked]
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        check_on_cluster("here", data, runner=Here(stop=2))
+    manifest = data / SCANS / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"edition": ', '"edition": 9'))
+    checked = plain(data)
+    assert check_on_cluster("here", data, runner=here) == checked
+    assert sent(here) == [entry.path for entry in checked.collection.entries]
+    assert not (data / SCANS).exists()
+
+
 def test_an_image_that_changed_after_its_scan_is_scanned_as_what_it_is(
     data: Path, here: Here, plain: Callable[[Path], Checked]
 ) -> None:

@@ -196,7 +196,7 @@ def test_what_is_no_source_or_no_target_is_one_line(bundle: Path, images: Path, 
 def test_other_settings_are_refused(bundle: Path, images: Path, tmp_path: Path) -> None:
     predict_on_cluster("here", images, tmp_path / "out", bundle, runner=Here())
     message = refused(images, tmp_path / "out", bundle, top=2)
-    assert "was written with another columns (8 values, now 6 values); give the same, or delete it" in message
+    assert "was written with another columns (8 values, now 6 values); give the same, or another" in message
 
 
 def test_missing_credentials_are_one_line(

@@ -58,7 +58,7 @@ def check_on_cluster(
     paths = track([entry.path for entry in collection.entries], "looking for new images")
     origin = {"stage": "scan", "source": source.place, "edition": EDITION}
     with ScanCache() as cache:
-        with Manifest(target, origin).opened() as manifest:
+        with Manifest(target, origin).opened(forget=True) as manifest:
             _take(cache, collection.root, manifest)  # what an interrupted call left; its parts may be others by now
             new = []
             for path in paths:

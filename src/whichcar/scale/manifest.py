@@ -36,8 +36,11 @@ class Manifest:
         self._saved = 0.0
 
     @contextlib.contextmanager
-    def opened(self) -> Iterator[Manifest]:
+    def opened(self, forget: bool = False) -> Iterator[Manifest]:
         """Read the finished parts and take the target until the block ends; what is finished then is saved.
+
+        Args:
+            forget: do parts again that were written with other settings, instead of refusing them.
 
         Raises:
             DataError: it holds something else, was written with other settings, or another run writes there.
@@ -46,8 +49,10 @@ class Manifest:
         if content is None and next(self.target.walk(), None) is not None:
             raise DataError(f"{self.target.root}: contains files of something else; give an empty folder or prefix")
         if content is not None:
-            self._check(content)
-            self.parts = content["parts"]
+            self._check_writer(content["writer"])
+            if not forget:
+                self._check_origin(content["origin"])
+            self.parts = content["parts"] if content["origin"] == self._origin else {}
         self._write(finished=False)
         try:
             yield self
@@ -100,15 +105,16 @@ class Manifest:
             ) from error
         return content
 
-    def _check(self, content: Mapping[str, Any]) -> None:
-        before, now = content["origin"], self._origin
+    def _check_origin(self, before: Mapping[str, Any]) -> None:
+        now = self._origin
         for name in sorted(now.keys() | before.keys()):
             if before.get(name) != now.get(name):
                 raise DataError(
                     f"{self.target.root}: was written with another {name} ({_short(before.get(name))}, now "
-                    f"{_short(now.get(name))}); give the same, or delete it, or take another folder or prefix"
+                    f"{_short(now.get(name))}); give the same, or another folder or prefix"
                 )
-        writer = content["writer"]
+
+    def _check_writer(self, writer: Mapping[str, Any] | None) -> None:
         if not writer or self._lease.is_free(0, writer):
             return
         is_here = writer["machine"] == self._lease.record()["machine"]
