@@ -14,7 +14,7 @@ import shutil
 import stat
 import tempfile
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -124,7 +124,6 @@ def read_json(
     path: Path,
     keys: Mapping[str, type] | None = None,
     fix: str = "delete it and make it again",
-    upgrade: Callable[[dict[str, Any]], dict[str, Any]] = dict,
 ) -> dict[str, Any]:
     """Read a JSON object that the program wrote.
 
@@ -133,7 +132,6 @@ def read_json(
         keys: what must be in it, with the kind of each; `a.b` is `b` in `a`, and `a?` may be missing. A whole number
             counts as a float.
         fix: what the user can do where the file is damaged; it ends the message.
-        upgrade: turns the content of a file that an earlier version wrote into today's.
 
     Raises:
         DataError: the file is no JSON object, or lacks one of `keys`.
@@ -146,7 +144,6 @@ def read_json(
         raise DataError(f"{path}: damaged, not readable as JSON ({reason_of(error)}); {fix}") from error
     if not isinstance(content, dict):
         raise DataError(f"{path}: damaged, holds {_kind(type(content))} instead of an object; {fix}")
-    content = upgrade(content)
     for key, kind in (keys or {}).items():
         value = _inner(content, key.rstrip("?"))
         if value is None and key.endswith("?"):

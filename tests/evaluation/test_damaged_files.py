@@ -11,6 +11,7 @@ from whichcar.files import write_json
 
 RESULT = {
     "command": "whichcar evaluate x", "time": "2026-01-01", "checkpoint": {"file": "a.h5"}, "image_size": [8, 8],
+    "predictions": {"blake2b": "0"}, "classes": [], "warnings": [],
     "top_1": {"value": 0.5, "correct": 1, "total": 2, "interval_95": [0.1, 0.9]}, "top_5": {"value": 1.0},
     "data": {"split": "test", "root": "data", "fingerprint": "f", "images": 2, "evaluations": 1},
 }  # fmt: skip

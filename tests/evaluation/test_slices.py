@@ -89,7 +89,7 @@ def test_crops_are_measured_and_told_from_whole_images(images: list[EvaluatedIma
         Image.new("L", size).save(tmp_path / "test" / "a" / f"{number}.png")
     (root / "crop.json").write_text(json.dumps({"source": str(tmp_path)}))
     slices = sliced(images, root / "test")
-    (root / "crop.json").write_text("{}")  # of an earlier version
+    (root / "crop.json").write_text("{}")  # damaged
     assert not [key for key in sliced(images, root / "test") if key[0] == "box / image"]
     (root / "crop.json").unlink()
     (root / "boxes.csv").unlink()

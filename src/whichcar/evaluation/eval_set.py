@@ -105,7 +105,7 @@ def tree_of(root: Path, metadata: Metadata) -> Tree:
         DataError: it cannot be read so.
     """
     seed, data = metadata.settings["seed"], metadata.settings["data"]
-    joins = data.get("train_on_validation", False)  # unknown to earlier versions
+    joins = data.get("train_on_validation", False)
     return read_tree(root, data["validation_split"], seed, metadata.validation, joins)
 
 

@@ -9,7 +9,6 @@ from typing import Any
 from whichcar.errors import DataError
 from whichcar.evaluation.levels import Answered, LevelScore
 from whichcar.evaluation.result import Averaged, Result
-from whichcar.evaluation.upgrade import upgrade_result
 from whichcar.files import REFIT, RESULT, read_json
 from whichcar.metrics import ClassScore, Covered, Proportion
 from whichcar.text import as_text, shell_command
@@ -19,8 +18,8 @@ _KEYS = {
     **dict.fromkeys(("command", "time", "checkpoint.file", "data.split", "data.root", "data.fingerprint"), str),
     **dict.fromkeys(("data.images", "data.evaluations", "top_1.correct", "top_1.total"), int),
     **dict.fromkeys(("top_1.value", "top_5.value"), float),
-    **dict.fromkeys(("top_1.interval_95", "image_size", "classes?", "warnings?"), list),
-    "predictions?": dict,
+    **dict.fromkeys(("top_1.interval_95", "image_size", "classes", "warnings"), list),
+    "predictions.blake2b": str,
 }
 
 
@@ -35,7 +34,7 @@ def read_result(experiment: Path) -> dict[str, Any]:
         if (experiment / REFIT / RESULT).is_file():
             raise DataError(f"{experiment}: was not evaluated before its refit; give {experiment / REFIT}")
         raise DataError(f"{experiment}: has not been evaluated; run: {again}")
-    return read_json(experiment / RESULT, _KEYS, f"make it again with: {again}", upgrade_result)
+    return read_json(experiment / RESULT, _KEYS, f"make it again with: {again}")
 
 
 def as_json(result: Result) -> dict[str, Any]:

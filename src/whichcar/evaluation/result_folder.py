@@ -7,7 +7,6 @@ from pathlib import Path
 from whichcar import files
 from whichcar.errors import DataError
 from whichcar.evaluation.eval_set import EvalSet
-from whichcar.evaluation.upgrade import upgrade_result
 from whichcar.inference.runtimes import BUNDLES
 from whichcar.records import Metadata
 from whichcar.text import file_name, one_line
@@ -28,7 +27,7 @@ def _has_test(experiment: Path, metadata: Metadata) -> bool:
     """True where the experiment's data had a test split when it was trained, or was evaluated on one since."""
     path = home_of(experiment) / files.RESULT
     return "test" in metadata.fingerprints or (
-        path.is_file() and files.read_json(path, {"data.split": str}, upgrade=upgrade_result)["data"]["split"] == "test"
+        path.is_file() and files.read_json(path, {"data.split": str})["data"]["split"] == "test"
     )
 
 

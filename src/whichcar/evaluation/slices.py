@@ -92,7 +92,7 @@ def _vehicles(images: Sequence[EvaluatedImage], root: Path) -> list[_Vehicle | N
     if (folder := next((above for above in (root, *root.parents) if table_of(above)), None)) is None:
         return found
     source = None
-    with contextlib.suppress(DataError):  # damaged, or of an earlier version
+    with contextlib.suppress(DataError):  # it is damaged
         source = Path(read_json(folder / CROP_RECORD, {"source": str})["source"])
     rows = {folder / row.path: _Vehicle(row, source and source / row.path) for row in read_boxes(folder / FILE)}
     return [known or rows.get(image.sample.path) for known, image in zip(found, images, strict=True)]

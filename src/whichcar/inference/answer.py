@@ -30,7 +30,7 @@ class Thresholds:
 
     A level that is not in `least` is never answered. `images_needed` is the number of validation images below which no
     level could be, 0 where there are enough. An image whose probabilities have more than `most_entropy` (`entropy`) is
-    like none of the classes, and is not answered; None in earlier versions.
+    like none of the classes, and is not answered; with None, all are.
     """
 
     wanted: float

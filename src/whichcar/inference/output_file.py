@@ -104,7 +104,6 @@ class OutputFile:
             raise DataError(f"{self.path}: is there already, and `predict --output` did not write it; {_ADVICE}")
         before = files.read_json(self._about, fix=f"delete it and {self.path}")
         origin = json.loads(json.dumps(self._origin))
-        before.setdefault("top", origin.get("top"))  # an earlier version did not name it
         differences = "; ".join(
             _difference(name, *(_folder(value, self.path) if name in _FOLDERS else value for value in (then, now)))
             for name, now in origin.items()

@@ -93,14 +93,11 @@ def test_a_broken_state_is_one_line(tmp_path: Path, damage: str) -> None:
 
 def test_a_state_of_another_format_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "state.npz"
-    np.savez(path, progress=np.frombuffer(b'{"epoch": 3}', np.uint8), v0=np.zeros(3))  # before there were numbers
-    older = "format 1, and this version of whichcar reads format 3; resume with the version that environment.json names"
-    with pytest.raises(TrainingError, match=older):
-        load_state(path, variables(1))
     monkeypatch.setattr(state, "FORMAT", 4)
     save_state(path, variables(1), PROGRESS)
     monkeypatch.undo()
-    with pytest.raises(TrainingError, match="has format 4, and this version of whichcar reads format 3"):
+    newer = "format 4, and this version of whichcar reads format 3; resume with the version that environment.json names"
+    with pytest.raises(TrainingError, match=newer):
         load_state(path, variables(1))
 
 

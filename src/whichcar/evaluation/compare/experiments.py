@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -125,17 +124,17 @@ def _columns(rows: Sequence[Row]) -> dict[str, list[str]]:
 
 def _cells(row: Row) -> dict[str, str]:
     top_1, top_5 = row.result.get("top_1", {}), row.result.get("top_5", {})
-    classes = len(row.result.get("classes", ())) or math.inf  # earlier versions did not list them
+    classes = len(row.result.get("classes", ()))
     low_high = top_1.get("interval_95")
     size = row.result.get("image_size") or row.best.get("image_size")
-    validation = row.best.get("val_accuracy")  # null, in older files NaN, where no image was set aside
+    validation = row.best.get("val_accuracy")  # null where no image was set aside
     return {
         "experiment": row.name,
         "top-1": f"**{top_1['value']:.3f}**" if top_1 else "not evaluated",
         "95 % interval": f"{low_high[0]:.3f}–{low_high[1]:.3f}" if low_high else "–",
         "top-5": f"{top_5['value']:.3f}" if top_5 and classes > TOP else "–",
         "images": f"{top_1['total']} {row.result['data']['split']}" if top_1 else "–",
-        "validation": "–" if validation is None or math.isnan(validation) else f"{validation:.3f}",
+        "validation": "–" if validation is None else f"{validation:.3f}",
         "epochs": _epochs(row),
         "training": _duration(row.seconds) if row.seconds else "–",
         "images/s": f"{row.images_per_second:.1f}" if row.images_per_second else "–",
@@ -195,7 +194,7 @@ def _means(rows: Sequence[Row]) -> list[str]:
 
 
 def _figures(result: dict[str, Any]) -> dict[str, float]:
-    """Return those of `_FIGURES` that a result has; results of earlier versions have none."""
+    """Return those of `_FIGURES` that a result has."""
     levels = {level["name"]: level for level in result.get("levels", ()) if "macro" in level}
     found = {name: level["top_1"]["value"] for name, level in levels.items()}
     return found | ({"macro F1": levels["class"]["macro"]["f1"]["value"]} if "class" in levels else {})

@@ -11,7 +11,6 @@ from whichcar.errors import DataError
 from whichcar.evaluation.compare.markdown import table
 from whichcar.evaluation.mcnemar import Paired
 from whichcar.evaluation.result_file import read_result
-from whichcar.evaluation.upgrade import read_predictions
 from whichcar.files import PREDICTIONS, RESULT, checksum
 from whichcar.inference.input_crop import is_cropped
 from whichcar.metrics import LEVEL
@@ -115,7 +114,8 @@ def _correct(folder: Path, result: dict[str, Any]) -> dict[str, bool]:
     """Return whether each image that could be read was predicted correctly, by its path relative to the data's root."""
     path = folder / PREDICTIONS
     try:
-        correct = {row["path"]: row["correct"] == "1" for row in read_predictions(path) if not row["error"]}
+        with path.open(encoding="utf-8", newline="") as file:
+            correct = {row["path"]: row["correct"] == "1" for row in csv.DictReader(file) if not row["error"]}
     except FileNotFoundError:
         raise DataError(f"{path}: is not there; make it again with: {_again(folder)}") from None
     except (OSError, UnicodeDecodeError, csv.Error, KeyError) as error:
@@ -126,7 +126,6 @@ def _correct(folder: Path, result: dict[str, Any]) -> dict[str, bool]:
             f"{path}: {sum(correct.values())} of {len(correct)} correct, but {RESULT} says {top_1['correct']} of "
             f"{top_1['total']}; make both again with: {_again(folder)}"
         )
-    expected = result.get("predictions", {}).get("blake2b")  # results of earlier versions have none
-    if expected is not None and expected != checksum(path):
+    if result["predictions"]["blake2b"] != checksum(path):
         raise DataError(f"{path}: is not the table of {RESULT} next to it; make both again with: {_again(folder)}")
     return correct

@@ -42,9 +42,9 @@ def load_state(path: Path, variables: Sequence[keras.Variable]) -> dict[str, Any
             arrays = [saved[f"v{number}"] for number in range(len(saved.files) - 1)]
     except _DAMAGE as error:
         raise TrainingError(f"{path}: cannot be read ({reason_of(error)}); start over with --overwrite") from error
-    if head.get("format", 1) != FORMAT:
+    if head.get("format") != FORMAT:
         raise TrainingError(
-            f"{path}: has format {head.get('format', 1)}, and this version of whichcar reads format {FORMAT}; resume "
+            f"{path}: has format {head.get('format')}, and this version of whichcar reads format {FORMAT}; resume "
             "with the version that environment.json names, or start over with --overwrite"
         )
     if [a.shape for a in arrays] != [tuple(variable.shape) for variable in variables]:

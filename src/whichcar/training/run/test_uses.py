@@ -38,7 +38,7 @@ def count_use(home: Path, fingerprint: str, use: dict[str, Any]) -> int:
 def read_uses(home: Path) -> dict[str, Any]:
     """Return, by fingerprint of the images, `times` and the `uses` that are known of these, oldest first.
 
-    Where nothing was counted yet, the counts are those in results that earlier versions wrote.
+    Where the count is gone, it is taken from the results that are there.
 
     Raises:
         DataError: the count, or a result it has to be taken from, is damaged.
@@ -52,10 +52,6 @@ def read_uses(home: Path) -> dict[str, Any]:
             raise DataError(f"{path}: damaged, an entry without `times`; {_FIX}")
         if not isinstance(value.get("uses"), list):
             raise DataError(f"{path}: damaged, an entry without `uses`; {_FIX}")
-        for use in value["uses"]:
-            if isinstance(use, dict) and "part" in use:  # earlier versions; `pictures` were those of no split
-                part = use.pop("part")
-                use["split"] = "images" if part == "pictures" else part
     return counts
 
 
