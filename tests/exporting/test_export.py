@@ -162,7 +162,7 @@ def test_a_refit_is_exported_and_its_accuracy_is_not_called_that_on_new_images(
     add_refit(experiment, colour_data, colour_model)
     exported = export(experiment, tmp_path / "cars.whichcar")
     bundle = read_bundle(exported.bundle)
-    assert bundle.name == "exp_9/refit"
+    assert bundle.name == "exp_9-refit"
     assert bundle.metrics["trained_on"]
     assert "says nothing about other images" in bundle.card
 

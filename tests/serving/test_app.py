@@ -218,4 +218,5 @@ def test_tensors_of_the_open_inference_protocol(server: Running) -> None:
         assert refused.status == 400, wrong
     assert server.ask("POST", "/v2/models/colours/infer", b"[").status == 400
     assert server.ask("POST", "/v2/models/other/infer", b"{}").status == 404
-    assert server.ask("GET", "/v2/models/colours").json["inputs"][0]["shape"] == [-1, 24, 32, 3]
+    model = server.ask("GET", "/v2/models/colours").json
+    assert (model["platform"], model["inputs"][0]["shape"]) == ("onnxruntime_onnx", [-1, 24, 32, 3])

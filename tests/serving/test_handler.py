@@ -6,13 +6,16 @@ import shutil
 from pathlib import Path
 
 import onnx
+import pytest
 from onnx import helper
 
+from whichcar.files import checksum, write_json
 from whichcar.inference.bundle import write_bundle
 from whichcar.serving.handler import Handler
 from whichcar.serving.settings import Job, WorkerSetup
 
-from ..bundles import colour_bundle, colour_network
+from ..bundles import calibrated_for, colour_bundle, colour_network
+from ..colours import add_refit
 from .conftest import image
 
 
@@ -38,3 +41,36 @@ def test_a_model_whose_file_was_replaced_is_not_explained_by_the_new_one(tmp_pat
     write_bundle(colour_bundle(name="newer"), tmp_path / "a.whichcar")
     (row,) = loaded.rows([Job("a", image(), explain=True)])
     assert "was replaced since it was loaded" in row["problem"]
+
+
+def test_a_checkpoint_has_the_name_of_its_experiment_wherever_it_is_served_from(
+    colour_experiment: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(colour_experiment)
+    for path in (".", "model.02-0.1234.keras"):
+        described = handler(Path(path)).description()
+        assert (described["name"], described["platform"]) == ("exp", "keras_keras")
+
+
+def test_no_name_of_a_model_has_a_slash_since_addresses_hold_it(
+    colour_experiment: Path, tmp_path: Path, colour_model: object
+) -> None:
+    experiment = shutil.copytree(colour_experiment, tmp_path / "exp_9")
+    refit = add_refit(experiment, tmp_path / "data", colour_model)
+    assert handler(refit).description()["name"] == "exp_9-refit"
+    write_bundle(colour_bundle(name="exp_9/refit"), tmp_path / "a.whichcar")  # as earlier versions exported it
+    described = handler(tmp_path / "a.whichcar").description()
+    assert (described["name"], described["platform"]) == ("exp_9-refit", "onnxruntime_onnx")
+    write_bundle(colour_bundle(name=""), tmp_path / "a.whichcar")
+    assert handler(tmp_path / "a.whichcar").description()["name"] == "a"
+
+
+def test_classes_and_levels_of_a_calibrated_checkpoint_agree(colour_experiment: Path, tmp_path: Path) -> None:
+    experiment = shutil.copytree(colour_experiment, tmp_path / "exp")
+    (checkpoint,) = experiment.glob("*.keras")
+    write_json(experiment / "calibration.json", calibrated_for({"class": 0.1}, checksum(checkpoint)))
+    (raw,), (calibrated,) = map(handler(experiment).rows, ([Job("a", image())], [Job("a", image(), confidence=0.9)]))
+    for row in (raw, calibrated):
+        assert row["levels"][0]["probability"] == pytest.approx(row["classes"][0]["probability"])
+    assert calibrated["answer"]["probability"] == pytest.approx(calibrated["levels"][0]["probability"])
+    assert calibrated["levels"][0]["probability"] < raw["levels"][0]["probability"]

@@ -93,7 +93,9 @@ def export(
     metadata = read_metadata(checkpoint)
     if not _is_finished(experiment):
         log.warning("%s: its training is not finished; the best checkpoint so far is exported", experiment)
-    target, others = _targets(experiment, to, plain, formats)
+    # A part of the name of a file, and of addresses of a server.
+    name = experiment_name(experiment).replace("/", "-") if experiment.is_dir() else experiment.stem
+    target, others = _targets(experiment, name, to, plain, formats)
     check_installed()
     if uses_openvino := any(path.suffix == OPENVINO_SUFFIX for path in others):
         check_openvino()
@@ -106,7 +108,7 @@ def export(
         )
     model = float32_copy(checkpoint, calibration.temperature if calibration else 1.0)
     network = to_onnx(model, metadata.image_size, one_line(checkpoint))
-    bundle = _bundle(experiment, metadata, network, licence, calibration)
+    bundle = _bundle(name, metadata, network, licence, calibration)
     keras = KerasRuntime(model, len(metadata.class_names), np.uint8)
     comparison = Comparison(keras, checkpoint, metadata, images, uses_openvino)
     bundle, verification = (comparison.float32 if precision == "float32" else comparison.int8)(bundle)
@@ -126,11 +128,10 @@ def _is_finished(experiment: Path) -> bool:
 
 
 def _targets(
-    experiment: Path, to: str | Path | None, plain: str | Path | None, formats: Sequence[Format]
+    experiment: Path, name: str, to: str | Path | None, plain: str | Path | None, formats: Sequence[Format]
 ) -> tuple[Path, tuple[Path, ...]]:
     """Return the bundle's path and those of the other files, all of which can be written."""
     home = experiment if experiment.is_dir() else experiment.parent
-    name = experiment_name(experiment).replace("/", "-") if experiment.is_dir() else experiment.stem
     target = home / f"{name}{SUFFIX}" if to is None else Path(to)
     if target.suffix != SUFFIX:
         raise ConfigError(f"{target}: the name of a bundle ends in {SUFFIX}; give {target.with_suffix(SUFFIX)}")
@@ -158,11 +159,9 @@ def _calibration(checkpoint: Path, data: str | Path | None) -> Calibration | Non
         return None
 
 
-def _bundle(
-    experiment: Path, metadata: Metadata, network: bytes, licence: str, calibration: Calibration | None
-) -> Bundle:
+def _bundle(name: str, metadata: Metadata, network: bytes, licence: str, calibration: Calibration | None) -> Bundle:
     return Bundle(
-        name=experiment_name(experiment) if experiment.is_dir() else experiment.stem,
+        name=name,
         network=network,
         class_names=metadata.class_names,
         class_folders=metadata.class_folders,

@@ -138,18 +138,24 @@ class Classifier:
         """Return the function from an image's probabilities to its row, with the errors of `predict`."""
         if top < 1:
             raise ConfigError(f"top: must be at least 1; got {top}")
-        if confidence is None:
-            return lambda item: best_of(item, self.class_names, top)
-        answered = self._answering(confidence)
+        answered = self.answering(confidence)
 
         def predicted(item: Scored) -> Prediction:
-            calibrated, answer = answered(item)
-            return replace(best_of(replace(item, probabilities=calibrated), self.class_names, top), answer=answer)
+            shown, answer = answered(item)
+            return replace(best_of(shown, self.class_names, top), answer=answer)
 
         return predicted
 
-    def _answering(self, confidence: float) -> Callable[[Scored], tuple[Probabilities, Answer]]:
-        """Return the function from an image's probabilities (classes,) to calibrated ones and the answer."""
+    def answering(self, confidence: float | None) -> Callable[[Scored], tuple[Scored, Answer | None]]:
+        """Return the function from an image's probabilities to those that its row shows and the row's answer.
+
+        With a confidence they are calibrated; without, they are as they were, and there is no answer.
+
+        Raises:
+            ConfigError: as `predict`.
+        """
+        if confidence is None:
+            return lambda item: (item, None)
         calibration = self.calibration
         if calibration is None:
             raise ConfigError(
@@ -164,9 +170,10 @@ class Classifier:
                 *(self.name, thresholds.wanted, plural(calibration.images, "validation image"), needed),
             )
 
-        def answered(item: Scored) -> tuple[Probabilities, Answer]:
+        def answered(item: Scored) -> tuple[Scored, Answer | None]:
             calibrated = tempered(item.probabilities, calibration.temperature)
-            return calibrated, answers(calibrated[None], levels, thresholds, [item.crop])[0]
+            answer = answers(calibrated[None], levels, thresholds, [item.crop])[0]
+            return replace(item, probabilities=calibrated), answer
 
         return answered
 

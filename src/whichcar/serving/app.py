@@ -124,7 +124,7 @@ def _add_predict(app: FastAPI, service: Service) -> None:
     )
     async def predict(request: Request) -> Response:
         started = time.monotonic()
-        caller = service.access.caller(request.headers.get("authorization"), _address(request))
+        caller = service.access.caller(request.headers.get("authorization"), address_of(request))
         until = started + service.settings.timeout
         async with received(request, service, until) as body:
             kind = request.headers.get("content-type", "")
@@ -169,6 +169,11 @@ async def received(request: Request, service: Service, until: float) -> AsyncIte
         raise
 
 
+def address_of(request: Request) -> str:
+    """Return the client's address; empty where the transport knows none."""
+    return request.client.host if request.client else ""
+
+
 async def gone(request: Request) -> None:
     """Return when the client has closed its connection; its request must have been read."""
     while (await request.receive())["type"] != "http.disconnect":
@@ -188,10 +193,6 @@ def _count(service: Service, rows: Sequence[Row]) -> None:
 def _sentence(rows: Sequence[Row]) -> str:
     first = f"{rows[0]['name']}: {rows[0]['problem']}"
     return f"{first}." if len(rows) == 1 else f"None of the {len(rows)} images can be read; {first}."
-
-
-def _address(request: Request) -> str:
-    return request.client.host if request.client else ""
 
 
 def _refused(service: Service) -> Any:  # noqa: ANN401  (FastAPI's type of a handler is that of any exception)

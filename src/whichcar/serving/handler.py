@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from pathlib import Path
 from threading import Lock
 from typing import Any
 
 import numpy as np
 
 from whichcar.errors import CheckpointError, ConfigError, WhichcarError
+from whichcar.files import sha256
 from whichcar.images.inputs import Given, Size
 from whichcar.images.pixels import DecodedImage
 from whichcar.images.problems import image_error
 from whichcar.images.read import decoded, decoded_from, enough_for
-from whichcar.inference.classifier import Classifier
+from whichcar.inference.classifier import Classifier, best_of
 from whichcar.inference.explain import Explainer
 from whichcar.inference.runtimes import BUNDLES
 from whichcar.inference.stream import Opened, Scored
 from whichcar.inference.stream import Row as OpenedRow
-from whichcar.records import Box, Crop, NoVehicle, Prediction, Skipped
+from whichcar.records import Answer, Box, Crop, NoVehicle, Skipped
 from whichcar.serving.settings import Job, WorkerSetup
 from whichcar.taxonomy import taxonomy_of
+from whichcar.training.run.refits import experiment_name
 
 Row = dict[str, Any]
 _DIGITS = 4  # of logits
@@ -42,8 +42,8 @@ class Handler:
         self.classifier = Classifier(setup.model or None, setup.crop, setup.detector, setup.family)
         self._max_pixels, self._crop = setup.max_pixels, setup.crop
         self._levels = taxonomy_of(self.classifier.class_names).levels
-        self._predicting = lru_cache(64)(self.classifier.predicting)
-        self.sha256 = _checksum(self.classifier.checkpoint)
+        self._answering = lru_cache(64)(self.classifier.answering)
+        self.sha256 = sha256(self.classifier.checkpoint)
         self._explainer: Explainer | None = None  # a second session, for those alone who ask
         self._loading = Lock()
 
@@ -54,9 +54,11 @@ class Handler:
         file = self.classifier.checkpoint
         is_bundle = file.suffix.lower() in BUNDLES
         bundle = read_bundle(file) if is_bundle else None
+        name = bundle.name if bundle else experiment_name(file.parent)
         calibration = self.classifier.calibration
         return {
-            "name": bundle.name if bundle else file.parent.name,
+            # A part of addresses: /v2/models/NAME. Bundles of earlier versions have a slash; in / a folder has no name.
+            "name": name.replace("/", "-") or file.stem,
             "sha256": self.sha256,
             "class_names": list(self.classifier.class_names),
             "image_size": list(self.classifier.image_size),
@@ -64,6 +66,7 @@ class Handler:
             "confidences": [one.wanted for one in calibration.thresholds] if calibration else [],
             "crops": self.classifier.input_crop.crops,
             "vehicles": self._crop is not False,
+            "platform": "onnxruntime_onnx" if bundle else f"keras_{file.suffix[1:]}",
             "hardware": self.classifier.hardware,
             "licence": bundle.licence if bundle else "",
             "created": bundle.created if bundle else "",
@@ -109,27 +112,27 @@ class Handler:
         if not isinstance(job.content, bytes):
             return {"name": job.name, "probabilities": seen[0][1].probabilities.tolist(), "problem": None}
         try:
-            predicting: Callable[[Scored], Prediction] = self._predicting(job.top, job.confidence)
-            answers = [self._answer(predicting(item), item, one if job.explain else None) for one, item in seen]
+            answered = self._answering(job.confidence)
+            answers = [self._answer(*answered(item), job.top, one if job.explain else None) for one, item in seen]
         except (CheckpointError, ConfigError) as error:
             return {"name": job.name, "problem": _without_name(error, self.classifier.name)}
         return {"name": job.name, "problem": None} | (answers[0] if job.vehicles is None else {"vehicles": answers})
 
-    def _answer(self, prediction: Prediction, scored: Scored, explained: Opened | None) -> Row:
-        answer = prediction.answer
-        pairs = zip(prediction.classes, prediction.probabilities, strict=True)
+    def _answer(self, scored: Scored, answer: Answer | None, top: int, explained: Opened | None) -> Row:
+        best = best_of(scored, self.classifier.class_names, top)
+        pairs = zip(best.classes, best.probabilities, strict=True)
         return {
             "answer": answer and {"level": answer.level, "name": answer.name, "probability": answer.probability},
             "classes": [{"name": name, "probability": probability} for name, probability in pairs],
             "levels": self._best_of_levels(scored),
-            "crop": _crop(prediction.crop),
+            "crop": _crop(scored.crop),
             "explanation": explained and self._explanation(explained),
         }
 
     def _explanation(self, opened: Opened) -> Row:
         with self._loading:
             if self._explainer is None:
-                if _checksum(self.classifier.checkpoint) != self.sha256:
+                if sha256(self.classifier.checkpoint) != self.sha256:
                     raise ConfigError("the model's file was replaced since it was loaded; load it again (SIGHUP)")
                 self._explainer = self.classifier.explainer()
         explanation, names = self._explainer.explain(opened.image), self.classifier.class_names
@@ -166,11 +169,6 @@ def _crop(crop: Crop | None) -> Row | None:
 
 def _box(box: Box | None) -> Row | None:
     return None if box is None else {"left": box.left, "top": box.top, "right": box.right, "bottom": box.bottom}
-
-
-def _checksum(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _without_name(error: WhichcarError, model: str) -> str:

@@ -52,7 +52,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
         return {
             "name": name,
             "versions": [service.description["sha256"][:12]],
-            "platform": "onnx",
+            "platform": service.description["platform"],
             "inputs": [{"name": _INPUT, "datatype": "UINT8", "shape": [-1, height, width, 3]}],
             "outputs": [{"name": _OUTPUT, "datatype": "FP32", "shape": [-1, classes]}],
         }
@@ -65,11 +65,10 @@ def add_routes(app: FastAPI, service: Service) -> None:
         "/v2/models/{name}/infer", response_model=InferAnswer, summary="Open Inference Protocol", openapi_extra=body
     )
     async def infer(name: str, request: Request) -> Response:
-        from whichcar.serving.app import gone, received
+        from whichcar.serving.app import address_of, gone, received
 
         until = time.monotonic() + service.settings.timeout
-        address = request.client.host if request.client else ""
-        caller = service.access.caller(request.headers.get("authorization"), address)
+        caller = service.access.caller(request.headers.get("authorization"), address_of(request))
         _check_name(name, service)
         async with received(request, service, until) as content:
             length = request.headers.get(_BINARY, "")
