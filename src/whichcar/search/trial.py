@@ -105,17 +105,16 @@ class RunningTrial:
     def poll(self) -> Ended | None:
         """Report new epochs; return the outcome once the trial has ended."""
         assert self._process is not None  # noqa: S101  (started)
+        # First: after a pause of this process the trial may be another's, and nothing of it is to be written.
+        if time.monotonic() - self._renewed > HEARTBEAT_SECONDS and not self._renew_lease():
+            self._process.kill()
+            return self._lost()
         status = self._process.poll()
         if self._report():
             self._trial.set_user_attr(PRUNED, self._history[-1].epoch)
             self._process.kill()
             return self._end("pruned")
-        if status is not None:
-            return self._ended(status)
-        if time.monotonic() - self._renewed > HEARTBEAT_SECONDS and not self._renew_lease():
-            self._process.kill()
-            return Ended(self.number, "lost", reason="another process took it over")
-        return None
+        return None if status is None else self._ended(status)
 
     def ask_to_stop(self) -> None:
         """Ask the process to save its state and end."""
@@ -127,11 +126,10 @@ class RunningTrial:
         return self._process is None or self._process.poll() is not None
 
     def release(self) -> None:
-        """End the process and release the lease, so that any process may resume the trial."""
-        if self._process is not None:
-            self._process.kill()
-        self._trial.set_user_attr(SECONDS, self.seconds)
-        self._trial.set_user_attr(LEASE, None)
+        """End the process and release the lease if it is still held, so that any process may resume the trial."""
+        self.kill()
+        if self._renew_lease():
+            self._trial.set_user_attr(LEASE, None)
 
     def kill(self) -> None:
         """End the process at once."""
@@ -203,7 +201,7 @@ class RunningTrial:
 
         trial = self._trial
         if not self._renew_lease():
-            return Ended(self.number, "lost", reason="another process took it over")
+            return self._lost()
         trial.set_user_attr(EPOCHS, self._reported)
         if reason:
             trial.set_user_attr(REASON, reason)
@@ -211,6 +209,9 @@ class RunningTrial:
         trial.study.tell(trial, value, state)
         tidy(self.folder)
         return Ended(self.number, outcome, value, reason)
+
+    def _lost(self) -> Ended:
+        return Ended(self.number, "lost", reason="another process took it over")
 
     def _renew_lease(self) -> bool:
         """Renew the lease; False where another process has taken over the trial or it has ended."""

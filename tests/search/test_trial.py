@@ -1,0 +1,85 @@
+"""A trial that another process took over while this one was paused is left to it."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from whichcar.search import trial as module
+from whichcar.search.lease import LEASE, Lease
+from whichcar.search.space import read_spec
+from whichcar.search.study import draw, latest, new_trial
+from whichcar.search.trial import KILLS, RunningTrial
+
+from .conftest import Sweeps
+
+if TYPE_CHECKING:
+    import optuna
+
+
+class Fake:
+    """A process that runs until it is killed, and what launches it."""
+
+    def __init__(self) -> None:
+        self.launched = 0
+        self.status: int | None = None
+
+    def launch(self, config: Path, slot: int, slots: int) -> Fake:
+        self.launched += 1
+        return self
+
+    def poll(self) -> int | None:
+        return self.status
+
+    def stop(self) -> None:
+        self.kill()
+
+    def kill(self) -> None:
+        self.status = -signal.SIGKILL
+
+
+@pytest.fixture
+def process() -> Fake:
+    return Fake()
+
+
+@pytest.fixture
+def started(sweeps: Sweeps, process: Fake) -> tuple[RunningTrial, optuna.Trial]:
+    """A trial that this process runs, and the same in the study."""
+    import optuna
+
+    spec, lease = read_spec(sweeps.file), Lease()
+    stored = new_trial(optuna.create_study(), spec, lease)
+    running = RunningTrial(stored, draw(stored, spec), spec, lease, process, 0)
+    assert running.start() is None and process.launched == 1
+    return running, stored
+
+
+@pytest.mark.parametrize("act", [RunningTrial.release, RunningTrial.poll])
+def test_a_trial_taken_over_during_a_pause_keeps_the_lease_of_its_new_owner(
+    started: tuple[RunningTrial, optuna.Trial],
+    process: Fake,
+    act: Callable[[RunningTrial], object],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    running, stored = started
+    owner = Lease().record()
+    stored.set_user_attr(LEASE, owner)
+    process.kill()  # as memory ran out
+    monkeypatch.setattr(module, "HEARTBEAT_SECONDS", 0.0)
+    act(running)
+    attributes = latest(stored).user_attrs
+    assert attributes[LEASE] == owner
+    assert KILLS not in attributes and process.launched == 1  # nor is it started a second time
+
+
+def test_a_trial_that_is_still_held_is_released(started: tuple[RunningTrial, optuna.Trial], process: Fake) -> None:
+    running, stored = started
+    running.release()
+    assert process.status is not None
+    assert latest(stored).user_attrs[LEASE] is None
+    assert latest(stored).user_attrs["seconds"] > 0
