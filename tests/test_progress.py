@@ -61,6 +61,22 @@ def test_a_line_says_rate_time_left_and_values(
         assert line == "epoch 1: 40/100 images, 4 images/s, 0:15 left, loss 0.9877, state warm-up\n"
 
 
+def test_earlier_work_counts_neither_for_the_rate_nor_for_the_time_left(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("WHICHCAR_QUIET", raising=False)
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    with Bar("fetching", 1000, "kB", done=900) as bar:
+        now[0] += 10
+        bar.update(20)
+        assert capsys.readouterr().err == "fetching: 920/1000 kB, 2 kB/s, 0:40 left\n"
+    assert capsys.readouterr().err == "fetching: 920/1000 kB, 2 kB/s, 0:10 in all\n"
+    with pytest.raises(ValueError, match="no list"), Bar("fetching", 1000, "kB", done=900):
+        int("no list")
+    assert capsys.readouterr().err == ""  # nothing was done now
+
+
 def test_a_slow_start_is_forgotten_after_half_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr", io.StringIO())
     now = [0.0]

@@ -39,7 +39,9 @@ class Bar:
     `update` may be called from several threads.
     """
 
-    def __init__(self, label: str, total: int | None = None, unit: str = "images", stays: bool = True) -> None:
+    def __init__(
+        self, label: str, total: int | None = None, unit: str = "images", stays: bool = True, done: int = 0
+    ) -> None:
         """Name the work.
 
         Args:
@@ -47,12 +49,13 @@ class Bar:
             total: how much there is of it; None where the end is not known.
             unit: what is counted.
             stays: whether a line is left when the work ends; not where the work itself writes one.
+            done: how much of `total` was done before, which counts neither for the rate nor for the time left.
         """
         self.label = label
         self.total = total
         self.unit = unit
         self.stays = stays
-        self.done = 0
+        self.done = self._before = done
         self._marks: deque[tuple[float, int]] = deque()  # (time, done), at most one per second
         self._shown: dict[str, float | str] = {}
         self._lock = threading.Lock()
@@ -62,9 +65,9 @@ class Bar:
     def __enter__(self) -> Self:
         """Start the clock and show the bar."""
         self._start = self._last_line = time.monotonic()
-        self._marks.append((self._start, 0))
+        self._marks.append((self._start, self.done))
         if not self._quiet and sys.stderr.isatty():
-            self._rich = _rich_bar(self.label, self.total, self.stays)
+            self._rich = _rich_bar(self.label, self.total, self.stays, self.done)
         return self
 
     def update(self, n: int = 1, **shown: float | str) -> None:
@@ -89,13 +92,13 @@ class Bar:
             progress, task = self._rich
             progress.update(task, completed=self.done, text=text)
             progress.stop()
-        elif self.stays and not self._quiet and (self.done or kind is None):
+        elif self.stays and not self._quiet and (self.done != self._before or kind is None):
             sys.stderr.write(f"{self.label}: {text}\n")
             sys.stderr.flush()
 
     def _text(self, now: float, ended: bool = False) -> str:
         """Return such as `640/6515 images, 34 images/s, 2:53 left, loss 1.234`."""
-        since, before = (self._start, 0) if ended else self._marks[0]
+        since, before = (self._start, self._before) if ended else self._marks[0]
         rate = (self.done - before) / max(now - since, 1e-6)
         parts = [f"{self.done}" if self.total is None else f"{self.done}/{self.total}"]
         parts[0] += f" {self.unit.removesuffix('s') if (self.total or self.done) == 1 else self.unit}"
@@ -117,7 +120,7 @@ class Bar:
             self._marks.popleft()
 
 
-def _rich_bar(label: str, total: int | None, stays: bool) -> tuple[Progress, TaskID]:
+def _rich_bar(label: str, total: int | None, stays: bool, done: int) -> tuple[Progress, TaskID]:
     from rich.console import Console
     from rich.markup import escape
     from rich.progress import BarColumn, Progress, TextColumn
@@ -130,7 +133,7 @@ def _rich_bar(label: str, total: int | None, stays: bool) -> tuple[Progress, Tas
         transient=not stays,
     )
     progress.start()
-    return progress, progress.add_task(escape(label), total=total, text="")
+    return progress, progress.add_task(escape(label), total=total, completed=done, text="")
 
 
 def clock(seconds: float) -> str:

@@ -130,8 +130,7 @@ def _append(file: BinaryIO, backbone: keras.Model, images: Rows, shape: tuple[in
         file.truncate(0)
         file.write(header.getvalue())
     file.truncate(start + done * row_bytes)
-    with Bar("features of the backbone", len(images)) as bar:
-        bar.update(done)
+    with Bar("features of the backbone", len(images), done=done) as bar:
         rows = np.arange(done, len(images))
         for batch in plain_batches(images, rows, BATCH):
             values = np.asarray(backbone.predict_on_batch(divided(batch)), np.float32)[: len(images) - done]

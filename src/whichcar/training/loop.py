@@ -177,8 +177,8 @@ class Run:
         height, width = self.sizes.train[progress.epoch]
         plain = progress.epoch >= epochs - self.experiment.recipe.plain_epochs
         label = f"epoch {progress.epoch + 1}/{self.epochs} at {height}x{width}"
-        with Bar(label, len(self.batches) * self.batch_size, "images", stays=False) as bar:
-            bar.update(progress.step * self.batch_size)
+        done = progress.step * self.batch_size
+        with Bar(label, len(self.batches) * self.batch_size, "images", stays=False, done=done) as bar:
             for images, labels in self.batches.epoch(progress.epoch, progress.step, plain):
                 self._step(images, labels)
                 bar.update(len(images), **progress.shown)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.server
+import json
 import os
 import re
 import socket
@@ -130,9 +131,27 @@ def test_what_is_there_already_is_not_fetched_again_unless_it_changed(web: str, 
     assert download(f"{web}/a.tgz", tmp_path).path.read_bytes() == CONTENT[::-1]
 
 
-def test_a_server_that_gives_no_parts_is_read_in_one_go(web: str, tmp_path: Path) -> None:
+def test_a_server_that_gives_no_parts_is_read_in_one_go(
+    web: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("WHICHCAR_QUIET", raising=False)
     (tmp_path / "no-parts.tgz.part").write_bytes(b"x" * 1000)
+    (tmp_path / ".no-parts.tgz.part.json").write_text(json.dumps({"size": len(CONTENT)}))
     assert download(f"{web}/no-parts.tgz", tmp_path).path.read_bytes() == CONTENT
+    assert "fetching no-parts.tgz: 1024/1024 kB, " in capsys.readouterr().err
+
+
+def test_what_came_in_an_earlier_run_counts_for_no_rate(
+    web: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("WHICHCAR_QUIET", raising=False)
+    Handler.cuts = 100
+    with pytest.raises(DataError):
+        download(f"{web}/late.tgz", tmp_path, pause=0.001)
+    (tmp_path / "late.tgz.part").write_bytes(CONTENT)
+    capsys.readouterr()
+    assert download(f"{web}/late.tgz", tmp_path).sha256 == DIGEST
+    assert "fetching late.tgz: 1024/1024 kB, 0:00 in all\n" in capsys.readouterr().err
 
 
 def test_a_busy_server_is_asked_again(web: str, tmp_path: Path) -> None:

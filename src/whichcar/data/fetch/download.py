@@ -235,13 +235,13 @@ def _append(remote: _Remote, part: Path, name: str) -> None:
     if size is not None and part.is_file() and part.stat().st_size > size:
         part.unlink()
     start = part.stat().st_size if part.is_file() else 0
-    with Bar(f"fetching {name}", None if size is None else size // 1000, "kB") as bar, part.open("ab") as file:
-        bar.update(start // 1000)
+    bar = Bar(f"fetching {name}", None if size is None else size // 1000, "kB", done=start // 1000)
+    with bar, part.open("ab") as file:
         if size is None or start < size:
             for block in _blocks(remote, start, file):
                 file.write(block)
                 file.flush()
-                bar.update(len(block) // 1000)
+                bar.update(file.tell() // 1000 - bar.done)  # `_blocks` may empty the file first
     got = part.stat().st_size
     if size is not None and got != size:
         raise OSError(f"the connection ended after {got:,} of {size:,} bytes")
