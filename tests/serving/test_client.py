@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +14,7 @@ import pytest
 from PIL import Image
 
 import whichcar
-from whichcar.errors import DataError, ServerError
+from whichcar.errors import ConfigError, DataError, ServerError
 from whichcar.records import NoVehicle, Prediction, Skipped
 
 from ..colours import COLOURS, draw
@@ -63,8 +67,66 @@ def test_what_is_neither_a_path_nor_bytes_is_one_line(given: Any) -> None:  # no
         whichcar.Client("http://127.0.0.1:9").predict(given)
 
 
-def test_a_server_that_is_not_there_and_an_address_that_is_none() -> None:
+def test_a_server_that_is_not_there_cannot_be_reached() -> None:
     with pytest.raises(ServerError, match="cannot be reached"):
         whichcar.Client("http://127.0.0.1:9").predict(b"x")
-    with pytest.raises(ServerError, match="is no address of a server"):
-        whichcar.Client("localhost:8000")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "localhost:8000",
+        "http://h:abc",
+        "http://h:99999",
+        "http://\n:80",
+        "http://[::1",
+        "ftp://h",
+        "http://",
+        f"http://{'a' * 64}.de",
+    ],
+)
+def test_what_is_no_address_of_a_server_is_one_line(address: str) -> None:
+    with pytest.raises(ServerError, match=r"^[^\n]*: is no address of a server[^\n]*; write http://HOST:PORT$"):
+        whichcar.Client(address)
+
+
+@pytest.mark.parametrize("token", ["a\nb", "a\r", "ключ"])
+def test_a_token_that_no_header_can_hold_is_refused_and_not_shown(token: str) -> None:
+    with pytest.raises(ConfigError, match="token: must be one line of Latin-1 characters, as headers of HTTP are"):
+        whichcar.Client(token=token)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"<html>a proxy's page</html>", b"", b"\xff", b"[" * 100_000, b"[]", b"{}", b'{"images": []}', b'{"images": [3]}',
+     b'{"images": [{"classes": 3, "crop": null, "answer": null, "explanation": null}]}',
+     b'{"images": [{"vehicles": []}]}'],
+)  # fmt: skip
+def test_an_answer_of_another_program_is_an_error_of_the_server(body: bytes) -> None:
+    with other_program(body) as address, pytest.raises(ServerError, match=r"is not one of `whichcar serve`; see what"):
+        whichcar.Client(f"{address}/größe x").predict(b"x")
+
+
+@contextlib.contextmanager
+def other_program(body: bytes) -> Iterator[str]:
+    """The address of a server that answers everything with a status of 200 and this."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()

@@ -6,16 +6,17 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import time
 import urllib.parse
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from whichcar.errors import DataError, ServerError
+from whichcar.errors import ConfigError, DataError, ServerError
 from whichcar.parallel import ordered_map
 from whichcar.records import Answer, Box, Crop, ExplanationMap, NoVehicle, Prediction, Skipped
-from whichcar.text import reason_of, without_password
+from whichcar.text import one_line, reason_of, without_password
 
 if TYPE_CHECKING:
     from whichcar.inference.input_crop import Vehicles
@@ -25,6 +26,7 @@ _CONNECTIONS = 4
 _AGAIN = (429, 503)
 _OF_THE_IMAGE = ("unreadable", "empty", "too large")
 _LONGEST_PAUSE = 30.0  # seconds
+_NOT_OURS = "the answer is not one of `whichcar serve`; see what listens at this address"
 
 
 class Client:
@@ -36,6 +38,10 @@ class Client:
         timeout: seconds for one answer.
         retries: how often an image is sent again where the server is busy, as late as it asks for.
 
+    Raises:
+        ServerError: the address is none of a server.
+        ConfigError: the token cannot be sent.
+
     Example:
         >>> client = Client("http://127.0.0.1:8000")
         >>> client.predict(["street.jpg", "yard.png"], confidence=0.95)[0].answer
@@ -45,13 +51,19 @@ class Client:
         self, address: str = "http://127.0.0.1:8000", token: str | None = None, timeout: float = 60.0, retries: int = 8
     ) -> None:
         """Remember the address; the first connection is made by the first question."""
-        parts = urllib.parse.urlsplit(address)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ServerError(f"{without_password(address)}: is no address of a server; write http://HOST:PORT")
+        self._name = one_line(without_password(address))
+        try:
+            parts = urllib.parse.urlsplit(address)
+            host, port = (parts.hostname or "").encode("idna").decode(), parts.port
+        except ValueError as error:
+            raise self._error(f"is no address of a server ({reason_of(error)}); write http://HOST:PORT") from error
+        if parts.scheme not in ("http", "https") or not host:
+            raise self._error("is no address of a server; write http://HOST:PORT")
+        if token and not re.fullmatch(r"[ -~\xa0-\xff]+", token):
+            raise ConfigError("token: must be one line of Latin-1 characters, as headers of HTTP are")
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        host, port = parts.hostname, parts.port
         self._connect: Callable[[], http.client.HTTPConnection] = lambda: kind(host, port, timeout=timeout)
-        self._path, self._name = parts.path.rstrip("/"), without_password(address)
+        self._path = urllib.parse.quote(parts.path.rstrip("/"), safe="/%")
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._retries = retries
 
@@ -122,28 +134,43 @@ class Client:
             if error.reason not in _OF_THE_IMAGE:
                 raise
             return [Skipped(path, error.sentence.removeprefix("image: ").removesuffix("."))]
-        row = answer["images"][0]
-        return [_prediction(path, one) for one in row.get("vehicles", [row])] or [NoVehicle(path, row["outcome"])]
+        try:
+            row = answer["images"][0]
+            return [_prediction(path, one) for one in row.get("vehicles", [row])] or [NoVehicle(path, row["outcome"])]
+        except (LookupError, TypeError, AttributeError) as error:
+            raise self._error(_NOT_OURS) from error
 
     def _answer(self, idle: _Idle, method: str, route: str, body: bytes | None = None) -> dict[str, Any]:
         for attempt in range(self._retries + 1):
             try:
                 status, headers, content = self._ask(idle, method, route, body)
             except (OSError, http.client.HTTPException) as error:
-                raise ServerError(f"{self._name}: cannot be reached ({reason_of(error)})") from error
+                raise self._error(f"cannot be reached ({reason_of(error)})") from error
             if status == 200:
-                answer: dict[str, Any] = json.loads(content)
-                return answer
+                return self._read(content)
             if status not in _AGAIN or attempt == self._retries:
                 break
             pause = headers.get("Retry-After", "")
-            time.sleep(min(_LONGEST_PAUSE, float(pause) if pause.isdigit() else 1.0))
+            time.sleep(min(_LONGEST_PAUSE, float(pause) if pause.isdecimal() else 1.0))
         try:
             problem = json.loads(content)
             sentence, reason = str(problem["error"]), str(problem.get("reason", ""))
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             sentence, reason = f"the server answers {status}", ""
         raise ServerError(f"{self._name}: {sentence}", sentence, status, reason)
+
+    def _read(self, content: bytes) -> dict[str, Any]:
+        """Return a JSON object; what another program answers, such as a proxy's page, is none."""
+        try:
+            answer = json.loads(content)
+        except (ValueError, RecursionError) as error:
+            raise self._error(_NOT_OURS) from error
+        if not isinstance(answer, dict):
+            raise self._error(_NOT_OURS)
+        return answer
+
+    def _error(self, reason: str) -> ServerError:
+        return ServerError(f"{self._name}: {reason}")
 
     def _ask(
         self, idle: _Idle, method: str, route: str, body: bytes | None
