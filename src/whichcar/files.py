@@ -129,6 +129,31 @@ def read_json(
 
     Args:
         path: the file.
+        keys, fix: as for `parse_json`.
+
+    Raises:
+        DataError: there is no such file, or as `parse_json`.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file; {fix}") from error
+    except OSError as error:
+        raise DataError(f"{path}: damaged, not readable as JSON ({reason_of(error)}); {fix}") from error
+    return parse_json(content, path, keys, fix)
+
+
+def parse_json(
+    text: bytes,
+    path: str | Path,
+    keys: Mapping[str, type] | None = None,
+    fix: str = "delete it and make it again",
+) -> dict[str, Any]:
+    """Return the JSON object that is the content of a file.
+
+    Args:
+        text: the content.
+        path: what messages call the file.
         keys: what must be in it, with the kind of each; `a.b` is `b` in `a`, and `a?` may be missing. A whole number
             counts as a float.
         fix: what the user can do where the file is damaged; it ends the message.
@@ -137,10 +162,8 @@ def read_json(
         DataError: the file is no JSON object, or lacks one of `keys`.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file; {fix}") from error
-    except (OSError, ValueError, RecursionError) as error:
+        content = json.loads(text.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: damaged, not readable as JSON ({reason_of(error)}); {fix}") from error
     if not isinstance(content, dict):
         raise DataError(f"{path}: damaged, holds {_kind(type(content))} instead of an object; {fix}")

@@ -113,6 +113,41 @@ def test_a_bucket_gets_what_a_folder_gets(
     assert found == contents(tmp_path / "plain")
 
 
+@pytest.mark.parametrize("inside", ["", "v1/"])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"{damaged", "split.json: damaged, not readable as JSON"),
+        (b'{"finished": true}', "split.json: damaged, `classes` is missing"),
+        (b'{"finished": true, "classes": {}, "validation": [3]}', "split.json: damaged, names of classes or of"),
+        (b'{"finished": false, "classes": {}, "validation": []}', ": its split was interrupted; run `whichcar split`"),
+    ],
+)
+def test_a_split_record_that_training_would_refuse_is_refused_before_anything_is_written(
+    tmp_path: Path, bucket: str, content: bytes, message: str, inside: str
+) -> None:
+    for root in (str(tmp_path / "in"), f"{bucket}/in"):
+        source = storage_at(root)
+        source.write("v1/train/Red/0.jpg", b"not read")
+        source.write(f"{inside}split.json", content)
+        with pytest.raises(DataError) as caught:
+            crop_on_cluster("here", root, tmp_path / "out", Here(), detector=tmp_path / "not_asked_for.onnx")
+        text = str(caught.value)
+        assert text.startswith(f"{root}/{inside}".rstrip("/")) and message in text
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_split_records_of_folders_in_a_bucket_are_copied_too(
+    tree: Path, tmp_path: Path, red_car_file: Path, bucket: str, here: Here
+) -> None:
+    source = storage_at(f"{bucket}/several")
+    image = next(path for path in tree.rglob("02.jpg"))
+    for name in ("split.json", str(image.relative_to(tree))):
+        source.write(f"v1/{name}", (tree / name).read_bytes())
+    crop_on_cluster("here", source.root, tmp_path / "out", here, detector=red_car_file)
+    assert (tmp_path / "out" / "v1" / "split.json").read_bytes() == (tree / "split.json").read_bytes()
+
+
 def test_a_target_inside_the_source_and_a_missing_vehicle_are_refused(
     tree: Path, tmp_path: Path, red_car_file: Path
 ) -> None:

@@ -20,8 +20,7 @@ from whichcar import files, text
 from whichcar.config.crop import CropSettings, crop_settings
 from whichcar.data import boxes
 from whichcar.data.boxes import BoxTable
-from whichcar.data.split.tree import RECORD as SPLIT
-from whichcar.data.split.tree import read_record as read_split
+from whichcar.data.split.tree import records_in
 from whichcar.detection import zoo
 from whichcar.detection.crop_images import CropImages
 from whichcar.detection.cropper import Cropper
@@ -158,10 +157,8 @@ class _Stage:
         if inner == outer or inner.is_relative_to(outer) or outer.is_relative_to(inner):
             raise DataError(f"{output}: is inside {source}, or contains it; give a folder next to it")
         self.source, self.output, self.settings = source, output, settings
-        # Copied to the output, so that the same images are held out for validation.
-        self.splits = [path for path in (source / SPLIT, *sorted(source.glob(f"*/{SPLIT}"))) if path.exists()]
-        for path in self.splits:  # errors are reported before any work
-            read_split(path.parent)
+        # Copied to the output, so that the same images are held out for validation; errors show before any work.
+        self.splits = records_in(source, (folder.name for folder in files.folders(source)), self._content)
         self.workers = max(1, workers or usable_cores())
         self.cropper = Cropper(settings, threads=1 if self.workers > 1 else None, detector=detector)
         self.crop_images = CropImages(self.cropper)
@@ -220,8 +217,13 @@ class _Stage:
                             (self.output / row.path).unlink(missing_ok=True)
                     table.unlink()
         self._describe(finished=False)
-        for split in self.splits:
-            files.write_text(self.output / split.relative_to(self.source), split.read_text(encoding="utf-8"))
+        for name, content in self.splits.items():
+            files.write_text(self.output / name, content.decode("utf-8"))
+
+    def _content(self, name: str) -> bytes | None:
+        """Return the content of a file of the input; None where there is none."""
+        path = self.source / name
+        return path.read_bytes() if path.exists() else None
 
     def _remove(self, removed: Sequence[str]) -> None:
         """Delete the crops of images that are no longer in the input, which would be trained on."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from whichcar.config.crop import crop_settings
 from whichcar.data import boxes
-from whichcar.data.split.tree import RECORD as SPLIT
+from whichcar.data.split.tree import records_in
 from whichcar.detection.crop import RECORD, record_of
 from whichcar.detection.cropper import Cropper
 from whichcar.detection.onnx import OnnxDetector
@@ -20,6 +20,7 @@ from whichcar.scale.ray_run import on_ray
 from whichcar.scale.run import Runner, Totals, run_parts
 from whichcar.scale.storage import Storage, storage_at, temporary_file
 from whichcar.scale.work import TABLES, Job
+from whichcar.text import without_password
 
 
 def crop_on_cluster(
@@ -46,23 +47,27 @@ def crop_on_cluster(
     Raises:
         ClusterError: there is no such cluster, or a node cannot do the work.
         ConfigError, DetectorError: as for `detection.crop.crop`.
-        DataError: no images, a damaged shard, a foreign target, or a bucket that does not answer.
+        DataError: no images, a damaged shard, a damaged or unfinished split.json, a foreign target, or a bucket that
+            does not answer.
     """
     checked = crop_settings(detector=None if detector is None else str(detector), **settings)
-    cropper, record = Cropper(checked, threads=1), record_of(checked)
-    if isinstance(cropper.detector, OnnxDetector):
-        record["detector"]["read_as"] = cropper.detector.read_as
     storage, names = source_of(source)
     to = storage_at(target)
     if _overlap(storage, to):
         raise DataError(f"{target}: is inside {source}, or contains it; give a folder next to it")
+    # Copied, so that the same images are held out for validation; errors show before any work.
+    folders = sorted({name.partition("/")[0] for name in names if "/" in name})
+    splits = records_in(without_password(storage.root), folders, storage.read)
+    cropper, record = Cropper(checked, threads=1), record_of(checked)
+    if isinstance(cropper.detector, OnnxDetector):
+        record["detector"]["read_as"] = cropper.detector.read_as
     parts = parts_of(names)
     job = Job("crop", storage, to, record["settings"], {})
     record = {"source": storage.place, **record}
     with Manifest(to, {"stage": "crop", **record}).opened() as manifest:
         _describe(to, record, finished=False)
-        for name in _splits(storage):
-            to.write(name, storage.read(name) or b"")
+        for name, content in splits.items():
+            to.write(name, content)
         totals = run_parts(address, job, parts, manifest, runner)
         stale = sorted(manifest.parts.keys() - {part.name for part in parts})
         _remove(to, stale, set(names))
@@ -78,14 +83,6 @@ def _overlap(source: Storage, target: Storage) -> bool:
     places = [storage.place for storage in (source, target)]
     one, other = places if source.is_remote else [str(Path(place).resolve()) for place in places]
     return f"{one}/".startswith(f"{other}/") or f"{other}/".startswith(f"{one}/")
-
-
-def _splits(source: Storage) -> list[str]:
-    """Return the records of splits, which are copied, so that the same images are held out for validation."""
-    if source.is_remote:
-        return [SPLIT] if source.read(SPLIT) is not None else []
-    root = Path(source.place)
-    return [str(path.relative_to(root)) for path in (root / SPLIT, *sorted(root.glob(f"*/{SPLIT}"))) if path.exists()]
 
 
 def _describe(target: Storage, record: dict[str, Any], finished: bool) -> None:
