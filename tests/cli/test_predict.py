@@ -88,6 +88,7 @@ def test_the_model_may_be_named_before_the_images(
         (["evaluate", "--model", "Cars196", "--data", "."], "lists; did you mean `cars196`?"),
         (["serve", "cars196x"], "lists; did you mean `cars196`?"),
         (["models", "--card", "cars"], "lists; did you mean `cars196`?"),
+        (["models", "--card", "cars196", "--json"], "--card and --json exclude each other; choose one"),
         (["models", "--card", "nope"], "nope: no such experiment, checkpoint or bundle, nor a model that"),
         (["predict", "a.jpg", "--model", "empty"], "empty: is an empty folder; name an experiment's folder"),
     ],

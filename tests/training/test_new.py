@@ -184,6 +184,39 @@ def test_train_with_a_folder_of_images_writes_the_experiment_once_and_resumes_it
     assert experiment_of(several, ()) == several
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model=x", "model: must contain settings"),
+        ("model=null", "model: is empty"),
+        ("model.weights.a=1", "model.weights: "),
+        ("fit.epoch=3", "fit.epoch: no such setting; did you mean `epochs`?"),
+        ("fit.epochs=few", "fit.epochs: must be "),
+        ("epochs", "--set epochs: must be written as section.setting=value"),
+    ],
+)
+def test_train_with_a_folder_of_images_refuses_a_wrong_override_before_measuring(
+    images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], override: str, message: str
+) -> None:
+    monkeypatch.setattr(stage, "measure", lambda *_: pytest.fail("measured"))
+    assert main.run(["train", "cars", "--set", override]) == main.MISTAKE
+    err = capsys.readouterr().err
+    assert err.startswith(f"error: experiments/cars: 1 problem\n  {message}") and err.count("\n") == 2
+    assert not Path("experiments").exists()
+
+
+def test_an_override_of_what_the_new_file_may_set_is_left_to_it(images: Path) -> None:
+    overrides = [
+        "model.weights=null",
+        "model.data_aug_layer.random_rotation.fill_mode=nearest",  # of which the factor is required
+        "recipe.schedule=cosine",
+        "compile.optimizer.sgd.momentum=0.9",
+        "fit.callbacks.reduce_on_plateau.patience=3",  # contradicts the schedule
+    ]
+    assert experiment_of(images, overrides) == Path("experiments/cars")
+    assert Path("experiments/cars/config.yml").is_file()
+
+
 @pytest.mark.slow
 def test_a_speed_is_measured(images: Path) -> None:
     speed = measure(Facts(2, 8, 2, 70), None, sorted(images.rglob("*.jpg")), prepare("float32"), 1.0)

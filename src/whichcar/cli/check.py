@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from whichcar.cli.interrupts import resumable
 from whichcar.cli.options import FILE, FOLDER, names
@@ -81,6 +82,8 @@ def check(
       whichcar check --ray auto /shared/images
     """
     if undo is not None:
+        if others := _given_with("undo"):
+            raise click.UsageError(f"--undo: only moves images back; leave {' and '.join(others)} out")
         from whichcar.data.check.quarantine import put_back
 
         say(f"{undo}: moved back {plural(put_back(undo), 'image')}")
@@ -130,6 +133,16 @@ def check(
     if failing:
         say_error(f"issues of --fail-on: {render_counts(failing)}")
     return FAILED if failing else 0
+
+
+def _given_with(option: str) -> list[str]:
+    """Return the other arguments and options on the command line, as a user writes them."""
+    context = click.get_current_context()
+    return [
+        one.human_readable_name if isinstance(one, click.Argument) else one.opts[0]
+        for one in context.command.params
+        if one.name != option and context.get_parameter_source(str(one.name)) is not ParameterSource.DEFAULT
+    ]
 
 
 def render_checked(checked: Checked, pages: Iterable[Path]) -> Iterator[str]:

@@ -23,6 +23,8 @@ def models(card: str | None, as_json: bool) -> None:
       whichcar models
       whichcar models --card cars196
     """
+    if card is not None and as_json:
+        raise click.UsageError("--card and --json exclude each other; choose one")
     from whichcar.inference.bundle import read_bundle
     from whichcar.inference.released import find_model, released
 

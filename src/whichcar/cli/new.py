@@ -65,11 +65,11 @@ def experiment_of(path: Path, overrides: Sequence[str]) -> Path:
     Any other path is returned as it is.
 
     Raises:
-        ConfigError: the experiment that would be its own is another dataset's.
+        ConfigError: the experiment that would be its own is another dataset's, or an override is wrong.
     """
     if not _is_dataset(path):
         return path
-    from whichcar.config.load import CONFIGS, apply_overrides, load_config
+    from whichcar.config.load import CONFIGS, checked_overrides, load_config
 
     experiment = Path("experiments") / file_name(path.resolve().name)
     if any((experiment / name).is_file() for name in CONFIGS):
@@ -78,8 +78,8 @@ def experiment_of(path: Path, overrides: Sequence[str]) -> Path:
             command = shell_command(["whichcar", "new", "EXPERIMENT", "--data", path])
             raise ConfigError(f"{experiment}: is the experiment of {directory}; give this one another name: {command}")
         return experiment
-    weights = apply_overrides({}, overrides)[0].get("model", {}).get("weights", "imagenet")
-    _write(experiment, path, MINUTES, str(weights))
+    model = checked_overrides(experiment, overrides).get("model", {})  # before this machine is measured
+    _write(experiment, path, MINUTES, str(model.get("weights", "imagenet")))
     return experiment
 
 

@@ -13,7 +13,7 @@ from whichcar import files
 from whichcar.config.augmentations import AUGMENTATIONS
 from whichcar.config.experiment import Callbacks, Experiment, Optimizer
 from whichcar.config.section import Section
-from whichcar.config.validate import Problem, config_error, validate
+from whichcar.config.validate import Problem, config_error, validate, validate_each
 from whichcar.errors import ConfigError
 
 Origin = Literal["default", "file", "--set"]
@@ -131,18 +131,39 @@ def as_texts(settings: dict[str, Any]) -> dict[str, str]:
 def _resolve(path: str | Path, overrides: Sequence[str]) -> tuple[Experiment, dict[str, Any], dict[str, Origin]]:
     """Read the file, apply the overrides, validate."""
     path = config_in(Path(path))
-    raw = read_yaml(path)
+    raw, origins, problems = _with_overrides(read_yaml(path), overrides)
+    experiment, more = validate(raw)
+    problems += [_with_origin(problem, origins) for problem in more]
+    if experiment is None or problems:
+        raise config_error(path, problems)
+    return experiment, raw, origins
+
+
+def checked_overrides(path: str | Path, overrides: Sequence[str]) -> dict[str, Any]:
+    """Return the settings that overrides make, each checked by itself: the file that they are for is yet to be written.
+
+    Raises:
+        ConfigError: naming `path`, and every override that no file can make right.
+    """
+    raw, origins, problems = _with_overrides({}, overrides)
+    pairs = [(problem, _with_origin(problem, origins)) for problem in validate_each(raw)[1]]
+    problems += [marked for problem, marked in pairs if marked != problem]  # the others are of what the file will set
+    if problems:
+        raise config_error(path, problems)
+    return raw
+
+
+def _with_overrides(
+    raw: dict[str, Any], overrides: Sequence[str]
+) -> tuple[dict[str, Any], dict[str, Origin], list[Problem]]:
+    """Return the settings of a file with the overrides, where each comes from, and problems of overrides."""
     origins: dict[str, Origin] = dict.fromkeys((name for name, _ in leaves(raw)), "file")
     raw, applied, problems = apply_overrides(raw, overrides)
     for name, value in applied:
         kept = {key: origin for key, origin in origins.items() if not f"{key}.".startswith(f"{name}.")}
         added = {name: value} if not isinstance(value, dict) or not value else dict(leaves(value, f"{name}."))
         origins = kept | dict.fromkeys(added, "--set")
-    experiment, more = validate(raw)
-    problems += [_with_origin(problem, origins) for problem in more]
-    if experiment is None or problems:
-        raise config_error(path, problems)
-    return experiment, raw, origins
+    return raw, origins, problems
 
 
 def _with_origin(problem: Problem, origins: dict[str, Origin]) -> Problem:

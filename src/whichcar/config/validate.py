@@ -34,10 +34,18 @@ def config_error(path: str | Path, problems: Sequence[Problem]) -> ConfigError:
 
 
 def validate(raw: dict[str, Any]) -> tuple[Experiment | None, list[Problem]]:
-    """Return the experiment, or None and every problem.
+    """Return the experiment, or None and every problem; contradictions with something that is wrong are left out."""
+    experiment, problems, removed = validate_each(raw)
+    clashes = [(names, why) for names, why in contradictions(experiment) if not any(_inside(n, removed) for n in names)]
+    problems += [Problem(names[0], why) for names, why in clashes]
+    return (None if problems else experiment), problems
+
+
+def validate_each(raw: dict[str, Any]) -> tuple[Experiment, list[Problem], set[str]]:
+    """Return the experiment without the settings that are wrong by themselves, what is wrong, and what was removed.
 
     Pydantic checks how settings fit together only once each of them is right by itself. So what is wrong is removed
-    and the rest is checked again until it is right; contradictions with something that was removed are left out.
+    and the rest is checked again until it is right.
     """
     rest = _with_text_keys(raw)
     problems: list[Problem] = []
@@ -55,10 +63,7 @@ def validate(raw: dict[str, Any]) -> tuple[Experiment | None, list[Problem]]:
             ]
             removed |= {_remove(rest, one) for one in found.values()}
         else:
-            break
-    clashes = [(names, why) for names, why in contradictions(experiment) if not any(_inside(n, removed) for n in names)]
-    problems += [Problem(names[0], why) for names, why in clashes]
-    return (None if problems else experiment), problems
+            return experiment, problems, removed
 
 
 def kinds_of(name: str) -> set[type]:

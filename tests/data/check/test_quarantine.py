@@ -164,6 +164,12 @@ def test_two_folders_do_not_share_a_quarantine(data: Path, tmp_path: Path) -> No
         quarantine(tmp_path / "other", [finding("class a/000002.jpg", "dark", "")], tmp_path / "q")
 
 
+def test_undo_takes_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    undo = ["check", "--undo", str(tmp_path / "q")]
+    assert main.run([*undo, str(tmp_path), "--fail-on", "any", "--smallest", "64"]) == main.MISTAKE
+    assert "--undo: only moves images back; leave DATA and --smallest and --fail-on out" in capsys.readouterr().err
+
+
 def test_undo_of_any_other_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.run(["check", "--undo", str(tmp_path)]) == 2
     assert "quarantine.csv: is not there" in capsys.readouterr().err
