@@ -88,7 +88,6 @@ def test_the_model_may_be_named_before_the_images(
         (["evaluate", "--model", "Cars196", "--data", "."], "lists; did you mean `cars196`?"),
         (["serve", "cars196x"], "lists; did you mean `cars196`?"),
         (["models", "--card", "cars"], "lists; did you mean `cars196`?"),
-        (["models", "--card", "cars196", "--json"], "--card and --json exclude each other; choose one"),
         (["models", "--card", "nope"], "nope: no such experiment, checkpoint or bundle, nor a model that"),
         (["predict", "a.jpg", "--model", "empty"], "empty: is an empty folder; name an experiment's folder"),
     ],
@@ -101,6 +100,11 @@ def test_a_model_that_is_not_there_is_one_line(
     assert main.run(words) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
+
+
+def test_a_card_is_no_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["models", "--card", "cars196", "--json"]) == main.MISTAKE
+    assert "--card and --json exclude each other; choose one" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [["serve"], ["predict", "a.jpg", "--model"], ["models", "--card"]])
