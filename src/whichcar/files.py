@@ -45,6 +45,8 @@ STATE, LOCK = "state/state.npz", "state/lock"
 # and by evaluation.
 RESULT, PREDICTIONS, REPORT, PLOTS = "result.json", "predictions.csv", "report.html", "plots"
 EVALUATIONS, TEST_USES, CALIBRATION = "evaluations", "test_uses.json", "calibration.json"
+# The files of a search's folder that others read.
+TRIALS, SWEEP = "trials.csv", "sweep.json"
 # The record of `whichcar crop` in the folder that it wrote.
 CROP_RECORD = "crop.json"
 # The folder of the experiment that is the refit of the one it lies in.

@@ -11,6 +11,7 @@ import click
 from whichcar.cli.options import FILE, overrides_option
 from whichcar.cli.streams import say_lines
 from whichcar.errors import Interrupted
+from whichcar.files import TRIALS
 from whichcar.text import shell_command
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def render_swept(swept: Swept) -> Iterator[str]:
         yield "  nothing to do: the budget is spent; raise it in the file, or with --trials or --minutes, to continue"
     if swept.best is not None:
         yield f"  best: trial {swept.best}, {swept.metric} {swept.value:.4f}"
-    yield f"table   {swept.folder / 'trials.csv'}"
+    yield f"table   {swept.folder / TRIALS}"
     if swept.report:
         yield f"report  {swept.report}"
     if swept.config:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from whichcar.files import CONFIG, RESOLVED, write_csv, write_json, write_text
+from whichcar.files import CONFIG, RESOLVED, SWEEP, TRIALS, write_csv, write_json, write_text
 from whichcar.search.live_table import Row, Status
 from whichcar.search.page import PAGE, write_page
 from whichcar.search.space import SweepSpec
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
 
-TABLE = "trials.csv"
-SETTINGS = "sweep.json"
 COLUMNS = ("trial", "outcome", "value", "epochs", "seconds", "kills", "started", "reason")
 FRESH_SECONDS = 1.0
 
@@ -97,7 +95,7 @@ class Results:
             "pruner": sweep.pruner.name,
             "versions": versions(),
         }
-        write_json(self._spec.folder / SETTINGS, about)
+        write_json(self._spec.folder / SWEEP, about)
 
     def settle(self) -> None:
         """Update the files after a trial has ended."""
@@ -110,7 +108,7 @@ class Results:
         """Write trials.csv: one row per trial, with all its values."""
         space = self._spec.space
         rows = ([*_cells(trial), *(_cell(trial, *one) for one in space.items())] for trial in self.trials())
-        write_csv(self._spec.folder / TABLE, [*COLUMNS, *space], rows)
+        write_csv(self._spec.folder / TRIALS, [*COLUMNS, *space], rows)
 
     def write_page(self, changed: bool) -> Path | None:
         """Write report.html if something changed or it is missing; None where no trial has ended."""
