@@ -225,10 +225,30 @@ def test_evaluate_measures_the_model_of_the_package_where_none_is_named(
     shutil.copy(car, folder)
     monkeypatch.chdir(released.parent)
     shown = printed("evaluate", "--data", "mine")
+    assert "this model has been evaluated on them 1 time\n" in shown
     assert 'its card says "Trained on 8 images of cars." If these are among them' in shown
     result = json.loads(next(Path("evaluations").rglob("result.json")).read_text())
     assert result["command"] == "whichcar evaluate cars196 --data mine"
-    assert str(released) not in next(Path("evaluations").rglob("report.html")).read_text()
+    page = next(Path("evaluations").rglob("report.html")).read_text()
+    assert "This model has been evaluated on them once." in page and str(released) not in page
+
+
+def test_the_uses_of_images_are_counted_for_each_bundle(
+    bundle: Path, car: Path, printed: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = bundle.parent / "mine" / "Red Sedan 2011"
+    folder.mkdir(parents=True)
+    shutil.copy(car, folder)
+    monkeypatch.chdir(bundle.parent)
+    other = shutil.copy(bundle, "other.whichcar")
+    for model, times, more in (
+        (other, "1 time", ()),
+        (bundle.name, "1 time", ("--with", other)),
+        (bundle.name, "2 times", ("--with", bundle.name)),
+        (other, "3 times", ()),
+    ):
+        shown = printed("evaluate", model, "--data", "mine", *more)
+        assert f"this model has been evaluated on them {times}\n" in shown
 
 
 def test_evaluate_takes_one_model(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -89,16 +89,19 @@ def render_result(result: Mapping[str, Any], folder: Path) -> Iterator[str]:
         result: the content of result.json.
         folder: where it lies, with the report and the plots.
     """
+    from whichcar.evaluation.result_folder import is_bundle
+
     data, best, classes = result["data"], result["top_1"], result["classes"]
     size = "x".join(map(str, result["image_size"]))
     low, high = best["interval_95"]
     noun = "image" if data["split"] == "images" else f"{data['split']} image"
     present = [row for row in classes if row["images"]]
+    counted = "model" if is_bundle(Path(result["checkpoint"]["file"])) else "experiment"
     all_of = "" if len(present) == len(classes) else f"{len(present)} of the model's "
     yield (
         f"{one_line(result['checkpoint']['file'])}: {plural(best['total'], noun)} of {all_of}"
         f"{plural(len(classes), 'class')}, "
-        f"{size}; this experiment has been evaluated on them {plural(data['evaluations'], 'time')}"
+        f"{size}; this {counted} has been evaluated on them {plural(data['evaluations'], 'time')}"
     )
     if data["unreadable"]:
         yield f"  {plural(data['unreadable'], 'image')} could not be read; they are listed in result.json"

@@ -34,7 +34,6 @@ def averages(
     others: Mapping[str, Classifier],
     flip: bool,
     images: Sequence[EvaluatedImage],
-    batch_size: int | None = None,
 ) -> tuple[Averaged, ...]:
     """Return the accuracy of the mean probabilities: with mirrored images, with other networks, and with both.
 
@@ -43,17 +42,16 @@ def averages(
         others: further networks by name, with the same classes.
         flip: average those of each image and of the image mirrored, left to right.
         images: those that were evaluated.
-        batch_size: images per forward pass (default: what is fastest).
     """
     plain = np.stack([image.probabilities for image in images])
-    more = [_probabilities(other, classifier, images, name, batch_size) for name, other in others.items()]
+    more = [_probabilities(other, classifier, images, name) for name, other in others.items()]
     kinds = {tuple(others): [plain, *more]} if others else {}
     if flip:
-        mirrored = _probabilities(classifier.mirrored(), classifier, images, "mirrored", batch_size)
+        mirrored = _probabilities(classifier.mirrored(), classifier, images, "mirrored")
         kinds = {("flip",): [plain, mirrored], **kinds}
         if others:
             more += [
-                _probabilities(other.mirrored(), classifier, images, f"{name}, mirrored", batch_size)
+                _probabilities(other.mirrored(), classifier, images, f"{name}, mirrored")
                 for name, other in others.items()
             ]
             kinds[(*others, "flip")] = [plain, mirrored, *more]
@@ -63,11 +61,11 @@ def averages(
 
 
 def _probabilities(
-    member: Classifier, classifier: Classifier, images: Sequence[EvaluatedImage], name: str, batch_size: int | None
+    member: Classifier, classifier: Classifier, images: Sequence[EvaluatedImage], name: str
 ) -> Probabilities:
     """Return (images, classes) probabilities in the order of the classifier's classes."""
     rows = []
-    for item in track(member.scored((image.sample.path for image in images), batch_size), name, len(images)):
+    for item in track(member.scored(image.sample.path for image in images), name, len(images)):
         if isinstance(item, Skipped):
             raise ImageError(f"{item.path}: {item.reason}")
         rows.append(item.probabilities)

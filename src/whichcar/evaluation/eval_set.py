@@ -22,13 +22,15 @@ from whichcar.text import file_name, listed, nfc, plural
 class EvalSet:
     """Images with their labels; `split` is `test`, `validation`, `train`, or `images` for any other folder.
 
-    `own` is true for the test or validation split of the tree that the checkpoint was trained on.
+    `own` is true for the test or validation split of the tree that the checkpoint was trained on; `trained` is that
+    tree, None where it is gone.
     """
 
     root: Path
     split: str
     samples: tuple[Sample, ...]
     own: bool = False
+    trained: Path | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -61,10 +63,10 @@ def choose_eval_set(data: Path | None, metadata: Metadata) -> EvalSet:
             gone = f"{metadata.data_root}: the folder this experiment was trained on is not there; name it"
             advice = gone if metadata.data_root else "a bundle does not say where its data are; name a folder of images"
             raise DataError(f"{advice} with --data DIR")
-        return held_out(trained, metadata)
+        return replace(held_out(trained, metadata), trained=trained)
     eval_set = labelled(data, metadata)
     own = eval_set.split == "test" and trained is not None and eval_set.root.resolve() == locate(trained).root.resolve()
-    return replace(eval_set, own=own)
+    return replace(eval_set, own=own, trained=trained)
 
 
 def trained_tree(data: Path | None, metadata: Metadata) -> Path | None:

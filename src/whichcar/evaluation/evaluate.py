@@ -19,7 +19,7 @@ from whichcar.errors import ConfigError, DataError, MissingExtraError
 from whichcar.evaluation.averages import averages, check_classes
 from whichcar.evaluation.calibration import calibrate
 from whichcar.evaluation.caution import warnings_about
-from whichcar.evaluation.eval_set import EvalSet, choose_eval_set, trained_tree
+from whichcar.evaluation.eval_set import EvalSet, choose_eval_set
 from whichcar.evaluation.examples import confused_images, most_confident_errors
 from whichcar.evaluation.levels import answered, score_levels
 from whichcar.evaluation.plots import plot_confusion
@@ -47,7 +47,6 @@ log = logging.getLogger(__name__)
 def evaluate(
     experiment: str | Path | None,
     data: str | Path | None = None,
-    batch_size: int | None = None,
     crop: bool = False,
     detector: str | None = None,
     family: str | None = None,
@@ -62,7 +61,6 @@ def evaluate(
             file, a bundle, the name of a model that comes with the package, or None for its model `cars196`.
         data: a tree with `test/`, or a folder with one folder per class; by default the tree it was trained on, which
             a bundle does not know.
-        batch_size: images per forward pass (default: what is fastest).
         crop: crop every image to its vehicle first.
         detector: the detector for that: a name or a file (default: the one used for the training images).
         family: that of a detector's file whose outputs fit several, as for `crop`.
@@ -90,7 +88,6 @@ def evaluate(
     tracking = tracking_of(track, home_of(experiment))
     classifier = Classifier(experiment, crop, detector, family)
     eval_set = choose_eval_set(data, classifier.metadata)
-    trained = trained_tree(data, classifier.metadata)
     paths = [in_use(find_model(other)) for other in others]
     members = {as_text(name_of(path)): Classifier(path) for path in paths}
     check_classes(classifier, members)
@@ -101,21 +98,22 @@ def evaluate(
     calibration = _calibration(classifier, data, crop)
     start = time.perf_counter()
     with files.atomic_write(folder / files.PREDICTIONS) as table:
-        images, unreadable = classify(classifier, eval_set, table, batch_size)
+        images, unreadable = classify(classifier, eval_set, table)
         seconds = time.perf_counter() - start
-        averaged = averages(classifier, members, tta is not None, images, batch_size)
+        averaged = averages(classifier, members, tta is not None, images)
         options = {"data": data, "crop": crop, "detector": detector, "family": family, "tta": tta}
         command = _command(experiment, {**options, "with": [Path(name_of(path)) for path in paths]})
         origin = _origin(classifier, eval_set, experiment, data, command)
         for path, member in zip(paths, members.values(), strict=True):
-            if counted_in(path) != counted_in(experiment):
-                count_use(counted_in(path), origin.fingerprint, _use(member, eval_set, origin.time))
+            count = _count(path, origin.fingerprint)
+            if count != _count(experiment, origin.fingerprint):
+                count_use(*count, _use(member, eval_set, origin.time))
         measured = _measured(images, classifier.class_names, calibration)
         result = Result(
             origin=origin,
             **measured,
             misclassified=most_confident_errors(images, classifier),
-            examples=confused_images(measured["confused"], images, eval_set, classifier.metadata, trained),
+            examples=confused_images(measured["confused"], images, eval_set, classifier.metadata),
             slices=slices_of(images, eval_set.root, classifier.class_names, classifier.image_size),
             averages=averaged,
             unreadable=unreadable,
@@ -221,10 +219,16 @@ def _origin(classifier: Classifier, eval_set: EvalSet, experiment: Path, data: P
         data_root=as_text(Path(data or classifier.metadata.settings["data"]["directory"])),
         split=eval_set.split,
         fingerprint=fingerprint,
-        evaluations=count_use(counted_in(experiment), fingerprint, use),
+        evaluations=count_use(*_count(experiment, fingerprint), use),
         crop=classifier.input_crop.record,
         crops=is_cropped(eval_set.root.absolute()),
     )
+
+
+def _count(experiment: Path, fingerprint: str) -> tuple[Path, str]:
+    """Return the folder and the key of a count of uses; bundles share a folder, so each has its name in the key."""
+    key = f"{fingerprint} {as_text(experiment.name)}" if is_bundle(experiment) else fingerprint
+    return counted_in(experiment), key
 
 
 def _use(classifier: Classifier, eval_set: EvalSet, now: str) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from pathlib import Path
 
 from PIL import Image
 
@@ -72,22 +71,20 @@ def confused_images(
     images: Sequence[EvaluatedImage],
     eval_set: EvalSet,
     metadata: Metadata,
-    trained: Path | None,
 ) -> tuple[ConfusedImages, ...]:
     """Return, for the first pairs, the most confident error and an image of the class that it was taken for.
 
     Args:
         confused: most confused pairs.
         images: those that were evaluated.
-        eval_set: what they are.
+        eval_set: what they are; where the tree that the checkpoint was trained on is gone, references are of these.
         metadata: of the checkpoint.
-        trained: the tree that it was trained on; where it is not there, images of the evaluated ones are taken.
     """
     numbers = {name: number for number, name in enumerate(metadata.class_names)}
     references = {image.sample.class_index: (image.sample.path, eval_set.split) for image in reversed(images)}
-    if trained is not None:
+    if eval_set.trained is not None:
         with contextlib.suppress(DataError):
-            tree = tree_of(trained, metadata)
+            tree = tree_of(eval_set.trained, metadata)
             if tree.class_folders == tuple(map(nfc, metadata.class_folders)):
                 references |= {sample.class_index: (sample.path, TRAIN) for sample in reversed(tree.train)}
     found = []

@@ -44,13 +44,13 @@ class EvaluatedImage:
 
 
 def classify(
-    classifier: Classifier, eval_set: EvalSet, table: Path, batch_size: int | None
+    classifier: Classifier, eval_set: EvalSet, table: Path
 ) -> tuple[list[EvaluatedImage], tuple[Skipped, ...]]:
     """Classify every image of the set, and write its row of predictions.csv to `table` as soon as it is classified."""
     images: list[EvaluatedImage] = []
     unreadable: list[Skipped] = []
     crop_columns = CROP_COLUMNS if classifier.input_crop.crops else ()
-    scored = classifier.scored((sample.path for sample in eval_set.samples), batch_size)
+    scored = classifier.scored(sample.path for sample in eval_set.samples)
     pairs = zip(eval_set.samples, scored, strict=True)
     with table.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")

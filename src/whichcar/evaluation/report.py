@@ -11,6 +11,7 @@ from markupsafe import Markup
 from whichcar import files
 from whichcar.evaluation.levels import TOP
 from whichcar.evaluation.result import Origin, Result
+from whichcar.evaluation.result_folder import is_bundle
 from whichcar.metrics import ClassScore
 from whichcar.pages.lines import Line, line_chart
 from whichcar.pages.render import percent, render_page, scoped, write_page
@@ -37,6 +38,7 @@ def _context(result: Result) -> dict[str, Any]:
         command=result.origin.command,
         time=result.origin.time,
         facts=list(_facts(result)),
+        counted="model" if is_bundle(Path(result.origin.checkpoint)) else "experiment",
         framing=_framing(result.origin),
         lowest_first=_lowest_first,
         coverage=_coverage(result),

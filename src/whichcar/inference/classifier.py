@@ -243,7 +243,7 @@ class Classifier:
             return Explainer(KerasFeatureMap(self._runtime.model, self.name), self.seen)
         return Explainer(OnnxFeatureMap(read_bundle(self.checkpoint).network, self.name), self.seen)
 
-    def probabilities(self, images: Sources, batch_size: int | None = None) -> Probabilities:
+    def probabilities(self, images: Sources) -> Probabilities:
         """Return (images, classes) float32 probabilities, in the order of `class_names`.
 
         Raises:
@@ -251,7 +251,7 @@ class Classifier:
             DataError: `images` holds something that is no image at all.
         """
         rows = []
-        for item in self.scored(images, batch_size):
+        for item in self.scored(images):
             if isinstance(item, Skipped):
                 raise ImageError(f"{item.path}: {item.reason}")
             rows.append(item.probabilities)
