@@ -209,6 +209,11 @@ def test_missing_credentials_are_one_line(
     _system.cache_clear()
 
 
+def test_a_name_that_no_bucket_can_have_is_one_line_at_once(bundle: Path, tmp_path: Path, s3: str) -> None:
+    message = "s3://A B!/x: no bucket can have this name; check the address"
+    assert refused("s3://A B!/x", tmp_path / "out", bundle) == message
+
+
 def test_wrong_credentials_are_one_line_wherever_the_bucket_is(
     bundle: Path, images: Path, tmp_path: Path, bucket: str, s3: str
 ) -> None:

@@ -282,8 +282,8 @@ def transport_errors() -> tuple[type[Exception], ...]:
 
 
 def is_final(error: BaseException) -> bool:
-    """True when another try cannot help: not there, not allowed."""
-    return _is_refused(error) or is_missing(error)
+    """True when another try cannot help: not there, not allowed, not a name."""
+    return _is_refused(error) or is_missing(error) or _is_invalid(error)
 
 
 def is_missing(error: BaseException) -> bool:
@@ -301,6 +301,11 @@ def _is_refused(error: BaseException) -> bool:
 def _lacks_credentials(error: BaseException) -> bool:
     """True where nothing was asked of S3, since there is nothing to sign the request with."""
     return type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound")
+
+
+def _is_invalid(error: BaseException) -> bool:
+    """True where nothing was asked of S3, since no bucket can have that name."""
+    return type(error).__name__ == "ParamValidationError"
 
 
 def _refused_fix(scheme: str) -> str:
@@ -330,6 +335,8 @@ def transport_reason(error: BaseException, url: str) -> str:
         return f"access is refused; {_refused_fix(urlsplit(url).scheme)}"
     if is_missing(error):
         return "there is no such file; check bucket, key or address, and whether it is private"
+    if _is_invalid(error):
+        return "no bucket can have this name; check the address"
     if (status := _status(error)) and status >= 400:
         return f"the server answers {status}"
     cause = error.__cause__ or error if isinstance(error, FileNotFoundError) else error

@@ -14,7 +14,7 @@ from whichcar.errors import DataError
 from whichcar.evaluation.compare.markdown import replace_table, table
 from whichcar.evaluation.compare.paired import paired_table
 from whichcar.evaluation.compare.row import Row, read_row
-from whichcar.evaluation.compare.searches import SETTINGS, is_search, searches_table
+from whichcar.evaluation.compare.searches import is_search, searches_table
 from whichcar.evaluation.levels import TOP
 from whichcar.text import shell_command
 from whichcar.training.run.refits import current_refit
@@ -103,7 +103,7 @@ def _no_experiment(folders: Sequence[Path]) -> str:
     """Return the message for folders that hold neither an experiment nor a search; it names those inside them."""
     if not folders:
         return f"no experiment in experiments/ of this folder; {_GIVE}"
-    names = (*MARKS, SETTINGS)
+    names = (*MARKS, files.SWEEP)
     within = [one for folder in folders if folder.is_dir() for one in sorted(folder.iterdir())]
     inside = [one for one in within if any((one / name).is_file() for name in names)]
     advice = f"compare those in it: {shell_command(['whichcar', 'compare', *inside[:5]])}" if inside else _GIVE

@@ -11,10 +11,8 @@ from typing import Any
 
 from whichcar.errors import DataError
 from whichcar.evaluation.compare.markdown import table
-from whichcar.files import read_json
+from whichcar.files import SWEEP, TRIALS, read_json
 from whichcar.text import reason_of
-
-TABLE, SETTINGS = "trials.csv", "sweep.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +29,7 @@ class Search:
 
 def is_search(folder: Path) -> bool:
     """True when the folder is one that `whichcar sweep` wrote."""
-    return (folder / SETTINGS).is_file() and (folder / TABLE).is_file()
+    return (folder / SWEEP).is_file() and (folder / TRIALS).is_file()
 
 
 def searches_table(folders: Sequence[Path]) -> str:
@@ -63,9 +61,9 @@ def searches_table(folders: Sequence[Path]) -> str:
 def _read(folder: Path) -> Search:
     texts = dict.fromkeys(("metric", "sampler", "pruner", "command"), str)
     fix = "run the same `whichcar sweep` again, which writes it again"
-    settings = read_json(folder / SETTINGS, {**texts, "maximize": bool}, fix)
+    settings = read_json(folder / SWEEP, {**texts, "maximize": bool}, fix)
     try:
-        with (folder / TABLE).open(encoding="utf-8", newline="") as file:
+        with (folder / TRIALS).open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
         values = [float(row["value"]) for row in rows if row["outcome"] == "complete"]
         return Search(
@@ -78,5 +76,5 @@ def _read(folder: Path) -> Search:
         )
     except (OSError, csv.Error, KeyError, TypeError, ValueError) as error:
         raise DataError(
-            f"{folder / TABLE}: damaged, not the rows that a search writes ({reason_of(error)}); {fix}"
+            f"{folder / TRIALS}: damaged, not the rows that a search writes ({reason_of(error)}); {fix}"
         ) from error
