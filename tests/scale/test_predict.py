@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import tarfile
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
@@ -146,6 +147,22 @@ def test_a_damaged_shard_keeps_its_rows_and_is_done_again(
     predict_on_cluster("here", tmp_path / "shards", tmp_path / "out", bundle, top=2, runner=rest)
     assert [part.files for part in rest.done] == [("000.tar",)]
     assert len(rows_in(tmp_path / "out")) == 14
+
+
+def test_a_link_to_a_shard_that_is_not_there_says_so_and_is_done_once_it_is(
+    bundle: Path, images: Path, tmp_path: Path
+) -> None:
+    source, gone = tmp_path / "source", tmp_path / "gone.tar"
+    shutil.copytree(images / "a", source)
+    (source / "linked.tar").symlink_to(gone)
+    with pytest.raises(DataError, match=rf"linked\.tar: a link to {gone}, which is not there; .*; all else is done"):
+        predict_on_cluster("here", source, tmp_path / "out", bundle, runner=Here())
+    problems = {Path(row["path"]).name: row["problem"] for row in rows_in(tmp_path / "out")}
+    assert len(problems) == 5 and problems["linked.tar"].startswith(f"a link to {gone}")
+    shard_of(images, gone)
+    rest = Here()
+    predict_on_cluster("here", source, tmp_path / "out", bundle, runner=rest)
+    assert [part.files for part in rest.done] == [("linked.tar",)]
 
 
 def test_a_bucket_is_read_and_written_as_a_folder_is(

@@ -127,6 +127,9 @@ def _image_in(content: bytes, path: str | Path) -> Given:
 
 
 def _members(source: Storage, shard: str) -> Iterator[Item]:
+    if _is_lost(source, shard):
+        target = as_text(Path(source.address(shard)).readlink())
+        raise DamagedShardError(f"a link to {target}, which is not there; restore that or remove the link")
     try:
         with source.open(shard) as file:
             for member in tar_members(file):
