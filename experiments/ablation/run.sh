@@ -20,19 +20,21 @@ if [ ! -d data/ablation ]; then
 fi
 variant() { # NAME SETTING...
   folder=experiments/ablation/$1_$seed
-  shift
   mkdir -p "$folder"
   cp experiments/ablation/base.yml "$folder/config.yml"
+  if [ "$1" = dense ]; then sed -i '/cosine_scale/d' "$folder/config.yml"; fi
+  shift
   settings=()
   for setting in "$@"; do settings+=(--set "$setting"); done
-  $whichcar train "$folder/config.yml" --set seed=$seed "${settings[@]}" "${more[@]}" --resume
+  if [ -f "$folder/result.json" ]; then return; fi
+  $whichcar train "$folder/config.yml" --set seed="$seed" "${settings[@]}" "${more[@]}" --resume
   $whichcar evaluate "$folder"
 }
 more=("$@")
 for seed in $seeds; do
   variant base
   variant no_co_tuning recipe.co_tuning=0
-  variant dense model.cosine_scale=null recipe.head_rate=1.2 recipe.co_tuning=0
+  variant dense recipe.head_rate=1.2 recipe.co_tuning=0
   variant smoothing_0.2 recipe.label_smoothing=0.2
   variant smoothing_0 recipe.label_smoothing=0
   variant decay_0.0005 compile.optimizer.sgd.weight_decay=0.0005

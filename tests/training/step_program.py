@@ -57,6 +57,7 @@ def train_on(devices: int, experiment: Experiment) -> tuple[str, list[float], li
         labels = np.eye(CLASSES, dtype=np.float32)[images[:, 0, 0, 0] % CLASSES]
         losses.append(float(models.train_on_batch(images, labels, (SIDE, SIDE), rate)[0]))
     with models.averaged():
+        models.recompute_moments([rng.integers(0, 256, (8, 40, 32, 3), dtype=np.uint8) for _ in range(3)], (SIDE, SIDE))
         scores = models.predict_on_batch(images, (SIDE, SIDE))
     spread = {len(variable.value.devices()) for variable in models.state_variables()} if devices > 1 else {1}
     assert spread == {devices}, spread

@@ -69,6 +69,7 @@ FULL_RECIPE = {
     "plain_epochs": 1,
     "ema": 0.9,
     "batch_norm_momentum": 0.9,
+    "precise_batch_norm": True,
     "gradient_accumulation": 2,
     "stages": [{"epochs": 1, "image_size": [24, 24]}, {"epochs": 2, "image_size": [32, 32]}],
     "test_sizes": [[40, 40]],
@@ -425,6 +426,20 @@ def test_a_batch_of_odd_size_is_divided_into_smaller_batches(tmp_path: Path, bat
 def test_a_batch_of_one_image_is_not_divided(tmp_path: Path) -> None:
     path = write(tmp_path, settings(tmp_path, data={"batch_size": 1}))
     assert "use smaller images: lower data.image_size" in str(out_of_memory(path, read_experiment(path)))
+
+
+def test_precise_batch_norm_leaves_the_moments_of_training_images_as_they_are(tree: Path, tmp_path: Path) -> None:
+    import keras
+
+    recipe = {"precise_batch_norm": True, "random_resized_crop": {"side": [0.3, 0.4]}, "ema": 0.5}
+    made = run(write(tmp_path / "exp", settings(tree, recipe=recipe)))
+    made.train()
+    made.folder.close()
+    model, images = made.models.export_model, made.data.images.take(made.data.train_rows)
+    seen = keras.Model(model.inputs[0], model.get_layer("conv1_conv").output)(images.astype(np.float32))
+    expected = [np.mean(seen, axis=(0, 1, 2)), np.var(seen, axis=(0, 1, 2))]
+    for found, moment in zip(model.get_layer("conv1_bn").get_weights()[-2:], expected, strict=True):
+        assert found == pytest.approx(moment, rel=1e-3, abs=1e-5)
 
 
 def test_out_of_memory_on_several_hosts_the_command_is_for_all_of_them(
@@ -863,7 +878,8 @@ def test_an_epoch_that_only_the_state_has_is_written_to_the_history_of_a_resumed
 
 def test_the_weights_of_training_are_restored_where_predicting_with_their_mean_fails(full_run: Run) -> None:
     models = full_run.models
-    before = models.train_model.get_weights()
+    before = [weight + 1 for weight in models.train_model.get_weights()]
+    models.train_model.set_weights(before)
     with pytest.raises(ZeroDivisionError), models.averaged():
         assert any((a != b).any() for a, b in zip(models.train_model.get_weights(), before, strict=True))
         raise ZeroDivisionError

@@ -10,6 +10,7 @@ from whichcar.config.section import Section, Size
 
 FromEpoch = Annotated[int, Field(ge=1)]
 Factor = Annotated[float, Field(gt=0)]
+MOMENT_IMAGES = 2048  # for `precise_batch_norm`; Wu and Johnson 2021: 1,000 to 10,000 suffice
 
 
 class RandomResizedCrop(Section):
@@ -63,6 +64,11 @@ class Recipe(Section):
     ema: float = Field(0.0, ge=0, lt=1, description="EMA decay of the weights; 0: off")
     batch_norm_momentum: float | None = Field(
         None, ge=0, lt=1, description="momentum of batch normalization (default: 0.99, as in Keras)"
+    )
+    precise_batch_norm: bool = Field(
+        False,
+        description="after the last epoch, recompute the moments of batch normalization on training images that are "
+        "not augmented (Wu and Johnson 2021)",
     )
     stages: tuple[Stage, ...] = Field(
         (), description="phases of progressive resizing; their epochs are scaled to fit.epochs"

@@ -10,6 +10,8 @@ import bisect
 import math
 from dataclasses import dataclass
 
+from whichcar.config.recipe import MOMENT_IMAGES
+
 MOST_PASSES = 100  # ours: training accuracy is 0.97 after 10; Salman et al. 2020 gain 4 points from 59 to 150
 ENOUGH_PASSES, ENOUGH_UPDATES = 12, 800  # before images above FIRST_PHASE are worth more than further passes
 LEAST_PASSES, LEAST_UPDATES = 5, 100  # ours: 5 passes of all layers gave 0.59, a head alone 0.41, 2 passes 0.20
@@ -168,6 +170,7 @@ def seconds_of(facts: Facts, speed: Speed, phases: Phases) -> float:
         total += epochs * epoch + writing + speed.compile_step + speed.compile_predict
     if facts.has_classifier:  # co-tuning begins with its answers
         total += speed.compile_predict + speed.predict(phases[0][1]) * facts.train
+    total += speed.predict(phases[-1][1]) * min(MOMENT_IMAGES, facts.train)
     last = sum(speed.compile_predict + speed.predict(size) * facts.validation for size in tried)
     return total + last + 5 * speed.save
 

@@ -39,7 +39,7 @@ from whichcar.training.run.state import load_state, save_state
 from whichcar.training.setup import TrainingData, make_batches, metadata_of, record_of
 from whichcar.training.sizes import Sizes
 from whichcar.training.tracking import Tracking
-from whichcar.training.validation import score_sizes, validate
+from whichcar.training.validation import recompute_moments, score_sizes, validate
 
 log = logging.getLogger(__name__)
 # An epoch's end is a good place to resume from, but a state is 300 MB: short epochs share one.
@@ -190,6 +190,8 @@ class Run:
             self._read_results()
         size = self.sizes.validation[progress.epoch]
         with self.models.averaged():
+            if self.experiment.recipe.precise_batch_norm and progress.epoch + 1 == self.epochs:
+                recompute_moments(self.models, self.data, self.experiment, size)
             score = validate(self.models, self.data, self.experiment.data.batch_size, size)
         self._end_epoch(score, size, events)
 

@@ -9,13 +9,17 @@ from collections.abc import Sequence
 import numpy as np
 
 from whichcar import metrics
+from whichcar.config.experiment import Experiment
+from whichcar.config.recipe import MOMENT_IMAGES
 from whichcar.errors import TrainingError
 from whichcar.metrics import Score
+from whichcar.progress import track
 from whichcar.training.batches import plain_batches
 from whichcar.training.network.models import Size, TrainingModels
 from whichcar.training.setup import TrainingData
 
 log = logging.getLogger(__name__)
+MOMENT_BATCH = 64  # images, at least, whose moments are one sample
 
 
 def validate(models: TrainingModels, data: TrainingData, batch_size: int, size: Size) -> Score:
@@ -29,6 +33,16 @@ def validate(models: TrainingModels, data: TrainingData, batch_size: int, size: 
     _check_finite(scores)
     own = scores[np.arange(len(rows)), labels]
     return Score(metrics.log_loss(own), metrics.top_k_accuracy(scores, labels))
+
+
+def recompute_moments(models: TrainingModels, data: TrainingData, experiment: Experiment, size: Size) -> None:
+    """Recompute the moments of batch normalisation on `MOMENT_IMAGES` training images resized to `size`."""
+    count = min(MOMENT_IMAGES, len(data.train_rows))
+    batch_size = min(count, max(MOMENT_BATCH, experiment.data.batch_size))
+    rows = np.random.default_rng(experiment.seed).permutation(data.train_rows)[: count // batch_size * batch_size]
+    batches = plain_batches(data.images, rows, batch_size)
+    total = len(rows) // batch_size
+    models.recompute_moments(track(batches, "recomputing batch normalization", total, "batches"), size)
 
 
 def _check_finite(scores: np.ndarray) -> None:

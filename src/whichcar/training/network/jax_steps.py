@@ -87,6 +87,20 @@ class JaxPredictions:
         values = ([variable.value for variable in group] for group in _weights(model))
         return np.asarray(self._call(*values, divided(images)))
 
+    def update(self, images: np.ndarray) -> None:
+        """Run the model as for predictions, and keep what that changes in its variables, such as moments."""
+        model = self._model
+        if self._call is None:
+            import jax
+
+            def call(trainable: list[Any], others: list[Any], batch: Any) -> Any:  # noqa: ANN401
+                return model.stateless_call(trainable, others, batch, training=False)[1]
+
+            self._call = jax.jit(call, out_shardings=on_each_device())
+        values = ([variable.value for variable in group] for group in _weights(model))
+        for variable, value in zip(_weights(model)[1], self._call(*values, divided(images)), strict=True):
+            variable.assign(value)
+
     def compile_again(self) -> None:
         """Let the next call see what changed in the model's layers."""
         self._call = None

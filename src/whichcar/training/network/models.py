@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, SupportsFloat
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, SupportsFloat
 import numpy as np
 
 from whichcar.training.network.jax_steps import JaxPredictions, JaxSteps
+from whichcar.training.network.moments import recompute_moments, trained_norms
 from whichcar.training.network.optimizer import averaged_weights
 
 if TYPE_CHECKING:
@@ -79,6 +80,18 @@ class TrainingModels:
             return self.predictions.predict(images)
         scores: np.ndarray = self.main_model.predict_on_batch(images)
         return scores
+
+    def recompute_moments(self, batches: Iterable[np.ndarray], size: Size) -> None:
+        """Recompute the moments of trained batch normalisation, inside `averaged`, on images resized to `size`."""
+        layers = trained_norms(self.main_model)
+        if not layers or not self.crop:
+            return
+        before, self.crop.size = self.crop.size, size
+        model = self.main_model
+        fresh = JaxPredictions(model) if self.predictions else None
+        recompute_moments(layers, batches, fresh.update if fresh else lambda batch: model(batch, training=False))
+        self.crop.size = before
+        self.trained_layer.set_weights(model.get_weights())
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
