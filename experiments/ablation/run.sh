@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Trains base.yml and its variants with the given seeds and evaluates them: experiments/ablation/VARIANT_SEED/.
+# Trains base.yml with the given seeds, and its variants, most with the first seed alone, and evaluates them:
+# experiments/ablation/VARIANT_SEED/. What is evaluated already is left as it is.
 # data/ablation: every fourth class of data/car_ims_v2, from its training images alone; every fourth of them is for test.
 # Use: experiments/ablation/run.sh "1 2" [more settings, such as --set model.weights=data/resnet50_top.h5]
 set -euo pipefail
@@ -33,11 +34,13 @@ variant() { # NAME SETTING...
 more=("$@")
 for seed in $seeds; do
   variant base
+  variant precise_batch_norm recipe.precise_batch_norm=true
+done
+for seed in ${seeds%% *}; do
   variant no_co_tuning recipe.co_tuning=0
   variant dense recipe.head_rate=1.2 recipe.co_tuning=0
   variant smoothing_0.2 recipe.label_smoothing=0.2
-  variant smoothing_0 recipe.label_smoothing=0
+  variant all_stages recipe.freeze=0
   variant decay_0.0005 compile.optimizer.sgd.weight_decay=0.0005
   variant decay_0.01 compile.optimizer.sgd.weight_decay=0.01
-  variant all_stages recipe.freeze=0
 done
