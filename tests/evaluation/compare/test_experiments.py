@@ -13,7 +13,7 @@ from whichcar.evaluation.compare.experiments import experiments_table, write_tab
 from whichcar.evaluation.compare.markdown import BEGIN, END
 from whichcar.evaluation.evaluate import evaluate
 from whichcar.evaluation.result_file import read_result
-from whichcar.files import write_json, write_text
+from whichcar.files import checksum, write_json, write_text
 
 from ...colours import add_refit
 
@@ -126,7 +126,7 @@ def test_an_experiment_that_is_not_evaluated_yet_shows_its_validation_accuracy(t
 
 
 def test_a_validation_accuracy_that_is_not_there_is_a_dash(trained: Path) -> None:
-    for best in ("{}", '{"val_accuracy": null}', '{"val_accuracy": NaN}'):
+    for best in ("{}", '{"val_accuracy": null}'):
         (trained / "best.json").write_text(best)
         table = experiments_table([trained])
         assert dict(zip(cells(table, 0), cells(table, 2), strict=True))["validation"] == "–"
@@ -190,6 +190,7 @@ def answered(folder: Path, right: Sequence[bool], fingerprint: str = "f") -> Pat
     share = {"value": sum(right) / len(right), "correct": sum(right), "total": len(right), "interval_95": [0, 1]}
     data = {"fingerprint": fingerprint, "split": "test", "images": len(right), "root": "cars", "evaluations": 1}
     origin = {"command": "whichcar evaluate", "time": "2026-11-24", "checkpoint": {"file": "m"}, "image_size": [2, 2]}
+    origin |= {"predictions": {"blake2b": checksum(folder / "predictions.csv")}, "classes": [{}] * 6, "warnings": []}
     write_json(folder / "result.json", {"top_1": share, "top_5": share, "data": data, **origin})
     return folder
 
@@ -327,5 +328,7 @@ def test_crops_are_tested_against_the_whole_images_of_the_same_paths(tmp_path: P
     assert "| crops | +44.4 | " in table
     assert "Crops are matched with whole images by their paths in the split: crops." in table
     (crops / "predictions.csv").write_text((crops / "predictions.csv").read_text().replace("test/A/", "test/B/"))
+    others = {"predictions": {"blake2b": checksum(crops / "predictions.csv")}}
+    write_json(crops / "result.json", json.loads((crops / "result.json").read_text()) | others)
     with pytest.raises(DataError, match="measured on other images"):
         experiments_table([crops], whole)
