@@ -120,7 +120,6 @@ def predict(
     from whichcar.files import checksum
     from whichcar.images.inputs import each
     from whichcar.inference.classifier import Classifier
-    from whichcar.inference.explain import figures
     from whichcar.inference.image_folders import ImageFolders
     from whichcar.inference.output_file import OutputFile
     from whichcar.inference.predict import columns, lines, names_of, one_usable
@@ -129,7 +128,11 @@ def predict(
     top = min(top, len(classifier.class_names))
     crops = classifier.input_crop.crops
     margin = classifier.input_crop.margin if crops and any(folders.values()) else 0.0
-    explained = None if explain is None else (explain, figures(classifier))
+    explained = None
+    if explain is not None:
+        from whichcar.inference.explain import figures
+
+        explained = explain, figures(classifier)
     writer = ImageFolders(annotate, save_crops, explained, paths, vehicles or "largest", margin)
     images = each(names_of(paths, None if sys.stdin is None else sys.stdin.buffer))
     names = columns(top, crops, confidence is not None, vehicles is not None)
