@@ -45,12 +45,16 @@ def test_quiet_writes_nothing(capsys: pytest.CaptureFixture[str], monkeypatch: p
     assert capsys.readouterr().err == ""
 
 
-def test_a_line_says_rate_time_left_and_values(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time on the clock, in its only item, while bars are shown."""
     monkeypatch.delenv("WHICHCAR_QUIET", raising=False)
-    now = [100.0]
-    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    time = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: time[0])
+    return time
+
+
+def test_a_line_says_rate_time_left_and_values(capsys: pytest.CaptureFixture[str], now: list[float]) -> None:
     with Bar("epoch 1", 100) as bar:
         now[0] += 5
         bar.update(20, loss=1.23456, state="warm-up")
@@ -62,11 +66,8 @@ def test_a_line_says_rate_time_left_and_values(
 
 
 def test_earlier_work_counts_neither_for_the_rate_nor_for_the_time_left(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], now: list[float]
 ) -> None:
-    monkeypatch.delenv("WHICHCAR_QUIET", raising=False)
-    now = [100.0]
-    monkeypatch.setattr("time.monotonic", lambda: now[0])
     with Bar("fetching", 1000, "kB", done=900) as bar:
         now[0] += 10
         bar.update(20)

@@ -57,7 +57,7 @@ class Handler:
         name = bundle.name if bundle else experiment_name(file.parent)
         calibration = self.classifier.calibration
         return {
-            # A part of addresses: /v2/models/NAME. Bundles of earlier versions have a slash; in / a folder has no name.
+            # A part of addresses: /v2/models/NAME. That of a refit has a slash; the folder / has none.
             "name": name.replace("/", "-") or file.stem,
             "sha256": self.sha256,
             "class_names": list(self.classifier.class_names),

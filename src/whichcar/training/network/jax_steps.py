@@ -72,38 +72,33 @@ class JaxPredictions:
 
     def __init__(self, model: keras.Model) -> None:
         self._model = model
-        self._call: Any = None  # the compiled one
+        self._calls: dict[int, Any] = {}  # the compiled ones, by what they return
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Return the model's output (n, …) for images (n, height, width, 3)."""
-        model = self._model
-        if self._call is None:
-            import jax
-
-            def call(trainable: list[Any], others: list[Any], batch: Any) -> Any:  # noqa: ANN401
-                return model.stateless_call(trainable, others, batch, training=False)[0]
-
-            self._call = jax.jit(call, out_shardings=on_each_device())
-        values = ([variable.value for variable in group] for group in _weights(model))
-        return np.asarray(self._call(*values, divided(images)))
+        return np.asarray(self._part(0, images))
 
     def update(self, images: np.ndarray) -> None:
         """Run the model as for predictions, and keep what that changes in its variables, such as moments."""
-        model = self._model
-        if self._call is None:
-            import jax
-
-            def call(trainable: list[Any], others: list[Any], batch: Any) -> Any:  # noqa: ANN401
-                return model.stateless_call(trainable, others, batch, training=False)[1]
-
-            self._call = jax.jit(call, out_shardings=on_each_device())
-        values = ([variable.value for variable in group] for group in _weights(model))
-        for variable, value in zip(_weights(model)[1], self._call(*values, divided(images)), strict=True):
+        for variable, value in zip(_weights(self._model)[1], self._part(1, images), strict=True):
             variable.assign(value)
 
     def compile_again(self) -> None:
         """Let the next call see what changed in the model's layers."""
-        self._call = None
+        self._calls.clear()
+
+    def _part(self, part: int, images: np.ndarray) -> Any:  # noqa: ANN401  (arrays of JAX)
+        """Return the output (0), or the new values of the variables that are not trained (1)."""
+        model = self._model
+        if part not in self._calls:
+            import jax
+
+            def call(trainable: list[Any], others: list[Any], batch: Any) -> Any:  # noqa: ANN401
+                return model.stateless_call(trainable, others, batch, training=False)[part]
+
+            self._calls[part] = jax.jit(call, out_shardings=on_each_device())
+        values = ([variable.value for variable in group] for group in _weights(model))
+        return self._calls[part](*values, divided(images))
 
 
 def _weights(model: keras.Model) -> tuple[list[Any], list[Any]]:

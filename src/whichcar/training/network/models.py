@@ -89,8 +89,10 @@ class TrainingModels:
         before, self.crop.size = self.crop.size, size
         model = self.main_model
         fresh = JaxPredictions(model) if self.predictions else None
-        recompute_moments(layers, batches, fresh.update if fresh else lambda batch: model(batch, training=False))
-        self.crop.size = before
+        try:
+            recompute_moments(layers, batches, fresh.update if fresh else lambda batch: model(batch, training=False))
+        finally:
+            self.crop.size = before
         self.trained_layer.set_weights(model.get_weights())
 
     @contextmanager
