@@ -28,7 +28,7 @@ CORES = len(os.sched_getaffinity(0))
 
 @contextlib.contextmanager
 def cluster(folder: Path, cores: int) -> Iterator[str]:
-    """Start a node with so many cores of this machine; yields its address."""
+    """Start a node with this number of cores; yields its address."""
     folder.mkdir()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
