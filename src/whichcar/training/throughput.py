@@ -43,7 +43,7 @@ def measure(facts: Facts, weights: str | None, paths: Sequence[Path], hardware: 
     built, (compile_step, step), (compile_predict, small), (_, large), save = _steps(facts, weights, hardware)
     release_memory()
     pixel = min(max(0.0, large - small) / (LARGE**2 - SMALL**2), small / SMALL**2) / batch
-    backward = BACKWARD * (1 - FROZEN_SHARE) if frozen_stages(facts, weights) else BACKWARD
+    backward = BACKWARD * (1 - FROZEN_SHARE[frozen_stages(facts, weights)])
     return Speed(
         update=max(0.0, step - (1 + backward) * small),
         image=small / batch - pixel * SMALL**2,
