@@ -205,7 +205,7 @@ def _reasons(facts: Facts, passes: int, is_complete: bool) -> dict[str, str]:
         "model.cosine_scale": "a head that answers by angle alone: its loss does not explode, also with few classes",
         "recipe.mixup": f"half of the batches are mixed: more passes than about {ENOUGH_PASSES} are learned by heart",
         "recipe.plain_epochs": "the last passes see images as they are",
-        "recipe.freeze": "the first stages stay as they are, three with fewer than 2,000 images: as accurate, and faster",
+        "recipe.freeze": "two stages stay as they are, three with fewer than 2,000 images: as accurate, and faster",
         "recipe.precise_batch_norm": "its moments are measured at the end, on images as they are; worth about a point",
         "recipe.stages": "small images first: most of the learning at a third of the cost, then the details",
         "recipe.test_sizes": "tried on the validation images at the end; the best is kept",
