@@ -57,6 +57,12 @@ def test_folders_of_no_class_are_named_with_the_class_that_is_spelt_otherwise(tm
         assert str(error.value) == f"{folder}: 1 folder is named as no class of the model: {name!r}; {advice}"
 
 
+def test_without_the_settings_of_its_training_a_bundle_takes_a_tree_for_other_images(tmp_path: Path) -> None:
+    root = tree(tmp_path / "data", "train", "val")
+    metadata = dataclasses.replace(trained_on(root), data_root="", settings={})
+    assert not choose_eval_set(root, metadata).own
+
+
 def test_class_folders_from_a_mac_are_those_of_the_checkpoint(tmp_path: Path) -> None:
     metadata = trained_on(tree(tmp_path / "data"))
     other = tree(tmp_path / "other")

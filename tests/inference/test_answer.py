@@ -7,10 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from whichcar.errors import ConfigError, DataError
+from whichcar.errors import CheckpointError, ConfigError, DataError
 from whichcar.files import write_json
-from whichcar.inference.answer import Calibration, Thresholds, answers, entropy, read_calibration, tempered
-from whichcar.records import Crop
+from whichcar.inference.answer import (
+    Calibration,
+    Thresholds,
+    answers,
+    entropy,
+    find_calibration,
+    read_calibration,
+    tempered,
+)
+from whichcar.records import Crop, Metadata
 from whichcar.taxonomy import taxonomy_of
 
 NAMES = ("Audi S4 Sedan 2007", "Audi S4 Sedan 2012", "Audi S5 Coupe 2012", "Volvo 240 Sedan 1993", "Volvo C30 2012")
@@ -104,6 +112,11 @@ def test_a_damaged_calibration_is_an_error_that_says_what_to_do(tmp_path: Path, 
     ) as error:
         read_calibration(tmp_path / "calibration.json")
     assert "\n" not in str(error.value)
+
+
+def test_a_bundle_that_was_moved_since_is_not_called_damaged(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"a.whichcar: cannot be read as a bundle \(No such file"):
+        find_calibration(tmp_path / "a.whichcar", Metadata((), (), (1, 1), {}, {}, "", None, {}))
 
 
 def test_an_accuracy_without_thresholds_has_those_of_the_next_higher_one() -> None:

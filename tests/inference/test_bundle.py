@@ -6,6 +6,7 @@ import shutil
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 
@@ -89,6 +90,10 @@ def test_every_cut_and_every_changed_byte_of_the_network_is_seen(bundle: Path, t
     place = content.index(b"MatMul")
     damaged = [content[:end] for end in range(5, len(content), 97)]
     damaged += [content[:place] + b"m" + content[place + 1 :]]
+    directory = content.rindex(b"PK\x05\x06")  # its end; 16 bytes on is where it begins
+    damaged += [content[: directory + 17] + b"\x40" + content[directory + 18 :]]
+    first = content.index(b"PK\x01\x02")  # 10 bytes on is the compression of bundle.json: 8 is zlib
+    damaged += [content[: first + 10] + b"\x08" + content[first + 11 :]]
     for number, part in enumerate(damaged):
         path = tmp_path / f"{number}.whichcar"
         path.write_bytes(part)
@@ -96,13 +101,17 @@ def test_every_cut_and_every_changed_byte_of_the_network_is_seen(bundle: Path, t
             read_bundle(path)
 
 
-def test_a_cut_onnx_file_is_refused(tmp_path: Path) -> None:
+def test_a_cut_or_changed_onnx_file_is_refused(tmp_path: Path) -> None:
     write_bundle(colour_bundle(), tmp_path / "a.onnx")
     content = (tmp_path / "a.onnx").read_bytes()
     for end in (0, 1, 50, len(content) // 2, len(content) - 1):
         (tmp_path / "b.onnx").write_bytes(content[:end])
         with pytest.raises(CheckpointError, match=r"b.onnx: (is damaged|holds no class names)"):
             read_bundle(tmp_path / "b.onnx")
+    weight = np.float32(0.02).tobytes()
+    (tmp_path / "b.onnx").write_bytes(content.replace(weight, np.float32(0.5).tobytes(), 1))
+    with pytest.raises(CheckpointError, match=r"b.onnx: the bundle is damaged \(its network has another checksum\)"):
+        read_bundle(tmp_path / "b.onnx")
     (tmp_path / "foreign.onnx").write_bytes(colour_network())
     with pytest.raises(CheckpointError, match="holds no class names"):
         read_bundle(tmp_path / "foreign.onnx")
@@ -129,6 +138,7 @@ def test_a_newer_format_says_which_version_wrote_it(bundle: Path, tmp_path: Path
     [
         {"class_names": ...}, {"class_names": []}, {"class_names": "ab"}, {"class_folders": ["one"]}, {"format": "1"},
         {"image_size": [0, 2]}, {"image_size": [224]}, {"temperature": "1"}, {"crop": []}, {"network_sha256": "00"},
+        {"class_names": [1, 2, 3]}, {"class_folders": [None, "2", "3"]},
     ],
 )  # fmt: skip
 def test_a_damaged_description_is_refused(bundle: Path, tmp_path: Path, changes: dict[str, object]) -> None:

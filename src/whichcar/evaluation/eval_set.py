@@ -94,7 +94,7 @@ def _is_moved(root: Path, metadata: Metadata) -> bool:
         eval_set = labelled(root, metadata)
         if eval_set.split == "test" and eval_set.root.resolve() == root.resolve():
             return eval_set.fingerprint == metadata.fingerprints.get("test")
-    with contextlib.suppress(DataError):
+    with contextlib.suppress(DataError, KeyError):  # also without the settings that a tree is read with
         known = metadata.fingerprints.get("train")
         return known is not None and tree_of(root, metadata).fingerprints["train"] == known
     return False

@@ -80,11 +80,12 @@ def find_calibration(file: Path, metadata: Metadata) -> Calibration | None:
     of the checkpoint which was refitted.
 
     Raises:
-        DataError: it is damaged.
+        CheckpointError: the bundle is gone or damaged.
+        DataError: the calibration is damaged.
     """
     if file.suffix.lower() in (SUFFIX, PLAIN_SUFFIX):
+        content = read_bundle(file).thresholds
         try:
-            content = read_bundle(file).thresholds
             return None if content is None else dataclasses.replace(calibration_from(content), temperature=1.0)
         except ValueError as error:
             raise DataError(f"{file}: the bundle is damaged (thresholds); copy or export it again") from error

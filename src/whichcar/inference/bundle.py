@@ -132,16 +132,14 @@ def _from_zip(path: Path, content: bytes) -> Bundle:
         raise CheckpointError(f"{path}: {kind}; {_WRITTEN}")
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            if _JSON not in archive.namelist():
-                raise CheckpointError(f"{path}: is not a bundle (no {_JSON} in it); {_WRITTEN}")
-            described = _described(path, archive.read(_JSON))
-            members = {name: archive.read(member) for name, member in _MEMBERS.items()}
-    except (zipfile.BadZipFile, EOFError, KeyError, NotImplementedError, RuntimeError) as error:
+            wanted = (_JSON, *_MEMBERS.values()) if _JSON in archive.namelist() else ()
+            members = {name: archive.read(name) for name in wanted}
+    except Exception as error:  # damaged bytes in memory: of zipfile, zlib, lzma, struct and io
         raise CheckpointError(f"{path}: the bundle is damaged ({reason_of(error)}); {_AGAIN}") from error
-    if hashlib.sha256(members["network"]).hexdigest() != described["network_sha256"]:
-        raise CheckpointError(f"{path}: the bundle is damaged (its network has another checksum); {_AGAIN}")
-    card, page = (members[name].decode("utf-8", "replace") for name in ("card", "page"))
-    return _bundle(described, members["network"], card, page)
+    if not members:
+        raise CheckpointError(f"{path}: is not a bundle (no {_JSON} in it); {_WRITTEN}")
+    card, page = (members[name].decode("utf-8", "replace") for name in (_CARD, _PAGE))
+    return _bundle(path, members[_JSON], members[_NETWORK], card, page)
 
 
 def _from_onnx(path: Path, content: bytes) -> Bundle:
@@ -151,7 +149,7 @@ def _from_onnx(path: Path, content: bytes) -> Bundle:
         raise CheckpointError(f"{path}: is damaged, or not an ONNX file ({reason_of(error)}); {_AGAIN}") from error
     if text is None:
         raise CheckpointError(f"{path}: holds no class names (no metadata `{KEY}`); {_WRITTEN}")
-    return _bundle(_described(path, text), without_metadata(content, KEY))
+    return _bundle(path, text, without_metadata(content, KEY))
 
 
 def _described(path: Path, text: str | bytes) -> dict[str, Any]:
@@ -186,10 +184,15 @@ def _problem(content: Mapping[str, Any]) -> str:
         return "image_size is not a height and a width"
     if not names or len(content["class_folders"]) != len(names):
         return "there are no class names, or not one folder for each"
+    if not all(isinstance(name, str) for name in (*names, *content["class_folders"])):
+        return "a class name or folder is not text"
     return ""
 
 
-def _bundle(content: Mapping[str, Any], network: bytes, card: str = "", page: str = "") -> Bundle:
+def _bundle(path: Path, text: str | bytes, network: bytes, card: str = "", page: str = "") -> Bundle:
+    content = _described(path, text)
+    if hashlib.sha256(network).hexdigest() != content["network_sha256"]:
+        raise CheckpointError(f"{path}: the bundle is damaged (its network has another checksum); {_AGAIN}")
     known = {one.name: content[one.name] for one in fields(Bundle) if one.name in content}
     lists = {name: tuple(content[name]) for name in ("class_names", "class_folders", "image_size")}
     return Bundle(**known | lists, network=network, card=card, page=page)
