@@ -47,6 +47,12 @@ def test_the_temperature_is_the_minimum_of_the_log_loss() -> None:
     assert min(losses) == pytest.approx(losses[0], abs=1e-6)
 
 
+def test_a_few_errors_that_the_network_is_sure_of_raise_the_temperature() -> None:
+    logits = np.zeros((200, 20))
+    logits[:, 0], logits[:5, 1] = 8, 20
+    assert fit_temperature(tempered(np.exp(logits - 20), 1.0), np.zeros(200, int)) == pytest.approx(1.298, abs=0.01)
+
+
 def test_images_that_are_all_correct_teach_no_temperature() -> None:
     assert fit_temperature(np.array([[0.6, 0.4], [0.3, 0.7]], np.float32), np.array([0, 1])) == 1.0
 

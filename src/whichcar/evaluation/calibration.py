@@ -15,7 +15,7 @@ import numpy.typing as npt
 from whichcar import files, metrics
 from whichcar.errors import DataError
 from whichcar.evaluation.eval_set import trained_tree, tree_of
-from whichcar.inference.answer import Calibration, Probabilities, Thresholds, entropy, find_calibration, tempered
+from whichcar.inference.answer import Calibration, Probabilities, Thresholds, entropy, find_calibration, logits_of, tempered
 from whichcar.inference.classifier import Classifier
 from whichcar.progress import track
 from whichcar.records import Metadata, Sample, Skipped
@@ -129,16 +129,23 @@ def level_error(probabilities: Probabilities, labels: Numbers, level: Level) -> 
 def fit_temperature(probabilities: Probabilities, labels: Numbers) -> float:
     """Return the temperature with the least log loss (Guo et al. 2017), within `TEMPERATURES`.
 
-    The log loss is convex in 1 / temperature, so golden-section search finds it. Images that are all classified
-    correctly would have the lowest temperature there is, so they say nothing: it is 1.
+    The log loss is convex in 1 / temperature, so golden-section search finds it; that of `metrics` is not, as it clips
+    probabilities. Images that are all classified correctly would have the lowest temperature there is, so they say
+    nothing: it is 1.
     """
     if metrics.top_k_accuracy(probabilities, labels) == 1:
         return 1.0
+    logits = logits_of(probabilities)
+    own = logits[np.arange(len(labels)), labels]
+
+    def loss(inverse: float) -> float:
+        return float((np.log(np.exp(logits * inverse).sum(axis=1)) - own * inverse).mean())
+
     low, high = 1 / TEMPERATURES[1], 1 / TEMPERATURES[0]
     golden = (math.sqrt(5) - 1) / 2
     while high - low > 1e-5:
         first, second = high - golden * (high - low), low + golden * (high - low)
-        if _log_loss(probabilities, labels, 1 / first) <= _log_loss(probabilities, labels, 1 / second):
+        if loss(first) <= loss(second):
             high = second
         else:
             low = first

@@ -123,9 +123,14 @@ def calibration_from(content: Mapping[str, Any]) -> Calibration:
 
 def tempered(probabilities: Probabilities, temperature: float) -> npt.NDArray[np.float32]:
     """Return the softmax of the logits divided by the temperature, from probabilities (images, classes) at 1."""
-    logits = np.log(np.maximum(probabilities.astype(np.float64), _SMALLEST)) / temperature
-    scaled = np.exp(logits - logits.max(axis=-1, keepdims=True, initial=-np.inf))
+    scaled = np.exp(logits_of(probabilities) / temperature)
     return np.asarray(scaled / scaled.sum(axis=-1, keepdims=True), np.float32)
+
+
+def logits_of(probabilities: Probabilities) -> npt.NDArray[np.float64]:
+    """Return logits (images, classes) whose softmax the probabilities are; the largest of an image is 0."""
+    logits = np.log(np.maximum(probabilities.astype(np.float64), _SMALLEST))
+    return np.asarray(logits - logits.max(axis=-1, keepdims=True, initial=-np.inf))
 
 
 def entropy(probabilities: Probabilities) -> npt.NDArray[np.float64]:
