@@ -15,7 +15,15 @@ import numpy.typing as npt
 from whichcar import files, metrics
 from whichcar.errors import DataError
 from whichcar.evaluation.eval_set import trained_tree, tree_of
-from whichcar.inference.answer import Calibration, Probabilities, Thresholds, entropy, find_calibration, logits_of, tempered
+from whichcar.inference.answer import (
+    Calibration,
+    Probabilities,
+    Thresholds,
+    entropy,
+    find_calibration,
+    logits_of,
+    tempered,
+)
 from whichcar.inference.classifier import Classifier
 from whichcar.progress import track
 from whichcar.records import Metadata, Sample, Skipped
