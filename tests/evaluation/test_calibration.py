@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,12 @@ from whichcar import metrics
 from whichcar.errors import DataError
 from whichcar.evaluation.calibration import calibrate, calibrated, choose_thresholds, fit_temperature
 from whichcar.evaluation.levels import answered
+from whichcar.exporting.export import export
 from whichcar.inference.answer import answers, tempered
 from whichcar.records import Crop
 from whichcar.taxonomy import Level, taxonomy_of
 
-from ..colours import add_refit
+from ..colours import add_refit, draw
 
 NAMES = tuple(f"{make} {model} Sedan {year}" for make in "ABCD" for model in "XY" for year in (2007, 2012))
 
@@ -142,6 +144,15 @@ def test_an_experiment_is_calibrated_once_on_its_validation_images(experiment: P
         file.write_text(damaged)
         assert calibrate(experiment).images == 3
         assert json.loads(file.read_text())["images"] == 3
+
+
+@pytest.mark.parametrize("measure", [calibrate, export])
+def test_the_labels_of_classes_that_are_new_since_training_are_not_taken_for_those_trained_on(
+    experiment: Path, tree: Path, measure: Callable[..., object]
+) -> None:
+    draw(tree / "train" / "Audi S4 2012" / "1.jpg", (9, 9, 9))
+    with pytest.raises(DataError, match="the class folders are not those that the checkpoint was trained on"):
+        measure(experiment)
 
 
 def test_a_refit_has_the_calibration_of_what_it_is_a_refit_of(

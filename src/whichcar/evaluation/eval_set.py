@@ -100,15 +100,19 @@ def _is_moved(root: Path, metadata: Metadata) -> bool:
     return False
 
 
-def tree_of(root: Path, metadata: Metadata) -> Tree:
-    """Return a tree as the checkpoint's training read it.
+def tree_of(root: Path, metadata: Metadata, join: bool = True) -> Tree:
+    """Return a tree as the checkpoint's training read it; without `join`, its validation images stay apart.
 
     Raises:
-        DataError: it cannot be read so.
+        DataError: it cannot be read so, or its classes are not the checkpoint's.
     """
     seed, data = metadata.settings["seed"], metadata.settings["data"]
-    joins = data.get("train_on_validation", False)
-    return read_tree(root, data["validation_split"], seed, metadata.validation, joins)
+    joins = join and data.get("train_on_validation", False)
+    tree = read_tree(root, data["validation_split"], seed, metadata.validation, joins)
+    known = tuple(map(nfc, metadata.class_folders))
+    if tree.class_folders != known:
+        raise _disagreeing(root, known, tree.class_folders)
+    return tree
 
 
 def held_out(root: Path, metadata: Metadata) -> EvalSet:
@@ -126,9 +130,6 @@ def held_out(root: Path, metadata: Metadata) -> EvalSet:
     if test is not None and test not in structure.unlabelled:
         return replace(labelled(test, metadata), own=True)
     tree = tree_of(root, metadata)
-    known = tuple(map(nfc, metadata.class_folders))
-    if tree.class_folders != known:
-        raise _disagreeing(root, known, tree.class_folders)
     if not tree.validation:
         raise DataError(f"{tree.root}: no image that the experiment was not trained on; give others with --data DIR")
     return EvalSet(tree.root, "validation", tuple(tree.validation), own=True)
@@ -186,5 +187,5 @@ def _letters(name: str) -> str:
 def _disagreeing(where: Path, known: Sequence[str], found: Sequence[str]) -> DataError:
     return DataError(
         f"{where}: the class folders are not those that the checkpoint was trained on ({renamed(known, found)}); "
-        "rename or remove those that are new, or evaluate an experiment trained on these classes"
+        "rename or remove those that are new, or take an experiment trained on these classes"
     )

@@ -17,7 +17,6 @@ from whichcar.inference.classifier import Classifier
 from whichcar.inference.explain import heated
 from whichcar.metrics import Confusion
 from whichcar.records import Metadata, Skipped
-from whichcar.text import nfc
 
 SHOWN = 12
 
@@ -85,8 +84,7 @@ def confused_images(
     if eval_set.trained is not None:
         with contextlib.suppress(DataError):
             tree = tree_of(eval_set.trained, metadata)
-            if tree.class_folders == tuple(map(nfc, metadata.class_folders)):
-                references |= {sample.class_index: (sample.path, TRAIN) for sample in reversed(tree.train)}
+            references |= {sample.class_index: (sample.path, TRAIN) for sample in reversed(tree.train)}
     found = []
     for pair in confused[:SHOWN]:
         label, predicted = numbers[pair.label], numbers[pair.predicted]

@@ -28,7 +28,6 @@ from whichcar.inference.classifier import Classifier
 from whichcar.progress import track
 from whichcar.records import Finding, Label, Sample, Skipped
 from whichcar.search.launcher import INTERRUPTED, how_it_ended, tied_command, train_command
-from whichcar.text import nfc
 from whichcar.training.hardware import release_memory
 from whichcar.training.run.checkpoint import find_checkpoint, read_metadata
 from whichcar.training.run.signals import graceful_shutdown
@@ -99,10 +98,7 @@ def check_experiment(data: Path, experiment: Path, folds: int | None = None) -> 
             f"{data}: {experiment} was trained on {metadata.data_root}, and which of these images it was "
             "trained on is not known; check that folder, or train on this one"
         )
-    tree = tree_of(data, metadata)
-    if tree.class_folders != tuple(map(nfc, metadata.class_folders)):
-        raise CheckpointError(f"{experiment}: was trained on other classes than {data} has now; train again")
-    return tree
+    return tree_of(data, metadata)
 
 
 def _predict(network: Classifier, samples: list[Sample]) -> Predictions:

@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from whichcar.data.split.tree import read_tree
 from whichcar.data.split_names import TRAIN, VALIDATION
 from whichcar.errors import DataError
-from whichcar.evaluation.eval_set import trained_tree
+from whichcar.evaluation.eval_set import trained_tree, tree_of
 from whichcar.images.inputs import each
 from whichcar.images.pixels import Pixels
 from whichcar.inference.stream import decoded
@@ -54,11 +53,10 @@ def export_images(data: Path | None, metadata: Metadata) -> ExportImages:
         raise DataError(f"{data}: is not the dataset that this network was trained on; give that, or leave out --data")
     if root is None:
         return ExportImages(NOISE)
-    seed, settings = metadata.settings["seed"], metadata.settings["data"]
-    tree = read_tree(root, settings["validation_split"], seed, metadata.validation)
+    tree = tree_of(root, metadata, join=False)
     train = tuple(tree.train)
     if tree.validation:
-        joined = bool(settings.get("train_on_validation"))
+        joined = bool(metadata.settings["data"].get("train_on_validation"))
         verifying = spread(tree.validation, VERIFYING) if joined else tuple(tree.validation)
         return ExportImages(VALIDATION, verifying, train, joined)
     return ExportImages(TRAIN, spread(train, VERIFYING), train, trained_on=True)
