@@ -78,6 +78,7 @@ def test_hidden_files_are_passed_over(tmp_path: Path, make: Callable[..., Path])
         ("..\\evil.jpg", "points outside the folder"),
         ("/etc/evil.jpg", "has an absolute path"),
         ("C:\\evil.jpg", "has an absolute path"),
+        ("a/" * 1500 + "a.jpg", "lies more than 100 folders deep"),
     ],
 )
 def test_nothing_lands_outside(tmp_path: Path, make: Callable[..., Path], name: str, said: str) -> None:
@@ -154,6 +155,31 @@ def test_a_zip_inside_a_tar_is_not_taken_for_the_archive(tmp_path: Path) -> None
     archive = tar(tmp_path / "a.tar", ("a.jpg", b"1"), ("inner.zip", inner.read_bytes()))
     unpack(archive, tmp_path / "out")
     assert sorted(files(tmp_path / "out")) == ["a.jpg", "inner.zip"]
+
+
+@pytest.mark.parametrize("name", ["Citroën.jpg".encode(), "Citroën.jpg".encode("cp437")])
+def test_a_name_in_a_zip_that_does_not_say_so_may_be_utf_8(tmp_path: Path, name: bytes) -> None:
+    archive = zipped(tmp_path / "a.zip", ("X" * len(name), b"1"))
+    archive.write_bytes(archive.read_bytes().replace(b"X" * len(name), name))
+    unpack(archive, tmp_path / "out")
+    assert files(tmp_path / "out") == {"Citroën.jpg": b"1"}
+
+
+def test_a_name_in_a_zip_that_is_not_the_utf_8_it_claims_is_reported(tmp_path: Path) -> None:
+    archive = zipped(tmp_path / "a.zip", ("Citroën.jpg", b"1"))
+    archive.write_bytes(archive.read_bytes().replace("ë".encode(), b"\xff\xff"))
+    with pytest.raises(DataError, match=r"a\.zip: cannot be unpacked"):
+        unpack(archive, tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE])
+def test_a_header_that_would_fill_the_memory_is_refused(tmp_path: Path, kind: bytes) -> None:
+    header = special("long", kind)
+    header.size = 2_000_000
+    archive = tmp_path / "a.tar"
+    archive.write_bytes(header.tobuf(tarfile.GNU_FORMAT) + b"8 path=a\n".ljust(2_000_384, b"a") + bytes(1024))
+    with pytest.raises(DataError, match=r"cannot be unpacked .*a header of 2 MB"):
+        unpack(archive, tmp_path / "out")
 
 
 def test_a_folder_with_a_colon_is_no_drive(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, NamedTuple, cast
+from typing import IO, Any, NamedTuple, Self, cast
 
 from whichcar.errors import DataError
 from whichcar.progress import Bar
@@ -22,15 +22,27 @@ KINDS = ".tar, .tar.gz, .tgz, .tar.bz2, .tar.xz and .zip"
 MOST_BYTES = 200_000_000_000
 MOST_FILES = 5_000_000
 MOST_RATIO = 200  # of unpacked to packed bytes, above a hundred megabytes
+MOST_FOLDERS = 100
 _SMALL = 100_000_000
+_MOST_HEADER = 1_000_000  # bytes of a long name or other words about the next file of a tar, which are read at once
 _CHUNK = 1 << 20
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 _PACKED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 _END_OF_TAR = 1024  # zero bytes
 BROKEN = (
     *(tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, lzma.LZMAError, zlib.error),
-    *(EOFError, NotImplementedError),
+    *(EOFError, NotImplementedError, UnicodeDecodeError),
 )
+
+
+class _Header(tarfile.TarInfo):
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        header = super().frombuf(buf, encoding, errors)
+        about = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE)
+        if header.type in (*about, tarfile.SOLARIS_XHDTYPE) and header.size > _MOST_HEADER:
+            raise tarfile.ReadError(f"a header of {header.size // 1_000_000} MB")
+        return header
 
 
 class Member(NamedTuple):
@@ -99,8 +111,9 @@ def tar_members(plain: IO[bytes]) -> Iterator[Member]:
         tarfile.TarError: it is damaged, or its end is missing; others of `BROKEN` too.
     """
     whole = _Tail(plain)
-    with tarfile.open(fileobj=cast("IO[bytes]", whole), mode="r|") as tar:  # it only reads
+    with tarfile.open(fileobj=cast("IO[bytes]", whole), mode="r|", tarinfo=_Header) as tar:  # it only reads
         for entry in tar:
+            tar.members.clear()  # type: ignore[attr-defined]  # else it keeps all of them
             if entry.isdir():
                 continue
             kind = "is a link" if entry.islnk() or entry.issym() else "is not a regular file"
@@ -133,11 +146,20 @@ def _zip(archive: Path) -> Iterator[Member]:
             problem = "is a link" if kind == stat.S_IFLNK else "is encrypted" if entry.flag_bits & 1 else ""
             if kind not in (0, stat.S_IFREG, stat.S_IFLNK):
                 problem = "is not a regular file"
+            name = _zip_name(entry)
             if problem:
-                yield Member(entry.filename, problem, None)
+                yield Member(name, problem, None)
                 continue
             with found.open(entry) as content:
-                yield Member(entry.filename, "", content)
+                yield Member(name, "", content)
+
+
+def _zip_name(entry: zipfile.ZipInfo) -> str:
+    """Return the name of an entry, also where it is UTF-8 and does not say so."""
+    try:
+        return entry.filename if entry.flag_bits & 0x800 else entry.filename.encode("cp437").decode("utf-8")
+    except UnicodeError:
+        return entry.filename
 
 
 def _place(archive: Path, member: Member) -> str | None:
@@ -148,6 +170,8 @@ def _place(archive: Path, member: Member) -> str | None:
         raise _hostile(archive, member.name, "has an absolute path")
     if ".." in parts or "\0" in name:
         raise _hostile(archive, member.name, "points outside the folder")
+    if len(parts) > MOST_FOLDERS:
+        raise _hostile(archive, member.name, f"lies more than {MOST_FOLDERS} folders deep")
     if member.problem:
         raise _hostile(archive, member.name, member.problem)
     if not parts or any(part.startswith(".") or part == "__MACOSX" for part in parts):
