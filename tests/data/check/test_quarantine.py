@@ -82,6 +82,20 @@ def test_moves_cut_short_by_a_kill_are_undone(data: Path, tmp_path: Path) -> Non
     assert contents(data) == before
 
 
+@pytest.mark.parametrize("left", ["", '"class a/000002.jpg","/da', '"class a/\n', '"class a/000002.jpg"', '"a","b","c'])
+def test_a_row_cut_short_by_a_crash_hinders_no_undo(data: Path, tmp_path: Path, left: str) -> None:
+    before = contents(data)
+    table = tmp_path / "q" / "quarantine.csv"
+    table.parent.mkdir()
+    table.touch()
+    for number in (1, 2):
+        quarantine(data, [finding(f"class a/00000{number}.jpg", "dark", "")], tmp_path / "q")
+        with table.open("a") as file:
+            file.write(left)
+    assert put_back(tmp_path / "q") == 2
+    assert contents(data) == before
+
+
 def test_undo_does_not_overwrite_and_goes_on_when_the_way_is_free(data: Path, tmp_path: Path) -> None:
     rows = [finding(f"class a/00000{number}.jpg", "dark", "") for number in (1, 2, 3)]
     before = contents(data)

@@ -59,6 +59,7 @@ def quarantine(root: Path, findings: Iterable[Finding], into: Path) -> int:
         if (root / inside).is_file():
             chosen[one.path] = one
     try:
+        _end_row(into / FILE)
         for path, one in track(sorted(chosen.items()), "moving"):
             if os.path.lexists(into / path):
                 raise DataError(f"{into / path}: is there already; give another folder, or put back what it holds")
@@ -96,18 +97,26 @@ def put_back(quarantined: Path) -> int:
 
 
 def _read(quarantined: Path) -> list[tuple[str, Path]]:
-    """Return each path in the quarantine and where it came from."""
+    """Return each path in the quarantine and where it came from; a row that was cut short is of an image not moved."""
     table = quarantined / FILE
     try:
         with table.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-            return [(row["path"], Path(row["from"])) for row in csv.DictReader(file)]
-    except (OSError, KeyError, TypeError) as error:
+            return [(row["path"], Path(row["from"])) for row in csv.DictReader(file) if row["detail"] is not None]
+    except (OSError, KeyError) as error:
         raise DataError(f"{table}: is not there, or not as `whichcar check --quarantine` writes it") from error
+
+
+def _end_row(table: Path) -> None:
+    """End the last row of the table where writing it was cut short, so that another one can follow."""
+    content = table.read_bytes() if table.exists() else b""
+    if content.count(b'"') % 2 or content[-1:] not in (b"", b"\n"):
+        with table.open("ab") as file:
+            file.write(b'"' * (content.count(b'"') % 2) + b"\n")
 
 
 def _write_down(table: Path, row: tuple[str, ...]) -> None:
     table.parent.mkdir(parents=True, exist_ok=True)
-    new = not table.exists()
+    new = not table.exists() or not table.stat().st_size
     with table.open("a", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)  # a name may hold any line break
         if new:
