@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import errno
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from PIL import Image
 from whichcar.data import decoded_cache
 from whichcar.data.decoded_cache import DecodedCache, clear_caches, decode_all, list_caches
 from whichcar.errors import DataError
+from whichcar.images.problems import reported
 from whichcar.images.read import read_resized
 
 SIZE = (20, 30)
@@ -167,6 +170,52 @@ def test_a_build_killed_midway_is_not_taken_for_a_cache(paths: list[Path], root:
     assert list(root.iterdir()) == []
 
 
+def while_decoding(monkeypatch: pytest.MonkeyPatch, path: Path, happens: Callable[[], object]) -> None:
+    """Let something happen when `path` is decoded."""
+
+    def decoding(one: Path, size: tuple[int, int]) -> np.ndarray:
+        if one == path:
+            happens()
+        return read_resized(one, size)
+
+    monkeypatch.setattr(decoded_cache, "read_resized", decoding)
+
+
+def test_clearing_the_caches_leaves_one_that_is_being_built(
+    paths: list[Path], root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    removed: list[int] = []
+    while_decoding(monkeypatch, paths[1], lambda: removed.append(clear_caches(root=root)))
+    np.testing.assert_array_equal(everything(decode_all(paths, SIZE, root, workers=1)), expected(paths))
+    assert removed == [0]
+    assert clear_caches(root=root) == 1
+
+
+def test_a_cache_removed_while_it_was_built_is_an_error_and_built_by_the_next_run(
+    paths: list[Path], root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    while_decoding(monkeypatch, paths[1], lambda: shutil.rmtree(root))
+    with pytest.raises(DataError, match="was removed while it was written; run the same command again"):
+        decode_all(paths, SIZE, root, workers=1)
+    monkeypatch.undo()
+    np.testing.assert_array_equal(everything(decode_all(paths, SIZE, root)), expected(paths))
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOMEM, errno.EIO, errno.ENOENT])
+def test_an_error_of_the_system_is_not_stored_as_a_damaged_image(
+    paths: list[Path], root: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def failing() -> None:
+        with reported(paths[1]):
+            raise OSError(number, os.strerror(number))
+
+    while_decoding(monkeypatch, paths[1], failing)
+    with pytest.raises(DataError, match=rf"01\.png: cannot be read at the moment \({os.strerror(number)}\); run the"):
+        decode_all(paths, SIZE, root, workers=1)
+    monkeypatch.undo()
+    assert decode_all(paths, SIZE, root).skipped == []
+
+
 def test_two_builds_of_the_same_cache_do_not_hinder_each_other(paths: list[Path], root: Path) -> None:
     with ThreadPoolExecutor(3) as pool:
         built = list(pool.map(lambda _: decode_all(paths, SIZE, root), range(3)))
@@ -175,9 +224,10 @@ def test_two_builds_of_the_same_cache_do_not_hinder_each_other(paths: list[Path]
     assert [entry.name for entry in root.iterdir()] == [list_caches(root)[0].key]
 
 
-def test_a_cache_that_lost_its_index_is_built_again(paths: list[Path], root: Path) -> None:
+@pytest.mark.parametrize("lost", [decoded_cache.INDEX, decoded_cache.IMAGES])
+def test_a_cache_that_lost_a_file_is_built_again(paths: list[Path], root: Path, lost: str) -> None:
     decode_all(paths, SIZE, root)
-    (list_caches(root)[0].path / decoded_cache.INDEX).unlink()
+    (list_caches(root)[0].path / lost).unlink()
     np.testing.assert_array_equal(everything(decode_all(paths, SIZE, root)), expected(paths))
 
 

@@ -8,6 +8,7 @@ from the operating system's page cache.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import itertools
 import json
@@ -16,7 +17,7 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,15 +27,17 @@ from numpy.lib import format as npy
 from whichcar.environment import cache_root
 from whichcar.errors import DataError, ImageError
 from whichcar.files import checksum, is_disk_full, read_json, write_json
+from whichcar.images.problems import is_passing
 from whichcar.images.read import read_resized
 from whichcar.parallel import ordered_map
 from whichcar.progress import track
 from whichcar.records import Skipped
-from whichcar.text import plural
+from whichcar.text import plural, reason_of
 
 FORMAT = 5
 IMAGES = "images.npy"
 INDEX = "index.json"
+_UNREADABLE = "unreadable: "  # in place of the checksum
 _FILES = 16  # whose checksums a thread takes at once
 _KEY = re.compile(r"[0-9a-f]{20}")
 _UNFINISHED = re.compile(rf"\.{_KEY.pattern}-[0-9a-f]{{8}}")
@@ -108,17 +111,18 @@ def decode_all(
         workers: decoding threads (default: the processors this process may use).
 
     Raises:
-        DataError: there are no images, not one of them can be read, or the disk is full.
+        DataError: there are no images, not one of them can be read, the disk is full, or the system has no memory or no
+            file handle for an image.
     """
     if not paths:
         raise DataError("there is no image to decode; give a folder with images")
     root = root or cache_root()
     groups = [paths[start : start + _FILES] for start in range(0, len(paths), _FILES)]
     sums = itertools.chain.from_iterable(ordered_map(_checksums, groups, workers))
-    key = _key(paths, track(sums, "checking the decoded cache", len(paths)), size)
-    folder = root / key
-    if not (folder / INDEX).exists():
-        _build(folder, paths, size, workers)
+    known = list(track(sums, "checking the decoded cache", len(paths)))
+    folder = root / _key(paths, known, size)
+    if not _is_whole(folder):
+        _build(folder, paths, size, _decoded(paths, known, size, workers))
     return DecodedCache(folder, paths)
 
 
@@ -143,6 +147,8 @@ def _clear(folder: Path) -> str:
 def clear_caches(key: str | None = None, root: Path | None = None) -> int:
     """Delete the cache `key`, or all of them and what unfinished builds left, and nothing else; return how many.
 
+    What another process is building stays.
+
     Raises:
         DataError: there is no cache `key`.
     """
@@ -152,9 +158,24 @@ def clear_caches(key: str | None = None, root: Path | None = None) -> int:
     chosen = [name for name in caches if key in (None, name)]
     if key is not None and not chosen:
         raise DataError(f"{root}: no cache {key}; `whichcar cache` lists them")
-    for name in chosen:
-        _remove(root / name)
-    return len(chosen)
+    folders = [root / name for name in chosen if not _is_being_built(root / name)]
+    for folder in folders:
+        _remove(folder)
+    return len(folders)
+
+
+def _is_whole(folder: Path) -> bool:
+    return (folder / INDEX).exists() and (folder / IMAGES).exists()
+
+
+def _is_being_built(folder: Path) -> bool:
+    """True while a process writes the images, which it holds locked."""
+    try:
+        with (folder / IMAGES).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return isinstance(error, BlockingIOError)
+    return False
 
 
 def _remove(folder: Path) -> None:
@@ -176,34 +197,36 @@ def _checksum(path: Path) -> str:
     try:
         return checksum(path)
     except OSError as error:
-        return f"unreadable: {error.strerror}"
+        return f"{_UNREADABLE}{error.strerror}"
 
 
-def _key(paths: Sequence[Path], sums: Iterable[str], size: tuple[int, int]) -> str:
+def _key(paths: Sequence[Path], sums: Sequence[str], size: tuple[int, int]) -> str:
     digest = hashlib.blake2b(json.dumps([FORMAT, size]).encode(), digest_size=10)
     for path, content in zip(paths, sums, strict=True):
         digest.update(f"{path.parent.name}/{path.name}\0{content}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 
-def _build(folder: Path, paths: Sequence[Path], size: tuple[int, int], workers: int | None) -> None:
+def _build(folder: Path, paths: Sequence[Path], size: tuple[int, int], images: Iterator[np.ndarray | str]) -> None:
     unfinished = _unfinished(folder)
     try:
         unfinished.mkdir(parents=True)
-        skipped = _write_images(unfinished / IMAGES, paths, size, workers)
+        skipped = _write_images(unfinished / IMAGES, images, (len(paths), *size, 3))
         if len(skipped) == len(paths):
             raise DataError(
                 f"none of {plural(len(paths), 'image')} can be read; the first: {paths[0]}: {skipped[0][1]}"
             )
+        if not (unfinished / IMAGES).exists():
+            raise DataError(f"{unfinished}: was removed while it was written; run the same command again")
         index = {"images": len(paths), "size": size, "created": time.time(), "skipped": skipped}
         write_json(unfinished / INDEX, index)
-        if folder.exists() and not (folder / INDEX).exists():
+        if folder.exists() and not _is_whole(folder):
             _remove(folder)
         try:
             unfinished.rename(folder)
         except OSError:
             # Another process may have built the same cache meanwhile: then its copy is as good.
-            if not (folder / INDEX).exists():
+            if not _is_whole(folder):
                 raise
     except OSError as error:
         raise DataError(_not_built(folder.parent, error, len(paths) * size[0] * size[1] * 3)) from error
@@ -227,30 +250,41 @@ def _not_built(root: Path, error: OSError, needed: int) -> str:
 
 
 def _write_images(
-    target: Path, paths: Sequence[Path], size: tuple[int, int], workers: int | None
+    target: Path, images: Iterator[np.ndarray | str], shape: tuple[int, int, int, int]
 ) -> list[tuple[int, str]]:
     """Write the rows; return the numbers of those that cannot be read, with the reason."""
     skipped = []
     with target.open("wb") as file:
-        header = {"descr": "|u1", "fortran_order": False, "shape": (len(paths), *size, 3)}
-        npy.write_array_header_1_0(file, header)
-        for row, decoded in enumerate(_decoded(paths, size, workers)):
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        npy.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        for row, decoded in enumerate(images):
             if isinstance(decoded, str):
                 skipped.append((row, decoded))
-                decoded = np.zeros((*size, 3), np.uint8)
+                decoded = np.zeros(shape[1:], np.uint8)
             file.write(decoded.data)
         file.flush()
         os.fsync(file.fileno())
     return skipped
 
 
-def _decoded(paths: Sequence[Path], size: tuple[int, int], workers: int | None) -> Iterator[np.ndarray | str]:
-    """Decode in order, with no more than a few images per thread in memory at once; else say why not."""
+def _decoded(
+    paths: Sequence[Path], sums: Sequence[str], size: tuple[int, int], workers: int | None
+) -> Iterator[np.ndarray | str]:
+    """Decode in order, with no more than a few images per thread in memory at once; else say why not.
 
-    def decode(path: Path) -> np.ndarray | str:
+    Raises:
+        DataError: an image cannot be read although its checksum could be taken; the cache would hold it as damaged.
+    """
+
+    def decode(item: tuple[Path, str]) -> np.ndarray | str:
+        path, content = item
         try:
             return read_resized(path, size)
         except ImageError as error:
+            if is_passing(error) and not content.startswith(_UNREADABLE):
+                reason = reason_of(error.__cause__ or error)
+                raise DataError(f"{path}: cannot be read at the moment ({reason}); run the same command again") from error
             return error.reason
 
-    return track(ordered_map(decode, paths, workers), "decoding images", len(paths))
+    return track(ordered_map(decode, zip(paths, sums, strict=True), workers), "decoding images", len(paths))

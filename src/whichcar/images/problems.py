@@ -77,6 +77,12 @@ def too_large(most_pixels: int = LARGEST_PIXELS) -> str:
     return f"{most_pixels // 1_000_000} million pixels or more; make it smaller"
 
 
+def is_passing(error: ImageError) -> bool:
+    """True when the system had no memory, no file handle or the like: that says nothing about the content."""
+    cause = error.__cause__
+    return isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno is not None)
+
+
 def _error(name: str | Path, error: Exception) -> ImageError:
     if isinstance(error, PermissionError):
         return image_error(name, "may not be read; change its permissions")

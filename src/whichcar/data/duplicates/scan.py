@@ -26,6 +26,7 @@ from whichcar.environment import cache_root
 from whichcar.errors import DataError, ImageError, TruncatedImageError
 from whichcar.files import checksum, is_disk_full
 from whichcar.images.pixels import Pixels
+from whichcar.images.problems import is_passing
 from whichcar.images.read import decoded
 from whichcar.parallel import Done, ordered_map
 from whichcar.records import ImageHeader
@@ -238,7 +239,7 @@ def scan_file(path: Path, measure: Measure | None, known: Callable[[bytes], Scan
     except OSError as error:
         return Scan(content, f"cannot be read ({error.strerror}); change its permissions", False, None, None, ())
     except ImageError as error:
-        content = b"" if _passing(error) else content
+        content = b"" if is_passing(error) else content
         return Scan(content, error.reason, isinstance(error, TruncatedImageError), None, None, ())
     return Scan(content, "", False, header, fingerprint(image), measure(image) if measure else ())
 
@@ -277,12 +278,6 @@ def _reason_and_advice(path: Path, error: OSError | sqlite3.Error) -> tuple[str,
     if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
         return "it is damaged", f"delete it: {shell_command(['rm', path])}"
     return str(error), _ROOM if code == sqlite3.SQLITE_FULL else _ELSEWHERE
-
-
-def _passing(error: ImageError) -> bool:
-    """True when the system had no memory, no file handle or the like: that says nothing about the content."""
-    cause = error.__cause__
-    return isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno is not None)
 
 
 def _key(path: Path) -> _Key | None:
