@@ -85,8 +85,22 @@ def test_a_folder_drawn_with_other_arguments_is_refused(tmp_path: Path) -> None:
         draw(tmp_path, classes=2, per_class=3, size=(48, 64))
 
 
-def test_a_folder_with_other_images_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "car_dataset_labels.csv").write_text("img_name,class,subset\n")
+def test_an_interrupted_drawing_is_not_finished_with_other_arguments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("whichcar.synthetic.draw.write_labels")
+    with pytest.raises(NameError):
+        draw(tmp_path, classes=2, per_class=2, size=(48, 64), seed=1)
+    monkeypatch.undo()
+    with pytest.raises(DataError, match="was drawn with"):
+        draw(tmp_path, classes=2, per_class=2, size=(48, 64), seed=2)
+    draw(tmp_path, classes=2, per_class=2, size=(48, 64), seed=1)
+
+
+@pytest.mark.parametrize("name", ["car_dataset_labels.csv", "car_ims/000001.jpg"])
+def test_a_folder_with_other_images_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "car_ims").mkdir()
+    (tmp_path / name).write_text("of another")
     with pytest.raises(DataError, match="holds other images"):
         draw(tmp_path, classes=2, per_class=2)
 

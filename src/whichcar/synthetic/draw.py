@@ -43,6 +43,7 @@ def draw(
         )
     arguments = {"edition": _EDITION, "classes": classes, "per_class": per_class, "seed": seed, "size": list(size)}
     _same_as_before(output, arguments)
+    files.write_json(output / "drawn.json", arguments)
     rows = plan(classes, per_class, seed)
     (output / "car_ims").mkdir(parents=True, exist_ok=True)
     for label, vehicle in rows:
@@ -53,7 +54,6 @@ def draw(
             image.save(tmp, "JPEG", quality=90)
             tmp.replace(path)
     write_labels(output / "car_dataset_labels.csv", [label for label, _ in rows])
-    files.write_json(output / "drawn.json", arguments)
 
 
 def plan(classes: int, per_class: int, seed: int) -> list[tuple[Label, Vehicle]]:
@@ -88,5 +88,5 @@ def _same_as_before(output: Path, arguments: dict[str, object]) -> None:
         before = files.read_json(record, fix="delete the folder to draw again")
         if before != arguments:
             raise DataError(f"{output}: was drawn with {before}, not {arguments}; delete it or name another folder")
-    elif (output / "car_dataset_labels.csv").exists():
+    elif (output / "car_dataset_labels.csv").exists() or any((output / "car_ims").glob("*")):
         raise DataError(f"{output}: holds other images; name an empty folder")
