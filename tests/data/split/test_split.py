@@ -113,6 +113,15 @@ def test_running_twice_changes_nothing(tmp_path: Path) -> None:
     assert snapshot(tmp_path) == before
 
 
+def test_the_same_data_under_another_path_are_the_same(tmp_path: Path) -> None:
+    rows = [*dataset(tmp_path / "data"), Label("gone.jpg", CLASSES[0], "train")]
+    split(tmp_path / "data", rows, tmp_path / "v1")
+    (tmp_path / "link").symlink_to("data")
+    before = snapshot(tmp_path / "v1")
+    split(tmp_path / "link", rows, tmp_path / "v1")
+    assert snapshot(tmp_path / "v1") == before
+
+
 def test_the_order_of_the_rows_changes_nothing(tmp_path: Path) -> None:
     rows = dataset(tmp_path / "data")
     split(tmp_path / "data", rows, tmp_path / "v1")

@@ -229,8 +229,14 @@ def _check_content(output: Path, record: Mapping[str, Any]) -> None:
     """Raise DataError where `output` was made from other labels or data."""
     known = load_record(output) or {}
     free = {"finished", "sources", "unlabelled", "unused_classes"}  # the same images may be named by another path
-    if known and any(known.get(key) != value for key, value in record.items() if key not in free):
+    before, now = _without_reasons(known), _without_reasons(record)
+    if known and any(before.get(key) != value for key, value in now.items() if key not in free):
         raise DataError(f"{output}: made from other labels or images; {_WAYS_OUT}")
+
+
+def _without_reasons(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a record without the reasons of its problems, which name the path of the data as it was given."""
+    return {**record, "problems": [(one["row"], one["img_name"]) for one in record.get("problems", [])]}
 
 
 def _fill(output: Path, plan: Plan, record: dict[str, Any]) -> None:
