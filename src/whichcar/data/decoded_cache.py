@@ -283,8 +283,8 @@ def _decoded(
             return read_resized(path, size)
         except ImageError as error:
             if is_passing(error) and not content.startswith(_UNREADABLE):
-                reason = reason_of(error.__cause__ or error)
-                raise DataError(f"{path}: cannot be read at the moment ({reason}); run the same command again") from error
+                reason = f"cannot be read at the moment ({reason_of(error.__cause__ or error)})"
+                raise DataError(f"{path}: {reason}; run the same command again") from error
             return error.reason
 
     return track(ordered_map(decode, zip(paths, sums, strict=True), workers), "decoding images", len(paths))
