@@ -114,7 +114,7 @@ def one_line(text: object) -> str:
     return "".join(c if _is_shown(c) else c.encode("unicode_escape").decode() for c in str(text))
 
 
-def reason_of(error: Exception) -> str:
+def reason_of(error: BaseException) -> str:
     """Return why something failed in one line and in plain words, where Python's own text has its notation."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
