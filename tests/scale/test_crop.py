@@ -87,6 +87,20 @@ def test_the_crop_of_an_image_that_is_gone_goes_too(tmp_path: Path, red_car_file
     assert [row.path for row in read_boxes(tmp_path / "out" / "boxes.csv")] == ["0.jpg", "2.jpg", "3.jpg", "4.jpg"]
 
 
+def test_the_shard_of_a_shard_that_is_gone_goes_too(tmp_path: Path, red_car_file: Path, bucket: str) -> None:
+    image = draw(tmp_path / "images" / "0.jpg", COLOURS["Red Sedan 2011"])
+    shard = shard_of(image.parent, tmp_path / "000.tar")
+    for root in (str(tmp_path), bucket):
+        source, target = storage_at(f"{root}/in"), storage_at(f"{root}/out")
+        for name in ("a.tar", "b.tar", "c.tar/0.jpg", "c.tar/1.jpg"):  # the last two in a folder of such a name
+            source.write(name, shard if name.endswith(".tar") else image)
+        crop_on_cluster("here", source.root, target.root, Here(), detector=red_car_file)
+        for name in ("a.tar", "c.tar/1.jpg"):
+            source.remove(name)
+        crop_on_cluster("here", source.root, target.root, Here(), detector=red_car_file)
+        assert [name for name in target.walk() if name.endswith(".tar")] == ["b.tar"]
+
+
 def test_a_shard_becomes_a_shard_with_its_labels(tree: Path, tmp_path: Path, red_car_file: Path, here: Here) -> None:
     shard_of(tree, tmp_path / "shards" / "000.tar")
     crop_on_cluster("here", tmp_path / "shards", tmp_path / "out", here, detector=red_car_file)

@@ -116,6 +116,24 @@ def test_what_left_the_source_leaves_the_target(bundle: Path, images: Path, tmp_
     assert [Path(row["path"]).name for row in rows_in(tmp_path / "out")] == [f"{number}.jpg" for number in range(6)]
 
 
+@pytest.mark.parametrize("place", ["shard", "bucket", "shard of a bucket"])
+def test_what_was_replaced_under_its_name_is_done_again(
+    bundle: Path, tmp_path: Path, request: pytest.FixtureRequest, place: str
+) -> None:
+    root = request.getfixturevalue("bucket") + "/in" if "bucket" in place else str(tmp_path / "in")
+    name = "000.tar" if "shard" in place else "0.jpg"
+    source, found = f"{root}/{name}" if place == "shard of a bucket" else root, []
+    for number, colour in enumerate(("Red Sedan 2011", "Green Coupe 2010", "")):
+        if colour:
+            image = draw(tmp_path / str(number) / "0.jpg", COLOURS[colour])
+            file = shard_of(image.parent, image.with_suffix(".tar")) if "shard" in place else image
+            storage_at(root).write(name, file.read_bytes())
+        here = Here()
+        predict_on_cluster("here", source, tmp_path / "out", bundle, runner=here)
+        found += [(len(here.done), row["prediction"]) for row in rows_in(tmp_path / "out")]
+    assert found == [(1, "Red Sedan 2011"), (1, "Green Coupe 2010"), (0, "Green Coupe 2010")]
+
+
 def test_a_shard_is_a_part_and_its_rows_name_its_members(
     bundle: Path, images: Path, tmp_path: Path, here: Here
 ) -> None:

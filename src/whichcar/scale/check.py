@@ -60,11 +60,11 @@ def check_on_cluster(
     with ScanCache() as cache:
         with Manifest(target, origin).opened(forget=True) as manifest:
             _take(cache, collection.root, manifest)  # what an interrupted call left; its parts may be others by now
-            new = []
+            new = {}
             for path in paths:
                 manifest.beat()
                 if not (path.endswith(SHARD) or cache.knows(collection.root / path)):
-                    new.append(path)
+                    new[path] = source.version(path)
             run_parts(address, job, parts_of(new), manifest, runner)
             _take(cache, collection.root, manifest)
         shutil.rmtree(target.place, ignore_errors=True)

@@ -15,7 +15,7 @@ from whichcar.detection.cropper import Cropper
 from whichcar.detection.onnx import OnnxDetector
 from whichcar.errors import DataError
 from whichcar.scale.manifest import Manifest
-from whichcar.scale.parts import Part, parts_of, source_of
+from whichcar.scale.parts import SHARD, Part, parts_of, source_of
 from whichcar.scale.ray_run import on_ray
 from whichcar.scale.run import Runner, Totals, run_parts
 from whichcar.scale.storage import Storage, storage_at, temporary_file
@@ -94,10 +94,16 @@ def _remove(target: Storage, stale: Sequence[str], present: set[str]) -> None:
     """Delete the crops of images that are no longer in the source, which would be trained on."""
     for part in stale:
         table = f"{TABLES}/{part}.csv"
-        for row in boxes.rows((target.read(table) or b"").decode("utf-8", "surrogateescape").splitlines(keepends=True)):
-            if row.path not in present:
-                target.remove(row.path)
+        lines = (target.read(table) or b"").decode("utf-8", "surrogateescape").splitlines(keepends=True)
+        for name in sorted({_file_of(row.path) for row in boxes.rows(lines)} - present):
+            target.remove(name)
         target.remove(table)
+
+
+def _file_of(path: str) -> str:
+    """Return the file that an image is in: its shard, or one of its own."""
+    before, inside, _ = path.partition(f"{SHARD}/")
+    return f"{before}{SHARD}" if inside else path
 
 
 def _join_tables(target: Storage, parts: Sequence[Part]) -> None:

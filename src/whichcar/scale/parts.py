@@ -7,7 +7,7 @@ worker itself, so that they do not pass through Ray's object store.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,10 +33,11 @@ class DamagedShardError(DataError):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Some images of a source: one tar shard, or files; `name` stands for just these."""
+    """Some images of a source: one tar shard, or files; `name` stands for just these, `version` for their content."""
 
     name: str
     files: tuple[str, ...]
+    version: str = ""
 
     @property
     def is_shard(self) -> bool:
@@ -53,8 +54,8 @@ class Item:
     content: bytes | None = None
 
 
-def source_of(source: str | Path) -> tuple[Storage, list[str]]:
-    """Return the storage of a source and the names in it that are worked on.
+def source_of(source: str | Path) -> tuple[Storage, dict[str, str]]:
+    """Return the storage of a source, and the names in it that are worked on, with the version of each.
 
     Args:
         source: a folder, an `s3://` address of many files, or of one tar file.
@@ -65,38 +66,45 @@ def source_of(source: str | Path) -> tuple[Storage, list[str]]:
     text = str(source)
     if text.endswith(SHARD):
         before, _, name = text.rpartition("/")
-        storage, names = storage_at(before or ("/" if text.startswith("/") else ".")), [name]
+        storage = storage_at(before or ("/" if text.startswith("/") else "."))
         if not storage.is_remote and not Path(storage.address(name)).is_file():
             raise DataError(f"{text}: no such file; give a folder, a tar file or an s3:// address")
-        return storage, names
+        return storage, {name: storage.version(name)}
     storage = storage_at(text)
     if not storage.is_remote and not Path(storage.place).is_dir():
         raise DataError(f"{text}: no such folder; give a folder, a tar file or an s3:// address")
-    names = [name for name in storage.walk() if name.endswith(SHARD) or is_image(name) or _is_lost(storage, name)]
-    if not names:
+    versions = {
+        name: version
+        for name, version in storage.versions()
+        if name.endswith(SHARD) or is_image(name) or _is_lost(storage, name)
+    }
+    if not versions:
         raise DataError(f"{text}: {NO_IMAGES}; nor is there a tar file")
-    return storage, names
+    return storage, versions
 
 
 def _is_lost(storage: Storage, name: str) -> bool:
     return not storage.is_remote and is_broken_link(Path(storage.address(name)))
 
 
-def parts_of(names: Sequence[str]) -> list[Part]:
+def parts_of(versions: Mapping[str, str]) -> list[Part]:
     """Return the parts of the files with these names, in order."""
     parts: list[Part] = []
     loose: list[str] = []
-    for name in names:
+    for name in versions:
         if name.endswith(SHARD):
-            parts.append(_part([name]))
+            parts.append(_part([name], versions))
         else:
             loose.append(name)
-    return parts + [_part(loose[start : start + PART_IMAGES]) for start in range(0, len(loose), PART_IMAGES)]
+    return parts + [_part(loose[start : start + PART_IMAGES], versions) for start in range(0, len(loose), PART_IMAGES)]
 
 
-def _part(names: Sequence[str]) -> Part:
-    digest = hashlib.blake2b("\0".join(names).encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
-    return Part(f"part-{digest}", tuple(names))
+def _part(names: Sequence[str], versions: Mapping[str, str]) -> Part:
+    return Part(f"part-{_digest(names)}", tuple(names), _digest([versions[name] for name in names]))
+
+
+def _digest(texts: Sequence[str]) -> str:
+    return hashlib.blake2b("\0".join(texts).encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
 
 
 def items_of(source: Storage, part: Part) -> Iterator[Item]:

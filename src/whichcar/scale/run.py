@@ -27,13 +27,15 @@ class Totals:
 
 
 def run_parts(address: str, job: Job, parts: Sequence[Part], manifest: Manifest, runner: Runner = on_ray) -> Totals:
-    """Do the parts that the manifest lacks and note each of them there.
+    """Do the parts that the manifest lacks, or has with other content, and note each of them there.
 
     Raises:
         ClusterError: as `on_ray`, or a part could not be done.
         DataError: shards are damaged, or another run has taken the target over.
     """
-    missing = [part for part in parts if part.name not in manifest.parts]
+    missing = [part for part in parts if manifest.parts.get(part.name, {}).get("version") != part.version]
+    for part in missing:
+        manifest.parts.pop(part.name, None)
     known = sum(len(part.files) for part in missing)
     damaged: list[tuple[Part, str]] = []
     by_name = {part.name: part for part in missing}
@@ -46,8 +48,8 @@ def run_parts(address: str, job: Job, parts: Sequence[Part], manifest: Manifest,
                 if counts.damaged:
                     damaged.append((by_name[counts.part], counts.damaged))
                 else:
-                    kept = asdict(counts)
-                    manifest.add(counts.part, {name: kept[name] for name in ("images", "unusable")})
+                    kept = asdict(counts) | {"version": by_name[counts.part].version}
+                    manifest.add(counts.part, {name: kept[name] for name in ("images", "unusable", "version")})
                 bar.update(counts.images)
             manifest.beat()
     lost = [part for part in parts if part.name not in manifest.parts]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,14 +54,18 @@ class Storage:
         Raises:
             DataError: a bucket does not answer, or refuses.
         """
+        return (name for name, _ in self.versions())
+
+    def versions(self) -> Iterator[tuple[str, str]]:
+        """Yield what `walk` yields, each with its `version`."""
         if not self.is_remote:
-            yield from files.walk(Path(self.place))
+            yield from ((name, self.version(name)) for name in files.walk(Path(self.place)))
             return
         prefix = self.place.partition("://")[2] + "/"
-        for path in self._tried(lambda: sorted(_system().find(self.place)), ""):
+        for path, entry in sorted(self._tried(lambda: _system().find(self.place, detail=True), "").items()):
             name = path.removeprefix(prefix)
             if all(map(files.is_visible, name.split("/"))):
-                yield name
+                yield name, _version(entry)
 
     def shown(self, text: str) -> str:
         """Return the path of a file in `place` as one in `root`, as a row has it."""
@@ -69,6 +74,20 @@ class Storage:
     def address(self, name: str) -> str:
         """Return where a file is."""
         return f"{self.place}/{name}"
+
+    def version(self, name: str) -> str:
+        """Return what changes where a file is replaced: its size, and its time or ETag; "" where there is none.
+
+        Raises:
+            DataError: a bucket does not answer, or refuses.
+        """
+        try:
+            if self.is_remote:
+                return _version(self._tried(lambda: _system().info(self.address(name)), name))
+            status = Path(self.address(name)).stat()
+        except OSError:
+            return ""
+        return f"{status.st_size} {status.st_mtime_ns}"
 
     def read(self, name: str) -> bytes | None:
         """Return the content of a file; None where there is no such file.
@@ -120,7 +139,8 @@ class Storage:
     def remove(self, name: str) -> None:
         """Delete a file, if it is there."""
         if not self.is_remote:
-            Path(self.address(name)).unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                Path(self.address(name)).unlink()
             return
         try:
             self._tried(lambda: _system().rm_file(self.address(name)), name)
@@ -148,6 +168,10 @@ class Storage:
                 log.warning("%s: %s; trying again in %.0f s", where, reason, wait)
                 time.sleep(wait)
         raise AssertionError("unreachable")
+
+
+def _version(entry: Mapping[str, Any]) -> str:
+    return f"{entry['size']} {entry['ETag']}"
 
 
 @functools.cache
