@@ -103,6 +103,45 @@ def test_a_column_tells_the_split_of_each_row(images: list[Path], tmp_path: Path
     assert fetch(tmp_path / "cars.parquet", tmp_path / "more").splits == {"train": 2, "validation": 2, "test": 1}
 
 
+@pytest.mark.parametrize("kind", ["string", "large_string", "dictionary"])
+def test_a_split_column_is_read_whatever_kind_of_text_it_is(images: list[Path], tmp_path: Path, kind: str) -> None:
+    splits = pyarrow.array(["train", "train", "test", None])
+    splits = splits.dictionary_encode() if kind == "dictionary" else splits.cast(kind)
+    contents = [image.read_bytes() for image in images[:4]]
+    parquet.write_table(
+        pyarrow.table({"image": contents, "label": list("abab"), "split": splits}), tmp_path / "a.parquet"
+    )
+    assert fetch(tmp_path / "a.parquet", tmp_path / "data").splits == {"train": 2, "test": 1}
+
+
+def test_a_split_column_of_numbers_is_refused_unless_the_name_tells_the_split(
+    images: list[Path], tmp_path: Path
+) -> None:
+    contents = [image.read_bytes() for image in images[:2]]
+    for name in ("train", "cars"):
+        parquet.write_table(
+            pyarrow.table({"image": contents, "label": ["a", "b"], "split": [0, 1]}), tmp_path / f"{name}.parquet"
+        )
+    assert fetch(tmp_path / "train.parquet", tmp_path / "data").images == 2
+    with pytest.raises(
+        DataError, match=r"cars\.parquet: its column split holds int64, not text; write train, validation"
+    ):
+        fetch(tmp_path / "cars.parquet", tmp_path / "more")
+
+
+def test_the_image_is_the_column_of_that_name_or_a_struct_with_bytes(images: list[Path], tmp_path: Path) -> None:
+    contents = [image.read_bytes() for image in images[:4]]
+    sums = {"md5": [b"x"] * 4, "thumbnail": [{"size": 1}] * 4, "labels": [["a", "b"]] * 4, "label": list("abab")}
+    structs = [{"path": None, "bytes": content} for content in contents]
+    for number, columns in enumerate(
+        [{"image": contents}, {"photo": structs}, {"image": structs, "photo": structs[::-1]}]
+    ):
+        into = tmp_path / str(number)
+        parquet.write_table(pyarrow.table(sums | columns), tmp_path / "a.parquet")
+        fetch(tmp_path / "a.parquet", into)
+        assert sorted(path.read_bytes() for path in (into / "car_ims").iterdir()) == sorted(contents)
+
+
 def test_rows_without_a_class_are_left_out(
     images: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -117,8 +156,16 @@ def test_a_table_without_images_or_labels_says_what_it_has(tmp_path: Path) -> No
     with pytest.raises(DataError, match="no column of images; it has a, label"):
         fetch([tmp_path / "a.parquet"], tmp_path / "data")
     parquet.write_table(pyarrow.table({"image": [b"x"]}), tmp_path / "b.parquet")
-    with pytest.raises(DataError, match=r"no column of labels \(label, .*\); it has image"):
+    with pytest.raises(
+        DataError, match=r"no column of labels \(label, .*\), a text or whole number each; it has image"
+    ):
         fetch([tmp_path / "b.parquet"], tmp_path / "data")
+    parquet.write_table(pyarrow.table({"image": [b"x"], "labels": [[0, 1]]}), tmp_path / "d.parquet")
+    with pytest.raises(DataError, match=r"no column of labels .*; it has image, labels"):
+        fetch([tmp_path / "d.parquet"], tmp_path / "data")
+    parquet.write_table(pyarrow.table({"image": [{"path": "x.jpg"}], "label": [0]}), tmp_path / "e.parquet")
+    with pytest.raises(DataError, match="no column of images"):
+        fetch([tmp_path / "e.parquet"], tmp_path / "data")
     (tmp_path / "c.parquet").write_bytes(b"no table")
     with pytest.raises(DataError, match=r"c\.parquet: cannot be read as a table"):
         fetch([tmp_path / "c.parquet"], tmp_path / "data")
@@ -134,7 +181,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
         self.do_GET()
 
     def do_GET(self) -> None:
-        path = self.path.partition("?")[0]
+        path = self.path.partition("?")[0].replace("/cars-v1.0", "/cars")
         entries = [
             {"type": "file", "path": name, "size": len(content), "oid": f"{len(content):040x}"}
             for name, content in self.files.items()
@@ -196,8 +243,9 @@ def run(hub: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment | {"HF_ENDPOINT": hub}, capture_output=True, text=True, timeout=120)
 
 
-def test_a_data_set_of_the_hub_is_fetched(hub: str, tmp_path: Path) -> None:
-    done = run(hub, "fetch", "hf://datasets/me/cars", "--into", str(tmp_path / "data"))
+@pytest.mark.parametrize("name", ["cars", "cars-v1.0"])
+def test_a_data_set_of_the_hub_is_fetched(hub: str, tmp_path: Path, name: str) -> None:
+    done = run(hub, "fetch", f"hf://datasets/me/{name}", "--into", str(tmp_path / "data"))
     assert done.returncode == 0, done.stderr
     assert "32 images, 32 labels" in done.stdout
     assert sorted(path.name for path in (tmp_path / "data/raw").glob("*.parquet")) == [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,10 @@ log = logging.getLogger(__name__)
 SUFFIX = ".parquet"
 _LABEL_COLUMNS = ("label", "labels", "class", "fine_label", "class_name", "category")
 _SPLIT_COLUMNS = ("split", "subset")
+# What a column may hold, as Arrow writes its type.
+_IMAGE = re.compile("(dictionary<values=|struct<[^<>]*\\bbytes: )?(large_)?binary")
+_TEXT = re.compile("(dictionary<values=)?((large_)?string|null)")
+_CLASS = re.compile(f"{_TEXT.pattern}|(dictionary<values=)?(u?int|bool)")
 _BEGINNINGS = {
     b"\xff\xd8": ".jpg",
     b"\x89PNG": ".png",
@@ -123,14 +128,18 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def _described(path: Path, inside: str) -> _Table:
-    """Find the columns of a table; `inside` is its path as far as it tells of a split."""
+    """Find the columns of a table; `inside` is its path as far as it tells of a split.
+
+    Of several columns that can be images, `image` is taken, or else a struct, which no checksum is.
+    """
     with _opened(path) as file:
         schema = file.schema_arrow
     kinds = {entry.name: str(entry.type) for entry in schema}
-    image = next((name for name, kind in kinds.items() if "binary" in kind), None)
-    label = next((name for name in _LABEL_COLUMNS if name in kinds), None)
+    images = [name for name, kind in kinds.items() if _IMAGE.match(kind)]
+    image = min(images, key=lambda name: (name != "image", not kinds[name].startswith("struct")), default=None)
+    label = next((name for name in _LABEL_COLUMNS if _CLASS.match(kinds.get(name, ""))), None)
     if image is None or label is None:
-        lacking = "images" if image is None else f"labels ({', '.join(_LABEL_COLUMNS)})"
+        lacking = "images" if image is None else f"labels ({', '.join(_LABEL_COLUMNS)}), a text or whole number each"
         raise DataError(f"{path}: no column of {lacking}; it has {', '.join(kinds)}")
     try:
         features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
@@ -139,8 +148,14 @@ def _described(path: Path, inside: str) -> _Table:
         raise DataError(
             f"{path}: the names of its classes cannot be read ({reason_of(error)}); download it again"
         ) from error
-    split_column = next((name for name in _SPLIT_COLUMNS if kinds.get(name) in ("string", "large_string")), None)
-    return _Table(path, image, label, names, split_column, split_in(inside))
+    split, split_column = split_in(inside), next((name for name in _SPLIT_COLUMNS if name in kinds), None)
+    if split_column and not _TEXT.match(kinds[split_column]):
+        if split is None:
+            raise DataError(
+                f"{path}: its column {split_column} holds {kinds[split_column]}, not text; write {', '.join(SPLITS)}"
+            )
+        split_column = None
+    return _Table(path, image, label, names, split_column, split)
 
 
 def _name(label: int | str, names: list[str]) -> str | None:
