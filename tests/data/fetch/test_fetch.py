@@ -247,6 +247,18 @@ def test_stopped_while_arranging_the_same_command_goes_on(
         assert names(tmp_path / f"data {stop_at}" / "car_ims") == names(drawn / "car_ims")
 
 
+def test_archives_may_share_what_is_no_image_and_no_table(drawn: Path, tmp_path: Path) -> None:
+    for name, kept in (("images.zip", "car_ims"), ("labels.zip", "car_dataset_labels.csv"), ("twice.zip", "car_ims")):
+        made = tmp_path / name.removesuffix(".zip")
+        made.mkdir()
+        (shutil.copytree if kept == "car_ims" else shutil.copy)(drawn / kept, made / kept)
+        (made / "README.md").write_text(name)
+        packed(made, tmp_path / name)
+    assert fetch([tmp_path / "images.zip", tmp_path / "labels.zip"], tmp_path / "data").images == 32
+    with pytest.raises(DataError, match=r"twice\.zip: 'car_ims/.*' is in another source too; keep one"):
+        fetch([tmp_path / "images.zip", tmp_path / "twice.zip"], tmp_path / "more")
+
+
 def test_archives_of_one_name_do_not_overwrite_each_other(drawn: Path, tmp_path: Path) -> None:
     images = sorted((drawn / "car_ims").iterdir())
     with http_server(tmp_path / "web") as address:

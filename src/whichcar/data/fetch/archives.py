@@ -14,11 +14,13 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple, Self, cast
 
+from whichcar import files
 from whichcar.errors import DataError
 from whichcar.progress import Bar
 from whichcar.text import reason_of
 
 KINDS = ".tar, .tar.gz, .tgz, .tar.bz2, .tar.xz and .zip"
+TABLES = (".csv", ".mat", ".parquet")  # what a set of images may hold besides images
 MOST_BYTES = 200_000_000_000
 MOST_FILES = 5_000_000
 MOST_RATIO = 200  # of unpacked to packed bytes, above a hundred megabytes
@@ -62,8 +64,8 @@ def is_archive(path: Path) -> bool:
 def unpack(archive: Path, target: Path) -> int:
     """Unpack a tar (also gz, bz2, xz) or zip into `target`; return how many files that were.
 
-    Hidden files and `__MACOSX` are passed over. What was written stays when it fails: give a folder that can be
-    thrown away.
+    Hidden files and `__MACOSX` are passed over, and so is what is no image or table and came with another archive.
+    What was written stays when it fails: give a folder that can be thrown away.
 
     Raises:
         DataError: it cannot be read to its end, or holds what no set of images needs: absolute paths, paths outside
@@ -84,6 +86,10 @@ def unpack(archive: Path, target: Path) -> int:
                 if len(seen) >= MOST_FILES:
                     raise _hostile(archive, member.name, f"is one of more than {MOST_FILES} files")
                 seen.add(place)
+                if (target / place).exists():
+                    if files.is_image(place) or place.lower().endswith(TABLES):
+                        raise DataError(f"{archive}: {_short(member.name)} is in another source too; keep one")
+                    continue
                 written = _write(archive, member, target / place, written, packed)
                 bar.update()
     except BROKEN as error:
@@ -192,5 +198,8 @@ def _write(archive: Path, member: Member, target: Path, written: int, packed: in
 
 
 def _hostile(archive: Path, name: str, why: str) -> DataError:
-    short = name if len(name) <= 80 else f"{name[:77]}..."
-    return DataError(f"{archive}: {short!r} {why}; it is not unpacked: get the archive from a source you trust")
+    return DataError(f"{archive}: {_short(name)} {why}; it is not unpacked: get the archive from a source you trust")
+
+
+def _short(name: str) -> str:
+    return repr(name if len(name) <= 80 else f"{name[:77]}...")

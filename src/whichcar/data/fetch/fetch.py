@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from whichcar import files
 from whichcar.data.fetch import formats
-from whichcar.data.fetch.archives import KINDS, is_archive, unpack
+from whichcar.data.fetch.archives import KINDS, TABLES, is_archive, unpack
 from whichcar.data.fetch.download import Downloaded, download, file_name, identity, is_remote, tables_of
 from whichcar.data.fetch.parquet import SUFFIX, unpack_parquet
 from whichcar.data.labels import read_labels
@@ -253,8 +253,13 @@ def _homes(wanted: list[str]) -> Sequence[Sequence[str]]:
 
 def _expanded(home: Sequence[str]) -> list[str]:
     """Return the sources with each data set of the hub as its tables."""
-    lists = [_of_splits(tables_of(one)) if one.startswith("hf://") and not Path(one).suffix else [one] for one in home]
+    lists = [_of_splits(tables_of(one)) if _is_data_set(one) else [one] for one in home]
     return list(itertools.chain.from_iterable(lists))
+
+
+def _is_data_set(source: str) -> bool:
+    """True for a data set of the hub or a folder of it; the name of the data set itself may hold a dot."""
+    return source.startswith("hf://") and not Path(*Path(source).parts[4:]).suffix
 
 
 def _of_splits(tables: list[str]) -> list[str]:
@@ -315,7 +320,7 @@ def _stage(path: Path, unpacked: Path) -> None:
     if is_archive(path):
         unpack(path, unpacked)
         return
-    if path.suffix.lower() not in (".csv", ".mat", SUFFIX):
+    if path.suffix.lower() not in TABLES:
         raise DataError(
             f"{path}: is not an archive ({KINDS}), label file (.csv, .mat) or table ({SUFFIX}); give one of these"
         )
