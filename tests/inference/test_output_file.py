@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from whichcar.cli import main
+from whichcar.detection import zoo
 from whichcar.errors import DataError
+from whichcar.inference.bundle import write_bundle
 from whichcar.inference.output_file import OutputFile
 
 from ..bundles import colour_bundle
@@ -104,8 +106,6 @@ def test_wherever_a_run_was_killed_the_next_one_makes_the_same_file(
 def test_another_model_or_other_options_are_refused(
     images: Path, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from whichcar.inference.bundle import write_bundle
-
     output = tmp_path / "answers.csv"
     predicted(images, bundle, output)
     before = output.read_bytes()
@@ -123,6 +123,65 @@ def test_another_model_or_other_options_are_refused(
         assert message in error and "choose another file, or delete this one" in error
         assert error.count("\n") == 1
         assert output.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--no-crop", "--vehicles", "all"), "vehicles all: images are cropped to them; leave --no-crop"),
+        (("--no-crop", "--vehicles", "largest"), "vehicles largest: images are cropped to them; leave --no-crop"),
+        (("--confidence", "0.9"), "is not calibrated, so no accuracy can be promised"),
+        (("--confidence", "0.9", "--explain", "why"), "is not calibrated, so no accuracy can be promised"),
+    ],
+)
+def test_options_that_are_refused_leave_no_file(
+    images: Path,
+    bundle: Path,
+    tmp_path: Path,
+    options: tuple[str, ...],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    options = tuple(str(tmp_path / word) if word == "why" else word for word in options)
+    assert predicted(images, bundle, tmp_path / "a.csv", *options) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not list(tmp_path.glob("a.csv*"))
+
+
+def test_a_run_that_was_stopped_before_its_first_row_may_be_followed_by_another(tmp_path: Path) -> None:
+    for top in (1, 2):
+        with OutputFile(tmp_path / "a.csv", ["path", "problem"], {"top": top}, "one").opened() as file:
+            assert file.write(["path,problem"]) == 0
+
+
+def test_a_run_that_is_repeated_fails_again_where_nothing_could_be_read(
+    images: Path, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a.csv", "a.jsonl"):
+        for _ in range(2):
+            assert predicted(images / "broken\n.jpg", bundle, tmp_path / name) == 2
+            assert "none of 1 path could be used" in capsys.readouterr().err
+        assert predicted(images, bundle, tmp_path / name) == 0
+        assert predicted(images / "broken\n.jpg", bundle, tmp_path / name) == 0
+
+
+def test_whether_all_images_are_cropped_is_an_option_that_the_rows_depend_on(
+    images: Path,
+    tmp_path: Path,
+    red_car_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv(zoo.FILE_VARIABLE, str(red_car_file))
+    model = tmp_path / "crops.whichcar"
+    write_bundle(colour_bundle(crop={"settings": {}, "detector": {"name": "yolox-nano", "sha256": None}}), model)
+    for number, (first, then) in enumerate((((), ("--crop",)), (("--crop",), ()))):
+        output = tmp_path / f"{number}.csv"
+        assert predicted(images, model, output, *first) == predicted(images, model, output, *first) == 0
+        assert predicted(images, model, output, *then) == 2
+        message = ("without --crop, now with --crop", "with --crop, now without --crop")[number]
+        assert f"was written {message}; use the options of before" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("name", "content"), [("a.csv", "my,own\n1,2\n"), ("a.jsonl", "{}\n"), ("a.txt", "")])

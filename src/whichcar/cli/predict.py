@@ -143,7 +143,10 @@ def predict(
     if output is not None:
         used = {"name": classifier.checkpoint.name, "blake2b": checksum(classifier.checkpoint)}
         options = {"top": top, "confidence": confidence, **folders, "vehicles": vehicles}
-        origin = {"model": used, "crop": classifier.input_crop.record, **options}
+        cropped = classifier.input_crop.record
+        if crop and cropped and vehicles is None:  # also images that `whichcar crop` wrote
+            cropped = {**cropped, "all": True}
+        origin = {"model": used, "crop": cropped, **options}
         file = OutputFile(Path(output), names, origin, "many" if vehicles == "all" else "one")
         _write(file, names, images, paths, vehicles, classify)
         return
@@ -233,9 +236,10 @@ def _write(
     from whichcar.images.inputs import each
     from whichcar.inference.predict import lines, one_usable
 
+    rows = classify(file.remaining(images))  # what is wrong with the options is raised before the file is there
     with file.opened(), resumable(f"{file.path}: interrupted; its rows are complete"):
-        rows = classify(file.remaining(images))
-        tracked = _tracked(rows if file.done else one_usable(rows), file.remaining(each(paths)), paths, vehicles)
+        rows = rows if file.usable else one_usable(rows, file.rows)
+        tracked = _tracked(rows, file.remaining(each(paths)), paths, vehicles)
         new = file.write(lines(tracked, file.form, names))
     before = f", {file.rows:,} of them from an earlier run" if file.rows else ""
     say(f"{file.path}: {plural(file.rows + new, 'row')}{before}")

@@ -129,10 +129,12 @@ class Classifier:
         confidence: float | None = None,
         vehicles: Vehicles | None = None,
     ) -> Iterator[Prediction | Skipped]:
-        """Yield what `predict` returns, while later images are still being read: for more than memory holds."""
-        predicted = self.predicting(top, confidence)
-        for item in self.scored(images, batch_size, vehicles):
-            yield item if isinstance(item, Skipped) else predicted(item)
+        """Yield what `predict` returns, while later images are still being read: for more than memory holds.
+
+        What is wrong with the options is raised by the call, before the first image.
+        """
+        predicted, scored = self.predicting(top, confidence), self.scored(images, batch_size, vehicles)
+        return (item if isinstance(item, Skipped) else predicted(item) for item in scored)
 
     def predicting(self, top: int = 5, confidence: float | None = None) -> Callable[[Scored], Prediction]:
         """Return the function from an image's probabilities to its row, with the errors of `predict`."""

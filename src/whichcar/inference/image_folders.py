@@ -7,7 +7,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
-from itertools import combinations
+from itertools import chain, combinations
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
@@ -82,14 +82,13 @@ class ImageFolders:
         classify: Callable[[Iterable[Given | Skipped]], Iterator[Prediction | Skipped]],
         images: Iterable[Given | Skipped],
     ) -> Iterator[Prediction | Skipped]:
-        """Classify the images and yield the rows of each one after its files are written.
+        """Classify the images and yield the rows of each one after its files are written; call `classify` at once.
 
         Raises:
             DataError: the disk is full, or an image lies in a folder that is written to.
         """
         if not self._outputs:
-            yield from classify(images)
-            return
+            return classify(images)
         waiting: deque[Given | Skipped] = deque()
 
         def followed() -> Iterator[Given | Skipped]:
@@ -101,8 +100,7 @@ class ImageFolders:
                 yield image
 
         jobs = ((waiting.popleft(), rows) for rows in self._by_image(classify(followed())))
-        for rows in ordered_map(self._write, jobs, usable_cores(), usable_cores()):
-            yield from rows
+        return chain.from_iterable(ordered_map(self._write, jobs, usable_cores(), usable_cores()))
 
     def _by_image(self, rows: Iterable[Prediction | Skipped]) -> Iterator[Rows]:
         group: list[Prediction | Skipped] = []

@@ -29,9 +29,11 @@ _FOLDERS = ("annotate", "save-crops", "explain")
 class OutputFile:
     """Rows of predictions on disk; `done` counts the images that had theirs, by their paths, and `rows` these rows.
 
+    `usable` is true where one of these rows is of an image that could be read.
+
     Args:
         path: `NAME.csv` or `NAME.jsonl`.
-        columns: of a row, in order; the first is `path`.
+        columns: of a row, in order; the first is `path`, the last `problem`.
         origin: what wrote it, for JSON: the model, how images were cropped, and the options that the rows depend on, by
             their names. A folder among them is compared by its place relative to this file.
         rows_per_image: many, where each vehicle in an image is one. Then an image that does not have all is done again.
@@ -48,7 +50,7 @@ class OutputFile:
             raise DataError(f"{path}: its name tells the format; end it in {' or '.join(FORMS)}")
         self.path, self.form = path, FORMS[path.suffix.lower()]
         self.done: Counter[str] = Counter()
-        self.rows = 0
+        self.rows, self.usable = 0, False
         self._counts = [columns.index(NUMBER_COLUMN), columns.index("candidates")] if rows_per_image == "many" else []
         self._columns = list(columns)
         self._origin = {name: _relative(value, path) for name, value in origin.items()}
@@ -82,14 +84,17 @@ class OutputFile:
                 yield image
 
     def write(self, lines: Iterable[str]) -> int:
-        """Add lines as they come, without a header where the file has one, and return how many there were."""
+        """Add lines as they come, the header with the first row where the file has none, and return how many rows."""
         assert self._file is not None  # noqa: S101  (within `opened`)
-        count = 0
+        count, header = 0, ""
         for number, line in enumerate(lines):
-            is_header = self.form == "csv" and number == 0
-            if not (is_header and self.done):
-                self._file.write(f"{line}\n".encode())  # one call of the system a row: a kill leaves it whole or not
-            count += not is_header
+            if self.form == "csv" and number == 0:
+                header = "" if self.done else f"{line}\n"
+                continue
+            self._file.write(
+                f"{header}{line}\n".encode()
+            )  # one call of the system a row: a kill leaves it whole or not
+            count, header = count + 1, ""
         return count
 
     def _is_ours(self) -> bool:
@@ -131,6 +136,7 @@ class OutputFile:
                     if self.form == "csv" and number == 0:
                         continue
                     rows += 1
+                    self.usable |= cells[-1] in ("", "None")
                     if self._ends_image(cells):
                         self.done[cells[0]] += 1
                         self.rows, end = rows, place
@@ -183,6 +189,8 @@ def _difference(name: str, before: Any, now: Any) -> str:  # noqa: ANN401  (what
     if name == "model":
         return f"with another model ({_name(before)}, now {_name(now)})"
     if name == "crop" and isinstance(before, Mapping) and now:
+        if before.get("all") != now.get("all"):
+            return "without --crop, now with --crop" if now.get("all") else "with --crop, now without --crop"
         detectors = f"{_name(before.get('detector'))}, now {_name(now['detector'])}"
         return f"with another --detector or crop settings ({detectors})"
     if name == "crop":

@@ -111,13 +111,13 @@ def predict(
     return Classifier(model, crop, detector, family).predict(images, top, batch_size, confidence, vehicles)
 
 
-def one_usable(rows: Iterable[Prediction | Skipped]) -> Iterator[Prediction | Skipped]:
-    """Yield the rows.
+def one_usable(rows: Iterable[Prediction | Skipped], unusable: int = 0) -> Iterator[Prediction | Skipped]:
+    """Yield the rows, which come after some that are `unusable`.
 
     Raises:
         DataError: at the end, when there was none at all, or none of an image that could be read.
     """
-    seen = usable = 0
+    seen, usable = unusable, 0
     for row in rows:
         seen += 1
         usable += isinstance(row, Prediction | NoVehicle)
@@ -170,11 +170,11 @@ def columns(top: int, crop: bool = False, answer: bool = False, vehicles: bool =
         top: how many classes.
         crop: whether it has what the image was cropped to.
         answer: whether it has an answer.
-        vehicles: whether each vehicle is a row, which then has its number.
+        vehicles: whether each vehicle is a row, which then has its number, and what the image was cropped to.
     """
     classes = [name for place in range(1, top + 1) for name in class_columns(place)]
     before = [*((NUMBER_COLUMN,) if vehicles else ()), *(ANSWER_COLUMNS if answer else ())]
-    return ["path", *before, *classes, *(CROP_COLUMNS if crop else ()), "problem"]
+    return ["path", *before, *classes, *(CROP_COLUMNS if crop or vehicles else ()), "problem"]
 
 
 def lines(rows: Iterable[Prediction | Skipped], form: Form, names: Sequence[str], width: int = 40) -> Iterator[str]:
