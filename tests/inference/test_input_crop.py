@@ -28,7 +28,7 @@ CLASSES = ("Blue C/V Van 2012", "Green Coupe 2010", "Red Sedan 2011")
 FOLDERS = ("Blue C-V Van 2012", "Green Coupe 2010", "Red Sedan 2011")
 CUT: dict[str, object] = {
     "settings": {"margin": 0.0, "score": 0.5, "detector": None},
-    "detector": {"name": "old", "sha256": None},
+    "detector": {"name": "red cars.onnx", "sha256": None},
 }
 
 
@@ -148,6 +148,19 @@ def test_the_detector_of_training_is_used_again_and_another_one_is_named(
     assert isinstance(answer, Prediction)
     assert answer.best == "Green Coupe 2010"
     assert "was trained on images cropped by red cars.onnx, now blue_spots.onnx crops them" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["own detector", "detectron2"])
+def test_a_detector_without_a_file_that_is_not_the_one_of_now_is_named(
+    make: Callable[..., Path],
+    street: Path,
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setitem(CUT, "detector", {"name": name, "sha256": None})
+    predicted(make(trained_on_crops=True), street, crop=True)
+    assert f"was trained on images cropped by {name}, now red cars.onnx crops them" in caplog.text
 
 
 def test_the_command_crops(make: Callable[..., Path], street: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -123,7 +123,8 @@ class InputCrop:
             given["family"] = self._family  # that of then was given for another file
         least = max(LEAST_SIDE, before["settings"].get("min_size", LEAST_SIDE))
         settings = crop_settings(**before["settings"] | given | {"min_size": least})
-        if before["detector"]["sha256"] not in (None, now["sha256"]):
+        key = "name" if before["detector"]["sha256"] is None else "sha256"  # an object, or detectron2, has no file
+        if before["detector"][key] not in ("", now[key]):
             log.warning(
                 "%s: was trained on images cropped by %s, now %s crops them; --detector names another",
                 self._model, before["detector"]["name"], found.name,
