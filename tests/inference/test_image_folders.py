@@ -93,6 +93,22 @@ def test_an_image_that_comes_after_the_start_is_not_replaced(
     assert "photos/.dog.png: has no image written: out: holds .dog.png" in caplog.text
 
 
+def test_no_two_images_have_the_same_file(command: list[str]) -> None:
+    shutil.copy("photos/dog.png", "photos/dog")
+    shutil.copy("photos/dog.png", "photos/dog.jpg")
+    assert main.run(["predict", "photos/dog", "photos/dog.jpg", "--model", "colours.whichcar", "--explain", "out"]) == 0
+    assert sorted(path.name for path in Path("out").glob("*.jpg")) == ["dog-f73e71a0.jpg", "dog.jpg"]
+
+
+def test_an_address_is_fetched_once_so_that_the_image_written_is_the_one_classified(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frames = [Path("photos/dog.png").read_bytes()]
+    monkeypatch.setattr("whichcar.images.web.read_url", lambda url: frames.pop())
+    assert main.run(["predict", "https://example.org/dog.png", *command[2:], "--annotate", "out"]) == 0
+    assert Path("out/example.org/dog.png").exists()
+
+
 @pytest.mark.parametrize("other", ["out", "out/inside", "."])
 def test_two_options_do_not_share_a_folder(command: list[str], other: str, capsys: pytest.CaptureFixture[str]) -> None:
     command[1] = "photos/dog.png" if other != "." else "https://example.org/dog.png"

@@ -9,7 +9,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,7 +36,7 @@ class Given(NamedTuple):
     """One image to classify: where it is from, and how to read it.
 
     `path` is a file's path, an address without its password, or `image 3` for the third image where it has no name.
-    `open` decodes it, large enough to be resized to a (height, width), or in full.
+    `open` decodes it, large enough to be resized to a (height, width), or in full. What an address has is fetched once.
 
     Raises (when opened):
         ImageError: it cannot be read.
@@ -120,7 +120,7 @@ def _named(name: str) -> Iterator[Given | Skipped]:
     if "\0" in name:  # which the system would refuse in a way of its own
         yield Skipped(without_password(name), "holds a NUL character, as no path does; check what wrote this name")
     elif is_address(name) and not os.path.exists(name):  # noqa: PTH110  (a Path would lose a slash)
-        yield Given(without_password(name), lambda size: _address(name, size))
+        yield _at_address(name)
     elif os.path.isdir(name):  # noqa: PTH112  (False for a name that the system refuses, where Path raises)
         yield from _in_folder(Path(name))
     elif any(sign in name for sign in "*?[") and not os.path.lexists(name):
@@ -171,13 +171,17 @@ def image_at(path: Path) -> Given:
     return Given(path, lambda size: decoded(path, size and enough_for(size)))
 
 
-@contextmanager
-def _address(url: str, size: Size | None) -> Iterator[DecodedImage]:
-    """Open what an address has as a file is opened, so that both are the same to the network."""
-    from whichcar.images.web import read_url  # what it loads takes longer than classifying an image
+def _at_address(url: str) -> Given:
+    """Return what an address has, opened as a file is opened, so that both are the same to the network."""
+    name = without_password(url)
 
-    with decoded(read_url(url), size and enough_for(size), name=without_password(url)) as image:
-        yield image
+    @cache  # the next answer may be another image, as of a camera
+    def content() -> bytes:
+        from whichcar.images.web import read_url  # what it loads takes longer than classifying an image
+
+        return read_url(url)
+
+    return Given(name, lambda size: decoded(content(), size and enough_for(size), name=name))
 
 
 def _opened(path: Path | str, image: Image.Image) -> Given:

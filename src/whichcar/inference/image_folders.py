@@ -23,7 +23,7 @@ from whichcar.inference.input_crop import Vehicles
 from whichcar.inference.listed_folder import ListedFolder
 from whichcar.parallel import ordered_map, usable_cores
 from whichcar.records import Box, Prediction, Skipped
-from whichcar.text import is_address, reason_of
+from whichcar.text import digest, is_address, reason_of
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,8 @@ class ImageFolders:
 
     A file has the path of its image in the folder that all arguments lie in, so that no two have the same: of
     `photos/a.jpg` and `photos/old/a.jpg`, given as `photos`, `a.jpg` and `old/a.jpg`; vehicles are `a-1.jpg`, `a-2.jpg`
-    and so on. An image of an address has that as its path.
+    and so on. An image of an address has that as its path. A name that does not end as an image's gets a digest, and
+    `.jpg`.
 
     Args:
         annotated: the folder for annotated images; None: they are not written.
@@ -149,7 +150,7 @@ class ImageFolders:
             parts = list(Path(os.path.relpath(path, self._root)).parts)
         kept = [_short(part) for part in parts if part not in ("", ".", "..")]
         place = Path(*["__" for part in parts if part == ".."], *kept)
-        return place if is_image(place) else place.with_name(f"{place.name}.jpg")
+        return place if is_image(place) else place.with_name(f"{place.name}-{digest(place.name)}.jpg")
 
 
 def _short(part: str) -> str:
