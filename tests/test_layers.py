@@ -37,7 +37,7 @@ INSIDE = {
         {"identity", "boxes"},
         {"labels"},
         {"structure"},
-        {"split_names"},
+        {"split_names", "split_record"},
     ),
     "training": (
         {"refit"},

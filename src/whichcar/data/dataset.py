@@ -11,8 +11,8 @@ from whichcar import files
 from whichcar.data.fetch.formats import IMAGES, LABELS
 from whichcar.data.labels import read_labels
 from whichcar.data.split.match import LabelledImage, RowProblem, match
-from whichcar.data.split.tree import read_record
 from whichcar.data.split_names import TRAIN, VALIDATION
+from whichcar.data.split_record import read_record
 from whichcar.data.structure import Structure, structure_of
 from whichcar.errors import DataError
 from whichcar.records import Label

@@ -12,7 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from whichcar import files
-from whichcar.data.split_names import TEST, TRAIN, split_of
+from whichcar.data.split_names import TEST, TRAIN, VALIDATION, split_of
+from whichcar.data.split_record import read_record
 from whichcar.data.structure import structure_of
 from whichcar.errors import DataError
 from whichcar.records import Label
@@ -71,12 +72,13 @@ def folder_name(class_name: str) -> str:
 def labels_from_folders(root: Path, test_share: float | None, seed: int) -> list[Label]:
     """Make labels from a tree with one folder per class; `test_share` of every class goes to test.
 
-    A tree that is divided into splits (`data.structure`) keeps that division, and nothing is drawn where it has a
-    validation or test split. Every class keeps an image in train. With a share of None nothing is drawn either, and
-    subsets are left empty. `img_name` is the path relative to `root`, such as `BMW X3 2012/a b.jpg`.
+    A tree that is divided into splits (`data.structure`) keeps that division, also the validation split and the true
+    class names that its `split.json` records, and nothing is drawn where it has a validation or test split. Every class
+    keeps an image in train. With a share of None nothing is drawn either, and subsets are left empty. `img_name` is the
+    path relative to `root`, such as `BMW X3 2012/a b.jpg`.
 
     Raises:
-        DataError: no class folder, a class without an image, or a share outside 0..1.
+        DataError: no class folder, a class without an image, an unfinished split, or a share outside 0..1.
     """
     if test_share is not None:
         check_share(test_share, "the test share")
@@ -90,13 +92,21 @@ def labels_from_folders(root: Path, test_share: float | None, seed: int) -> list
             f"{structure.root}: no training images in class folders; they belong in train/, one folder per class"
         )
     found = {split: images_by_class(folder, empty=split != TRAIN) for split, folder in folders.items()}
+    record = read_record(structure.root) or {"classes": {}, "validation": []}
+    true_names = {nfc(folder): name for folder, name in record["classes"].items()}
+    held = {(TRAIN, nfc(name)) for name in record["validation"]}
+    is_divided = len(found) > 1 or bool(held)
     rows = [
-        Label((folders[split] / name).relative_to(root).as_posix(), class_name, split if len(found) > 1 else "")
+        Label(
+            (folders[split] / name).relative_to(root).as_posix(),
+            true_names.get(class_name, class_name),
+            "" if not is_divided else VALIDATION if (split, nfc(name)) in held else split,
+        )
         for split, classes in found.items()
         for class_name, names in classes.items()
         for name in names
     ]
-    return rows if len(found) > 1 or test_share is None else divided(rows, test_share, seed)
+    return rows if is_divided or test_share is None else divided(rows, test_share, seed)
 
 
 def divided(rows: Iterable[Label], test_share: float, seed: int) -> list[Label]:

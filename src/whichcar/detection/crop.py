@@ -20,7 +20,7 @@ from whichcar import files, text
 from whichcar.config.crop import CropSettings, crop_settings
 from whichcar.data import boxes
 from whichcar.data.boxes import BoxTable
-from whichcar.data.split.tree import records_in
+from whichcar.data.split_record import records_in
 from whichcar.detection import zoo
 from whichcar.detection.crop_images import CropImages
 from whichcar.detection.cropper import Cropper

@@ -20,8 +20,9 @@ from whichcar.data.check.issues import finding
 from whichcar.data.duplicates.find import copies_among, joined
 from whichcar.data.labels import draw_folds
 from whichcar.data.split.split import split
-from whichcar.data.split.tree import Tree, read_record
+from whichcar.data.split.tree import Tree
 from whichcar.data.split_names import TEST, TRAIN
+from whichcar.data.split_record import read_record
 from whichcar.errors import CheckpointError, DataError, MissingExtraError, TrainingError
 from whichcar.evaluation.eval_set import is_trained_tree, tree_of
 from whichcar.inference.classifier import Classifier

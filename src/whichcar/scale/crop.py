@@ -9,7 +9,7 @@ from typing import Any
 
 from whichcar.config.crop import crop_settings
 from whichcar.data import boxes
-from whichcar.data.split.tree import records_in
+from whichcar.data.split_record import records_in
 from whichcar.detection.crop import RECORD, record_of
 from whichcar.detection.cropper import Cropper
 from whichcar.detection.onnx import OnnxDetector

@@ -14,7 +14,8 @@ import yaml
 from whichcar import files
 from whichcar.config.backbones import DEFAULT
 from whichcar.config.load import CONFIGS
-from whichcar.data.split.tree import Tree, locate, read_record, read_tree
+from whichcar.data.split.tree import Tree, locate, read_tree
+from whichcar.data.split_record import read_record
 from whichcar.environment import expanded
 from whichcar.errors import ConfigError, DataError, ImageError
 from whichcar.images.read import read_size

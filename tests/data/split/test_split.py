@@ -1,3 +1,4 @@
+import json
 import os
 import random
 import shutil
@@ -546,6 +547,18 @@ def test_a_folder_that_is_divided_already_keeps_its_division(tmp_path: Path) -> 
     assert result.test_share is None
     with pytest.raises(DataError, match="cars: says what is in test already; leave out --test-share"):
         split(tmp_path / "cars", tmp_path / "v2", test_share=0.5)
+
+
+def test_a_split_that_is_split_keeps_its_validation_images_and_class_names(tmp_path: Path) -> None:
+    rows = with_validation(dataset(tmp_path / "data"))
+    first = split(tmp_path / "data", rows, tmp_path / "v1")
+    again = split(tmp_path / "v1", tmp_path / "v2")
+    assert (again.counts, again.classes) == (first.counts, first.classes)
+    assert record(tmp_path / "v2")["validation"] == record(tmp_path / "v1")["validation"]
+    written = json.dumps(record(tmp_path / "v1") | {"finished": False})
+    (tmp_path / "v1" / "split.json").write_text(written)
+    with pytest.raises(DataError, match="v1: its split was interrupted; run `whichcar split` again"):
+        split(tmp_path / "v1", tmp_path / "v3")
 
 
 def test_the_label_file_in_the_folder_is_used(tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ from whichcar.data.fetch.formats import LABELS, TEST_SHARE
 from whichcar.data.labels import check_share, draw_share, labels_from_folders, read_labels
 from whichcar.data.split.groups import with_groups
 from whichcar.data.split.plan import Plan, make_plan
-from whichcar.data.split.tree import RECORD, load_record
 from whichcar.data.split_names import TRAIN
+from whichcar.data.split_record import RECORD, load_record
 from whichcar.data.structure import structure_of
 from whichcar.errors import DataError
 from whichcar.records import Label, Skipped
