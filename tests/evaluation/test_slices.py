@@ -99,6 +99,15 @@ def test_crops_are_measured_and_told_from_whole_images(images: list[EvaluatedIma
     assert slices["vehicle", "whole"].accuracy.correct == 20
 
 
+def test_an_image_that_the_crop_stage_skipped_is_neither_cropped_nor_whole(tmp_path: Path) -> None:
+    outcomes = ["cropped"] * 12 + ["whole: no vehicle"] * 11 + ["skipped: no vehicle"] * 10
+    rows = [f"a/{number}.png,0,0,9,9,,,0,{outcome}\n" for number, outcome in enumerate(outcomes)]
+    (tmp_path / "boxes.csv").write_text(",".join(COLUMNS) + "\n" + "".join(rows))
+    gone = [EvaluatedImage(Sample(tmp_path / "a" / f"{number}.png", 0), 0, 1, RIGHT) for number in range(33)]
+    slices = sliced(gone, tmp_path)
+    assert {kind: one.accuracy.total for (_, kind), one in slices.items()} == {"cropped": 12, "whole": 11}
+
+
 def test_an_image_that_is_gone_is_in_no_quarter_and_few_images_in_none(images: list[EvaluatedImage]) -> None:
     gone = [EvaluatedImage(Sample(Path("gone.png"), 0), 0, 1, RIGHT)] * 12
     slices = sliced([*images, *gone], images[0].sample.path.parent)

@@ -101,7 +101,8 @@ def _vehicles(images: Sequence[EvaluatedImage], root: Path) -> list[_Vehicle | N
 def _outcomes(vehicles: Sequence[_Vehicle | None]) -> Iterator[_Property]:
     """Yield which images are cropped and which whole, where there are both."""
     kinds = ("cropped", "whole")
-    numbers = np.array([-1 if vehicle is None else kinds.index(vehicle.crop.kind) for vehicle in vehicles])
+    found = [vehicle and vehicle.crop.kind for vehicle in vehicles]  # also of an image that the crop stage skipped
+    numbers = np.array([kinds.index(kind) if kind in kinds else -1 for kind in found])
     if len(set(numbers)) > 1:
         yield _Property("vehicle", kinds, numbers)
 
