@@ -107,6 +107,13 @@ def test_body_type_and_year_group_the_classes_in_other_ways() -> None:
     assert (year.name, year.groups) == ("year", ("2007", "2012", "1993"))
 
 
+def test_names_that_differ_in_case_alone_are_of_two_classes() -> None:
+    names = ("BMW X5 2010", "bmw x5 2010", "Kia Rio 2011")
+    classes, *coarser = taxonomy_of(names).levels
+    assert classes.groups == names and classes.matrix.shape == (3, 3)
+    assert [level.groups for level in coarser] == [("BMW X5", "Kia Rio")]
+
+
 @pytest.mark.parametrize("names", [("Black footed Albatross", "Laysan Albatross"), ("a", "b"), ("a",)])
 def test_names_that_are_not_those_of_vehicles_have_one_level(names: tuple[str, ...]) -> None:
     taxonomy = taxonomy_of(names)

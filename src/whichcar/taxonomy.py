@@ -218,7 +218,7 @@ def taxonomy_of(class_names: Sequence[str]) -> Taxonomy:
     apart is left out.
     """
     names = tuple(class_names)
-    classes = _level("class", names)
+    classes = Level("class", names, np.arange(len(names), dtype=np.int64))  # also those that differ in case alone
     parsed = [parse_name(name) for name in names]
     is_vehicle = [_is_vehicle(parts) for parts in parsed]
     if sum(is_vehicle) <= len(names) / 2:
