@@ -241,14 +241,18 @@ def test_the_uses_of_images_are_counted_for_each_bundle(
     shutil.copy(car, folder)
     monkeypatch.chdir(bundle.parent)
     other = shutil.copy(bundle, "other.whichcar")
+    Path("later").mkdir()
+    same_name = shutil.copy(bundle, "later/other.whichcar")
     for model, times, more in (
         (other, "1 time", ()),
         (bundle.name, "1 time", ("--with", other)),
         (bundle.name, "2 times", ("--with", bundle.name)),
         (other, "3 times", ()),
+        (same_name, "1 time", ()),
     ):
         shown = printed("evaluate", model, "--data", "mine", *more)
         assert f"this model has been evaluated on them {times}\n" in shown
+    assert len(list(Path("evaluations").glob("*/result.json"))) == 3
 
 
 def test_evaluate_takes_one_model(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,7 @@ from whichcar.inference.bundle import write_bundle
 
 from ..bundles import colour_bundle, colour_network
 from ..colours import make_experiment
+from ..permissions import only
 
 NAMES = ("Blue C/V Van 2012", "Green Coupe 2010", "Red Sedan 2011")
 
@@ -74,6 +75,18 @@ def test_a_network_that_was_trained_on_the_images_is_warned_of(experiment: Path,
     other = make_experiment(tmp_path / "other_experiment", tmp_path / "other", left_half())
     result = evaluate(experiment, data=moved, others=[other])
     assert any(warning.startswith(f"{other}: ") and "training images" in warning for warning in result.warnings)
+
+
+def test_a_model_that_is_named_twice_or_whose_uses_cannot_be_counted_is_refused_at_once(
+    experiment: Path, images: Path, tmp_path: Path, colour_model: object
+) -> None:
+    other = make_experiment(tmp_path / "other", tmp_path / "gone", colour_model)
+    with pytest.raises(ConfigError, match=r"--with .*other: is named twice; name each model once"):
+        evaluate(experiment, data=images, others=[other, f"{other}/../other"])
+    experiment.chmod(0o777)  # also for the user that root is below
+    with only(0o555, other), pytest.raises(DataError, match=r"other: cannot be written \(Permission denied\)"):
+        evaluate(experiment, data=images, others=[other])
+    assert not list(experiment.rglob("test_uses.json"))
 
 
 def test_classes_are_matched_by_name(

@@ -497,8 +497,8 @@ def test_an_experiment_that_is_read_only_is_named_with_what_would_do(
     with only(0o555, folder):
         assert run(["evaluate", str(folder)]) == 2
     assert capsys.readouterr().err == (
-        f"error: {folder}: cannot be written (Permission denied), and the result goes there; change its permissions, "
-        "make room, or evaluate a copy of the experiment's folder\n"
+        f"error: {folder}: cannot be written (Permission denied), and the evaluation is recorded there; change its "
+        "permissions, make room, or evaluate a copy of the experiment's folder\n"
     )
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -108,6 +109,12 @@ def test_images_that_the_crop_stage_wrote_are_known_to_be_cropped(
     assert warnings(caplog) == []
     predicted(tmp_path / "experiments" / "crops True", tmp_path / "cut" / "a.png", crop=True)
     assert "are cropped to the vehicle already, and --crop crops them again" in caplog.text
+
+
+def test_what_is_averaged_sees_images_framed_as_the_evaluated_model_does(make: Callable[..., Path]) -> None:
+    other = make(trained_on_crops=True)
+    (warning,) = evaluate(make(trained_on_crops=False), others=[other]).warnings
+    assert warning.startswith(f"{other}: was trained on images cropped to the vehicle, and these seem to be whole")
 
 
 def test_evaluate_with_crop_keeps_the_result_without_it(make: Callable[..., Path]) -> None:
@@ -239,6 +246,7 @@ def test_the_family_that_is_asked_for_can_be_given(
     assert main.run([*words, "--family", "rt-detr"]) == 0
     for result in experiment.glob("evaluations/*/result.json"):
         assert f"--crop --detector {detector} --family rt-detr" in json.loads(result.read_text())["command"]
+        assert re.fullmatch(r"with-crop-one\.onnx-\w+-rt-detr", result.parent.name), "others may be called one.onnx"
 
 
 def test_the_family_that_was_asked_for_stays_with_the_crops(tmp_path: Path, street: Path, red_car_file: Path) -> None:

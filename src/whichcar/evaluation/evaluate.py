@@ -8,6 +8,7 @@ import logging
 import platform
 import shutil
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +28,7 @@ from whichcar.evaluation.predictions import EvaluatedImage, classify
 from whichcar.evaluation.report import write_report
 from whichcar.evaluation.result import Origin, Result
 from whichcar.evaluation.result_file import as_json, read_result
-from whichcar.evaluation.result_folder import check_writable, counted_in, folder_of, home_of, is_bundle
+from whichcar.evaluation.result_folder import check_writable, counted_in, folder_of, home_of, is_bundle, name_in_folder
 from whichcar.evaluation.slices import slices_of
 from whichcar.inference.answer import Calibration
 from whichcar.inference.classifier import Classifier
@@ -67,7 +68,7 @@ def evaluate(
         track: the tracking service that the result is logged to as well, such as `mlflow`.
         tta: `flip` to report, next to the result, that of probabilities averaged with those of the mirrored image.
         others: experiments, checkpoints or bundles with the same classes; the result of probabilities averaged with
-            theirs is reported too.
+            theirs is reported too. `crop`, `detector` and `family` are also for them.
 
     The result for the experiment's own test split (the validation split where its data never had one) goes into its
     folder, that of a refit into `refit/` inside it. One for other images, for a checkpoint file, or with `crop` goes
@@ -78,21 +79,21 @@ def evaluate(
 
     Raises:
         CheckpointError: there is no usable checkpoint or bundle.
-        ConfigError: `track` with a bundle, or `tta` is something else.
-        DataError: the images are missing, none can be read, their classes are not the checkpoint's, or the
-            experiment's folder is read-only.
+        ConfigError: `track` with a bundle, `tta` is something else, or one of `others` is there twice.
+        DataError: the images are missing, none can be read, their classes are not the checkpoint's, or the folder of
+            the experiment, or of one of `others`, is read-only.
         TrackingError: the tracking service refuses; one that is down is warned of.
     """
     experiment, data = in_use(find_model(experiment)), None if data is None else Path(data)
-    _check(experiment, track, tta)
+    paths = [in_use(find_model(other)) for other in others]
+    _check(experiment, paths, track, tta)
     tracking = tracking_of(track, home_of(experiment))
     classifier = Classifier(experiment, crop, detector, family)
     eval_set = choose_eval_set(data, classifier.metadata)
-    paths = [in_use(find_model(other)) for other in others]
-    members = {as_text(name_of(path)): Classifier(path) for path in paths}
+    members = {as_text(name_of(path)): Classifier(path, crop, detector, family) for path in paths}
     check_classes(classifier, members)
     warnings = tuple(warnings_about(classifier, members, eval_set, data))
-    folder = folder_of(experiment, eval_set, classifier.metadata, crop, detector)
+    folder = folder_of(experiment, eval_set, classifier.metadata, crop, detector, family)
     check_writable(folder)
     before_refit = _before_refit(folder, eval_set, classifier.metadata)
     calibration = _calibration(classifier, data, crop)
@@ -131,17 +132,21 @@ def evaluate(
     return result
 
 
-def _check(experiment: Path, track: str | None, tta: str | None) -> None:
+def _check(experiment: Path, others: Sequence[Path], track: str | None, tta: str | None) -> None:
     """Raise for what would fail after the work: wrong options, a damaged count of uses, a read-only folder."""
+    repeated = [name_of(path) for path, times in Counter(path.resolve() for path in others).items() if times > 1]
+    if repeated:
+        raise ConfigError(f"--with {repeated[0]}: is named twice; name each model once")
     if track is not None and is_bundle(experiment):
         raise ConfigError(
             f"{name_of(experiment)}: a bundle has no run to track; evaluate its experiment with --track {track}"
         )
     if tta not in (None, "flip"):
         raise ConfigError(f"tta: must be flip; got {tta!r}")
-    read_uses(counted_in(experiment))
-    if counted_in(experiment).is_dir():
-        check_writable(counted_in(experiment))
+    for folder in map(counted_in, (experiment, *others)):
+        read_uses(folder)
+        if folder.is_dir():
+            check_writable(folder)
 
 
 def _measured(
@@ -227,7 +232,7 @@ def _origin(classifier: Classifier, eval_set: EvalSet, experiment: Path, data: P
 
 def _count(experiment: Path, fingerprint: str) -> tuple[Path, str]:
     """Return the folder and the key of a count of uses; bundles share a folder, so each has its name in the key."""
-    key = f"{fingerprint} {as_text(experiment.name)}" if is_bundle(experiment) else fingerprint
+    key = f"{fingerprint} {name_in_folder(experiment)}" if is_bundle(experiment) else fingerprint
     return counted_in(experiment), key
 
 

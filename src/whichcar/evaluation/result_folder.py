@@ -5,22 +5,37 @@ from __future__ import annotations
 from pathlib import Path
 
 from whichcar import files
+from whichcar.environment import expanded
 from whichcar.errors import DataError
 from whichcar.evaluation.eval_set import EvalSet
+from whichcar.inference.released import name_of
 from whichcar.inference.runtimes import BUNDLES
 from whichcar.records import Metadata
 from whichcar.text import file_name, one_line
 from whichcar.training.run.refits import refitted
 
 
-def folder_of(experiment: Path, eval_set: EvalSet, metadata: Metadata, crop: bool, detector: str | None) -> Path:
+def folder_of(
+    experiment: Path, eval_set: EvalSet, metadata: Metadata, crop: bool, detector: str | None, family: str | None
+) -> Path:
     """Return where the result goes: the experiment's own folder for its held-out split, else one of its own."""
-    names = [] if experiment.is_dir() else [file_name(experiment.name)]
+    names = [] if experiment.is_dir() else [name_in_folder(experiment)]
     is_held_out = eval_set.own and (eval_set.split == "test" or not _has_test(experiment, metadata))
     names += [] if is_held_out else [eval_set.folder_name]
     names += ["with-crop"] if crop else []
-    names += [file_name(Path(detector).name)] if detector else []
+    names += [_with_digest(file) if (file := expanded(detector)).is_file() else file_name(detector)] if detector else []
+    names += [family] if family else []
     return home_of(experiment) / files.EVALUATIONS / "-".join(names) if names else experiment
+
+
+def name_in_folder(experiment: Path) -> str:
+    """Return the name of a file whose results lie next to those of others; bundles of one name differ by their path."""
+    is_of_user = is_bundle(experiment) and name_of(experiment) == str(experiment)
+    return _with_digest(experiment) if is_of_user else file_name(experiment.name)
+
+
+def _with_digest(file: Path) -> str:
+    return file_name(file.name, of=str(file.resolve()))
 
 
 def _has_test(experiment: Path, metadata: Metadata) -> bool:
@@ -56,6 +71,6 @@ def check_writable(folder: Path) -> None:
         files.check_writable(folder / files.RESULT)
     except OSError as error:
         raise DataError(
-            f"{one_line(folder)}: cannot be written ({error.strerror}), and the result goes there; change its "
-            "permissions, make room, or evaluate a copy of the experiment's folder"
+            f"{one_line(folder)}: cannot be written ({error.strerror}), and the evaluation is recorded there; change "
+            "its permissions, make room, or evaluate a copy of the experiment's folder"
         ) from error
