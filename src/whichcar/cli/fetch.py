@@ -58,7 +58,7 @@ def render_fetched(fetched: Fetched, sources: Sequence[str]) -> Iterator[str]:
         if file.sha256:
             yield f"  {file.source}: {file.size / 1e6:.1f} MB, SHA-256 {file.sha256}"
     counts = ", ".join(f"{split} {count:,}" for split, count in fetched.splits.items())
-    yield f"  {plural(len(fetched.classes), 'class')}: {listed(fetched.classes, SHOWN)}; {counts or 'no labels'}"
+    yield f"  {plural(len(fetched.classes), 'class')}: {listed(fetched.classes, SHOWN)}; {counts or 'not divided yet'}"
     if not fetched.fresh:
         again = shell_command(["whichcar", "fetch", *sources, "--into", into, "--redo"])
         yield f"  fetched before and kept, also where the source has changed since; to fetch it again: {again}"

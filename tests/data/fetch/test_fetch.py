@@ -117,12 +117,25 @@ def test_a_second_run_keeps_the_images_and_says_how_to_fetch_them_again(
     assert f"kept, also where the source has changed since; to fetch it again: {command}\n" in capsys.readouterr().out
 
 
-def test_an_image_that_went_missing_is_brought_back(drawn: Path, tmp_path: Path) -> None:
-    archive = packed(drawn, tmp_path / "a.tgz")
+def test_an_image_that_went_missing_is_brought_back_and_nothing_else_is_changed(
+    drawn: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    archive, images = packed(drawn, tmp_path / "a.tgz"), tmp_path / "data" / "car_ims"
     fetch([archive], tmp_path / "data")
-    (tmp_path / "data/car_ims" / names(drawn / "car_ims")[3]).unlink()
+    labels = tmp_path / "data" / "car_dataset_labels.csv"
+    corrected = labels.read_text().replace(",test", ",train")
+    labels.write_text(corrected)
+    gone, edited, *_ = names(images)
+    (images / gone).unlink()
+    (images / edited).write_bytes(b"edited")
+    (images / "new folder").mkdir()
+    (images / "new folder" / "mine.txt").touch()
     assert fetch([archive], tmp_path / "data").fresh
-    assert names(tmp_path / "data/car_ims") == names(drawn / "car_ims")
+    assert f"1 file of the set not there any more, such as car_ims/{gone}; brought back" in caplog.text
+    assert names(images) == sorted([*names(drawn / "car_ims"), "new folder/mine.txt"])
+    assert (images / edited).read_bytes() == b"edited"
+    assert labels.read_text() == corrected
+    assert not fetch([archive], tmp_path / "data").fresh
 
 
 def test_another_set_does_not_take_the_place_of_the_first(drawn: Path, by_class: Path, tmp_path: Path) -> None:
@@ -138,6 +151,45 @@ def test_images_that_were_there_before_are_left_alone(drawn: Path, by_class: Pat
     with pytest.raises(DataError, match="has a car_ims/ that `whichcar fetch` did not write"):
         fetch([by_class], tmp_path / "data", redo=True)
     assert names(tmp_path / "data/car_ims") == names(drawn / "car_ims")
+
+
+@pytest.mark.parametrize("name", ["car_dataset_labels.csv", "boxes.csv"])
+def test_a_table_that_was_there_before_is_left_alone_unless_it_is_a_source(
+    drawn: Path, tmp_path: Path, name: str
+) -> None:
+    place, images = tmp_path / "data" / name, packed(drawn / "car_ims", tmp_path / "images.tgz", "car_ims")
+    place.parent.mkdir()
+    shutil.copy(drawn / "car_dataset_labels.csv", place)
+    with pytest.raises(DataError, match=f"has a {name} that `whichcar fetch` did not write; give another folder"):
+        fetch([images, drawn / "car_dataset_labels.csv"], tmp_path / "data")
+    assert names(tmp_path / "data") == [name]
+    assert fetch([images, place], tmp_path / "data").labels == 32
+
+
+@pytest.mark.parametrize(
+    ("separator", "ending", "encoding", "said"),
+    [
+        (",", "", "utf-8", None),
+        (";", ";train", "utf-8", "separate columns by commas, not ';'"),
+        (",", ",train", "latin-1", "not UTF-8 text; save it as CSV in UTF-8"),
+    ],
+)
+def test_a_label_file_that_lacks_something_is_not_passed_over(
+    drawn: Path, tmp_path: Path, separator: str, ending: str, encoding: str, said: str | None
+) -> None:
+    rows = ["img_name,class" + (",subset" if ending else "")]
+    rows += [
+        f"{name},{'Citroën' if number % 2 else 'BMW'}{ending}" for number, name in enumerate(names(drawn / "car_ims"))
+    ]
+    shutil.copytree(drawn / "car_ims", tmp_path / "set" / "images")
+    (tmp_path / "set" / "labels.csv").write_text("\n".join(rows).replace(",", separator), encoding)
+    if said:
+        with pytest.raises(DataError, match=f"labels.csv: .*{said}"):
+            fetch(tmp_path / "set", tmp_path / "data")
+        return
+    got = fetch(tmp_path / "set", tmp_path / "data")
+    assert (got.kind, got.classes, got.splits) == ("label file", ("BMW", "Citroën"), {})
+    assert split(tmp_path / "data", tmp_path / "v1").counts["test"] == 8
 
 
 @pytest.mark.parametrize(

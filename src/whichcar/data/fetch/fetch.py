@@ -82,7 +82,7 @@ def fetch(
         into: gets `car_ims/`, `car_dataset_labels.csv` and, where they are known, `boxes.csv`.
         sha256: of the first source, if it is known: 64 hexadecimal digits, compared on each call.
         redo: overwrite what an earlier call wrote, also from other sources; a file is downloaded again only where it
-            changed.
+            changed. Without it, files that have gone since are brought back, and the others are left alone.
 
     Raises:
         DataError: nothing to fetch, not to be had, hostile, or not understood; existing files are untouched.
@@ -147,15 +147,21 @@ class _Stage:
                 raise DataError(f"{self.into}: holds {earlier}; give another folder, or --redo to overwrite it")
             if known["finished"] and (done := self._finished(known)):
                 return done
-        if known is None and (self.into / formats.IMAGES).exists():
-            raise DataError(
-                f"{self.into}: has a {formats.IMAGES}/ that `whichcar fetch` did not write; give another folder"
-            )
+        if known is None:
+            self._check_new()
         got = self._bring()
         try:
-            return self._arrange(got)
+            return self._arrange(got, restore=known is not None and known["finished"] and not redo)
         finally:
             shutil.rmtree(self.staging, ignore_errors=True)
+
+    def _check_new(self) -> None:
+        """Refuse to write over what no earlier run wrote; a source among it is the user's wish."""
+        for name in formats.WRITTEN:
+            place = self.into / name
+            if place.exists() and not any(Path(one).exists() and place.samefile(one) for one in self.wanted):
+                called = f"{name}/" if place.is_dir() else name
+                raise DataError(f"{self.into}: has a {called} that `whichcar fetch` did not write; give another folder")
 
     def _known(self) -> dict[str, Any] | None:
         """Return the manifest of an earlier run."""
@@ -194,8 +200,8 @@ class _Stage:
         by_hand = "; get its files another way and give their paths" if self.wanted[0] in NAMED else ""
         raise DataError("; ".join(failures) + by_hand)
 
-    def _arrange(self, got: list[Downloaded]) -> Fetched:
-        """Build the new set next to the old one, then replace that."""
+    def _arrange(self, got: list[Downloaded], restore: bool) -> Fetched:
+        """Build the new set next to the old one, then replace that, or bring back what has gone of it."""
         shutil.rmtree(self.staging, ignore_errors=True)
         unpacked, new = self.staging / "unpacked", self.staging / "new"
         called = " ".join(one.source for one in got)
@@ -216,9 +222,12 @@ class _Stage:
             "labels": len(image_set.labels),
             "files": [asdict(one) | {"path": str(one.path)} for one in got],
         }
-        files.write_json(self.manifest, content)  # from here on the folder counts as written by this stage
-        for name in (formats.IMAGES, formats.LABELS, formats.BOXES):
-            _put(new / name, self.into / name)
+        if restore:
+            _restore(new, self.into)
+        else:
+            files.write_json(self.manifest, content)  # from here on the folder counts as written by this stage
+            for name in formats.WRITTEN:
+                _put(new / name, self.into / name)
         files.write_json(self.manifest, content | {"finished": True})
         return self._fetched(image_set.kind, images, tuple(got), fresh=True)
 
@@ -226,7 +235,7 @@ class _Stage:
         """Describe what is there by its label file."""
         rows = read_labels(self.into / formats.LABELS)
         classes = tuple(sorted({row.class_name for row in rows}))
-        counts = Counter(row.subset for row in rows)
+        counts = Counter(row.subset for row in rows if row.subset)
         splits = {split: counts.pop(split) for split in SPLITS if split in counts} | counts
         return Fetched(self.into, kind, images, len(rows), got, fresh, classes, splits)
 
@@ -239,6 +248,16 @@ def _put(new: Path, place: Path) -> None:
         place.unlink(missing_ok=True)
     if new.exists():
         new.rename(place)
+
+
+def _restore(new: Path, into: Path) -> None:
+    """Move what is not there any more to its place."""
+    gone = [name for name in files.walk(new) if not (into / name).exists()]
+    for name in gone:
+        (into / name).parent.mkdir(parents=True, exist_ok=True)
+        (new / name).rename(into / name)
+    if gone:
+        log.warning("%s of the set not there any more, such as %s; brought back", plural(len(gone), "file"), gone[0])
 
 
 def _homes(wanted: list[str]) -> Sequence[Sequence[str]]:

@@ -6,8 +6,8 @@ a class. Only file names are read, and nothing is decoded.
 
 from __future__ import annotations
 
-import csv
 import logging
+import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,8 +23,9 @@ from whichcar.text import as_text, nfc, plural
 
 log = logging.getLogger(__name__)
 
-IMAGES, LABELS, BOXES = "car_ims", "car_dataset_labels.csv", "boxes.csv"
+WRITTEN = IMAGES, LABELS, BOXES = "car_ims", "car_dataset_labels.csv", "boxes.csv"
 TEST_SHARE, SEED = 0.25, 123  # of class folders that are not divided yet
+_LONGEST_HEADER = 10_000  # characters
 
 
 @dataclass(frozen=True)
@@ -117,13 +118,15 @@ def _near(name: str, names: Collection[str]) -> str:
 
 
 def _is_label_file(path: Path) -> bool:
+    """True for a table that names images and is no table of boxes; whether it can be used, `read_labels` says."""
     if not path.is_file():  # a named pipe would block for ever
         return False
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return set(COLUMNS) <= {name.strip() for name in next(csv.reader(file), [])}
-    except (OSError, UnicodeDecodeError, csv.Error):
+        with path.open(encoding="utf-8-sig", errors="replace") as file:
+            columns = [name.strip('" \n') for name in re.split("[,;\t|]", file.readline(_LONGEST_HEADER))]
+    except OSError:
         return False
+    return "img_name" in columns and "left" not in columns
 
 
 def _images(root: Path) -> Path:
