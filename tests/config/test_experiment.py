@@ -526,9 +526,28 @@ CONTRADICTIONS = [
         "model: {data_aug_layer: {random_flip: {mode: horizontal}}}\nrecipe: {cached_features: true, freeze: 5}",
         "recipe.cached_features: the backbone sees each image once, as it is; delete model.data_aug_layer",
     ),
+    *(
+        (
+            f"recipe: {{{frozen}, {name}: {value}}}",
+            f"recipe.{frozen.split(':')[0]}: it serves to train the backbone, which is frozen; delete recipe.{name}",
+        )
+        for frozen in ("cached_features: true, freeze: 5", "freeze: 5")
+        for name, value in {"co_tuning": "1", "precise_batch_norm": "true", "batch_norm_momentum": "0.9"}.items()
+    ),
     (
-        "recipe: {cached_features: true, freeze: 5, co_tuning: 1}",
-        "recipe.cached_features: it serves to train the backbone, which is frozen; delete recipe.co_tuning",
+        "fit: {callbacks: {reduce_on_plateau: {}}}\nrecipe: {rate_factors: [[1, 0.5]]}",
+        "recipe.rate_factors: both lower the learning rate; delete one of them",
+    ),
+    (
+        "fit: {callbacks: {early_stopping: {}}}\nrecipe: {precise_batch_norm: true}",
+        "recipe.precise_batch_norm: moments are recomputed after the last epoch, which early stopping may not reach;"
+        " delete one of the two",
+    ),
+    (
+        "seed: 1\ndata: {directory: x, image_size: [96, 96], cache_size: [128, 96]}\n"
+        "recipe: {stages: [{epochs: 5, image_size: [64, 128]}, {epochs: 5, image_size: [96, 96]}]}",
+        "data.cache_size: is [128, 96], and images are trained at [96, 128], to which they would be enlarged;"
+        " delete it",
     ),
     (
         "model: {weights: null}\nrecipe: {co_tuning: 1}",

@@ -288,4 +288,5 @@ def test_what_trials_keep_cannot_be_varied(write: Write) -> None:
 def test_an_objective_on_validation_needs_validation_images(write: Write) -> None:
     message = problems(write({"seed": [1]}, set={"data.validation_split": 0}, objective={"metric": "val_accuracy"}))
     assert "val_accuracy needs validation images, but data.validation_split is 0" in message
-    assert kept(write({"seed": [1]}, set={"data.validation_split": 0}))[:2] == ("loss", "loss")
+    for without in ({"data.validation_split": 0}, {"data.train_on_validation": True}):
+        assert kept(write({"seed": [1]}, set=without))[:2] == ("loss", "loss")

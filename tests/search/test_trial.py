@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from whichcar.search.lease import LEASE, Lease
 from whichcar.search.space import read_spec
 from whichcar.search.study import draw, latest, new_trial
 from whichcar.search.trial import KILLS, RunningTrial
+from whichcar.training.run.history import Epoch, write_history
 
 from .conftest import Sweeps
 
@@ -75,6 +77,25 @@ def test_a_trial_taken_over_during_a_pause_keeps_the_lease_of_its_new_owner(
     attributes = latest(stored).user_attrs
     assert attributes[LEASE] == owner
     assert KILLS not in attributes and process.launched == 1  # nor is it started a second time
+
+
+@pytest.mark.parametrize("is_last", [True, False])
+def test_a_trial_is_not_pruned_after_the_last_epoch_that_it_trains(
+    started: tuple[RunningTrial, optuna.Trial], monkeypatch: pytest.MonkeyPatch, is_last: bool
+) -> None:
+    running, _ = started
+    names = [field.name for field in dataclasses.fields(Epoch)]
+    epoch = Epoch(**dict.fromkeys(names, 1) | {"image_size": "32x32", "checkpoint": ""})
+    write_history(running.folder / "history.csv", [epoch])
+    monkeypatch.setattr(running._trial, "should_prune", lambda: True)
+    running.epochs = 1 if is_last else 2
+    ended = running.poll()
+    assert (ended is None) if is_last else (ended is not None and ended.outcome == "pruned")
+
+
+def test_the_epochs_of_a_trial_are_those_that_it_trains(sweeps: Sweeps) -> None:
+    sweeps.write(set={"fit.stop_after": 2})
+    assert read_spec(sweeps.file).epochs == 2
 
 
 def test_a_trial_that_is_still_held_is_released(started: tuple[RunningTrial, optuna.Trial], process: Fake) -> None:

@@ -62,6 +62,14 @@ def test_the_file_is_valid_and_says_why(images: Path) -> None:
     assert all(line.startswith("  ") for line in recipe[1:]) and sum("# " in line for line in recipe) >= 3
 
 
+def test_the_images_looked_at_are_spread_over_all_classes(tmp_path: Path) -> None:
+    for number in range(399):  # most of them large, those of the first class small
+        path = tmp_path / "cars" / f"class {number // 100}" / f"{number:03}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (64, 64) if number < 190 else (224, 224)).save(path)
+    assert "median image is 224 pixels" in new(tmp_path / "exp", tmp_path / "cars", weights=None).config.read_text()
+
+
 def test_text_in_the_path_of_the_data_stays_as_it_is(images: Path) -> None:
     odd = images.rename("it's: #1 [cars]")
     assert read_experiment(new("mine", odd, weights=None).config).data.directory == str(odd)

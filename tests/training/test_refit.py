@@ -99,6 +99,15 @@ def test_the_config_of_a_refit_is_that_of_the_run_with_what_validation_decided(r
     }
 
 
+def test_a_refit_of_a_cosine_schedule_that_was_cut_short_ends_at_the_epoch_that_was_chosen(
+    tree: Path, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "exp", settings(tree, fit={"epochs": 9, "stop_after": 2}, recipe={"schedule": "cosine"}))
+    first = train(path)
+    (path.parent / "best.json").write_text(json.dumps(first.best | {"epoch": 1}))
+    assert len(refit(path).history) == 1
+
+
 @pytest.mark.slow
 def test_at_a_constant_rate_a_refit_ends_at_the_epoch_that_was_chosen_and_lowers_the_rate_where_the_run_did(
     tree: Path, tmp_path: Path

@@ -10,8 +10,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from whichcar.config.experiment import Experiment
+from whichcar.config.experiment import Data, Experiment
 from whichcar.config.load import read_experiment
+from whichcar.errors import ConfigError
 from whichcar.images.read import read_resized
 from whichcar.training.setup import TrainingData, load_data, load_tree
 from whichcar.training.sizes import Sizes, scaled, sizes_of
@@ -90,6 +91,13 @@ def test_validation_images_are_read_from_the_file_at_every_size_they_are_scored_
     for size, (images, rows) in data.validation.items():
         expected = [read_resized(sample.path, size) for sample in data.tree.validation]
         np.testing.assert_array_equal(images.take(rows), expected)
+
+
+def test_validation_images_that_a_split_of_0_would_not_use_are_refused(tree: Path) -> None:
+    shutil.copytree(tree, tree / "train")
+    shutil.copytree(tree / "train", tree / "validation")
+    with pytest.raises(ConfigError, match=r"validation_split is 0, but .* holds 12 validation images; delete the"):
+        load_tree(Data(directory=str(tree), validation_split=0), None, 1)
 
 
 def test_a_drawn_validation_split_is_said_to_divide_copies_and_a_given_one_is_not(

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.error import URLError
 
 import numpy as np
@@ -30,6 +30,7 @@ from whichcar.config.load import read_experiment
 from whichcar.data.split.split import split
 from whichcar.data.split.tree import read_tree
 from whichcar.errors import CheckpointError, ConfigError, DataError, Interrupted, TrainingError, WhichcarError
+from whichcar.metrics import Score
 from whichcar.training import loop, setup
 from whichcar.training import train as start
 from whichcar.training.hardware import prepare
@@ -44,6 +45,7 @@ from whichcar.training.setup import load_data, load_tree, models_from
 from whichcar.training.sizes import sizes_of
 from whichcar.training.tracking import Tracking, tracking_of
 from whichcar.training.train import Trained, train, trained_in
+from whichcar.training.validation import validate
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -307,6 +309,28 @@ def test_a_resumed_run_ends_with_the_same_weights(tree: Path, full_run: Run, tmp
     for expected, variable in variables:
         np.testing.assert_array_equal(expected.numpy(), variable.numpy(), err_msg=expected.path)
     assert [e.loss for e in full_run.history] == [e.loss for e in resumed.history]
+
+
+def test_ctrl_c_during_validation_stops_before_the_next_epoch(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: Any) -> Score:  # noqa: ANN401  (as they are given)
+        os.kill(os.getpid(), signal.SIGINT)
+        return validate(*arguments)
+
+    monkeypatch.setattr(loop, "validate", interrupted)
+    stopped = run(write(tmp_path / "exp", settings(tree)))
+    with pytest.raises(Interrupted, match="stopped in epoch 1; everything is saved"):
+        stopped.train()
+    stopped.folder.close()
+    assert (stopped.progress.epoch, stopped.progress.step) == (1, 0)
+
+
+def test_a_run_of_fewer_batches_than_an_update_takes_is_refused(tree: Path, tmp_path: Path) -> None:
+    short = run(write(tmp_path / "exp", settings(tree, recipe={"gradient_accumulation": 1000})))
+    with pytest.raises(TrainingError, match=r"gradient_accumulation is 1000, but the run has \d+ batches, so that the"):
+        short.train()
+    short.folder.close()
 
 
 def test_a_finished_run_is_left_as_it_is(finished: Path) -> None:
@@ -738,6 +762,17 @@ def test_a_finished_run_logs_how_to_train_longer(finished: Path, quick: Path, ca
         train(quick, ["fit.epochs=3"], resume=True)
 
 
+def test_a_run_that_more_epochs_alone_would_not_extend_names_no_command(
+    tree: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    path = write(tmp_path / "exp", settings(tree, fit={"epochs": 2, "stop_after": 1}))
+    trained(path)
+    caplog.clear()
+    train(path)
+    assert "already trained for 1 epoch: nothing to do; start over with --overwrite" in caplog.text
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("stop", [False, True])
 def test_an_extended_run_equals_one_of_that_length_from_the_start(
@@ -782,7 +817,8 @@ def test_settings_that_do_not_extend_a_finished_run_are_refused(tree: Path, tmp_
     refused("epoch 2 was trained at 24x24, and would be at 32x32 now", fit={"epochs": 2})
     refused("has trained for 2 epochs already; set fit.epochs to more", fit={"epochs": 1})
     wide = [{"epochs": 2, "image_size": [24, 24]}, {"epochs": 2, "image_size": [32, 32]}]
-    refused("early stopping has ended this run after 2 epochs", recipe={"stages": wide}, fit=longer | {"epochs": 4})
+    advised = r"early stopping has ended this run after 2 epochs.* --set fit\.callbacks\.early_stopping\.patience=4$"
+    refused(advised, recipe={"stages": wide}, fit=longer | {"epochs": 4})
 
 
 @pytest.mark.slow

@@ -18,8 +18,15 @@ def contradictions(experiment: Experiment) -> Iterator[tuple[tuple[str, ...], st
     if recipe.schedule == "cosine" and callbacks.reduce_on_plateau:
         why = "both set the learning rate; delete reduce_on_plateau, or write schedule: constant"
         yield ("recipe.schedule", "fit.callbacks.reduce_on_plateau"), why
+    if recipe.rate_factors and callbacks.reduce_on_plateau:
+        why = "both lower the learning rate; delete one of them"
+        yield ("recipe.rate_factors", "fit.callbacks.reduce_on_plateau"), why
+    if recipe.precise_batch_norm and callbacks.early_stopping:
+        why = "moments are recomputed after the last epoch, which early stopping may not reach; delete one of the two"
+        yield ("recipe.precise_batch_norm", "fit.callbacks.early_stopping"), why
     if recipe.cached_features:
         yield from _not_with_features(experiment)
+    yield from _not_with_a_frozen_backbone(experiment)
     if experiment.recipe.co_tuning and experiment.model.weights is None:
         why = "needs ImageNet's classifier, but model.weights is null; give imagenet or a file with the top layer"
         yield ("recipe.co_tuning", "model.weights"), why
@@ -28,6 +35,11 @@ def contradictions(experiment: Experiment) -> Iterator[tuple[tuple[str, ...], st
     if any(fixed not in (None, wanted) for fixed, wanted in zip(shape, size, strict=True)):
         why = f"is {list(shape)} but data.image_size is {list(size)}; delete input_shape, and it follows image_size"
         yield ("model.input_shape", "data.image_size"), why
+    largest = [max(sides) for sides in zip(size, *(stage.image_size for stage in recipe.stages), strict=True)]
+    cache = experiment.data.cache_size
+    if cache and not recipe.cached_features and (cache[0] < largest[0] or cache[1] < largest[1]):
+        why = f"is {list(cache)}, and images are trained at {largest}, to which they would be enlarged; delete it"
+        yield ("data.cache_size", "data.image_size"), why
     if not experiment.data.held_out_share:
         yield from _not_without_validation(experiment)
     yield from _not_the_evaluated(callbacks)
@@ -114,6 +126,14 @@ def _not_with_features(experiment: Experiment) -> Iterator[tuple[tuple[str, ...]
     for name, value in changing.items():
         if value:
             yield (here, name), f"the backbone sees each image once, as it is; delete {name}"
-    if recipe.co_tuning:
-        name = "recipe.co_tuning"
-        yield (here, name), f"it serves to train the backbone, which is frozen; delete {name}"
+
+
+def _not_with_a_frozen_backbone(experiment: Experiment) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield what has no effect where no layer of the backbone is trained."""
+    recipe, known = experiment.recipe, KERAS.get(experiment.model.backbone)
+    if recipe.cached_features or (known and recipe.freeze == len(known.stages)):
+        for name in ("co_tuning", "precise_batch_norm", "batch_norm_momentum"):
+            if getattr(recipe, name):
+                here = "recipe.cached_features" if recipe.cached_features else "recipe.freeze"
+                why = f"it serves to train the backbone, which is frozen; delete recipe.{name}"
+                yield (here, f"recipe.{name}"), why

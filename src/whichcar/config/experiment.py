@@ -238,6 +238,11 @@ class Fit(Section):
     )
     callbacks: Callbacks = Field(Callbacks(), description="callbacks, run between epochs")
 
+    @property
+    def last_epoch(self) -> int:
+        """The epoch after which training ends, where nothing stops it early."""
+        return min(self.stop_after or self.epochs, self.epochs)
+
 
 class Hardware(Section):
     """Precision, devices, reproducibility and saving."""

@@ -125,7 +125,7 @@ def read_spec(path: str | Path, overrides: Sequence[str] = (), limits: Mapping[s
     if problems:
         raise config_error(path, problems)
     settings = _with_one_cache(settings, space, tried)
-    return SweepSpec(path, sweep, settings, space, integers, max(one.fit.epochs for one in tried))
+    return SweepSpec(path, sweep, settings, space, integers, max(one.fit.last_epoch for one in tried))
 
 
 def laid_over(settings: dict[str, Any], space: Mapping[str, Parameter], values: Values) -> dict[str, Any]:
@@ -216,7 +216,7 @@ def _agreeing(sweep: Sweep, settings: dict[str, Any]) -> tuple[Sweep, dict[str, 
     callbacks = experiment.fit.callbacks
     base, stopping = callbacks.model_checkpoint.monitor, callbacks.early_stopping
     decided = experiment.is_written(MONITOR) or (stopping is not None and stopping.evaluated is not None)
-    if not objective.model_fields_set and (decided or not experiment.data.validation_split):
+    if not objective.model_fields_set and (decided or not experiment.data.held_out_share):
         objective = Objective(epoch="last") if base == "epoch" else Objective(metric=base)
     elif decided and base != objective.monitor:
         why = (

@@ -94,7 +94,7 @@ class RunningTrial:
         if self._pruned:
             return self._end("pruned")
         try:
-            self.epochs = self._spec.experiment_of(self.values).fit.epochs
+            self.epochs = self._spec.experiment_of(self.values).fit.last_epoch
         except ConfigError as error:
             return self._end("failed", reason=str(error))
         if not self.config.exists():
@@ -110,11 +110,13 @@ class RunningTrial:
             self._process.kill()
             return self._lost()
         status = self._process.poll()
+        if status is not None:
+            return self._ended(status)
         if self._report():
             self._trial.set_user_attr(PRUNED, self._history[-1].epoch)
             self._process.kill()
             return self._end("pruned")
-        return None if status is None else self._ended(status)
+        return None
 
     def ask_to_stop(self) -> None:
         """Ask the process to save its state and end."""

@@ -62,7 +62,13 @@ def choose_backend() -> str:
     return installed[0]
 
 
-def prepare(precision: str = "auto", backend: str | None = None, devices: Devices = 1, batch_size: int = 1) -> Hardware:
+def prepare(
+    precision: str = "auto",
+    backend: str | None = None,
+    devices: Devices = 1,
+    batch_size: int = 1,
+    exact: bool = False,
+) -> Hardware:
     """Choose the backend before Keras is imported, and describe what training runs on.
 
     Args:
@@ -70,6 +76,7 @@ def prepare(precision: str = "auto", backend: str | None = None, devices: Device
         backend: the one to choose, installed; where Keras was imported before, it stays what it is.
         devices: how many to train on, as for `use_devices`; models made from now on compute on these.
         batch_size: images in a training batch.
+        exact: ask the backend for operations that give the same bits every time; JAX on a CPU has no others.
 
     Raises:
         MissingExtraError: Keras or a backend is not installed.
@@ -78,6 +85,8 @@ def prepare(precision: str = "auto", backend: str | None = None, devices: Device
     if importlib.util.find_spec("keras") is None:
         raise MissingExtraError("Keras", "cpu")
     keep_compiled()
+    if exact:  # JAX reads its flags once, when it looks for devices
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip()
     os.environ["KERAS_BACKEND"] = backend or choose_backend()
     # Errors too: what matters is raised, and oneDNN reports as one that it has no kernels for uint8.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -90,6 +99,10 @@ def prepare(precision: str = "auto", backend: str | None = None, devices: Device
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
     backend = str(keras.backend.backend())
+    if exact and backend == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
     device, on_gpu = _device(backend)
     if precision == "auto":
         precision = "bfloat16" if on_gpu or processor_has_bfloat16() else "float32"
@@ -139,16 +152,6 @@ def release_memory() -> None:
 
     keras.utils.clear_session()
     gc.collect()
-
-
-def make_deterministic() -> None:
-    """Ask the backend for operations that give the same bits every time (JAX on a CPU does so by itself)."""
-    import keras
-
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        tf.config.experimental.enable_op_determinism()
 
 
 def _jax_sees_a_gpu() -> bool:

@@ -7,7 +7,7 @@ import math
 import threading
 import time
 from dataclasses import asdict, replace
-from typing import NamedTuple, SupportsFloat
+from typing import NamedTuple, NoReturn, SupportsFloat
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from whichcar.errors import Interrupted, TrainingError
 from whichcar.files import CURVES, HISTORY
 from whichcar.metrics import Score
 from whichcar.progress import Bar
+from whichcar.text import plural
 from whichcar.training.hardware import Hardware
 from whichcar.training.hosts import are_to_stop
 from whichcar.training.network.models import Size, TrainingModels
@@ -74,7 +75,7 @@ class Run:
         self.experiment, self.folder, self.hardware = experiment, folder, hardware
         self.data, self.models, self.tracking = data, models, tracking
         self.sizes = sizes
-        self.epochs = min(experiment.fit.stop_after or len(sizes.train), len(sizes.train))
+        self.epochs = experiment.fit.last_epoch
         self.batches = make_batches(data, experiment.data, experiment.recipe, experiment.seed)
         self.batch_size = min(experiment.data.batch_size, len(data.train_rows))
         self.progress = Progress()
@@ -94,6 +95,12 @@ class Run:
     def train(self) -> None:
         """Train to the end, or until a signal asks to stop."""
         self._began = time.monotonic() - self.progress.seconds
+        batches, accumulated = self.epochs * len(self.batches), self.experiment.recipe.gradient_accumulation
+        if batches < accumulated:
+            raise TrainingError(
+                f"{self.folder.path}: recipe.gradient_accumulation is {accumulated}, but the run has "
+                f"{plural(batches, 'batch', 'batches')}, so that the network would never be updated; lower it"
+            )
         for remark in remarks(self.experiment, len(self.data.train_rows), self._updates()):
             log.warning("%s", remark)
         log.info("%s", disk_needed(self.experiment, self.models))
@@ -104,8 +111,10 @@ class Run:
         events = EventLog(self.folder.logs, histograms, self.progress.epoch)
         try:
             with graceful_shutdown(STOPPING) as stop:
-                while self.progress.epoch < self.epochs and not self._stopped_early():
+                while not self._is_done():
                     self._one_epoch(stop, events)
+                    if not self._is_done() and are_to_stop(stop.is_set(), 1):
+                        self._stop(self.progress.epoch)
                 # What the last epoch left is what an extended run resumes from; the best weights are loaded next.
                 self.save()
                 self._settle_size()
@@ -184,8 +193,7 @@ class Run:
                 bar.update(len(images), **progress.shown)
                 progress.seconds = self._elapsed()
                 if are_to_stop(stop.is_set(), progress.step):
-                    self.save()
-                    raise Interrupted(f"{self.folder.path}: stopped in epoch {progress.epoch + 1}; everything is saved")
+                    self._stop(progress.epoch + 1)
                 self._save_after(60 * self.experiment.hardware.save_minutes)
             self._read_results()
         size = self.sizes.validation[progress.epoch]
@@ -194,6 +202,13 @@ class Run:
                 recompute_moments(self.models, self.data, self.experiment, size)
             score = validate(self.models, self.data, self.experiment.data.batch_size, size)
         self._end_epoch(score, size, events)
+
+    def _stop(self, epoch: int) -> NoReturn:
+        self.save()
+        raise Interrupted(f"{self.folder.path}: stopped in epoch {epoch}; everything is saved")
+
+    def _is_done(self) -> bool:
+        return self.progress.epoch >= self.epochs or self._stopped_early()
 
     def _elapsed(self) -> float:
         """Seconds of training so far, by the clock on the wall; those before a stop count too."""

@@ -113,7 +113,7 @@ def _facts(tree: Tree) -> Facts:
         DataError: not one of them can be read.
     """
     paths = [sample.path for sample in tree.train]
-    chosen = paths[:: max(1, len(paths) // _LOOKS)][:_LOOKS]
+    chosen = paths[:: max(1, -(-len(paths) // _LOOKS))]
     found = list(ordered_map(_side, chosen))
     sides = [side for side in found if isinstance(side, int)]
     if not sides:

@@ -114,7 +114,7 @@ def _changes(experiment: Experiment, before: Trained) -> Iterator[tuple[str, Any
     best, history = before.best, before.history
     yield "refit_of", best.get("blake2b") or checksum(before.checkpoint)
     yield "data.train_on_validation", True
-    is_whole = recipe.schedule == "cosine" and len(history) == min(fit.stop_after or fit.epochs, fit.epochs)
+    is_whole = recipe.schedule == "cosine" and len(history) == fit.epochs
     if not is_whole:  # the rate was not lowered to zero: the weights are those of the epoch that was chosen
         history = history[: best["epoch"]]
         yield "fit.stop_after", best["epoch"]

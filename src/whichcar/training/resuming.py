@@ -59,7 +59,7 @@ def check_length(
     if is_stopped_early:
         raise TrainingError(
             f"{path}: early stopping has ended this run after {plural(done, 'epoch')}; to train on, change that "
-            "too, for example with --set fit.callbacks.early_stopping=null"
+            f"too, for example with --set fit.callbacks.early_stopping.patience={epochs}"
         )
     log.info("%s: trained for %s so far, resuming until %d", path, plural(done, "epoch"), epochs)
     if recipe.schedule != "constant" and history:

@@ -19,7 +19,7 @@ from whichcar.environment import expanded
 from whichcar.errors import ConfigError, DataError
 from whichcar.files import not_opened
 from whichcar.records import Metadata
-from whichcar.text import shell_command
+from whichcar.text import plural, shell_command
 from whichcar.training.batches import Rows, TrainingBatches
 from whichcar.training.hardware import Hardware, fused_batch_norm_is_faster
 from whichcar.training.network.backbones import check_sizes, freeze
@@ -73,6 +73,11 @@ def load_tree(settings: Data, classes: int | None, seed: int) -> Tree:
         seed,
         train_on_validation=settings.train_on_validation,
     )
+    if tree.validation and not settings.held_out_share:
+        raise ConfigError(
+            f"data.validation_split is 0, but {tree.root} holds {plural(len(tree.validation), 'validation image')}; "
+            "delete the setting, or train on them with data.train_on_validation: true"
+        )
     for remark in tree.remarks:
         log.warning("%s", remark)
     if count := unopened(tree):

@@ -100,7 +100,7 @@ def _timed(step: Callable[[], object], bar: Bar) -> Timed:
 
 def _decoding(paths: Sequence[Path], side: int) -> float:
     """Return the seconds for an image when all threads decode."""
-    chosen = paths[:: max(1, len(paths) // _LOOKS)][:_LOOKS]
+    chosen = paths[:: max(1, -(-len(paths) // _LOOKS))]
     start = time.perf_counter()
     for _ in ordered_map(lambda path: _read(path, side), chosen):
         pass

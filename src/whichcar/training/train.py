@@ -15,7 +15,7 @@ from whichcar.errors import Interrupted, TrainingError, WhichcarError
 from whichcar.files import BEST, HISTORY, checksum, is_disk_full
 from whichcar.text import plural, shell_command
 from whichcar.training.feature_cache import on_features
-from whichcar.training.hardware import is_out_of_memory, make_deterministic, prepare
+from whichcar.training.hardware import is_out_of_memory, prepare
 from whichcar.training.hosts import agree, are_several
 from whichcar.training.loop import Run
 from whichcar.training.memory import out_of_memory
@@ -74,7 +74,7 @@ def train(
         tracking = tracking_of(track, folder.path, new_run=overwrite)
         if folder.finished:
             with tracking.training():
-                return _trained_before(folder, overrides)
+                return _trained_before(folder, overrides, experiment)
         run = _prepare(experiment, folder, is_resumed, tracking)
         if overwrite:
             folder.set_aside()
@@ -112,7 +112,9 @@ def _prepare(experiment: Experiment, folder: ExperimentFolder, is_resumed: bool,
     sizes = sizes_of(experiment.data, experiment.recipe, experiment.fit.epochs)
     tree = load_tree(experiment.data, experiment.model.classes, experiment.seed)
     wanted = experiment.hardware
-    hardware = prepare(wanted.precision, devices=wanted.devices, batch_size=experiment.data.batch_size)
+    hardware = prepare(
+        wanted.precision, devices=wanted.devices, batch_size=experiment.data.batch_size, exact=wanted.exact
+    )
     import keras
 
     from whichcar.training.network.co_tuning import relate
@@ -122,9 +124,8 @@ def _prepare(experiment: Experiment, folder: ExperimentFolder, is_resumed: bool,
         weights = expanded(experiment.model.weights or "")
         blake2b = checksum(weights) if weights.is_file() else ""
         agree(f"{VERSION} {settings} {blake2b} {tree.fingerprints} {hardware.precision}", "settings, images or weights")
+        agree(f"{is_resumed}", "saved state")
     keras.utils.set_random_seed(experiment.seed)
-    if experiment.hardware.exact:
-        make_deterministic()
     # The network first: what is wrong with it, or with its weights, is found before images are decoded.
     if experiment.recipe.cached_features:
         if are_several():
@@ -144,16 +145,18 @@ def _prepare(experiment: Experiment, folder: ExperimentFolder, is_resumed: bool,
     return run
 
 
-def _trained_before(folder: ExperimentFolder, overrides: Sequence[str]) -> Trained:
+def _trained_before(folder: ExperimentFolder, overrides: Sequence[str], experiment: Experiment) -> Trained:
     """Return the results of a finished run, and log that there is nothing to do and what could be done instead."""
     trained = trained_in(folder.path)
     done = len(trained.history)
+    # With stages, other epochs would scale those done; a run that ended sooner was ended by another setting.
+    is_extensible = folder.state.exists() and done == experiment.fit.epochs and not experiment.recipe.stages
     others = [text for text in overrides if not text.replace(" ", "").startswith("fit.epochs=")]
     words = [word for text in (*others, f"fit.epochs={2 * done}") for word in ("--set", text)]
     longer = shell_command(["whichcar", "train", folder.config_path, "--resume", *words])
     log.info(
         "%s: already trained for %s: nothing to do; %sstart over with --overwrite",
-        *(folder.path, plural(done, "epoch"), f"train on with: {longer}, or " if folder.state.exists() else ""),
+        *(folder.path, plural(done, "epoch"), f"train on with: {longer}, or " if is_extensible else ""),
     )
     return trained
 

@@ -165,6 +165,15 @@ def test_the_best_are_kept_not_the_last(tmp_path: Path, shared: TrainingModels, 
     assert [done[number].checkpoint for number in (2, 4, 6)] == [""] * 3, "what goes at once is not written"
 
 
+def test_of_epochs_shorter_than_it_takes_to_write_one_the_best_is_kept(tmp_path: Path, shared: TrainingModels) -> None:
+    for losses in ((0.5, 0.9), (0.5, 0.4, 0.45), (0.5, 0.4, 0.45, 0.3, 0.6)):
+        made = checkpoints(tmp_path / f"exp_{len(losses)}", shared, filepath=USUAL, keep=1)
+        train(made, losses)
+        made.write()
+        assert made.best["epoch"] == epoch_in(find_checkpoint(tmp_path / f"exp_{len(losses)}"))
+        assert made.best["epoch"] == 1 + int(np.argmin(losses))
+
+
 def test_the_best_by_accuracy_are_kept_where_that_is_monitored(tmp_path: Path, shared: TrainingModels) -> None:
     made = checkpoints(tmp_path / "exp", shared, filepath="model.{epoch}.h5", keep=2, monitor="val_accuracy")
     for number, accuracy in enumerate((0.5, 0.9, 0.7, 0.6, 0.1), start=1):

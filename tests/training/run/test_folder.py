@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from whichcar.config.load import read_experiment
+from whichcar.config.load import config_in, read_experiment
 from whichcar.errors import CheckpointError, ConfigError, TrainingError
 from whichcar.training.hardware import Hardware
 from whichcar.training.run.checkpoint import find_checkpoint
@@ -125,6 +125,12 @@ def test_a_config_from_elsewhere_is_kept_as_given_and_stays_as_it_was(tmp_path: 
     folder.describe(HARDWARE, {}, finished=True)
     assert (tmp_path / "small" / "config.yml").read_text() == kept
     folder.close()
+
+
+def test_a_config_yaml_is_the_one_config_of_its_folder(tmp_path: Path) -> None:
+    ran(write(tmp_path / "exp" / "config.yaml"), finished=True)
+    write(tmp_path / "exp" / "config.yaml", seed=5)
+    assert read_experiment(config_in(tmp_path / "exp")).seed == 5
 
 
 def test_a_run_with_other_settings_is_refused_with_the_difference(config: Path) -> None:

@@ -82,7 +82,10 @@ class TrainingModels:
         return scores
 
     def recompute_moments(self, batches: Iterable[np.ndarray], size: Size) -> None:
-        """Recompute the moments of trained batch normalisation, inside `averaged`, on images resized to `size`."""
+        """Recompute the moments of trained batch normalisation, inside `averaged`, on images resized to `size`.
+
+        `batches` are (n, height, width, 3) uint8 RGB each, of the same n.
+        """
         layers = trained_norms(self.main_model)
         if not layers or not self.crop:
             return

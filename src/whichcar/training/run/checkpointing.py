@@ -50,7 +50,8 @@ class CheckpointManager:
         """
         values, settings = asdict(epoch), self._settings
         improved = self.monitor.improved(values)
-        if not improved and (settings.save_best_only or not self._is_among_best(values[settings.monitor])):
+        best_only = settings.save_best_only or settings.keep == 1
+        if not improved and (best_only or not self._is_among_best(values[settings.monitor])):
             return epoch
         epoch = replace(epoch, checkpoint=checkpoint_name(self._folder.pattern, values))
         if settings.keep == 1 and time.monotonic() - self._wrote < WRITE_SECONDS:

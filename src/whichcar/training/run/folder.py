@@ -106,6 +106,11 @@ class ExperimentFolder:
                 "its checkpoint to a new experiment as model.weights"
             )
 
+    @property
+    def _has_copy(self) -> bool:
+        """True where the config lies elsewhere, and the folder keeps a copy of it."""
+        return self.config_path.parent.resolve() != self.path.resolve()
+
     def set_aside(self) -> None:
         """Hide the earlier run until `write_best` is called; without that, `close` puts it back.
 
@@ -113,9 +118,8 @@ class ExperimentFolder:
         """
         keep_uses(self.path)
         files = list(files_of_run(self.path, self.pattern, self.logs.name))
-        kept = self.path / CONFIG
-        if kept.exists() and kept.resolve() != self.config_path.resolve():
-            files.append(kept)
+        if self._has_copy and (self.path / CONFIG).exists():
+            files.append(self.path / CONFIG)
         set_aside(self.path, files, self._weights)
 
     @property
@@ -125,9 +129,8 @@ class ExperimentFolder:
 
     def describe(self, hardware: Hardware, about: dict[str, Any], finished: bool) -> None:
         """Write resolved.json, environment.json and, where the config came from elsewhere, config.yml."""
-        kept = self.path / CONFIG
-        if not finished and kept.resolve() != self.config_path.resolve():
-            shutil.copyfile(self.config_path, kept)
+        if not finished and self._has_copy:
+            shutil.copyfile(self.config_path, self.path / CONFIG)
         write_json(self.path / RESOLVED, {"finished": finished, "settings": self._settings, **about})
         if not finished:
             write_json(self.path / ENVIRONMENT, environment(hardware))
