@@ -179,7 +179,8 @@ def test_a_label_file_that_lacks_something_is_not_passed_over(
 ) -> None:
     rows = ["img_name,class" + (",subset" if ending else "")]
     rows += [
-        f"{name},{'Citroën' if number % 2 else 'BMW'}{ending}" for number, name in enumerate(names(drawn / "car_ims"))
+        f"images/{name},{'Citroën' if number % 2 else 'BMW'}{ending}"
+        for number, name in enumerate(names(drawn / "car_ims"))
     ]
     shutil.copytree(drawn / "car_ims", tmp_path / "set" / "images")
     (tmp_path / "set" / "labels.csv").write_text("\n".join(rows).replace(",", separator), encoding)
