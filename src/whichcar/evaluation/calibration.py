@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import logging
 import math
 from collections.abc import Sequence
@@ -188,6 +189,8 @@ def choose_thresholds(
     least: dict[str, float] = {}
     total = correct = 0
     is_open = np.ones(len(labels), dtype=bool) if most_entropy is None else entropy(probabilities) <= most_entropy
+    fewest = math.ceil(math.log(RISK) / math.log(wanted))  # answers that are all correct
+    needed = 0 if is_open.sum() >= fewest else _images_with(fewest)
     for level in levels:
         groups = probabilities[is_open] @ level.matrix
         best = groups.max(axis=1)
@@ -203,8 +206,13 @@ def choose_thresholds(
                 total, correct = total + int(end) + 1, int(hits[end])
                 is_open[np.flatnonzero(is_open)[order[: end + 1]]] = False
                 break
-    needed = math.ceil(math.log(RISK) / math.log(wanted))
-    return Thresholds(wanted, least, needed if len(labels) < needed else 0, most_entropy)
+    return Thresholds(wanted, least, needed, most_entropy)
+
+
+def _images_with(answerable: int) -> int:
+    """Return the least number of images of which, all different, so many are within the limit of the entropy."""
+    counts = itertools.count(answerable)
+    return next(count for count in counts if np.quantile(np.arange(count), KEPT, method="higher") >= answerable - 1)
 
 
 def _is_shown(correct: int, total: int, wanted: float) -> bool:
