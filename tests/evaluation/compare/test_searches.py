@@ -45,9 +45,14 @@ def test_a_search_without_a_complete_trial_has_a_dash(tmp_path: Path) -> None:
 def test_the_table_goes_between_markers(tmp_path: Path) -> None:
     folder = search(tmp_path / "grid", "0,complete,0.4,3,60,0,,\n")
     readme = tmp_path / "README.md"
-    readme.write_text("before\n<!-- results sweeps -->\nold\n<!-- /results sweeps -->\nafter\n")
-    table = write_table(readme, [folder], "sweeps")
-    assert readme.read_text() == f"before\n<!-- results sweeps -->\n{table}\n<!-- /results sweeps -->\nafter\n"
+    for end in ("\n", "\r\n"):
+        text = "before\n<!-- results sweeps -->\n{}\n<!-- /results sweeps -->\nafter\n"
+        readme.write_bytes(text.format("old").replace("\n", end).encode())
+        table = write_table(readme, [folder, readme], "sweeps")  # what is no search is passed over
+        assert readme.read_bytes() == text.format(table).replace("\n", end).encode()
+    readme.write_bytes(b"caf\xe9")
+    with pytest.raises(DataError, match=r"README\.md: not text in UTF-8 from byte 3 on; save it as UTF-8"):
+        write_table(readme, [folder])
 
 
 def test_searches_and_experiments_are_not_mixed(tmp_path: Path) -> None:

@@ -43,11 +43,14 @@ def compare(folders: str | Path | Iterable[str | Path], against: str | Path | No
         raise DataError(f"{', '.join(gone)}: no such folder; {_GIVE}")
     if against is not None and not Path(against).exists():
         raise DataError(f"--against {against}: no such folder; give that of an experiment")
-    if not any(map(is_search, paths)):
+    searches = [path for path in paths if is_search(path)]
+    if not searches:
         return experiments_table(paths, None if against is None else Path(against))
     if against is not None:
         raise DataError(f"--against {against}: searches are not tested against each other; give experiments")
-    return searches_table(paths)
+    if other := next((path for path in paths if _is_experiment(path) and path not in searches), None):
+        raise DataError(f"{other}: is not a search; give folders of `whichcar sweep` or those of `whichcar train`")
+    return searches_table(searches)
 
 
 def write_table(readme: Path, folders: Sequence[Path], block: str = "", against: Path | None = None) -> str:
@@ -79,7 +82,7 @@ def experiments_table(folders: Sequence[Path], against: Path | None = None) -> s
     """
     if against is not None and against.resolve() not in [folder.resolve() for folder in folders]:
         folders = [against, *folders]
-    rows = [read_row(folder) for folder in _with_refits(folders) if any((folder / name).is_file() for name in MARKS)]
+    rows = [read_row(folder) for folder in _with_refits(folders) if _is_experiment(folder)]
     if not rows:
         raise DataError(_no_experiment(folders))
     differing = _differing(rows)
@@ -91,6 +94,10 @@ def experiments_table(folders: Sequence[Path], against: Path | None = None) -> s
     if len(differing) > COLUMNS:
         lines += ["", "Settings that differ:", "", *_listed(rows, differing)]
     return "\n".join(lines)
+
+
+def _is_experiment(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in MARKS)
 
 
 def _with_refits(folders: Iterable[Path]) -> list[Path]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from whichcar.errors import DataError
 from whichcar.files import write_text
-from whichcar.text import one_line
+from whichcar.text import one_line, reason_of
 
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
 
@@ -22,20 +22,25 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def replace_table(path: Path, content: str, block: str = "") -> None:
-    """Put `content` between the markers of a Markdown file, leaving the rest as it is.
+    """Put `content` between the markers of a Markdown file, with its line ends, leaving the rest as it is.
 
     A file with several tables has markers with a name: `<!-- results NAME -->` for the `block` of that name.
 
     Raises:
-        DataError: no such file, or a table without its markers.
+        DataError: no such file, a table without its markers, or a file that is not UTF-8.
     """
     begin, end = (mark.replace("results", f"results {block}".rstrip()) for mark in (BEGIN, END))
     if not path.is_file():
         raise DataError(f"{path}: no such file; name one that has the lines {begin} and {end}")
-    before, begun, rest = path.read_text(encoding="utf-8").partition(begin)
+    try:
+        text = path.read_bytes().decode()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: {reason_of(error)}; save it as UTF-8") from error
+    before, begun, rest = text.partition(begin)
     if not begun:
         raise DataError(f"{path}: has no line {begin}; write it and {end} where the table belongs")
     _, ended, after = rest.partition(end if end in rest else begin)
     if not ended:
         raise DataError(f"{path}: {begin} is there but not {end} below it; add that line where the table ends")
-    write_text(path, f"{before}{begin}\n{content}\n{ended}{after}")
+    written = f"{begin}\n{content}\n".replace("\n", "\r\n" if "\r\n" in text else "\n")
+    write_text(path, f"{before}{written}{ended}{after}")

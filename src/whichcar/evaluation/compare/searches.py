@@ -36,11 +36,8 @@ def searches_table(folders: Sequence[Path]) -> str:
     """Return a Markdown table of searches in their order, and below it their commands.
 
     Raises:
-        DataError: a folder is no search's.
+        DataError: one is damaged.
     """
-    other = next((folder for folder in folders if not is_search(folder)), None)
-    if other is not None:
-        raise DataError(f"{other}: is not a search; give folders of `whichcar sweep` or those of `whichcar train`")
     searches = [_read(folder) for folder in folders]
     metrics = {search.settings["metric"] for search in searches}
     best_of = f"best {' or '.join(sorted(metrics))}"
