@@ -1,4 +1,3 @@
-import shutil
 from pathlib import Path
 
 import pytest
@@ -137,22 +136,19 @@ def tree(root: Path, classes: dict[str, int]) -> Path:
     return root
 
 
-def test_folders_give_labels_stratified_and_the_same_each_time(tmp_path: Path) -> None:
+def test_folders_give_labels_without_a_split(tmp_path: Path) -> None:
     root = tree(tmp_path, {"BMW X3 2012": 10, "Škoda": 20, "one": 1})
-    rows = labels_from_folders(root, 0.2, seed=5)
-    assert rows == labels_from_folders(root, 0.2, seed=5)
-    assert rows != labels_from_folders(root, 0.2, seed=6)
-    assert rows[0].img_name == "BMW X3 2012/0 a.jpg"
+    rows = labels_from_folders(root)
+    assert rows[0] == Label("BMW X3 2012/0 a.jpg", "BMW X3 2012", "")
     assert len(rows) == 31
-    test = [row.class_name for row in rows if row.subset == "test"]
-    assert {name: test.count(name) for name in set(test)} == {"BMW X3 2012": 2, "Škoda": 4}
+    assert {row.subset for row in rows} == {""}
 
 
 def test_stray_and_hidden_files_are_no_classes_and_no_images(tmp_path: Path) -> None:
     root = tree(tmp_path, {"BMW": 2, "Audi": 2, ".cache": 3})
     for name in (".DS_Store", "stray.jpg", "BMW/.DS_Store", "BMW/._0.jpg", "BMW/Thumbs.db", "BMW/notes.txt"):
         (root / name).write_bytes(b"x")
-    rows = labels_from_folders(root, 0.5, seed=1)
+    rows = labels_from_folders(root)
     assert {row.class_name for row in rows} == {"BMW", "Audi"}
     assert len(rows) == 4
 
@@ -160,7 +156,7 @@ def test_stray_and_hidden_files_are_no_classes_and_no_images(tmp_path: Path) -> 
 def test_a_tree_with_train_and_test_keeps_them(tmp_path: Path) -> None:
     tree(tmp_path / "train", {"BMW": 3, "Audi": 2})
     tree(tmp_path / "test", {"BMW": 1})
-    rows = labels_from_folders(tmp_path, 0.2, seed=1)
+    rows = labels_from_folders(tmp_path)
     assert {(row.class_name, row.subset) for row in rows} == {("BMW", "train"), ("Audi", "train"), ("BMW", "test")}
     assert rows[0].img_name == "train/Audi/0 a.jpg"
     assert len(rows) == 6
@@ -168,15 +164,12 @@ def test_a_tree_with_train_and_test_keeps_them(tmp_path: Path) -> None:
 
 def test_folders_without_images_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no class folders"):
-        labels_from_folders(tmp_path, 0.2, seed=1)
+        labels_from_folders(tmp_path)
     tree(tmp_path, {"BMW": 2, "Audi": 0})
     with pytest.raises(DataError, match="1 class folder without an image: 'Audi'"):
-        labels_from_folders(tmp_path, 0.2, seed=1)
-    shutil.rmtree(tmp_path / "Audi")
-    with pytest.raises(DataError, match="at least 0 and less than 1"):
-        labels_from_folders(tmp_path, 1.0, seed=1)
+        labels_from_folders(tmp_path)
     with pytest.raises(DataError, match="cannot be listed"):
-        labels_from_folders(tmp_path / "gone", 0.2, seed=1)
+        labels_from_folders(tmp_path / "gone")
 
 
 def test_a_share_is_kept_in_all_and_in_proportion_by_class() -> None:

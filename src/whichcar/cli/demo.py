@@ -174,7 +174,7 @@ def _split(raw: Path, output: Path, plan: Plan, say: Say) -> int:
 
     say(f"2/5  splitting them into {output}")
     labels = raw / "car_dataset_labels.csv"
-    rows = labels if labels.exists() else labels_from_folders(raw, test_share=0.25, seed=123)
+    rows = labels if labels.exists() else labels_from_folders(raw)
     done = split(raw, rows, output, plan.validation, seed=123)
     for line in render_split(done):
         say(f"     {line}")

@@ -32,8 +32,8 @@ def fetch(sources: tuple[str, ...], into: Path, sha256: str | None, redo: bool) 
     usual with AWS (AWS_ENDPOINT_URL for other servers, WHICHCAR_ANONYMOUS=1 for public buckets).
 
     A label file, the Stanford devkit and one folder per class, also inside train/, valid/ and test/, are recognised. A
-    given validation split is used; where neither validation nor test is given, a quarter of each class is used for
-    test. An interrupted download resumes when the command is run again; a second run downloads nothing.
+    given validation split is used; where neither validation nor test is given, `whichcar split` draws them. An
+    interrupted download resumes when the command is run again; a second run downloads nothing.
 
     \b
     Examples:

@@ -8,11 +8,10 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from whichcar import files
-from whichcar.data.split_names import TEST, TRAIN, VALIDATION, split_of
+from whichcar.data.split_names import TRAIN, VALIDATION, split_of
 from whichcar.data.split_record import read_record
 from whichcar.data.structure import structure_of
 from whichcar.errors import DataError
@@ -69,19 +68,16 @@ def folder_name(class_name: str) -> str:
     return short.strip().lstrip(".").rstrip(". ").lstrip() or "-"
 
 
-def labels_from_folders(root: Path, test_share: float | None, seed: int) -> list[Label]:
-    """Make labels from a tree with one folder per class; `test_share` of every class goes to test.
+def labels_from_folders(root: Path) -> list[Label]:
+    """Make labels from a tree with one folder per class.
 
     A tree that is divided into splits (`data.structure`) keeps that division, also the validation split and the true
-    class names that its `split.json` records, and nothing is drawn where it has a validation or test split. Every class
-    keeps an image in train. With a share of None nothing is drawn either, and subsets are left empty. `img_name` is the
-    path relative to `root`, such as `BMW X3 2012/a b.jpg`.
+    class names that its `split.json` records. Where it has no validation or test split, subsets are left empty, to be
+    drawn. `img_name` is the path relative to `root`, such as `BMW X3 2012/a b.jpg`.
 
     Raises:
-        DataError: no class folder, a class without an image, an unfinished split, or a share outside 0..1.
+        DataError: no class folder, a class without an image, or an unfinished split.
     """
-    if test_share is not None:
-        check_share(test_share, "the test share")
     structure = structure_of(root)
     for remark in structure.remarks:
         log.warning("%s", remark)
@@ -96,7 +92,7 @@ def labels_from_folders(root: Path, test_share: float | None, seed: int) -> list
     true_names = {nfc(folder): name for folder, name in record["classes"].items()}
     held = {(TRAIN, nfc(name)) for name in record["validation"]}
     is_divided = len(found) > 1 or bool(held)
-    rows = [
+    return [
         Label(
             (folders[split] / name).relative_to(root).as_posix(),
             true_names.get(class_name, class_name),
@@ -106,17 +102,6 @@ def labels_from_folders(root: Path, test_share: float | None, seed: int) -> list
         for class_name, names in classes.items()
         for name in names
     ]
-    return rows if is_divided or test_share is None else divided(rows, test_share, seed)
-
-
-def divided(rows: Iterable[Label], test_share: float, seed: int) -> list[Label]:
-    """Return the rows in their order, with `test_share` of each class in test and the rest in train."""
-    rows = list(rows)
-    classes: dict[str, list[str]] = {}
-    for row in rows:
-        classes.setdefault(row.class_name, []).append(row.img_name)
-    test = draw_share(classes, test_share, seed)
-    return [replace(row, subset=TEST if row.img_name in test else TRAIN) for row in rows]
 
 
 def images_by_class(root: Path, empty: bool = False) -> dict[str, list[str]]:

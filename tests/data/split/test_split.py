@@ -495,7 +495,7 @@ def test_unreadable_images_are_left_out_and_a_class_without_another_is_named(
     some.write_bytes(some.read_bytes()[:40])
     arguments = [str(data), str(tmp_path / "v1")]
     if labelled:
-        write_labels(tmp_path / "labels.csv", labels_from_folders(data, 0.25, 1))
+        write_labels(tmp_path / "labels.csv", labels_from_folders(data))
         arguments.insert(1, str(tmp_path / "labels.csv"))
     assert main.run(["split", *arguments]) == 0
     out = capsys.readouterr().out

@@ -211,7 +211,7 @@ class _Stage:
             for one in got:
                 _stage(one.path, unpacked)
             if tables := _tables_in(unpacked):
-                unpack_parquet(tables, unpacked, formats.IMAGES, formats.LABELS, formats.TEST_SHARE, formats.SEED)
+                unpack_parquet(tables, unpacked, formats.IMAGES, formats.LABELS)
             image_set = formats.find(unpacked, called)
         images = formats.arrange(image_set, new)
         content = {

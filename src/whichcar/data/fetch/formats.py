@@ -24,7 +24,6 @@ from whichcar.text import as_text, nfc, plural
 log = logging.getLogger(__name__)
 
 WRITTEN = IMAGES, LABELS, BOXES = "car_ims", "car_dataset_labels.csv", "boxes.csv"
-TEST_SHARE, SEED = 0.25, 123  # of class folders that are not divided yet
 _LONGEST_HEADER = 10_000  # characters
 
 
@@ -60,7 +59,7 @@ def find(root: Path, called: str) -> ImageSet:
         return ImageSet("devkit", *annotations)
     if any(files.is_image(path) and "/" in path for path in paths):
         inner = structure_of(root).root
-        labels = labels_from_folders(inner, TEST_SHARE, SEED)
+        labels = labels_from_folders(inner)
         return ImageSet("folder per class", inner, labels, names=tuple(label.img_name for label in labels))
     raise DataError(
         f"{called}: no set of images; it must hold {','.join(COLUMNS)} as a .csv, the devkit's .mat files, or one "

@@ -7,11 +7,11 @@ import json
 import logging
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from whichcar.data.labels import divided, write_labels
+from whichcar.data.labels import write_labels
 from whichcar.data.split_names import SPLITS, TRAIN, split_in, split_of
 from whichcar.errors import DataError, MissingExtraError
 from whichcar.progress import Bar
@@ -50,12 +50,12 @@ class _Table:
     split: str | None
 
 
-def unpack_parquet(tables: Sequence[Path], target: Path, images: str, labels: str, test_share: float, seed: int) -> int:
+def unpack_parquet(tables: Sequence[Path], target: Path, images: str, labels: str) -> int:
     """Write the images of these tables and a label file; return how many images that were.
 
     A row's split is what its column `split` or `subset` says, or else a word of the table's path below `target`
     (`data.split_names`). Where some rows have a split, those without one are left out; where none has, or all are of
-    the training split, `test_share` of every class goes to test.
+    the training split, the label file names none, and it is to be drawn.
 
     Args:
         tables: their rows hold an image (bytes, or a struct with `bytes`) and a label (a number with names in the
@@ -63,8 +63,6 @@ def unpack_parquet(tables: Sequence[Path], target: Path, images: str, labels: st
         target: folder to write to, which holds the tables.
         images: name of the folder for images inside it.
         labels: name of the label file inside it.
-        test_share: of each class.
-        seed: of what is drawn.
 
     Raises:
         DataError: a table cannot be read, or has no image or label column.
@@ -93,7 +91,7 @@ def unpack_parquet(tables: Sequence[Path], target: Path, images: str, labels: st
             (target / images / row.img_name).unlink()
         rows = [row for row in rows if row.subset]
     if {row.subset for row in rows} <= {TRAIN, ""}:
-        rows = divided(rows, test_share, seed)
+        rows = [replace(row, subset="") for row in rows]
     write_labels(target / labels, rows)
     return len(rows)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from whichcar import files, progress
-from whichcar.data.fetch.formats import LABELS, TEST_SHARE
+from whichcar.data.fetch.formats import LABELS
 from whichcar.data.labels import check_share, draw_share, labels_from_folders, read_labels
 from whichcar.data.split.groups import with_groups
 from whichcar.data.split.plan import Plan, make_plan
@@ -25,6 +25,7 @@ from whichcar.errors import DataError
 from whichcar.records import Label, Skipped
 from whichcar.text import as_text, plural
 
+TEST_SHARE = 0.25  # where nothing else is asked for
 _WAYS_OUT = "choose another output folder, or delete this one"
 
 
@@ -137,7 +138,7 @@ def _rows(data: Path, labels: str | Path | Sequence[Label] | None, output: Path)
         return labels, plural(len(labels), "row")
     if output.resolve().is_relative_to(data.resolve()):
         raise DataError(f"{output}: lies in {data}, whose folders are the classes; give an output folder outside")
-    rows = labels_from_folders(data, None, 0)
+    rows = labels_from_folders(data)
     if len(classes := {row.class_name for row in rows}) < 2:
         raise DataError(
             f"{data}: one class folder only, {next(iter(classes))!r}; give the folder that holds one folder per class, "
