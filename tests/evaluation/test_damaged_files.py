@@ -12,7 +12,8 @@ from whichcar.files import write_json
 RESULT = {
     "command": "whichcar evaluate x", "time": "2026-01-01", "checkpoint": {"file": "a.h5"}, "image_size": [8, 8],
     "predictions": {"blake2b": "0"}, "classes": [], "warnings": [],
-    "top_1": {"value": 0.5, "correct": 1, "total": 2, "interval_95": [0.1, 0.9]}, "top_5": {"value": 1.0},
+    "top_1": {"value": 0.5, "correct": 1, "total": 2, "interval_95": [0.1, 0.9]},
+    "top_5": {"value": 1.0, "interval_95": [0.3, 1]}, "mean_recall": 0.5, "log_loss": 1, "most_confused": [],
     "data": {"split": "test", "root": "data", "fingerprint": "f", "images": 2, "evaluations": 1},
 }  # fmt: skip
 HISTORY = """epoch,loss,accuracy,val_loss,val_accuracy,learning_rate,image_size,images_per_second,seconds,checkpoint
@@ -59,6 +60,7 @@ def test_compare_names_the_damaged_file(
         ("result.json", RESULT | {"top_1": {"value": "much", "correct": 1, "total": 2, "interval_95": [0, 1]}}),
         ("result.json", RESULT | {"data": None}),
         ("result.json", {}),
+        *(("result.json", RESULT | {name: None}) for name in ("mean_recall", "log_loss", "most_confused")),
         ("resolved.json", {"settings": []}),
         ("best.json", {"val_accuracy": "0.5"}),
         ("best.json", {"val_accuracy": True}),

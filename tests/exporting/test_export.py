@@ -15,6 +15,7 @@ import whichcar
 from whichcar.errors import CheckpointError, ConfigError, DataError
 from whichcar.evaluation.calibration import calibrated
 from whichcar.exporting.export import Exported, export
+from whichcar.exporting.openvino import OpenVinoNetwork
 from whichcar.files import CALIBRATION, checksum, write_json
 from whichcar.inference.answer import tempered
 from whichcar.inference.bundle import read_bundle
@@ -22,6 +23,7 @@ from whichcar.inference.classifier import Classifier
 from whichcar.taxonomy import taxonomy_of
 from whichcar.training.run.checkpoint import find_checkpoint
 
+from ..bundles import colour_bundle
 from ..colours import CLASSES, add_refit, make_experiment
 
 
@@ -182,6 +184,9 @@ def test_by_default_a_bundle_lies_in_the_experiments_folder_and_replaces_an_earl
     ("arguments", "message"),
     [
         ({"to": "cars.zip"}, r"cars\.zip: the name of a bundle ends in \.whichcar; give cars\.whichcar"),
+        ({"to": "."}, r"^\.: the name of a bundle ends in \.whichcar; give exp\.whichcar"),
+        ({"to": ""}, r"^\.: the name of a bundle ends in \.whichcar; give exp\.whichcar"),
+        ({"to": "/"}, r"^/: the name of a bundle ends in \.whichcar; give /exp\.whichcar"),
         ({"formats": ["tensorrt"]}, "format: must be one of onnx, openvino; got 'tensorrt'"),
         ({"precision": "int4"}, "precision: must be one of float32, int8; got 'int4'"),
     ],
@@ -189,6 +194,39 @@ def test_by_default_a_bundle_lies_in_the_experiments_folder_and_replaces_an_earl
 def test_wrong_arguments_are_named(colour_experiment: Path, arguments: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         export(colour_experiment, **arguments)  # type: ignore[arg-type]
+
+
+def test_a_calibration_that_cannot_be_kept_is_exported(
+    trained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    experiment = shutil.copytree(trained, tmp_path / "exp", ignore=shutil.ignore_patterns(CALIBRATION))
+    (experiment / CALIBRATION).mkdir()
+    assert read_bundle(export(experiment, tmp_path / "a.whichcar").bundle).thresholds is not None
+    assert "exp: the calibration cannot be kept there" in caplog.text
+
+
+def test_a_damaged_result_is_said_before_the_work(
+    colour_experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = shutil.copytree(colour_experiment, tmp_path / "exp")
+    (experiment / "result.json").write_text("{")
+    monkeypatch.delattr("whichcar.exporting.export.float32_copy")
+    with pytest.raises(DataError, match=r"result.json: damaged, .*; make it again with: whichcar evaluate"):
+        export(experiment)
+
+
+def test_openvino_leaves_no_file_where_it_cannot_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import openvino
+
+    def full(model: object, path: Path, **_: object) -> None:
+        path.with_suffix(".bin").write_bytes(b"")
+        raise RuntimeError("no space left")
+
+    network = OpenVinoNetwork(colour_bundle())
+    monkeypatch.setattr(openvino, "save_model", full)
+    with pytest.raises(RuntimeError, match="no space left"):
+        network.write(colour_bundle(), tmp_path / "model.xml")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_target_that_cannot_be_written_is_said_before_the_work(colour_experiment: Path, tmp_path: Path) -> None:

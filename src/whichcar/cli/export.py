@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("experiment", type=FILE)
 @click.option(
-    "--to", type=FILE, metavar="NAME.whichcar", help="File to write.  [default: NAME.whichcar in EXPERIMENT's folder]"
+    "--to",
+    type=FILE,
+    metavar="NAME.whichcar",
+    help="File to write.  [default: NAME.whichcar in EXPERIMENT's folder, refit/NAME-refit.whichcar for a refit]",
 )
 @click.option(
     "--precision",

@@ -29,6 +29,7 @@ from whichcar.inference.classifier import Classifier
 from whichcar.progress import track
 from whichcar.records import Metadata, Sample, Skipped
 from whichcar.taxonomy import Level, Taxonomy, taxonomy_of
+from whichcar.text import reason_of
 from whichcar.training.run.checkpoint import find_checkpoint, read_best, read_metadata
 from whichcar.training.run.refits import refitted
 
@@ -47,9 +48,9 @@ def calibrate(
 ) -> Calibration:
     """Return the calibration of a checkpoint: temperature, calibration errors and thresholds.
 
-    It is measured on the validation images of the experiment, and kept in the experiment's calibration.json; a damaged
-    one is replaced. A refit was trained on those images, so it has the calibration of the checkpoint that it is a refit
-    of.
+    It is measured on the validation images of the experiment, and kept in the experiment's calibration.json, where that
+    can be written; a damaged one is replaced. A refit was trained on those images, so it has the calibration of the
+    checkpoint that it is a refit of.
 
     Args:
         checkpoint: an experiment's folder (the checkpoint that predicts is taken) or a checkpoint file.
@@ -73,7 +74,10 @@ def calibrate(
     probabilities, labels = _scored(classifier, samples)
     calibration = calibrated(probabilities, labels, taxonomy_of(classifier.class_names), files.checksum(file))
     if (best := read_best(file.parent)) is None or best["checkpoint"] == file.name:
-        files.write_json(file.parent / files.CALIBRATION, dataclasses.asdict(calibration))
+        try:
+            files.write_json(file.parent / files.CALIBRATION, dataclasses.asdict(calibration))
+        except OSError as error:
+            log.warning("%s: the calibration cannot be kept there (%s)", file.parent, reason_of(error))
     return calibration
 
 

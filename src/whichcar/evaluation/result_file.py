@@ -17,8 +17,9 @@ from whichcar.text import as_text, shell_command
 _KEYS = {
     **dict.fromkeys(("command", "time", "checkpoint.file", "data.split", "data.root", "data.fingerprint"), str),
     **dict.fromkeys(("data.images", "data.evaluations", "top_1.correct", "top_1.total"), int),
-    **dict.fromkeys(("top_1.value", "top_5.value"), float),
-    **dict.fromkeys(("top_1.interval_95", "image_size", "classes", "warnings"), list),
+    **dict.fromkeys(("top_1.value", "top_5.value", "mean_recall", "log_loss"), float),
+    **dict.fromkeys(("top_1.interval_95", "top_5.interval_95"), list),
+    **dict.fromkeys(("image_size", "classes", "most_confused", "warnings"), list),
     "predictions.blake2b": str,
 }
 

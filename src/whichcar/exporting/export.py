@@ -67,8 +67,8 @@ def export(
     Args:
         experiment: an experiment's folder (its refit is taken, else its best checkpoint by validation) or a checkpoint
             file.
-        to: the bundle, a file that ends in `.whichcar` (default: `NAME.whichcar` in the experiment's folder). One that
-            is there is replaced.
+        to: the bundle, a file that ends in `.whichcar` (default: `NAME.whichcar` in the experiment's folder, that of a
+            refit `refit/NAME-refit.whichcar`). One that is there is replaced.
         precision: `float32`, or `int8` (weights and activations, calibrated on training images), which is refused where
             it loses more than 0.3 points of accuracy on the validation images.
         plain: a folder for the network alone, for other runtimes, with the rest as its metadata.
@@ -79,7 +79,7 @@ def export(
 
     Raises:
         CheckpointError: there is no usable checkpoint, a layer cannot be exported, or the exported network disagrees.
-        DataError: `data` is another dataset, or its images cannot be read.
+        DataError: `data` is another dataset, its images cannot be read, or the experiment's result.json is damaged.
         ConfigError: `precision` or a format is unknown, or `to` has another suffix.
         MissingExtraError: the extra `export`, or `openvino`, is not installed.
         OSError: the file cannot be written.
@@ -99,6 +99,7 @@ def export(
     check_installed()
     if uses_openvino := any(path.suffix == OPENVINO_SUFFIX for path in others):
         check_openvino()
+    result = _result(experiment, checkpoint)
     calibration = _calibration(checkpoint, data)
     images = export_images(None if data is None else Path(data), metadata)
     if precision == "int8" and images.split == NOISE:
@@ -112,7 +113,7 @@ def export(
     keras = KerasRuntime(model, len(metadata.class_names), np.uint8)
     comparison = Comparison(keras, checkpoint, metadata, images, uses_openvino)
     bundle, verification = (comparison.float32 if precision == "float32" else comparison.int8)(bundle)
-    bundle = with_card(bundle, verification, _result(experiment, checkpoint), notes)
+    bundle = with_card(bundle, verification, result, notes)
     write_bundle(bundle, target)
     for path in others:
         write = OpenVinoNetwork(bundle).write if path.suffix == OPENVINO_SUFFIX else write_bundle
@@ -134,7 +135,8 @@ def _targets(
     home = experiment if experiment.is_dir() else experiment.parent
     target = home / f"{name}{SUFFIX}" if to is None else Path(to)
     if target.suffix != SUFFIX:
-        raise ConfigError(f"{target}: the name of a bundle ends in {SUFFIX}; give {target.with_suffix(SUFFIX)}")
+        advice = target / f"{name}{SUFFIX}" if target.is_dir() else target.with_suffix(SUFFIX)
+        raise ConfigError(f"{target}: the name of a bundle ends in {SUFFIX}; give {advice}")
     suffixes = {"onnx": PLAIN_SUFFIX, "openvino": OPENVINO_SUFFIX}
     others = () if plain is None else tuple(Path(plain) / f"model{suffixes[word]}" for word in dict.fromkeys(formats))
     for path in (target, *others):

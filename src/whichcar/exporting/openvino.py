@@ -69,5 +69,8 @@ class OpenVinoNetwork:
         self._model.set_rt_info(json.dumps(bundle.as_json(), ensure_ascii=False), [KEY])
         weights = path.with_suffix(".bin")
         with files.atomic_write(weights) as weights_tmp, files.atomic_write(path) as tmp:
-            openvino.save_model(self._model, tmp, compress_to_fp16=False)
-            tmp.with_suffix(".bin").replace(weights_tmp)
+            try:
+                openvino.save_model(self._model, tmp, compress_to_fp16=False)
+                tmp.with_suffix(".bin").replace(weights_tmp)
+            finally:
+                tmp.with_suffix(".bin").unlink(missing_ok=True)
