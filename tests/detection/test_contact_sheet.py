@@ -64,6 +64,15 @@ def test_what_was_left_out_for_want_of_a_vehicle_is_shown(
     assert "<li>&lt;b&gt;.jpg: " in page
 
 
+def test_vehicles_that_are_too_small_are_shown_as_such(tmp_path: Path, cropped: Path, red_cars: OnnxDetector) -> None:
+    for missing in ("whole", "skip"):
+        list(crop(tmp_path / "in", tmp_path / missing, detector=red_cars, missing=missing, min_size=60))
+        page = sheet(tmp_path / "in", tmp_path / missing)
+        assert "no vehicle detected, or none large enough" in page
+        assert page.count("<b>1 vehicle smaller than 60 pixels</b>") == 3
+        assert page.count("<li>") == 1
+
+
 def test_it_is_one_file_without_links_to_others(cropped: Path, tmp_path: Path) -> None:
     page = sheet(tmp_path / "in", cropped)
     assert not re.search(r"(src|href)=\"(?!data:)", page)
@@ -75,7 +84,7 @@ def test_of_many_left_whole_some_of_all_classes_are_shown(
 ) -> None:
     monkeypatch.setattr(contact_sheet, "SHOWN", 4)
     page = sheet(tmp_path / "in", cropped)
-    assert "no vehicle detected; 4 of 8 shown" in page
+    assert "none large enough; 4 of 8 shown" in page
     assert re.findall(r">(C\d)/grey\.png<", page) == ["C0", "C2", "C4", "C6"]
 
 

@@ -140,6 +140,12 @@ def test_it_can_stop_at_a_image_without_a_vehicle(tree: Path, tmp_path: Path, re
         DataError, match=r"Grey/0\.png: no car or truck above score 0\.5; lower --score, or use --missing"
     ):
         list(crop(tree, tmp_path / "out", detector=red_cars, missing="fail"))
+    shutil.rmtree(tree / "train" / "Grey")
+    with pytest.raises(
+        DataError,
+        match=r"Red/\d\.jpg: only 1 vehicle smaller than 200 pixels; lower --min-size, or use --missing whole",
+    ):
+        list(crop(tree, tmp_path / "small", detector=red_cars, missing="fail", min_size=200))
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "bmp", "gif", "tif"])

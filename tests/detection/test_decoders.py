@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from whichcar.detection.coco import NAMES, names_of
-from whichcar.detection.decoders import Decoded, decode_end_to_end, decode_grid, decode_queries, keep_best
+from whichcar.detection.decoders import Decoded, decode_end_to_end, decode_grid, decode_pairs, decode_queries, keep_best
 
 
 def overlap(a: np.ndarray, b: np.ndarray) -> float:
@@ -75,6 +75,16 @@ def test_of_overlapping_boxes_of_a_class_the_best_is_kept() -> None:
     boxes = np.array([[0, 0, 10, 10], [1, 1, 11, 11], [0, 0, 10, 10], [40, 40, 50, 50]], np.float32)
     found = Decoded(boxes, np.array([0.6, 0.9, 0.7, 0.5]), np.array([2, 2, 7, 2]))
     assert keep_best(found, 0.45).tolist() == [1, 2, 3]
+
+
+def test_a_minimum_score_of_zero_ends() -> None:
+    rng = np.random.default_rng(0)
+    corners = rng.integers(0, 400, (3549, 2))
+    boxes = np.concatenate([corners, corners + 16], axis=1).astype(np.float32)
+    scores = rng.random((3549, 80), np.float32)
+    found = decode_pairs(boxes, scores, 0.0)
+    assert len(found.boxes) <= 3000
+    assert found.scores[0] == scores.max()
 
 
 def test_nothing_found_is_no_rows() -> None:

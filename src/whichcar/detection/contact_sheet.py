@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from whichcar.pages.thumbnails import SIDE, Figure, evenly, thumbnail
 from whichcar.records import Crop
 
 PAGE = "contact_sheet.html"
-NO_VEHICLE = "skipped: no vehicle"
+_NO_VEHICLE = re.compile(r"skipped: (no vehicle|[\d,]+ vehicles? smaller than \d+ pixels)")
+_NOTE = "no vehicle detected, or none large enough"
 SHOWN = 120  # of each kind
 _RED = (230, 30, 40)
 
@@ -41,11 +43,11 @@ def write_contact_sheet(source: str | Path, output: str | Path) -> Path:
     doubtful = heapq.nsmallest(SHOWN, _of_kind(output, "cropped"), key=lambda row: (row.score or 0, row.path))
     whole = evenly(_of_kind(output, "whole"), counts["whole"], SHOWN)
     skipped = list(_of_kind(output, "skipped"))
-    empty = [row for row in skipped if row.outcome == NO_VEHICLE]
+    empty = [row for row in skipped if _NO_VEHICLE.fullmatch(row.outcome)]
     galleries = (
-        ("Left whole", "no vehicle detected", whole, counts["whole"]),
+        ("Left whole", _NOTE, whole, counts["whole"]),
         ("Cropped", "least confident first", doubtful, counts["cropped"]),
-        ("Left out", "no vehicle detected", evenly(empty, len(empty), SHOWN), len(empty)),
+        ("Left out", _NOTE, evenly(empty, len(empty), SHOWN), len(empty)),
     )
     return write_page(
         output / PAGE,
@@ -54,7 +56,7 @@ def write_contact_sheet(source: str | Path, output: str | Path) -> Path:
         counts=counts,
         galleries=galleries,
         figures=lambda rows: _figures(rows, source),
-        unreadable=[row for row in skipped if row.outcome != NO_VEHICLE],
+        unreadable=[row for row in skipped if not _NO_VEHICLE.fullmatch(row.outcome)],
         listed=SHOWN,
         table=FILE,
     )
@@ -66,7 +68,7 @@ def _of_kind(output: Path, kind: str) -> Iterator[Crop]:
 
 def _figures(rows: Iterable[Crop], source: Path) -> Iterator[Figure]:
     for row in rows:
-        title = f"{row.label} {row.score:.2f}" if row.score is not None else ""
+        title = f"{row.label} {row.score:.2f}" if row.score is not None else row.outcome.partition(": ")[2]
         yield Figure(_with_box(row, source), title, path=row.path)
 
 

@@ -79,20 +79,21 @@ class CropImages:
     def _done(self, given: Given, path: str, size: tuple[int, int], chosen: Chosen, cropped: Image.Image) -> Cropped:
         """Encode the crop of an image of (height, width), or leave it out."""
         if chosen.vehicle is None and self._settings.missing != "whole":
-            return self._without(given, path)
+            return self._without(given, path, chosen.reason)
         try:
             return Cropped(described(path, size, chosen), self._encoded(path, cropped))
         except ImageError as error:
             return skipped(path, error.reason)
 
-    def _without(self, given: Given, path: str) -> Cropped:
+    def _without(self, given: Given, path: str, reason: str) -> Cropped:
         """Leave out an image without a vehicle, or stop, as configured."""
         if self._settings.missing == "fail":
-            raise DataError(
-                f"{given.path}: no {' or '.join(self._settings.classes)} above score {self._settings.score}; "
-                "lower --score, or use --missing whole or skip"
-            )
-        return skipped(path, "no vehicle")
+            problem, option = f"only {reason}", "--min-size"
+            if reason == "no vehicle":
+                problem = f"no {' or '.join(self._settings.classes)} above score {self._settings.score}"
+                option = "--score"
+            raise DataError(f"{given.path}: {problem}; lower {option}, or use --missing whole or skip")
+        return skipped(path, reason)
 
     def _encoded(self, path: str, image: Image.Image) -> bytes:
         """Return an image in the format of its suffix, without the metadata of its source."""

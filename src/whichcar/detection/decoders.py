@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float32]
 OVERLAP = 0.45  # of YOLOX's own ONNX demo
+MOST = 3000  # detections compared with each other: with a minimum score near 0, nearly every pair of a box and a class
 _LARGEST = 80.0  # exponent that float32 holds
 
 
@@ -120,13 +121,13 @@ def decode_end_to_end(boxes: npt.NDArray[Any], scores: Array, classes: npt.NDArr
 
 
 def keep_best(decoded: Decoded, overlap: float) -> npt.NDArray[np.int64]:
-    """Return the rows to keep, best first: greedy non-maximum suppression within each class.
+    """Return the rows to keep, best first: greedy non-maximum suppression within each class, of the `MOST` best rows.
 
     Args:
         decoded: boxes, scores and classes.
         overlap: a box whose intersection over union with a better one of its class is above this is dropped.
     """
-    rest = np.argsort(-decoded.scores, kind="stable")
+    rest = np.argsort(-decoded.scores, kind="stable")[:MOST]
     kept = []
     while len(rest):
         first, rest = rest[0], rest[1:]
