@@ -120,7 +120,7 @@ def test_images_that_are_like_none_of_the_classes_are_unknown_and_nearly_all_oth
 
 @pytest.mark.parametrize(("wanted", "needed"), [(0.9, 30), (0.95, 62), (0.99, 314)])
 def test_too_few_images_for_a_threshold_are_counted(wanted: float, needed: int) -> None:
-    # Those with the highest entropy, 5 %, are not answered; so many of the others have to be correct.
+    # The 5 % with the highest entropy are not answered; 29, 59 or 299 of the others have to be correct.
     for images, missing in ((needed - 1, needed), (needed, 0)):
         best = np.linspace(0.8, 0.99, images)
         probabilities = np.column_stack([best, *[(1 - best) / 15] * 15])

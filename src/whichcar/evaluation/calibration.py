@@ -214,7 +214,7 @@ def choose_thresholds(
 
 
 def _images_with(answerable: int) -> int:
-    """Return the least number of images of which, all different, so many are within the limit of the entropy."""
+    """Return how many different images it takes that this number of them are within the limit of the entropy."""
     counts = itertools.count(answerable)
     return next(count for count in counts if np.quantile(np.arange(count), KEPT, method="higher") >= answerable - 1)
 
