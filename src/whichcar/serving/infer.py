@@ -20,6 +20,7 @@ from whichcar.serving.settings import Job
 from whichcar.version import VERSION
 
 _INPUT, _OUTPUT = "images", "probabilities"
+_OTHERS = 1000  # commas of a request outside of `data`, at most
 _BINARY = "inference-header-content-length"  # Triton's extension: first JSON, of that length, then the tensors
 
 
@@ -59,6 +60,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
 
     inputs = {"type": "array", "items": InferInput.model_json_schema()}
     schema = {"type": "object", "required": ["inputs"], "properties": {"id": {"type": "string"}, "inputs": inputs}}
+    parsing = asyncio.Lock()  # JSON of a few megabytes takes hundreds as objects
     body = {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
     @app.post(
@@ -72,16 +74,15 @@ def add_routes(app: FastAPI, service: Service) -> None:
         _check_name(name, service)
         async with received(request, service, until) as content:
             length = request.headers.get(_BINARY, "")
-            asked, images = await asyncio.to_thread(_images, content, length, service)
+            async with parsing:
+                asked, images = await asyncio.to_thread(_images, content, length, service)
             service.access.count(caller, len(images))
             jobs = [Job(f"image {number}", image) for number, image in enumerate(images, 1)]
             model, rows = await service.rows(jobs, until, lambda: gone(request))
         data = [value for row in rows for value in row["probabilities"]]
         output = {"name": _OUTPUT, "datatype": "FP32", "shape": [len(rows), len(data) // len(rows)], "data": data}
         version = model["sha256"][:12]
-        return JSONResponse(
-            {"model_name": model["name"], "model_version": version, "id": asked.id, "outputs": [output]}
-        )
+        return JSONResponse({"model_name": model["name"], "model_version": version, "id": asked, "outputs": [output]})
 
 
 def _check_name(name: str, service: Service) -> None:
@@ -89,13 +90,17 @@ def _check_name(name: str, service: Service) -> None:
         raise Refused(404, f"There is no such model; this server has `{service.description['name']}`.", "model")
 
 
-def _images(content: bytes, length: str, service: Service) -> tuple[InferRequest, Pixels]:
-    """Return a request and its images, (n, height, width, 3) uint8.
+def _images(content: bytes, length: str, service: Service) -> tuple[str, Pixels]:
+    """Return the id of a request and its images, (n, height, width, 3) uint8.
 
     Raises:
         Refused: it is not what the model takes.
     """
     end = int(length) if length.isascii() and length.isdigit() and len(length) < 12 else len(content)
+    (height, width), most = service.description["image_size"], service.settings.max_images
+    values = most * height * width * 3
+    if content.count(b",", 0, end) > values + _OTHERS or sum(content.count(one, 0, end) for one in b"[{") > values:
+        raise _wrong(f"The request has more values than {most} images.")
     try:
         asked = InferRequest.model_validate_json(content[:end])
     except ValidationError as error:
@@ -105,13 +110,12 @@ def _images(content: bytes, length: str, service: Service) -> tuple[InferRequest
     if len(asked.inputs) != 1:
         raise _wrong(f"The model has one input, `{_INPUT}`; got {len(asked.inputs)}.")
     given = asked.inputs[0]
-    height, width = service.description["image_size"]
-    shape, most = given.shape, service.settings.max_images
+    shape = given.shape
     if (given.name, given.datatype) != (_INPUT, "UINT8"):
         raise _wrong(f"The model's input is `{_INPUT}` of the type UINT8.")
     if len(shape) != 4 or shape[1:] != [height, width, 3] or not 1 <= shape[0] <= most:
         raise _wrong(f"The shape is [n, {height}, {width}, 3] with n from 1 to {most}.")
-    return asked, _values(given, content[end:]).reshape(shape)
+    return asked.id, _values(given, content[end:]).reshape(shape)
 
 
 def _values(given: InferInput, binary: bytes) -> Pixels:
