@@ -40,7 +40,7 @@ class WorkerService(Service):
             raise ConfigError(f"{self._file}: only a bundle's file can be watched; export it, or send SIGHUP")
         # Keras spreads a call over the cores by itself.
         threads = max(1, usable_cores() // settings.workers) if is_bundle else 1
-        self.workers = Workers(setup, settings.workers, threads, settings.hang_timeout)
+        self.workers = Workers(setup, settings.workers, threads, settings.hang_timeout, self.reload)
         self.batcher = Batcher[Job, Row](
             [line.ask for line in self.workers.lines],
             settings.batch_size,

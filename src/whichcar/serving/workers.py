@@ -127,12 +127,11 @@ class _Place:
 
     def worker(self) -> WorkerProcess:
         """Return the process, replaced where it has died."""
-        with self._lock:
-            while self._is_lost or self._worker.process.poll() is not None:
-                if self._stopping.is_set():
-                    raise WorkerDied("the server is stopping")
-                self._replace()
-            return self._worker
+        while True:
+            with self._lock:
+                if (not self._is_lost and self._worker.process.poll() is None) or self._replace():
+                    return self._worker
+            self._stopping.wait(_PAUSE)  # meanwhile `exchange` may bring another one
 
     def lost(self, worker: WorkerProcess) -> None:
         with self._lock:
@@ -147,17 +146,20 @@ class _Place:
         with self._lock:
             self._worker.close()
 
-    def _replace(self) -> None:
+    def _replace(self) -> bool:
+        if self._stopping.is_set():
+            raise WorkerDied("the server is stopping")
         self._worker.kill()
         log.warning(
             "worker %d ended (status %s); starting another", self._worker.process.pid, self._worker.process.poll()
         )
         try:
             self._worker, self._is_lost = self._start(), False
-            self.replaced += 1
         except (WhichcarError, OSError) as error:
             log.error("a worker cannot be started: %s", error)
-            self._stopping.wait(_PAUSE)
+            return False
+        self.replaced += 1
+        return True
 
 
 class Workers:
@@ -168,17 +170,20 @@ class Workers:
         processes: how many.
         threads: of each process.
         hang_timeout: seconds after which a worker that does not answer is replaced.
+        reload: what calls `reload`, called where the file holds another model when a worker is replaced.
 
     Raises:
         WhichcarError: the model cannot be loaded.
     """
 
-    def __init__(self, setup: WorkerSetup, processes: int, threads: int, hang_timeout: float) -> None:
+    def __init__(
+        self, setup: WorkerSetup, processes: int, threads: int, hang_timeout: float, reload: Callable[[], object]
+    ) -> None:
         """Start them and wait until they are ready."""
-        self._setup, self._threads = setup, threads
+        self._setup, self._threads, self._reload = setup, threads, reload
         self._stopping, self._reloading = threading.Event(), threading.Lock()
         started = [self._start() for _ in range(processes)]
-        self._places = [_Place(self._start, worker, self._stopping) for worker in started]
+        self._places = [_Place(self._replacement, worker, self._stopping) for worker in started]
         self.description = started[0].description
         self.lines = [Line(place, n, hang_timeout) for place in self._places for n in range(threads)]
         threading.Thread(target=self._watch, name="watch", daemon=True).start()
@@ -190,6 +195,17 @@ class Workers:
 
     def _start(self) -> WorkerProcess:
         return WorkerProcess(self._setup, self._threads, self._stopping)
+
+    def _replacement(self) -> WorkerProcess:
+        """Start a worker where one has died; all are to answer with the same model."""
+        if self._reloading.locked():
+            raise CheckpointError("all workers are being exchanged")
+        worker = self._start()
+        if worker.description["sha256"] == self.description["sha256"]:
+            return worker
+        worker.close()
+        threading.Thread(target=self._reload, name="reload", daemon=True).start()
+        raise CheckpointError(f"{self._setup.model}: holds another model now; all workers are exchanged")
 
     def _watch(self) -> None:
         """Replace a worker that has died, also one without a request."""

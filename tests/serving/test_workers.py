@@ -1,0 +1,55 @@
+"""Worker processes and their places, with workers that are no processes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from whichcar.errors import CheckpointError
+from whichcar.serving import workers as workers_module
+from whichcar.serving.settings import WorkerSetup
+from whichcar.serving.workers import Workers
+
+SETUP = WorkerSetup("cars.whichcar", None, None, None, 1)
+
+
+class Worker:
+    """Has the model that is in the file when it starts; a process that does not exist."""
+
+    file = "old"
+
+    def __init__(self, setup: WorkerSetup, threads: int, stopping: threading.Event) -> None:
+        if self.file == "broken":
+            raise CheckpointError("cars.whichcar: broken")
+        self.description = {"name": "cars", "sha256": self.file}
+        self.status: int | None = None
+        self.process = SimpleNamespace(pid=1, poll=lambda: self.status)
+
+    def kill(self) -> None:
+        self.status = -9
+
+    close = kill
+
+
+@pytest.mark.parametrize("broken_first", [False, True])
+def test_all_workers_have_the_model_of_one_that_was_replaced(
+    monkeypatch: pytest.MonkeyPatch, broken_first: bool
+) -> None:
+    monkeypatch.setattr(workers_module, "WorkerProcess", Worker)
+    monkeypatch.setattr(workers_module, "_PAUSE", 0.01)
+    monkeypatch.setattr(Worker, "file", "old")
+    workers = Workers(SETUP, 2, 1, 1.0, lambda: workers.reload())
+    first, second = (place.worker() for place in workers._places)
+    monkeypatch.setattr(Worker, "file", "broken" if broken_first else "new")
+    first.kill()
+    time.sleep(0.05)
+    monkeypatch.setattr(Worker, "file", "new")
+    end = time.monotonic() + 5
+    while workers.description["sha256"] != "new" or second.process.poll() is None:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    assert [place.worker().description["sha256"] for place in workers._places] == ["new", "new"]
+    workers.close()
