@@ -191,6 +191,7 @@ def answered(folder: Path, right: Sequence[bool], fingerprint: str = "f") -> Pat
     data = {"fingerprint": fingerprint, "split": "test", "images": len(right), "root": "cars", "evaluations": 1}
     origin = {"command": "whichcar evaluate", "time": "2026-11-24", "checkpoint": {"file": "m"}, "image_size": [2, 2]}
     origin |= {"predictions": {"blake2b": checksum(folder / "predictions.csv")}, "classes": [{}] * 6, "warnings": []}
+    origin |= {"mean_recall": 0.5, "log_loss": 1.0, "most_confused": []}
     write_json(folder / "result.json", {"top_1": share, "top_5": share, "data": data, **origin})
     return folder
 
