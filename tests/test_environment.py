@@ -21,7 +21,7 @@ SETTINGS = Path(__file__).parents[1] / "docs" / "settings.md"
 # Set by whichcar for others, or read and set by others' packages only to keep them quiet.
 INNER = {
     *("WHICHCAR_DATA", "RAY_ENABLE_UV_RUN_RUNTIME_ENV", "RAY_AUTH_MODE"),
-    *("TF_CPP_MIN_LOG_LEVEL", "ABSL_MIN_LOG_LEVEL", "TF_ENABLE_ONEDNN_OPTS", "JAX_COMPILATION_CACHE_DIR"),
+    *("TF_CPP_MIN_LOG_LEVEL", "ABSL_MIN_LOG_LEVEL", "TF_ENABLE_ONEDNN_OPTS", "JAX_COMPILATION_CACHE_DIR", "XLA_FLAGS"),
 }
 
 
