@@ -195,7 +195,20 @@ def test_addresses_are_distinguished_by_what_does_not_sign_them(name: str) -> No
 
 
 @pytest.mark.parametrize(
-    "query", ["X-Amz-Signature=1&X-Amz-Date=2", "Signature=1&Expires=2&Key-Pair-Id=3", "sv=1&se=2&sig=3", "token=1"]
+    "query",
+    [
+        "X-Amz-Signature=1&X-Amz-Date=2",
+        "Signature=1&Expires=2&Key-Pair-Id=3",
+        "sv=1&se=2&sig=3",
+        "token=1",
+        "api_key=1",
+        "X-Api-Key=1",
+        "apikey=1",
+        "accesstoken=1",
+        "access_token=1",
+        "Credential=1",
+        "auth=1",
+    ],
 )
 def test_a_new_signature_is_the_same_address(query: str) -> None:
     assert identity(f"https://h/a?{query}") == identity("https://h/a") == "https://h/a"

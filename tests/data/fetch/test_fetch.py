@@ -172,6 +172,8 @@ def test_a_table_that_was_there_before_is_left_alone_unless_it_is_a_source(
         (",", "", "utf-8", None),
         (";", ";train", "utf-8", "separate columns by commas, not ';'"),
         (",", ",train", "latin-1", "not UTF-8 text; save it as CSV in UTF-8"),
+        (",", ",train", "utf-16", "not UTF-8 text; save it as CSV in UTF-8"),
+        (",", ",Train", "utf-8", "no column img_name, class; found Img_Name, Class"),
     ],
 )
 def test_a_label_file_that_lacks_something_is_not_passed_over(
@@ -183,6 +185,8 @@ def test_a_label_file_that_lacks_something_is_not_passed_over(
         for number, name in enumerate(names(drawn / "car_ims"))
     ]
     shutil.copytree(drawn / "car_ims", tmp_path / "set" / "images")
+    if ending.istitle():
+        rows[0] = "Img_Name,Class,Subset"
     (tmp_path / "set" / "labels.csv").write_text("\n".join(rows).replace(",", separator), encoding)
     if said:
         with pytest.raises(DataError, match=f"labels.csv: .*{said}"):
@@ -191,6 +195,15 @@ def test_a_label_file_that_lacks_something_is_not_passed_over(
     got = fetch(tmp_path / "set", tmp_path / "data")
     assert (got.kind, got.classes, got.splits) == ("label file", ("BMW", "Citroën"), {})
     assert split(tmp_path / "data", tmp_path / "v1").counts["test"] == 8
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_table_that_names_images_and_no_class_is_no_label_file(
+    drawn: Path, by_class: Path, tmp_path: Path, labelled: bool
+) -> None:
+    root = Path(shutil.copytree(drawn if labelled else by_class, tmp_path / "set"))
+    (root / "sizes.csv").write_text("img_name,width,height\n000001.jpg,64,48\n")
+    assert fetch(root, tmp_path / "data").kind == ("label file" if labelled else "folder per class")
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,8 @@ _ERRORS = (
 )
 # Of Amazon, Google and CloudFront, then those of a shared access signature of Azure.
 _SIGNING = re.compile(
-    "x-(amz|goog)-.*|awsaccesskeyid|googleaccessid|key-pair-id|policy|(.*[-_])?(token|signature)|expires"
+    "x-(amz|goog)-.*|awsaccesskeyid|googleaccessid|key-pair-id|policy|expires"
+    "|(.*[-_])?((access)?token|signature|api[-_]?key|credential|auth)"
     "|sig|s[eprv]|st|spr|ske|skoid|sks|skt|sktid|skv"
 )
 _GIVE_S3 = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"

@@ -24,7 +24,7 @@ from whichcar.text import as_text, nfc, plural
 log = logging.getLogger(__name__)
 
 WRITTEN = IMAGES, LABELS, BOXES = "car_ims", "car_dataset_labels.csv", "boxes.csv"
-_LONGEST_HEADER = 10_000  # characters
+_LONGEST_HEADER = 10_000  # bytes
 
 
 @dataclass(frozen=True)
@@ -117,15 +117,16 @@ def _near(name: str, names: Collection[str]) -> str:
 
 
 def _is_label_file(path: Path) -> bool:
-    """True for a table that names images and is no table of boxes; whether it can be used, `read_labels` says."""
+    """True where the header names images and classes, in whatever encoding; `read_labels` says if it can be used."""
     if not path.is_file():  # a named pipe would block for ever
         return False
     try:
-        with path.open(encoding="utf-8-sig", errors="replace") as file:
-            columns = [name.strip('" \n') for name in re.split("[,;\t|]", file.readline(_LONGEST_HEADER))]
+        with path.open("rb") as file:
+            header = file.readline(_LONGEST_HEADER).replace(b"\0", b"")  # as UTF-16 has them
     except OSError:
         return False
-    return "img_name" in columns and "left" not in columns
+    names = re.split("[,;\t|\r\n]", header.decode("utf-8-sig", "ignore").casefold())
+    return {"img_name", "class"} <= {name.strip('" ') for name in names}
 
 
 def _images(root: Path) -> Path:
