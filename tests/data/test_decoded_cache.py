@@ -216,6 +216,13 @@ def test_an_error_of_the_system_is_not_stored_as_a_damaged_image(
     assert decode_all(paths, SIZE, root).skipped == []
 
 
+def test_a_wrong_offset_in_a_file_is_damage_and_not_an_error_of_the_system(paths: list[Path], root: Path) -> None:
+    wrong = paths[0].with_name("wrong.tif")
+    wrong.write_bytes(b"II+\0\x08\0\0\0" + (1 << 45).to_bytes(8, "little"))
+    (skipped,) = decode_all([*paths, wrong], SIZE, root).skipped
+    assert skipped.path == wrong and "damaged" in skipped.reason
+
+
 def test_two_builds_of_the_same_cache_do_not_hinder_each_other(paths: list[Path], root: Path) -> None:
     with ThreadPoolExecutor(3) as pool:
         built = list(pool.map(lambda _: decode_all(paths, SIZE, root), range(3)))

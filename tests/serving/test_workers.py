@@ -34,6 +34,29 @@ class Worker:
     close = kill
 
 
+def test_workers_that_die_together_are_exchanged_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers_module, "WorkerProcess", Worker)
+    monkeypatch.setattr(workers_module, "_PAUSE", 0.01)
+    monkeypatch.setattr(Worker, "file", "old")
+    reloads = []
+
+    def reload() -> None:
+        reloads.append(1)
+        time.sleep(0.1)
+        workers.reload()
+
+    workers = Workers(SETUP, 4, 1, 1.0, reload)
+    monkeypatch.setattr(Worker, "file", "new")
+    for place in workers._places:
+        place._worker.kill()
+    end = time.monotonic() + 5
+    while {place._worker.description["sha256"] for place in workers._places} != {"new"}:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    assert len(reloads) == 1
+    workers.close()
+
+
 @pytest.mark.parametrize("broken_first", [False, True])
 def test_all_workers_have_the_model_of_one_that_was_replaced(
     monkeypatch: pytest.MonkeyPatch, broken_first: bool

@@ -28,7 +28,7 @@ from whichcar.evaluation.predictions import EvaluatedImage, classify
 from whichcar.evaluation.report import write_report
 from whichcar.evaluation.result import Origin, Result
 from whichcar.evaluation.result_file import as_json, read_result
-from whichcar.evaluation.result_folder import check_writable, counted_in, folder_of, home_of, is_bundle, name_in_folder
+from whichcar.evaluation.result_folder import check_writable, counted_in, folder_of, home_of, is_bundle
 from whichcar.evaluation.slices import slices_of
 from whichcar.inference.answer import Calibration
 from whichcar.inference.classifier import Classifier
@@ -231,8 +231,8 @@ def _origin(classifier: Classifier, eval_set: EvalSet, experiment: Path, data: P
 
 
 def _count(experiment: Path, fingerprint: str) -> tuple[Path, str]:
-    """Return the folder and the key of a count of uses; bundles share a folder, so each has its name in the key."""
-    key = f"{fingerprint} {name_in_folder(experiment)}" if is_bundle(experiment) else fingerprint
+    """Return the folder and the key of a count of uses; bundles share a folder, so each has its checksum in the key."""
+    key = f"{fingerprint} {files.checksum(experiment)}" if is_bundle(experiment) else fingerprint
     return counted_in(experiment), key
 
 

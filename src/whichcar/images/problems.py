@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,7 +81,9 @@ def too_large(most_pixels: int = LARGEST_PIXELS) -> str:
 def is_passing(error: ImageError) -> bool:
     """True when the system had no memory, no file handle or the like: that says nothing about the content."""
     cause = error.__cause__
-    return isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno is not None)
+    if isinstance(cause, OSError):  # a wrong offset in a file is an invalid argument to the system
+        return cause.errno not in (None, errno.EINVAL, errno.EOVERFLOW)
+    return isinstance(cause, MemoryError)
 
 
 def _error(name: str | Path, error: Exception) -> ImageError:

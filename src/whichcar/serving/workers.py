@@ -181,7 +181,7 @@ class Workers:
     ) -> None:
         """Start them and wait until they are ready."""
         self._setup, self._threads, self._reload = setup, threads, reload
-        self._stopping, self._reloading = threading.Event(), threading.Lock()
+        self._stopping, self._reloading, self._exchanging = threading.Event(), threading.Lock(), threading.Lock()
         started = [self._start() for _ in range(processes)]
         self._places = [_Place(self._replacement, worker, self._stopping) for worker in started]
         self.description = started[0].description
@@ -204,8 +204,16 @@ class Workers:
         if worker.description["sha256"] == self.description["sha256"]:
             return worker
         worker.close()
-        threading.Thread(target=self._reload, name="reload", daemon=True).start()
+        threading.Thread(target=self._exchange, name="reload", daemon=True).start()
         raise CheckpointError(f"{self._setup.model}: holds another model now; all workers are exchanged")
+
+    def _exchange(self) -> None:
+        """Reload, once where several workers have died together."""
+        if self._exchanging.acquire(blocking=False):
+            try:
+                self._reload()
+            finally:
+                self._exchanging.release()
 
     def _watch(self) -> None:
         """Replace a worker that has died, also one without a request."""

@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 TENSORFLOW = "tensorflow"
 BACKENDS = (TENSORFLOW, "jax")
+_EXACT = "--xla_gpu_deterministic_ops=true"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +86,9 @@ def prepare(
     if importlib.util.find_spec("keras") is None:
         raise MissingExtraError("Keras", "cpu")
     keep_compiled()
-    if exact:  # JAX reads its flags once, when it looks for devices
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip()
+    flags = os.environ.get("XLA_FLAGS", "")
+    if exact and _EXACT not in flags:  # JAX reads them once, when it looks for devices
+        os.environ["XLA_FLAGS"] = f"{flags} {_EXACT}".strip()
     os.environ["KERAS_BACKEND"] = backend or choose_backend()
     # Errors too: what matters is raised, and oneDNN reports as one that it has no kernels for uint8.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
