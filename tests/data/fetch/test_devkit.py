@@ -43,6 +43,9 @@ def test_the_devkit_of_one_table_becomes_labels_and_boxes(drawn: Path, tmp_path:
     with (tmp_path / "data/boxes.csv").open(newline="") as file:
         first = next(csv.DictReader(file))
     assert first == {"img_name": images[0], "left": "30", "top": "10", "right": "90", "bottom": "70"}
+    (tmp_path / "data/boxes.csv").unlink()
+    fetch(tmp_path / "kit", tmp_path / "data")
+    assert (tmp_path / "data/boxes.csv").is_file()
 
 
 def test_the_devkit_of_two_halves_becomes_labels(drawn: Path, tmp_path: Path) -> None:

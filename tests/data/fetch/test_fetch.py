@@ -129,13 +129,32 @@ def test_an_image_that_went_missing_is_brought_back_and_nothing_else_is_changed(
     (images / gone).unlink()
     (images / edited).write_bytes(b"edited")
     (images / "new folder").mkdir()
-    (images / "new folder" / "mine.txt").touch()
+    shutil.copy(images / edited, images / "new folder" / "mine.jpg")  # as many images as before
     assert fetch([archive], tmp_path / "data").fresh
     assert f"1 file of the set not there any more, such as car_ims/{gone}; brought back" in caplog.text
-    assert names(images) == sorted([*names(drawn / "car_ims"), "new folder/mine.txt"])
+    assert "nor in the source" not in caplog.text
+    assert names(images) == sorted([*names(drawn / "car_ims"), "new folder/mine.jpg"])
     assert (images / edited).read_bytes() == b"edited"
     assert labels.read_text() == corrected
     assert not fetch([archive], tmp_path / "data").fresh
+
+
+def test_of_a_source_that_has_changed_only_what_went_missing_is_brought_back(
+    drawn: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source, into = Path(shutil.copytree(drawn, tmp_path / "set")), tmp_path / "data"
+    (source / "car_ims" / "new.jpg").touch()
+    kept, lost, *others = names(drawn / "car_ims")
+    fetch(drawn, into)
+    manifest = into / "raw" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace(str(drawn), str(source)))
+    for name in (kept, lost):
+        (into / "car_ims" / name).unlink()
+    (source / "car_ims" / lost).unlink()
+    assert fetch(source, into).images == 31
+    assert f"such as car_ims/{lost}; nor in the source, which has changed" in caplog.text
+    assert names(into / "car_ims") == [kept, *others]
+    assert not fetch(source, into).fresh
 
 
 def test_another_set_does_not_take_the_place_of_the_first(drawn: Path, by_class: Path, tmp_path: Path) -> None:
@@ -154,7 +173,7 @@ def test_images_that_were_there_before_are_left_alone(drawn: Path, by_class: Pat
 
 
 @pytest.mark.parametrize("name", ["car_dataset_labels.csv", "boxes.csv"])
-def test_a_table_that_was_there_before_is_left_alone_unless_it_is_a_source(
+def test_a_table_that_was_there_before_is_left_alone_also_where_it_is_a_source(
     drawn: Path, tmp_path: Path, name: str
 ) -> None:
     place, images = tmp_path / "data" / name, packed(drawn / "car_ims", tmp_path / "images.tgz", "car_ims")
@@ -163,7 +182,9 @@ def test_a_table_that_was_there_before_is_left_alone_unless_it_is_a_source(
     with pytest.raises(DataError, match=f"has a {name} that `whichcar fetch` did not write; give another folder"):
         fetch([images, drawn / "car_dataset_labels.csv"], tmp_path / "data")
     assert names(tmp_path / "data") == [name]
-    assert fetch([images, place], tmp_path / "data").labels == 32
+    with pytest.raises(DataError, match=f"{name}: would be overwritten; give another folder with --into"):
+        fetch([images, place], tmp_path / "data")
+    assert names(tmp_path / "data") == [name]
 
 
 @pytest.mark.parametrize(
@@ -279,8 +300,11 @@ def test_a_new_set_that_fails_leaves_the_old_one(drawn: Path, tmp_path: Path, ba
 
 def test_a_source_in_what_is_to_be_replaced_is_refused(drawn: Path, tmp_path: Path) -> None:
     fetch([drawn], tmp_path / "data")
+    (tmp_path / "data" / "car_ims" / "inside").mkdir()
+    with pytest.raises(DataError, match="car_ims: would be overwritten; give another folder with --into"):
+        fetch([tmp_path / "data" / "car_ims"], tmp_path / "data", redo=True)
     for source, into in (
-        (tmp_path / "data" / "car_ims", tmp_path / "data"),
+        (tmp_path / "data" / "car_ims" / "inside", tmp_path / "data"),
         (tmp_path / "data", tmp_path / "data"),
         (tmp_path / "data", tmp_path / "data" / "out"),
     ):

@@ -28,7 +28,7 @@ from whichcar.data.labels import read_labels
 from whichcar.data.split_names import SPLITS, split_in
 from whichcar.environment import expanded
 from whichcar.errors import DataError
-from whichcar.text import one_line, plural
+from whichcar.text import as_text, one_line, plural
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ TERMS = {
     "whichcar; the images (Krause et al. 2013) are for non-commercial research"
 }
 # What a manifest holds, and each entry of its `files`.
-_KEYS = {"sources": list, "finished": bool, "files": list, "images?": int, "labels": int, "kind": str}
+_KEYS = {"sources": list, "finished": bool, "files": list, "labels": int, "kind": str, "names?": list}
 _FILE_KEYS = {"path", "source", "size", "sha256"}
 
 
@@ -123,11 +123,13 @@ def _check_sum(sha256: str | None, source: str) -> None:
 
 
 def _check_apart(source: str, into: Path) -> None:
-    """Refuse a folder that holds, is, or lies in what is to be written."""
-    if is_remote(source) or not Path(source).is_dir():
+    """Refuse a source that is, holds, or lies in what is to be written."""
+    if is_remote(source):
         return
-    source_folder, target = Path(source).resolve(), into.resolve()
-    if target.is_relative_to(source_folder) or source_folder.is_relative_to(target / formats.IMAGES):
+    place, target = Path(source).resolve(), into.resolve()
+    if any(place == target / name for name in formats.WRITTEN):
+        raise DataError(f"{source}: would be overwritten; give another folder with --into")
+    if place.is_dir() and (target.is_relative_to(place) or place.is_relative_to(target / formats.IMAGES)):
         raise DataError(f"{into}: and {source} lie in each other; give another folder with --into")
 
 
@@ -137,29 +139,42 @@ class _Stage:
     def __init__(self, into: Path, wanted: list[str], sha256: str | None) -> None:
         self.into, self.wanted, self.sha256 = into, wanted, sha256
         self.manifest, self.staging = into / "raw" / MANIFEST, into / _STAGING
+        self.new = self.staging / "new"
         self.asked = [identity(one) if is_remote(one) else one for one in wanted]
 
     def run(self, redo: bool) -> Fetched:
-        known = self._known()
+        known, gone = self._known(), None
         if known is not None and not redo:
             if known["sources"] != self.asked:
                 earlier = " ".join(known["sources"])
                 raise DataError(f"{self.into}: holds {earlier}; give another folder, or --redo to overwrite it")
-            if known["finished"] and (done := self._finished(known)):
-                return done
+            if known["finished"]:
+                got = self._checked(known)
+                gone = [name for name in known["names"] if not (self.into / name).exists()]
+                if not gone:
+                    return self._fetched(known["kind"], got, fresh=False)
         if known is None:
             self._check_new()
         got = self._bring()
         try:
-            return self._arrange(got, restore=known is not None and known["finished"] and not redo)
+            content = self._arrange(got)
+            if known and gone:
+                content = known | {"files": content["files"]}
+                self._restore(gone, content)
+            else:
+                files.write_json(self.manifest, content)  # from here on the folder counts as written by this stage
+                for name in formats.WRITTEN:
+                    _put(self.new / name, self.into / name)
+            files.write_json(self.manifest, content | {"finished": True})
+            return self._fetched(content["kind"], tuple(got), fresh=True)
         finally:
             shutil.rmtree(self.staging, ignore_errors=True)
 
     def _check_new(self) -> None:
-        """Refuse to write over what no earlier run wrote; a source among it is the user's wish."""
+        """Refuse to write over what no earlier run wrote."""
         for name in formats.WRITTEN:
             place = self.into / name
-            if place.exists() and not any(Path(one).exists() and place.samefile(one) for one in self.wanted):
+            if place.exists():
                 called = f"{name}/" if place.is_dir() else name
                 raise DataError(f"{self.into}: has a {called} that `whichcar fetch` did not write; give another folder")
 
@@ -168,20 +183,17 @@ class _Stage:
         if not self.manifest.is_file():
             return None
         fix = "remove it and run the same command again"
-        known = files.read_json(self.manifest, _KEYS, fix)
+        known = {"names": [formats.LABELS]} | files.read_json(self.manifest, _KEYS, fix)
         if not all(isinstance(one, dict) and one.keys() >= _FILE_KEYS for one in known["files"]):
             raise DataError(f"{self.manifest}: damaged, an entry of `files` is incomplete; {fix}")
         return known
 
-    def _finished(self, known: dict[str, Any]) -> Fetched | None:
-        """Return what is there, if nothing of it is gone."""
+    def _checked(self, known: dict[str, Any]) -> tuple[Downloaded, ...]:
+        """Return what an earlier run brought, if the first of it has the expected checksum."""
         got = tuple(Downloaded(Path(one["path"]), one["source"], one["size"], one["sha256"]) for one in known["files"])
         if self.sha256 and got and got[0].sha256 not in ("", self.sha256.lower()):
             raise DataError(f"{got[0].source}: its SHA-256 is {got[0].sha256}, not {self.sha256}; fetch it with --redo")
-        images = sum(1 for _ in files.walk_images(self.into / formats.IMAGES))
-        if images < known.get("images", 0) or not (self.into / formats.LABELS).is_file():
-            return None
-        return self._fetched(known["kind"], images, got, fresh=False)
+        return got
 
     def _bring(self) -> list[Downloaded]:
         """Return the sources as files or folders on this disk, from the first home that has them."""
@@ -200,10 +212,10 @@ class _Stage:
         by_hand = "; get its files another way and give their paths" if self.wanted[0] in NAMED else ""
         raise DataError("; ".join(failures) + by_hand)
 
-    def _arrange(self, got: list[Downloaded], restore: bool) -> Fetched:
-        """Build the new set next to the old one, then replace that, or bring back what has gone of it."""
+    def _arrange(self, got: list[Downloaded]) -> dict[str, Any]:
+        """Build the set in the folder `new` and return its manifest."""
         shutil.rmtree(self.staging, ignore_errors=True)
-        unpacked, new = self.staging / "unpacked", self.staging / "new"
+        unpacked = self.staging / "unpacked"
         called = " ".join(one.source for one in got)
         if len(got) == 1 and got[0].path.is_dir() and not _tables_in(got[0].path):
             image_set = formats.find(got[0].path, called)
@@ -213,26 +225,33 @@ class _Stage:
             if tables := _tables_in(unpacked):
                 unpack_parquet(tables, unpacked, formats.IMAGES, formats.LABELS)
             image_set = formats.find(unpacked, called)
-        images = formats.arrange(image_set, new)
-        content = {
+        formats.arrange(image_set, self.new)
+        return {
             "finished": False,
             "sources": self.asked,
             "kind": image_set.kind,
-            "images": images,
             "labels": len(image_set.labels),
             "files": [asdict(one) | {"path": str(one.path)} for one in got],
+            "names": [name for name in files.walk(self.new) if name == as_text(name)],  # others fit in no JSON
         }
-        if restore:
-            _restore(new, self.into)
-        else:
-            files.write_json(self.manifest, content)  # from here on the folder counts as written by this stage
-            for name in formats.WRITTEN:
-                _put(new / name, self.into / name)
-        files.write_json(self.manifest, content | {"finished": True})
-        return self._fetched(image_set.kind, images, tuple(got), fresh=True)
 
-    def _fetched(self, kind: str, images: int, got: tuple[Downloaded, ...], fresh: bool) -> Fetched:
+    def _restore(self, gone: list[str], content: dict[str, Any]) -> None:
+        """Move what is gone to its place, and take out of the manifest what is gone from the source too."""
+        lost = {name for name in gone if not (self.new / name).exists()}
+        found = [name for name in gone if name not in lost]
+        for name in found:
+            (self.into / name).parent.mkdir(parents=True, exist_ok=True)
+            (self.new / name).rename(self.into / name)
+        content["names"] = [name for name in content["names"] if name not in lost]
+        for names, fate in ((found, "brought back"), (sorted(lost), "nor in the source, which has changed")):
+            if names:
+                log.warning(
+                    "%s of the set not there any more, such as %s; %s", plural(len(names), "file"), names[0], fate
+                )
+
+    def _fetched(self, kind: str, got: tuple[Downloaded, ...], fresh: bool) -> Fetched:
         """Describe what is there by its label file."""
+        images = sum(1 for _ in files.walk_images(self.into / formats.IMAGES))
         rows = read_labels(self.into / formats.LABELS)
         classes = tuple(sorted({row.class_name for row in rows}))
         counts = Counter(row.subset for row in rows if row.subset)
@@ -248,16 +267,6 @@ def _put(new: Path, place: Path) -> None:
         place.unlink(missing_ok=True)
     if new.exists():
         new.rename(place)
-
-
-def _restore(new: Path, into: Path) -> None:
-    """Move what is not there any more to its place."""
-    gone = [name for name in files.walk(new) if not (into / name).exists()]
-    for name in gone:
-        (into / name).parent.mkdir(parents=True, exist_ok=True)
-        (new / name).rename(into / name)
-    if gone:
-        log.warning("%s of the set not there any more, such as %s; brought back", plural(len(gone), "file"), gone[0])
 
 
 def _homes(wanted: list[str]) -> Sequence[Sequence[str]]:
