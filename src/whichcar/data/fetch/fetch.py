@@ -149,10 +149,10 @@ class _Stage:
                 earlier = " ".join(known["sources"])
                 raise DataError(f"{self.into}: holds {earlier}; give another folder, or --redo to overwrite it")
             if known["finished"]:
-                got = self._checked(known)
+                there = self._checked(known)
                 gone = [name for name in known["names"] if not (self.into / name).exists()]
                 if not gone:
-                    return self._fetched(known["kind"], got, fresh=False)
+                    return self._fetched(known["kind"], there, fresh=False)
         if known is None:
             self._check_new()
         got = self._bring()
