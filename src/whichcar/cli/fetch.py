@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.argument("sources", nargs=-1, metavar="[SOURCE]...")
 @click.option("--into", type=FOLDER, default="data", show_default=True, help="Folder for images and labels.")
 @click.option("--sha256", metavar="HEX", help="Expected SHA-256 checksum of the first source.")
-@click.option("--redo", is_flag=True, help="Overwrite existing files; what has changed since is downloaded again.")
+@click.option("--redo", is_flag=True, help="Overwrite existing files; download what has changed at its source.")
 def fetch(sources: tuple[str, ...], into: Path, sha256: str | None, redo: bool) -> None:
     """Get images and labels: INTO/car_ims/ and INTO/car_dataset_labels.csv, ready to be split.
 

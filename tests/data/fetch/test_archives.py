@@ -109,6 +109,15 @@ def test_a_link_in_a_zip_is_refused(tmp_path: Path) -> None:
         unpack(zipped(tmp_path / "a.zip", link="/etc/passwd"), tmp_path / "out")
 
 
+@pytest.mark.parametrize("names", [("LICENSE", "LICENSE/a.txt"), ("a/b/c", "a"), ("a", "a/b/c")])
+def test_what_is_a_file_in_one_archive_may_be_a_folder_in_another(tmp_path: Path, names: tuple[str, str]) -> None:
+    for number, name in enumerate(names):
+        unpack(zipped(tmp_path / f"{number}.zip", (name, b"1"), (f"{number}.jpg", b"2")), tmp_path / "out")
+    assert sorted(files(tmp_path / "out")) == ["0.jpg", "1.jpg", names[0]]
+    with pytest.raises(DataError, match=r"b\.zip: '0\.jpg/a\.jpg' lies in what is a file too; keep one"):
+        unpack(zipped(tmp_path / "b.zip", ("0.jpg/a.jpg", b"")), tmp_path / "out")
+
+
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize("make", [tar, zipped])
 def test_a_name_that_stands_twice_is_refused(tmp_path: Path, make: Callable[..., Path]) -> None:

@@ -157,6 +157,15 @@ def test_of_a_source_that_has_changed_only_what_went_missing_is_brought_back(
     assert not fetch(source, into).fresh
 
 
+@pytest.mark.parametrize("damage", [{"names": [5]}, {"files": [{}]}])
+def test_a_damaged_manifest_is_reported(drawn: Path, tmp_path: Path, damage: dict[str, object]) -> None:
+    fetch(drawn, tmp_path / "data")
+    manifest = tmp_path / "data" / "raw" / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | damage))
+    with pytest.raises(DataError, match=r"manifest\.json: damaged, an entry of `files` or `names` is incomplete"):
+        fetch(drawn, tmp_path / "data")
+
+
 def test_another_set_does_not_take_the_place_of_the_first(drawn: Path, by_class: Path, tmp_path: Path) -> None:
     fetch([drawn], tmp_path / "data")
     with pytest.raises(DataError, match="give another folder, or --redo"):

@@ -114,19 +114,42 @@ def test_a_split_column_is_read_whatever_kind_of_text_it_is(images: list[Path], 
     assert fetch(tmp_path / "a.parquet", tmp_path / "data").splits == {"train": 2, "test": 1}
 
 
-def test_a_split_column_of_numbers_is_refused_unless_the_name_tells_the_split(
-    images: list[Path], tmp_path: Path
+@pytest.mark.parametrize(
+    ("column", "values", "names", "said"),
+    [
+        ("split", [0, 1, 1, None], ["train", "test"], ""),
+        ("split", [0, 1, 1, 0], [], "its column split holds int64, not text; not used"),
+        ("subset", [["train"]] * 4, [], "its column subset holds list<"),
+    ],
+)
+def test_a_split_column_without_text_is_used_where_its_numbers_have_names(
+    images: list[Path],
+    tmp_path: Path,
+    column: str,
+    values: list[object],
+    names: list[str],
+    said: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    contents = [image.read_bytes() for image in images[:2]]
-    for name in ("train", "cars"):
-        parquet.write_table(
-            pyarrow.table({"image": contents, "label": ["a", "b"], "split": [0, 1]}), tmp_path / f"{name}.parquet"
-        )
-    assert fetch(tmp_path / "train.parquet", tmp_path / "data").images == 2
-    with pytest.raises(
-        DataError, match=r"cars\.parquet: its column split holds int64, not text; write train, validation"
-    ):
-        fetch(tmp_path / "cars.parquet", tmp_path / "more")
+    contents = [image.read_bytes() for image in images[:4]]
+    features = {column: {"names": names, "_type": "ClassLabel"} if column == "split" else [{"dtype": "string"}]}
+    made = pyarrow.table({"image": contents, "label": list("abab"), column: values})
+    made = made.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    parquet.write_table(made, tmp_path / "cars.parquet")
+    assert fetch(tmp_path / "cars.parquet", tmp_path / "data").splits == ({"train": 1, "test": 2} if names else {})
+    assert said in caplog.text
+
+
+def test_classes_may_be_whole_numbers_of_any_type(images: list[Path], tmp_path: Path) -> None:
+    contents = [image.read_bytes() for image in images[:4]]
+    for kind in ("double", "float", "halffloat"):
+        labels = pyarrow.array([0.0, 1.0, -1.0, float("nan")], "float64").cast(kind)
+        parquet.write_table(pyarrow.table({"image": contents, "label": labels}), tmp_path / "a.parquet")
+        got = fetch(tmp_path / "a.parquet", tmp_path / kind)
+        assert (got.classes, got.images) == (("class 0", "class 1"), 2)
+    parquet.write_table(pyarrow.table({"image": contents[:1], "label": [0.5]}), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=r"a\.parquet: a label is 0\.5, which is no class; give whole numbers or text"):
+        fetch(tmp_path / "a.parquet", tmp_path / "data")
 
 
 def test_the_image_is_the_column_of_that_name_or_a_struct_with_bytes(images: list[Path], tmp_path: Path) -> None:

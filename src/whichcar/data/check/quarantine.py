@@ -23,6 +23,7 @@ FILE = "quarantine.csv"
 # Findings about rows and classes: what they name is no image that was found.
 OF_NO_IMAGE = frozenset({"row_without_file", "bad_row", "missing_class", "class_name", "imbalance"})
 COLUMNS = ("path", "from", "issue", "detail")
+_HEADER = ",".join(f'"{name}"' for name in COLUMNS).encode() + b"\n"
 
 
 def check_place(root: Path, into: Path) -> None:
@@ -107,9 +108,14 @@ def _read(quarantined: Path) -> list[tuple[str, Path]]:
 
 
 def _end_row(table: Path) -> None:
-    """End the last row of the table where writing it was cut short, so that another one can follow."""
+    """End the last row of the table where writing it was cut short, so that another one can follow.
+
+    A table without a row is removed: its header may be cut short, and is written again with the first row.
+    """
     content = table.read_bytes() if table.exists() else b""
-    if content.count(b'"') % 2 or content[-1:] not in (b"", b"\n"):
+    if _HEADER.startswith(content):
+        table.unlink(missing_ok=True)
+    elif content.count(b'"') % 2 or content[-1:] not in (b"", b"\n"):
         with table.open("ab") as file:
             file.write(b'"' * (content.count(b'"') % 2) + b"\n")
 

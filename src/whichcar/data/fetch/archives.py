@@ -86,11 +86,12 @@ def unpack(archive: Path, target: Path) -> int:
                 if len(seen) >= MOST_FILES:
                     raise _hostile(archive, member.name, f"is one of more than {MOST_FILES} files")
                 seen.add(place)
-                if (target / place).exists():
+                try:
+                    written = _write(archive, member, target / place, written, packed)
+                except (FileExistsError, NotADirectoryError) as error:
                     if files.is_image(place) or place.lower().endswith(TABLES):
-                        raise DataError(f"{archive}: {_short(member.name)} is in another source too; keep one")
-                    continue
-                written = _write(archive, member, target / place, written, packed)
+                        what = "is in another source too" if (target / place).exists() else "lies in what is a file too"
+                        raise DataError(f"{archive}: {_short(member.name)} {what}; keep one") from error
                 bar.update()
     except BROKEN as error:
         raise DataError(f"{archive}: cannot be unpacked ({reason_of(error)}); fetch it again") from error

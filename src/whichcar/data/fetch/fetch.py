@@ -184,8 +184,9 @@ class _Stage:
             return None
         fix = "remove it and run the same command again"
         known = {"names": [formats.LABELS]} | files.read_json(self.manifest, _KEYS, fix)
-        if not all(isinstance(one, dict) and one.keys() >= _FILE_KEYS for one in known["files"]):
-            raise DataError(f"{self.manifest}: damaged, an entry of `files` is incomplete; {fix}")
+        whole = all(isinstance(one, dict) and one.keys() >= _FILE_KEYS for one in known["files"])
+        if not whole or not all(isinstance(name, str) for name in known["names"]):
+            raise DataError(f"{self.manifest}: damaged, an entry of `files` or `names` is incomplete; {fix}")
         return known
 
     def _checked(self, known: dict[str, Any]) -> tuple[Downloaded, ...]:

@@ -26,7 +26,8 @@ _SPLIT_COLUMNS = ("split", "subset")
 # What a column may hold, as Arrow writes its type.
 _IMAGE = re.compile("(dictionary<values=|struct<[^<>]*\\bbytes: )?(large_)?binary")
 _TEXT = re.compile("(dictionary<values=)?((large_)?string|null)")
-_CLASS = re.compile(f"{_TEXT.pattern}|(dictionary<values=)?(u?int|bool)")
+_NUMBER = re.compile("(dictionary<values=)?(u?int|bool|(half)?float|double)")
+_CLASS = re.compile(f"{_TEXT.pattern}|{_NUMBER.pattern}")
 _BEGINNINGS = {
     b"\xff\xd8": ".jpg",
     b"\x89PNG": ".png",
@@ -40,22 +41,23 @@ _ROWS = 64  # read at once
 
 @dataclass(frozen=True)
 class _Table:
-    """A table: its columns, the names of its classes where labels are numbers, and the split that its path means."""
+    """A table: its columns, what their numbers stand for, and the split that its path means."""
 
     path: Path
     image: str
     label: str
     names: list[str]
     split_column: str | None
+    split_names: list[str]
     split: str | None
 
 
 def unpack_parquet(tables: Sequence[Path], target: Path, images: str, labels: str) -> int:
     """Write the images of these tables and a label file; return how many images that were.
 
-    A row's split is what its column `split` or `subset` says, or else a word of the table's path below `target`
-    (`data.split_names`). Where some rows have a split, those without one are left out; where none has, or all are of
-    the training split, the label file names none, and it is to be drawn.
+    A row's split is what its column `split` or `subset` says, in text or numbers with names, or else a word of the
+    table's path below `target` (`data.split_names`). Where some rows have a split, those without one are left out;
+    where none has, or all are of the training split, the label file names none, and it is to be drawn.
 
     Args:
         tables: their rows hold an image (bytes, or a struct with `bytes`) and a label (a number with names in the
@@ -105,8 +107,9 @@ def _rows(table: _Table) -> Iterator[tuple[bytes, str | None, str | None]]:
                 content = row[table.image]["bytes"] if isinstance(row[table.image], dict) else row[table.image]
                 if content is None or row[table.label] is None:
                     raise DataError(f"{table.path}: a row without image or label; give a table that holds both")
-                split = split_of(row[table.split_column] or "") if table.split_column else None
-                yield content, _name(row[table.label], table.names), split or table.split
+                named = _name(table.path, row[table.split_column], table.split_names) if table.split_column else None
+                split = split_of(named or "") or table.split
+                yield content, _name(table.path, row[table.label], table.names), split
 
 
 @contextlib.contextmanager
@@ -139,28 +142,35 @@ def _described(path: Path, inside: str) -> _Table:
     if image is None or label is None:
         lacking = "images" if image is None else f"labels ({', '.join(_LABEL_COLUMNS)}), a text or whole number each"
         raise DataError(f"{path}: no column of {lacking}; it has {', '.join(kinds)}")
+    split, columns = split_in(inside), [name for name in _SPLIT_COLUMNS if name in kinds]
+    numbers = [column for column in (label, *columns) if _NUMBER.match(kinds[column])]
+    names = {column: _names(path, schema.metadata or {}, column) for column in numbers}
+    of_split = next((name for name in columns if _TEXT.match(kinds[name]) or names.get(name)), None)
+    if columns and not of_split and not split:
+        log.warning("%s: its column %s holds %s, not text; not used", path, columns[0], kinds[columns[0]])
+    return _Table(path, image, label, names.get(label, []), of_split, names.get(of_split or "", []), split)
+
+
+def _names(path: Path, metadata: dict[bytes, bytes], column: str) -> list[str]:
+    """Return what the numbers of a column stand for, as `datasets` writes it into the metadata."""
     try:
-        features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
-        names = list(features.get(label, {}).get("names", []))
+        features = json.loads(metadata.get(b"huggingface", b"{}")).get("info", {}).get("features", {})
+        return list(features.get(column, {}).get("names", []))
     except (ValueError, AttributeError, TypeError) as error:
         raise DataError(
             f"{path}: the names of its classes cannot be read ({reason_of(error)}); download it again"
         ) from error
-    split, split_column = split_in(inside), next((name for name in _SPLIT_COLUMNS if name in kinds), None)
-    if split_column and not _TEXT.match(kinds[split_column]):
-        if split is None:
-            raise DataError(
-                f"{path}: its column {split_column} holds {kinds[split_column]}, not text; write {', '.join(SPLITS)}"
-            )
-        split_column = None
-    return _Table(path, image, label, names, split_column, split)
 
 
-def _name(label: int | str, names: list[str]) -> str | None:
+def _name(path: Path, label: float | str | None, names: list[str]) -> str | None:
     if isinstance(label, str):
         return nfc(label.strip()) or None
-    if label < 0:
+    if label is None or not label >= 0:  # NaN is a class no more than -1
         return None
+    if isinstance(label, float):
+        if not label.is_integer():
+            raise DataError(f"{path}: a label is {label}, which is no class; give whole numbers or text")
+        label = int(label)
     return nfc(names[label]) if label < len(names) else f"class {label}"
 
 
