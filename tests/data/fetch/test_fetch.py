@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from whichcar.cli import main
-from whichcar.data.fetch.fetch import NAMED, SOURCE_VARIABLE, fetch
+from whichcar.data.fetch.fetch import SOURCE_VARIABLE, fetch
 from whichcar.data.fetch.fetch import _put as put
 from whichcar.data.labels import read_labels
 from whichcar.data.split.split import split
@@ -395,16 +395,6 @@ def test_a_file_that_is_none_of_the_kinds_is_reported(tmp_path: Path) -> None:
         fetch(tmp_path / "a.7z", tmp_path / "data")
 
 
-def test_of_a_named_set_every_home_that_fails_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    homes = (("http://127.0.0.1:9/a.tgz",), ("gopher://second/a.tgz",))
-    monkeypatch.setitem(NAMED, "stanford-cars", homes)
-    monkeypatch.setattr("whichcar.data.fetch.download.TRIES", 1)
-    with pytest.raises(
-        DataError, match=r"http://127\.0\.0\.1:9/a\.tgz: .*; gopher://second/a\.tgz: gopher:// is not known"
-    ):
-        fetch(["stanford-cars"], tmp_path / "data")
-
-
 def test_without_a_source_the_environment_is_asked(
     drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -475,13 +465,3 @@ def test_labels_that_match_no_image_name_one_and_what_may_be_meant(
     table.write_text(table.read_text().replace("000001.jpg", "images\\000001.JPG"))
     fetch(tmp_path / "set", tmp_path / "data")
     assert r"1 of 32 labels have no image, such as 'images\\000001.JPG'; is '000001.jpg' meant?" in caplog.text
-
-
-def test_the_named_set_tells_its_terms_and_comes_from_the_hub(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    assert all(source.startswith("hf://datasets/") for home in NAMED["stanford-cars"] for source in home)
-    monkeypatch.setitem(NAMED, "stanford-cars", (("gopher://first/a.tgz",),))
-    with pytest.raises(DataError, match="get its files another way and give their paths"):
-        fetch("stanford-cars", tmp_path / "data")
-    assert "non-commercial research" in caplog.text

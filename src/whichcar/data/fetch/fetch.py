@@ -6,7 +6,6 @@ them there and downloads nothing.
 
 from __future__ import annotations
 
-import itertools
 import logging
 import os
 import re
@@ -17,15 +16,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from whichcar import files
 from whichcar.data.fetch import formats
 from whichcar.data.fetch.archives import KINDS, TABLES, is_archive, unpack
-from whichcar.data.fetch.download import Downloaded, download, file_name, identity, is_remote, tables_of
+from whichcar.data.fetch.download import Downloaded, identity, is_remote
 from whichcar.data.fetch.parquet import SUFFIX, unpack_parquet
+from whichcar.data.fetch.sources import bring
 from whichcar.data.labels import read_labels
-from whichcar.data.split_names import SPLITS, split_in
+from whichcar.data.split_names import SPLITS
 from whichcar.environment import expanded
 from whichcar.errors import DataError
 from whichcar.text import as_text, one_line, plural
@@ -36,15 +35,6 @@ SOURCE_VARIABLE = "WHICHCAR_SOURCE"
 MANIFEST = "manifest.json"
 _STAGING = ".fetching"
 
-# Data sets with a name: their known homes, tried in turn; each home is all the files it takes. The site of Stanford
-# Cars is gone; these copies are by others, and fetching them has not been tried where whichcar is made.
-NAMED: dict[str, tuple[tuple[str, ...], ...]] = {
-    "stanford-cars": (("hf://datasets/tanganke/stanford_cars",), ("hf://datasets/Donghyun99/Stanford-Cars",))
-}
-TERMS = {
-    "stanford-cars": "its own site is gone; this is a copy by others on the Hugging Face hub, untested with "
-    "whichcar; the images (Krause et al. 2013) are for non-commercial research"
-}
 # What a manifest holds, and each entry of its `files`.
 _KEYS = {"sources": list, "finished": bool, "files": list, "labels": int, "kind": str, "names?": list}
 _FILE_KEYS = {"path", "source", "size", "sha256"}
@@ -77,8 +67,8 @@ def fetch(
 
     Args:
         sources: addresses (`s3://bucket/key`, `https://…`, `hf://datasets/OWNER/NAME`), paths of archives, tables or
-            folders, or one name of `NAMED`; all of them together are one set. By default what `WHICHCAR_SOURCE` lists,
-            divided as in a shell.
+            folders, or one name of `sources.NAMED`; all of them together are one set. By default what
+            `WHICHCAR_SOURCE` lists, divided as in a shell.
         into: gets `car_ims/`, `car_dataset_labels.csv` and, where they are known, `boxes.csv`.
         sha256: of the first source, if it is known: 64 hexadecimal digits, compared on each call.
         redo: overwrite what an earlier call wrote, also from other sources; a file is downloaded again only where it
@@ -155,7 +145,7 @@ class _Stage:
                     return self._fetched(known["kind"], there, fresh=False)
         if known is None:
             self._check_new()
-        got = self._bring()
+        got = bring(self.wanted, self.into / "raw", self.sha256)
         try:
             content = self._arrange(got)
             if known and gone:
@@ -195,23 +185,6 @@ class _Stage:
         if self.sha256 and got and got[0].sha256 not in ("", self.sha256.lower()):
             raise DataError(f"{got[0].source}: its SHA-256 is {got[0].sha256}, not {self.sha256}; fetch it with --redo")
         return got
-
-    def _bring(self) -> list[Downloaded]:
-        """Return the sources as files or folders on this disk, from the first home that has them."""
-        failures = []
-        for home in _homes(self.wanted):
-            try:
-                sums = itertools.chain([self.sha256], itertools.repeat(None))
-                expanded = _expanded(home)
-                names = _names(expanded)
-                return [
-                    _bring(source, self.into / "raw", name, known)
-                    for source, name, known in zip(expanded, names, sums, strict=False)
-                ]
-            except DataError as error:
-                failures.append(str(error))
-        by_hand = "; get its files another way and give their paths" if self.wanted[0] in NAMED else ""
-        raise DataError("; ".join(failures) + by_hand)
 
     def _arrange(self, got: list[Downloaded]) -> dict[str, Any]:
         """Build the set in the folder `new` and return its manifest."""
@@ -268,69 +241,6 @@ def _put(new: Path, place: Path) -> None:
         place.unlink(missing_ok=True)
     if new.exists():
         new.rename(place)
-
-
-def _homes(wanted: list[str]) -> Sequence[Sequence[str]]:
-    """Return the sets of sources to be tried in turn."""
-    if len(wanted) == 1 and not is_remote(wanted[0]) and not Path(wanted[0]).exists():
-        if wanted[0] in NAMED:
-            log.warning("%s: %s", wanted[0], TERMS[wanted[0]])
-            return NAMED[wanted[0]]
-        raise DataError(f"{wanted[0]}: no such file or folder, nor a data set with a name ({', '.join(NAMED)})")
-    return [wanted]
-
-
-def _expanded(home: Sequence[str]) -> list[str]:
-    """Return the sources with each data set of the hub as its tables."""
-    lists = [_of_splits(tables_of(one)) if _is_data_set(one) else [one] for one in home]
-    return list(itertools.chain.from_iterable(lists))
-
-
-def _is_data_set(source: str) -> bool:
-    """True for a data set of the hub or a folder of it; the name of the data set itself may hold a dot."""
-    return source.startswith("hf://") and not Path(*Path(source).parts[4:]).suffix
-
-
-def _of_splits(tables: list[str]) -> list[str]:
-    """Leave out the tables of a hub's data set that are of no split, such as distorted copies of its test images."""
-    named = [table for table in tables if split_in(_inside(table))]
-    if named and len(named) < len(tables):
-        other = next(table for table in tables if table not in named)
-        log.warning("%s left out, such as %s: in no split", plural(len(tables) - len(named), "table"), other)
-    return named or tables
-
-
-def _inside(url: str) -> str:
-    """Return the path of a file of a hub's data set, relative to the data set."""
-    return urlsplit(url).path.strip("/").split("/", 2)[-1]
-
-
-def _names(sources: Sequence[str]) -> list[str]:
-    """Name the files to be downloaded, each differently.
-
-    Tables of several folders of the hub may have one name, and the folder's name says which split it is.
-    """
-    names: list[str] = []
-    for source in sources:
-        name = _inside(source).replace("/", "-") if source.startswith("hf://") else ""
-        name = name or file_name(source)
-        names.append(f"{len(names) + 1}-{name}" if name in names else name)
-    return names
-
-
-def _bring(source: str, raw: Path, name: str, sha256: str | None) -> Downloaded:
-    """Return a source as a file or folder on this disk."""
-    if is_remote(source):
-        return download(source, raw, sha256, name=name)
-    path = Path(source)
-    if path.is_dir():
-        return Downloaded(path, source, 0, "")
-    if not path.is_file():
-        raise DataError(f"{path}: no such file or folder; check the name")
-    digest = files.sha256(path)
-    if sha256 and digest != sha256.lower():
-        raise DataError(f"{path}: its SHA-256 is {digest}, not {sha256}; get the right file or the right checksum")
-    return Downloaded(path, source, path.stat().st_size, digest)
 
 
 def _tables_in(folder: Path) -> list[Path]:

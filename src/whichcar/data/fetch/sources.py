@@ -1,0 +1,117 @@
+"""What `fetch` is given, brought to this disk: addresses, data sets of the hub, paths, and data sets with a name."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from whichcar import files
+from whichcar.data.fetch.download import Downloaded, download, file_name, is_remote, tables_of
+from whichcar.data.split_names import split_in
+from whichcar.errors import DataError
+from whichcar.text import plural
+
+log = logging.getLogger(__name__)
+
+# Data sets with a name: their known homes, tried in turn; each home is all the files it takes. The site of Stanford
+# Cars is gone; these copies are by others, and fetching them has not been tried where whichcar is made.
+NAMED: dict[str, tuple[tuple[str, ...], ...]] = {
+    "stanford-cars": (("hf://datasets/tanganke/stanford_cars",), ("hf://datasets/Donghyun99/Stanford-Cars",))
+}
+TERMS = {
+    "stanford-cars": "its own site is gone; this is a copy by others on the Hugging Face hub, untested with "
+    "whichcar; the images (Krause et al. 2013) are for non-commercial research"
+}
+
+
+def bring(wanted: list[str], raw: Path, sha256: str | None) -> list[Downloaded]:
+    """Return the sources as files or folders on this disk, from the first home that has them.
+
+    Args:
+        wanted: addresses and paths, or one name of `NAMED`.
+        raw: folder for what is downloaded.
+        sha256: of the first source, if it is known.
+
+    Raises:
+        DataError: no home has them all, or the first has another checksum.
+        MissingExtraError: another package is needed for this kind of source.
+    """
+    failures = []
+    for home in _homes(wanted):
+        try:
+            sums = itertools.chain([sha256], itertools.repeat(None))
+            expanded = _expanded(home)
+            return [
+                _bring(source, raw, name, known)
+                for source, name, known in zip(expanded, _names(expanded), sums, strict=False)
+            ]
+        except DataError as error:
+            failures.append(str(error))
+    by_hand = "; get its files another way and give their paths" if wanted[0] in NAMED else ""
+    raise DataError("; ".join(failures) + by_hand)
+
+
+def _homes(wanted: list[str]) -> Sequence[Sequence[str]]:
+    """Return the sets of sources to be tried in turn."""
+    if len(wanted) == 1 and not is_remote(wanted[0]) and not Path(wanted[0]).exists():
+        if wanted[0] in NAMED:
+            log.warning("%s: %s", wanted[0], TERMS[wanted[0]])
+            return NAMED[wanted[0]]
+        raise DataError(f"{wanted[0]}: no such file or folder, nor a data set with a name ({', '.join(NAMED)})")
+    return [wanted]
+
+
+def _expanded(home: Sequence[str]) -> list[str]:
+    """Return the sources with each data set of the hub as its tables."""
+    lists = [_of_splits(tables_of(one)) if _is_data_set(one) else [one] for one in home]
+    return list(itertools.chain.from_iterable(lists))
+
+
+def _is_data_set(source: str) -> bool:
+    """True for a data set of the hub or a folder of it; the name of the data set itself may hold a dot."""
+    return source.startswith("hf://") and not Path(*Path(source).parts[4:]).suffix
+
+
+def _of_splits(tables: list[str]) -> list[str]:
+    """Leave out the tables of a hub's data set that are of no split, such as distorted copies of its test images."""
+    named = [table for table in tables if split_in(_inside(table))]
+    if named and len(named) < len(tables):
+        other = next(table for table in tables if table not in named)
+        log.warning("%s left out, such as %s: in no split", plural(len(tables) - len(named), "table"), other)
+    return named or tables
+
+
+def _inside(url: str) -> str:
+    """Return the path of a file of a hub's data set, relative to the data set."""
+    return urlsplit(url).path.strip("/").split("/", 2)[-1]
+
+
+def _names(sources: Sequence[str]) -> list[str]:
+    """Name the files to be downloaded, each differently.
+
+    Tables of several folders of the hub may have one name, and the folder's name says which split it is.
+    """
+    names: list[str] = []
+    for source in sources:
+        name = _inside(source).replace("/", "-") if source.startswith("hf://") else ""
+        name = name or file_name(source)
+        names.append(f"{len(names) + 1}-{name}" if name in names else name)
+    return names
+
+
+def _bring(source: str, raw: Path, name: str, sha256: str | None) -> Downloaded:
+    """Return a source as a file or folder on this disk."""
+    if is_remote(source):
+        return download(source, raw, sha256, name=name)
+    path = Path(source)
+    if path.is_dir():
+        return Downloaded(path, source, 0, "")
+    if not path.is_file():
+        raise DataError(f"{path}: no such file or folder; check the name")
+    digest = files.sha256(path)
+    if sha256 and digest != sha256.lower():
+        raise DataError(f"{path}: its SHA-256 is {digest}, not {sha256}; get the right file or the right checksum")
+    return Downloaded(path, source, path.stat().st_size, digest)
