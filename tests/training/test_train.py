@@ -76,7 +76,8 @@ FULL_RECIPE = {
     "stages": [{"epochs": 1, "image_size": [24, 24]}, {"epochs": 2, "image_size": [32, 32]}],
     "test_sizes": [[40, 40]],
 }
-PLAIN = {name: value for name, value in FULL_RECIPE.items() if name not in ("schedule", "stages", "plain_epochs")}
+AT_THE_END = ("schedule", "stages", "plain_epochs", "precise_batch_norm")  # what the length of a run decides
+PLAIN = {name: value for name, value in FULL_RECIPE.items() if name not in AT_THE_END}
 
 
 def settings(tree: Path, **sections: dict) -> dict:
@@ -821,6 +822,20 @@ def test_settings_that_do_not_extend_a_finished_run_are_refused(tree: Path, tmp_
     refused(advised, recipe={"stages": wide}, fit=longer | {"epochs": 4})
 
 
+def test_what_a_run_is_trained_on_from_are_the_running_moments_not_those_recomputed_at_its_end(
+    tree: Path, tmp_path: Path
+) -> None:
+    recipe = {"precise_batch_norm": True}
+    made = whole_run(write(tmp_path / "exp", settings(tree, fit={"epochs": 1}, recipe=recipe)))
+    plain = whole_run(write(tmp_path / "plain", settings(tree, fit={"epochs": 1})))
+    running, recomputed, expected = (
+        model.get_layer("conv1_bn").moving_mean.numpy()
+        for model in (made.models.main_model, made.models.export_model, plain.models.main_model)
+    )
+    np.testing.assert_array_equal(running, expected)
+    assert np.abs(recomputed - running).max() > 1e-3
+
+
 @pytest.mark.slow
 def test_a_run_that_stopped_early_resumes_without_early_stopping(tree: Path, tmp_path: Path) -> None:
     stopping = {"early_stopping": {"monitor": "val_loss", "patience": 1, "min_delta": 100.0}}
@@ -855,10 +870,12 @@ def test_the_rate_of_images_leaves_out_the_steps_that_compile(tree: Path, tmp_pa
         for epoch in (0, 0, 1, 1):
             made.progress.epoch = epoch
             made._step(*batch)
+            made._read_results()
             counted.append(made.progress.timed)
         assert counted == [0, 8, 8, 16]
         again = run_again(made)
         again._step(*batch)
+        again._read_results()
         assert again.progress.timed == 16
     finally:
         made.folder.close()

@@ -141,11 +141,12 @@ def fused_batch_norm_is_faster(backend: str) -> bool:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """True when a backend's error says that the device's or the machine's memory was used up."""
+    """True when a backend's error, or the one that Keras raised it for, says that memory was used up."""
     text = f"{type(error).__name__}: {error}"
-    return isinstance(error, MemoryError) or any(
-        sign in text for sign in ("ResourceExhausted", "RESOURCE_EXHAUSTED", "OutOfMemory", "out of memory", "OOM when")
-    )
+    signs = ("ResourceExhausted", "RESOURCE_EXHAUSTED", "OutOfMemory", "out of memory", "OOM when")
+    if isinstance(error, MemoryError) or any(sign in text for sign in signs):
+        return True
+    return error.__context__ is not None and is_out_of_memory(error.__context__)
 
 
 def release_memory() -> None:

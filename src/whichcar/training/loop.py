@@ -197,8 +197,9 @@ class Run:
                 self._save_after(60 * self.experiment.hardware.save_minutes)
             self._read_results()
         size = self.sizes.validation[progress.epoch]
-        with self.models.averaged():
-            if self.experiment.recipe.precise_batch_norm and progress.epoch + 1 == self.epochs:
+        precise = self.experiment.recipe.precise_batch_norm and progress.epoch + 1 == self.epochs
+        with self.models.averaged(moments=precise):
+            if precise:
                 recompute_moments(self.models, self.data, self.experiment, size)
             score = validate(self.models, self.data, self.experiment.data.batch_size, size)
         self._end_epoch(score, size, events)

@@ -99,14 +99,15 @@ class TrainingModels:
         self.trained_layer.set_weights(model.get_weights())
 
     @contextmanager
-    def averaged(self) -> Iterator[None]:
+    def averaged(self, moments: bool = False) -> Iterator[None]:
         """Predict, inside the block, with the weights to be saved: their running mean where the recipe keeps one.
 
-        They stay in `export_model`.
+        They stay in `export_model`. With `moments`, those of batch normalisation may be recomputed inside; the running
+        ones are put back, which a run that is trained on resumes with.
         """
         self._settle()
         self.trained_layer.set_weights(averaged_weights(self.main_model, self.optimizer))
-        if not self.optimizer.use_ema:
+        if not (self.optimizer.use_ema or moments):
             yield
             return
         trained = self.main_model.get_weights()
