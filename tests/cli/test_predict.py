@@ -233,22 +233,23 @@ def test_evaluate_measures_the_model_of_the_package_where_none_is_named(
     assert "This model has been evaluated on them once." in page and str(released) not in page
 
 
-def test_the_uses_of_images_are_counted_for_each_bundle(
+def test_the_uses_of_images_are_counted_for_each_bundle_and_its_copies(
     bundle: Path, car: Path, printed: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = bundle.parent / "mine" / "Red Sedan 2011"
     folder.mkdir(parents=True)
     shutil.copy(car, folder)
     monkeypatch.chdir(bundle.parent)
-    other = shutil.copy(bundle, "other.whichcar")
+    other, copied = "other.whichcar", "later/other.whichcar"
+    write_bundle(colour_bundle(licence="another"), Path(other))
     Path("later").mkdir()
-    same_name = shutil.copy(bundle, "later/other.whichcar")
+    shutil.copy(other, copied)
     for model, times, more in (
         (other, "1 time", ()),
         (bundle.name, "1 time", ("--with", other)),
         (bundle.name, "2 times", ("--with", bundle.name)),
         (other, "3 times", ()),
-        (same_name, "1 time", ()),
+        (copied, "4 times", ()),
     ):
         shown = printed("evaluate", model, "--data", "mine", *more)
         assert f"this model has been evaluated on them {times}\n" in shown
