@@ -91,9 +91,8 @@ class OutputFile:
             if self.form == "csv" and number == 0:
                 header = "" if self.done else f"{line}\n"
                 continue
-            self._file.write(
-                f"{header}{line}\n".encode()
-            )  # one call of the system a row: a kill leaves it whole or not
+            # One call of the system a row: a kill leaves it whole or not
+            self._file.write(f"{header}{line}\n".encode())
             count, header = count + 1, ""
         return count
 
