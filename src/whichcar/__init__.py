@@ -1,4 +1,4 @@
-"""Identify make, model and year of the car in an image.
+"""Identify make, model and year of the vehicles in an image.
 
 The names below are loaded when they are first used, so that `import whichcar` costs almost nothing.
 """

@@ -29,14 +29,14 @@ _CLASSES_SHOWN = 20
 @click.option(
     "--tta",
     type=click.Choice(["flip"]),
-    help="Test-time augmentation: report also the accuracy of probabilities averaged with those of the mirrored image.",
+    help="Test-time augmentation: also report the accuracy of probabilities averaged with those of the mirrored image.",
 )
 @click.option(
     "--with",
     "others",
     multiple=True,
     metavar="EXPERIMENT|BUNDLE|NAME",
-    help="Report also the accuracy of probabilities averaged with those of this model (repeatable).",
+    help="Also report the accuracy of probabilities averaged with those of this model (repeatable).",
 )
 def evaluate(
     experiment: str | None,

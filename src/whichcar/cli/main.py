@@ -101,10 +101,10 @@ class _Group(click.Group):
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(VERSION, prog_name="whichcar")
 def whichcar() -> None:
-    """Identify make, model and year of the car in an image.
+    """Identify make, model and year of the vehicles in an image.
 
     \b
-    Try it on drawn cars, in a few minutes:
+    Try it on synthetic cars, in a few minutes:
       whichcar demo
     Classify a photo:
       whichcar predict photo.jpg

@@ -22,7 +22,7 @@ MINUTES = 60.0
 @click.argument("experiment", type=FOLDER)
 @click.option("--data", type=FOLDER, required=True, help="Folder with one folder per class, or with train/ and test/.")
 @click.option(
-    "--minutes", type=float, default=MINUTES, show_default=True, help="Minutes that the whole training is to take."
+    "--minutes", type=float, default=MINUTES, show_default=True, help="Time budget for the whole training, in minutes."
 )
 @click.option(
     "--weights",
@@ -31,9 +31,9 @@ MINUTES = 60.0
     metavar="imagenet|none|PATH",
     help="Weights to start from: those of ImageNet, which Keras downloads, random ones, or a file.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace a config.yml that is there.")
+@click.option("--overwrite", is_flag=True, help="Overwrite an existing config.yml.")
 def new(experiment: Path, data: Path, minutes: float, weights: str, overwrite: bool) -> None:
-    """Write EXPERIMENT/config.yml for a dataset: settings made for its images, this machine and the minutes given.
+    """Write EXPERIMENT/config.yml: settings chosen for a dataset, this machine and a time budget.
 
     A few training steps are run to see how fast this machine is. The file gives the reason for each choice and can be
     edited.
@@ -42,7 +42,7 @@ def new(experiment: Path, data: Path, minutes: float, weights: str, overwrite: b
     Examples:
       whichcar new experiments/mine --data data/car_ims_v2
       whichcar new experiments/mine --data data/car_ims_v2 --minutes 20 --overwrite
-      whichcar new experiments/mine --data data/car_ims_v2 --weights data/resnet50_notop.h5
+      whichcar new experiments/mine --data data/car_ims_v2 --weights data/resnet50_top.h5
     """
     _write(experiment, data, minutes, weights, overwrite)
     say_lines([f"next: {shell_command(['whichcar', 'train', experiment])}"])

@@ -42,9 +42,9 @@ if TYPE_CHECKING:
     "--confidence",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     metavar="ACCURACY",
-    help="Answer with the class, the model, the make or `unknown`: the most specific with which answers have this "
-    "accuracy: 0.8, 0.9, 0.95 or 0.99; another value takes the next higher one. The model must be calibrated, as "
-    "`evaluate` does on validation images.",
+    help="Answer with the class, model, make or `unknown`: the most specific answer with this accuracy. Thresholds exist "
+    "for 0.8, 0.9, 0.95 and 0.99; other values use the next higher one. The model must be calibrated: `evaluate` does "
+    "that on validation images.",
 )
 @click.option(
     "--vehicles",
@@ -55,12 +55,12 @@ if TYPE_CHECKING:
 @click.option(
     "--annotate", type=FOLDER, metavar="DIR", help="With --vehicles, write images with the boxes and answers."
 )
-@click.option("--save-crops", type=FOLDER, metavar="DIR", help="With --vehicles, write an image of each.")
+@click.option("--save-crops", type=FOLDER, metavar="DIR", help="With --vehicles, write a cropped image of each vehicle.")
 @click.option(
     "--explain",
     type=FOLDER,
     metavar="DIR",
-    help="Write images that show where the network sees the predicted class, and where that and not the next one.",
+    help="Write heat maps of what supports the predicted class, alone and against the second most probable one.",
 )
 @click.option("--batch-size", type=click.IntRange(1), help="Images per forward pass.  [default: what is fastest]")
 @click.option(

@@ -36,7 +36,7 @@ from whichcar.text import shell_command
     help="Train on several hosts: the address of the first one, with a free port, and the others; or auto, under "
     "Slurm, Open MPI or Kubernetes. Run the same command on each.",
 )
-@click.option("--host", metavar="NUMBER", type=int, help="With --hosts, which of them this one is, from 0.")
+@click.option("--host", metavar="NUMBER", type=int, help="Index of this host in --hosts, from 0.")
 @track_option
 def train(
     config: Path,

@@ -64,7 +64,7 @@ class Model(Section):
     l1_factor: float = Field(0.0, ge=0, description="L1 penalty on the head's weights")
     l2_factor: float = Field(0.0, ge=0, description="L2 penalty on the head's weights")
     cosine_scale: float = Field(
-        0.0, ge=0, description="scale of a cosine head (normalised features and weights), such as 20; 0: a dense head"
+        0.0, ge=0, description="scale of a cosine head (normalized features and weights), such as 16; 0: a dense head"
     )
     data_aug_layer: Augmentations | None = Field(
         None, description="Keras augmentation layers with their parameters, by name"

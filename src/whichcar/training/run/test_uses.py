@@ -23,7 +23,7 @@ def count_use(home: Path, fingerprint: str, use: dict[str, Any]) -> int:
 
     Args:
         home: the experiment's folder.
-        fingerprint: of the images (`data.identity.fingerprint`); for a bundle, with its name behind it.
+        fingerprint: of the images (`data.identity.fingerprint`); for a bundle, followed by its checksum.
         use: what is written down of it, such as its date and checkpoint.
     """
     with locked(home / f".{TEST_USES}.lock", wait=True):
