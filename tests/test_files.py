@@ -41,6 +41,11 @@ def test_json_keeps_unicode(tmp_path: Path) -> None:
     assert (tmp_path / "a.json").read_text(encoding="utf-8") == '{\n "class": "Škoda"\n}\n'
 
 
+def test_json_gives_a_path_that_is_not_utf_8_back(tmp_path: Path) -> None:
+    files.write_json(tmp_path / "a.json", {"source": "Autos_\udcfc/\\udcfc"})
+    assert files.read_json(tmp_path / "a.json") == {"source": "Autos_\udcfc/\\udcfc"}
+
+
 def test_a_link_shares_the_bytes_on_one_file_system(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"car")
     files.link_or_copy(tmp_path / "a", tmp_path / "b")

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from whichcar.errors import DataError
-from whichcar.text import plural, reason_of
+from whichcar.text import as_text, plural, reason_of
 
 # The formats of images, as Pillow calls them, and the suffixes of their files. No other format is ever opened: Pillow
 # knows some that start another program (EPS) or that nothing here has been tried on.
@@ -114,12 +114,13 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object
 
 
 def write_json(path: Path, content: Any) -> None:  # noqa: ANN401  (whatever JSON can hold)
-    """Write `content` as indented JSON, whole or not at all.
+    """Write `content` as indented JSON, whole or not at all; `read_json` also gives a path that is not UTF-8 back.
 
     Raises:
         ValueError: a number in it is NaN or infinite, which JSON has no word for; what is not known is null.
     """
-    write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    # A byte that is no text becomes \udcff, which JSON reads as just that.
+    write_text(path, as_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)) + "\n")
 
 
 def read_json(
@@ -290,7 +291,12 @@ def is_image(path: str | Path) -> bool:
     return Path(path).suffix.lower() in IMAGE_SUFFIXES
 
 
-def not_opened(folder: Path, count: int) -> str:
+def is_unopened(path: str | Path) -> bool:
+    """True for a name with the suffix of an image of a format that is not opened, such as HEIC."""
+    return Path(path).suffix.lower() in UNOPENED_SUFFIXES
+
+
+def not_opened(folder: Path | str, count: int) -> str:
     """Return the line about the files of `UNOPENED_SUFFIXES` among the images of a folder."""
     files = plural(count, "file")
     return f"{folder}: {files} of a format that is not opened, such as HEIC, not used; convert to JPEG or PNG"

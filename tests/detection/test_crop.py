@@ -176,6 +176,13 @@ def test_a_name_that_is_no_text_is_kept(tmp_path: Path, paint: Paint, red_car_fi
     assert main.run([*arguments, "--contact-sheet"]) == 0
 
 
+def test_a_folder_whose_name_is_no_text_is_cropped(tmp_path: Path, paint: Paint, red_cars: OnnxDetector) -> None:
+    source = tmp_path / os.fsdecode(b"Autos_\xfc")
+    paint(source / "a.jpg", car=CAR)
+    assert [row.kind for row in crop(source, tmp_path / "out", detector=red_cars)] == ["cropped"]
+    assert json.loads((tmp_path / "out" / "crop.json").read_text())["source"] == str(source)
+
+
 def test_orientation_is_applied_and_metadata_left_behind(tmp_path: Path, red_cars: OnnxDetector) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was turned

@@ -125,10 +125,10 @@ def images_by_class(root: Path, empty: bool = False) -> dict[str, list[str]]:
         raise DataError(f"{root}: no class folders in it; it must hold one folder per class")
     without = [name for name, names in found.items() if not names]
     if without and not empty:
-        raise DataError(
-            f"{root}: {plural(len(without), 'class folder')} without an image: {named(without)}; add images to each, "
-            "or remove it"
-        )
+        advice = "add images to each, or remove it"
+        if any(files.is_unopened(path) and nfc(path.partition("/")[0]) in without for path in files.walk(root)):
+            advice = "HEIC and the like are not opened: convert them to JPEG or PNG"
+        raise DataError(f"{root}: {plural(len(without), 'class folder')} without an image: {named(without)}; {advice}")
     return {name: names for name, names in sorted(found.items()) if names}
 
 

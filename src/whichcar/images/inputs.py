@@ -18,7 +18,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from whichcar.errors import DataError, ImageError
-from whichcar.files import NO_IMAGES, UNOPENED_SUFFIXES, is_broken_link, is_image, not_opened, walk
+from whichcar.files import NO_IMAGES, is_broken_link, is_image, is_unopened, not_opened, walk
 from whichcar.images.pixels import DecodedImage, Pixels
 from whichcar.images.read import decoded, decoded_from, enough_for
 from whichcar.records import Skipped
@@ -136,7 +136,7 @@ def _in_folder(folder: Path) -> Iterator[Given | Skipped]:
             path = folder / inside
             if is_image(path) or is_broken_link(path):
                 found.append(path)
-            unopened += path.suffix.lower() in UNOPENED_SUFFIXES
+            unopened += is_unopened(path)
     except OSError as error:
         yield Skipped(folder, f"{error.filename or folder} cannot be listed ({error.strerror}); change its permissions")
         return

@@ -80,7 +80,7 @@ def load_tree(settings: Data, classes: int | None, seed: int) -> Tree:
         )
     for remark in tree.remarks:
         log.warning("%s", remark)
-    if count := unopened(tree):
+    if count := unopened(sample.path for sample in (*tree.train, *tree.validation, *tree.test)):
         log.warning("%s", not_opened(tree.root, count))
     log.info("%s", tree.summary)
     if tree.drawn is not None:

@@ -161,6 +161,15 @@ def test_rows_and_files_that_do_not_fit_are_found(data: Path) -> None:
     assert found["file_without_row"] == [f"car_ims/{rows[-1].img_name}"]
 
 
+def test_a_row_whose_image_is_a_broken_link_is_found_as_an_unreadable_image_alone(data: Path) -> None:
+    image = data / "car_ims" / read_labels(data / "car_dataset_labels.csv")[0].img_name
+    image.unlink()
+    image.symlink_to("gone.jpg")
+    found = check(data).findings
+    assert [(one.path, one.issue) for one in found] == [(f"car_ims/{image.name}", "unreadable")]
+    assert "a link to gone.jpg, which is not there; restore that" in found[0].detail
+
+
 def test_classes_that_are_missing_or_uneven_are_found(tree: Path) -> None:
     classes = sorted(folder.name for folder in (tree / "train").iterdir())
     shutil.rmtree(tree / "train" / classes[0])

@@ -457,6 +457,31 @@ def test_linked_class_folders_are_fetched_and_broken_links_and_pipes_are_reporte
     assert "gone.jpg: a broken link, or no regular file" in caplog.text
 
 
+def test_files_of_formats_that_are_not_opened_are_counted(
+    by_class: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second, *_ = sorted(by_class.iterdir())
+    (first / "phone.HEIC").touch()
+    (second / "phone.avif").touch()
+    assert fetch(by_class, tmp_path / "data").images == 32
+    line = "2 files of a format that is not opened, such as HEIC, not used; convert to JPEG or PNG"
+    assert caplog.messages == [f"{by_class}: {line}"]
+
+
+def test_a_folder_whose_name_is_not_utf_8_is_fetched_and_a_second_time_known(by_class: Path, tmp_path: Path) -> None:
+    source = by_class.rename(tmp_path / os.fsdecode(b"Autos_\xfc"))
+    assert fetch(source, tmp_path / "data").images == 32
+    assert not fetch(source, tmp_path / "data").fresh
+
+
+def test_an_image_whose_name_is_not_utf_8_is_brought_back_too(by_class: Path, tmp_path: Path) -> None:
+    image = next(by_class.rglob("*.jpg"))
+    image = image.rename(image.with_name(os.fsdecode(b"\xff.jpg")))
+    fetch(by_class, tmp_path / "data")
+    (tmp_path / "data" / "car_ims" / image.relative_to(by_class)).unlink()
+    assert fetch(by_class, tmp_path / "data").images == 32
+
+
 def test_labels_that_match_no_image_name_one_and_what_may_be_meant(
     drawn: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

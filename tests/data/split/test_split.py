@@ -616,6 +616,49 @@ def test_rows_without_a_file_say_what_they_may_mean(tmp_path: Path) -> None:
     assert found["000003.JPG"].endswith("; did you mean '000003.jpg'?")
 
 
+def test_a_broken_link_is_called_so_and_no_name_is_suggested_in_its_place(tmp_path: Path) -> None:
+    for name in ("A/1.jpg", "B/1.jpg"):
+        (tmp_path / "data" / name).parent.mkdir(parents=True)
+        (tmp_path / "data" / name).symlink_to(tmp_path / "gone" / name)
+    message = "2 of them: a link to a file that is not there; restore it, such as 'A/1.jpg'"
+    with pytest.raises(DataError, match=f"none of the 2 rows can be used; {message}$"):
+        split(tmp_path / "data", tmp_path / "v1")
+
+
+def test_a_name_is_not_suggested_in_place_of_itself(tmp_path: Path) -> None:
+    rows = dataset(tmp_path / "data")
+    image = tmp_path / "data" / "car_ims" / os.fsdecode(b"caf\xe9.jpg")
+    write_image(image)
+    os.mkfifo(image.with_name("pipe.jpg"))
+    more = [Label(name, CLASSES[0], "train") for name in (image.name, "pipe.jpg")]
+    reason = reasons(split(tmp_path / "data", [*rows, *more], tmp_path / "v1"))
+    assert reason["caf\\udce9.jpg"] == "img_name contains bytes that are not text; rename it"
+    assert reason["pipe.jpg"].startswith("no such file in ") and "did you mean" not in reason["pipe.jpg"]
+
+
+def test_files_of_formats_that_are_not_opened_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = folders(tmp_path / "data")
+    first, second, *_ = sorted(data.iterdir())
+    (first / "phone.HEIC").touch()
+    split(data, tmp_path / "v1")
+    line = "1 file of a format that is not opened, such as HEIC, not used; convert to JPEG or PNG"
+    assert caplog.messages == [f"{data}: {line}"]
+    for path in second.iterdir():
+        path.rename(path.with_suffix(".heic"))
+    advice = "HEIC and the like are not opened: convert them to JPEG or PNG"
+    with pytest.raises(DataError, match=f"1 class folder without an image: '{second.name}'; {advice}$"):
+        split(data, tmp_path / "v2")
+
+
+def test_a_row_without_a_file_in_a_folder_whose_name_is_not_utf_8_is_recorded(tmp_path: Path) -> None:
+    data = tmp_path / os.fsdecode(b"Autos_\xfc")
+    rows = dataset(data)
+    split(data, [*rows, Label("gone.jpg", CLASSES[0], "train")], tmp_path / "v1")
+    assert record(tmp_path / "v1")["problems"] == [
+        {"row": 31, "img_name": "gone.jpg", "reason": f"no such file in {data / 'car_ims'} or {data}"}
+    ]
+
+
 def copied_set(root: Path, seed: int) -> list[Label]:
     """Draw 4 classes of 8 images, and 20 copies: of the same bytes, encoded again, mirrored, cropped, copies of copies.
 

@@ -58,6 +58,15 @@ def test_there_is_room_for_ten_thousand_classes(tmp_path: Path, tiny: keras.Mode
 
 
 @KINDS
+def test_the_folder_of_the_images_may_have_a_name_that_is_not_utf_8(
+    tmp_path: Path, tiny: keras.Model, suffix: str
+) -> None:
+    metadata = replace(METADATA, data_root="/data/Autos_\udcfc")
+    save_checkpoint(tiny, metadata, tmp_path / f"model{suffix}")
+    assert read_metadata(tmp_path / f"model{suffix}") == metadata
+
+
+@KINDS
 def test_writing_again_replaces_model_and_metadata(tmp_path: Path, tiny: keras.Model, suffix: str) -> None:
     path = tmp_path / f"model{suffix}"
     for size in ((10, 20), (30, 40)):

@@ -27,7 +27,7 @@ from whichcar.data.labels import read_labels
 from whichcar.data.split_names import SPLITS
 from whichcar.environment import expanded
 from whichcar.errors import DataError
-from whichcar.text import as_text, one_line, plural
+from whichcar.text import one_line, plural
 
 log = logging.getLogger(__name__)
 
@@ -206,7 +206,7 @@ class _Stage:
             "kind": image_set.kind,
             "labels": len(image_set.labels),
             "files": [asdict(one) | {"path": str(one.path)} for one in got],
-            "names": [name for name in files.walk(self.new) if name == as_text(name)],  # others fit in no JSON
+            "names": list(files.walk(self.new)),
         }
 
     def _restore(self, gone: list[str], content: dict[str, Any]) -> None:

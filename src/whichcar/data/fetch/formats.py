@@ -49,6 +49,8 @@ def find(root: Path, called: str) -> ImageSet:
         MissingExtraError: a devkit, and SciPy is not installed.
     """
     paths = list(files.walk(root))
+    if count := sum(map(files.is_unopened, paths)):
+        log.warning("%s", files.not_opened(called, count))
     tables = [root / path for path in paths if path.lower().endswith(".csv") and _is_label_file(root / path)]
     if len(tables) > 1:
         raise DataError(f"{called}: {len(tables)} label files, {tables[0].name} and {tables[1].name}; keep one")

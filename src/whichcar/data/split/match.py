@@ -108,6 +108,8 @@ def _find(label: Label, bases: Sequence[Path], divided: bool) -> Path | RowProbl
                 if path.is_file():
                     reason = _unusable(path)
                     return RowProblem("unusable", reason) if reason else path
+                if files.is_broken_link(path):
+                    return RowProblem("unusable", "a link to a file that is not there; restore it")
             except OSError as error:
                 return RowProblem("missing", f"cannot be reached ({error.strerror})")
     return RowProblem("missing", f"no such file in {' or '.join(map(str, bases))}")
@@ -171,7 +173,8 @@ def _index(names: Sequence[str], form: Form) -> dict[str, str]:
 
 
 def _meant(name: str, indices: Sequence[tuple[Form, Mapping[str, str]]]) -> str:
-    return next((index[form(name)] for form, index in indices if form(name) in index), "")
+    """Return another name that may have been meant, or ""."""
+    return next((meant for form, index in indices if (meant := index.get(form(name), name)) != name), "")
 
 
 def _path(name: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +19,15 @@ from whichcar.data.fetch.formats import LABELS
 from whichcar.data.labels import check_share, draw_share, labels_from_folders, read_labels
 from whichcar.data.split.groups import with_groups
 from whichcar.data.split.plan import Plan, make_plan
+from whichcar.data.split.tree import unopened
 from whichcar.data.split_names import TRAIN
 from whichcar.data.split_record import RECORD, load_record
 from whichcar.data.structure import structure_of
 from whichcar.errors import DataError
 from whichcar.records import Label, Skipped
 from whichcar.text import as_text, plural
+
+log = logging.getLogger(__name__)
 
 TEST_SHARE = 0.25  # where nothing else is asked for
 _WAYS_OUT = "choose another output folder, or delete this one"
@@ -103,6 +107,8 @@ def split(
     with _writing_to(output):
         _check_output(output, {"seed": seed, "validation_share": validation, "test_share": share})
     plan = make_plan(data, rows, keep_copies, share or 0, seed)
+    if count := unopened(plan.targets.values()):
+        log.warning("%s", files.not_opened(data, count))
     names = {row: as_text(rows[row - 1].img_name) for row in plan.problems}
     record = _record(plan, names, validation, seed, share)
     record["sources"] = {"data": as_text(data), "labels": source}

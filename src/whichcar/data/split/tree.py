@@ -6,7 +6,7 @@ compared in NFC: a tree that came from a Mac has the same classes.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,10 +121,10 @@ def read_tree(
     )
 
 
-def unopened(tree: Tree) -> int:
-    """Return how many files next to the tree's images are images of formats that are not opened, such as HEIC."""
-    folders = {sample.path.parent for sample in (*tree.train, *tree.validation, *tree.test)}
-    return sum(path.suffix.lower() in files.UNOPENED_SUFFIXES for folder in folders for path in folder.iterdir())
+def unopened(images: Iterable[Path]) -> int:
+    """Return how many files next to these images are images of formats that are not opened, such as HEIC."""
+    folders = {path.parent for path in images}
+    return sum(files.is_unopened(path) for folder in folders for path in folder.iterdir())
 
 
 def locate(directory: Path) -> Structure:

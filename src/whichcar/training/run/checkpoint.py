@@ -51,7 +51,7 @@ def save_checkpoint(model: keras.Model, metadata: Metadata, path: Path) -> None:
 
 def write_metadata(path: Path, metadata: Metadata) -> None:
     """Put metadata into a model file that has none yet."""
-    text = json.dumps(asdict(metadata), ensure_ascii=False)
+    text = json.dumps(asdict(metadata))
     if path.suffix == ".keras":
         with zipfile.ZipFile(path, "a") as archive:
             archive.writestr(f"{NAME}.json", text)
