@@ -7,6 +7,7 @@ import csv
 import errno
 import fcntl
 import hashlib
+import io
 import itertools
 import json
 import os
@@ -108,9 +109,14 @@ def write_text(path: Path, text: str) -> None:
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write a table with the names of its columns as CSV in UTF-8, whole or not at all."""
     with atomic_write(path) as tmp, tmp.open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(columns)
-        table.writerows(rows)
+        file.writelines(f"{csv_line(row)}\n" for row in itertools.chain([columns], rows))
+
+
+def csv_line(cells: Iterable[object]) -> str:
+    """Return a row of CSV without its line's end; a carriage return in a cell is quoted as a line break is."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\r\n").writerow(cells)  # before Python 3.13 only its characters are quoted
+    return text.getvalue().removesuffix("\r\n")
 
 
 def write_json(path: Path, content: Any) -> None:  # noqa: ANN401  (whatever JSON can hold)

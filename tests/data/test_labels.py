@@ -95,6 +95,12 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
     assert "directory" in refused(tmp_path)
 
 
+def test_a_carriage_return_in_a_name_does_not_end_its_row(tmp_path: Path) -> None:
+    rows = [Label("Audi TT\r/1.jpg", "Audi\rTT", "train"), Label("a.jpg", "BMW", "test")]
+    write_labels(tmp_path / "labels.csv", rows)
+    assert read_labels(tmp_path / "labels.csv") == rows
+
+
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     rows = [
         Label('it\'s "a", b.jpg', "Škoda\n2012", "train"),

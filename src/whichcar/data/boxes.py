@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal, Self, TextIO
 
 from whichcar.errors import DataError
-from whichcar.files import atomic_write, system_errors
+from whichcar.files import atomic_write, csv_line, system_errors
 from whichcar.records import Box, Crop
 
 FILE = "boxes.csv"
@@ -118,12 +117,7 @@ def line(crop: Crop) -> str:
     box = crop.box
     sides = ("", "", "", "") if box is None else (box.left, box.top, box.right, box.bottom)
     score = "" if crop.score is None else f"{crop.score:.4f}"
-    text = io.StringIO()
-    row = (crop.path, *sides, crop.label, score, crop.candidates, crop.outcome)
-    # Python before 3.13 does not quote a lone carriage return by itself.
-    quoting: Literal[0, 1] = csv.QUOTE_ALL if "\r" in crop.path else csv.QUOTE_MINIMAL
-    csv.writer(text, lineterminator="\n", quoting=quoting).writerow(row)
-    return text.getvalue()
+    return csv_line((crop.path, *sides, crop.label, score, crop.candidates, crop.outcome)) + "\n"
 
 
 def rows(lines: Iterable[str]) -> Iterator[Crop]:

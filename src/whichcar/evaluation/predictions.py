@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from whichcar import metrics, progress
 from whichcar.errors import DataError
 from whichcar.evaluation.eval_set import EvalSet
 from whichcar.evaluation.levels import TOP
+from whichcar.files import csv_line
 from whichcar.inference.classifier import Classifier, best_of
 from whichcar.inference.runtimes import Probabilities
 from whichcar.inference.stream import Scored
@@ -53,19 +53,18 @@ def classify(
     scored = classifier.scored(sample.path for sample in eval_set.samples)
     pairs = zip(eval_set.samples, scored, strict=True)
     with table.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*_columns(), *crop_columns, "error"])
+        file.write(csv_line([*_columns(), *crop_columns, "error"]) + "\n")
         for sample, item in progress.track(pairs, "evaluating", len(eval_set.samples)):
             inside = sample.path.relative_to(eval_set.root)
             start = [as_text(inside), classifier.class_names[sample.class_index]]
             if isinstance(item, Skipped):
                 unreadable.append(Skipped(inside, item.reason))
-                writer.writerow([*start, *[""] * (5 + 2 * TOP + len(crop_columns)), item.reason])
+                file.write(csv_line([*start, *[""] * (5 + 2 * TOP + len(crop_columns)), item.reason]) + "\n")
                 continue
             images.append(_evaluated(sample, item))
             cells = _cells(images[-1], best_of(item, classifier.class_names, TOP), classifier.class_names)
             crop = {} if item.crop is None else item.crop.as_row()
-            writer.writerow([*start, *cells, *crop.values(), ""])
+            file.write(csv_line([*start, *cells, *crop.values(), ""]) + "\n")
     if not images:
         first = f"{as_text(unreadable[0].path)}: {unreadable[0].reason}"
         raise DataError(f"{eval_set.root}: none of {plural(len(unreadable), 'image')} can be read; the first: {first}")

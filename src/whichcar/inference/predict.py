@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import csv
 import io
 import json
 import logging
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from whichcar.errors import DataError
-from whichcar.files import NO_IMAGES, images
+from whichcar.files import NO_IMAGES, csv_line, images
 from whichcar.images.inputs import Sources, each
 from whichcar.inference.classifier import Classifier
 from whichcar.inference.input_crop import Vehicles
@@ -188,14 +187,14 @@ def lines(rows: Iterable[Prediction | Skipped], form: Form, names: Sequence[str]
         width: of the table's column of class names, for example the longest name's.
     """
     if form == "csv":
-        yield _csv_line(names)
+        yield csv_line(names)
     for row in rows:
         if form == "table":
             yield from _as_table(row, width)
             continue
         cells = row.as_row()
         whole = {name: cells.get(name) for name in names}
-        yield json.dumps(whole, ensure_ascii=False) if form == "json" else _csv_line(list(whole.values()))
+        yield json.dumps(whole, ensure_ascii=False) if form == "json" else csv_line(whole.values())
 
 
 def _as_table(row: Prediction | Skipped, width: int) -> Iterator[str]:
@@ -229,9 +228,3 @@ def cropped_to(crop: Crop) -> str:
         return f"{crop.label} {crop.score:.2f}, box {box}, vehicle {crop.number} of {crop.candidates}"
     among = "the only vehicle" if crop.candidates == 1 else f"1 of {plural(crop.candidates, 'vehicle')}"
     return f"{crop.label} {crop.score:.2f}, box {box}, {among}"
-
-
-def _csv_line(cells: Sequence[object]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\r\n").writerow(cells)  # before Python 3.13 only its characters are quoted
-    return text.getvalue().removesuffix("\r\n")

@@ -194,7 +194,7 @@ def test_a_folder_of_one_class_or_none_can_be_checked(data: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    "name", ['a "b" c.jpg', "a'b.jpg", "日本 ü.jpg", "a,b;c.jpg", "</script>.jpg".replace("/", "-")]
+    "name", ['a "b" c.jpg', "a'b.jpg", "日本 ü.jpg", "a,b;c.jpg", "</script>.jpg".replace("/", "-"), "a\rb.jpg"]
 )
 def test_any_name_is_in_table_and_page(data: Path, name: str) -> None:
     (data / "car_ims" / name).write_text("no image")
