@@ -203,6 +203,23 @@ def test_rows_and_files_that_do_not_fit_are_counted(tmp_path: Path, page: Page) 
         assert f"<th>{name}</th><td>1</td>" in content
 
 
+def test_a_row_that_cannot_be_used_is_not_counted_as_one_without_an_image(tmp_path: Path, page: Page) -> None:
+    paint(tmp_path / "car_ims" / "a.png", 1)
+    paint(tmp_path / "car_ims" / "b.png", 2)
+    (tmp_path / "car_dataset_labels.csv").write_text("img_name,class,subset\na.png,A,train\nb.png,A,train1\n")
+    content = page(tmp_path)
+    assert "<th>rows that cannot be used</th><td>1</td>" in content and "rows without an image" not in content
+
+
+def test_a_copy_without_a_label_contradicts_nothing(tmp_path: Path, page: Page) -> None:
+    paint(tmp_path / "car_ims" / "a.png", 1)
+    shutil.copy(tmp_path / "car_ims" / "a.png", tmp_path / "car_ims" / "a (1).png")
+    (tmp_path / "car_dataset_labels.csv").write_text("img_name,class,subset\na.png,A,validation\n")
+    content = page(tmp_path)
+    assert "the same bytes" in content
+    assert "their classes differ" not in content and "one is in " not in content
+
+
 def test_a_folder_without_images_is_one_line_and_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.run(["look", str(tmp_path)]) == 2
     error = capsys.readouterr().err

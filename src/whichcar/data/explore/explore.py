@@ -117,8 +117,10 @@ def numbers(overview: Overview) -> Iterator[tuple[str, str]]:
     exact, near = overview.duplicates.exact, overview.duplicates.near
     yield "copies", f"{plural(len(exact), 'group')} of the same bytes, {plural(len(near), 'pair')} of near-duplicates"
     yield "unreadable", f"{len(overview.unreadable):,}"
+    missing = sum(problem.kind == "missing" for _, problem in collection.problems)
     further = {
-        "rows without an image": len(collection.problems),
+        "rows without an image": missing,
+        "rows that cannot be used": len(collection.problems) - missing,
         "images whose rows disagree": len(collection.disagreeing),
         "images without a row": len(collection.without_row),
         "files that are not images": len(collection.others),
