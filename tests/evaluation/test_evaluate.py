@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from PIL import Image
 
+from whichcar.cli.evaluate import render_result
 from whichcar.cli.main import run
 from whichcar.errors import CheckpointError, DataError
 from whichcar.evaluation.compare.experiments import compare
+from whichcar.evaluation.compare.paired import paired
 from whichcar.evaluation.eval_set import held_out, tree_of
 from whichcar.evaluation.evaluate import evaluate
 from whichcar.files import write_json
@@ -321,6 +323,53 @@ def test_images_that_are_framed_otherwise_are_reported_with_a_warning(
     framed = "model.02-0.1234.keras: was not trained on images that `whichcar crop` wrote, and these are"
     assert evaluate(experiment, data=tmp_path / "mine").warnings == (framed,)
     assert framed in (next((experiment / "evaluations").iterdir()) / "report.html").read_text()
+
+
+def test_the_result_says_whether_its_images_are_crops(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("whole", "crops"):
+        draw(tmp_path / name / "Red Sedan 2011" / "1.jpg", RED)
+    (tmp_path / "crops" / "crop.json").write_text("{}")
+    crops = [result_of(evaluate(bundle, tmp_path / name).folder)["data"]["crops"] for name in ("whole", "crops")]
+    assert crops == [False, True]
+
+
+def test_a_carriage_return_in_the_name_of_an_image_does_not_end_its_row(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    draw(tmp_path / "mine" / "Red Sedan 2011" / "1\r.jpg", RED)
+    folder = evaluate(bundle, tmp_path / "mine").folder
+    with (folder / "predictions.csv").open(encoding="utf-8", newline="") as file:
+        assert [row["path"] for row in csv.DictReader(file)] == ["Red Sedan 2011/1\r.jpg"]
+    assert paired(folder, folder).total == 1
+
+
+def test_the_uses_of_a_bundle_are_counted_on_from_its_results_where_the_count_was_deleted(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    draw(tmp_path / "mine" / "Red Sedan 2011" / "1.jpg", RED)
+    for _ in range(2):
+        folder = evaluate(bundle, tmp_path / "mine").folder
+    (tmp_path / "evaluations" / "test_uses.json").unlink()
+    evaluate(bundle, tmp_path / "mine")
+    assert result_of(folder)["data"]["evaluations"] == 3
+
+
+def test_where_all_images_are_answered_the_share_of_unknown_is_not_below_0(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    draw(tmp_path / "mine" / "Red Sedan 2011" / "1.jpg", RED)
+    folder = evaluate(bundle, tmp_path / "mine").folder
+    levels = [{"name": name, "share": share} for name, share in (("class", 0.166667), ("model", 0.166667))]
+    levels.append({"name": "make", "share": 0.666667})
+    row = {"wanted": 0.9, "share": 1.0, "accuracy": {"value": 1.0, "total": 6}, "levels": levels}
+    shown = list(render_result({**result_of(folder), "answers": [row | {"validation_images_needed": 0}]}, folder))
+    assert next(line for line in shown if line.split()[:1] == ["90%"]).split()[-2:] == ["66.7%", "0.0%"]
 
 
 def test_where_the_training_images_are_gone_a_warning_says_that_they_could_not_be_checked(

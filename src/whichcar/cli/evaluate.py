@@ -168,7 +168,7 @@ def _answers(result: Mapping[str, Any]) -> Iterator[str]:
     for row in result["answers"]:
         accuracy = f"{row['accuracy']['value']:.1%}" if row["accuracy"]["total"] else "-"
         shares = [level["share"] for level in row["levels"]]
-        rows.append((f"{row['wanted']:.0%}", accuracy, *(f"{share:.1%}" for share in (*shares, 1 - sum(shares)))))
+        rows.append((f"{row['wanted']:.0%}", accuracy, *(f"{share:.1%}" for share in (*shares, 1 - row["share"]))))
     yield "  share of images answered at each level (`predict --confidence`), and accuracy of the answers"
     yield from _indented(rows)
     for row in result["answers"]:

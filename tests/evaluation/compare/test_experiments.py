@@ -333,3 +333,11 @@ def test_crops_are_tested_against_the_whole_images_of_the_same_paths(tmp_path: P
     write_json(crops / "result.json", json.loads((crops / "result.json").read_text()) | others)
     with pytest.raises(DataError, match="measured on other images"):
         experiments_table([crops], whole)
+
+
+def test_a_result_that_says_that_its_images_are_crops_needs_no_folder_to_show_it(tmp_path: Path) -> None:
+    whole = answered(tmp_path / "whole", [True] * 50 + [False] * 50)
+    crops = answered(tmp_path / "crops", [True] * 90, "of crops")
+    result = json.loads((crops / "result.json").read_text())
+    write_json(crops / "result.json", {**result, "data": {**result["data"], "root": "gone", "crops": True}})
+    assert "| crops | +44.4 | " in experiments_table([crops], whole)

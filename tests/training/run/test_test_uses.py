@@ -40,6 +40,15 @@ def test_counts_of_earlier_results_are_taken_over(tmp_path: Path) -> None:
     assert count_use(tmp_path, "abc", {}) == 6
 
 
+def test_counts_of_earlier_results_of_bundles_are_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, times in (("a", 7), ("b", 2)):
+        result = {"data": {"fingerprint": "abc", "evaluations": times}, "checkpoint": {"blake2b": f"of {name}"}}
+        write_json(Path("evaluations") / name / "result.json", result)
+    assert count_use(Path("evaluations"), "abc of a", {}) == 8
+    assert count_use(Path("evaluations"), "abc of b", {}) == 3
+
+
 def test_counts_of_earlier_results_are_kept_when_these_are_about_to_be_deleted(tmp_path: Path) -> None:
     write_json(tmp_path / "result.json", {"data": {"fingerprint": "abc", "evaluations": 3}})
     keep_uses(tmp_path)

@@ -97,8 +97,9 @@ def paired(first: Path, second: Path) -> Paired:
 
 
 def _is_crop(result: dict[str, Any]) -> bool:
-    """True when `whichcar crop` wrote the images of a result."""
-    return is_cropped(Path(result["data"]["root"]).absolute())
+    """True when `whichcar crop` wrote the images of a result; one of an earlier version does not say."""
+    crops = result["data"].get("crops")
+    return is_cropped(Path(result["data"]["root"]).absolute()) if crops is None else bool(crops)
 
 
 def _again(folder: Path) -> str:

@@ -70,9 +70,15 @@ def keep_uses(home: Path) -> None:
 
 def _earlier(home: Path) -> dict[str, Any]:
     counts: dict[str, Any] = {}
-    for path in (home / RESULT, *sorted(home.glob(f"{EVALUATIONS}/*/{RESULT}"))):
-        data = read_json(path).get("data") if path.is_file() else None
+    of_bundles = home == Path(EVALUATIONS)  # of the current folder
+    inside = home.glob(f"*/{RESULT}" if of_bundles else f"{EVALUATIONS}/*/{RESULT}")
+    for path in (home / RESULT, *sorted(inside)):
+        content = read_json(path) if path.is_file() else {}
+        data, checkpoint = content.get("data"), content.get("checkpoint")
         if isinstance(data, dict) and isinstance(data.get("evaluations"), int) and "fingerprint" in data:
-            before = counts.get(str(data["fingerprint"]), {"times": 0})["times"]
-            counts[str(data["fingerprint"])] = {"times": max(before, data["evaluations"]), "uses": []}
+            key = str(data["fingerprint"])
+            if of_bundles and isinstance(checkpoint, dict):
+                key += f" {checkpoint.get('blake2b')}"
+            before = counts.get(key, {"times": 0})["times"]
+            counts[key] = {"times": max(before, data["evaluations"]), "uses": []}
     return counts
