@@ -316,6 +316,13 @@ def test_a_jpeg_that_tells_its_pixels_thousands_of_times_is_refused_at_once(tmp_
     assert read_image(path).shape == (2000, 2000, 3)
 
 
+def test_what_looks_like_a_scan_in_a_clip_behind_a_jpeg_is_not_counted(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    quarters(480, 800).save(path)
+    path.write_bytes(path.read_bytes() + b"\xff\xda\x37\x91" * 300)
+    assert read_image(path).shape == (480, 800, 3)
+
+
 @pytest.mark.parametrize("suffix", ["png", "jpg", "gif", "webp", "bmp"])
 def test_an_image_whose_beginning_is_damaged_is_called_a_damaged_image(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a.{suffix}"

@@ -10,6 +10,7 @@ import ctypes
 import functools
 import io
 import logging
+import re
 import stat
 import threading
 import warnings
@@ -38,6 +39,9 @@ Image.core.set_block_size(64 << 20)  # type: ignore[attr-defined]  # of the guid
 _EMPTY = f"the file is empty; {COPY_AGAIN}"
 # Of a JPEG; encoders write about ten, and those of previews and further frames count too.
 _MOST_SCANS = 200
+# Where one begins, and its length, 6 + 2 for each of 0 to 4 components, without which a decoder refuses it: the first
+# two bytes alone occur by chance in every 64 kB of what may follow the image, such as the clip of a motion photo.
+_SCAN = re.compile(rb"\xff\xda\x00[\x06\x08\x0a\x0c\x0e]")
 
 
 class _Budget:
@@ -280,7 +284,7 @@ def _check_scans(name: str | Path, file: BinaryIO) -> None:
     place, scans = file.tell(), 0
     file.seek(0)
     while part := file.read(1 << 20):
-        scans += part.count(b"\xff\xda")
+        scans += len(_SCAN.findall(part))
     file.seek(place)
     if scans > _MOST_SCANS:
         raise image_error(name, f"a JPEG of {scans:,} scans, more than {_MOST_SCANS}; save it again in an image editor")
