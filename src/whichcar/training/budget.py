@@ -53,6 +53,11 @@ class Facts:
         """Updates in a pass; an incomplete last batch is dropped."""
         return self.train // self.batch_size
 
+    @property
+    def scored(self) -> int:
+        """Images that a validation predicts: its last batch is filled up."""
+        return -(-self.validation // self.batch_size) * self.batch_size
+
 
 @dataclass(frozen=True, slots=True)
 class Speed:
@@ -174,14 +179,14 @@ def seconds_of(facts: Facts, speed: Speed, phases: Phases) -> float:
     scored = {size for _, size in phases} | set(tried)
     total = speed.start + speed.decode * (facts.train + facts.validation * len(scored))
     for epochs, size in phases:
-        epoch = speed.train(size, batch) * facts.updates * batch + speed.predict(size) * facts.validation
+        epoch = speed.train(size, batch) * facts.updates * batch + speed.predict(size) * facts.scored
         # A checkpoint and a state, three times its size, at most every 30 seconds; copying the weights for validation.
         writing = speed.save * epochs * (4 * min(1, epoch / 30) + 0.5)
         total += epochs * epoch + writing + speed.compile_step + speed.compile_predict
     if facts.has_classifier:  # co-tuning begins with its answers
         total += speed.compile_predict + speed.predict(phases[0][1]) * facts.train
     total += speed.predict(phases[-1][1]) * min(MOMENT_IMAGES, facts.train)
-    last = sum(speed.compile_predict + speed.predict(size) * facts.validation for size in tried)
+    last = sum(speed.compile_predict + speed.predict(size) * facts.scored for size in tried)
     return total + last + 5 * speed.save
 
 
@@ -189,7 +194,7 @@ def seconds_of_head(facts: Facts, speed: Speed, size: int) -> float:
     """Return how long a head on cached features takes."""
     images = facts.train + facts.validation
     epochs = epochs_of_head(facts)
-    steps = epochs * (facts.updates + facts.validation / facts.batch_size)
+    steps = epochs * (facts.updates + facts.scored / facts.batch_size)
     features = speed.compile_predict + images * (speed.predict(size) + speed.decode)
     return speed.start + features + steps * SECONDS_OF_HEAD_STEP + epochs / 2 * speed.save
 
