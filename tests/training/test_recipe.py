@@ -140,6 +140,7 @@ def test_without_validation_images_the_last_epoch_is_evaluated() -> None:
     assert settings.data.validation_split == 0
     assert settings.fit.callbacks.model_checkpoint.monitor == "epoch"
     assert not settings.recipe.test_sizes
+    assert choice.reasons["data.validation_split"] == "no images are set aside: the last epoch is evaluated"
 
 
 @pytest.mark.parametrize(("side", "size"), [(10, 32), (64, 64), (96, 96), (224, 192), (256, 224), (4000, 224)])

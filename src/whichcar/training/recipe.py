@@ -181,8 +181,8 @@ def _frame(facts: Facts, start: _Start, size: int, epochs: int) -> dict[str, Any
 
 
 def _common(facts: Facts) -> dict[str, str]:
-    few = {
-        "data.validation_split": "too few images to set any aside: the last epoch is evaluated",
+    unvalidated = {
+        "data.validation_split": "no images are set aside: the last epoch is evaluated",
         "fit.callbacks.model_checkpoint.monitor": "without validation images, the last epoch",
     }
     return {
@@ -190,7 +190,7 @@ def _common(facts: Facts) -> dict[str, str]:
         "data.batch_size": "smaller for fewer than 1,000 images, for more steps in a pass",
         "fit.callbacks.model_checkpoint.monitor": "the loss where there are fewer than 500 validation images",
         "fit.callbacks.model_checkpoint.keep": "a checkpoint takes about 95 MB",
-    } | ({} if facts.validation else few)
+    } | ({} if facts.validation else unvalidated)
 
 
 def _reasons(facts: Facts, passes: int, is_complete: bool) -> dict[str, str]:
