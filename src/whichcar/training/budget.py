@@ -10,6 +10,7 @@ import bisect
 import math
 from dataclasses import dataclass
 
+from whichcar.config.backbones import DEFAULT
 from whichcar.config.recipe import MOMENT_IMAGES
 
 MOST_PASSES = 100  # ours: training accuracy is 0.97 after 10; Salman et al. 2020 gain 4 points from 59 to 150
@@ -31,10 +32,10 @@ Phases = list[tuple[int, int]]  # (epochs, size), small images first
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a recipe needs to know of a dataset, and of the weights that training starts from.
+    """What a recipe needs to know of a dataset, and of the network that training starts from.
 
     `side` is the shorter side of the median image in pixels; `has_classifier` is true where ImageNet's classifier comes
-    with the weights.
+    with the weights; `backbone` is a name of `config.backbones.KERAS`.
     """
 
     classes: int
@@ -42,6 +43,7 @@ class Facts:
     validation: int
     side: int
     has_classifier: bool = False
+    backbone: str = DEFAULT
 
     @property
     def batch_size(self) -> int:
@@ -90,9 +92,10 @@ class Speed:
 def frozen_stages(facts: Facts, weights: str | None) -> int:
     """Stages of the backbone that stay fixed when the others are trained.
 
-    The first ones find edges and colours, which are the same for every task (Yosinski et al. 2014).
+    The first ones find edges and colours, which are the same for every task (Yosinski et al. 2014). How many was
+    measured with resnet50 only.
     """
-    if not weights:
+    if not weights or facts.backbone != DEFAULT:
         return 0
     return FROZEN_OF_FEW if facts.train < 2000 else FROZEN
 
