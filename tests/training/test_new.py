@@ -20,7 +20,7 @@ from whichcar.training import hardware
 from whichcar.training import new as stage
 from whichcar.training import train as training
 from whichcar.training.budget import Facts, Speed
-from whichcar.training.hardware import prepare
+from whichcar.training.hardware import Hardware
 from whichcar.training.new import new
 from whichcar.training.throughput import measure
 
@@ -30,7 +30,7 @@ SPEED = Speed(0.12, 0.0005, 5e-7, 10, 3, 12, 0.002, 0.5)
 
 @pytest.fixture(autouse=True)
 def _measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage, "measure", lambda *_: SPEED)
+    monkeypatch.setattr(stage, "measure", lambda *_: (SPEED, 2048))
 
 
 def write_images(root: Path, classes: int = 2, each: int = 6) -> Path:
@@ -154,6 +154,63 @@ def test_weights_that_cannot_be_had_are_said_before_measuring(images: Path, monk
     assert not Path("mine").exists()
 
 
+@pytest.mark.parametrize(
+    ("backbone", "message"),
+    [
+        ("efficientnet_v2_b9", 'no network has the name "efficientnet_v2_b9"; did you mean `efficientnet_v2_b'),
+        (
+            "hf://timm/resnet50.a1_in1k",
+            "settings are chosen for networks of keras.applications only; for the preset hf://timm/resnet50.a1_in1k, "
+            "write mine/config.yml by hand",
+        ),
+    ],
+)
+def test_a_backbone_that_no_settings_are_chosen_for_is_refused_before_measuring(
+    backbone: str, message: str, images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(stage, "measure", lambda *_: pytest.fail("measured"))
+    assert main.run(["new", "mine", "--data", str(images), "--backbone", backbone]) == main.MISTAKE
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: model.backbone: {message}") and error.count("\n") == 1
+    assert not Path("mine").exists()
+
+
+def test_another_backbone_is_measured_and_written(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[Facts] = []
+    asked: list[tuple[object, ...]] = []
+
+    def fake(facts: Facts, *_: object) -> tuple[Speed, int]:
+        measured.append(facts)
+        return SPEED, 768
+
+    monkeypatch.setattr(stage, "measure", fake)
+    monkeypatch.setattr(stage, "has_classifier", lambda *given: bool(asked.append(given)))
+    command = ["new", "mine", "--data", str(images), "--backbone", "ConvNeXtTiny", "--weights", "none"]
+    assert main.run(command) == 0
+    overrides = ["model.weights=null", "model.backbone=ConvNeXtTiny"]
+    for folder in (Path("mine"), experiment_of(images, overrides)):
+        experiment = read_experiment(folder)
+        assert experiment.model.backbone == "convnext_tiny"
+        assert experiment.fit.callbacks.model_checkpoint.filepath.endswith(".keras")
+    assert [facts.backbone for facts in measured] == ["convnext_tiny"] * 2
+    assert asked == [("convnext_tiny", None, 768)] * 2
+    text = Path("mine/config.yml").read_text()
+    assert "how accurate is convnext_tiny on cars" in text and "found with resnet50" in text
+
+
+def test_all_gpus_that_training_uses_are_measured(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted: list[dict[str, object]] = []
+
+    def two_gpus(**given: object) -> Hardware:
+        wanted.append(given)
+        return Hardware("jax", "bfloat16", "a GPU", 8, 2)
+
+    monkeypatch.setattr(stage, "prepare", two_gpus)
+    text = new("mine", images, weights=None).config.read_text()
+    assert wanted == [{"devices": "auto", "batch_size": 10}]
+    assert "# Machine:  2 x a GPU, 8 cores, jax, bfloat16" in text
+
+
 def test_without_a_backend_the_line_that_installs_one_is_given(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hardware.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(MissingExtraError, match=r"install it with: .*cpu"):
@@ -223,10 +280,3 @@ def test_an_override_of_what_the_new_file_may_set_is_left_to_it(images: Path) ->
     ]
     assert experiment_of(images, overrides) == Path("experiments/cars")
     assert Path("experiments/cars/config.yml").is_file()
-
-
-@pytest.mark.slow
-def test_a_speed_is_measured(images: Path) -> None:
-    speed = measure(Facts(2, 8, 2, 70), None, sorted(images.rglob("*.jpg")), prepare("float32"), 1.0)
-    assert speed.pixel > 0 and speed.compile_step > 0 and speed.save > 0 and speed.decode > 0
-    assert speed.train(128, 8) > speed.train(64, 8) > speed.predict(64) > 0

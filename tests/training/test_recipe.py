@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 
+from whichcar.config.backbones import DEFAULT, KERAS
 from whichcar.config.experiment import Experiment
 from whichcar.config.validate import validate
 from whichcar.errors import ConfigError
@@ -140,6 +141,7 @@ def test_without_validation_images_the_last_epoch_is_evaluated() -> None:
     assert settings.data.validation_split == 0
     assert settings.fit.callbacks.model_checkpoint.monitor == "epoch"
     assert not settings.recipe.test_sizes
+    assert choice.reasons["data.validation_split"] == "no images are set aside: the last epoch is evaluated"
 
 
 @pytest.mark.parametrize(("side", "size"), [(10, 32), (64, 64), (96, 96), (224, 192), (256, 224), (4000, 224)])
@@ -162,6 +164,19 @@ def test_co_tuning_is_chosen_where_the_weights_have_imagenets_classifier_and_tak
     assert "co_tuning" not in plain.settings["recipe"]
     assert co_tuned.settings["recipe"]["co_tuning"] == 1
     assert co_tuned.settings["fit"]["epochs"] < plain.settings["fit"]["epochs"]
+
+
+@pytest.mark.parametrize("backbone", sorted(KERAS.keys() - {DEFAULT}))
+def test_another_backbone_is_trained_whole_or_frozen_whole_with_valid_settings(backbone: str) -> None:
+    whole, head = {0: False}, {len(KERAS[backbone].stages): True}
+    for side, validation, (minutes, frozen) in itertools.product((20, 224), (0, 500), ((3, head), (60, whole))):
+        dataset = Facts(196, 5212, validation, side, backbone=backbone)
+        choice = choose(dataset, CPU, minutes, "data", "imagenet", 0.2)
+        experiment, problems = validate(choice.settings)
+        assert experiment, problems
+        recipe = experiment.recipe
+        assert {recipe.freeze: recipe.cached_features} == frozen
+        assert recipe.precise_batch_norm == (frozen is whole and not backbone.startswith(("convnext", "vgg")))
 
 
 def test_every_reason_is_of_a_setting_that_some_choice_has() -> None:

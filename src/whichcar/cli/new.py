@@ -15,7 +15,7 @@ from whichcar.environment import expanded
 from whichcar.errors import ConfigError
 from whichcar.text import file_name, shell_command
 
-MINUTES = 60.0
+MINUTES, BACKBONE = 60.0, "resnet50"
 
 
 @click.command()
@@ -25,6 +25,13 @@ MINUTES = 60.0
     "--minutes", type=float, default=MINUTES, show_default=True, help="Time budget for the whole training, in minutes."
 )
 @click.option(
+    "--backbone",
+    default=BACKBONE,
+    show_default=True,
+    metavar="NAME",
+    help="Network of keras.applications, such as efficientnet_v2_b0.",
+)
+@click.option(
     "--weights",
     default="imagenet",
     show_default=True,
@@ -32,7 +39,7 @@ MINUTES = 60.0
     help="Weights to start from: those of ImageNet, which Keras downloads, random ones, or a file.",
 )
 @click.option("--overwrite", is_flag=True, help="Overwrite an existing config.yml.")
-def new(experiment: Path, data: Path, minutes: float, weights: str, overwrite: bool) -> None:
+def new(experiment: Path, data: Path, minutes: float, backbone: str, weights: str, overwrite: bool) -> None:
     """Write EXPERIMENT/config.yml: settings chosen for a dataset, this machine and a time budget.
 
     A few training steps are run to see how fast this machine is. The file gives the reason for each choice and can be
@@ -43,18 +50,19 @@ def new(experiment: Path, data: Path, minutes: float, weights: str, overwrite: b
       whichcar new experiments/mine --data data/car_ims_v2
       whichcar new experiments/mine --data data/car_ims_v2 --minutes 20 --overwrite
       whichcar new experiments/mine --data data/car_ims_v2 --weights data/resnet50_top.h5
+      whichcar new experiments/small --data data/car_ims_v2 --backbone efficientnet_v2_b0
     """
-    _write(experiment, data, minutes, weights, overwrite)
+    _write(experiment, data, minutes, backbone, weights, overwrite)
     say_lines([f"next: {shell_command(['whichcar', 'train', experiment])}"])
 
 
-def _write(experiment: Path, data: Path, minutes: float, weights: str, overwrite: bool = False) -> None:
+def _write(experiment: Path, data: Path, minutes: float, backbone: str, weights: str, overwrite: bool = False) -> None:
     """Write the config of an experiment and say where it is and how long its training takes."""
     from whichcar.training.new import new as new_experiment
 
     logging.getLogger("whichcar").setLevel(logging.INFO)
     start = None if weights.lower() == "none" else weights
-    written = new_experiment(experiment, data, minutes, start, overwrite)
+    written = new_experiment(experiment, data, minutes, start, overwrite, backbone)
     lines = [f"settings: {written.config}, for about {written.minutes:.0f} of {minutes:g} minutes of training"]
     say_lines([*lines, *([f"remark: {written.remark}"] if written.remark else [])])
 
@@ -79,7 +87,7 @@ def experiment_of(path: Path, overrides: Sequence[str]) -> Path:
             raise ConfigError(f"{experiment}: is the experiment of {directory}; give this one another name: {command}")
         return experiment
     model = checked_overrides(experiment, overrides).get("model", {})  # before this machine is measured
-    _write(experiment, path, MINUTES, str(model.get("weights", "imagenet")))
+    _write(experiment, path, MINUTES, model.get("backbone", BACKBONE), str(model.get("weights", "imagenet")))
     return experiment
 
 

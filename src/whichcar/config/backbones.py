@@ -37,6 +37,11 @@ class Backbone:
         """True where Keras can load it from `.h5` again: a file that knows neither LayerScale nor plain additions."""
         return not self.keras_name.startswith(("ConvNeXt", "MobileNetV3"))
 
+    @property
+    def has_batch_norm(self) -> bool:
+        """True where it has layers of batch normalization."""
+        return not self.keras_name.startswith(("ConvNeXt", "VGG"))
+
 
 _RESNET = ("conv1_", "conv2_", "conv3_", "conv4_", "conv5_")
 _RESNET_V2 = (*_RESNET[:4], "conv5_|post_")

@@ -10,6 +10,7 @@ import bisect
 import math
 from dataclasses import dataclass
 
+from whichcar.config.backbones import DEFAULT
 from whichcar.config.recipe import MOMENT_IMAGES
 
 MOST_PASSES = 100  # ours: training accuracy is 0.97 after 10; Salman et al. 2020 gain 4 points from 59 to 150
@@ -31,10 +32,10 @@ Phases = list[tuple[int, int]]  # (epochs, size), small images first
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a recipe needs to know of a dataset, and of the weights that training starts from.
+    """What a recipe needs to know of a dataset, and of the network that training starts from.
 
     `side` is the shorter side of the median image in pixels; `has_classifier` is true where ImageNet's classifier comes
-    with the weights.
+    with the weights; `backbone` is a name of `config.backbones.KERAS`.
     """
 
     classes: int
@@ -42,6 +43,7 @@ class Facts:
     validation: int
     side: int
     has_classifier: bool = False
+    backbone: str = DEFAULT
 
     @property
     def batch_size(self) -> int:
@@ -52,6 +54,11 @@ class Facts:
     def updates(self) -> int:
         """Updates in a pass; an incomplete last batch is dropped."""
         return self.train // self.batch_size
+
+    @property
+    def scored(self) -> int:
+        """Images that a validation predicts: its last batch is filled up."""
+        return -(-self.validation // self.batch_size) * self.batch_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +92,10 @@ class Speed:
 def frozen_stages(facts: Facts, weights: str | None) -> int:
     """Stages of the backbone that stay fixed when the others are trained.
 
-    The first ones find edges and colours, which are the same for every task (Yosinski et al. 2014).
+    The first ones find edges and colours, which are the same for every task (Yosinski et al. 2014). How many was
+    measured with resnet50 only.
     """
-    if not weights:
+    if not weights or facts.backbone != DEFAULT:
         return 0
     return FROZEN_OF_FEW if facts.train < 2000 else FROZEN
 
@@ -174,14 +182,14 @@ def seconds_of(facts: Facts, speed: Speed, phases: Phases) -> float:
     scored = {size for _, size in phases} | set(tried)
     total = speed.start + speed.decode * (facts.train + facts.validation * len(scored))
     for epochs, size in phases:
-        epoch = speed.train(size, batch) * facts.updates * batch + speed.predict(size) * facts.validation
+        epoch = speed.train(size, batch) * facts.updates * batch + speed.predict(size) * facts.scored
         # A checkpoint and a state, three times its size, at most every 30 seconds; copying the weights for validation.
         writing = speed.save * epochs * (4 * min(1, epoch / 30) + 0.5)
         total += epochs * epoch + writing + speed.compile_step + speed.compile_predict
     if facts.has_classifier:  # co-tuning begins with its answers
         total += speed.compile_predict + speed.predict(phases[0][1]) * facts.train
     total += speed.predict(phases[-1][1]) * min(MOMENT_IMAGES, facts.train)
-    last = sum(speed.compile_predict + speed.predict(size) * facts.validation for size in tried)
+    last = sum(speed.compile_predict + speed.predict(size) * facts.scored for size in tried)
     return total + last + 5 * speed.save
 
 
@@ -189,7 +197,7 @@ def seconds_of_head(facts: Facts, speed: Speed, size: int) -> float:
     """Return how long a head on cached features takes."""
     images = facts.train + facts.validation
     epochs = epochs_of_head(facts)
-    steps = epochs * (facts.updates + facts.validation / facts.batch_size)
+    steps = epochs * (facts.updates + facts.scored / facts.batch_size)
     features = speed.compile_predict + images * (speed.predict(size) + speed.decode)
     return speed.start + features + steps * SECONDS_OF_HEAD_STEP + epochs / 2 * speed.save
 

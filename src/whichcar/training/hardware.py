@@ -39,6 +39,11 @@ class Hardware:
     devices: int = 1
 
     @property
+    def all_devices(self) -> str:
+        """The devices in words, with their number where there are several: `2 x NVIDIA H200`."""
+        return f"{self.devices} x {self.device}" if self.devices > 1 else self.device
+
+    @property
     def policy(self) -> str:
         """The Keras dtype policy of the network's layers; variables are always float32."""
         return "mixed_bfloat16" if self.precision == "bfloat16" else "float32"
@@ -109,8 +114,7 @@ def prepare(
     if precision == "auto":
         precision = "bfloat16" if on_gpu or processor_has_bfloat16() else "float32"
     hardware = Hardware(backend, precision, device, usable_cores(), use_devices(devices, batch_size))
-    times = f"{hardware.devices} x " if hardware.devices > 1 else ""
-    log.info("Keras %s on %s, %s%s, %s", keras.__version__, backend, times, device, precision)
+    log.info("Keras %s on %s, %s, %s", keras.__version__, backend, hardware.all_devices, precision)
     return hardware
 
 
@@ -133,6 +137,25 @@ def _native_messages_hidden() -> Iterator[None]:
         finally:
             os.dup2(shown, 2)
             os.close(shown)
+
+
+@contextlib.contextmanager
+def without_kept_steps(backend: str) -> Iterator[None]:
+    """Neither use nor keep compiled steps inside the block (`environment.keep_compiled`), to time compiling."""
+    if backend != "jax":
+        yield
+        return
+    import jax
+    from jax.experimental.compilation_cache.compilation_cache import reset_cache
+
+    folder = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", None)
+    reset_cache()  # JAX looks at the folder once
+    try:
+        yield
+    finally:
+        jax.config.update("jax_compilation_cache_dir", folder)
+        reset_cache()
 
 
 def fused_batch_norm_is_faster(backend: str) -> bool:

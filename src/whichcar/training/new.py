@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from whichcar import files
-from whichcar.config.backbones import DEFAULT
+from whichcar.config.backbones import DEFAULT, KERAS, backbone_name
 from whichcar.config.load import CONFIGS
 from whichcar.data.split.tree import Tree, locate, read_tree
 from whichcar.data.split_record import read_record
@@ -33,7 +33,6 @@ _SECTIONS = {"data", "model", "model.data_aug_layer", "compile", "fit", "fit.cal
 _SECTIONS |= {"fit.callbacks.model_checkpoint"}
 VALIDATION, SEED = 0.2, 123
 _LOOKS = 200  # images whose size is read
-_FEATURES = 2048  # of ResNet-50
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,7 @@ def new(
     minutes: float = 60,
     weights: str | None = "imagenet",
     overwrite: bool = False,
+    backbone: str = DEFAULT,
 ) -> New:
     """Write a commented `config.yml` for a dataset, made for its images, this machine and the minutes given.
 
@@ -60,33 +60,51 @@ def new(
         minutes: that training is to take, with decoding, validation and checkpoints; less where more would not help.
         weights: `imagenet`, None for random weights, or a path, as `model.weights`.
         overwrite: replace a config that is there.
+        backbone: a network of `keras.applications`, as `model.backbone`.
 
     Raises:
-        ConfigError: a config is there, the minutes do not suffice, or the weights cannot be had.
+        ConfigError: a config is there, the minutes do not suffice, there is no such backbone, or the weights cannot be
+            had.
+        CheckpointError: the weights are a file that is not there, or of another network.
         DataError: the data folder is not usable.
         MissingExtraError: Keras or a backend is not installed.
     """
     folder = expanded(experiment)
     if not 0 < minutes < float("inf"):
         raise ConfigError(f"minutes must be more than 0; got {minutes:g}")
+    backbone = _known(backbone, folder)
     _check_free(folder, overwrite)
     tree, share = _tree(expanded(data))
-    facts = _facts(tree)
+    facts = _facts(tree, backbone)
     start = time.perf_counter()
-    hardware = prepare()
+    hardware = prepare(devices="auto", batch_size=facts.batch_size)
     imports = time.perf_counter() - start
     try:
         check_weights(weights)
-        speed = measure(facts, weights, [sample.path for sample in tree.train], hardware, imports)
+        speed, features = measure(facts, weights, tree, hardware, imports)
     except ConfigError as error:
         ways = "(--weights PATH), or train from random weights, which takes far more images (--weights none)"
         raise ConfigError(f"{error} {ways}") from error
-    facts = replace(facts, has_classifier=has_classifier(DEFAULT, weights, _FEATURES))
+    facts = replace(facts, has_classifier=has_classifier(backbone, weights, features))
     choice = choose(facts, speed, minutes, str(data), weights, share)
     config = folder / files.CONFIG
     folder.mkdir(parents=True, exist_ok=True)
     files.write_text(config, _text(choice, _heading(config, tree, facts, hardware, speed, choice, minutes)))
     return New(config, choice.minutes, choice.remark)
+
+
+def _known(backbone: str, folder: Path) -> str:
+    """Return the name of a network of `keras.applications` as it is written everywhere."""
+    try:
+        name = backbone_name(backbone)
+    except ValueError as error:
+        raise ConfigError(f"model.backbone: {error}") from error
+    if name not in KERAS:
+        raise ConfigError(
+            "model.backbone: settings are chosen for networks of keras.applications only; for the preset "
+            f"{name}, write {folder / files.CONFIG} by hand"
+        )
+    return name
 
 
 def _check_free(folder: Path, overwrite: bool) -> None:
@@ -106,7 +124,7 @@ def _tree(data: Path) -> tuple[Tree, float]:
     return tree, VALIDATION if share is None else share
 
 
-def _facts(tree: Tree) -> Facts:
+def _facts(tree: Tree, backbone: str) -> Facts:
     """Count the images, and look at some for their size.
 
     Raises:
@@ -119,7 +137,7 @@ def _facts(tree: Tree) -> Facts:
     if not sides:
         raise DataError(f"{tree.root}: none of {plural(len(chosen), 'image')} can be read; the first: {found[0]}")
     side = round(statistics.median(sides))
-    return Facts(len(tree.class_folders), len(tree.train), len(tree.validation), side)
+    return Facts(len(tree.class_folders), len(tree.train), len(tree.validation), side, backbone=backbone)
 
 
 def _side(path: Path) -> int | str:
@@ -136,7 +154,7 @@ def _heading(
     settings = choice.settings
     size = settings["data"]["image_size"][0]
     rate = 1 / (speed.train(size, facts.batch_size))
-    yield f"Question: how accurate is a ResNet-50 on {one_line(tree.root)} after {minutes:g} minutes of training?"
+    yield f"Question: how accurate is {facts.backbone} on {one_line(tree.root)} after {minutes:g} minutes of training?"
     yield f"Command:  {shell_command(['whichcar', 'train', config.parent])}"
     passes = plural(settings["fit"]["epochs"], "pass", "passes")
     yield f"Expected: about {choice.minutes:.0f} minutes for {passes} over the training images."
@@ -145,8 +163,8 @@ def _heading(
         f"images; the shorter side of the median image is {facts.side} pixels."
     )
     yield (
-        f"Machine:  {hardware.device}, {hardware.cores} cores, {hardware.backend}, {hardware.precision}: measured, "
-        f"{rate:.1f} images/s in training and {1 / speed.predict(size):.1f} in prediction at {size}x{size}."
+        f"Machine:  {hardware.all_devices}, {hardware.cores} cores, {hardware.backend}, {hardware.precision}: "
+        f"measured, {rate:.1f} images/s in training and {1 / speed.predict(size):.1f} in prediction at {size}x{size}."
     )
     if choice.remark:
         yield f"Remark:   {choice.remark}."

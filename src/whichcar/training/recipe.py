@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from whichcar.config.backbones import DEFAULT, KERAS
 from whichcar.errors import ConfigError
 from whichcar.text import plural
 from whichcar.training.budget import (
@@ -98,7 +99,7 @@ def _head_only(facts: Facts, seconds: float, size: int, start: _Start) -> Choice
     }
     settings = _frame(facts, start, size, epochs_of_head(facts))
     settings["compile"] = {"optimizer": {"adam": {"learning_rate": 0.001}}}
-    settings["recipe"] = {"schedule": "cosine", "freeze": 5, "cached_features": True}
+    settings["recipe"] = {"schedule": "cosine", "freeze": len(KERAS[facts.backbone].stages), "cached_features": True}
     remark = "too few passes of all layers fit: only the head is trained, on a frozen backbone; more minutes give more"
     return Choice(settings, _common(facts) | reasons, seconds / 60, True, remark)
 
@@ -142,8 +143,9 @@ def _recipe(facts: Facts, phases: Phases, weights: str | None) -> Iterator[tuple
     if facts.has_classifier:
         yield "co_tuning", 1
     yield "label_smoothing", 0.1
-    yield "batch_norm_momentum", 0.9
-    yield "precise_batch_norm", True
+    if KERAS[facts.backbone].has_batch_norm:
+        yield "batch_norm_momentum", 0.9
+        yield "precise_batch_norm", True
     yield "random_resized_crop", {"side": list(CROP)}
     if passes >= ENOUGH_PASSES:
         yield "mixup", 0.2
@@ -160,7 +162,8 @@ def _frame(facts: Facts, start: _Start, size: int, epochs: int) -> dict[str, Any
     """Return the settings that do not depend on what is trained."""
     # The accuracy on few validation images takes few values.
     monitor = "epoch" if not facts.validation else "val_accuracy" if facts.validation >= 500 else "val_loss"
-    name = "model.{epoch:02d}-{val_loss:.4f}.h5" if facts.validation else "model.{epoch:02d}-{loss:.4f}.h5"
+    loss = "val_loss" if facts.validation else "loss"
+    name = f"model.{{epoch:02d}}-{{{loss}:.4f}}.{'h5' if KERAS[facts.backbone].fits_h5 else 'keras'}"
     return {
         "seed": 123,
         "data": {
@@ -169,7 +172,7 @@ def _frame(facts: Facts, start: _Start, size: int, epochs: int) -> dict[str, Any
             "image_size": [size, size],
             "batch_size": facts.batch_size,
         },
-        "model": {"weights": start.weights},
+        "model": {"backbone": facts.backbone, "weights": start.weights},
         "compile": {},
         "fit": {
             "epochs": epochs,
@@ -181,16 +184,18 @@ def _frame(facts: Facts, start: _Start, size: int, epochs: int) -> dict[str, Any
 
 
 def _common(facts: Facts) -> dict[str, str]:
-    few = {
-        "data.validation_split": "too few images to set any aside: the last epoch is evaluated",
+    unvalidated = {
+        "data.validation_split": "no images are set aside: the last epoch is evaluated",
         "fit.callbacks.model_checkpoint.monitor": "without validation images, the last epoch",
     }
-    return {
+    other = {"model.backbone": "the rules behind these settings were found with resnet50: for others they are a start"}
+    common = {
         "data.validation_split": "share of the training images that epochs and sizes are chosen on",
         "data.batch_size": "smaller for fewer than 1,000 images, for more steps in a pass",
         "fit.callbacks.model_checkpoint.monitor": "the loss where there are fewer than 500 validation images",
-        "fit.callbacks.model_checkpoint.keep": "a checkpoint takes about 95 MB",
-    } | ({} if facts.validation else few)
+        "fit.callbacks.model_checkpoint.keep": "a checkpoint of resnet50 takes about 95 MB",
+    }
+    return common | ({} if facts.validation else unvalidated) | ({} if facts.backbone == DEFAULT else other)
 
 
 def _reasons(facts: Facts, passes: int, is_complete: bool) -> dict[str, str]:

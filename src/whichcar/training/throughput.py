@@ -11,14 +11,17 @@ from pathlib import Path
 import numpy as np
 
 from whichcar.config.experiment import Experiment
+from whichcar.data.split.tree import Tree
 from whichcar.errors import ImageError
 from whichcar.images.read import read_resized
 from whichcar.parallel import ordered_map
 from whichcar.progress import Bar
 from whichcar.training.budget import BACKWARD, CROP, FROZEN_SHARE, Facts, Speed, frozen_stages
-from whichcar.training.hardware import Hardware, release_memory
+from whichcar.training.hardware import Hardware, release_memory, without_kept_steps
 from whichcar.training.network.models import TrainingModels
+from whichcar.training.recipe import COSINE_SCALE
 from whichcar.training.setup import build_models
+from whichcar.training.weights import plain_model
 
 SMALL, LARGE = 64, 128  # sizes that are measured; all others follow by their number of pixels
 STEPS = 3  # after the first, which compiles
@@ -26,50 +29,62 @@ Timed = tuple[float, float]
 _LOOKS = 24  # images read to see how long that takes
 
 
-def measure(facts: Facts, weights: str | None, paths: Sequence[Path], hardware: Hardware, imports: float) -> Speed:
+def measure(facts: Facts, weights: str | None, tree: Tree, hardware: Hardware, imports: float) -> tuple[Speed, int]:
     """Measure what `Speed` holds, with images of noise, which take the same time as others.
 
     Args:
-        facts: of the dataset: the batch size and the number of classes matter.
+        facts: of the dataset and the backbone.
         weights: value of `model.weights`; what stays frozen depends on there being some.
-        paths: images of the dataset.
+        tree: the dataset.
         hardware: what training runs on.
         imports: seconds that loading the backend took.
 
+    Returns:
+        The speed, and how many features the backbone has.
+
     Raises:
         ConfigError: the published weights cannot be downloaded.
+        CheckpointError: the file of weights holds those of another network.
     """
     batch = facts.batch_size
-    built, (compile_step, step), (compile_predict, small), (_, large), save = _steps(facts, weights, hardware)
+    settings = _experiment(facts, weights)
+    if weights == "imagenet":  # they may have to be downloaded, which training will not repeat
+        plain_model(settings.model, settings.data.image_size, tree.class_names)
+    start = time.perf_counter()
+    models = build_models(settings, hardware, tree.class_names)
+    built = time.perf_counter() - start
+    with without_kept_steps(hardware.backend):
+        (compile_step, step), (compile_predict, small), (_, large) = _steps(models, facts)
+    save, features = _saving(models), models.export_model.get_layer("dropout").output.shape[-1]
+    del models
     release_memory()
     pixel = min(max(0.0, large - small) / (LARGE**2 - SMALL**2), small / SMALL**2) / batch
     backward = BACKWARD * (1 - FROZEN_SHARE[frozen_stages(facts, weights)])
-    return Speed(
+    speed = Speed(
         update=max(0.0, step - (1 + backward) * small),
         image=small / batch - pixel * SMALL**2,
         pixel=pixel,
         compile_step=compile_step,
         compile_predict=compile_predict,
         start=imports + built,
-        decode=_decoding(paths, facts.side),
+        decode=_decoding([sample.path for sample in tree.train], facts.side),
         save=save,
         backward=backward,
     )
+    return speed, features
 
 
-def _steps(facts: Facts, weights: str | None, hardware: Hardware) -> tuple[float, Timed, Timed, Timed, float]:
-    """Time building a model, a training step, predictions at two sizes, and a checkpoint."""
+def _steps(models: TrainingModels, facts: Facts) -> tuple[Timed, Timed, Timed]:
+    """Time a training step, and predictions at two sizes."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (facts.batch_size, LARGE, LARGE, 3), np.uint8)
     labels = np.eye(facts.classes, dtype=np.float32)[np.arange(facts.batch_size) % facts.classes]
-    start = time.perf_counter()
-    models = build_models(_experiment(facts, weights), hardware, [str(number) for number in range(facts.classes)])
-    built = time.perf_counter() - start
     with Bar("measuring this machine", 3 * (STEPS + 1), "steps") as bar:
         train = _timed(lambda: float(models.train_on_batch(images, labels, (SMALL, SMALL), rate=0.01)[0]), bar)
-        small = _timed(lambda: models.predict_on_batch(images, (SMALL, SMALL)), bar)
-        large = _timed(lambda: models.predict_on_batch(images, (LARGE, LARGE)), bar)
-    return built, train, small, large, _saving(models)
+        with models.averaged():
+            small = _timed(lambda: models.predict_on_batch(images, (SMALL, SMALL)), bar)
+            large = _timed(lambda: models.predict_on_batch(images, (LARGE, LARGE)), bar)
+    return train, small, large
 
 
 def _experiment(facts: Facts, weights: str | None) -> Experiment:
@@ -78,7 +93,9 @@ def _experiment(facts: Facts, weights: str | None) -> Experiment:
         "seed": 0,
         "data": {"directory": ".", "image_size": [SMALL, SMALL], "batch_size": facts.batch_size},
         "model": {
+            "backbone": facts.backbone,
             "weights": weights,
+            "cosine_scale": COSINE_SCALE if weights else 0,
             "data_aug_layer": {"random_brightness": {"factor": 0.2}, "random_contrast": {"factor": 0.2}},
         },
         "compile": {"optimizer": {"sgd": {"momentum": 0.9, "nesterov": True, "weight_decay": 0.003}}},
