@@ -55,7 +55,9 @@ if TYPE_CHECKING:
 @click.option(
     "--annotate", type=FOLDER, metavar="DIR", help="With --vehicles, write images with the boxes and answers."
 )
-@click.option("--save-crops", type=FOLDER, metavar="DIR", help="With --vehicles, write a cropped image of each vehicle.")
+@click.option(
+    "--save-crops", type=FOLDER, metavar="DIR", help="With --vehicles, write a cropped image of each vehicle."
+)
 @click.option(
     "--explain",
     type=FOLDER,

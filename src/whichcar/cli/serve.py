@@ -12,7 +12,9 @@ from whichcar.cli.streams import say
 
 @click.command(cls=DetectorCommand)
 @click.argument("model", required=False, metavar="[MODEL]")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all interfaces.")
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all interfaces."
+)
 @click.option(
     "--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="Port; 0 takes a free one."
 )
@@ -24,7 +26,11 @@ from whichcar.cli.streams import say
     help="Processes that classify. Each loads the model, and together they use all cores.",
 )
 @click.option(
-    "--queue", default=128, show_default=True, type=click.IntRange(1), help="Maximum number of waiting images; further ones get a 503."
+    "--queue",
+    default=128,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Maximum number of waiting images; further ones get a 503.",
 )
 @click.option(
     "--batch-size", default=1, show_default=True, type=click.IntRange(1), help="Images per forward pass at most."
@@ -37,7 +43,11 @@ from whichcar.cli.streams import say
     help="Milliseconds that a smaller batch waits for more images.",
 )
 @click.option(
-    "--timeout", default=20.0, show_default=True, type=click.FloatRange(0.1), help="Time limit for a request, in seconds."
+    "--timeout",
+    default=20.0,
+    show_default=True,
+    type=click.FloatRange(0.1),
+    help="Time limit for a request, in seconds.",
 )
 @click.option(
     "--max-megabytes", default=32.0, show_default=True, type=click.FloatRange(0.01), help="Largest request in MB."
