@@ -8,6 +8,8 @@ import pytest
 from whichcar import files
 from whichcar.errors import DataError
 
+from .training.run.limits import no_file_larger_than
+
 
 def other_file_system(path: Path) -> Path | None:
     """Return a writable folder on another file system than `path`, or None."""
@@ -34,6 +36,22 @@ def test_an_error_leaves_the_old_file_and_no_rest(tmp_path: Path) -> None:
         raise KeyboardInterrupt
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_full_disk_is_reported_with_the_files_own_name(tmp_path: Path) -> None:
+    with no_file_larger_than(10), pytest.raises(OSError, match="File too large") as caught:
+        files.write_text(tmp_path / "a.txt", "x" * 100)
+    assert caught.value.filename == str(tmp_path / "a.txt")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_temporary_folder_has_the_room_that_is_asked_for() -> None:
+    with files.temporary_folder(1) as folder:
+        (folder / "a.txt").write_text("a")
+    assert not folder.exists()
+    with pytest.raises(OSError, match="No space left on device") as caught, files.temporary_folder(2**63):
+        pass
+    assert caught.value.filename == tempfile.gettempdir()
 
 
 def test_json_keeps_unicode(tmp_path: Path) -> None:

@@ -47,6 +47,28 @@ def test_items_are_taken_only_as_they_are_needed(given: int | None, workers: int
     results.close()  # type: ignore[attr-defined]
 
 
+def test_an_eager_one_yields_what_is_ready_before_it_waits_for_more_items() -> None:
+    taken, second = 0, threading.Event()
+
+    def slowly() -> Iterator[int]:
+        nonlocal taken
+        for number in itertools.count():
+            taken += 1
+            yield number
+            if number == 1:
+                assert second.wait(20)
+
+    def function(number: int) -> int:
+        if number == 1:  # the one thread has finished the first item
+            second.set()
+        return number
+
+    results = ordered_map(function, slowly(), workers=1, eager=True)
+    assert next(results) == 0
+    assert taken <= 3
+    results.close()  # type: ignore[attr-defined]
+
+
 def test_items_are_taken_in_the_callers_thread() -> None:
     threads = (threading.current_thread() for _ in range(3))
     pairs = list(ordered_map(lambda taken: (taken, threading.current_thread()), threads, workers=2))

@@ -53,6 +53,8 @@ CROP_RECORD = "crop.json"
 # The folder of the experiment that is the refit of the one it lies in.
 REFIT = "refit"
 
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
@@ -68,7 +70,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         tmp.replace(path)
     except OSError as error:
-        if str(error.filename) == str(tmp):  # a name that means nothing to the reader
+        # A name that means nothing to the reader, or none, as in errors of writing.
+        if str(error.filename) == str(tmp) or (error.filename is None and error.errno in _DISK_FULL):
             error.filename, error.filename2 = str(path), None
         raise
     finally:
@@ -89,6 +92,19 @@ def check_writable(path: Path) -> None:
     except OSError as error:
         error.filename = str(path)
         raise
+
+
+@contextlib.contextmanager
+def temporary_folder(room: int) -> Iterator[Path]:
+    """Yield a temporary folder with room for so many bytes, for libraries whose errors do not say that a disk is full.
+
+    Raises:
+        OSError: there is less room.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        if shutil.disk_usage(folder).free < room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), tempfile.gettempdir())
+        yield Path(folder)
 
 
 @contextlib.contextmanager
@@ -270,8 +286,7 @@ def is_other_disk(error: OSError) -> bool:
 def is_disk_full(error: OSError) -> bool:
     """True when the system refused to write because the disk, a quota or a size limit is used up."""
     # HDF5 passes the system's number on in its text only.
-    numbers = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    return error.errno in numbers or any(f"errno = {number}," in str(error) for number in numbers)
+    return error.errno in _DISK_FULL or any(f"errno = {number}," in str(error) for number in _DISK_FULL)
 
 
 def folders(root: Path) -> list[Path]:

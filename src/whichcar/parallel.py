@@ -27,6 +27,10 @@ class Done(Generic[Known]):
         """Return the result, as a future does."""
         return self.value
 
+    def done(self) -> bool:
+        """Return True, as a future does that is finished."""
+        return True
+
 
 def usable_cores() -> int:
     """Return how many processors this process may use; `taskset` may leave it fewer than there are."""
@@ -39,6 +43,7 @@ def ordered_map(
     items: Iterable[Item | Done[Known]],
     workers: int | None = None,
     ahead: int | None = None,
+    eager: bool = False,
 ) -> Iterator[Result | Known]:
     """Yield `function(item)` for each item, in order, computed by threads.
 
@@ -50,6 +55,7 @@ def ordered_map(
         items: taken in the caller's thread and only as they are needed, so there may be any number of them.
         workers: threads (default: `usable_cores()`).
         ahead: items that are computed, or waiting for a thread, while the caller uses a result (default: 8 per thread).
+        eager: yield each result that is ready before another item is taken; for items that may be long in coming.
     """
     workers = workers or usable_cores()
     ahead = _AHEAD * workers if ahead is None else ahead
@@ -58,7 +64,7 @@ def ordered_map(
     try:
         for item in items:
             waiting.append(item if isinstance(item, Done) else pool.submit(function, item))
-            if len(waiting) > ahead:
+            while waiting and (len(waiting) > ahead or (eager and waiting[0].done())):
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

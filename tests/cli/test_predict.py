@@ -145,7 +145,8 @@ def test_a_quoted_pattern_stands_for_its_files_in_order(
 
     assert paths("x/**/*.jpg") == ["x/1.jpg", "x/[4].jpg", "x/y/2.jpg"]
     assert paths("x/[4].jpg", "x/y/?.png") == ["x/[4].jpg", "x/y/3.png"]
-    assert paths("x/*") == ["x/1.jpg", "x/[4].jpg", "x/y/2.jpg", "x/y/3.png"]
+    assert paths("x/*") == paths("x/**/*") == ["x/1.jpg", "x/[4].jpg", "x/y/2.jpg", "x/y/3.png"]
+    assert paths("x/**/y*", "x/**") == ["x/y/2.jpg", "x/y/3.png", "x/1.jpg", "x/[4].jpg", "x/y/2.jpg", "x/y/3.png"]
     assert paths("x/1.jpg", "none*.jpg") == ["x/1.jpg", "none*.jpg"]
 
 

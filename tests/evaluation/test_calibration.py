@@ -174,4 +174,8 @@ def test_without_validation_images_there_is_no_calibration(experiment: Path, tre
     shutil.move(tree, tree.with_name("moved"))
     with pytest.raises(DataError, match="cars, with its validation images, is not there"):
         calibrate(experiment)
+    shutil.copytree(tree.with_name("moved"), tree)
+    draw(tree / "train" / "Audi S4 2012" / "1.jpg", (9, 9, 9))  # another dataset, where that of the training was
+    with pytest.raises(DataError, match="other is not the dataset that it was trained on"):
+        calibrate(experiment, tree.with_name("other"))
     assert calibrate(experiment, tree.with_name("moved")).images == 3

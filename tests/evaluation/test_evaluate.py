@@ -224,10 +224,12 @@ def test_plots_and_report_are_next_to_the_result(experiment: Path, plots: None) 
 
 def test_other_images_get_a_result_of_their_own(experiment: Path, tmp_path: Path, painter: Painter) -> None:
     evaluate(experiment)
+    (experiment / "calibration.json").unlink()
     before = (experiment / "result.json").read_bytes()
     painter(tmp_path / "mine" / "Blue C-V Van 2012" / "a.jpg", BLUE)
     painter(tmp_path / "mine" / "Red Sedan 2011" / "b.jpg", RED)
     result = evaluate(experiment, data=tmp_path / "mine")
+    assert result.calibration is not None, "that of the validation images, which are where they were"
     assert (result.top_1.correct, result.top_1.total, result.origin.split) == (2, 2, "images")
     assert result.absent == ("Green Coupe 2010",)
     assert result.origin.evaluations == 1

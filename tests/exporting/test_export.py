@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import shutil
+import tempfile
 import zipfile
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -15,16 +19,19 @@ import whichcar
 from whichcar.errors import CheckpointError, ConfigError, DataError
 from whichcar.evaluation.calibration import calibrated
 from whichcar.exporting.export import Exported, export
+from whichcar.exporting.images import export_images
 from whichcar.exporting.openvino import OpenVinoNetwork
+from whichcar.exporting.quantize import CALIBRATIONS, quantized
 from whichcar.files import CALIBRATION, checksum, write_json
 from whichcar.inference.answer import tempered
 from whichcar.inference.bundle import read_bundle
 from whichcar.inference.classifier import Classifier
 from whichcar.taxonomy import taxonomy_of
-from whichcar.training.run.checkpoint import find_checkpoint
+from whichcar.training.hardware import Hardware
+from whichcar.training.run.checkpoint import find_checkpoint, read_metadata
 
 from ..bundles import colour_bundle
-from ..colours import CLASSES, add_refit, make_experiment
+from ..colours import CLASSES, add_refit, draw, make_experiment
 
 
 @pytest.fixture(scope="module")
@@ -109,11 +116,13 @@ def test_openvino_gets_the_same_network(trained: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "plain").iterdir()) == ["model.bin", "model.onnx", "model.xml"]
     names = [form.name for form in exported.verification.forms]
     assert names == ["Keras float32", "ONNX float32", "OpenVINO float32"]
+    assert [path.name for path in exported.others] == ["model.xml", "model.bin", "model.onnx"]
     model = openvino.Core().read_model(tmp_path / "plain" / "model.xml")
     described = json.loads(model.get_rt_info(["whichcar"]).value)
     assert described == json.loads(json.dumps(read_bundle(exported.bundle).as_json()))
     images = np.random.default_rng(0).integers(0, 256, (2, 24, 32, 3), np.uint8)
-    answer = openvino.compile_model(model, "CPU")(images)[0]
+    compiled = openvino.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    answer = compiled(images)[0]
     np.testing.assert_allclose(answer, Classifier(exported.bundle).probabilities(images), atol=1e-5)
 
 
@@ -156,6 +165,14 @@ def test_a_moved_dataset_is_named(colour_data: Path, tmp_path: Path, colour_mode
     assert export(experiment, tmp_path / "a.whichcar", data=moved).verification.split == "validation"
     with pytest.raises(DataError, match="is not the dataset that this network was trained on"):
         export(experiment, tmp_path / "b.whichcar", data=experiment)
+    shutil.copytree(colour_data, data)
+    draw(data / "Audi S4 2012" / "1.jpg", (9, 9, 9))  # another dataset, where that of the training was
+    metadata = read_metadata(find_checkpoint(experiment))
+    assert {sample.path.parents[1] for sample in export_images(moved, metadata).verifying} == {moved}
+    shutil.rmtree(data / "Audi S4 2012")
+    with pytest.raises(DataError, match="is not the dataset that this network was trained on"):
+        export_images(experiment, metadata)
+    assert {sample.path.parents[1] for sample in export_images(data, metadata).verifying} == {data}
 
 
 def test_a_refit_is_exported_and_its_accuracy_is_not_called_that_on_new_images(
@@ -215,17 +232,41 @@ def test_a_damaged_result_is_said_before_the_work(
         export(experiment)
 
 
-def test_openvino_leaves_no_file_where_it_cannot_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import openvino
+def test_keras_is_on_tensorflow_before_images_are_classified_for_the_calibration(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("whichcar.exporting.onnx.prepare", lambda *_: Hardware("jax", "float32", "gpu", 2))
+    monkeypatch.delattr("whichcar.exporting.export.calibrate")
+    with pytest.raises(CheckpointError, match="is exported with Keras on TensorFlow, and here Keras runs on jax"):
+        export(trained, tmp_path / "cars.whichcar")
 
-    def full(model: object, path: Path, **_: object) -> None:
-        path.with_suffix(".bin").write_bytes(b"")
-        raise RuntimeError("no space left")
+
+def test_openvino_leaves_no_file_where_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, content: bytes) -> int:
+        with path.open("wb") as file:
+            file.write(content[:1])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     network = OpenVinoNetwork(colour_bundle())
-    monkeypatch.setattr(openvino, "save_model", full)
-    with pytest.raises(RuntimeError, match="no space left"):
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left on device") as caught:
         network.write(colour_bundle(), tmp_path / "model.xml")
+    assert caught.value.filename == str(tmp_path / "model.xml")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_folder_for_temporary_files_is_named(
+    colour_experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
+    for work in (
+        lambda: export(colour_experiment, tmp_path / "cars.whichcar"),
+        lambda: OpenVinoNetwork(colour_bundle()),
+        lambda: quantized(colour_bundle().network, np.zeros((1, 24, 32, 3), np.uint8), CALIBRATIONS[0]),
+    ):
+        with pytest.raises(OSError, match="No space left on device") as caught:
+            work()
+        assert caught.value.filename == tempfile.gettempdir()
     assert not list(tmp_path.iterdir())
 
 

@@ -29,6 +29,7 @@ from whichcar.cli.main import run
 
 
 def test_prediction_and_evaluation_need_only_the_base(tree: Path, bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "model.h5").touch()
     image = tree / "test" / FOLDERS[2] / "21.jpg"
     code = (
         WITHOUT
@@ -36,6 +37,7 @@ def test_prediction_and_evaluation_need_only_the_base(tree: Path, bundle: Path, 
 assert run(["predict", {str(image)!r}, "--model", {str(bundle)!r}, "--crop", "--json"]) == 0
 assert run(["evaluate", "--model", {str(bundle)!r}, "--data", {str(tree / "test")!r}]) == 0
 assert run(["predict", "experiments/exp_1", {str(image)!r}]) == 2
+assert run(["export", "model.h5"]) == 2
 assert not set({ABSENT!r}) & set(sys.modules)
 """
     )
@@ -47,6 +49,7 @@ assert not set({ABSENT!r}) & set(sys.modules)
     result = json.loads((folder / "result.json").read_text())
     assert (result["experiment"], result["top_1"]["correct"], result["top_1"]["total"]) == ("colours", 4, 5)
     assert (folder / "report.html").is_file() and not (folder / "plots").exists()
+    assert "error: onnx is not installed; install it with" in done.stderr
     assert "matplotlib is not installed; install it with" in done.stderr
     assert (tmp_path / "evaluations" / "test_uses.json").is_file()
 

@@ -22,6 +22,7 @@ from whichcar.inference.output_file import OutputFile
 from ..bundles import colour_bundle
 from ..colours import COLOURS
 from ..permissions import only
+from ..training.run.limits import no_file_larger_than
 
 Painter = Callable[..., Path]
 
@@ -147,6 +148,33 @@ def test_options_that_are_refused_leave_no_file(
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
     assert not list(tmp_path.glob("a.csv*"))
+
+
+def test_a_detector_that_cannot_be_loaded_leaves_no_file(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "notes.onnx").write_text("no network")
+    monkeypatch.setenv(zoo.FILE_VARIABLE, str(tmp_path / "notes.onnx"))
+    write_bundle(
+        colour_bundle(crop={"settings": {}, "detector": {"name": "", "sha256": None}}), tmp_path / "crops.whichcar"
+    )
+    assert predicted(images, tmp_path / "crops.whichcar", tmp_path / "a.csv") == 2
+    error = capsys.readouterr().err
+    assert "notes.onnx" in error and error.count("\n") == 1
+    assert not [path for path in tmp_path.iterdir() if "a.csv" in path.name]
+
+
+@pytest.mark.parametrize("limit", [57, 120])  # the end of a row, and within the last one
+def test_where_the_disk_is_full_the_file_is_named_and_its_rows_are_kept(tmp_path: Path, limit: int) -> None:
+    def file() -> OutputFile:
+        return OutputFile(tmp_path / "a.csv", ["path", "problem"], {}, "one")
+
+    lines = ["path,problem", *(f"{number:09}," for number in range(10))]
+    refused = pytest.raises(DataError, match=r"a\.csv: cannot be written \(.+\); its rows are kept")
+    with no_file_larger_than(limit), refused, file().opened() as opened:
+        opened.write(lines)
+    with file().opened() as opened:
+        assert opened.rows == (limit - 13) // 11
 
 
 def test_a_run_that_was_stopped_before_its_first_row_may_be_followed_by_another(tmp_path: Path) -> None:

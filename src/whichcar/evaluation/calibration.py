@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from whichcar import files, metrics
 from whichcar.errors import DataError
-from whichcar.evaluation.eval_set import trained_tree, tree_of
+from whichcar.evaluation.eval_set import named_tree, tree_of
 from whichcar.inference.answer import (
     Calibration,
     Probabilities,
@@ -92,9 +92,11 @@ def _before_refit(file: Path, refit_of: str) -> Path:
 
 
 def _validation(file: Path, data: str | Path | None, metadata: Metadata) -> list[Sample]:
-    tree = trained_tree(None if data is None else Path(data), metadata)
+    tree = named_tree(None if data is None else Path(data), metadata)
     if tree is None:
-        raise DataError(f"{file}: not calibrated: {metadata.data_root}, with its validation images, is not there")
+        gone = f"{metadata.data_root}, with its validation images, is not there"
+        reason = gone if data is None else f"{data} is not the dataset that it was trained on"
+        raise DataError(f"{file}: not calibrated: {reason}")
     samples = tree_of(tree, metadata).validation
     if not samples:
         raise DataError(f"{file}: not calibrated: {tree} has no validation images that it was not trained on")

@@ -70,13 +70,26 @@ def choose_eval_set(data: Path | None, metadata: Metadata) -> EvalSet:
 
 
 def trained_tree(data: Path | None, metadata: Metadata) -> Path | None:
-    """Return the tree the checkpoint was trained on: where it was, or else `data` if that is the same tree, moved.
-
-    A moved tree is recognised by the fingerprint of its test images, or of its training images where it has no test.
-    """
+    """Return the tree the checkpoint was trained on: where it was, or else `data` if that is the same tree, moved."""
     if metadata.data_root and Path(metadata.data_root).is_dir():
         return Path(metadata.data_root)
-    if data is None or not data.is_dir():
+    return None if data is None else _moved_tree(data, metadata)
+
+
+def named_tree(data: Path | None, metadata: Metadata) -> Path | None:
+    """Return the tree the checkpoint was trained on: `data`, None if that is another one; by default where it was."""
+    trained = trained_tree(None, metadata)
+    if data is None or (trained is not None and data.resolve() == trained.resolve()):
+        return trained
+    return _moved_tree(data, metadata)
+
+
+def _moved_tree(data: Path, metadata: Metadata) -> Path | None:
+    """Return `data`, or the tree that it is a split of, if that is the tree the checkpoint was trained on.
+
+    It is recognised by the fingerprint of its test images, or of its training images where it has no test.
+    """
+    if not data.is_dir():
         return None
     above = [data.resolve().parent] if split_of(data.resolve().name) else []
     return next((root for root in (data, *above) if _is_moved(root, metadata)), None)

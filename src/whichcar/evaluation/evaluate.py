@@ -96,7 +96,7 @@ def evaluate(
     folder = folder_of(experiment, eval_set, classifier.metadata, crop, detector, family)
     check_writable(folder)
     before_refit = _before_refit(folder, eval_set, classifier.metadata)
-    calibration = _calibration(classifier, data, crop)
+    calibration = _calibration(classifier, eval_set.trained, crop)
     start = time.perf_counter()
     with files.atomic_write(folder / files.PREDICTIONS) as table:
         images, unreadable = classify(classifier, eval_set, table)
@@ -189,11 +189,11 @@ def _before_refit(folder: Path, eval_set: EvalSet, metadata: Metadata) -> metric
     return metrics.Proportion(result["top_1"]["correct"], result["top_1"]["total"])
 
 
-def _calibration(classifier: Classifier, data: Path | None, crop: bool) -> Calibration | None:
+def _calibration(classifier: Classifier, trained: Path | None, crop: bool) -> Calibration | None:
     if is_bundle(classifier.checkpoint):
         return classifier.calibration
     try:
-        return calibrate(classifier.checkpoint, data, None if crop else classifier)
+        return calibrate(classifier.checkpoint, trained, None if crop else classifier)
     except DataError as error:
         log.warning("%s", error)
         return None

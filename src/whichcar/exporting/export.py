@@ -19,7 +19,7 @@ from whichcar.evaluation.result_file import read_result
 from whichcar.exporting.comparison import Comparison
 from whichcar.exporting.images import NOISE, export_images
 from whichcar.exporting.model_card import with_card
-from whichcar.exporting.onnx import check_installed, float32_copy, to_onnx
+from whichcar.exporting.onnx import check_installed, float32_copy, to_onnx, use_tensorflow
 from whichcar.exporting.openvino import OPENVINO_SUFFIX, OpenVinoNetwork, check_openvino
 from whichcar.exporting.verify import Verification
 from whichcar.inference.answer import Calibration
@@ -88,6 +88,9 @@ def export(
     for what, word, known in chosen:
         if word not in known:
             raise ConfigError(f"{what}: must be one of {', '.join(known)}; got {word!r}")
+    check_installed()
+    if uses_openvino := plain is not None and "openvino" in formats:
+        check_openvino()
     experiment = in_use(Path(experiment))
     checkpoint = find_checkpoint(experiment)
     metadata = read_metadata(checkpoint)
@@ -96,17 +99,15 @@ def export(
     # A part of the name of a file, and of addresses of a server.
     name = experiment_name(experiment).replace("/", "-") if experiment.is_dir() else experiment.stem
     target, others = _targets(experiment, name, to, plain, formats)
-    check_installed()
-    if uses_openvino := any(path.suffix == OPENVINO_SUFFIX for path in others):
-        check_openvino()
     result = _result(experiment, checkpoint)
-    calibration = _calibration(checkpoint, data)
     images = export_images(None if data is None else Path(data), metadata)
     if precision == "int8" and images.split == NOISE:
         raise DataError(
             f"{metadata.data_root}: the dataset is not there, and int8 is calibrated and verified on its images; "
             "name it with --data DIR, or export with --precision float32"
         )
+    use_tensorflow(checkpoint)  # before a GPU has the calibration choose JAX
+    calibration = _calibration(checkpoint, data)
     model = float32_copy(checkpoint, calibration.temperature if calibration else 1.0)
     network = to_onnx(model, metadata.image_size, one_line(checkpoint))
     bundle = _bundle(name, metadata, network, licence, calibration)
@@ -115,10 +116,15 @@ def export(
     bundle, verification = (comparison.float32 if precision == "float32" else comparison.int8)(bundle)
     bundle = with_card(bundle, verification, result, notes)
     write_bundle(bundle, target)
+    written: list[Path] = []
     for path in others:
-        write = OpenVinoNetwork(bundle).write if path.suffix == OPENVINO_SUFFIX else write_bundle
-        write(bundle, path)
-    return Exported(target, others, verification)
+        if path.suffix == OPENVINO_SUFFIX:
+            OpenVinoNetwork(bundle).write(bundle, path)
+            written += [path, path.with_suffix(".bin")]
+        else:
+            write_bundle(bundle, path)
+            written.append(path)
+    return Exported(target, tuple(written), verification)
 
 
 def _is_finished(experiment: Path) -> bool:

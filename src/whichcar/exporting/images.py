@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from whichcar.data.split_names import TRAIN, VALIDATION
 from whichcar.errors import DataError
-from whichcar.evaluation.eval_set import trained_tree, tree_of
+from whichcar.evaluation.eval_set import named_tree, tree_of
 from whichcar.images.inputs import each
 from whichcar.images.pixels import Pixels
 from whichcar.inference.stream import decoded
@@ -48,7 +48,7 @@ def export_images(data: Path | None, metadata: Metadata) -> ExportImages:
     Raises:
         DataError: `data` is not the dataset it was trained on, or that cannot be read.
     """
-    root = trained_tree(data, metadata)
+    root = named_tree(data, metadata)
     if root is None and data is not None:
         raise DataError(f"{data}: is not the dataset that this network was trained on; give that, or leave out --data")
     if root is None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import logging
 import re
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from whichcar import files
 from whichcar.errors import CheckpointError, MissingExtraError
 from whichcar.training.hardware import TENSORFLOW, prepare
 from whichcar.training.network.backbones import HEAD
@@ -33,9 +33,26 @@ def check_installed() -> None:
     Raises:
         MissingExtraError: the extra `export` is not installed.
     """
-    for package in ("onnx", "tf2onnx", "tensorflow"):
+    for package in ("onnx", "tf2onnx", "tensorflow", "keras", "h5py"):
         if importlib.util.find_spec(package) is None:
             raise MissingExtraError(package, EXTRA)
+
+
+def use_tensorflow(checkpoint: Path) -> None:
+    """Have Keras run on TensorFlow, the backend that models are exported from.
+
+    Args:
+        checkpoint: what an error calls it.
+
+    Raises:
+        CheckpointError: it runs on another one already.
+    """
+    hardware = prepare("float32", TENSORFLOW)
+    if hardware.backend != TENSORFLOW:
+        raise CheckpointError(
+            f"{checkpoint}: is exported with Keras on TensorFlow, and here Keras runs on {hardware.backend}; "
+            f"export it in a process of its own, with KERAS_BACKEND={TENSORFLOW}"
+        )
 
 
 def float32_copy(checkpoint: Path, temperature: float = 1.0) -> keras.Model:
@@ -51,12 +68,7 @@ def float32_copy(checkpoint: Path, temperature: float = 1.0) -> keras.Model:
     Raises:
         CheckpointError: the file holds no model, or Keras runs on another backend than TensorFlow.
     """
-    hardware = prepare("float32", TENSORFLOW)
-    if hardware.backend != TENSORFLOW:
-        raise CheckpointError(
-            f"{checkpoint}: is exported with Keras on TensorFlow, and here Keras runs on {hardware.backend}; "
-            f"export it in a process of its own, with KERAS_BACKEND={TENSORFLOW}"
-        )
+    use_tensorflow(checkpoint)
     import keras
 
     model = training_copy(load_saved_model(checkpoint), "float32", fused=True, front=keras.layers.Identity())
@@ -171,8 +183,8 @@ def _optimized(network: bytes) -> bytes:
     """Return the network as ONNX Runtime simplifies it without leaving the standard operators."""
     import onnxruntime as ort
 
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "network.onnx"
+    with files.temporary_folder(2 * len(network)) as folder:
+        path = folder / "network.onnx"
         options = ort.SessionOptions()
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
         options.log_severity_level = 3  # errors: it warns of constants that it folds

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,8 +39,8 @@ class OpenVinoNetwork:
         """Convert and compile the network."""
         import openvino
 
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "network.onnx"
+        with files.temporary_folder(3 * len(bundle.network)) as folder:
+            path = folder / "network.onnx"
             path.write_bytes(bundle.network)
             self._model: openvino.Model = openvino.convert_model(path)
             openvino.save_model(self._model, path.with_suffix(".xml"), compress_to_fp16=False)
@@ -63,14 +62,19 @@ class OpenVinoNetwork:
         """Write `path`, which ends in `.xml`, and the `.bin` next to it; each appears whole or not at all.
 
         The content of the bundle's `bundle.json` is in it, as runtime information under `whichcar`.
+
+        Raises:
+            OSError: one of them cannot be written.
         """
         import openvino
 
         self._model.set_rt_info(json.dumps(bundle.as_json(), ensure_ascii=False), [KEY])
         weights = path.with_suffix(".bin")
-        with files.atomic_write(weights) as weights_tmp, files.atomic_write(path) as tmp:
-            try:
-                openvino.save_model(self._model, tmp, compress_to_fp16=False)
-                tmp.with_suffix(".bin").replace(weights_tmp)
-            finally:
-                tmp.with_suffix(".bin").unlink(missing_ok=True)
+        with (
+            files.temporary_folder(2 * self.size) as folder,
+            files.atomic_write(weights) as weights_tmp,
+            files.atomic_write(path) as tmp,
+        ):
+            openvino.save_model(self._model, folder / "network.xml", compress_to_fp16=False)
+            tmp.write_bytes((folder / "network.xml").read_bytes())
+            weights_tmp.write_bytes((folder / "network.bin").read_bytes())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from whichcar import progress
+from whichcar import files, progress
 from whichcar.exporting.onnx import INPUT, described
 from whichcar.exporting.verify import predicted
 from whichcar.images.pixels import Pixels
@@ -93,11 +92,11 @@ def quantized(network: bytes, images: Pixels, calibration: Calibration) -> bytes
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
     with (
-        tempfile.TemporaryDirectory() as folder,
+        files.temporary_folder(3 * len(network)) as folder,
         progress.Bar(f"calibrating int8 ({calibration.name})", len(images)) as bar,
         _quiet(),
     ):
-        source, target = Path(folder) / "float32.onnx", Path(folder) / "int8.onnx"
+        source, target = folder / "float32.onnx", folder / "int8.onnx"
         source.write_bytes(network)
         quantize_static(
             source,

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache, lru_cache
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -153,11 +153,17 @@ def _warn_unopened(folder: Path, count: int) -> None:
 
 
 def _matching(pattern: str) -> Iterator[Given | Skipped]:
-    """Yield the images of the files and folders that a pattern such as `cars/**/*.jpg` matches, sorted."""
-    found = False
+    """Yield the images of the files and folders that a pattern such as `cars/**/*.jpg` matches, sorted.
+
+    What lies in a folder that the pattern matches is yielded with that folder alone, though `**` matches it too.
+    """
+    found, entered = False, set[PurePath]()
     for name in sorted(glob.iglob(pattern, recursive=True)):  # noqa: PTH207  (a Path knows no absolute pattern)
+        if not entered.isdisjoint(PurePath(name).parents):
+            continue
         if os.path.isdir(name) and not pattern.endswith("**"):  # noqa: PTH112
             found = True
+            entered.add(PurePath(name))
             yield from _in_folder(Path(name))
         elif os.path.isfile(name):  # noqa: PTH113
             found = True

@@ -101,7 +101,7 @@ class ImageFolders:
                 yield image
 
         jobs = ((waiting.popleft(), rows) for rows in self._by_image(classify(followed())))
-        return chain.from_iterable(ordered_map(self._write, jobs, usable_cores(), usable_cores()))
+        return chain.from_iterable(ordered_map(self._write, jobs, usable_cores(), usable_cores(), eager=True))
 
     def _by_image(self, rows: Iterable[Prediction | Skipped]) -> Iterator[Rows]:
         group: list[Prediction | Skipped] = []

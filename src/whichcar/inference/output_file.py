@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import json
 import os
 from collections import Counter
@@ -69,6 +70,7 @@ class OutputFile:
                 raise DataError(f"{self.path}: another process writes it; wait, or choose another file") from error
             end = self._read() if self._is_ours() else 0
             self._file = stack.enter_context(self.path.open("ab", buffering=0))
+            stack.callback(self._remove_empty)
             self._file.truncate(end)
             files.write_json(self._about, {"columns": self._columns, **self._origin})
             yield self
@@ -84,7 +86,11 @@ class OutputFile:
                 yield image
 
     def write(self, lines: Iterable[str]) -> int:
-        """Add lines as they come, the header with the first row where the file has none, and return how many rows."""
+        """Add lines as they come, the header with the first row where the file has none, and return how many rows.
+
+        Raises:
+            DataError: the system refuses, as where the disk is full.
+        """
         assert self._file is not None  # noqa: S101  (within `opened`)
         count, header = 0, ""
         for number, line in enumerate(lines):
@@ -92,9 +98,18 @@ class OutputFile:
                 header = "" if self.done else f"{line}\n"
                 continue
             # One call of the system a row: a kill leaves it whole or not
-            self._file.write(f"{header}{line}\n".encode())
+            content = f"{header}{line}\n".encode()
+            with files.system_errors(self.path, "cannot be written", "its rows are kept; make room and run it again"):
+                if self._file.write(content) < len(content):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             count, header = count + 1, ""
         return count
+
+    def _remove_empty(self) -> None:
+        """Remove the file, and what says where it is from, where an error came before the first row."""
+        if self.path.is_file() and not self.path.stat().st_size:
+            self.path.unlink()
+            self._about.unlink(missing_ok=True)
 
     def _is_ours(self) -> bool:
         """True where there are rows of the same model and options.

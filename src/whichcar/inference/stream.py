@@ -77,7 +77,7 @@ def stream(
         return [row for group in groups(rows, batch_size) for row in answered(runtime, group)]
 
     # One thread more than there are cores: one may be waiting for a disk or a server.
-    for rows in ordered_map(answers, groups(images, batch_size), runtime.callers + 1):
+    for rows in ordered_map(answers, groups(images, batch_size), runtime.callers + 1, eager=True):
         yield from rows
 
 
