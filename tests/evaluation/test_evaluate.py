@@ -177,6 +177,17 @@ def test_a_refit_is_evaluated_instead_and_shown_with_the_accuracy_before_it(
     assert evaluate(experiment / "model.02-0.1234.keras").before_refit is None
 
 
+def test_the_accuracy_before_a_refit_may_be_measured_after_it(
+    experiment: Path, tree: Path, colour_model: object
+) -> None:
+    add_refit(experiment, tree, colour_model)
+    assert evaluate(experiment).before_refit is None
+    evaluate(experiment / "model.02-0.1234.keras")
+    before = evaluate(experiment).before_refit
+    assert before is not None
+    assert (before.correct, before.total) == (4, 5)
+
+
 def test_the_validation_images_are_training_images_of_a_refit(
     experiment: Path, tree: Path, colour_model: object
 ) -> None:

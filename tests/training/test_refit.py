@@ -154,13 +154,36 @@ def test_a_finished_refit_is_left_as_it_is(refitted: Path, caplog: pytest.LogCap
     assert (refitted / "refit" / "best.json").read_bytes() == before
 
 
+def make_stale(refitted: Path) -> None:
+    """Let the refit be of an earlier checkpoint of the experiment."""
+    record = content(refitted / "refit" / "resolved.json")
+    record["settings"]["refit_of"] = "another"
+    (refitted / "refit" / "resolved.json").write_text(json.dumps(record))
+
+
+def test_a_refit_that_was_killed_while_it_replaced_an_earlier_one_resumes(
+    refitted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_stale(refitted)
+
+    def killed(*_: object) -> None:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "_step", killed)
+        patch.setattr("whichcar.training.run.folder.put_back", lambda _: None)  # a kill leaves the folder as it is
+        with pytest.raises(ZeroDivisionError):
+            refit(refitted)
+    assert (refitted / "refit" / ".previous").is_dir()
+    assert refit(refitted, resume=True).folder == refitted / "refit"
+    assert find_checkpoint(refitted).parent == refitted / "refit"
+
+
 @pytest.mark.slow
 def test_a_refit_of_an_earlier_checkpoint_is_replaced_and_resumes_by_the_command_that_is_printed(
     refitted: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    record = content(refitted / "refit" / "resolved.json")
-    record["settings"]["refit_of"] = "another"
-    (refitted / "refit" / "resolved.json").write_text(json.dumps(record))
+    make_stale(refitted)
     step = Run._step
 
     def stops(run: Run, *batch: np.ndarray) -> None:

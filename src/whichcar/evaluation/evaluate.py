@@ -37,6 +37,7 @@ from whichcar.inference.released import find_model, name_of
 from whichcar.records import Metadata
 from whichcar.taxonomy import taxonomy_of
 from whichcar.text import as_text, shell_command
+from whichcar.training.run.checkpoint import read_best
 from whichcar.training.run.folder import versions
 from whichcar.training.run.refits import experiment_name, in_use, refitted
 from whichcar.training.run.test_uses import count_use, read_uses
@@ -180,13 +181,16 @@ def _plot(result: Result) -> None:
 def _before_refit(folder: Path, eval_set: EvalSet, metadata: Metadata) -> metrics.Proportion | None:
     """Return the accuracy, on the same images, of the checkpoint that this one is a refit of, where it is known."""
     before = refitted(folder)
-    if before is None or not (before / files.RESULT).is_file():
+    best = None if before is None else read_best(before)
+    if before is None or best is None:
         return None
-    result = read_result(before)
-    is_refitted = result["checkpoint"].get("blake2b") == metadata.settings.get("refit_of")
-    if not is_refitted or result["data"]["fingerprint"] != eval_set.fingerprint:
-        return None
-    return metrics.Proportion(result["top_1"]["correct"], result["top_1"]["total"])
+    # Since the refit, the experiment's folder stands for the refit: its checkpoint is evaluated as a file.
+    as_file = folder_of(before / best["checkpoint"], eval_set, metadata, crop=False, detector=None, family=None)
+    for result in (read_result(place) for place in (before, as_file) if (place / files.RESULT).is_file()):
+        is_refitted = result["checkpoint"].get("blake2b") == metadata.settings.get("refit_of")
+        if is_refitted and result["data"]["fingerprint"] == eval_set.fingerprint:
+            return metrics.Proportion(result["top_1"]["correct"], result["top_1"]["total"])
+    return None
 
 
 def _calibration(classifier: Classifier, trained: Path | None, crop: bool) -> Calibration | None:

@@ -18,6 +18,7 @@ from whichcar.errors import Interrupted, TrainingError
 from whichcar.files import CONFIG, REFIT, RESOLVED, checksum, read_json, write_text
 from whichcar.text import plural, shell_command
 from whichcar.training.run.checkpoint import read_metadata
+from whichcar.training.run.overwriting import recover
 from whichcar.training.run.refits import current_refit
 from whichcar.training.sizes import sizes_of
 from whichcar.training.train import Trained, train, trained_in
@@ -82,6 +83,7 @@ def refit(
             "fewer epochs (fit.epochs) or a lower learning rate fits better",
             *(chosen, epochs, epochs),
         )
+    recover(folder)  # a kill may have left a stale refit set aside, whose successor has no checkpoint
     is_stale = _is_of_another(folder, changes["refit_of"])
     try:
         return train(folder, (), resume and not is_stale, is_stale, track)

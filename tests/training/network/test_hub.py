@@ -93,9 +93,34 @@ def test_a_preset_trains_is_saved_and_predicts_the_same(
     np.testing.assert_allclose(np.asarray(load_model(path)(noise[:2], training=False)), expected, atol=0.02)
 
 
+def test_a_transformer_that_is_trained_whole_is_saved_as_it_was_validated(
+    presets: Path, tmp_path: Path, noise: np.ndarray
+) -> None:
+    model = built(presets / "dino", (28, 28))
+    models = models_from(model, experiment(presets / "dino", 28), hardware)
+    before = models.train_model.get_weights()
+    for _ in range(3):
+        models.train_on_batch(noise[:3], np.eye(3, dtype=np.float32), (28, 28), rate=0.1)
+    assert any((now != old).any() for now, old in zip(models.train_model.get_weights(), before, strict=True))
+    with models.averaged():
+        path = tmp_path / "model.keras"
+        save_checkpoint(model, Metadata(NAMES, NAMES, (28, 28), {}, {}, "cars"), path)
+        for saved, validated in zip(load_model(path).get_weights(), models.main_model.get_weights(), strict=True):
+            np.testing.assert_array_equal(saved, validated)
+
+
 def test_images_are_scaled_as_the_preset_says(presets: Path) -> None:
     layer = built(presets / "resnet", (32, 32)).get_layer("preprocessing")
     np.testing.assert_allclose(np.asarray(layer(np.full((1, 2, 2, 3), 127.5))), (0.5 - 0.485) / 0.229, atol=1e-5)
+
+
+def test_images_are_scaled_to_one_where_a_repository_says_nothing(
+    presets: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(keras_hub.layers.ImageConverter, "from_preset", lambda _: None)
+    layer = built(presets / "resnet", (32, 32)).get_layer("preprocessing")
+    np.testing.assert_allclose(np.asarray(layer(np.full((1, 2, 2, 3), 127.5))), 0.5, atol=1e-5)
+    assert "says nothing of how images are scaled: they are scaled to 0..1" in caplog.text
 
 
 def test_random_weights_are_not_the_presets(presets: Path) -> None:
@@ -117,6 +142,12 @@ def test_random_weights_are_not_the_presets(presets: Path) -> None:
 def test_what_a_preset_cannot_do_is_one_line(presets: Path, name: str, recipe: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         models_from(built(presets / name, (28, 28)), experiment(presets / name, 28, **recipe), hardware)
+
+
+def test_an_image_size_that_is_no_multiple_of_the_patches_is_one_line(presets: Path) -> None:
+    message = r"^data\.image_size: \S+dino divides .* patches of 14 x 14 pixels .*, such as \[28, 28\]; got \[30, 30\]$"
+    with pytest.raises(ConfigError, match=message):
+        built(presets / "dino", (30, 30))
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,9 @@ PREPROCESSING = "preprocessing"
 # The moments of ImageNet in RGB: the first mean is Caffe's, in 0..255, the others are torchvision's, in 0..1.
 CAFFE_MEAN = (123.68, 116.779, 103.939)
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# Of KerasHub's DINOv2: the first are made from the pretrained ones again when a model is loaded, so that what they have
+# learned would be lost; the second is for pretraining only, and has no gradient.
+_FIXED = ("interpolated_position_embeddings", "mask_token")
 
 
 def build_backbone(name: str, weights: str | Path | None, images: Any) -> Any:  # noqa: ANN401
@@ -122,6 +125,8 @@ def finalize(model: keras.Model) -> keras.Model:
 def freeze(model: keras.Model, name: str, count: int) -> None:
     """Keep the first `count` stages of the backbone fixed, their batch-norm in inference mode.
 
+    In KerasHub's DINOv2, position embeddings and mask token are fixed in any case.
+
     Args:
         model: of `training_copy`.
         name: of its backbone.
@@ -136,6 +141,9 @@ def freeze(model: keras.Model, name: str, count: int) -> None:
     is_all = count == len(stages)
     for layer in model.layers[:-1] if is_all else itertools.chain(*stages[:count]):
         layer.trainable = False
+    for variable in model.trainable_variables:
+        if variable.name in _FIXED:
+            variable.trainable = False
 
 
 def stages_of(model: keras.Model, name: str) -> list[list[keras.Layer]]:

@@ -64,7 +64,14 @@ def preset_features(preset: str, weights: str | Path | None, images: Any, scalin
         return keras.layers.GlobalAveragePooling2D(name="avg_pool")(outputs)
     tokens, side = outputs.shape[1], getattr(backbone, "patch_size", 0)
     height, width = side if isinstance(side, tuple | list) else (side, side)
-    if height and tokens > (images.shape[1] // height) * (images.shape[2] // width):
+    size = list(images.shape[1:3])
+    if height and (size[0] % height or size[1] % width):  # the rest at the right and bottom would not be seen
+        near = [max(1, round(pixels / patch)) * patch for pixels, patch in zip(size, (height, width), strict=True)]
+        raise ConfigError(
+            f"data.image_size: {preset} divides images into patches of {height} x {width} pixels and takes multiples "
+            f"of these, such as {near}; got {size}"
+        )
+    if height and tokens > (size[0] // height) * (size[1] // width):
         outputs = keras.layers.Cropping1D((0, tokens - 1), name="class_token")(outputs)
     return keras.layers.GlobalAveragePooling1D(name="avg_pool")(outputs)
 
@@ -116,6 +123,8 @@ def _scale(preset: str) -> tuple[Any, Any]:
     try:
         converter = hub.layers.ImageConverter.from_preset(str(folder) if folder.is_dir() else preset)
     except (FileNotFoundError, ValueError):
+        converter = None
+    if converter is None:  # so it is too for an address `hf://…` whose repository says nothing
         log.warning("%s says nothing of how images are scaled: they are scaled to 0..1", preset)
         return 1 / 255, 0.0
     return (1.0 if converter.scale is None else converter.scale), (
