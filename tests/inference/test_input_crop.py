@@ -16,7 +16,7 @@ from whichcar.cli import main
 from whichcar.detection import zoo
 from whichcar.detection.crop import crop, read_record
 from whichcar.detection.onnx import OnnxDetector
-from whichcar.errors import DetectorError
+from whichcar.errors import ConfigError, DetectorError
 from whichcar.evaluation.evaluate import evaluate
 from whichcar.files import write_json
 from whichcar.images.read import decoded
@@ -215,6 +215,11 @@ def test_a_detector_that_is_missing_is_an_error_at_once(
     monkeypatch.setenv(zoo.FILE_VARIABLE, "lost.onnx")
     with pytest.raises(DetectorError, match=r"lost\.onnx .*: no such file"):
         Classifier(make(trained_on_crops=True), crop=True)
+
+
+def test_a_family_from_python_is_checked_as_one_of_the_command(red_car_file: Path) -> None:
+    with pytest.raises(ConfigError, match=r"crop: family: must be one of yolox, .* did you mean `yolo`"):
+        InputCrop("a", None, True, str(red_car_file), "yolo8")
 
 
 def ambiguous(detector: Path, path: Path) -> Path:

@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from whichcar.config.crop import CropSettings
-from whichcar.config.section import suggestion
 from whichcar.detection.coco import NAMES
 from whichcar.detection.detection import (
     Detector,
@@ -21,7 +20,7 @@ from whichcar.detection.detection import (
 from whichcar.errors import ConfigError
 from whichcar.images.pixels import DecodedImage, Pixels
 from whichcar.records import Box, Crop, Detection
-from whichcar.text import plural
+from whichcar.text import plural, suggestion
 
 _LARGE = 4_000_000  # pixels
 _REDUCED = (1024, 1024)  # at least, of a large image: more than any detector's input

@@ -13,13 +13,13 @@ import numpy as np
 
 from whichcar import files
 from whichcar.config.crop import SCORE, VEHICLES
-from whichcar.config.section import suggestion
 from whichcar.detection import zoo
 from whichcar.environment import expanded
 from whichcar.errors import DetectorError
 from whichcar.images.inputs import Source, only
 from whichcar.images.pixels import Pixels
 from whichcar.records import Box, Detection
+from whichcar.text import suggestion
 
 Choice = Literal["largest", "central"]
 DETECTRON = "detectron2"
