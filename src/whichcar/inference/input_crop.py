@@ -132,7 +132,7 @@ class InputCrop:
             )  # fmt: skip
         content = settings.as_json()
         del content["detector"]
-        return Cropper(settings, threads=1), {"settings": content, "detector": now}
+        return Cropper(settings, threads=1, file=found), {"settings": content, "detector": now}
 
     def warned(self, images: Iterable[Given | Skipped]) -> Iterator[Given | Skipped]:
         """Yield the images; warn at the first file that is cropped, or whole, where those trained on were not.
