@@ -14,7 +14,6 @@ import os
 import shutil
 import stat
 import tempfile
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import BufferedReader
 from pathlib import Path
@@ -63,7 +62,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     The yielded name keeps the suffix of `path`, since writers choose their format by it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    tmp = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
+    tmp = path.with_name(f".{os.urandom(16).hex()}{path.suffix}")
     try:
         yield tmp
         with tmp.open("rb") as file:

@@ -114,6 +114,16 @@ def one_line(text: object) -> str:
     return "".join(c if _is_shown(c) else c.encode("unicode_escape").decode() for c in str(text))
 
 
+def suggestion(name: str, known: Iterable[str], *, parts: bool = True) -> str:
+    """Return "did you mean `...`?" when a known name is close, or (with `parts`) holds the name, else nothing."""
+    from difflib import get_close_matches
+
+    names = list(known)
+    holding = [one for one in names if parts and len(name) >= 3 and name.lower() in one]
+    close = get_close_matches(name.lower(), names, n=1) or holding
+    return f"did you mean `{close[0]}`?" if close else ""
+
+
 def reason_of(error: BaseException) -> str:
     """Return why something failed in one line and in plain words, where Python's own text has its notation."""
     if isinstance(error, OSError) and error.strerror:

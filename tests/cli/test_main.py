@@ -43,6 +43,17 @@ def test_nothing_heavy_is_loaded_for_help(start: str) -> None:
     assert in_new_process(code).rstrip().endswith("loaded: []")
 
 
+def test_a_photo_is_answered_without_what_other_work_needs(drawn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WHICHCAR_DETECTOR", raising=False)
+    photo = str(next((drawn / "car_ims").iterdir()))
+    start = f"from whichcar.cli.main import run; assert run(['predict', {photo!r}, '--json']) == 0"
+    unused = ("pydantic", "yaml", "requests", "rich", "PIL.ImageDraw", "PIL.ImageCms", "whichcar.taxonomy")
+    code = f"{start}\nimport sys\nprint('loaded:', [name for name in {unused!r} if name in sys.modules])"
+    row, loaded = in_new_process(code).splitlines()
+    assert json.loads(row)["outcome"], "the detector has looked at it"
+    assert loaded == "loaded: []"
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.run([command, "--help"]) == 0

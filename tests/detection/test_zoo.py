@@ -16,7 +16,8 @@ from typing import ClassVar
 import pytest
 
 from whichcar.detection.coco import NAMES
-from whichcar.detection.detection import find_detector, get_vehicle_coordinates
+from whichcar.detection.detection import find_detector, get_vehicle_coordinates, load_detector
+from whichcar.detection.onnx import OnnxDetector
 from whichcar.detection.zoo import DEFAULT, ENTRIES, MORE_ACCURATE, Entry, entry_of, file_of
 from whichcar.errors import DetectorError
 from whichcar.files import sha256
@@ -68,6 +69,17 @@ def test_the_default_detector_is_part_of_the_package(monkeypatch: pytest.MonkeyP
     assert detector.file.parent == Path(sys.modules[find_detector.__module__].__file__).parent
     assert get_vehicle_coordinates(scene()) == (0, 0, 128, 96)  # a red rectangle is no car
     assert not Path(os.environ["WHICHCAR_CACHE"], "models", "yolox-nano.onnx").exists()
+
+
+def test_what_is_known_of_the_packaged_detector_is_what_it_shows_on_probe_images() -> None:
+    known, probed = load_detector(DEFAULT, 1), OnnxDetector(find_detector(DEFAULT).file, threads=1)
+    assert isinstance(known, OnnxDetector)
+    same = ("_input", "_batched", "_step", "family", "classes", "read_as")
+    assert [getattr(known, name) for name in same] == [getattr(probed, name) for name in same]
+    images = [scene((240, 320), (80, 60, 240, 200)), scene((240, 320), None, (30, 30, 300, 200))]
+    seen = known.detect(images, 0.02)
+    assert seen == probed.detect(images, 0.02)
+    assert any(seen)
 
 
 def test_a_damaged_package_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import struct
 import zipfile
 from pathlib import Path
 
@@ -99,6 +100,23 @@ def test_every_cut_and_every_changed_byte_of_the_network_is_seen(bundle: Path, t
         path.write_bytes(part)
         with pytest.raises(CheckpointError, match=r"whichcar: .*(damaged|not a bundle)"):
             read_bundle(path)
+
+
+def test_a_changed_byte_of_the_network_shows_in_its_checksum(bundle: Path, tmp_path: Path) -> None:
+    content = bundle.read_bytes()
+    (tmp_path / "x.whichcar").write_bytes(content.replace(b"MatMul", b"matMul"))
+    with pytest.raises(CheckpointError, match=r"the bundle is damaged \(its network has another checksum\)"):
+        read_bundle(tmp_path / "x.whichcar")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_a_bundle_that_was_zipped_again_is_the_same(bundle: Path, tmp_path: Path, method: int) -> None:
+    with zipfile.ZipFile(bundle) as old, zipfile.ZipFile(tmp_path / "x.whichcar", "w") as new:
+        for name in old.namelist():
+            member = zipfile.ZipInfo(name)
+            member.extra = struct.pack("<HH", 0x7777, 4) + b"date"  # such as `zip` writes
+            new.writestr(member, old.read(name), method)
+    assert read_bundle(tmp_path / "x.whichcar") == read_bundle(bundle)
 
 
 def test_a_cut_or_changed_onnx_file_is_refused(tmp_path: Path) -> None:

@@ -16,9 +16,9 @@ from whichcar.cli import main
 from whichcar.detection import zoo
 from whichcar.detection.crop import crop, read_record
 from whichcar.detection.onnx import OnnxDetector
-from whichcar.errors import DetectorError
+from whichcar.errors import ConfigError, DetectorError
 from whichcar.evaluation.evaluate import evaluate
-from whichcar.files import write_json
+from whichcar.files import sha256, write_json
 from whichcar.images.read import decoded
 from whichcar.inference.classifier import Classifier
 from whichcar.inference.input_crop import InputCrop, is_cropped
@@ -215,6 +215,28 @@ def test_a_detector_that_is_missing_is_an_error_at_once(
     monkeypatch.setenv(zoo.FILE_VARIABLE, "lost.onnx")
     with pytest.raises(DetectorError, match=r"lost\.onnx .*: no such file"):
         Classifier(make(trained_on_crops=True), crop=True)
+
+
+def test_the_packaged_detector_is_read_once_and_not_tried_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+
+    def counted(path: Path) -> str:
+        read.append(path)
+        return sha256(path)
+
+    monkeypatch.setattr("whichcar.files.sha256", counted)
+    monkeypatch.setattr("whichcar.detection.zoo.sha256", counted)
+    monkeypatch.setattr(OnnxDetector, "_run", None)
+    trained = {"settings": {}, "detector": {"name": "yolox-nano", "sha256": None}}
+    record = InputCrop("a", trained, True, "yolox-nano").record
+    assert record is not None and len(read) == 1
+    assert record["detector"] == {"name": "yolox-nano", "sha256": sha256(read[0])}
+    assert record["settings"]["min_size"] == 32 and record["settings"]["classes"] == ["car", "truck"]
+
+
+def test_a_family_from_python_is_checked_as_one_of_the_command(red_car_file: Path) -> None:
+    with pytest.raises(ConfigError, match=r"crop: family: must be one of yolox, .* did you mean `yolo`"):
+        InputCrop("a", None, True, str(red_car_file), "yolo8")
 
 
 def ambiguous(detector: Path, path: Path) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import statistics
 from array import array
 from collections import Counter
 from collections.abc import Iterator
@@ -148,6 +147,8 @@ class CropSummary:
         cropped = len(self.scores)
         yield f"{self.output}: {plural(self.count, 'image')}"
         if cropped:
+            import statistics  # it takes the other commands a while to load
+
             labels = ", ".join(f"{one_line(label)} {count}" for label, count in self.labels.most_common())
             median = statistics.median(self.scores)
             yield f"  {cropped:6d}  {cropped / self.count:6.1%}  cropped ({labels}; median score {median:.2f})"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
 import click
 
@@ -67,13 +68,17 @@ def _crop_options() -> list[click.Parameter]:
         return tuple(names(value))
 
     options: list[click.Parameter] = []
-    for name, field in CropSettings.model_fields.items():
-        default = field.default
-        shown: dict[str, Any] = {"help": _sentence(field.description or ""), "show_default": default is not None}
+    kinds = get_type_hints(CropSettings)
+    for field in dataclasses.fields(CropSettings):
+        name, default = field.name, field.default
+        shown: dict[str, Any] = {
+            "help": _sentence(field.metadata["description"]),
+            "show_default": default is not None,
+        }
         if isinstance(default, tuple):
             shown |= {"default": ",".join(default), "callback": listed}
         else:
-            forms = (field.annotation, *get_args(field.annotation))  # `Literal[...]`, or `Literal[...] | None`
+            forms = (kinds[name], *get_args(kinds[name]))  # `Literal[...]`, or `Literal[...] | None`
             words = [word for form in forms for word in get_args(form) if isinstance(word, str)]
             kind = click.Choice(words) if words else str if default is None else type(default)
             shown |= {"default": default, "type": kind}

@@ -1,13 +1,16 @@
-"""The settings of the crop stage, once; the options of the command are derived from them."""
+"""The settings of the crop stage, once; the options of the command, and what checks them, are derived from them."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import dataclasses
+import functools
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
-from pydantic import Field, ValidationError
-
-from whichcar.config.section import Section
 from whichcar.errors import ConfigError
+
+if TYPE_CHECKING:
+    from whichcar.config.section import Section
 
 SCORE = 0.5
 VEHICLES = ("car", "truck")
@@ -17,26 +20,47 @@ Family = Literal[
 ]
 
 
-class CropSettings(Section):
-    """How an image is cropped to its vehicle; recorded next to the crops and with a checkpoint trained on them."""
+@dataclass(frozen=True, slots=True)
+class CropSettings:
+    """How an image is cropped to its vehicle; recorded next to the crops and with a checkpoint trained on them.
 
-    detector: str | None = Field(
-        None, description="a name (whichcar detectors), PATH.onnx or detectron2; default: yolox-nano"
+    A plain record with descriptions and limits, since pydantic, which `crop_settings` checks them with, takes longer
+    to load than a photo to be classified.
+    """
+
+    detector: str | None = field(
+        default=None,
+        metadata={"description": "a name (whichcar detectors), PATH.onnx or detectron2; default: yolox-nano"},
     )
-    family: Family | None = Field(
-        None, description="project that a detector file comes from; default: recognised from its outputs"
+    family: Family | None = field(
+        default=None,
+        metadata={"description": "project that a detector file comes from; default: recognised from its outputs"},
     )
-    score: float = Field(SCORE, ge=0, lt=1, description="minimum detection confidence")
-    classes: tuple[str, ...] = Field(VEHICLES, min_length=1, description="COCO classes that count as vehicles")
-    choice: Literal["largest", "central"] = Field(
-        "largest", description="which of several vehicles: the largest, or area weighted by distance from the centre"
+    score: float = field(default=SCORE, metadata={"ge": 0, "lt": 1, "description": "minimum detection confidence"})
+    classes: tuple[str, ...] = field(
+        default=VEHICLES, metadata={"min_length": 1, "description": "COCO classes that count as vehicles"}
     )
-    margin: float = Field(0.0, ge=0, le=1, description="margin around the box, as a fraction of its sides")
-    min_size: int = Field(1, ge=1, description="minimum length of the shorter side of a box, in pixels")
-    missing: Literal["whole", "skip", "fail"] = Field(
-        "whole", description="image without a vehicle: keep it whole, skip it, or fail"
+    choice: Literal["largest", "central"] = field(
+        default="largest",
+        metadata={
+            "description": "which of several vehicles: the largest, or area weighted by distance from the centre"
+        },
     )
-    quality: int = Field(95, ge=1, le=100, description="quality of JPEG and WebP files")
+    margin: float = field(
+        default=0.0,
+        metadata={"ge": 0, "le": 1, "description": "margin around the box, as a fraction of its sides"},
+    )
+    min_size: int = field(
+        default=1, metadata={"ge": 1, "description": "minimum length of the shorter side of a box, in pixels"}
+    )
+    missing: Literal["whole", "skip", "fail"] = field(
+        default="whole", metadata={"description": "image without a vehicle: keep it whole, skip it, or fail"}
+    )
+    quality: int = field(default=95, metadata={"ge": 1, "le": 100, "description": "quality of JPEG and WebP files"})
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the settings by their names, as JSON holds them."""
+        return dataclasses.asdict(self) | {"classes": list(self.classes)}
 
 
 def crop_settings(**values: Any) -> CropSettings:  # noqa: ANN401  (checked here)
@@ -45,10 +69,41 @@ def crop_settings(**values: Any) -> CropSettings:  # noqa: ANN401  (checked here
     Raises:
         ConfigError: one is unknown or outside its limits.
     """
+    from pydantic import ValidationError
+
+    section = _section()
     try:
-        return CropSettings.model_validate(values)
+        return CropSettings(**dict(section.model_validate(values)))
     except ValidationError as error:
         from whichcar.config.messages import messages  # loads the settings of training too
 
-        name, message = next(iter(messages(error, CropSettings).items()))
+        name, message = next(iter(messages(error, section).items()))
         raise ConfigError(f"crop: {name}: {message}") from error
+
+
+def recorded_settings(**values: Any) -> CropSettings:  # noqa: ANN401  (of `as_json`)
+    """Return crop settings from what `as_json` gave, which were checked when they were given.
+
+    What is missing, as in a record of an earlier version, has its default.
+
+    Raises:
+        ConfigError: one is unknown, as in a record of a later version.
+    """
+    if values.keys() - {setting.name for setting in dataclasses.fields(CropSettings)}:
+        return crop_settings(**values)
+    return CropSettings(**values | {"classes": tuple(values.get("classes", VEHICLES))})
+
+
+@functools.cache
+def _section() -> type[Section]:
+    """Return the section of the same settings, which checks values."""
+    from pydantic import Field, create_model
+
+    from whichcar.config.section import Section
+
+    kinds = get_type_hints(CropSettings)
+    settings: dict[str, Any] = {
+        setting.name: (kinds[setting.name], Field(setting.default, **setting.metadata))
+        for setting in dataclasses.fields(CropSettings)
+    }
+    return create_model("CropSettings", __base__=Section, **settings)

@@ -9,7 +9,8 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from whichcar.config import backbones
 from whichcar.config.augmentations import checked
 from whichcar.config.recipe import Recipe
-from whichcar.config.section import Section, Side, Size, not_null, shown, suggestion
+from whichcar.config.section import Section, Side, Size, not_null, shown
+from whichcar.text import suggestion
 
 Monitor = Literal["loss", "accuracy", "val_loss", "val_accuracy"]
 Best = Literal["loss", "accuracy", "val_loss", "val_accuracy", "epoch"]

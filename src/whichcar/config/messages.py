@@ -10,8 +10,9 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from whichcar.config.augmentations import AllAugmentations
-from whichcar.config.section import Section, section_of, shown, suggestion
+from whichcar.config.section import Section, section_of, shown
 from whichcar.config.table import describe_settings
+from whichcar.text import suggestion
 
 Place = tuple[int | str, ...]
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
-from difflib import get_close_matches
 from typing import Annotated, Any, get_args
 
 import yaml
@@ -81,11 +79,3 @@ def not_null(value: Any) -> Any:  # noqa: ANN401
     if value is None:
         raise ValueError("is empty; write {} for its defaults, or delete the line")
     return value
-
-
-def suggestion(name: str, known: Iterable[str], *, parts: bool = True) -> str:
-    """Return "did you mean `...`?" when a known name is close, or (with `parts`) holds the name, else nothing."""
-    names = list(known)
-    holding = [one for one in names if parts and len(name) >= 3 and name.lower() in one]
-    close = get_close_matches(name.lower(), names, n=1) or holding
-    return f"did you mean `{close[0]}`?" if close else ""

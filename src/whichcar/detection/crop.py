@@ -105,7 +105,7 @@ def record_of(settings: CropSettings, custom: Detector | None = None) -> dict[st
     Raises:
         DetectorError: there is no such detector, or it cannot be downloaded.
     """
-    content = settings.model_dump(mode="json")
+    content = settings.as_json()
     if custom is not None:
         return {"settings": content, "detector": {"name": custom.name, "sha256": None}}
     source = find_detector(settings.detector)
@@ -139,7 +139,7 @@ def _content(folder: Path) -> dict[str, Any] | None:
         return None
     try:
         content = files.read_json(path, {"finished": bool, "detector": dict})
-        CropSettings.model_validate(content["settings"])
+        crop_settings(**content["settings"])
         _ = content["finished"], content["detector"]["name"], content["detector"]["sha256"]
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: is not what `whichcar crop` wrote; remove it, or crop again with --redo") from error

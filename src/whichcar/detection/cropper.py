@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from whichcar.config.crop import CropSettings
-from whichcar.config.section import suggestion
 from whichcar.detection.coco import NAMES
 from whichcar.detection.detection import (
     Detector,
+    DetectorFile,
     distinct,
     load_detector,
     main_vehicle,
@@ -21,7 +21,7 @@ from whichcar.detection.detection import (
 from whichcar.errors import ConfigError
 from whichcar.images.pixels import DecodedImage, Pixels
 from whichcar.records import Box, Crop, Detection
-from whichcar.text import plural
+from whichcar.text import plural, suggestion
 
 _LARGE = 4_000_000  # pixels
 _REDUCED = (1024, 1024)  # at least, of a large image: more than any detector's input
@@ -45,12 +45,19 @@ class Cropper:
         settings: the crop settings.
         threads: CPU cores one call of the detector may use (default: all).
         detector: used instead of the one that the settings name.
+        file: of the detector that the settings name, where it has been found already.
 
     Raises:
         ConfigError: a class is not one of COCO's, or a family is given for a detector that is not a file.
     """
 
-    def __init__(self, settings: CropSettings, threads: int | None = None, detector: Detector | None = None) -> None:
+    def __init__(
+        self,
+        settings: CropSettings,
+        threads: int | None = None,
+        detector: Detector | None = None,
+        file: DetectorFile | None = None,
+    ) -> None:
         """Check the settings."""
         if unknown := [name for name in settings.classes if name not in NAMES]:
             advice = suggestion(unknown[0], NAMES) or f"known: {', '.join(NAMES)}"
@@ -60,7 +67,7 @@ class Cropper:
                 f"crop: family: applies to a detector's file, and {detector.name} is not one; leave it out"
             )
         self.settings = settings
-        self._threads = threads
+        self._threads, self._named = threads, file or settings.detector
         self._detector = detector
         self._loading = threading.Lock()
 
@@ -69,7 +76,7 @@ class Cropper:
         """The detector, loaded at the first use."""
         with self._loading:
             if self._detector is None:
-                self._detector = load_detector(self.settings.detector, self._threads, self.settings.family)
+                self._detector = load_detector(self._named, self._threads, self.settings.family)
             return self._detector
 
     def choose(self, images: Sequence[Pixels]) -> list[Chosen]:

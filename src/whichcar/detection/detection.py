@@ -13,13 +13,13 @@ import numpy as np
 
 from whichcar import files
 from whichcar.config.crop import SCORE, VEHICLES
-from whichcar.config.section import suggestion
 from whichcar.detection import zoo
 from whichcar.environment import expanded
 from whichcar.errors import DetectorError
 from whichcar.images.inputs import Source, only
 from whichcar.images.pixels import Pixels
 from whichcar.records import Box, Detection
+from whichcar.text import suggestion
 
 Choice = Literal["largest", "central"]
 DETECTRON = "detectron2"
@@ -41,15 +41,26 @@ class Detector(Protocol):
 
 
 class DetectorFile(NamedTuple):
-    """A detector's name and its ONNX file; detectron2 has none."""
+    """A detector's name and its ONNX file; detectron2 has none.
+
+    `entry` is that of a detector with a name: the file was just compared with its checksum.
+    """
 
     name: str
     file: Path | None
+    entry: zoo.Entry | None = None
 
     @property
     def sha256(self) -> str | None:
         """The file's checksum, which identifies the detector."""
+        if self.entry is not None:
+            return self.entry.sha256
         return None if self.file is None else files.sha256(self.file)
+
+    @property
+    def is_packaged(self) -> bool:
+        """True for the file that is part of this package."""
+        return self.entry is not None and self.entry.url is None
 
 
 def find_detector(name: str | None = None) -> DetectorFile:
@@ -72,7 +83,7 @@ def find_detector(name: str | None = None) -> DetectorFile:
     if name == DETECTRON:
         return DetectorFile(name, None)
     if entry := zoo.entry_of(name):
-        return DetectorFile(name, zoo.file_of(entry))
+        return DetectorFile(name, zoo.file_of(entry), entry)
     path = expanded(name)
     if path.is_file():
         return DetectorFile(path.name, path)
@@ -85,18 +96,20 @@ def find_detector(name: str | None = None) -> DetectorFile:
     raise DetectorError(f"detector {name!r}{origin}: no such name; {advice}; or give a file, PATH.onnx")
 
 
-def load_detector(name: str | None = None, threads: int | None = None, family: str | None = None) -> Detector:
+def load_detector(
+    name: str | DetectorFile | None = None, threads: int | None = None, family: str | None = None
+) -> Detector:
     """Return a loaded detector.
 
     Args:
-        name: as for `find_detector`.
+        name: as for `find_detector`, or what it returned.
         threads: CPU cores one call may use (default: all).
         family: one of `FAMILIES`, for an ONNX file whose outputs fit several.
 
     Raises:
         DetectorError: the name is unknown, the download fails, the file is not a detector, or detectron2 is missing.
     """
-    source = find_detector(name)
+    source = name if isinstance(name, DetectorFile) else find_detector(name)
     if source.file is None:
         if family is not None:
             raise DetectorError(f"detector {source.name}: is not an ONNX file; leave --family {family} out")
@@ -104,8 +117,9 @@ def load_detector(name: str | None = None, threads: int | None = None, family: s
 
         return DetectronDetector()
     from whichcar.detection.onnx import OnnxDetector
+    from whichcar.detection.outputs import PACKAGED
 
-    return OnnxDetector(source.file, source.name, threads, family)
+    return OnnxDetector(source.file, source.name, threads, family, PACKAGED if source.is_packaged else None)
 
 
 def main_vehicle(

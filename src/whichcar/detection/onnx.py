@@ -38,6 +38,8 @@ class OnnxDetector:
         name: used in messages and records (default: the file's name).
         threads: CPU cores one call may use (default: all); with several callers one each is fastest.
         family: one of `FAMILIES` (default: recognised from the outputs for a blank image and one of noise).
+        known: how the outputs of this very file are decoded, where that is known: it is then not run on these two.
+            Its outputs must have an axis of images.
 
     `read_as` describes the input and how the outputs are decoded.
 
@@ -45,14 +47,26 @@ class OnnxDetector:
         DetectorError: the file is missing or not an ONNX model, or its output format is unsupported or ambiguous.
     """
 
-    def __init__(self, path: str | Path, name: str = "", threads: int | None = None, family: str | None = None) -> None:
-        """Load the file and run it on two probe images."""
+    def __init__(
+        self,
+        path: str | Path,
+        name: str = "",
+        threads: int | None = None,
+        family: str | None = None,
+        known: Reading | None = None,
+    ) -> None:
+        """Load the file and, unless its outputs are known, run it on two probe images."""
         self.path = Path(path)
         self.name = name or self.path.name
         self._session = _session(self.path, threads or usable_cores())
         self._outputs = [output.name for output in self._session.get_outputs()]
-        self._input, probe = self._probed()
-        reading = self._reading(probe)
+        probes: Sequence[Outputs] = ()
+        if known is None:
+            self._input, probe = self._probed()
+            reading, probes = self._reading(probe), probe.outputs
+        else:
+            self._input = inputs_of(self._session.get_inputs(), self.path)[0]
+            self._batched, self._step, reading = True, self._input.batch, known
         self.family = self._family(reading, family)
         self._decode = reading.decoders[self.family.name]
         self.classes: tuple[str, ...] = reading.classes or names_of(self.family.classes) or ()
@@ -65,7 +79,7 @@ class OnnxDetector:
             "classes": str(len(self.classes)),
         }
         try:
-            for outputs in probe.outputs:
+            for outputs in probes:
                 self._decoded(outputs, 0.5)
         except ImageError as error:
             raise DetectorError(f"{self.path}: {error}, though the image is blank; export it again") from error

@@ -213,9 +213,7 @@ def _grid(probe: Probe) -> Reading | None:
     check_scores(values[:, 4:])
     one_each, three_each = cells_of(probe.size, count), cells_of(probe.size, count // 3)
     if one_each is not None and np.median(np.abs(values[:, :2])) <= _FARTHEST:
-        return Reading(
-            "a raw grid", {"yolox": lambda outputs, size, score: decode_grid(outputs[rows], size, score)}, classes
-        )
+        return _raw_grid(rows, classes)
     if one_each is None and (three_each is None or count % 3):
         raise ValueError(f"{rows} has {count} rows, which do not fit an input of {probe.size[0]} x {probe.size[1]}")
     # YOLOv6 has no objectness and returns 1 for it.
@@ -227,6 +225,15 @@ def _grid(probe: Probe) -> Reading | None:
         return decode_anchors(boxes * (sides_of(size) if scale == "fractions" else 1), scores, score)
 
     return Reading("a decoded grid", {family: decode}, classes)
+
+
+def _raw_grid(rows: str, classes: tuple[str, ...]) -> Reading:
+    return Reading(
+        "a raw grid", {"yolox": lambda outputs, size, score: decode_grid(outputs[rows], size, score)}, classes
+    )
+
+
+PACKAGED = _raw_grid("output", NAMES)  # what `read_outputs` returns for the detector of this package
 
 
 def _anchors(probe: Probe) -> Reading | None:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import functools
 import io
 import itertools
+from typing import TYPE_CHECKING
 
-from PIL import Image, ImageCms
+from PIL import Image
+
+if TYPE_CHECKING:  # few images need it
+    from PIL import ImageCms
 
 # Modes of Pillow that profiles can describe, by the colour space a profile names.
 _MODES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}
@@ -32,6 +36,8 @@ def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
 @functools.lru_cache(maxsize=16)
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     """Return how images of this profile and mode become sRGB; None where nothing is to be done, or nothing can be."""
+    from PIL import ImageCms
+
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if _MODES.get(source.profile.xcolor_space) != mode:
@@ -49,10 +55,14 @@ def lab_to_srgb(image: Image.Image) -> Image.Image:
 
 @functools.cache
 def _lab() -> ImageCms.ImageCmsTransform:
+    from PIL import ImageCms
+
     return _build(ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")), "LAB")
 
 
 def _build(source: ImageCms.ImageCmsProfile, mode: str) -> ImageCms.ImageCmsTransform:
+    from PIL import ImageCms
+
     intent, flags = ImageCms.Intent.RELATIVE_COLORIMETRIC, ImageCms.Flags.BLACKPOINTCOMPENSATION
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
     return ImageCms.ImageCmsTransform(source, srgb, mode, "RGB", intent, flags=flags)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +16,10 @@ from whichcar.errors import ConfigError, DataError
 from whichcar.files import CALIBRATION, checksum, read_json
 from whichcar.inference.bundle import PLAIN_SUFFIX, SUFFIX, read_bundle
 from whichcar.records import Answer, Crop, Metadata
-from whichcar.taxonomy import Level
 from whichcar.text import shell_command
+
+if TYPE_CHECKING:
+    from whichcar.taxonomy import Level
 
 Probabilities = npt.NDArray[np.floating]
 UNKNOWN = "unknown"

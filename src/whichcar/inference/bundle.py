@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import struct
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -133,13 +134,26 @@ def _from_zip(path: Path, content: bytes) -> Bundle:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             wanted = (_JSON, *_MEMBERS.values()) if _JSON in archive.namelist() else ()
-            members = {name: archive.read(name) for name in wanted}
+            members = {name: _member(archive, name, content) for name in wanted}
     except Exception as error:  # damaged bytes in memory: of zipfile, zlib, lzma, struct and io
         raise CheckpointError(f"{path}: the bundle is damaged ({reason_of(error)}); {_AGAIN}") from error
     if not members:
         raise CheckpointError(f"{path}: is not a bundle (no {_JSON} in it); {_WRITTEN}")
     card, page = (members[name].decode("utf-8", "replace") for name in (_CARD, _PAGE))
     return _bundle(path, members[_JSON], members[_NETWORK], card, page)
+
+
+def _member(archive: zipfile.ZipFile, name: str, content: bytes) -> bytes:
+    """Return a member of the archive whose bytes are `content`; the network as it is stored there, copied only once.
+
+    Its CRC-32 is not computed, since its SHA-256 is compared anyway.
+    """
+    member = archive.getinfo(name)
+    if name != _NETWORK or member.compress_type != zipfile.ZIP_STORED:
+        return archive.read(member)
+    # Its header there has 30 bytes, which end in the lengths of the name and the extra field that follow.
+    start = member.header_offset + 30 + sum(struct.unpack_from("<HH", content, member.header_offset + 26))
+    return content[start : start + member.file_size]
 
 
 def _from_onnx(path: Path, content: bytes) -> Bundle:

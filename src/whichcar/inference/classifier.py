@@ -22,7 +22,6 @@ from whichcar.inference.released import find_model, name_of
 from whichcar.inference.runtimes import KerasRuntime, MirroredRuntime, Probabilities, open_network
 from whichcar.inference.stream import Row, Scored, answered, groups, opened, stream
 from whichcar.records import Answer, Prediction, Skipped
-from whichcar.taxonomy import taxonomy_of
 from whichcar.text import plural
 
 if TYPE_CHECKING:
@@ -158,6 +157,8 @@ class Classifier:
         """
         if confidence is None:
             return lambda item: (item, None)
+        from whichcar.taxonomy import taxonomy_of
+
         calibration = self.calibration
         if calibration is None:
             raise ConfigError(

@@ -18,7 +18,6 @@ from whichcar.errors import DataError, ImageError
 from whichcar.files import is_disk_full, is_image
 from whichcar.images.inputs import Given
 from whichcar.images.pixels import DecodedImage
-from whichcar.inference.annotate import annotate
 from whichcar.inference.input_crop import Vehicles
 from whichcar.inference.listed_folder import ListedFolder
 from whichcar.parallel import ordered_map, usable_cores
@@ -129,6 +128,8 @@ class ImageFolders:
 
     def _write_both(self, place: Path, image: DecodedImage, rows: Rows) -> None:
         if self._annotated is not None:
+            from whichcar.inference.annotate import annotate
+
             self._annotated.save(annotate(image.pixels(), rows), place)
         for row in rows:
             if not isinstance(row, Prediction):

@@ -110,7 +110,7 @@ class InputCrop:
             return self._loaded
 
     def _made(self) -> tuple[Cropper, dict[str, Any]]:
-        from whichcar.config.crop import crop_settings
+        from whichcar.config.crop import crop_settings, recorded_settings
         from whichcar.detection.cropper import Cropper
         from whichcar.detection.detection import find_detector
 
@@ -122,15 +122,17 @@ class InputCrop:
         if self._family is not None or before["detector"]["sha256"] != now["sha256"]:
             given["family"] = self._family  # that of then was given for another file
         least = max(LEAST_SIDE, before["settings"].get("min_size", LEAST_SIDE))
-        settings = crop_settings(**before["settings"] | given | {"min_size": least})
+        made = recorded_settings if self._family is None else crop_settings  # the family is not checked yet
+        settings = made(**before["settings"] | given | {"min_size": least})
         key = "name" if before["detector"]["sha256"] is None else "sha256"  # an object, or detectron2, has no file
         if before["detector"][key] not in ("", now[key]):
             log.warning(
                 "%s: was trained on images cropped by %s, now %s crops them; --detector names another",
                 self._model, before["detector"]["name"], found.name,
             )  # fmt: skip
-        record = {"settings": settings.model_dump(mode="json", exclude={"detector"}), "detector": now}
-        return Cropper(settings, threads=1), record
+        content = settings.as_json()
+        del content["detector"]
+        return Cropper(settings, threads=1, file=found), {"settings": content, "detector": now}
 
     def warned(self, images: Iterable[Given | Skipped]) -> Iterator[Given | Skipped]:
         """Yield the images; warn at the first file that is cropped, or whole, where those trained on were not.

@@ -8,7 +8,7 @@ from pathlib import Path
 from whichcar.errors import CheckpointError
 from whichcar.files import BEST, CONFIG, RESOLVED, is_image
 from whichcar.inference.bundle import PLAIN_SUFFIX, SUFFIX
-from whichcar.text import is_address
+from whichcar.text import is_address, suggestion
 
 FOLDER = Path(__file__).parents[1] / "models"
 DEFAULT = "cars196"
@@ -40,8 +40,6 @@ def find_model(model: str | Path | None = None) -> Path:
             f"{name}: this installation has no such model ({FOLDER / name}{SUFFIX} is missing); "
             "name an experiment or a bundle with --model"
         )
-    from whichcar.config.section import suggestion
-
     advice = suggestion(name, models)
     raise CheckpointError(
         f"{name}: no such experiment, checkpoint or bundle, nor a model that `whichcar models` lists"

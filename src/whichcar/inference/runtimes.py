@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -149,7 +151,9 @@ def open_network(path: Path) -> tuple[Path, Metadata, Runtime]:
         CheckpointError: there is no such file, or it is broken.
     """
     if path.suffix.lower() in BUNDLES and not path.is_dir():
-        bundle = read_bundle(path)
+        with ThreadPoolExecutor(1) as beside:  # loading the library takes as long as reading the bundle
+            beside.submit(importlib.import_module, "onnxruntime")  # an error is raised again where it is used
+            bundle = read_bundle(path)
         return path, bundle.metadata, OnnxRuntime(bundle, name_of(path))
     # Keras, and what trains, is for those alone who have a checkpoint.
     from whichcar.training.hardware import prepare

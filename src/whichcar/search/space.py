@@ -14,10 +14,11 @@ from pydantic import ValidationError
 from whichcar.config.experiment import Experiment
 from whichcar.config.load import apply_overrides, lay_over, read_settings, read_yaml
 from whichcar.config.messages import messages
-from whichcar.config.section import as_number, shown, suggestion
+from whichcar.config.section import as_number, shown
 from whichcar.config.validate import Problem, config_error, kinds_of, validate
 from whichcar.errors import ConfigError
 from whichcar.search.sweep_file import Objective, Parameter, Sweep, not_a_label
+from whichcar.text import suggestion
 
 DRAWS = 200  # random combinations checked before anything runs
 DEFAULT_TRIALS = 20
