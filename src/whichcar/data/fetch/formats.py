@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -101,19 +100,8 @@ def _write_labels(path: Path, labels: list[Label], images: set[str]) -> None:
         log.warning("%d images have names that are not UTF-8; rename them, they get no label", len(labels) - len(rows))
     known = set(map(nfc, images))
     if lost := [row.img_name for row in rows if nfc(row.img_name) not in known]:
-        log.warning("%d of %d labels have no image, such as %r%s", len(lost), len(rows), lost[0], _near(lost[0], known))
+        log.warning("%d of %d labels have no image, such as %r", len(lost), len(rows), lost[0])
     write_labels(path, rows)
-
-
-def _near(name: str, names: Collection[str]) -> str:
-    """Say which image a label may mean: one of that name in another folder, in other case, or after a backslash."""
-
-    def bare(text: str) -> str:
-        return text.replace("\\", "/").rpartition("/")[2].strip().casefold()
-
-    wanted = bare(name)
-    found = next((one for one in sorted(names) if bare(one) == wanted), None)
-    return f"; is {found!r} meant?" if found else ""
 
 
 def _is_label_file(path: Path) -> bool:
