@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from whichcar import files
@@ -17,12 +17,12 @@ from whichcar.data.labels import COLUMNS, folders_of, labels_from_folders, read_
 from whichcar.data.structure import structure_of
 from whichcar.errors import DataError
 from whichcar.progress import track
-from whichcar.records import Box, Label
+from whichcar.records import Label
 from whichcar.text import as_text, nfc, plural
 
 log = logging.getLogger(__name__)
 
-WRITTEN = IMAGES, LABELS, BOXES = "car_ims", "car_dataset_labels.csv", "boxes.csv"
+WRITTEN = IMAGES, LABELS = "car_ims", "car_dataset_labels.csv"
 _LONGEST_HEADER = 10_000  # bytes
 
 
@@ -36,7 +36,6 @@ class ImageSet:
     kind: str
     root: Path
     labels: list[Label]
-    boxes: dict[str, Box] = field(default_factory=dict)
     names: tuple[str, ...] | None = None
 
 
@@ -87,9 +86,6 @@ def arrange(image_set: ImageSet, into: Path) -> int:
         target.parent.mkdir(parents=True, exist_ok=True)
         files.link_or_copy(image_set.root / name, target)
     _write_labels(into / LABELS, image_set.labels, set(names))
-    if image_set.boxes:
-        boxes = ((name, box.left, box.top, box.right, box.bottom) for name, box in image_set.boxes.items())
-        files.write_csv(into / BOXES, ("img_name", "left", "top", "right", "bottom"), boxes)
     return len(names)
 
 
