@@ -119,3 +119,4 @@ def test_coverage_counts_the_most_certain_images_and_equal_ones_together() -> No
 def test_log_loss_is_the_mean_surprise_at_the_label() -> None:
     assert metrics.log_loss(np.array([0.5, 0.25])) == pytest.approx((np.log(2) + np.log(4)) / 2)
     assert metrics.log_loss(np.array([0.0])) == pytest.approx(-np.log(1e-7))
+    assert f"{metrics.log_loss(np.ones(3)):.4f}" == "0.0000", "it is part of a file's name, without a minus sign"

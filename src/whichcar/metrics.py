@@ -149,7 +149,8 @@ def top_k_accuracy(scores: Scores, labels: Numbers, k: int = 1) -> float:
 
 def log_loss(own: Scores) -> float:
     """Return the mean of -ln(p), where p is the probability given to each image's true class, at least 1e-7."""
-    return float(-np.log(np.clip(own.astype(np.float64), 1e-7, 1.0)).mean()) if len(own) else 0.0
+    # A mean of 0 is subtracted from 0, since its negative, -0.0, has a minus sign in the name of a checkpoint.
+    return float(0.0 - np.log(np.clip(own.astype(np.float64), 1e-7, 1.0)).mean()) if len(own) else 0.0
 
 
 def confusion(labels: Numbers, predicted: Numbers, classes: int) -> npt.NDArray[np.int64]:

@@ -37,11 +37,14 @@ class Fake:
     def poll(self) -> int | None:
         return self.status
 
-    def stop(self) -> None:
+    def terminate(self) -> None:
         self.kill()
 
     def kill(self) -> None:
         self.status = -signal.SIGKILL
+
+    def wait(self) -> int:
+        return -signal.SIGKILL
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ import yaml
 
 from whichcar.data.split.split import split
 from whichcar.environment import cache_root
-from whichcar.errors import DataError
 from whichcar.synthetic.draw import draw
 from whichcar.training import feature_cache
 from whichcar.training.run.checkpoint import load_model
@@ -146,30 +145,13 @@ def test_other_sizes_and_other_weights_have_features_of_their_own(place: Path, p
 
 
 @pytest.mark.slow
-def test_an_interrupted_pass_resumes_where_it_stopped(place: Path, path: Path, tmp_path: Path) -> None:
-    values = np.load(path)
-    half, begin = len(values) // 2, path.stat().st_size - values.nbytes
-    marked = values.copy()
-    marked[0] = 7.0  # so that one sees whether it was computed again
-    cut = path.read_bytes()[:begin] + marked[:half].tobytes() + b"half a row"
-    path.unlink()
-    path.with_suffix(".part").write_bytes(cut)
-    short(place, tmp_path / "exp")
-    again = np.load(path)
-    assert again.shape == values.shape
-    assert (again[:half] == marked[:half]).all()
-    assert np.allclose(again[half:], values[half:], rtol=1e-4, atol=1e-5)
-    assert feature_files() == [path]
-
-
-@pytest.mark.slow
 def test_features_that_another_process_computes_are_waited_for(place: Path, path: Path, tmp_path: Path) -> None:
-    aside, part = tmp_path / "aside.npy", path.with_suffix(".part")
+    aside, lock = tmp_path / "aside.npy", path.with_name(f".{path.name}.lock")
     path.rename(aside)
-    with ThreadPoolExecutor(1) as pool, part.open("ab") as other:  # closed first, so that nobody waits for it forever
+    with ThreadPoolExecutor(1) as pool, lock.open("w") as other:  # closed first, so that nobody waits for it forever
         fcntl.flock(other, fcntl.LOCK_EX)
         second = pool.submit(short, place, tmp_path / "exp")
-        until(lambda: waits_for(part), 120)
+        until(lambda: waits_for(lock), 120)
         assert not second.done()
         aside.rename(path)
         written = path.stat().st_mtime_ns
@@ -183,9 +165,13 @@ def test_features_that_another_process_computes_are_waited_for(place: Path, path
 def test_a_cache_that_is_cleared_meanwhile_is_an_error(
     place: Path, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def cleared(*_: object) -> list[np.ndarray]:
+        shutil.rmtree(path.parent)
+        return []
+
     path.unlink()
-    monkeypatch.setattr(feature_cache, "_append", lambda *_: path.with_suffix(".part").unlink())
-    with pytest.raises(DataError, match="was removed while it was written"):
+    monkeypatch.setattr(feature_cache, "plain_batches", cleared)
+    with pytest.raises(FileNotFoundError):
         short(place, tmp_path / "exp")
 
 

@@ -901,32 +901,25 @@ def test_each_epoch_is_logged_in_one_line(
     assert "remaining" in lines[0] and "remaining" not in lines[1]
 
 
-def test_a_damaged_history_is_written_again_when_the_run_is_resumed(
-    tree: Path, finished: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    first, path = trained_in(finished.parent), finished.parent / "history.csv"
-    whole = path.read_text()
-    path.write_text(whole.replace("\n2,", "\n2,x"))
-    longer = run(write(finished.parent, settings(tree, fit={"epochs": 3})), resume=True)
-    longer.tracking.begin = lambda history: seen.append(path.read_text())  # type: ignore[method-assign]
-    seen: list[str] = []
-    longer.train()
-    longer.folder.close()
-    assert seen == [whole], "before the first step"
-    assert re.search(r"history\.csv: damaged \(row 2: loss is 'x.*'\, not a number\); it is written again", caplog.text)
-    assert trained_in(finished.parent).history[:2] == first.history
-
-
-def test_an_epoch_that_only_the_state_has_is_written_to_the_history_of_a_resumed_run(
-    tree: Path, finished: Path
+@pytest.mark.parametrize("second_row", ["2,x\n", ""])
+def test_a_damaged_or_incomplete_history_is_written_again_before_a_resumed_run_trains_on(
+    tree: Path, finished: Path, second_row: str
 ) -> None:
     path = finished.parent / "history.csv"
     whole = path.read_text()
-    path.write_text("".join(whole.splitlines(keepends=True)[:-1]))
+    path.write_text("".join(whole.splitlines(keepends=True)[:2]) + second_row)
     longer = run(write(finished.parent, settings(tree, fit={"epochs": 3})), resume=True)
-    longer._repair_history()
+    seen: list[str] = []
+
+    def begin(_: object) -> None:
+        seen.append(path.read_text())
+        raise KeyboardInterrupt
+
+    longer.tracking.begin = begin  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        longer.train()
     longer.folder.close()
-    assert path.read_text() == whole
+    assert seen == [whole]
 
 
 def test_the_weights_of_training_are_restored_where_predicting_with_their_mean_fails(full_run: Run) -> None:

@@ -18,7 +18,7 @@ HEADER = ",".join(COLUMNS) + "\n"
 
 
 def table_of(folder: Path) -> Path | None:
-    """Return the boxes.csv of a folder that `whichcar crop` wrote; None where there is none, or a fetched one."""
+    """Return the boxes.csv of a folder that `whichcar crop` wrote; None where there is none, or another table."""
     path = folder / FILE
     if not path.is_file():
         return None

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whichcar.errors import Interrupted, SweepError
+from whichcar.files import locked
 from whichcar.pages.charts import missing_plotly
 from whichcar.ray_cluster import check_address
 from whichcar.search.launcher import Launcher, LocalLauncher, trains
@@ -30,7 +31,6 @@ from whichcar.search.study import (
     open_trial,
     running,
     storage_errors,
-    study_lock,
 )
 from whichcar.search.trial import Ended, RunningTrial, seconds_of, trial_folder
 from whichcar.text import plural
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
 
+LOCK = "lock"  # shared by all processes on this disk
 POLL_SECONDS = 0.1
 SCAN_SECONDS = 2.0  # between two scans of the trials of other processes
 STOP_SECONDS = 90.0  # for a trial to save its state
@@ -97,7 +98,7 @@ def sweep(
     for weights in _weights(spec):
         check_weights(weights)
     with storage_errors(storage or str(spec.folder)):
-        with study_lock(spec.folder):
+        with locked(spec.folder / LOCK, wait=True):
             study = open_study(spec, storage)
             try:
                 _refuse_other_trials(spec, len(study.get_trials(deepcopy=False)))
@@ -193,7 +194,7 @@ class Driver:
         if now - self._scanned < SCAN_SECONDS:
             return True
         self._scanned = now
-        with study_lock(self._spec.folder):
+        with locked(self._spec.folder / LOCK, wait=True):
             trial = self._orphan() or self._next()
         if trial is None:
             return False

@@ -23,16 +23,19 @@ Command = Callable[[Path], Sequence[str]]
 
 
 class Process(Protocol):
-    """A started trial."""
+    """A started trial, such as a `subprocess.Popen`."""
 
     def poll(self) -> int | None:
         """Return the exit status once it has ended (negative: the signal that ended it), else None."""
 
-    def stop(self) -> None:
+    def terminate(self) -> None:
         """Ask it to save its state and end."""
 
     def kill(self) -> None:
-        """End it at once and wait until it has."""
+        """End it at once."""
+
+    def wait(self) -> int:
+        """Wait until it has ended and return its exit status."""
 
 
 class Launcher(Protocol):
@@ -67,7 +70,7 @@ class LocalLauncher:
         cores = sorted(os.sched_getaffinity(0))
         share = cores[slot::slots] or cores
         with (config.parent / LOG).open("ab") as log:
-            process = subprocess.Popen(
+            return subprocess.Popen(
                 tied_command(self._command(config), share),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -75,22 +78,6 @@ class LocalLauncher:
                 env={**os.environ, **QUIET},
                 start_new_session=True,
             )
-        return _Local(process)
-
-
-class _Local:
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        self._process = process
-
-    def poll(self) -> int | None:
-        return self._process.poll()
-
-    def stop(self) -> None:
-        self._process.terminate()
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.wait()
 
 
 def trains(folder: Path) -> bool:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
-import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whichcar.errors import MissingExtraError, SweepError, WhichcarError
-from whichcar.files import locked
 from whichcar.search.baseline import start_values
 from whichcar.search.lease import LEASE, Lease
 from whichcar.search.space import SweepSpec, is_active
@@ -27,7 +25,6 @@ if TYPE_CHECKING:
 
 IDENTITY = "whichcar"
 SURPLUS = "surplus"  # started beyond the budget, on two machines at once; it does not count
-LOCK_SECONDS = 60.0
 _POSTGRESQL = "postgresql+psycopg"  # in SQLAlchemy's terms
 _DATABASES = ("postgresql", "postgres", _POSTGRESQL)
 
@@ -258,21 +255,3 @@ def running(study: optuna.Study) -> list[FrozenTrial]:
     from optuna.trial import TrialState
 
     return study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-
-
-@contextlib.contextmanager
-def study_lock(folder: Path) -> Iterator[None]:
-    """Hold the sweep's lock, shared by all processes on this disk; the operating system releases it at the latest."""
-    until = time.monotonic() + LOCK_SECONDS
-    with contextlib.ExitStack() as stack:
-        while True:
-            try:
-                stack.enter_context(locked(folder / "lock"))
-                break
-            except BlockingIOError:
-                if time.monotonic() > until:
-                    raise SweepError(
-                        f"{folder}: locked by another process for more than {LOCK_SECONDS:.0f} s; run the command again"
-                    ) from None
-                time.sleep(0.02)
-        yield

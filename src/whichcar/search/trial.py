@@ -107,21 +107,21 @@ class RunningTrial:
         assert self._process is not None  # noqa: S101  (started)
         # First: after a pause of this process the trial may be another's, and nothing of it is to be written.
         if time.monotonic() - self._renewed > HEARTBEAT_SECONDS and not self._renew_lease():
-            self._process.kill()
+            self.kill()
             return self._lost()
         status = self._process.poll()
         if status is not None:
             return self._ended(status)
         if self._report():
             self._trial.set_user_attr(PRUNED, self._history[-1].epoch)
-            self._process.kill()
+            self.kill()
             return self._end("pruned")
         return None
 
     def ask_to_stop(self) -> None:
         """Ask the process to save its state and end."""
         if self._process is not None:
-            self._process.stop()
+            self._process.terminate()
 
     def has_stopped(self) -> bool:
         """True once the process has ended."""
@@ -134,9 +134,10 @@ class RunningTrial:
             self._trial.set_user_attr(LEASE, None)
 
     def kill(self) -> None:
-        """End the process at once."""
+        """End the process at once and wait until it has ended."""
         if self._process is not None:
             self._process.kill()
+            self._process.wait()
 
     def _launch(self) -> None:
         log = self.folder / LOG

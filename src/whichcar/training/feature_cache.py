@@ -6,22 +6,20 @@ head that trains on cached ones has the same numbers in a hundredth of the time 
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import io
 import logging
-import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.lib import format as npy
 
+from whichcar import files
 from whichcar.config.experiment import Experiment
 from whichcar.data.decoded_cache import StoredRows
 from whichcar.environment import cache_root
-from whichcar.errors import ConfigError, DataError
+from whichcar.errors import ConfigError
 from whichcar.progress import Bar
 from whichcar.training.batches import Rows, plain_batches
 from whichcar.training.devices import divided
@@ -66,9 +64,9 @@ def on_features(
     if experiment.recipe.freeze != count:
         raise ConfigError(f"recipe.cached_features: the backbone must not change; write recipe.freeze: {count}")
     path = _path(experiment, hardware, data, export_model)
+    log.info("features of the backbone: %s", path)
     if not path.exists():
         _compute(models_from(export_model, experiment, hardware).train_model, hardware, data.images, path)
-    log.info("features of the backbone: %s", path)
     head = _head(export_model, experiment.seed, hardware)
     optimizer = compile_model(head, experiment.compile, experiment.recipe, hardware)
     models = TrainingModels(export_model, head, head, export_model.get_layer(HEAD), None, optimizer)
@@ -98,44 +96,19 @@ def _path(experiment: Experiment, hardware: Hardware, data: TrainingData, export
 
 
 def _compute(train_model: keras.Model, hardware: Hardware, images: Rows, path: Path) -> None:
-    """Run the backbone over all images. An interrupted pass resumes; one that another process runs is waited for."""
+    """Run the backbone over all images, unless another process does: that one is waited for."""
     import keras
 
     backbone = keras.Model(train_model.inputs, train_model.get_layer("dropout").input)
     backbone.compile(jit_compile=hardware.backend == "jax")
-    shape = (len(images), int(backbone.output_shape[-1]))
-    part = path.with_suffix(".part")
-    with part.open("ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log.info("another process computes the features; waiting for it")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        if not path.exists():
-            _append(file, backbone, images, shape)
-            try:
-                part.rename(path)
-            except FileNotFoundError:
-                raise DataError(f"{part}: was removed while it was written; run the same command again") from None
-    part.unlink(missing_ok=True)
-
-
-def _append(file: BinaryIO, backbone: keras.Model, images: Rows, shape: tuple[int, int]) -> None:
-    """Write the rows that an `.npy` file of this shape lacks."""
-    header = io.BytesIO()
-    npy.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
-    start, row_bytes = len(header.getvalue()), 4 * shape[1]
-    done = max(0, file.seek(0, os.SEEK_END) - start) // row_bytes
-    if not done:
-        file.truncate(0)
-        file.write(header.getvalue())
-    file.truncate(start + done * row_bytes)
-    with Bar("features of the backbone", len(images), done=done) as bar:
-        rows = np.arange(done, len(images))
-        for batch in plain_batches(images, rows, BATCH):
-            values = np.asarray(backbone.predict_on_batch(divided(batch)), np.float32)[: len(images) - done]
-            file.write(values.tobytes())
-            done += len(values)
-            bar.update(len(values))
-    file.flush()
-    os.fsync(file.fileno())
+    left, width = len(images), int(backbone.output_shape[-1])
+    with files.locked(path.with_name(f".{path.name}.lock"), wait=True):
+        if path.exists():
+            return
+        with files.atomic_write(path) as tmp, tmp.open("wb") as file, Bar("features of the backbone", left) as bar:
+            npy.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (left, width)})
+            for batch in plain_batches(images, np.arange(left), BATCH):
+                values = np.asarray(backbone.predict_on_batch(divided(batch)), np.float32)[:left]
+                file.write(values.tobytes())
+                left -= len(values)
+                bar.update(len(values))

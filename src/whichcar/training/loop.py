@@ -25,14 +25,7 @@ from whichcar.training.remarks import disk_needed, remarks
 from whichcar.training.resuming import check_class_folders, check_length
 from whichcar.training.run.checkpointing import CheckpointManager
 from whichcar.training.run.folder import ExperimentFolder
-from whichcar.training.run.history import (
-    Epoch,
-    EventLog,
-    draw_curves,
-    epoch_line,
-    undamaged_history,
-    write_history,
-)
+from whichcar.training.run.history import Epoch, EventLog, draw_curves, epoch_line, write_history
 from whichcar.training.run.monitor import MetricMonitor, rate_after
 from whichcar.training.run.progress import Progress
 from whichcar.training.run.signals import graceful_shutdown
@@ -105,7 +98,8 @@ class Run:
             log.warning("%s", remark)
         log.info("%s", disk_needed(self.experiment, self.models))
         self._describe(finished=False)
-        self._repair_history()
+        if self.history:  # killed after its state was saved, a run may have left a table that lacks epochs
+            write_history(self.folder.path / HISTORY, self.history)
         self.tracking.begin(self.history)
         histograms = self.experiment.fit.callbacks.tensor_board.histogram_freq
         events = EventLog(self.folder.logs, histograms, self.progress.epoch)
@@ -123,17 +117,6 @@ class Run:
             self.checkpoints.write()
         self._draw()
         self._describe(finished=True)
-
-    def _repair_history(self) -> None:
-        """Write the history of a resumed run again where the file is damaged or lacks epochs: the state has them."""
-        path = self.folder.path / HISTORY
-        if not self.history:
-            return
-        rows, damage = undamaged_history(path)
-        if damage:
-            log.warning("%s: damaged (%s); it is written again from the saved state", path, damage)
-        if damage or len(rows) < len(self.history):  # killed after the state was saved, before the table was
-            write_history(path, self.history)
 
     def save(self) -> None:
         """Write the state, and the checkpoint it names."""

@@ -23,7 +23,7 @@ from whichcar.training.hardware import prepare
 from whichcar.training.network.models import TrainingModels
 from whichcar.training.run import checkpointing
 from whichcar.training.run.checkpoint import find_checkpoint, read_metadata
-from whichcar.training.run.checkpointing import CheckpointManager, checkpoint_name
+from whichcar.training.run.checkpointing import CheckpointManager
 from whichcar.training.run.folder import ExperimentFolder
 from whichcar.training.run.history import Epoch
 
@@ -203,18 +203,3 @@ def test_a_damaged_best_json_is_one_line(tmp_path: Path, content: bytes) -> None
     assert str(caught.value).startswith(f"{tmp_path / 'best.json'}: ")
     assert "name a checkpoint file instead of the folder, or train again with --overwrite" in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("pattern", "loss", "expected"),
-    [
-        ("model.{epoch:02d}-{val_loss:.4f}.h5", -0.0, "model.01-0.0000.h5"),
-        ("model.{epoch:02d}-{val_loss:.4f}.h5", -1e-9, "model.01-0.0000.h5"),
-        ("model.{val_loss:+08.3f}.h5", -1e-9, "model.+000.000.h5"),
-        ("model.{val_loss:z.2f}-{val_loss}.h5", -0.0, "model.0.00-0.0.h5"),
-        ("model.{val_loss:.1f}.h5", -1.25, "model.-1.2.h5"),
-        ("model.{val_loss:.4f}.h5", math.nan, "model.nan.h5"),
-    ],
-)
-def test_a_value_that_rounds_to_zero_has_no_minus_sign(pattern: str, loss: float, expected: str) -> None:
-    assert checkpoint_name(pattern, {"epoch": 1, "val_loss": loss}) == expected

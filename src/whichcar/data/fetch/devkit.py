@@ -1,4 +1,4 @@
-"""The annotations of Stanford Cars (Krause et al. 2013), MATLAB tables, as labels and boxes.
+"""The annotations of Stanford Cars (Krause et al. 2013), MATLAB tables, as labels.
 
 `cars_annos.mat` has all images, as paths `car_ims/NNNNNN.jpg` with a mark for the test split. `cars_train_annos.mat`
 and `cars_test_annos_withlabels.mat` name `NNNNN.jpg` in `cars_train/` and `cars_test/`; the class names then are in
@@ -18,7 +18,7 @@ import numpy as np
 from whichcar import files
 from whichcar.data.split_names import TEST, TRAIN
 from whichcar.errors import DataError, MissingExtraError
-from whichcar.records import Box, Label
+from whichcar.records import Label
 from whichcar.text import nfc, reason_of
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,6 @@ SPLIT_TABLES = (
     (TEST, "cars_test_annos_withlabels.mat"),
     (TEST, "cars_test_annos.mat"),  # in the devkit itself it has no classes
 )
-_SIDES = ("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +37,10 @@ class _Row:
     name: str
     number: int
     split: str
-    box: Box
 
 
-def read(root: Path, tables: Mapping[str, Path], called: str) -> tuple[Path, list[Label], dict[str, Box]] | None:
-    """Return the folder of the images, and labels and boxes with names relative to it; None: it is not a devkit.
+def read(root: Path, tables: Mapping[str, Path], called: str) -> tuple[Path, list[Label]] | None:
+    """Return the folder of the images, and labels with names relative to it; None: it is not a devkit.
 
     Args:
         root: what all of it lies under.
@@ -61,7 +59,7 @@ def read(root: Path, tables: Mapping[str, Path], called: str) -> tuple[Path, lis
             for row in annotations
         ]
         folder = folder_called(root, "car_ims")
-        return root if folder is None else root / folder, *_labelled(rows, _class_names(whole, content))
+        return root if folder is None else root / folder, _labelled(rows, _class_names(whole, content))
     split_tables = _split_tables(tables)
     if not split_tables:
         return None
@@ -74,7 +72,7 @@ def read(root: Path, tables: Mapping[str, Path], called: str) -> tuple[Path, lis
         folder = folder_called(root, f"cars_{split}") or f"cars_{split}"
         annotations = _annotations(table, _read_mat(table), ("fname", "class"))
         rows += [_row(table, row, f"{folder}/{row['fname']}", split) for row in annotations]
-    return root, *_labelled(rows, names)
+    return root, _labelled(rows, names)
 
 
 def folder_called(root: Path, name: str) -> str | None:
@@ -92,11 +90,11 @@ def _split_tables(tables: Mapping[str, Path]) -> dict[str, Path]:
     for split, name in SPLIT_TABLES:
         if name not in tables or split in found:
             continue
-        may_lack_classes = name == SPLIT_TABLES[-1][1]
-        if may_lack_classes and "class" not in _annotations(tables[name], _read_mat(tables[name]), ()).dtype.names:
+        table, may_lack_classes = tables[name], name == SPLIT_TABLES[-1][1]
+        if may_lack_classes and "class" not in _annotations(table, _read_mat(table), ("fname",)).dtype.names:
             log.warning("%s has no classes, so test images get no labels; add %s", name, SPLIT_TABLES[1][1])
             continue
-        found[split] = tables[name]
+        found[split] = table
     return found
 
 
@@ -121,7 +119,7 @@ def _read_mat(path: Path) -> dict[str, Any]:
 def _annotations(path: Path, content: Mapping[str, Any], columns: Iterable[str]) -> Any:  # noqa: ANN401  (rows of SciPy)
     rows = np.atleast_1d(content.get("annotations", ())).reshape(-1)
     present = rows.dtype.names or ()
-    if lacking := [name for name in (*_SIDES, *columns) if name not in present]:
+    if lacking := [name for name in columns if name not in present]:
         found = f"; it has {', '.join(present)}" if present else ""
         raise DataError(f"{path}: no `annotations` with {', '.join(lacking)}{found}; fetch it again")
     return rows
@@ -135,17 +133,13 @@ def _class_names(path: Path, content: Mapping[str, Any]) -> list[str]:
 
 
 def _row(table: Path, row: Any, name: str, split: str) -> _Row:  # noqa: ANN401
-    """MATLAB counts pixels from 1, and its right and bottom belong to the box."""
     try:
-        left, top, right, bottom = (int(row[side]) for side in _SIDES)
-        return _Row(table, name, int(row["class"]), split, Box(left - 1, top - 1, right, bottom))
+        return _Row(table, name, int(row["class"]), split)
     except (TypeError, ValueError) as error:
-        raise DataError(
-            f"{table}: class or box of {name} is not a number ({reason_of(error)}); fetch it again"
-        ) from error
+        raise DataError(f"{table}: class of {name} is not a number ({reason_of(error)}); fetch it again") from error
 
 
-def _labelled(rows: Sequence[_Row], names: Sequence[str]) -> tuple[list[Label], dict[str, Box]]:
+def _labelled(rows: Sequence[_Row], names: Sequence[str]) -> list[Label]:
     """Name the classes. MATLAB counts from 1; a table with a class 0 counts from 0."""
     zero = next((row for row in rows if row.number == 0), None)
     first, counted = (1, "counted from 1") if zero is None else (0, f"counted from 0 as {zero.name} has class 0")
@@ -155,4 +149,4 @@ def _labelled(rows: Sequence[_Row], names: Sequence[str]) -> tuple[list[Label], 
                 f"{row.table}: class {row.number} of {row.name}, but only {len(names)} classes have names, {counted}; "
                 "tables and names are not of one set"
             )
-    return [Label(row.name, names[row.number - first], row.split) for row in rows], {row.name: row.box for row in rows}
+    return [Label(row.name, names[row.number - first], row.split) for row in rows]

@@ -69,7 +69,7 @@ def fetch(
         sources: addresses (`s3://bucket/key`, `https://…`, `hf://datasets/OWNER/NAME`), paths of archives, tables or
             folders, or one name of `sources.NAMED`; all of them together are one set. By default what
             `WHICHCAR_SOURCE` lists, divided as in a shell.
-        into: gets `car_ims/`, `car_dataset_labels.csv` and, where they are known, `boxes.csv`.
+        into: gets `car_ims/` and `car_dataset_labels.csv`.
         sha256: of the first source, if it is known: 64 hexadecimal digits, compared on each call.
         redo: overwrite what an earlier call wrote, also from other sources; a file is downloaded again only where it
             changed. Without it, files that have gone since are brought back, and the others are left alone.

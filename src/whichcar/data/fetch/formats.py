@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from whichcar import files
@@ -18,12 +17,12 @@ from whichcar.data.labels import COLUMNS, folders_of, labels_from_folders, read_
 from whichcar.data.structure import structure_of
 from whichcar.errors import DataError
 from whichcar.progress import track
-from whichcar.records import Box, Label
+from whichcar.records import Label
 from whichcar.text import as_text, nfc, plural
 
 log = logging.getLogger(__name__)
 
-WRITTEN = IMAGES, LABELS, BOXES = "car_ims", "car_dataset_labels.csv", "boxes.csv"
+WRITTEN = IMAGES, LABELS = "car_ims", "car_dataset_labels.csv"
 _LONGEST_HEADER = 10_000  # bytes
 
 
@@ -37,7 +36,6 @@ class ImageSet:
     kind: str
     root: Path
     labels: list[Label]
-    boxes: dict[str, Box] = field(default_factory=dict)
     names: tuple[str, ...] | None = None
 
 
@@ -90,9 +88,6 @@ def arrange(image_set: ImageSet, into: Path) -> int:
         target.parent.mkdir(parents=True, exist_ok=True)
         files.link_or_copy(image_set.root / name, target)
     _write_labels(into / LABELS, image_set.labels, set(names))
-    if image_set.boxes:
-        boxes = ((name, box.left, box.top, box.right, box.bottom) for name, box in image_set.boxes.items())
-        files.write_csv(into / BOXES, ("img_name", "left", "top", "right", "bottom"), boxes)
     return len(names)
 
 
@@ -103,19 +98,8 @@ def _write_labels(path: Path, labels: list[Label], images: set[str]) -> None:
         log.warning("%d images have names that are not UTF-8; rename them, they get no label", len(labels) - len(rows))
     known = set(map(nfc, images))
     if lost := [row.img_name for row in rows if nfc(row.img_name) not in known]:
-        log.warning("%d of %d labels have no image, such as %r%s", len(lost), len(rows), lost[0], _near(lost[0], known))
+        log.warning("%d of %d labels have no image, such as %r", len(lost), len(rows), lost[0])
     write_labels(path, rows)
-
-
-def _near(name: str, names: Collection[str]) -> str:
-    """Say which image a label may mean: one of that name in another folder, in other case, or after a backslash."""
-
-    def bare(text: str) -> str:
-        return text.replace("\\", "/").rpartition("/")[2].strip().casefold()
-
-    wanted = bare(name)
-    found = next((one for one in sorted(names) if bare(one) == wanted), None)
-    return f"; is {found!r} meant?" if found else ""
 
 
 def _is_label_file(path: Path) -> bool:

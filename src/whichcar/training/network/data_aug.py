@@ -14,23 +14,6 @@ from whichcar.errors import ConfigError
 if TYPE_CHECKING:
     import keras
 
-LAYERS = {
-    "random_flip": "RandomFlip",
-    "random_rotation": "RandomRotation",
-    "random_zoom": "RandomZoom",
-    "random_translation": "RandomTranslation",
-    "random_shear": "RandomShear",
-    "random_contrast": "RandomContrast",
-    "random_brightness": "RandomBrightness",
-    "random_hue": "RandomHue",
-    "random_saturation": "RandomSaturation",
-    "random_sharpness": "RandomSharpness",
-    "random_grayscale": "RandomGrayscale",
-    "random_color_jitter": "RandomColorJitter",
-    "random_gaussian_blur": "RandomGaussianBlur",
-    "random_erasing": "RandomErasing",
-}
-
 
 def create_data_aug_layer(data_aug_layer: Mapping[str, Mapping[str, Any]]) -> keras.Sequential:
     """Build the augmentation layers in the order of the mapping.
@@ -49,11 +32,11 @@ def create_data_aug_layer(data_aug_layer: Mapping[str, Mapping[str, Any]]) -> ke
 
     made = keras.Sequential(name="data_aug")
     for name, parameters in data_aug_layer.items():
-        if name not in LAYERS:
-            raise ConfigError(f"data_aug_layer.{name}: no such layer; known: {', '.join(LAYERS)}")
+        if name not in AUGMENTATIONS:
+            raise ConfigError(f"data_aug_layer.{name}: no such layer; known: {', '.join(AUGMENTATIONS)}")
         try:
             keys = AUGMENTATIONS[name].model_validate(parameters).model_dump(exclude_unset=True)
-            made.add(getattr(keras.layers, LAYERS[name])(**keys))
+            made.add(getattr(keras.layers, name.title().replace("_", ""))(**keys))
         except ValidationError as error:
             key, message = next(iter(messages(error, AUGMENTATIONS[name]).items()))
             raise ConfigError(f"data_aug_layer.{f'{name}.{key}'.rstrip('.')}: {message}") from error

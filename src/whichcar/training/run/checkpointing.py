@@ -8,7 +8,6 @@ names that.
 from __future__ import annotations
 
 import math
-import re
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -53,7 +52,7 @@ class CheckpointManager:
         best_only = settings.save_best_only or settings.keep == 1
         if not improved and (best_only or not self._is_among_best(values[settings.monitor])):
             return epoch
-        epoch = replace(epoch, checkpoint=checkpoint_name(self._folder.pattern, values))
+        epoch = replace(epoch, checkpoint=self._folder.pattern.format(**values))
         if settings.keep == 1 and time.monotonic() - self._wrote < WRITE_SECONDS:
             self._waiting = (epoch, size, self._models.trained_layer.get_weights())
             return epoch
@@ -158,18 +157,3 @@ class CheckpointManager:
     def _delete(self, name: str) -> None:
         (self._folder.path / name).unlink(missing_ok=True)
         self._written.pop(name, None)
-
-
-def checkpoint_name(pattern: str, values: Mapping[str, Any]) -> str:
-    """Fill an epoch's values in; a value that rounds to zero has no minus sign."""
-    return pattern.format(
-        **{name: _Unsigned(value) if isinstance(value, float) else value for name, value in values.items()}
-    )
-
-
-class _Unsigned(float):
-    """A float that is never written as `-0.0000`."""
-
-    def __format__(self, spec: str) -> str:
-        # The option `z` (PEP 682) follows fill, alignment and sign.
-        return super().__format__(spec if "z" in spec else re.sub(r"^(?:.?[<>=^])?[-+ ]?", r"\g<0>z", spec, count=1))

@@ -52,26 +52,22 @@ def read_history(path: Path) -> tuple[Epoch, ...]:
     Raises:
         DataError: it is missing or damaged.
     """
-    history, damage = undamaged_history(path)
-    if damage:
-        raise DataError(f"{path}: damaged ({damage}); put it back, or train again with --overwrite")
-    return history
-
-
-def undamaged_history(path: Path) -> tuple[tuple[Epoch, ...], str]:
-    """Return the epochs that can be read, and what is damaged after them; empty where nothing is."""
     history: list[Epoch] = []
+    damage = "no epoch in it"
     try:
         with path.open(encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file, strict=True):
-                history.append(_epoch(row))
-                if history[-1].epoch != len(history):
-                    return tuple(history[:-1]), f"row {len(history)}: is of epoch {history[-1].epoch}"
+                epoch = _epoch(row)
+                if epoch.epoch != len(history) + 1:
+                    raise ValueError(f"is of epoch {epoch.epoch}")
+                history.append(epoch)
+        if history:
+            return tuple(history)
     except OSError as error:
-        return (), f"cannot be read: {error.strerror}"
+        damage = f"cannot be read: {error.strerror}"
     except (ValueError, csv.Error) as error:
-        return tuple(history), f"row {len(history) + 1}: {one_line(error)}"
-    return tuple(history), "" if history else "no epoch in it"
+        damage = f"row {len(history) + 1}: {one_line(error)}"
+    raise DataError(f"{path}: damaged ({damage}); put it back, or train again with --overwrite")
 
 
 def _epoch(row: Mapping[str, str]) -> Epoch:
