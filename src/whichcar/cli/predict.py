@@ -42,9 +42,9 @@ if TYPE_CHECKING:
     "--confidence",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     metavar="ACCURACY",
-    help="Answer with the class, model, make or `unknown`: the most specific answer with this accuracy. Thresholds exist "
-    "for 0.8, 0.9, 0.95 and 0.99; other values use the next higher one. The model must be calibrated: `evaluate` does "
-    "that on validation images.",
+    help="Answer with the class, model, make or `unknown`: the most specific answer with this accuracy. Thresholds "
+    "exist for 0.8, 0.9, 0.95 and 0.99; other values use the next higher one. The model must be calibrated: "
+    "`evaluate` does that on validation images.",
 )
 @click.option(
     "--vehicles",
