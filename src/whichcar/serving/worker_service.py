@@ -130,6 +130,7 @@ class WorkerService(Service):
         return status.st_mtime_ns, status.st_size, status.st_ino
 
     def close(self) -> None:
-        """Answer what waits and end the workers."""
+        """End the workers and the queue; what has not been answered by now will not be."""
+        self.workers.stop()  # first: a thread of the queue may wait for a worker that hangs or cannot be replaced
         self.batcher.close()
         self.workers.close()

@@ -121,6 +121,7 @@ class _Place:
 
     def __init__(self, start: Callable[[], WorkerProcess], worker: WorkerProcess, stopping: threading.Event) -> None:
         self._start, self._worker, self._stopping = start, worker, stopping
+        self._before = worker  # after an exchange the one before, which may still answer
         self._lock = threading.Lock()
         self._is_lost = False
         self.replaced = 0
@@ -139,8 +140,13 @@ class _Place:
 
     def exchange(self, worker: WorkerProcess) -> WorkerProcess:
         with self._lock:
-            before, self._worker, self._is_lost = self._worker, worker, False
-            return before
+            self._before, self._worker, self._is_lost = self._worker, worker, False
+            return self._before
+
+    def stop(self) -> None:
+        with self._lock:
+            for worker in (self._before, self._worker):
+                worker.kill()
 
     def close(self) -> None:
         with self._lock:
@@ -248,9 +254,15 @@ class Workers:
                 before.close()
             return self.description
 
+    def stop(self) -> None:
+        """Kill all workers and replace none any more; whoever waits for an answer gets `WorkerDied`."""
+        self._stopping.set()
+        for place in self._places:
+            place.stop()
+
     def close(self) -> None:
         """End all workers."""
-        self._stopping.set()
+        self.stop()
         with self._reloading:
             for place in self._places:
                 place.close()
