@@ -37,3 +37,8 @@ def test_a_server_with_a_dead_worker_that_cannot_be_replaced_ends(
     assert not closing.is_alive()
     with pytest.raises(WorkerDied, match="the server is stopping"):
         asked.result(0)
+
+
+def test_no_request_may_have_more_images_than_the_queue_holds(service: WorkerService) -> None:
+    assert service.settings.max_images == 2
+    service.close()
