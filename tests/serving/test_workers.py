@@ -25,7 +25,7 @@ class Worker:
 
     file = "old"
 
-    def __init__(self, setup: WorkerSetup, threads: int, stopping: threading.Event) -> None:
+    def __init__(self, setup: WorkerSetup, threads: int, hang_timeout: float, stopping: threading.Event) -> None:
         if self.file == "broken":
             raise CheckpointError("cars.whichcar: broken")
         self.description = {"name": "cars", "sha256": self.file}
@@ -107,3 +107,14 @@ def test_a_stop_does_not_wait_for_a_worker_that_hangs(frozen: Callable[[float], 
         workers.stop()
         with pytest.raises(WorkerDied):
             asked.result(5)
+
+
+def test_a_worker_that_reads_nothing_is_lost_however_large_the_image(frozen: Callable[[float], Workers]) -> None:
+    workers = frozen(0.1)
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(workers.lines[0].ask, [Job("a", bytes(5_000_000))])
+        try:
+            with pytest.raises(WorkerDied):
+                asked.result(5)
+        finally:
+            workers.stop()  # or the thread would wait for ever

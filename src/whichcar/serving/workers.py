@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -31,19 +32,23 @@ class WorkerDied(Exception):
 class WorkerProcess:
     """A process with a model, and a connection for each of its threads.
 
+    Sending to one that has read nothing for `hang_timeout` seconds is an OSError.
+
     Raises:
         WhichcarError: the model cannot be loaded; the message is the worker's.
     """
 
-    def __init__(self, setup: WorkerSetup, threads: int, stopping: threading.Event) -> None:
+    def __init__(self, setup: WorkerSetup, threads: int, hang_timeout: float, stopping: threading.Event) -> None:
         """Start it and wait until its model is loaded, or `stopping` is set."""
         pairs = [socket.socketpair() for _ in range(threads)]
         numbers = [inside.fileno() for _, inside in pairs]
         command = [sys.executable, "-m", "whichcar.serving.worker", *map(str, numbers)]
         self.process = subprocess.Popen(command, pass_fds=numbers, start_new_session=True, stdin=subprocess.DEVNULL)
-        self.connections = [Connection(outside.detach()) for outside, _ in pairs]
-        for _, inside in pairs:
+        for outside, inside in pairs:
             inside.close()
+            limit = struct.pack("ll", int(hang_timeout), int(hang_timeout % 1 * 1_000_000))
+            outside.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+        self.connections = [Connection(outside.detach()) for outside, _ in pairs]
         try:
             self.description = self._loaded(setup, stopping)
         except BaseException:
@@ -186,7 +191,7 @@ class Workers:
         self, setup: WorkerSetup, processes: int, threads: int, hang_timeout: float, reload: Callable[[], object]
     ) -> None:
         """Start them and wait until they are ready."""
-        self._setup, self._threads, self._reload = setup, threads, reload
+        self._setup, self._threads, self._hang_timeout, self._reload = setup, threads, hang_timeout, reload
         self._stopping, self._reloading, self._exchanging = threading.Event(), threading.Lock(), threading.Lock()
         started = [self._start() for _ in range(processes)]
         self._places = [_Place(self._replacement, worker, self._stopping) for worker in started]
@@ -200,7 +205,7 @@ class Workers:
         return sum(place.replaced for place in self._places)
 
     def _start(self) -> WorkerProcess:
-        return WorkerProcess(self._setup, self._threads, self._stopping)
+        return WorkerProcess(self._setup, self._threads, self._hang_timeout, self._stopping)
 
     def _replacement(self) -> WorkerProcess:
         """Start a worker where one has died; all are to answer with the same model."""
