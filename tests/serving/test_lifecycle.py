@@ -251,9 +251,14 @@ def refused(server: Running) -> bool:
         return True
 
 
-def test_a_port_in_use_a_missing_model_and_an_empty_list_of_tokens_are_one_line(tmp_path: Path, model: Path) -> None:
+def test_a_port_in_use_a_missing_model_and_an_empty_list_of_tokens_are_one_line(
+    tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "tokens").write_text("# none\n")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert run(["serve", str(model), "--port", str(taken.getsockname()[1])]) == 2
+    assert (
+        "cannot be listened at (Address already in use); choose another --host or --port\n" in capsys.readouterr().err
+    )
     assert run(["serve", str(tmp_path / "no.whichcar"), "--port", "0"]) == 2
     assert run(["serve", str(model), "--port", "0", "--tokens", str(tmp_path / "tokens")]) == 2
