@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -98,7 +100,31 @@ def test_the_shard_of_a_shard_that_is_gone_goes_too(tmp_path: Path, red_car_file
         for name in ("a.tar", "c.tar/1.jpg"):
             source.remove(name)
         crop_on_cluster("here", source.root, target.root, Here(), detector=red_car_file)
-        assert [name for name in target.walk() if name.endswith(".tar")] == ["b.tar"]
+        assert [name for name in target.walk() if name.endswith((".tar", ".jpg"))] == ["b.tar", "c.tar/0.jpg"]
+
+
+def test_what_a_part_left_that_was_never_finished_goes_with_its_images(tmp_path: Path, red_car_file: Path) -> None:
+    source, out = tmp_path / "source", tmp_path / "out"
+    shard = shard_of(draw(tmp_path / "images" / "0.jpg", COLOURS["Red Sedan 2011"]).parent, source / "000.tar")
+    shard.write_bytes(shard.read_bytes()[:3000])
+    odd = "1\u2028.jpg"  # what Python, but no table, takes for a line break
+    for name in ("0.jpg", odd):
+        draw(source / name, COLOURS["Red Sedan 2011"])
+
+    def killed(*job: Any) -> Iterator[None]:  # noqa: ANN401
+        list(Here()(*job))  # no part is noted as finished
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        crop_on_cluster("here", source, out, killed, detector=red_car_file)
+    assert (out / "000.tar").exists() and (out / odd).exists()
+    shard.unlink()
+    (source / odd).unlink()
+    draw(out / "own.jpg", COLOURS["Red Sedan 2011"])  # no run wrote it
+    crop_on_cluster("here", source, out, Here(), detector=red_car_file)
+    images = sorted(path.name for path in out.iterdir() if path.suffix in (".jpg", ".tar"))
+    assert images == ["0.jpg", "own.jpg"]
+    assert len(list((out / ".boxes").iterdir())) == 2  # of the one part
 
 
 def test_a_shard_becomes_a_shard_with_its_labels(tree: Path, tmp_path: Path, red_car_file: Path, here: Here) -> None:

@@ -167,6 +167,21 @@ def test_a_damaged_shard_keeps_its_rows_and_is_done_again(
     assert len(rows_in(tmp_path / "out")) == 14
 
 
+def test_the_rows_of_a_part_that_was_never_finished_go_with_its_images(
+    bundle: Path, images: Path, tmp_path: Path
+) -> None:
+    for name in ("000.tar", "001.tar"):
+        shard_of(images, tmp_path / "shards" / name)
+    damaged = tmp_path / "shards" / "000.tar"
+    damaged.write_bytes(damaged.read_bytes()[:3000])
+    with pytest.raises(DataError, match="the tar file is damaged"):
+        predict_on_cluster("here", tmp_path / "shards", tmp_path / "out", bundle, runner=Here())
+    damaged.unlink()
+    predict_on_cluster("here", tmp_path / "shards", tmp_path / "out", bundle, runner=Here())
+    assert len(rows_in(tmp_path / "out")) == 7
+    assert not any("000.tar" in str(row["path"]) for row in rows_in(tmp_path / "out"))
+
+
 def test_a_link_to_a_shard_that_is_not_there_says_so_and_is_done_once_it_is(
     bundle: Path, images: Path, tmp_path: Path
 ) -> None:

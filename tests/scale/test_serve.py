@@ -16,8 +16,10 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -55,6 +57,24 @@ def test_an_unknown_setting_is_refused() -> None:
 
 def test_the_command_of_ray_serve_can_tell_what_settings_there_are() -> None:
     assert inspect.signature(application).parameters["settings"].annotation is RaySettings
+
+
+def test_replicas_get_the_tokens_of_the_command_where_their_node_has_none(
+    monkeypatch: pytest.MonkeyPatch, bundle: Path
+) -> None:
+    built: list[Callable[[], Any]] = []
+    deployment = SimpleNamespace(bind=lambda: None)
+    ray_serve = SimpleNamespace(
+        ingress=lambda build: lambda: built.append(build), deployment=lambda *_, **__: deployment
+    )
+    monkeypatch.setitem(sys.modules, "ray.serve", ray_serve)
+    monkeypatch.setattr("whichcar.scale.serve.ReplicaService", lambda _: os.environ.get("WHICHCAR_TOKENS"))
+    monkeypatch.setattr("whichcar.serving.app.create_app", lambda service: service)
+    monkeypatch.setenv("WHICHCAR_TOKENS", "secret")
+    application(RaySettings(model=str(bundle)))
+    for own, given in (("own", "own"), (None, "secret")):
+        monkeypatch.setenv("WHICHCAR_TOKENS", own) if own else monkeypatch.delenv("WHICHCAR_TOKENS")
+        assert built[0]() == given
 
 
 @pytest.fixture(scope="module")

@@ -144,6 +144,14 @@ def test_a_second_call_does_nothing_until_the_budget_is_raised(finished: Sweeps)
     assert finished.rows[:3] == before
 
 
+def test_a_page_that_is_older_than_the_last_trial_is_written_again(finished: Sweeps) -> None:
+    page = finished.folder / "report.html"
+    page.write_text("of fewer trials")
+    os.utime(page, (0, 0))
+    assert finished.run().report == page
+    assert page.read_text() != "of fewer trials"
+
+
 @pytest.mark.slow
 def test_a_new_process_does_not_repeat_sampled_values(sweeps: Sweeps) -> None:
     sweeps.write_base(seconds=0.01)
@@ -214,6 +222,22 @@ def test_the_search_stops_when_the_first_trials_fail_with_the_same_error(sweeps:
     with pytest.raises(SweepError, match=r"first 3 trials failed with the same error: .*the loss became nan"):
         sweeps.run()
     assert sweeps.outcomes() == ["failed"] * 3
+
+
+def test_a_search_that_was_ended_at_once_can_be_resumed_in_the_same_process(
+    sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    sweeps.write(budget={"trials": 1})
+    with monkeypatch.context() as patch:
+        patch.setattr(driver.LiveTable, "show", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            sweeps.run()
+    (trial,) = open_study(read_spec(sweeps.file)).trials
+    assert trial.user_attrs[LEASE] is None  # or the next call would wait for it for ever
+    assert sweeps.run().counts == {"complete": 1}
 
 
 def test_a_trial_that_is_killed_too_often_has_failed(sweeps: Sweeps) -> None:

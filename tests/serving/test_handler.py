@@ -9,6 +9,7 @@ import onnx
 import pytest
 from onnx import helper
 
+from whichcar.errors import DetectorError
 from whichcar.files import checksum, write_json
 from whichcar.inference.bundle import write_bundle
 from whichcar.serving.handler import Handler
@@ -33,6 +34,13 @@ def test_a_model_that_cannot_be_explained_answers_a_sentence_without_its_path(tm
     plain, explained = handler(tmp_path / "a.whichcar").rows([Job("a", image()), Job("b", image(), explain=True)])
     assert plain["problem"] is None
     assert explained["problem"].startswith("cannot be explained: that takes a network that ends in an average")
+
+
+def test_a_detector_that_cannot_be_had_is_an_error_before_the_first_request(tmp_path: Path) -> None:
+    record = {"settings": {"detector": "nowhere.onnx"}, "detector": {"name": "nowhere.onnx", "sha256": "0" * 64}}
+    write_bundle(colour_bundle(crop=record), tmp_path / "a.whichcar")
+    with pytest.raises(DetectorError, match=r"detector nowhere\.onnx: no such file"):
+        handler(tmp_path / "a.whichcar")
 
 
 def test_a_model_whose_file_was_replaced_is_not_explained_by_the_new_one(tmp_path: Path, bundle: Path) -> None:

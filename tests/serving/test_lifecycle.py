@@ -35,7 +35,15 @@ def model(tmp_path_factory: pytest.TempPathFactory, calibrated: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def busy(model: Path) -> Iterator[Running]:
-    with running(model, "--queue", str(QUEUE), "--timeout", str(TIMEOUT)) as server:
+    """A server for tests that stop its workers: however slow the machine is, no request times out meanwhile."""
+    with running(model, "--queue", str(QUEUE), "--timeout", "120") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def hasty(calibrated: Path) -> Iterator[Running]:
+    """A server for tests of the time limit."""
+    with running(calibrated, "--timeout", str(TIMEOUT)) as server:
         yield server
 
 
@@ -116,9 +124,9 @@ def test_the_image_of_a_client_that_has_gone_is_not_classified(busy: Running, th
     assert value(busy, "whichcar_batch_images_sum") == before + len(sent)
 
 
-def test_a_request_has_a_deadline(busy: Running) -> None:
-    with stopped(busy):
-        reply = busy.post(image())
+def test_a_request_has_a_deadline(hasty: Running) -> None:
+    with stopped(hasty):
+        reply = hasty.post(image())
     assert (reply.status, reply.json["reason"]) == (503, "timeout")
     assert "retry-after" in reply.headers
 
@@ -163,16 +171,16 @@ def cut_after(port: int, start: bytes, drop: bytes) -> tuple[float, bytes]:
     return time.monotonic() - began, answer[:12]
 
 
-def test_whoever_is_too_slow_is_cut_and_costs_nobody_else(busy: Running) -> None:
+def test_whoever_is_too_slow_is_cut_and_costs_nobody_else(hasty: Running) -> None:
     with ThreadPoolExecutor(len(SLOW)) as pool:
-        sent = {name: pool.submit(cut_after, busy.port, *what) for name, what in SLOW.items()}
+        sent = {name: pool.submit(cut_after, hasty.port, *what) for name, what in SLOW.items()}
         time.sleep(0.5)
-        assert busy.post(image()).status == 200
+        assert hasty.post(image()).status == 200
         for name, done in sent.items():
             seconds, answer = done.result()
             assert seconds < 3 * TIMEOUT, name
             assert answer == (b"HTTP/1.1 408" if name.startswith("a body") and "read" not in name else answer), name
-    assert value(busy, "whichcar_upload_bytes") == 0
+    assert value(hasty, "whichcar_upload_bytes") == 0
 
 
 def test_only_the_requests_of_a_worker_that_is_killed_fail_and_another_takes_its_place(
@@ -243,9 +251,14 @@ def refused(server: Running) -> bool:
         return True
 
 
-def test_a_port_in_use_a_missing_model_and_an_empty_list_of_tokens_are_one_line(tmp_path: Path, model: Path) -> None:
+def test_a_port_in_use_a_missing_model_and_an_empty_list_of_tokens_are_one_line(
+    tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "tokens").write_text("# none\n")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert run(["serve", str(model), "--port", str(taken.getsockname()[1])]) == 2
+    assert (
+        "cannot be listened at (Address already in use); choose another --host or --port\n" in capsys.readouterr().err
+    )
     assert run(["serve", str(tmp_path / "no.whichcar"), "--port", "0"]) == 2
     assert run(["serve", str(model), "--port", "0", "--tokens", str(tmp_path / "tokens")]) == 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from whichcar.serving.options import options_of
+from whichcar.serving.options import OPTIONS, options_of
 from whichcar.serving.problems import Refused
 
 
@@ -13,3 +13,14 @@ def test_vehicles_are_refused_where_images_are_taken_as_they_are() -> None:
     with pytest.raises(Refused, match=r"takes images as they are \(--no-crop\); leave `vehicles` out"):
         options_of([("vehicles", "all")], description)
     assert options_of([("vehicles", "all")], description | {"vehicles": True}).vehicles == "all"
+
+
+def test_the_description_of_the_options_is_that_of_values_that_are_sent() -> None:
+    assert {name: schema["type"] for name, schema in OPTIONS.items()} == {
+        "top": "integer",
+        "confidence": "number",
+        "vehicles": "string",
+        "explain": "boolean",
+    }
+    assert (OPTIONS["confidence"]["exclusiveMaximum"], OPTIONS["vehicles"]["enum"]) == (1, ["all", "largest"])
+    assert not any(value is None for schema in OPTIONS.values() for value in schema.values())

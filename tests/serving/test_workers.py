@@ -1,17 +1,21 @@
-"""Worker processes and their places, with workers that are no processes."""
+"""Worker processes and their places, with workers that are no processes, or that stand still."""
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
 
 from whichcar.errors import CheckpointError
 from whichcar.serving import workers as workers_module
-from whichcar.serving.settings import WorkerSetup
-from whichcar.serving.workers import Workers
+from whichcar.serving.settings import Job, WorkerSetup
+from whichcar.serving.workers import WorkerDied, WorkerProcess, Workers
 
 SETUP = WorkerSetup("cars.whichcar", None, None, None, 1)
 
@@ -21,7 +25,7 @@ class Worker:
 
     file = "old"
 
-    def __init__(self, setup: WorkerSetup, threads: int, stopping: threading.Event) -> None:
+    def __init__(self, setup: WorkerSetup, threads: int, hang_timeout: float, stopping: threading.Event) -> None:
         if self.file == "broken":
             raise CheckpointError("cars.whichcar: broken")
         self.description = {"name": "cars", "sha256": self.file}
@@ -76,3 +80,41 @@ def test_all_workers_have_the_model_of_one_that_was_replaced(
         time.sleep(0.01)
     assert [place.worker().description["sha256"] for place in workers._places] == ["new", "new"]
     workers.close()
+
+
+@pytest.fixture
+def frozen(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[float], Workers]]:
+    """Starts a worker whose process stands still as a whole, with the seconds after which that counts as hanging."""
+    monkeypatch.setattr(WorkerProcess, "_loaded", lambda *_: {"name": "cars", "sha256": "old"})
+    started: list[Workers] = []
+
+    def start(hang_timeout: float) -> Workers:
+        started.append(Workers(SETUP, 1, 1, hang_timeout, lambda: None))
+        os.kill(started[0]._places[0].worker().process.pid, signal.SIGSTOP)
+        return started[0]
+
+    yield start
+    for workers in started:
+        workers.close()
+
+
+def test_a_stop_does_not_wait_for_a_worker_that_hangs(frozen: Callable[[float], Workers]) -> None:
+    workers = frozen(20)
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(workers.lines[0].ask, [Job("a", b"")])
+        while not workers.lines[0].lock.locked():
+            time.sleep(0.01)
+        workers.stop()
+        with pytest.raises(WorkerDied):
+            asked.result(5)
+
+
+def test_a_worker_that_reads_nothing_is_lost_however_large_the_image(frozen: Callable[[float], Workers]) -> None:
+    workers = frozen(0.1)
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(workers.lines[0].ask, [Job("a", bytes(5_000_000))])
+        try:
+            with pytest.raises(WorkerDied):
+                asked.result(5)
+        finally:
+            workers.stop()  # or the thread would wait for ever

@@ -107,7 +107,6 @@ def serve(
         queue=queue,
         timeout=timeout,
         max_bytes=int(max_megabytes * MEGABYTE),
-        max_images=min(queue, 32),
         tokens=tokens,
         rate=rate,
         reload_model=reload_model,

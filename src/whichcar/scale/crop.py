@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from whichcar.detection.cropper import Cropper
 from whichcar.detection.onnx import OnnxDetector
 from whichcar.errors import DataError
 from whichcar.scale.manifest import Manifest
-from whichcar.scale.parts import SHARD, Part, parts_of, source_of
+from whichcar.scale.parts import Part, parts_of, source_of
 from whichcar.scale.ray_run import on_ray
 from whichcar.scale.run import Runner, Totals, run_parts
 from whichcar.scale.storage import Storage, storage_at, temporary_file
@@ -69,8 +69,7 @@ def crop_on_cluster(
         for name, content in splits.items():
             to.write(name, content)
         totals = run_parts(address, job, parts, manifest, runner)
-        stale = sorted(manifest.parts.keys() - {part.name for part in parts})
-        _remove(to, stale, set(names))
+        _remove_stale(to, parts, names)
         _join_tables(to, parts)
         _describe(to, record, finished=True)
         manifest.finish(part.name for part in parts)
@@ -90,20 +89,18 @@ def _describe(target: Storage, record: dict[str, Any], finished: bool) -> None:
     target.write(RECORD, f"{content}\n".encode())
 
 
-def _remove(target: Storage, stale: Sequence[str], present: set[str]) -> None:
-    """Delete the crops of images that are no longer in the source, which would be trained on."""
-    for part in stale:
-        table = f"{TABLES}/{part}.csv"
-        lines = (target.read(table) or b"").decode("utf-8", "surrogateescape").splitlines(keepends=True)
-        for name in sorted({_file_of(row.path) for row in boxes.rows(lines)} - present):
-            target.remove(name)
-        target.remove(table)
-
-
-def _file_of(path: str) -> str:
-    """Return the file that an image is in: its shard, or one of its own."""
-    before, inside, _ = path.partition(f"{SHARD}/")
-    return f"{before}{SHARD}" if inside else path
+def _remove_stale(target: Storage, parts: Sequence[Part], present: Container[str]) -> None:
+    """Delete what earlier runs wrote of files that are no longer in the source, which would be trained on."""
+    tables, current = storage_at(target.address(TABLES)), {part.name for part in parts}
+    for listing in [name for name in tables.walk() if name.endswith(".json")]:
+        part = listing.removesuffix(".json")
+        if part in current:
+            continue
+        for name in json.loads(tables.read(listing) or b"[]"):
+            if name not in present:
+                target.remove(name)
+        tables.remove(f"{part}.csv")
+        tables.remove(listing)
 
 
 def _join_tables(target: Storage, parts: Sequence[Part]) -> None:

@@ -1,7 +1,8 @@
 """What a run on a cluster has written: `manifest.json` in its target names the finished parts and who writes there.
 
-A second run does the parts that are missing in it, so that nothing has to be listed. It also keeps a second run out
-while the first one lives: the process table tells on the same machine, the time of the last entry on another one.
+A second run does the parts that are missing in it, so that no images of the target have to be listed. It also keeps a
+second run out while the first one lives: the process table tells on the same machine, the time of the last entry on
+another one.
 """
 
 from __future__ import annotations

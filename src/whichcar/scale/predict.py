@@ -79,8 +79,10 @@ def predict_on_cluster(
     job = Job("predict", storage, storage_at(target), settings, {})
     with Manifest(job.target, origin).opened() as manifest:
         totals = run_parts(address, job, parts, manifest, runner)
-        for stale in manifest.parts.keys() - {part.name for part in parts}:
-            job.target.remove(f"{stale}.parquet")
+        results = {f"{part.name}.parquet" for part in parts}
+        for name in list(job.target.walk()):  # also of a part that no run could finish, which no manifest names
+            if name.startswith("part-") and name.endswith(".parquet") and name not in results:
+                job.target.remove(name)
         manifest.finish(part.name for part in parts)
     if totals.unusable == totals.images:
         raise DataError(f"{source}: none of {totals.images:,} images could be used; {target} has the reasons")

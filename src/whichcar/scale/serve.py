@@ -11,6 +11,7 @@ and answers are those of `whichcar serve`.
 
 import asyncio
 import importlib
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -99,6 +100,8 @@ class ReplicaService(Service):
 def application(settings: RaySettings) -> "Application":
     """Return an application for `serve.run`, or for Serve's command and config files.
 
+    Replicas get the variables `WHICHCAR_…` of this process where their node has none of its own.
+
     Raises:
         MissingExtraError: Ray Serve, or a package of the server, is not installed.
         CheckpointError: the released model is asked for, and this installation does not have it.
@@ -107,7 +110,10 @@ def application(settings: RaySettings) -> "Application":
     if settings.model is None:
         find_model()
 
+    variables = {name: value for name, value in os.environ.items() if name.startswith("WHICHCAR_")}
+
     def build() -> "FastAPI":
+        os.environ.update({name: value for name, value in variables.items() if name not in os.environ})
         app: FastAPI = routes.create_app(ReplicaService(settings))
         return app
 

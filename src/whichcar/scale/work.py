@@ -181,7 +181,8 @@ def _type_of(column: str) -> str:
 def cropping(job: Job) -> Work:
     """Return what crops the images of a part: to files of the same names, those of a shard to a shard.
 
-    Their rows go to `.boxes/PART.csv`, as in boxes.csv but without a header. Settings: those of `CropSettings`.
+    Their rows go to `.boxes/PART.csv`, as in boxes.csv but without a header; `.boxes/PART.json` has the files of the
+    part from its beginning. Settings: those of `CropSettings`.
 
     Raises:
         DetectorError: there is no such detector here.
@@ -198,6 +199,8 @@ def cropping(job: Job) -> Work:
                 yield item, None if item.image is None else skipped(item.name, item.image.reason)
 
     def work(part: Part, counts: Counts) -> None:
+        # First, so that a later run knows what may be here, also where this part is not finished.
+        job.target.write(f"{TABLES}/{part.name}.json", json.dumps(part.files).encode())
         lines = []
         results = cropped(_counted(items_of(job.source, part), counts))
         for row in _into_shard(job, part, results) if part.is_shard else _into_files(job, results):

@@ -182,9 +182,12 @@ class Driver:
                 stop.wait(POLL_SECONDS)
 
     def kill(self) -> None:
-        """Kill running trials, as after an error."""
+        """Kill running trials, as after an error, and release them: a later search of this process may resume them."""
         for trial in self._running:
             trial.kill()
+        for trial in self._running:
+            with contextlib.suppress(Exception):  # the study may be what failed
+                trial.release()
 
     def _fill(self) -> bool:
         """Start or take over a trial if a slot is free; False once there is nothing left to start."""

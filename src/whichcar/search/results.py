@@ -111,12 +111,13 @@ class Results:
         write_csv(self._spec.folder / TRIALS, [*COLUMNS, *space], rows)
 
     def write_page(self, changed: bool) -> Path | None:
-        """Write report.html if something changed or it is missing; None where no trial has ended."""
+        """Write report.html if something changed, or it is missing or older than a trial; None where none has ended."""
         self._read = -FRESH_SECONDS
         page = self._spec.folder / PAGE
-        if not changed and page.exists():
+        ended = [trial.datetime_complete.timestamp() for trial in self.trials() if trial.datetime_complete]
+        if not changed and page.exists() and page.stat().st_mtime >= max(ended, default=0):
             return page
-        if not any(trial.state.is_finished() for trial in self.trials()):
+        if not ended:
             return None
         self.write_table()
         return write_page(self._spec, self._study, self.trials(), self.ranked())

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -134,7 +133,7 @@ def _add_predict(app: FastAPI, service: Service) -> None:
             options = options_of([*request.query_params.multi_items(), *upload.options.items()], service.description)
             service.access.count(caller, len(upload.images))
             service.metrics.seconds.labels("read").observe(time.monotonic() - started)
-            jobs = [Job(name, content, **asdict(options)) for name, content in upload.images]
+            jobs = [Job(name, content, **options.model_dump()) for name, content in upload.images]
             model, rows = await service.rows(jobs, until, lambda: gone(request))
         _count(service, rows)
         seconds = time.monotonic() - started

@@ -40,6 +40,8 @@ class Handler:
     def __init__(self, setup: WorkerSetup) -> None:
         """Load the model."""
         self.classifier = Classifier(setup.model or None, setup.crop, setup.detector, setup.family)
+        if self.classifier.input_crop.crops:
+            self.classifier.input_crop.each_vehicle("all")  # loads the detector, so that an error in it shows now
         self._max_pixels, self._crop = setup.max_pixels, setup.crop
         self._levels = taxonomy_of(self.classifier.class_names).levels
         self._answering = lru_cache(64)(self.classifier.answering)

@@ -2,46 +2,36 @@
 
 from __future__ import annotations
 
-import difflib
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
+from pydantic import Field, ValidationError
+
+from whichcar.config.messages import messages
+from whichcar.config.section import Section, suggestion
 from whichcar.inference.input_crop import Vehicles
 from whichcar.serving.problems import Refused
 from whichcar.text import one_line
 
-OPTIONS: dict[str, dict[str, Any]] = {
-    "top": {"type": "integer", "minimum": 1, "default": 5, "description": "Number of classes listed per image."},
-    "confidence": {
-        "type": "number",
-        "exclusiveMinimum": 0,
-        "exclusiveMaximum": 1,
-        "description": "The accuracy wanted: each image then has an `answer` as specific as it can be with it.",
-    },
-    "vehicles": {
-        "type": "string",
-        "enum": list(get_args(Vehicles)),
-        "description": "Classify each vehicle in an image, or the largest one alone.",
-    },
-    "explain": {
-        "type": "boolean",
-        "default": False,
-        "description": "Return where in the image the network sees the answer.",
-    },
-}
-_TRUE, _FALSE = ("true", "1"), ("false", "0")
 
-
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(Section):
     """Those of one request."""
 
-    top: int = 5
-    confidence: float | None = None
-    vehicles: Vehicles | None = None
-    explain: bool = False
+    top: int = Field(5, ge=1, description="Number of classes listed per image.")
+    confidence: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="The accuracy wanted: each image then has an `answer` as specific as it can be with it.",
+    )
+    vehicles: Vehicles | None = Field(None, description="Classify each vehicle in an image, or the largest one alone.")
+    explain: bool = Field(False, description="Return where in the image the network sees the answer.")
+
+
+OPTIONS: dict[str, dict[str, Any]] = {  # as JSON Schema, without null: an option that is not wanted is left out
+    name: {key: value for key, value in {**schema.pop("anyOf", [{}])[0], **schema}.items() if value is not None}
+    for name, schema in Options.model_json_schema()["properties"].items()
+}
 
 
 def options_of(given: Sequence[tuple[str, str]], description: Mapping[str, Any]) -> Options:
@@ -54,59 +44,27 @@ def options_of(given: Sequence[tuple[str, str]], description: Mapping[str, Any])
     Raises:
         Refused: one is not known, given twice, or out of its limits.
     """
-    values: dict[str, str] = {}
-    for name, value in given:
+    names = [name for name, _ in given]
+    for name in names:
         if name not in OPTIONS:
-            near = difflib.get_close_matches(name, OPTIONS, 1)
             *others, last = (f"`{known}`" for known in OPTIONS)
-            advice = f"did you mean `{near[0]}`?" if near else f"there are {', '.join(others)} and {last}."
+            advice = suggestion(name, OPTIONS) or f"there are {', '.join(others)} and {last}."
             raise _wrong(f"There is no option `{one_line(name)[:60]}`; {advice}")
-        if name in values:
+        if names.count(name) > 1:
             raise _wrong(f"The option `{name}` is given twice.")
-        values[name] = value
-    top = _whole(values.get("top", "5"))
-    confidence = _accuracy(values["confidence"], description) if "confidence" in values else None
-    vehicles = _vehicles(values["vehicles"], description) if "vehicles" in values else None
-    return Options(
-        min(top, len(description["class_names"])), confidence, vehicles, _boolean(values.get("explain", "0"))
-    )
-
-
-def _whole(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0):
-        raise _wrong(f"`top` is a whole number from 1 on; got `{one_line(text)[:60]}`.")
-    return int(text)
-
-
-def _accuracy(text: str, description: Mapping[str, Any]) -> float:
     try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < 1:
-        raise _wrong(f"`confidence` is a number between 0 and 1; got `{one_line(text)[:60]}`.")
-    known = description["confidences"]
-    if not known:
+        options = Options.model_validate(dict(given))
+    except ValidationError as error:
+        name, message = next(iter(messages(error, Options).items()))
+        raise _wrong(f"`{name}` {one_line(message)}{'' if message.endswith('?') else '.'}") from error
+    known, wanted = description["confidences"], options.confidence
+    if wanted is not None and not known:
         raise _wrong("This model is not calibrated, so no accuracy can be promised; leave `confidence` out.")
-    if value > max(known):
-        raise _wrong(f"`confidence` may be up to {max(known):g} with this model; got {value:g}.")
-    return value
-
-
-def _vehicles(text: str, description: Mapping[str, Any]) -> Vehicles:
-    for known in get_args(Vehicles):
-        if text == known:
-            if not description["vehicles"]:
-                raise _wrong("This server takes images as they are (--no-crop); leave `vehicles` out.")
-            wanted: Vehicles = known
-            return wanted
-    raise _wrong(f"`vehicles` is all or largest; got `{one_line(text)[:60]}`.")
-
-
-def _boolean(text: str) -> bool:
-    if text not in _TRUE + _FALSE:
-        raise _wrong(f"`explain` is true or false; got `{one_line(text)[:60]}`.")
-    return text in _TRUE
+    if wanted is not None and wanted > max(known):
+        raise _wrong(f"`confidence` may be up to {max(known):g} with this model; got {wanted:g}.")
+    if options.vehicles is not None and not description["vehicles"]:
+        raise _wrong("This server takes images as they are (--no-crop); leave `vehicles` out.")
+    return options.model_copy(update={"top": min(options.top, len(description["class_names"]))})
 
 
 def _wrong(sentence: str) -> Refused:

@@ -86,7 +86,7 @@ class Service(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Answer what waits, and end."""
+        """End; called once no request waits for an answer."""
 
     def describe(self) -> None:
         """Put the model's name and checksum into the metrics."""

@@ -6,6 +6,7 @@ go back as JSON, so that an image which took over a worker could not take over t
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -51,14 +52,12 @@ def _serve(handler: Any, connection: Connection) -> None:  # noqa: ANN401  (impo
             answer = {"rows": handler.rows(jobs)}
         except Exception as error:  # a worker must outlive any image
             answer = {"failure": f"{type(error).__name__}: {error}"}
-        try:
-            _send(connection, answer)
-        except OSError:
-            return
+        _send(connection, answer)
 
 
 def _send(connection: Connection, answer: dict[str, Any]) -> None:
-    connection.send_bytes(json.dumps(answer).encode())
+    with contextlib.suppress(OSError):  # the server is gone; whoever reads from the connection next sees that
+        connection.send_bytes(json.dumps(answer).encode())
 
 
 if __name__ == "__main__":

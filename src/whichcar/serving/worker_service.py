@@ -7,6 +7,7 @@ import contextlib
 import logging
 import signal
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import replace
 from typing import Any
 
 from whichcar.errors import ConfigError, WhichcarError
@@ -33,7 +34,8 @@ class WorkerService(Service):
 
     def __init__(self, setup: WorkerSetup, settings: ServerSettings) -> None:
         """Load the model."""
-        super().__init__(settings)
+        # A request of more images than the queue holds can never be accepted.
+        super().__init__(replace(settings, max_images=min(settings.max_images, settings.queue)))
         self._file = find_model(setup.model or None)
         is_bundle = self._file.suffix.lower() in BUNDLES
         if settings.reload_model and not is_bundle:
@@ -130,6 +132,7 @@ class WorkerService(Service):
         return status.st_mtime_ns, status.st_size, status.st_ino
 
     def close(self) -> None:
-        """Answer what waits and end the workers."""
+        """End the workers and the queue; what has not been answered by now will not be."""
+        self.workers.stop()  # first: a thread of the queue may wait for a worker that hangs or cannot be replaced
         self.batcher.close()
         self.workers.close()

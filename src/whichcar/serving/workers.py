@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -31,19 +32,23 @@ class WorkerDied(Exception):
 class WorkerProcess:
     """A process with a model, and a connection for each of its threads.
 
+    Sending to one that has read nothing for `hang_timeout` seconds is an OSError.
+
     Raises:
         WhichcarError: the model cannot be loaded; the message is the worker's.
     """
 
-    def __init__(self, setup: WorkerSetup, threads: int, stopping: threading.Event) -> None:
+    def __init__(self, setup: WorkerSetup, threads: int, hang_timeout: float, stopping: threading.Event) -> None:
         """Start it and wait until its model is loaded, or `stopping` is set."""
         pairs = [socket.socketpair() for _ in range(threads)]
         numbers = [inside.fileno() for _, inside in pairs]
         command = [sys.executable, "-m", "whichcar.serving.worker", *map(str, numbers)]
         self.process = subprocess.Popen(command, pass_fds=numbers, start_new_session=True, stdin=subprocess.DEVNULL)
-        self.connections = [Connection(outside.detach()) for outside, _ in pairs]
-        for _, inside in pairs:
+        for outside, inside in pairs:
             inside.close()
+            limit = struct.pack("ll", int(hang_timeout), int(hang_timeout % 1 * 1_000_000))
+            outside.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+        self.connections = [Connection(outside.detach()) for outside, _ in pairs]
         try:
             self.description = self._loaded(setup, stopping)
         except BaseException:
@@ -121,6 +126,7 @@ class _Place:
 
     def __init__(self, start: Callable[[], WorkerProcess], worker: WorkerProcess, stopping: threading.Event) -> None:
         self._start, self._worker, self._stopping = start, worker, stopping
+        self._before = worker  # after an exchange the one before, which may still answer
         self._lock = threading.Lock()
         self._is_lost = False
         self.replaced = 0
@@ -139,8 +145,13 @@ class _Place:
 
     def exchange(self, worker: WorkerProcess) -> WorkerProcess:
         with self._lock:
-            before, self._worker, self._is_lost = self._worker, worker, False
-            return before
+            self._before, self._worker, self._is_lost = self._worker, worker, False
+            return self._before
+
+    def stop(self) -> None:
+        with self._lock:
+            for worker in (self._before, self._worker):
+                worker.kill()
 
     def close(self) -> None:
         with self._lock:
@@ -180,7 +191,7 @@ class Workers:
         self, setup: WorkerSetup, processes: int, threads: int, hang_timeout: float, reload: Callable[[], object]
     ) -> None:
         """Start them and wait until they are ready."""
-        self._setup, self._threads, self._reload = setup, threads, reload
+        self._setup, self._threads, self._hang_timeout, self._reload = setup, threads, hang_timeout, reload
         self._stopping, self._reloading, self._exchanging = threading.Event(), threading.Lock(), threading.Lock()
         started = [self._start() for _ in range(processes)]
         self._places = [_Place(self._replacement, worker, self._stopping) for worker in started]
@@ -194,7 +205,7 @@ class Workers:
         return sum(place.replaced for place in self._places)
 
     def _start(self) -> WorkerProcess:
-        return WorkerProcess(self._setup, self._threads, self._stopping)
+        return WorkerProcess(self._setup, self._threads, self._hang_timeout, self._stopping)
 
     def _replacement(self) -> WorkerProcess:
         """Start a worker where one has died; all are to answer with the same model."""
@@ -248,9 +259,15 @@ class Workers:
                 before.close()
             return self.description
 
+    def stop(self) -> None:
+        """Kill all workers and replace none any more; whoever waits for an answer gets `WorkerDied`."""
+        self._stopping.set()
+        for place in self._places:
+            place.stop()
+
     def close(self) -> None:
         """End all workers."""
-        self._stopping.set()
+        self.stop()
         with self._reloading:
             for place in self._places:
                 place.close()
