@@ -20,7 +20,7 @@ from whichcar.scale.ray_run import on_ray
 from whichcar.scale.run import Runner, Totals, run_parts
 from whichcar.scale.storage import Storage, storage_at, temporary_file
 from whichcar.scale.work import TABLES, Job
-from whichcar.text import without_password
+from whichcar.text import as_text, without_password
 
 
 def crop_on_cluster(
@@ -86,7 +86,7 @@ def _overlap(source: Storage, target: Storage) -> bool:
 
 def _describe(target: Storage, record: dict[str, Any], finished: bool) -> None:
     content = json.dumps({"finished": finished, **record}, indent=1, ensure_ascii=False, allow_nan=False)
-    target.write(RECORD, f"{content}\n".encode())
+    target.write(RECORD, f"{as_text(content)}\n".encode())
 
 
 def _remove_stale(target: Storage, parts: Sequence[Part], present: Container[str]) -> None:

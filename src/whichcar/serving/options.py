@@ -8,10 +8,10 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from whichcar.config.messages import messages
-from whichcar.config.section import Section, suggestion
+from whichcar.config.section import Section
 from whichcar.inference.input_crop import Vehicles
 from whichcar.serving.problems import Refused
-from whichcar.text import one_line
+from whichcar.text import one_line, suggestion
 
 
 class Options(Section):
