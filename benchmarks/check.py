@@ -131,7 +131,7 @@ def recall(folder: Path, scratch: Path) -> None:
         for path in originals:
             change(Image.open(path).convert("RGB")).save(target / path.name, quality=40)
         paths = [*originals, *(target / path.name for path in originals)]
-        groups = copies_among(paths, ["one"] * len(paths))
+        groups = copies_among(paths)
         matched = sum(group == [number, number + len(originals)] for group in groups for number in group[:1])
         print(f"| {name} | {matched / len(originals):.0%} | {len(groups) - matched} |")
         shutil.rmtree(target)

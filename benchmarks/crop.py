@@ -1,6 +1,6 @@
 """How fast are images cropped to the vehicle, against the detector alone, and does memory grow with their number?
 
-Command:  WHICHCAR_DETECTOR=yolox_nano.onnx python benchmarks/crop.py                    (about 20 minutes on 2 cores)
+Command:  python benchmarks/crop.py                    (about 20 minutes on 2 cores)
 Expected: at least 30 images/s, 0.8 times the detector alone on all processors, and 0.9 of what they could do in all
           steps; the peak with 20,000 images within 10 % of that with 1,000, and at most
           1,500 MB for images of up to 99 megapixels in all formats, with 16 workers.

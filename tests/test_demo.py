@@ -112,6 +112,25 @@ def test_images_in_class_folders_are_split_and_used(tmp_path: Path, drawn: Path,
     assert trainings == ["whole", "crops"]
 
 
+def test_a_demo_of_other_images_is_refused_since_its_trainings_are_kept(
+    tmp_path: Path, drawn: Path, trainings: list[str]
+) -> None:
+    mine, into = tmp_path / "mine", tmp_path / "into"
+    for number, image in enumerate(sorted((drawn / "car_ims").iterdir())[:16]):
+        (mine / f"class {number % 2}").mkdir(parents=True, exist_ok=True)
+        shutil.copy(image, mine / f"class {number % 2}")
+    demo.run(into, mine, say=lambda line: None)
+    with pytest.raises(DataError, match="into: holds a demo of other images or another --quick; delete it, or name"):
+        demo.run(into, mine, quick=True, say=lambda line: None)
+    with pytest.raises(DataError, match="holds a demo of other images"):
+        demo.run(into, say=lambda line: None)
+    shutil.copy(sorted((drawn / "car_ims").iterdir())[20], mine / "class 0")
+    shutil.rmtree(into / "car_ims_v1")
+    with pytest.raises(DataError, match="holds a demo of other images"):
+        demo.run(into, mine, say=lambda line: None)
+    assert trainings == ["whole", "crops"]
+
+
 def test_images_with_a_label_file_keep_its_splits(tmp_path: Path, drawn: Path) -> None:
     demo._split(drawn, tmp_path / "v1", demo.FULL, lambda line: None)
     with (drawn / "car_dataset_labels.csv").open(newline="") as file:

@@ -42,7 +42,7 @@ def main() -> None:
     checkpoint = find_checkpoint(HERE)
     detector = find_detector(None)
     crop = {
-        "settings": crop_settings(margin=0.04).model_dump(mode="json"),
+        "settings": crop_settings(margin=0.04).as_json(),
         "detector": {"name": detector.name, "sha256": detector.sha256},
     }
     with h5py.File(checkpoint, "r+") as file:

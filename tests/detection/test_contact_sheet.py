@@ -3,7 +3,7 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,8 @@ from whichcar.detection.contact_sheet import write_contact_sheet
 from whichcar.detection.crop import crop
 from whichcar.detection.onnx import OnnxDetector
 from whichcar.errors import DataError
+from whichcar.images.pixels import Pixels
+from whichcar.records import Box, Detection
 
 Paint = Callable[..., Path]
 
@@ -52,6 +54,18 @@ def test_the_page_shows_boxes_counts_and_reasons(cropped: Path, tmp_path: Path) 
     grey_around, edge = boxed[10, 10].astype(int), boxed[48, 33].astype(int)
     assert np.ptp(grey_around) < 10
     assert edge[0] > edge[1] + 100
+
+
+def test_a_box_of_less_than_a_pixel_of_the_thumbnail_is_drawn(tmp_path: Path, paint: Paint) -> None:
+    class Tiny:
+        name = "tiny"
+
+        def detect(self, images: Sequence[Pixels], score: float = 0.5) -> list[list[Detection]]:
+            return [[Detection("car", 0.9, Box(100, 100, 104, 102))] for _ in images]
+
+    paint(tmp_path / "in" / "wide.png", car=None, size=(400, 4000))
+    list(crop(tmp_path / "in", tmp_path / "out", detector=Tiny()))
+    assert "<b>car 0.90</b>" in sheet(tmp_path / "in", tmp_path / "out")
 
 
 def test_what_was_left_out_for_want_of_a_vehicle_is_shown(

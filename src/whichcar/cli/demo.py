@@ -21,8 +21,9 @@ from whichcar.cli.options import FOLDER
 from whichcar.cli.render import columns
 from whichcar.cli.split import render_split
 from whichcar.cli.streams import say
+from whichcar.data.split_record import RECORD
 from whichcar.errors import DataError
-from whichcar.text import one_line, plural, shell_command
+from whichcar.text import as_text, one_line, plural, shell_command
 from whichcar.version import VERSION
 
 Say = Callable[[str], None]
@@ -114,7 +115,7 @@ def run(into: Path, real: Path | None = None, quick: bool = False, say: Say = pr
         The outcome on whole images and on crops.
 
     Raises:
-        DataError: no folder `real`, or `into` has files that no demo wrote.
+        DataError: no folder `real`, or `into` has files that no demo wrote, or a demo of other images.
     """
     started = time.monotonic()
     plan = QUICK if quick else FULL
@@ -122,9 +123,10 @@ def run(into: Path, real: Path | None = None, quick: bool = False, say: Say = pr
         raise DataError(
             f"{real}: no such folder; name one with one folder of images per class, or car_ims/ and its labels"
         )
-    _claim(into)
+    _claim(into, images=as_text(real.resolve()) if real else None, quick=quick)
     raw = _get_images(into, real, plan, say)
     count = _split(raw, into / _DATA[WHOLE], plan, say)
+    _claim(into, split=files.read_json(into / _DATA[WHOLE] / RECORD)["fingerprint"])
     _crop(into / _DATA[WHOLE], into / _DATA[CROPS], say)
     experiments = {name: into / "experiments" / name for name in _DATA}
     seconds = {}
@@ -140,16 +142,28 @@ def run(into: Path, real: Path | None = None, quick: bool = False, say: Say = pr
     return outcomes
 
 
-def _claim(into: Path) -> None:
-    """Mark a new or empty folder as the demo's; refuse one with other files."""
-    if (into / _RECORD).is_file():
+def _claim(into: Path, **facts: str | bool | None) -> None:
+    """Record what the demo in this folder is about.
+
+    Raises:
+        DataError: the folder has files of others, or the trainings of a demo with other images or options, which
+            would be taken for this one's.
+    """
+    record = into / _RECORD
+    if record.is_file():
+        before = files.read_json(record, fix=f"delete {into}, or give another folder with --into")
+        if any(before.get(name, value) != value for name, value in facts.items()):
+            raise DataError(
+                f"{into}: holds a demo of other images or another --quick; delete it, or name another with --into"
+            )
+        files.write_json(record, before | facts)
         return
     if entry := next((path for path in sorted(into.glob("*")) if files.is_visible(path.name)), None):
         raise DataError(
             f"{into}: contains files that `whichcar demo` did not write, such as {one_line(entry.name)}; "
             "give a new or empty folder with --into"
         )
-    files.write_json(into / _RECORD, {"whichcar": VERSION})
+    files.write_json(record, {"whichcar": VERSION} | facts)
 
 
 def _get_images(into: Path, real: Path | None, plan: Plan, say: Say) -> Path:
@@ -169,13 +183,10 @@ def _get_images(into: Path, real: Path | None, plan: Plan, say: Say) -> Path:
 
 def _split(raw: Path, output: Path, plan: Plan, say: Say) -> int:
     """Split the images and return how many there are to train on."""
-    from whichcar.data.labels import labels_from_folders
     from whichcar.data.split.split import split
 
     say(f"2/5  splitting them into {output}")
-    labels = raw / "car_dataset_labels.csv"
-    rows = labels if labels.exists() else labels_from_folders(raw)
-    done = split(raw, rows, output, plan.validation, seed=123)
+    done = split(raw, None, output, plan.validation, seed=123)
     for line in render_split(done):
         say(f"     {line}")
     return done.counts["train"] - done.counts["validation"]

@@ -81,6 +81,7 @@ def _with_box(row: Crop, source: Path) -> Image.Image | Path:
         return source / row.path
     if row.box and row.kind == "cropped":
         box, scale = row.box, small.width / width
-        edges = (box.left * scale, box.top * scale, box.right * scale - 1, box.bottom * scale - 1)
+        left, top = box.left * scale, box.top * scale
+        edges = (left, top, max(left, box.right * scale - 1), max(top, box.bottom * scale - 1))
         ImageDraw.Draw(small).rectangle(edges, outline=_RED, width=2)
     return small
