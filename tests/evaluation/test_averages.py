@@ -57,6 +57,7 @@ def test_averages_are_reported_next_to_the_plain_figure(
     assert rows == [(["flip"], 2, 0.5), ([str(experiment)], 2, 0.5), ([str(experiment), "flip"], 2, 0.5)]
     assert [level["name"] for level in result["averages"][0]["levels"]] == [level["name"] for level in result["levels"]]
     assert result["averages"][0]["levels"][0]["top_1"]["correct"] == 2
+    assert result["command"] == f"whichcar evaluate {' '.join(command[1:])}"
     shown = capsys.readouterr().out
     assert "accuracy    50.0%" in shown
     assert "averaged   100.0%   (with flip: +50.0 points, 95 % interval" in shown and "; no difference shown)" in shown

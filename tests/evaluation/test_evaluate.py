@@ -5,7 +5,6 @@ import json
 import os
 import re
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ from whichcar.evaluation.compare.paired import paired
 from whichcar.evaluation.eval_set import held_out, tree_of
 from whichcar.evaluation.evaluate import evaluate
 from whichcar.files import write_json
+from whichcar.text import shell_command
 from whichcar.training.run.checkpoint import read_metadata
 from whichcar.training.run.history import Epoch, write_history
 from whichcar.training.tracking import tracking_of
@@ -68,14 +68,11 @@ def test_the_result_counts_correct_predictions_and_leaves_unreadable_images_out(
     assert result.mean_recall == pytest.approx((1 + 1 + 0.5) / 3)
 
 
-def test_result_json_holds_every_number_with_what_made_it(
-    experiment: Path, tree: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["/usr/local/bin/whichcar", "evaluate", "my cars"])
+def test_result_json_holds_every_number_with_what_made_it(experiment: Path, tree: Path) -> None:
     evaluate(experiment)
     result = result_of(experiment)
     assert result["top_1"] == {"value": 0.8, "correct": 4, "total": 5, "interval_95": [0.283582, 0.994949]}
-    assert result["command"] == "whichcar evaluate 'my cars'"
+    assert result["command"] == f"whichcar evaluate {experiment}"
     assert result["checkpoint"]["file"] == "model.02-0.1234.keras"
     assert len(result["checkpoint"]["blake2b"]) == 32
     assert result["data"]["root"] == str(tree)
@@ -174,6 +171,7 @@ def test_a_refit_is_evaluated_instead_and_shown_with_the_accuracy_before_it(
     result = result_of(refit)
     assert (result["experiment"], result["before_refit"]["correct"]) == (f"{experiment.name}/refit", 4)
     assert result["data"]["evaluations"] == 2, "the experiment and its refit share one count"
+    assert result["command"] == f"whichcar evaluate {refit}"
     assert (experiment / "result.json").read_bytes() == before
     write_json(experiment / "best.json", {"checkpoint": "model.02-0.1234.keras", "blake2b": "another"})
     assert evaluate(experiment / "model.02-0.1234.keras").before_refit is None
@@ -430,6 +428,7 @@ def test_any_folder_name_gives_a_folder_of_results(
     painter(tmp_path / name / "Red Sedan 2011" / "1.jpg", RED)
     result = evaluate(experiment, data=tmp_path / name)
     assert re.fullmatch(r"[\w.][\w.-]*", result.folder.name)
+    assert result.origin.command == shell_command(["whichcar", "evaluate", experiment, "--data", tmp_path / name])
 
 
 def test_the_count_outlives_the_results_and_a_failed_report(experiment: Path, monkeypatch: pytest.MonkeyPatch) -> None:

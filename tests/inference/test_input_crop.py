@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import logging
 import re
 from collections.abc import Callable
@@ -133,6 +134,7 @@ def test_evaluate_with_crop_keeps_the_result_without_it(make: Callable[..., Path
     assert rows[1]["error"]
     assert all(row["vehicle_score"].startswith("0.9") for row in rows if row["vehicle"])
     assert result.folder == experiment / "evaluations" / "with-crop"
+    assert json.loads((result.folder / "result.json").read_text())["command"].endswith("--crop")
     assert (experiment / "result.json").read_bytes() == before
 
 
@@ -265,6 +267,7 @@ def test_the_family_that_is_asked_for_can_be_given(
     assert "name its family: --family" in capsys.readouterr().err
     assert main.run([*words, "--family", "rt-detr"]) == 0
     for result in experiment.glob("evaluations/*/result.json"):
+        assert f"--crop --detector {detector} --family rt-detr" in json.loads(result.read_text())["command"]
         assert re.fullmatch(r"with-crop-one\.onnx-\w+-rt-detr", result.parent.name), "others may be called one.onnx"
 
 

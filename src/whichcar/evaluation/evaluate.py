@@ -9,7 +9,7 @@ import platform
 import shutil
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,7 +36,7 @@ from whichcar.inference.input_crop import is_cropped
 from whichcar.inference.released import find_model, name_of
 from whichcar.records import Metadata
 from whichcar.taxonomy import taxonomy_of
-from whichcar.text import as_text, command_line
+from whichcar.text import as_text, shell_command
 from whichcar.training.run.checkpoint import read_best
 from whichcar.training.run.folder import versions
 from whichcar.training.run.refits import experiment_name, in_use, refitted
@@ -103,7 +103,9 @@ def evaluate(
         images, unreadable = classify(classifier, eval_set, table)
         seconds = time.perf_counter() - start
         averaged = averages(classifier, members, tta is not None, images)
-        origin = _origin(classifier, eval_set, experiment, data)
+        options = {"data": data, "crop": crop, "detector": detector, "family": family, "tta": tta}
+        command = _command(experiment, {**options, "with": [Path(name_of(path)) for path in paths]})
+        origin = _origin(classifier, eval_set, experiment, data, command)
         for path, member in zip(paths, members.values(), strict=True):
             count = _count(path, origin.fingerprint)
             if count != _count(experiment, origin.fingerprint):
@@ -201,11 +203,20 @@ def _calibration(classifier: Classifier, trained: Path | None, crop: bool) -> Ca
         return None
 
 
-def _origin(classifier: Classifier, eval_set: EvalSet, experiment: Path, data: Path | None) -> Origin:
+def _command(experiment: Path, options: Mapping[str, object]) -> str:
+    """Return the command line; True is a flag, a list an option that is repeated, and what is unset is left out."""
+    command: list[str | Path] = ["whichcar", "evaluate", Path(name_of(experiment))]
+    for name, value in options.items():
+        for one in value if isinstance(value, list) else [value] if value else []:
+            command += [f"--{name}"] if one is True else [f"--{name}", one if isinstance(one, Path) else str(one)]
+    return shell_command(command)
+
+
+def _origin(classifier: Classifier, eval_set: EvalSet, experiment: Path, data: Path | None, command: str) -> Origin:
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     use, fingerprint = _use(classifier, eval_set, now), eval_set.fingerprint
     return Origin(
-        command=command_line(),
+        command=command,
         time=now,
         versions={"python": platform.python_version(), **versions()},
         hardware=classifier.hardware,

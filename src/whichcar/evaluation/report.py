@@ -35,6 +35,7 @@ def _context(result: Result) -> dict[str, Any]:
         result=result,
         plots=result.folder / files.PLOTS,
         curves=result.folder / files.CURVES,
+        command=result.origin.command,
         time=result.origin.time,
         facts=list(_facts(result)),
         counted="model" if is_bundle(Path(result.origin.checkpoint)) else "experiment",
