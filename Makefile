@@ -31,7 +31,7 @@ check: $(STAMP) ## ruff and mypy --strict
 
 docs: $(STAMP) ## write the tables of docs/ and build its pages into build/docs
 	@$(BIN)/python docs/generate.py
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 bench: $(STAMP) ## measure speed and memory; each script prints a Markdown table
 	@set -e; for script in benchmarks/[a-z]*.py; do echo "## $$script"; $(BIN)/python "$$script"; done

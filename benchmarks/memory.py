@@ -7,7 +7,7 @@ Expected: the peak of training with 80,000 images within 10 % of that with 8,000
 
 Each run is a process of its own. A training reads the tree, decodes every image into the cache, builds the network,
 trains 20 steps and draws every batch of the epoch. `predict` crops and classifies with the model that comes with
-whichcar. The images are 480 drawn cars, linked under as many names as are needed.
+whichcar. The images are 480 synthetic cars, linked under as many names as are needed.
 """
 
 import os

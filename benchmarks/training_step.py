@@ -7,7 +7,7 @@ Expected: at least 1.4 times stock Keras (`model.fit`, TensorFlow) and 1.0 times
           three 1.4 times.
 
 All train the same network with the same optimizer on the same synthetic batch, in bfloat16 where the processor has it.
-Those with as many frozen stages take turns.
+Contenders with the same number of frozen stages take turns.
 The ceiling is the fastest of a large matrix product and two convolutions of PyTorch and of TensorFlow (oneDNN), in the
 same precision. A contender's share of it counts the floating point operations of convolutions and head only.
 """
@@ -74,8 +74,8 @@ def convolutions(size: int) -> Iterator[tuple[int, bool, int]]:
 def flops_of_step(size: int, freeze: int) -> int:
     """Return the floating point operations of a training step for one image: forward, and back where it is trained.
 
-    The gradient of the weights takes as many as the forward pass, and so does that of the input, which nothing needs at
-    the front of the first stage that is trained.
+    The gradient of the weights costs the same as the forward pass, and so does that of the input, which is not needed
+    at the front of the first stage that is trained.
     """
     total = 0
     for stage, is_front, flops in convolutions(size):
@@ -259,7 +259,7 @@ def print_table(title: str, rates: Mapping[int, Mapping[str, float]], size: int,
         ceiling: floating point operations per second.
     """
     print(f"\n{title}; ceiling: {ceiling / 1e9:.0f} GFLOP/s")
-    print("\n| | images/s | times Keras | times PyTorch, as many stages frozen | GFLOP/s | share of the ceiling |")
+    print("\n| | images/s | times Keras | times PyTorch with the same stages frozen | GFLOP/s | share of the ceiling |")
     print("|---|---:|---:|---:|---:|---:|")
     for freeze, group in rates.items():
         for name, rate in group.items():

@@ -22,7 +22,7 @@ class Family:
     """The input that one project's detectors expect.
 
     `letterbox`: the image keeps its aspect ratio, in the upper left corner, and the rest is grey; else it is stretched.
-    `bgr`: channels in the order blue, green, red. `full`: values 0..255, else 0..1. `standardised`: normalised with
+    `bgr`: channels in the order blue, green, red. `full`: values 0..255, else 0..1. `standardised`: normalized with
     mean and standard deviation of ImageNet. `classes`: 80 or 91, the numbering of labels (`coco.names_of`).
     """
 

@@ -38,7 +38,7 @@ class OnnxDetector:
         name: used in messages and records (default: the file's name).
         threads: CPU cores one call may use (default: all); with several callers one each is fastest.
         family: one of `FAMILIES` (default: recognised from the outputs for a blank image and one of noise).
-        known: how the outputs of this very file are decoded, where that is known: it is then not run on these two.
+        reading: how the outputs of this very file are decoded, if that is certain: it is then not run on these two.
             Its outputs must have an axis of images.
 
     `read_as` describes the input and how the outputs are decoded.
@@ -53,20 +53,20 @@ class OnnxDetector:
         name: str = "",
         threads: int | None = None,
         family: str | None = None,
-        known: Reading | None = None,
+        reading: Reading | None = None,
     ) -> None:
-        """Load the file and, unless its outputs are known, run it on two probe images."""
+        """Load the file and, unless it is given how its outputs are decoded, run it on two probe images."""
         self.path = Path(path)
         self.name = name or self.path.name
         self._session = _session(self.path, threads or usable_cores())
         self._outputs = [output.name for output in self._session.get_outputs()]
         probes: Sequence[Outputs] = ()
-        if known is None:
+        if reading is None:
             self._input, probe = self._probed()
             reading, probes = self._reading(probe), probe.outputs
         else:
             self._input = inputs_of(self._session.get_inputs(), self.path)[0]
-            self._batched, self._step, reading = True, self._input.batch, known
+            self._batched, self._step = True, self._input.batch
         self.family = self._family(reading, family)
         self._decode = reading.decoders[self.family.name]
         self.classes: tuple[str, ...] = reading.classes or names_of(self.family.classes) or ()

@@ -151,8 +151,8 @@ def open_network(path: Path) -> tuple[Path, Metadata, Runtime]:
         CheckpointError: there is no such file, or it is broken.
     """
     if path.suffix.lower() in BUNDLES and not path.is_dir():
-        with ThreadPoolExecutor(1) as beside:  # loading the library takes as long as reading the bundle
-            beside.submit(importlib.import_module, "onnxruntime")  # an error is raised again where it is used
+        with ThreadPoolExecutor(1) as pool:  # loading the library takes as long as reading the bundle
+            pool.submit(importlib.import_module, "onnxruntime")  # an error is raised again where it is used
             bundle = read_bundle(path)
         return path, bundle.metadata, OnnxRuntime(bundle, name_of(path))
     # Keras, and what trains, is for those alone who have a checkpoint.

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
 
-LOCK = "lock"  # shared by all processes on this disk
+SWEEP_LOCK = "lock"  # in the sweep's folder, shared by all processes on this disk
 POLL_SECONDS = 0.1
 SCAN_SECONDS = 2.0  # between two scans of the trials of other processes
 STOP_SECONDS = 90.0  # for a trial to save its state
@@ -98,7 +98,7 @@ def sweep(
     for weights in _weights(spec):
         check_weights(weights)
     with storage_errors(storage or str(spec.folder)):
-        with locked(spec.folder / LOCK, wait=True):
+        with locked(spec.folder / SWEEP_LOCK, wait=True):
             study = open_study(spec, storage)
             try:
                 _refuse_other_trials(spec, len(study.get_trials(deepcopy=False)))
@@ -197,7 +197,7 @@ class Driver:
         if now - self._scanned < SCAN_SECONDS:
             return True
         self._scanned = now
-        with locked(self._spec.folder / LOCK, wait=True):
+        with locked(self._spec.folder / SWEEP_LOCK, wait=True):
             trial = self._orphan() or self._next()
         if trial is None:
             return False

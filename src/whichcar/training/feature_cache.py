@@ -66,6 +66,7 @@ def on_features(
     path = _path(experiment, hardware, data, export_model)
     log.info("features of the backbone: %s", path)
     if not path.exists():
+        log.info("they are computed once for all trainings; if another process is doing that, it is waited for")
         _compute(models_from(export_model, experiment, hardware).train_model, hardware, data.images, path)
     head = _head(export_model, experiment.seed, hardware)
     optimizer = compile_model(head, experiment.compile, experiment.recipe, hardware)

@@ -150,7 +150,7 @@ def without_kept_steps(backend: str) -> Iterator[None]:
 
     folder = jax.config.jax_compilation_cache_dir
     jax.config.update("jax_compilation_cache_dir", None)
-    reset_cache()  # JAX looks at the folder once
+    reset_cache()  # JAX reads the setting once
     try:
         yield
     finally:

@@ -36,7 +36,7 @@ def validate(models: TrainingModels, data: TrainingData, batch_size: int, size: 
 
 
 def recompute_moments(models: TrainingModels, data: TrainingData, experiment: Experiment, size: Size) -> None:
-    """Recompute the moments of batch normalisation on `MOMENT_IMAGES` training images resized to `size`."""
+    """Recompute the moments of batch normalization on `MOMENT_IMAGES` training images resized to `size`."""
     count = min(MOMENT_IMAGES, len(data.train_rows))
     batch_size = min(count, max(MOMENT_BATCH, experiment.data.batch_size))
     rows = np.random.default_rng(experiment.seed).permutation(data.train_rows)[: count // batch_size * batch_size]

@@ -18,7 +18,7 @@ BATCHES = [np.random.default_rng(number).normal(number, 1 + number, (6, 5, 4, 3)
 
 @pytest.fixture(params=["Keras' layers", "fused layers"])
 def model(request: pytest.FixtureRequest) -> keras.Model:
-    """Dropout, a frozen and two trained layers of batch normalisation."""
+    """Dropout, a frozen and two trained layers of batch normalization."""
     if request.param != "Keras' layers" and keras.backend.backend() != "tensorflow":
         pytest.skip("the fused op is TensorFlow's")
     inputs = keras.Input((5, 4, 3))
@@ -41,7 +41,7 @@ def test_the_moments_are_those_of_all_images_without_dropout(model: keras.Model)
     assert mean == pytest.approx(everything.mean((0, 1, 2)), rel=1e-4)
     assert variance == pytest.approx(everything.var((0, 1, 2)), rel=1e-4)
     mean, variance = layers[1].get_weights()[-2:]
-    assert mean == pytest.approx(np.zeros(3), abs=1e-5)  # each batch was normalised by its own moments
+    assert mean == pytest.approx(np.zeros(3), abs=1e-5)  # each batch was normalized by its own moments
     assert variance == pytest.approx(np.ones(3), rel=2e-3)
     assert all(np.array_equal(*pair) for pair in zip(model.get_layer("frozen").get_weights(), frozen, strict=True))
 

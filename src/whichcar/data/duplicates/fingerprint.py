@@ -124,7 +124,7 @@ def detail_similarity(first: Detail, second: Detail) -> float:
     """Return the correlation of the detail of two images where they fit best, about 0 ... 1.
 
     They are shifted against each other by up to an eighth, and one of them may be cropped by up to an eighth:
-    normalised cross-correlation of high-passed images (Lewis 1995), in the frequency domain. On the 8,144 images of
+    normalized cross-correlation of high-passed images (Lewis 1995), in the frequency domain. On the 8,144 images of
     Stanford Cars copies begin at 0.70, and images of other cars from the same studio end at 0.65, but for a few that
     show nearly the same car.
     """

@@ -1,4 +1,4 @@
-"""Batch normalisation through TensorFlow's fused op: the same numbers as Keras' layer, in one pass over memory.
+"""Batch normalization through TensorFlow's fused op: the same numbers as Keras' layer, in one pass over memory.
 
 Keras casts to float32 and runs the moments and the affine map as separate element-wise ops. On a CPU, where training
 is bound by memory, that costs about a third of a ResNet-50 step.
@@ -21,7 +21,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:  # noqa: ANN401
-        """Normalise by the batch's moments while training, by the moving ones otherwise."""
+        """Normalize by the batch's moments while training, by the moving ones otherwise."""
         import tensorflow as tf
 
         if mask is not None or not (self.scale and self.center) or len(inputs.shape) != 4 or self.axis not in (-1, 3):

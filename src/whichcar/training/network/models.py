@@ -82,7 +82,7 @@ class TrainingModels:
         return scores
 
     def recompute_moments(self, batches: Iterable[np.ndarray], size: Size) -> None:
-        """Recompute the moments of trained batch normalisation, inside `averaged`, on images resized to `size`.
+        """Recompute the moments of trained batch normalization, inside `averaged`, on images resized to `size`.
 
         `batches` are (n, height, width, 3) uint8 RGB each, of the same n.
         """
@@ -102,7 +102,7 @@ class TrainingModels:
     def averaged(self, moments: bool = False) -> Iterator[None]:
         """Predict, inside the block, with the weights to be saved: their running mean where the recipe keeps one.
 
-        They stay in `export_model`. With `moments`, those of batch normalisation may be recomputed inside; the running
+        They stay in `export_model`. With `moments`, those of batch normalization may be recomputed inside; the running
         ones are put back, which a run that is trained on resumes with.
         """
         self._settle()

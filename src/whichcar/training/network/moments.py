@@ -1,4 +1,4 @@
-"""Moments of batch normalisation over many training images, instead of a running mean of the last batches.
+"""Moments of batch normalization over many training images, instead of a running mean of the last batches.
 
 "Precise BN" of Wu and Johnson 2021 (arXiv:2105.07576), here on images as they are predicted: neither cropped nor
 augmented. Running means follow the last ten batches at a momentum of 0.9, of images that a random crop enlarged
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def trained_norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
-    """Return the layers of batch normalisation that are trained; frozen ones keep their moments."""
+    """Return the layers of batch normalization that are trained; frozen ones keep their moments."""
     import keras
 
     norms = (layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization))
@@ -30,7 +30,7 @@ def recompute_moments(
     batches: Iterable[np.ndarray],
     predict: Callable[[np.ndarray], object],
 ) -> None:
-    """Give the layers the mean and variance of what they see of all batches, each normalised by its own moments.
+    """Give the layers the mean and variance of what they see of all batches, each normalized by its own moments.
 
     Args:
         layers: of the network that `predict` runs.
@@ -53,7 +53,7 @@ def recompute_moments(
 
 @contextmanager
 def _by_batch(layers: Sequence[keras.layers.BatchNormalization]) -> Iterator[None]:
-    """Let the layers normalise by the batch outside training too, and their moments be those of that batch alone."""
+    """Let the layers normalize by the batch outside training too, and their moments be those of that batch alone."""
     momenta = [layer.momentum for layer in layers]
     for layer in layers:
         layer.momentum, layer.call = 0.0, _training(layer.call)
