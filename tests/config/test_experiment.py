@@ -355,6 +355,13 @@ MISTAKES = [
         "model: {backbone: convnext_tiny}\nrecipe: {freeze: 5}",
         ["recipe.freeze: must be at most 4, the stages of convnext_tiny; got 5"],
     ),
+    (
+        "model: {backbone: vgg16}\nrecipe: {precise_batch_norm: true}",
+        ["recipe.precise_batch_norm: vgg16 has no batch normalization; delete it"],
+    ),
+    ("recipe:\n  rand_augment:", ["recipe.rand_augment: is empty; write {} for its defaults, or delete the line"]),
+    ("hardware: {devices: all}", ['hardware.devices: must be auto or a whole number of at least 1; got "all"']),
+    ("hardware: {devices: true}", ["hardware.devices: must be auto or a whole number of at least 1; got true"]),
     ("recipe: {freeze: 6}", ["recipe.freeze: must be at most 5, the stages of resnet50; got 6"]),
     (
         "hardware: {precision: float16}",

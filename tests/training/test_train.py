@@ -312,6 +312,30 @@ def test_a_resumed_run_ends_with_the_same_weights(tree: Path, full_run: Run, tmp
     assert [e.loss for e in full_run.history] == [e.loss for e in resumed.history]
 
 
+def test_a_run_stopped_at_the_last_step_of_an_epoch_records_that_steps_rate(
+    tree: Path, full_run: Run, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "exp", full_settings(tree))
+    stopped = run(path)
+    stop_after(stopped, lambda: stopped.progress.step == len(stopped.batches))
+    with pytest.raises(Interrupted):
+        stopped.train()
+    stopped.folder.close()
+    resumed = run(path, resume=True)
+    assert resumed.progress.step == len(resumed.batches)
+    resumed.train()
+    resumed.folder.close()
+    assert [epoch.learning_rate for epoch in resumed.history] == [epoch.learning_rate for epoch in full_run.history]
+
+
+def test_a_finished_run_is_extended_by_a_stage_larger_than_all_before(tree: Path, tmp_path: Path) -> None:
+    stages = [{"epochs": 1, "image_size": [24, 24]}, {"epochs": 1, "image_size": [32, 32]}]
+    trained(write(tmp_path / "exp", settings(tree, recipe={"stages": stages})))
+    larger = [*stages, {"epochs": 1, "image_size": [48, 48]}]
+    path = write(tmp_path / "exp", settings(tree, fit={"epochs": 3}, recipe={"stages": larger}))
+    assert [epoch.image_size for epoch in trained(path, resume=True).history] == ["24x24", "32x32", "48x48"]
+
+
 def test_ctrl_c_during_validation_stops_before_the_next_epoch(
     tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

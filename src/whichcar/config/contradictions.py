@@ -66,6 +66,9 @@ def _not_with_the_backbone(experiment: Experiment) -> Iterator[tuple[tuple[str, 
             ("recipe.freeze", "model.backbone"),
             f"must be at most {len(known.stages)}, the stages of {name}; got {recipe.freeze}",
         )
+    for key in ("precise_batch_norm", "batch_norm_momentum"):
+        if getattr(recipe, key) and not known.has_batch_norm:
+            yield (f"recipe.{key}", "model.backbone"), f"{name} has no batch normalization; delete it"
     sizes = {"data.image_size": [experiment.data.image_size], "recipe.test_sizes": recipe.test_sizes}
     for place, used in {**sizes, "recipe.stages": [stage.image_size for stage in recipe.stages]}.items():
         small = [list(size) for size in used if min(size) < known.smallest]

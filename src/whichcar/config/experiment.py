@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from whichcar.config import backbones
 from whichcar.config.augmentations import checked
 from whichcar.config.recipe import Recipe
-from whichcar.config.section import Section, Side, Size, not_null, shown
+from whichcar.config.section import Section, Side, Size, as_number, not_null, shown
 from whichcar.text import suggestion
 
 Monitor = Literal["loss", "accuracy", "val_loss", "val_accuracy"]
@@ -245,13 +245,21 @@ class Fit(Section):
         return min(self.stop_after or self.epochs, self.epochs)
 
 
+def _auto_or_number(value: Any) -> Any:  # noqa: ANN401
+    """Refuse a value that is neither, in one message: pydantic has one for each."""
+    number = as_number(value)
+    if value != "auto" and (isinstance(number, bool) or not isinstance(number, int) or number < 1):
+        raise ValueError(f"must be auto or a whole number of at least 1; got {shown(value)}")
+    return number
+
+
 class Hardware(Section):
     """Precision, devices, reproducibility and saving."""
 
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="compute precision; auto: bfloat16 where it is fast"
     )
-    devices: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+    devices: Annotated[Literal["auto"] | Annotated[int, Field(ge=1)], BeforeValidator(_auto_or_number)] = Field(
         "auto",
         description="devices that share each batch (JAX); auto: the most GPUs that divide data.batch_size, else one; "
         "with --hosts, all",

@@ -21,6 +21,7 @@ Origin = Literal["default", "file", "--set"]
 _REMOVED_BY_NULL: dict[tuple[str, ...], Collection[str]] = {
     ("fit", "callbacks"): Callbacks.model_fields,
     ("model", "data_aug_layer"): AUGMENTATIONS,
+    ("recipe",): ("random_resized_crop", "rand_augment"),
 }
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from whichcar.config.section import Section, Size
+from whichcar.config.section import Section, Size, not_null
 
 FromEpoch = Annotated[int, Field(ge=1)]
 Factor = Annotated[float, Field(gt=0)]
@@ -63,7 +63,7 @@ class Recipe(Section):
     plain_epochs: int = Field(0, ge=0, description="number of final epochs without mixup, CutMix and RandAugment")
     ema: float = Field(0.0, ge=0, lt=1, description="EMA decay of the weights; 0: off")
     batch_norm_momentum: float | None = Field(
-        None, ge=0, lt=1, description="momentum of batch normalization (default: 0.99, as in Keras)"
+        None, ge=0, lt=1, description="momentum of batch normalization (default: the network's own; resnet50: 0.99)"
     )
     precise_batch_norm: bool = Field(
         False,
@@ -86,3 +86,5 @@ class Recipe(Section):
     test_sizes: tuple[Size, ...] = Field(
         (), description="prediction sizes tried on validation; the best is kept (without validation: the one size)"
     )
+
+    _filled = field_validator("random_resized_crop", "rand_augment", mode="before")(not_null)

@@ -83,7 +83,7 @@ class Run:
         stopping, plateau = callbacks.early_stopping, callbacks.reduce_on_plateau
         self.stopping = MetricMonitor(stopping.monitor, stopping.mode, stopping.min_delta) if stopping else None
         self.plateau = MetricMonitor(plateau.monitor, plateau.mode, plateau.min_delta) if plateau else None
-        self.rate = self.learning_rate = experiment.compile.optimizer.chosen.learning_rate
+        self.rate = experiment.compile.optimizer.chosen.learning_rate
 
     def train(self) -> None:
         """Train to the end, or until a signal asks to stop."""
@@ -124,6 +124,7 @@ class Run:
         self.checkpoints.write()
         record = {
             "images": self.data.images.key,
+            "cache_size": list(self.sizes.cache),
             "progress": asdict(self.progress),
             "history": [asdict(epoch) for epoch in self.history],
             "checkpoints": self.checkpoints.state(),
@@ -146,7 +147,8 @@ class Run:
         directory = self.experiment.data.directory
         check_class_folders(self.folder, self.data.tree, directory)
         record = load_state(self.folder.state, self.models.state_variables())
-        if record["images"] != self.data.images.key:
+        size = list(self.sizes.cache)  # larger where a larger stage was added, and with it the key
+        if record.get("cache_size", size) == size and record["images"] != self.data.images.key:
             raise TrainingError(
                 f"{self.folder.path}: the images of {directory} changed since this run was stopped; put them back, or "
                 "start over with --overwrite"
@@ -199,20 +201,22 @@ class Run:
         return time.monotonic() - self._began
 
     def _step(self, images: np.ndarray, labels: np.ndarray) -> None:
-        progress, recipe = self.progress, self.experiment.recipe
-        size = self.sizes.train[progress.epoch]
-        step = progress.epoch * len(self.batches) + progress.step
-        share = rate_share(step // recipe.gradient_accumulation, self._updates(), recipe)
-        factor = progress.rate_factor * rate_factor(progress.epoch + 1, recipe)
-        self.learning_rate = self.rate * share * factor
+        progress, size = self.progress, self.sizes.train[self.progress.epoch]
         if self._taken is None:
             self._read = time.monotonic()
-        results = self.models.train_on_batch(images, labels, size, self.learning_rate)
+        results = self.models.train_on_batch(images, labels, size, self._rate_of(progress.step))
         progress.step += 1
         # One step late, so that a GPU has its next step before this process looks at the last one.
         self._read_results()
         self._taken = Taken(*results, len(images), progress.step, is_timed=self._compiled_for == size)
         self._compiled_for = size
+
+    def _rate_of(self, step: int) -> float:
+        """Return the learning rate of a step of this epoch, counted from 0."""
+        progress, recipe = self.progress, self.experiment.recipe
+        update = (progress.epoch * len(self.batches) + step) // recipe.gradient_accumulation
+        factor = progress.rate_factor * rate_factor(progress.epoch + 1, recipe)
+        return self.rate * rate_share(update, self._updates(), recipe) * factor
 
     def _read_results(self) -> None:
         """Wait for the step that was taken last, if it has not been waited for, and add its results."""
@@ -243,7 +247,7 @@ class Run:
             accuracy=progress.accuracy,
             val_loss=score.loss,
             val_accuracy=score.accuracy,
-            learning_rate=self.learning_rate,
+            learning_rate=self._rate_of(progress.step - 1),
             image_size="x".join(map(str, self.sizes.train[progress.epoch])),
             images_per_second=progress.images_per_second(self.batch_size),
             seconds=math.nan,

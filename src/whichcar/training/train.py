@@ -93,7 +93,7 @@ def train(
         raise
     except Exception as error:
         if not isinstance(error, WhichcarError) and is_out_of_memory(error):
-            saved = folder.state.exists() and not (overwrite or folder.is_replacing)
+            saved = folder.state.exists() and not folder.is_replacing and not (overwrite and run is None)
             raise out_of_memory(config_path, experiment, overrides, track, saved) from error
         if isinstance(error, OSError) and is_disk_full(error):
             again = "start it again" if folder.is_replacing else "resume with --resume"

@@ -212,6 +212,8 @@ def test_the_only_checkpoint_of_a_folder_is_taken(tmp_path: Path, suffix: str) -
         ([f"{n}.h5" for n in range(9)], "holds 9 checkpoints and no best.json; name one of them: "
          "0.h5, 1.h5, 2.h5, 3.h5, 4.h5, 5.h5 and 3 more"),
         (["config.yml", "history.csv"], "holds no finished epoch yet; run: whichcar train '{folder}/config.yml'"),
+        (["config.yml", "resolved.json"],
+         "holds no finished epoch yet; run: whichcar train '{folder}/config.yml' --resume"),
         (["notes.txt", "a.onnx"], "holds no checkpoint (.keras or .h5), only a.onnx, notes.txt; "
          "name an experiment's folder or a checkpoint"),
         ([], "is an empty folder; name an experiment's folder or a checkpoint"),

@@ -187,6 +187,24 @@ def test_overwriting_takes_away_the_run_and_nothing_else(config: Path) -> None:
     assert kept == {*mine, *new}
 
 
+@pytest.mark.parametrize("begun", [False, True])
+def test_where_there_is_no_result_to_overwrite_a_new_run_that_is_stopped_can_be_resumed(
+    config: Path, begun: bool
+) -> None:
+    if begun:
+        folder = opened(config)
+        folder.describe(HARDWARE, {"class_names": ["a", "b"]}, finished=False)
+        folder.close()
+    folder = opened(config, overwrite=True)
+    assert not folder.is_replacing
+    folder.describe(HARDWARE, {"class_names": ["a", "b"]}, finished=False)
+    folder.state.write_bytes(b"state")
+    folder.close()
+    folder = opened(config, resume=True)
+    assert folder.state.read_bytes() == b"state"
+    folder.close()
+
+
 def test_overwriting_knows_the_checkpoints_of_the_run_that_is_there(config: Path) -> None:
     ran(config, finished=True)
     write(config, fit={"callbacks": {"model_checkpoint": {"filepath": "weights-{epoch}.h5"}}})

@@ -182,7 +182,7 @@ def _holds_preset(path: Path) -> bool:
 
 
 def existing(path: Path) -> Path:
-    """Return the path of a file with weights, with `~` and variables replaced.
+    """Return the path of a file with weights, with `~` replaced.
 
     Raises:
         CheckpointError: there is no such file.

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whichcar.errors import CheckpointError, DataError
-from whichcar.files import BEST, CONFIG, atomic_write, checksum, read_json
+from whichcar.files import BEST, CONFIG, RESOLVED, atomic_write, checksum, read_json
 from whichcar.records import Metadata
 from whichcar.text import listed, plural, reason_of, shell_command
 from whichcar.training.hardware import fused_batch_norm_is_faster, prepare
@@ -159,7 +159,8 @@ def _lone_checkpoint(folder: Path) -> Path:
         count = plural(len(checkpoints), "checkpoint")
         raise CheckpointError(f"{folder}: holds {count} and no {BEST}; name one of them: {_some(checkpoints)}")
     if (folder / CONFIG).is_file():
-        command = shell_command(["whichcar", "train", folder / CONFIG])
+        begun = ["--resume"] if (folder / RESOLVED).is_file() else []
+        command = shell_command(["whichcar", "train", folder / CONFIG, *begun])
         raise CheckpointError(f"{folder}: holds no finished epoch yet; run: {command}")
     if experiments := [entry for entry in entries if (entry / BEST).is_file()]:
         raise CheckpointError(

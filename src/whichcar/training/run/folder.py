@@ -112,7 +112,7 @@ class ExperimentFolder:
         return self.config_path.parent.resolve() != self.path.resolve()
 
     def set_aside(self) -> None:
-        """Hide the earlier run until `write_best` is called; without that, `close` puts it back.
+        """Hide the earlier run until `write_best` is called; without that, `close` puts it back, if it had any result.
 
         The count of evaluations on the test set stays: it belongs to the images, not to the run.
         """
@@ -121,6 +121,8 @@ class ExperimentFolder:
         if self._has_copy and (self.path / CONFIG).exists():
             files.append(self.path / CONFIG)
         set_aside(self.path, files, self._weights)
+        if not {self.path / BEST, self.state} & set(files):
+            remove_previous(self.path)  # it has neither a checkpoint nor a state to come back to
 
     @property
     def is_replacing(self) -> bool:
