@@ -106,7 +106,7 @@ def test_images_that_are_like_none_of_the_classes_are_unknown_and_nearly_all_oth
     labels = random.integers(0, 16, 400)
 
     def rows(others: int) -> np.ndarray:
-        """Return rows whose largest probability is about 0.8; the rest is spread over so many other classes."""
+        """Return rows whose largest probability is about 0.8; the rest is spread over that many other classes."""
         places = (np.arange(16) - labels[:, None]) % 16
         share = random.normal(0.8, 0.01, (400, 1))
         return np.where(places == 0, share, np.where(places <= others, (1 - share) / others, 0))
