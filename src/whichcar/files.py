@@ -95,7 +95,7 @@ def check_writable(path: Path) -> None:
 
 @contextlib.contextmanager
 def temporary_folder(room: int) -> Iterator[Path]:
-    """Yield a temporary folder with room for that many bytes, for libraries whose errors do not say that a disk is full.
+    """Yield a temporary folder with `room` bytes free, for libraries whose errors do not say that a disk is full.
 
     Raises:
         OSError: there is less room.
