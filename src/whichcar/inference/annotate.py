@@ -1,4 +1,4 @@
-"""Images with the box and the answer of each vehicle drawn on them."""
+"""Images annotated with the box and the answer of each vehicle."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from whichcar.images.pixels import Pixels
 from whichcar.records import Box, Prediction, Skipped
 from whichcar.text import one_line, shortened
 
-# Light ones of Okabe and Ito's palette, which the colour-blind can distinguish too, with dark edges and dark text, so
-# that they stand out from any image.
+# Light colours of Okabe and Ito's palette, which colour-blind people can distinguish, with dark edges and dark text, so
+# that they stand out in any image.
 _COLOURS = ("#E69F00", "#56B4E9", "#F0E442", "#2BD4A7", "#FF7F50", "#E79AC8")
 _DARK, _LIGHT = "#111111", "#FFFFFF"
 _SMALLEST_TEXT = 12
@@ -20,11 +20,12 @@ _SMALLEST_TEXT = 12
 def annotate(image: Pixels, rows: Iterable[Prediction | Skipped]) -> Image.Image:
     """Return an image with a box and a label for each row of `Classifier.predict(..., vehicles=...)`.
 
-    A label has the vehicle's number and the answer with its probability; where there is no room for it, the number.
+    A label has the vehicle's number, if there are several, and the answer with its probability; if there is no room,
+    only the number or, without one, the probability.
 
     Args:
         image: (height, width, 3) uint8 RGB, upright.
-        rows: those of this image; for one without a vehicle that is written.
+        rows: the rows of this image; a skipped one is annotated with its reason.
     """
     drawing = _Drawing(Image.fromarray(image))
     shown = [(row, row.crop.box) for row in rows if isinstance(row, Prediction) and row.crop and row.crop.box]
@@ -45,7 +46,7 @@ def captioned(image: Image.Image, caption: str) -> Image.Image:
 
 
 def _captions(row: Prediction, vehicles: int) -> list[str]:
-    """Return what the label says, and what it says instead where that finds no room."""
+    """Return the caption, and a shorter one to use if there is no room for it."""
     answer = row.answer
     name, probability = (row.best, row.probabilities[0]) if answer is None else (answer.name, answer.probability)
     certainty = "" if answer is not None and not answer.level else f" {probability:.0%}"
@@ -54,7 +55,7 @@ def _captions(row: Prediction, vehicles: int) -> list[str]:
 
 
 class _Drawing:
-    """An image that is drawn on, and where labels are."""
+    """An image being drawn on, and the places of its boxes and labels."""
 
     def __init__(self, image: Image.Image) -> None:
         self.image = image
@@ -73,9 +74,9 @@ class _Drawing:
         self._pen.rectangle(inner, outline=colour, width=self._line)
 
     def label(self, box: Box, captions: Sequence[str], colour: str) -> None:
-        """Write the first caption that has room next to the box or in it; else the last in the box's corner.
+        """Write the first caption with room in or next to the box; else the last one in the box's corner.
 
-        Letters become smaller before a label covers another box, and no label covers another one.
+        The text shrinks before its label covers another box; labels never cover each other, except in that corner.
         """
         boxes = [other for other in self._boxes if other != box]
         sizes = (self._text, (self._text + _SMALLEST_TEXT) // 2, _SMALLEST_TEXT)
@@ -92,7 +93,7 @@ class _Drawing:
         self._write(Box(left, top, left + width, top + height), text, font, colour)
 
     def _fitted(self, caption: str, size: int) -> tuple[str, ImageFont.FreeTypeFont | ImageFont.ImageFont, int, int]:
-        """Return the caption in letters, and if need be in words, that fit the image's width; and the label's size."""
+        """Return the caption, in smaller letters or shortened to fit the image's width, its font and the label size."""
         while True:
             font = ImageFont.load_default(size)
             width, height = self._extent(caption, font)
@@ -108,7 +109,7 @@ class _Drawing:
 
     def _extent(self, text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> tuple[int, int]:
         _, _, right, _ = self._pen.textbbox((0, 0), text, font=font)
-        _, _, _, bottom = self._pen.textbbox((0, 0), "Ág", font=font)  # one height for all
+        _, _, _, bottom = self._pen.textbbox((0, 0), "Ág", font=font)  # the same height for every text
         return round(right) + 3 * self._line + 2, round(bottom) + 2 * self._line
 
     def _places(self, box: Box, width: int, height: int) -> Iterable[tuple[int, int]]:

@@ -28,11 +28,11 @@ _SMALLEST = 1e-30
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """The least probability of an answer at each level, so that answers are correct with the accuracy `wanted`.
+    """The minimum probability of an answer at each level, so that answers reach the accuracy `wanted`.
 
-    A level that is not in `least` is never answered. `images_needed` is the number of validation images below which no
-    level could be, 0 where there are enough. An image whose probabilities have more than `most_entropy` (`entropy`) is
-    like none of the classes, and is not answered; with None, all are.
+    A level that is not in `least` is never answered. `images_needed` is the minimum number of validation images for any
+    level to get a threshold, 0 if there were enough. An image whose probabilities have an `entropy` above
+    `most_entropy` resembles none of the classes and is not answered; None: no such limit.
     """
 
     wanted: float
@@ -45,9 +45,9 @@ class Thresholds:
 class Calibration:
     """How probabilities compare with accuracy on validation images, and the thresholds that follow.
 
-    `temperature` divides the logits (`tempered`); thresholds are for probabilities at it. `errors` is the expected
-    calibration error at each level and facet before and after. `checkpoint` is the BLAKE2b of the checkpoint that was
-    calibrated, `images` how many images that took.
+    `temperature` divides the logits (`tempered`); thresholds apply to the resulting probabilities. `errors` is the
+    expected calibration error before and after, at each level and facet. `checkpoint` is the BLAKE2b of the calibrated
+    checkpoint, `images` the number of validation images used.
     """
 
     temperature: float
@@ -58,15 +58,15 @@ class Calibration:
     thresholds: tuple[Thresholds, ...]
 
     def __post_init__(self) -> None:
-        """Raise ValueError for what no calibration has."""
+        """Raise ValueError if the temperature is not positive and finite, or images or thresholds are missing."""
         if not (0 < self.temperature < math.inf and self.images > 0 and self.thresholds):
             raise ValueError("a temperature above 0, images and thresholds are needed")
 
     def thresholds_for(self, wanted: float) -> Thresholds:
-        """Return the thresholds for an accuracy, or for the next higher one that has some.
+        """Return the thresholds for an accuracy, or for the next higher one that has thresholds.
 
         Raises:
-            ConfigError: it is above all of them.
+            ConfigError: the accuracy is above all of these.
         """
         enough = [thresholds for thresholds in self.thresholds if thresholds.wanted >= wanted]
         if not enough:
@@ -76,13 +76,13 @@ class Calibration:
 
 
 def find_calibration(file: Path, metadata: Metadata) -> Calibration | None:
-    """Return the calibration of a checkpoint or bundle, None where it has none.
+    """Return the calibration of a checkpoint or bundle; None if it has none.
 
-    That of a bundle has the temperature 1: the network in it gives calibrated probabilities. That of a refit is the one
-    of the checkpoint which was refitted.
+    A bundle's calibration has the temperature 1, since its network returns calibrated probabilities. A refit has the
+    calibration of the checkpoint that was refitted.
 
     Raises:
-        CheckpointError: the bundle is gone or damaged.
+        CheckpointError: the bundle is missing or damaged.
         DataError: the calibration is damaged.
     """
     if file.suffix.lower() in (SUFFIX, PLAIN_SUFFIX):
@@ -100,7 +100,7 @@ def find_calibration(file: Path, metadata: Metadata) -> Calibration | None:
 
 
 def read_calibration(path: Path) -> Calibration:
-    """Return the content of a calibration.json.
+    """Return the content of a calibration.json file.
 
     Raises:
         DataError: it is missing or damaged.
@@ -113,10 +113,10 @@ def read_calibration(path: Path) -> Calibration:
 
 
 def calibration_from(content: Mapping[str, Any]) -> Calibration:
-    """Return a calibration from what `dataclasses.asdict` made of it, also after a way through JSON.
+    """Return a calibration from its `dataclasses.asdict`, also after a round trip through JSON.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: the content is anything else.
     """
     from pydantic import TypeAdapter
 
@@ -124,19 +124,19 @@ def calibration_from(content: Mapping[str, Any]) -> Calibration:
 
 
 def tempered(probabilities: Probabilities, temperature: float) -> npt.NDArray[np.float32]:
-    """Return the softmax of the logits divided by the temperature, from probabilities (images, classes) at 1."""
+    """Return the softmax of the logits divided by the temperature, given probabilities (images, classes) without it."""
     scaled = np.exp(logits_of(probabilities) / temperature)
     return np.asarray(scaled / scaled.sum(axis=-1, keepdims=True), np.float32)
 
 
 def logits_of(probabilities: Probabilities) -> npt.NDArray[np.float64]:
-    """Return logits (images, classes) whose softmax the probabilities are; the largest of an image is 0."""
+    """Return logits (images, classes) whose softmax is `probabilities`; the largest of each image is 0."""
     logits = np.log(np.maximum(probabilities.astype(np.float64), _SMALLEST))
     return np.asarray(logits - logits.max(axis=-1, keepdims=True, initial=-np.inf))
 
 
 def entropy(probabilities: Probabilities) -> npt.NDArray[np.float64]:
-    """Return the entropy in nats, (images,), of probabilities (images, classes): 0 where one class has all."""
+    """Return the entropy in nats, (images,), of probabilities (images, classes): 0 if one class has all."""
     values = np.asarray(probabilities, np.float64)
     return np.asarray(-(values * np.log(np.maximum(values, _SMALLEST))).sum(axis=-1))
 
@@ -147,13 +147,13 @@ def answers(
     thresholds: Thresholds,
     crops: Sequence[Crop | None] | None = None,
 ) -> list[Answer]:
-    """Return for each image its best group at the finest level where that is certain enough.
+    """Return each image's best group at the finest level at which its probability reaches the threshold.
 
     Args:
         probabilities: (images, classes), calibrated, in the order of the classes.
         levels: of `taxonomy_of`, finest first.
         thresholds: of `Calibration.thresholds_for`.
-        crops: what each image was cropped to. One left whole, since no vehicle was found in it, is `unknown`.
+        crops: what each image was cropped to; one left whole because no vehicle was found is `unknown`.
     """
     found = [Answer("", UNKNOWN, 0.0)] * len(probabilities)
     limit = np.inf if thresholds.most_entropy is None else thresholds.most_entropy

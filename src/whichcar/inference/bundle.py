@@ -1,7 +1,7 @@
 """A bundle: one file with a network that predicts without Keras, its class names, its settings and its model card.
 
-`NAME.whichcar` is a zip of stored members: `bundle.json`, `network.onnx`, `card.md`, `card.html`. The same network as
-an ONNX file for any runtime, `NAME.onnx`, has the content of `bundle.json` as metadata under `whichcar`.
+`NAME.whichcar` is an uncompressed zip of `bundle.json`, `network.onnx`, `card.md` and `card.html`. `NAME.onnx`, the
+same network as an ONNX file for any runtime, has the content of `bundle.json` as metadata under `whichcar`.
 """
 
 from __future__ import annotations
@@ -38,11 +38,10 @@ class Bundle:
 
     `network` is an ONNX file: input `images`, (n, height, width, 3) uint8 RGB at `image_size`; output `probabilities`,
     (n, classes) float32. `image_size` is (height, width); class i of the output is `class_names[i]`, and
-    `class_folders[i]` is the name of its folder. `temperature` is already part of the network. `crop` tells how the
-    images it was trained on were cropped (`detection.crop.read_record`); None: not by whichcar. `fingerprints` identify
-    the data it was trained on (`data.split.tree.Tree.fingerprints`), `experiment` are the settings it was trained with,
-    `metrics` is the table of its verification. `card` and `page` are the model card as Markdown and as HTML; an ONNX
-    file has none.
+    `class_folders[i]` is the name of its folder. `temperature` is already part of the network. `crop` says how the
+    training images were cropped (`detection.crop.read_record`); None: not by whichcar. `fingerprints` identify the
+    training data (`data.split.tree.Tree.fingerprints`), `experiment` holds the training settings, `metrics` the results
+    of its verification. `card` and `page` are the model card as Markdown and as HTML; an ONNX file has none.
     """
 
     name: str
@@ -68,20 +67,20 @@ class Bundle:
 
     @property
     def metadata(self) -> Metadata:
-        """What a checkpoint holds too; a bundle does not say where its training data were."""
+        """The same metadata as a checkpoint's, without the location of the training data."""
         return Metadata(
             self.class_names, self.class_folders, self.image_size, {"whichcar": self.whichcar, **self.versions},
             self.experiment, "", self.crop, self.fingerprints,
         )  # fmt: skip
 
     def as_json(self) -> dict[str, Any]:
-        """Return the content of `bundle.json`: all but the network, of which it has the SHA-256, and the card."""
+        """Return the content of `bundle.json`: all but the card and the network, plus the SHA-256 of the network."""
         inside = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in _MEMBERS}
         return {"format": FORMAT, **inside, "network_sha256": hashlib.sha256(self.network).hexdigest()}
 
 
 _MEMBERS = {"network": _NETWORK, "card": _CARD, "page": _PAGE}
-# What bundle.json must have, with the type that JSON gives it; None where null will do as well.
+# Required keys of bundle.json, with their types in JSON; NoneType: may be null.
 _REQUIRED: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("name", "precision", "backbone", "licence", "created", "whichcar", "network_sha256"), (str,)),
     **dict.fromkeys(("class_names", "class_folders", "image_size"), (list,)),
@@ -92,9 +91,9 @@ _REQUIRED: dict[str, tuple[type, ...]] = {
 
 
 def write_bundle(bundle: Bundle, path: str | Path) -> None:
-    """Write a bundle, whole or not at all: `NAME.onnx` as a plain ONNX file with metadata, else the zip.
+    """Write a bundle atomically: `NAME.onnx` as a plain ONNX file with metadata, any other name as the zip.
 
-    The same bundle always gives the same bytes.
+    The same bundle always produces the same bytes.
 
     Raises:
         OSError: the disk is full or the folder cannot be written.
@@ -108,8 +107,8 @@ def write_bundle(bundle: Bundle, path: str | Path) -> None:
             members = {_JSON: text.encode(), _NETWORK: bundle.network}
             members |= {_CARD: bundle.card.encode(), _PAGE: bundle.page.encode()}
             for name, content in members.items():
-                member = zipfile.ZipInfo(name)  # of a fixed date
-                member.external_attr = 0o644 << 16  # else `unzip` makes files that nobody may read
+                member = zipfile.ZipInfo(name)  # with a fixed date
+                member.external_attr = 0o644 << 16  # otherwise `unzip` creates files that nobody may read
                 archive.writestr(member, content)
 
 
@@ -117,7 +116,7 @@ def read_bundle(path: str | Path) -> Bundle:
     """Read a bundle: a `.whichcar` file, or an ONNX file with the metadata that `whichcar export` writes.
 
     Raises:
-        CheckpointError: there is no such file, or it is damaged, no bundle, or of a newer version.
+        CheckpointError: the file is missing, damaged, not a bundle, or of a newer version.
     """
     path = Path(path)
     try:
@@ -135,7 +134,7 @@ def _from_zip(path: Path, content: bytes) -> Bundle:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             wanted = (_JSON, *_MEMBERS.values()) if _JSON in archive.namelist() else ()
             members = {name: _member(archive, name, content) for name in wanted}
-    except Exception as error:  # damaged bytes in memory: of zipfile, zlib, lzma, struct and io
+    except Exception as error:  # zipfile, zlib, lzma, struct and io raise theirs on damaged bytes
         raise CheckpointError(f"{path}: the bundle is damaged ({reason_of(error)}); {_AGAIN}") from error
     if not members:
         raise CheckpointError(f"{path}: is not a bundle (no {_JSON} in it); {_WRITTEN}")
@@ -144,14 +143,14 @@ def _from_zip(path: Path, content: bytes) -> Bundle:
 
 
 def _member(archive: zipfile.ZipFile, name: str, content: bytes) -> bytes:
-    """Return a member of the archive whose bytes are `content`; the network as it is stored there, copied only once.
+    """Return a member of the archive with the bytes `content`; a stored network is a slice of these, copied only once.
 
     Its CRC-32 is not computed, since its SHA-256 is compared anyway.
     """
     member = archive.getinfo(name)
     if name != _NETWORK or member.compress_type != zipfile.ZIP_STORED:
         return archive.read(member)
-    # Its header there has 30 bytes, which end in the lengths of the name and the extra field that follow.
+    # The local header has 30 bytes; the last 4 are the lengths of the name and the extra field, which follow it.
     start = member.header_offset + 30 + sum(struct.unpack_from("<HH", content, member.header_offset + 26))
     return content[start : start + member.file_size]
 
@@ -189,7 +188,7 @@ def _described(path: Path, text: str | bytes) -> dict[str, Any]:
 
 
 def _problem(content: Mapping[str, Any]) -> str:
-    """Say what is wrong with the content of bundle.json; empty where nothing is."""
+    """Return what is wrong with the content of bundle.json; "" if nothing is."""
     for name, types in _REQUIRED.items():
         if not isinstance(content.get(name), types):
             return f"{name} is {'missing' if name not in content else 'of another type'}"

@@ -29,29 +29,29 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_FEW = 16  # images of a call, where the memory they take is no question
+_FEW = 16  # images per call, few enough that their memory does not matter
 
 
 class Classifier:
     """A trained network, ready to predict.
 
-    Every method takes a path, a folder, an http(s) address, a PIL image or an array, or any iterable of these
+    Every method accepts a path, a folder, an http(s) address, a PIL image or an array, or any iterable of these
     (`inputs.each` says which arrays). A bundle predicts without Keras.
 
     Args:
-        model: an experiment's folder (its best checkpoint by validation is taken), a checkpoint file, a bundle
-            (`.whichcar`, or `.onnx` as `whichcar export --plain` writes it), or the name of a model that comes with the
-            package (default: `cars196`).
-        crop: crop every image to its vehicle first, as the images it was trained on were, else as `whichcar crop` does
-            by default; where no vehicle is found, or all are smaller than `input_crop.LEAST_SIDE`, 32 pixels, the
-            whole image is used, and the prediction says so. None: crop where the network was trained on cropped images,
-            but no image that `whichcar crop` wrote.
-        detector: the detector for that: a name or a file (default: the one used for the images it was trained on).
-        family: that of a detector's file whose outputs fit several, as for `crop`.
+        model: an experiment's folder (for its current refit, else its best checkpoint by validation), a checkpoint
+            file, a bundle (`.whichcar`, or `.onnx` as `whichcar export --plain` writes it), or the name of a model in
+            the package (default: `cars196`).
+        crop: crop every image to its vehicle first, with the settings of the training images, or `whichcar crop`'s
+            defaults if these were not cropped. If no vehicle is found, or all are smaller than `input_crop.LEAST_SIDE`,
+            32 pixels, the whole image is used, and the prediction says so. None: crop if the training images were
+            cropped, except images that `whichcar crop` wrote.
+        detector: the detector used to crop: a name or a file (default: the detector of the training images).
+        family: the family of a detector file whose outputs fit several, as for `crop`.
 
     Raises:
-        CheckpointError: there is no such model, or it is broken.
-        DetectorError: `crop`, and the detector cannot be had; or a detector or family where nothing is cropped.
+        CheckpointError: the model is missing or damaged.
+        DetectorError: the detector for cropping is unavailable; or one, or a family, is given but nothing is cropped.
 
     Example:
         >>> classifier = Classifier("experiments/exp_003")
@@ -75,17 +75,17 @@ class Classifier:
 
     @property
     def name(self) -> str:
-        """What messages call it: a model that comes with the package by its name, another one by its path."""
+        """The model's name in messages: the name of a model in the package, else the path."""
         return name_of(self.checkpoint)
 
     @property
     def hardware(self) -> dict[str, str]:
-        """What runs the network, for the record of a result."""
+        """The backend and hardware that run the network, for the record of a result."""
         return dict(self._runtime.hardware)
 
     @cached_property
     def calibration(self) -> Calibration | None:
-        """Temperature and thresholds, measured on validation images; None where the model has none."""
+        """Temperature and thresholds, measured on validation images; None if the model has none."""
         return find_calibration(self.checkpoint, self.metadata)
 
     def predict(
@@ -96,27 +96,27 @@ class Classifier:
         confidence: float | None = None,
         vehicles: Vehicles | None = None,
     ) -> list[Prediction | Skipped]:
-        """Return one row an image, in order, also for a single one: its `top` best classes, or why it cannot be read.
+        """Return one row per image, in order, even for a single image: its `top` best classes, or why it is unreadable.
 
         With `vehicles`, each vehicle is a row.
 
         Args:
             images: one image or several.
-            top: how many classes a row names.
+            top: number of classes per row.
             batch_size: images per forward pass (default: what is fastest).
-            confidence: the accuracy wanted, between 0 and 1: each row then has an `answer` that is as specific as it
-                can be with that accuracy (class, model, make or unknown), and calibrated probabilities. An image that
-                was to be cropped, and has no vehicle, is unknown; its `crop` says so.
-            vehicles: `all` for a row for each vehicle in an image (car or truck, as the images it was trained on were
-                cropped), the largest first, or `largest` for one of that alone; `crop` in it has box, detection score
-                and number. An image without a vehicle is a `NoVehicle`, and so is one whose vehicles are all smaller
-                than `input_crop.LEAST_SIDE`, 32 pixels.
+            confidence: the accuracy wanted, between 0 and 1: each row then has calibrated probabilities and an `answer`
+                that is as specific as that accuracy allows (class, model, make or unknown). An image that should be
+                cropped but has no vehicle is unknown, and its `crop` says so.
+            vehicles: `all` for one row per vehicle in an image (car or truck, by the crop settings of the training
+                images), largest first; `largest` for only the largest. Their `crop` has box, detection score and
+                number. An image without a vehicle, or whose vehicles are all smaller than `input_crop.LEAST_SIDE`,
+                32 pixels, is a `NoVehicle`.
 
         Raises:
-            DataError: `images` holds something that is no image at all.
-            ConfigError: `confidence`, and the model is not calibrated, or has no thresholds for so high an accuracy; or
-                `vehicles` of a classifier with `crop=False`.
-            DetectorError: `vehicles`, and the detector cannot be had.
+            DataError: `images` holds something that is not an image.
+            ConfigError: `confidence` is given, but the model is not calibrated, or has no thresholds for an accuracy
+                that high; or `vehicles` is given for a classifier with `crop=False`.
+            DetectorError: `vehicles` is given, but the detector is unavailable.
         """
         return list(self.stream(images, top, batch_size, confidence, vehicles))
 
@@ -128,15 +128,15 @@ class Classifier:
         confidence: float | None = None,
         vehicles: Vehicles | None = None,
     ) -> Iterator[Prediction | Skipped]:
-        """Yield what `predict` returns, while later images are still being read: for more than memory holds.
+        """Yield what `predict` returns while later images are still being read; for more images than fit in memory.
 
-        What is wrong with the options is raised by the call, before the first image.
+        Invalid options raise in the call itself, an invalid `batch_size` with the first row.
         """
         predicted, scored = self.predicting(top, confidence), self.scored(images, batch_size, vehicles)
         return (item if isinstance(item, Skipped) else predicted(item) for item in scored)
 
     def predicting(self, top: int = 5, confidence: float | None = None) -> Callable[[Scored], Prediction]:
-        """Return the function from an image's probabilities to its row, with the errors of `predict`."""
+        """Return a function from an image's probabilities to its row; raise the errors of `predict`."""
         if top < 1:
             raise ConfigError(f"top: must be at least 1; got {top}")
         answered = self.answering(confidence)
@@ -148,9 +148,9 @@ class Classifier:
         return predicted
 
     def answering(self, confidence: float | None) -> Callable[[Scored], tuple[Scored, Answer | None]]:
-        """Return the function from an image's probabilities to those that its row shows and the row's answer.
+        """Return a function from an image's probabilities to those shown in its row, and the row's answer.
 
-        With a confidence they are calibrated; without, they are as they were, and there is no answer.
+        With a confidence, the probabilities shown are calibrated; without, they are unchanged and there is no answer.
 
         Raises:
             ConfigError: as `predict`.
@@ -183,21 +183,21 @@ class Classifier:
     def scored(
         self, images: Sources, batch_size: int | None = None, vehicles: Vehicles | None = None
     ) -> Iterator[Scored | Skipped]:
-        """Yield the probabilities of all classes for each image, in order, or each vehicle as `predict` has it.
+        """Yield the probabilities of all classes for each image, in order, or for each vehicle, as in `predict`.
 
-        Warns once where files seem to be cropped, or whole, unlike those it was trained on.
+        Warn once if image files seem to be cropped, or not cropped, unlike the training images.
         """
         watched = self.input_crop.warned(each(images))
         crop = self.input_crop.choice if vehicles is None else self.input_crop.each_vehicle(vehicles)
         return stream(self._runtime, watched, self.image_size, batch_size, crop)
 
     def opened(self, image: Given, vehicles: Vehicles | None = None, whole: bool = False) -> list[Row]:
-        """Return an image as the network sees it, or each vehicle in it, decoded by the thread that calls it.
+        """Return an image as the network sees it, or each vehicle in it, decoded in the calling thread.
 
         Args:
             image: what to open.
             vehicles: as for `predict`.
-            whole: crop nothing.
+            whole: do not crop.
 
         Raises:
             ConfigError: as `predict`.
@@ -206,17 +206,17 @@ class Classifier:
         return opened(image, self.image_size, None if whole else crop)
 
     def scored_here(self, rows: Sequence[Row]) -> list[Scored | Skipped]:
-        """Return what `scored` yields for rows of `opened`, classified by the thread that calls it."""
+        """Return what `scored` yields for rows of `opened`, classified in the calling thread."""
         step = max(self._runtime.batch_size, _FEW)
         return [row for group in groups(rows, step) for row in answered(self._runtime, group)]
 
     def seen(self, image: Source) -> Pixels:
-        """Return what the network sees of one image, (height, width, 3) uint8 RGB: cropped as by `predict`, resized.
+        """Return one image as the network sees it, (height, width, 3) uint8 RGB: cropped as in `predict`, resized.
 
-        An array that has this shape and type already is returned as it is.
+        An array that already has this shape and dtype is returned unchanged.
 
         Raises:
-            DataError: it is several images, none, or something else.
+            DataError: it is several images, none, or not an image.
             ImageError: it cannot be read.
         """
         shape = (*self.image_size, 3)
@@ -228,16 +228,16 @@ class Classifier:
         return row.image
 
     def mirrored(self) -> Classifier:
-        """Return a classifier that sees each image mirrored, to be averaged with this one."""
+        """Return a classifier that sees each image mirrored, for averaging with this one."""
         other = copy.copy(self)
         other._runtime = MirroredRuntime(self._runtime)
         return other
 
     def explainer(self) -> Explainer:
-        """Return what explains the answers of this network.
+        """Return an explainer of this network's answers.
 
         Raises:
-            CheckpointError: it does not end in an average over places and one layer.
+            CheckpointError: the network does not end in global average pooling and one layer.
         """
         from whichcar.inference.explain import Explainer
         from whichcar.inference.feature_map import KerasFeatureMap, OnnxFeatureMap
@@ -250,8 +250,8 @@ class Classifier:
         """Return (images, classes) float32 probabilities, in the order of `class_names`.
 
         Raises:
-            ImageError: one cannot be read.
-            DataError: `images` holds something that is no image at all.
+            ImageError: an image cannot be read.
+            DataError: `images` holds something that is not an image.
         """
         rows = []
         for item in self.scored(images):
@@ -262,7 +262,7 @@ class Classifier:
 
 
 def best_of(scored: Scored, class_names: tuple[str, ...], top: int) -> Prediction:
-    """Return the `top` most probable classes, best first; equal ones in the order of the class names."""
+    """Return the `top` most probable classes, best first; ties in the order of the class names."""
     order = np.argsort(-scored.probabilities, kind="stable")[:top]
     return Prediction(
         scored.path,

@@ -1,8 +1,8 @@
-"""Why a network answers as it does: which places of an image speak for the answer, and which against its rival.
+"""Why a network answers as it does: which locations of an image support the answer, and which favour it over its rival.
 
-Where the last feature map is averaged and then weighted for each class, every logit is the mean over the places of what
-each adds to it. That is the class activation map (Zhou et al. 2016): exact, and needs no gradient; Grad-CAM is the same
-here. Against the rival it is the difference of two such maps, as in Finer-CAM (Zhang et al. 2025).
+If the last feature map is averaged and then weighted for each class, every logit is the mean over the locations of what
+each contributes. This is the class activation map (Zhou et al. 2016), which is exact, needs no gradient and here equals
+Grad-CAM. For the rival, two such maps are subtracted, as in Finer-CAM (Zhang et al. 2025).
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ if TYPE_CHECKING:
 Map = npt.NDArray[np.float32]
 
 _SIDE = 480  # pixels of the longer side of an image in a figure
-_HEAT = np.array([[60, 0, 130], [225, 50, 70], [255, 235, 90]], np.float32)  # from little to much
+_HEAT = np.array([[60, 0, 130], [225, 50, 70], [255, 235, 90]], np.float32)  # from low to high
 _OPACITY = 0.6
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What each place of an image adds, (rows, columns) of the last feature map, in logits.
+    """The contribution of each location of an image, (rows, columns) of the last feature map, in logits.
 
     Args:
-        answer, rival: class numbers of the most probable class and of the one that it is compared with.
+        answer, rival: class numbers of the most probable class and of the class it is compared with.
         probabilities: (classes,) float32.
-        for_answer: what a place adds to the answer's logit, compared with the mean of all classes.
-        against_rival: the same compared with the rival. Its mean, but for a bias of the head, is the difference of the
+        for_answer: contribution to the answer's logit, relative to the mean of all classes.
+        against_rival: the same relative to the rival. Its mean, except for a bias of the head, is the difference of the
             two logits.
     """
 
@@ -56,12 +56,12 @@ class Explainer:
     """Explains the answers of a network.
 
     Args:
-        feature_map: the network's last one.
-        seen: returns what the network sees of an image, as `Classifier.seen` does (default: it is given that).
+        feature_map: the network's last feature map.
+        seen: returns an image as the network sees it, as `Classifier.seen` does (default: images are already so).
     """
 
     def __init__(self, feature_map: FeatureMap, seen: Callable[[Source], Pixels] = np.asarray) -> None:
-        """Keep them."""
+        """Store the arguments."""
         self._feature_map, self._seen = feature_map, seen
 
     def explain(self, image: Source, rival: int | None = None) -> Explanation:
@@ -69,10 +69,11 @@ class Explainer:
 
         Args:
             image: one image as for `Classifier.seen`: a path, an address, a PIL image or an array.
-            rival: number of the class that the answer is compared with (default: the next most probable one).
+            rival: number of the class to compare the answer with (default: the next most probable one).
 
         Raises:
-            CheckpointError: the network has one class, or it shows now that it does not end in an average and a layer.
+            CheckpointError: the network has only one class, or running it shows that it does not end in global average
+                pooling and one layer.
             DataError: it is several images, or none.
             ImageError: it cannot be read.
         """
@@ -93,12 +94,12 @@ class Explainer:
 
 
 def figure(image: Pixels, explanation: Explanation, class_names: tuple[str, ...]) -> Image.Image:
-    """Return an image as the network sees it, what in it speaks for the answer, and what against the rival, in a row.
+    """Return an image as the network sees it, then heat maps for the answer and against the rival, side by side.
 
     Args:
         image: (height, width, 3) uint8 RGB.
-        explanation: of this image.
-        class_names: of the network.
+        explanation: the explanation for this image.
+        class_names: the network's class names.
     """
     answer, rival = (one_line(class_names[number]) for number in (explanation.answer, explanation.rival))
     certain, other = (explanation.probabilities[number] for number in (explanation.answer, explanation.rival))
@@ -117,7 +118,7 @@ def figure(image: Pixels, explanation: Explanation, class_names: tuple[str, ...]
 
 
 def figures(classifier: Classifier) -> Callable[[DecodedImage, Box | None], Image.Image]:
-    """Return what makes the figure of an image, or of a vehicle in it, as a classifier sees it."""
+    """Return a function that draws the figure of an image, or of a vehicle in it, as a classifier sees it."""
     explainer = classifier.explainer()
 
     def explained(image: DecodedImage, box: Box | None) -> Image.Image:
@@ -128,7 +129,7 @@ def figures(classifier: Classifier) -> Callable[[DecodedImage, Box | None], Imag
 
 
 def heated(image: Image.Image, places: Map) -> Image.Image:
-    """Return the image with colour where places add to the logit, the more the brighter."""
+    """Return the image with locations that add to the logit coloured; brighter means more."""
     positive = np.maximum(places, 0)
     heat = Image.fromarray(positive / max(float(positive.max()), 1e-12)).resize(image.size, Image.Resampling.BICUBIC)
     share = np.clip(np.asarray(heat), 0, 1)

@@ -1,6 +1,6 @@
-"""The last feature map of a network whose logits are its average over the places times a matrix of weights.
+"""The last feature map of a network whose logits are its average over the locations times a weight matrix.
 
-Between the average and the weights may be a factor: that of a cosine head, and its norm.
+A factor may come between the average and the weights: the scale of a cosine head, divided by the average's norm.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _HEAD = ("Dropout", "UnitNormalization", "Rescaling", "Dense")
 _POOLING, _PRODUCTS, _AFTER = ("ReduceMean", "GlobalAveragePool"), ("MatMul", "Gemm"), ("Add", "Softmax")
 _GRAPH, _NODE, _OUTPUT = 7, 1, 12  # fields of ModelProto and of GraphProto in onnx.proto
 _INPUTS, _OUTPUTS, _OPERATOR = 1, 2, 4  # of NodeProto
-_EQUAL = 1e-3  # of the largest value
+_EQUAL = 1e-3  # relative to the largest value
 
 
 class FeatureMap(Protocol):
-    """The last feature map; `weights` are (channels, classes) float32, without the bias."""
+    """The last feature map; `weights` is (channels, classes) float32, without the bias."""
 
     weights: Floats
 
@@ -40,14 +40,14 @@ class FeatureMap(Protocol):
 
 
 class KerasFeatureMap:
-    """That of a Keras model, from images (n, height, width, 3) to probabilities.
+    """The last feature map of a Keras model from images (n, height, width, 3) to probabilities.
 
     Raises:
-        CheckpointError: between its last feature map and the probabilities is more than an average and one layer.
+        CheckpointError: the feature map is followed by more than global average pooling and one layer.
     """
 
     def __init__(self, model: Any, name: str | Path) -> None:  # noqa: ANN401  (any Keras model)
-        """Find it; `name` is the checkpoint's, for messages."""
+        """Find the feature map; `name` is the checkpoint's name, for messages."""
         import keras
 
         pools = [layer for layer in model.layers if isinstance(layer, keras.layers.GlobalAveragePooling2D)]
@@ -73,14 +73,14 @@ class KerasFeatureMap:
 
 
 class OnnxFeatureMap:
-    """That of an ONNX file, as `Bundle.network` is one; int8 has it too, since the head stays float32.
+    """The last feature map of an ONNX file such as `Bundle.network`; int8 works too, since its head stays float32.
 
     Raises:
-        CheckpointError: its nodes do not end in an average over places, a product with weights and a softmax.
+        CheckpointError: its nodes do not end in global average pooling, a product with weights and a softmax.
     """
 
     def __init__(self, network: bytes, name: str | Path) -> None:
-        """Find it; `name` is the bundle's, for messages."""
+        """Find the feature map; `name` is the bundle's name, for messages."""
         self._name = name
         nodes = _nodes(network)
         operators = [node.operator for node in nodes]
@@ -88,12 +88,12 @@ class OnnxFeatureMap:
         if not 0 <= pool < head or not set(operators[head + 1 :]) <= set(_AFTER) or operators[-1] != "Softmax":
             raise _unsuited(name)
         pooled = nodes[pool].outputs[0]
-        if operators[pool + 1] == "Add" and nodes[pool + 1].inputs[0] == pooled:  # the bias correction of int8
+        if operators[pool + 1] == "Add" and nodes[pool + 1].inputs[0] == pooled:  # bias correction of int8
             pooled = nodes[pool + 1].outputs[0]
         self._names = (nodes[pool].inputs[0], pooled, nodes[head].inputs[0], nodes[-1].outputs[0])
         weights = nodes[head].inputs[1]
         more = dict.fromkeys((*self._names[:-1], weights))
-        # A message in which a field stands twice is read as one with the content of both: these are further outputs.
+        # A message field that occurs twice is parsed as one with both contents, so these become further outputs.
         added = field(_GRAPH, b"".join(field(_OUTPUT, field(1, output.encode())) for output in more))
         try:
             self._session = open_session(network + added, 1, name)
@@ -102,7 +102,7 @@ class OnnxFeatureMap:
         self._input = self._session.get_inputs()[0]
         values = self._run(np.zeros(self._input.shape[1:], np.uint8), (*self._names, weights))
         shape = tuple(values[output].shape[-1] for output in self._names[2:])
-        self.weights: Floats = values[weights] if values[weights].shape == shape else values[weights].T  # Gemm's option
+        self.weights: Floats = values[weights] if values[weights].shape == shape else values[weights].T  # Gemm's transB
         if self.weights.shape != shape:
             raise _unsuited(name)
 
@@ -133,7 +133,7 @@ class _Node(NamedTuple):
 
 
 def _nodes(network: bytes) -> list[_Node]:
-    """Return the nodes of an ONNX file, in the order of their computation."""
+    """Return the nodes of an ONNX file in the order of execution."""
     graphs = [content for number, content, _ in fields_of(network) if number == _GRAPH]
     messages = [content for graph in graphs for number, content, _ in fields_of(graph) if number == _NODE]
     return [_node(message) for message in messages]

@@ -1,4 +1,4 @@
-"""Folders of images that predictions are written to: annotated images, their vehicles, and explanations."""
+"""Image folders that predictions are written to: annotated images, crops of their vehicles, and explanations."""
 
 from __future__ import annotations
 
@@ -28,29 +28,29 @@ log = logging.getLogger(__name__)
 
 Explain = Callable[[DecodedImage, Box | None], Image.Image]
 Rows = Sequence[Prediction | Skipped]
-_LONGEST_NAME = 200  # bytes; file systems take 255
+_LONGEST_NAME = 200  # bytes; file systems allow 255
 _ADVICE = "give a folder next to it"
 
 
 class ImageFolders:
-    """Writes for each image, before its rows are passed on, the annotated image, its vehicles and explanations.
+    """Writes the annotated image, the vehicles and the explanations of each image before its rows are passed on.
 
-    A file has the path of its image in the folder that all arguments lie in, so that no two have the same: of
-    `photos/a.jpg` and `photos/old/a.jpg`, given as `photos`, `a.jpg` and `old/a.jpg`; vehicles are `a-1.jpg`, `a-2.jpg`
-    and so on. An image of an address has that as its path. A name that does not end as an image's gets a digest, and
-    `.jpg`.
+    A file's path is its image's path relative to the common folder of all arguments, so no two are equal:
+    `photos/a.jpg` and `photos/old/a.jpg`, given as `photos`, become `a.jpg` and `old/a.jpg`. Vehicles are `a-1.jpg`,
+    `a-2.jpg` and so on. For an image from a web address, the path is the address. A name without an image's suffix gets
+    a digest and `.jpg`.
 
     Args:
         annotated: the folder for annotated images; None: they are not written.
         crops: the folder for vehicles; None: they are not written.
-        explained: the folder for an explanation of each row's answer, and what makes one of what the network saw.
+        explained: the folder for an explanation of each row's answer, and the function that draws one; None: no folder.
         arguments: what is classified: files, folders, patterns, addresses and `-`.
-        vehicles: whether all vehicles of an image have a row, or the largest.
+        vehicles: whether all vehicles of an image have a row, or only the largest.
         margin: of `CropSettings`; vehicles are written as the network sees them.
 
     Raises:
-        DataError: one of the folders holds an argument, or lies inside one, or inside another of the folders; it holds
-            an image that is not from an earlier run, or cannot be written to.
+        DataError: a folder contains an argument, or lies inside one or inside another of the folders; or it holds an
+            image that is not from an earlier run, or is not writable.
     """
 
     def __init__(
@@ -82,10 +82,10 @@ class ImageFolders:
         classify: Callable[[Iterable[Given | Skipped]], Iterator[Prediction | Skipped]],
         images: Iterable[Given | Skipped],
     ) -> Iterator[Prediction | Skipped]:
-        """Classify the images and yield the rows of each one after its files are written; call `classify` at once.
+        """Classify the images and yield the rows of each after its files are written; call `classify` immediately.
 
         Raises:
-            DataError: the disk is full, or an image lies in a folder that is written to.
+            DataError: the disk is full, or an image lies in a folder that is being written to.
         """
         if not self._outputs:
             return classify(images)
@@ -113,7 +113,7 @@ class ImageFolders:
 
     def _write(self, job: tuple[Given | Skipped, Rows]) -> Rows:
         given, rows = job
-        if isinstance(given, Skipped) or type(rows[0]) is Skipped:  # it cannot be read
+        if isinstance(given, Skipped) or type(rows[0]) is Skipped:  # the image is unreadable
             return rows
         try:
             with given.open(None) as image:
@@ -143,7 +143,7 @@ class ImageFolders:
                 self._explained.save(self._explain(image, box), place.with_name(name))
 
     def _place(self, path: Path | str) -> Path:
-        """Return where in a folder the files of an image are."""
+        """Return the path of an image's files, relative to a folder of them."""
         if isinstance(path, str) and is_address(path):
             address = urlsplit(path)
             parts = quote(f"{address.netloc}{address.path}?{address.query}".rstrip("?"), safe="/ ").split("/")
@@ -161,7 +161,7 @@ def _short(part: str) -> str:
 
 
 def _common_folder(arguments: Sequence[str]) -> str:
-    """Return the folder that all arguments are in, the current one where that is not known."""
+    """Return the common folder of all arguments, or the current folder if that is unknown, as with `-`."""
     folders = []
     for argument in arguments:
         if argument == "-":

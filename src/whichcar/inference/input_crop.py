@@ -1,4 +1,4 @@
-"""Whether images reach a classifier as those it was trained on did: whole, or cropped to the vehicle."""
+"""Whether images reach a classifier in the form of its training images: whole, or cropped to the vehicle."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LEAST_SIDE = 32  # pixels of a box's shorter side; in what is smaller, a make cannot be recognised
+LEAST_SIDE = 32  # pixels of a box's shorter side; below this, a make cannot be recognised
 
 CropFunction = Callable[[str, DecodedImage], Sequence[tuple[Box | None, Crop]]]
 CropChoice = Callable[[Path | str], CropFunction | None]
@@ -29,21 +29,21 @@ Vehicles = Literal["all", "largest"]
 
 
 class InputCrop:
-    """Whether images are cropped before a classifier sees them, and a warning where that differs from training.
+    """Whether images are cropped before classification; warns if that differs from training.
 
-    A vehicle of less than `LEAST_SIDE` pixels does not count.
+    Vehicles smaller than `LEAST_SIDE` pixels are ignored.
 
     Args:
-        model: its name in warnings.
+        model: the model's name in warnings.
         trained: how the training images were cropped (`detection.crop.read_record`); None: not by whichcar.
-        crop: crop the images, with the settings of the training images; None: where these were cropped, and the image
-            was not written by `whichcar crop`.
-        detector: a name or file (default: the one of then; where its file is gone, or there is none, as for
-            `find_detector`). A warning says where it differs from that of training.
-        family: of a detector's file whose outputs fit several (default: the one of then for the same file).
+        crop: whether to crop the images, with the settings of the training images; None: crop if these were cropped,
+            except images that `whichcar crop` wrote.
+        detector: a name or file (default: the detector of the training images or, if there was none or its file is
+            gone, as for `find_detector`). A detector other than in training causes a warning.
+        family: for a detector file whose outputs fit several families (default: as in training, for the same file).
 
     Raises:
-        DetectorError: `crop`, and the detector cannot be had; or a detector or a family where nothing is cropped.
+        DetectorError: the detector for cropping is unavailable; or one, or a family, is given but nothing is cropped.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class InputCrop:
         detector: str | None = None,
         family: str | None = None,
     ) -> None:
-        """Load the detector where it is sure to be needed."""
+        """Load the detector if it is certain to be needed."""
         self.crops = trained is not None if crop is None else crop
         for option, value in (("detector", detector), ("family", family)):
             if value is not None and not self.crops:
@@ -64,11 +64,11 @@ class InputCrop:
         self._loading = Lock()
         self._loaded: tuple[Cropper, dict[str, Any]] | None = None
         if crop or (detector or family) is not None:
-            _ = self._cropper.detector  # an error in it shows now, not in the middle of the work
+            _ = self._cropper.detector  # its errors are raised now, not in the middle of the work
 
     @property
     def record(self) -> dict[str, Any] | None:
-        """Settings and detector, for the record of a result; None where nothing is cropped."""
+        """Settings and detector, for the record of a result; None if nothing is cropped."""
         return self._load()[1] if self.crops else None
 
     @property
@@ -77,17 +77,17 @@ class InputCrop:
         return self._cropper.settings.margin
 
     def choice(self, path: Path | str) -> CropFunction | None:
-        """Return the function that crops the image at this path; None where it is to be taken as it is."""
+        """Return the function that crops the image at this path; None if the image is used as it is."""
         if not self.crops or (self._crop is None and isinstance(path, Path) and _is_crop(path)):
             return None
         return lambda name, image: [self._cropper.cropped(name, image)]
 
     def each_vehicle(self, vehicles: Vehicles) -> CropChoice:
-        """Return the choice of a function that gives the crop of each vehicle, or of the largest, in every image.
+        """Return a choice that crops every image to each of its vehicles, or to the largest.
 
         Raises:
-            ConfigError: it is neither of these, or images are not to be cropped.
-            DetectorError: the detector cannot be had.
+            ConfigError: `vehicles` has another value, or cropping is turned off.
+            DetectorError: the detector is unavailable.
         """
         if vehicles not in get_args(Vehicles):
             raise ConfigError(f"vehicles: must be all or largest; got {vehicles!r}")
@@ -103,7 +103,7 @@ class InputCrop:
         return self._load()[0]
 
     def _load(self) -> tuple[Cropper, dict[str, Any]]:
-        """Return what crops, and its record, made at the first use: several threads may ask."""
+        """Return the cropper and its record, made on first use, under a lock because threads share it."""
         with self._loading:
             if self._loaded is None:
                 self._loaded = self._made()
@@ -120,11 +120,11 @@ class InputCrop:
         now = {"name": found.name, "sha256": found.sha256}
         given: dict[str, str | None] = {"detector": str(found.file or found.name)}
         if self._family is not None or before["detector"]["sha256"] != now["sha256"]:
-            given["family"] = self._family  # that of then was given for another file
+            given["family"] = self._family  # the recorded family was given for another file
         least = max(LEAST_SIDE, before["settings"].get("min_size", LEAST_SIDE))
         made = recorded_settings if self._family is None else crop_settings  # the family is not checked yet
         settings = made(**before["settings"] | given | {"min_size": least})
-        key = "name" if before["detector"]["sha256"] is None else "sha256"  # an object, or detectron2, has no file
+        key = "name" if before["detector"]["sha256"] is None else "sha256"  # objects and detectron2 have no file
         if before["detector"][key] not in ("", now[key]):
             log.warning(
                 "%s: was trained on images cropped by %s, now %s crops them; --detector names another",
@@ -135,9 +135,9 @@ class InputCrop:
         return Cropper(settings, threads=1, file=found), {"settings": content, "detector": now}
 
     def warned(self, images: Iterable[Given | Skipped]) -> Iterator[Given | Skipped]:
-        """Yield the images; warn at the first file that is cropped, or whole, where those trained on were not.
+        """Yield the images; warn at the first file that is cropped, or whole, unlike the training images.
 
-        Those that are not to be cropped, as it was asked for, may be whole.
+        With `crop=False`, a network trained on crops gets no warning, since whole images were asked for.
         """
         quiet = self._trained is not None and not self._crop
         for image in images:
@@ -149,7 +149,7 @@ class InputCrop:
             yield image
 
     def disagreement(self, path: Path) -> str:
-        """Return how this image is framed otherwise than those that the network was trained on; "" where it is not."""
+        """Return how this image differs in cropping from the training images; "" if it does not."""
         already_cropped = _is_crop(path)
         if self._crop and already_cropped:
             return "these images are cropped to the vehicle already, and --crop crops them again; leave it out"
@@ -167,12 +167,12 @@ def _is_crop(path: Path) -> bool:
 
 
 def _still_there(detector: str | None) -> str | None:
-    """Return the detector unless it is a file that is gone."""
+    """Return the detector, or None if it is a file that no longer exists."""
     return None if detector and Path(detector).is_absolute() and not Path(detector).is_file() else detector
 
 
 @lru_cache(maxsize=1024)
 def is_cropped(folder: Path) -> bool:
-    """True when `whichcar crop` wrote this folder, or one that it lies in."""
-    # False for a folder that may not be looked into, where Path raises
+    """True if `whichcar crop` wrote this folder or a parent of it."""
+    # False for a folder without access, for which Path raises
     return any(os.path.isfile(above / CROP_RECORD) for above in (folder, *folder.parents))  # noqa: PTH113

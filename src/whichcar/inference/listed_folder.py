@@ -1,6 +1,7 @@
-"""A folder of images with a list of them, so that a second run replaces these and nothing else.
+"""A folder of images with a list of them, so that a second run replaces only these.
 
-`annotate.jsonl` in it has a row for each image, before that is there: its path below the folder, and its size in bytes.
+Its `annotate.jsonl` gets a row for each image before the image itself: the path relative to the folder, and the size in
+bytes.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ _NEW = "give a new folder, or an empty one"
 
 
 class ListedFolder:
-    """The folder that an option of `predict` names for the images it writes.
+    """The folder in which an option of `predict` writes images.
 
     Args:
-        path: it need not be there.
-        option: without its dashes, such as `annotate`.
+        path: the folder, which need not exist.
+        option: the option's name without dashes, such as `annotate`.
 
     Raises:
-        DataError: it holds another image, or cannot be written to.
+        DataError: the folder holds an image that is not listed, or is not writable.
     """
 
     def __init__(self, path: Path, option: str) -> None:
@@ -40,10 +41,10 @@ class ListedFolder:
                 self._check(inside)
 
     def save(self, image: Image.Image, place: Path) -> None:
-        """Write an image, listed before it is there.
+        """Write an image, after adding it to the list.
 
         Raises:
-            DataError: an image that is not listed is there.
+            DataError: an image with this path exists and is not listed.
         """
         self._check(place.as_posix())
         path = self.path / place
@@ -52,7 +53,7 @@ class ListedFolder:
             entry = (place.as_posix(), tmp.stat().st_size)
             if entry not in self._written:
                 with self._list.open("ab", buffering=0) as file:
-                    file.write(f"{json.dumps(entry)}\n".encode())  # one call of the system, whole also between threads
+                    file.write(f"{json.dumps(entry)}\n".encode())  # one system call, atomic across threads
                 self._written.add(entry)
 
     def _read(self) -> set[tuple[str, int]]:

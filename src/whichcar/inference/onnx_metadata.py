@@ -1,19 +1,19 @@
-"""The metadata of an ONNX file (`metadata_props`, texts by name), read and written without the onnx package.
+"""The metadata of an ONNX file (`metadata_props`, a text per key), read and written without the onnx package.
 
-An ONNX file is one Protocol Buffers message. Its fields stand one after the other, each with its length, so that they
-can be listed without decoding the network, and one can be appended.
+An ONNX file is one Protocol Buffers message, a sequence of fields with their lengths. Fields can thus be listed
+without decoding the network, and appended.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-_METADATA_PROPS = 14  # the number of that field of ModelProto in onnx.proto
-_VARINT, _FIXED_64, _BYTES, _FIXED_32 = 0, 1, 2, 5  # kinds of fields
+_METADATA_PROPS = 14  # field number in ModelProto of onnx.proto
+_VARINT, _FIXED_64, _BYTES, _FIXED_32 = 0, 1, 2, 5  # wire types
 
 
 def with_metadata(model: bytes, key: str, value: str) -> bytes:
-    """Return an ONNX file that has this text under `key`, instead of what it had there."""
+    """Return an ONNX file with this text under `key`, instead of any text it had there."""
     entry = field(1, key.encode()) + field(2, value.encode())
     return without_metadata(model, key) + field(_METADATA_PROPS, entry)
 
@@ -27,16 +27,16 @@ def without_metadata(model: bytes, key: str) -> bytes:
 
 
 def metadata_of(model: bytes) -> dict[str, str]:
-    """Return the texts by their names.
+    """Return the texts by key.
 
     Raises:
-        ValueError: this is no ONNX file, or it is incomplete.
+        ValueError: this is not an ONNX file, or it is incomplete.
     """
     return {key: value for key, value, _ in _entries(model)}
 
 
 def _entries(model: bytes) -> Iterator[tuple[str, str, tuple[int, int]]]:
-    """Yield name, text and place of each entry."""
+    """Yield the key, the text and the (start, end) of each entry."""
     for number, content, place in fields_of(model):
         if number == _METADATA_PROPS:
             parts = {inner: str(text, "utf-8") for inner, text, _ in fields_of(content)}
@@ -47,7 +47,7 @@ def fields_of(message: bytes | memoryview) -> Iterator[tuple[int, memoryview, tu
     """Yield the number of each field, its content (empty for numbers) and its (start, end) in the message.
 
     Raises:
-        ValueError: it is no message, or it is incomplete.
+        ValueError: this is not a message, or it is incomplete.
     """
     place, view = 0, memoryview(message)
     while place < len(message):
@@ -70,7 +70,7 @@ def fields_of(message: bytes | memoryview) -> Iterator[tuple[int, memoryview, tu
 
 
 def _varint(message: bytes | memoryview, place: int) -> tuple[int, int]:
-    """Return the number at `place`, seven bits a byte, lowest first, and the place behind it."""
+    """Return the varint at `place` (seven bits per byte, lowest first) and the position after it."""
     number = 0
     for step in range(10):
         if place + step >= len(message):
@@ -83,7 +83,7 @@ def _varint(message: bytes | memoryview, place: int) -> tuple[int, int]:
 
 
 def field(number: int, content: bytes) -> bytes:
-    """Return a field of a message."""
+    """Return an encoded field with this content."""
     return _as_varint(number << 3 | _BYTES) + _as_varint(len(content)) + content
 
 

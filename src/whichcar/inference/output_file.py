@@ -1,7 +1,7 @@
-"""A file of predictions, CSV or JSON Lines, that resumes after it was killed.
+"""A file of predictions, CSV or JSON Lines, that can be resumed after the process was killed.
 
-Next to `answers.csv` is `answers.csv.json`, which says what wrote it: a run with another model or other options would
-mix its rows with those that are there.
+`answers.csv.json` next to `answers.csv` records what wrote it, since a run with another model or other options would
+mix its rows with the existing ones.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ _FOLDERS = ("annotate", "save-crops", "explain")
 
 
 class OutputFile:
-    """Rows of predictions on disk; `done` counts the images that had theirs, by their paths, and `rows` these rows.
+    """Rows of predictions on disk; `done` counts images with complete rows by path, and `rows` is the number of rows.
 
-    `usable` is true where one of these rows is of an image that could be read.
+    `usable` is true if one of these rows is of a readable image.
 
     Args:
         path: `NAME.csv` or `NAME.jsonl`.
-        columns: of a row, in order; the first is `path`, the last `problem`.
-        origin: what wrote it, for JSON: the model, how images were cropped, and the options that the rows depend on, by
-            their names. A folder among them is compared by its place relative to this file.
-        rows_per_image: many, where each vehicle in an image is one. Then an image that does not have all is done again.
+        columns: names of a row's cells, in order; the first is `path`, the last `problem`.
+        origin: what wrote the file, for JSON: the model, how images were cropped, and the options that affect the rows,
+            by name. A folder among them is compared by its path relative to this file.
+        rows_per_image: `many` if each vehicle in an image has a row; an image with incomplete rows is then redone.
 
-    Raises (by `opened`):
-        DataError: the name has another suffix, the file was written by something else or with another model or other
-            options, it is damaged, or another process writes it.
+    Raises:
+        DataError: the name has another suffix; by `opened`: the file is damaged, was written by something else or with
+            another model or other options, or is being written by another process.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class OutputFile:
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[OutputFile]:
-        """Read the rows that are there, remove an incomplete one at the end, and take more until the block ends."""
+        """Read existing rows, remove an incomplete one at the end, and accept more until the block ends."""
         with files.system_errors(self.path, f"cannot be written in {self.path.parent}", "choose another folder"):
             files.check_writable(self.path)
         with contextlib.ExitStack() as stack:
@@ -76,7 +76,7 @@ class OutputFile:
             yield self
 
     def remaining(self, images: Iterable[Given | Skipped]) -> Iterator[Given | Skipped]:
-        """Yield the images that have no row yet; one that is given twice has two rows."""
+        """Yield the images that have no row yet; an image given twice gets two rows."""
         missing = self.done.copy()
         for image in images:
             name = as_text(image.path)
@@ -86,10 +86,10 @@ class OutputFile:
                 yield image
 
     def write(self, lines: Iterable[str]) -> int:
-        """Add lines as they come, the header with the first row where the file has none, and return how many rows.
+        """Append lines as they come, the CSV header with the first row of an empty file, and return the number of rows.
 
         Raises:
-            DataError: the system refuses, as where the disk is full.
+            DataError: the system refuses to write, for example because the disk is full.
         """
         assert self._file is not None  # noqa: S101  (within `opened`)
         count, header = 0, ""
@@ -97,7 +97,7 @@ class OutputFile:
             if self.form == "csv" and number == 0:
                 header = "" if self.done else f"{line}\n"
                 continue
-            # One call of the system a row: a kill leaves it whole or not
+            # One system call per row, so that a kill leaves it complete or absent
             content = f"{header}{line}\n".encode()
             with files.system_errors(self.path, "cannot be written", "its rows are kept; make room and run it again"):
                 if self._file.write(content) < len(content):
@@ -106,16 +106,16 @@ class OutputFile:
         return count
 
     def _remove_empty(self) -> None:
-        """Remove the file, and what says where it is from, where an error came before the first row."""
+        """Remove the file and its record of origin if an error came before the first row."""
         if self.path.is_file() and not self.path.stat().st_size:
             self.path.unlink()
             self._about.unlink(missing_ok=True)
 
     def _is_ours(self) -> bool:
-        """True where there are rows of the same model and options.
+        """Return whether the file has rows, written with the same model and options.
 
         Raises:
-            DataError: there is something else.
+            DataError: the file has another origin.
         """
         if not self.path.exists() or not self.path.stat().st_size:
             return False
@@ -138,7 +138,7 @@ class OutputFile:
         return True
 
     def _read(self) -> int:
-        """Count the images whose rows are complete, by path, and return where these end in the file."""
+        """Count the images with complete rows, by path, and return the position in the file where these end."""
         end = rows = 0
         with self.path.open("rb") as file:
             try:
@@ -159,13 +159,13 @@ class OutputFile:
         return end
 
     def _ends_image(self, cells: Sequence[str]) -> bool:
-        """True for the last row of an image."""
+        """Return whether this is the last row of an image."""
         number, vehicles = (cells[place] for place in self._counts) if self._counts else ("", "")
         return number in ("", "None", vehicles)
 
 
 def _rows(file: IO[bytes], form: str) -> Iterator[tuple[list[str], int]]:
-    """Yield the cells of each complete row, as text, and where it ends; what is incomplete at the end is left out."""
+    """Yield the cells of each complete row, as text, and the position of its end; skip an incomplete row at the end."""
     end = 0
 
     def whole_lines() -> Iterator[str]:
@@ -187,19 +187,19 @@ def _rows(file: IO[bytes], form: str) -> Iterator[tuple[list[str], int]]:
         except StopIteration:
             return
         except csv.Error:
-            if not file.read(1):  # the end came within quotes
+            if not file.read(1):  # the file ends within quotes
                 return
             raise
         yield cells, end
 
 
 def _relative(value: object, path: Path) -> object:
-    """Return a folder as it is seen from the one that the file is in, so that both can be moved."""
+    """Return a folder's path relative to the file's folder, so that both can be moved."""
     return os.path.relpath(value.resolve(), path.parent.resolve()) if isinstance(value, Path) else value
 
 
 def _difference(name: str, before: Any, now: Any) -> str:  # noqa: ANN401  (whatever JSON can hold)
-    """Return in a few words what differs between the runs, by the option that makes it so."""
+    """Describe in a few words how an option differs between the runs."""
     if name == "model":
         return f"with another model ({_name(before)}, now {_name(now)})"
     if name == "crop" and isinstance(before, Mapping) and now:

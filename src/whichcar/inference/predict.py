@@ -1,4 +1,4 @@
-"""Predict the classes of a folder with labels, or of the command's files, folders, addresses and lists."""
+"""Predict the classes of a labelled folder, or of the files, folders, addresses and lists given to the command."""
 
 from __future__ import annotations
 
@@ -44,18 +44,18 @@ def predict_from_folder(
     """Predict the class of every image under `folder`.
 
     Args:
-        folder: holds one folder per class; images are taken in the sorted order of their paths.
-        model: a Keras model that takes (n, height, width, 3) RGB, 0..255, and gives (n, classes).
+        folder: contains one folder per class; images are processed in the sorted order of their paths.
+        model: a Keras model from (n, height, width, 3) RGB, 0..255, to (n, classes).
         input_size: height and width, or one number for both. Images are resized to it, never cropped.
         class_names: one name for each of the model's outputs, in their order.
 
     Returns:
-        Two equally long lists: the predicted class, and the name of the folder the image lies in. An image that cannot
-        be read is in neither; it is logged as a warning.
+        Two lists of equal length: the predicted classes, and the names of the folders that contain the images. An
+        unreadable image is in neither list; it is logged as a warning.
 
     Raises:
         DataError: the folder is missing, or holds no readable image.
-        CheckpointError: the number of the model's outputs is not that of the class names.
+        CheckpointError: the model has a different number of outputs than there are class names.
     """
     folder = Path(folder)
     size = (input_size, input_size) if isinstance(input_size, int) else (int(input_size[0]), int(input_size[1]))
@@ -88,19 +88,19 @@ def predict(
     confidence: float | None = None,
     vehicles: Vehicles | None = None,
 ) -> list[Prediction | Skipped]:
-    """Return one row an image, in order, also for a single one: its `top` best classes, or why it cannot be read.
+    """Return one row per image, in order, even for a single image: its `top` best classes, or why it is unreadable.
 
-    To predict with the same model again, keep a `Classifier`, whose `predict` this is.
+    This is `Classifier.predict`; to use the same model again, keep a `Classifier`.
 
     Args:
-        model: an experiment's folder, a checkpoint file, a bundle, the name of a model of the package, or None for its
-            model `cars196`; as for `Classifier`.
+        model: an experiment's folder, a checkpoint file, a bundle, the name of a model in the package, or None for the
+            package's `cars196`; as for `Classifier`.
         images: a path, a folder, an http(s) address, a PIL image or an array, or any iterable of these.
         crop, detector, family: as for `Classifier`.
         top, batch_size, confidence, vehicles: as for `Classifier.predict`.
 
     Raises:
-        CheckpointError, ConfigError, DataError, DetectorError: as `Classifier` and its `predict`.
+        CheckpointError, ConfigError, DataError, DetectorError: as for `Classifier` and its `predict`.
 
     Example:
         >>> predict("experiments/exp_003", "car.jpg")[0].best
@@ -111,10 +111,10 @@ def predict(
 
 
 def one_usable(rows: Iterable[Prediction | Skipped], unusable: int = 0) -> Iterator[Prediction | Skipped]:
-    """Yield the rows, which come after some that are `unusable`.
+    """Yield the rows; `unusable` others came before them.
 
     Raises:
-        DataError: at the end, when there was none at all, or none of an image that could be read.
+        DataError: at the end, if there was no row at all, or none of a readable image.
     """
     seen, usable = unusable, 0
     for row in rows:
@@ -127,15 +127,15 @@ def one_usable(rows: Iterable[Prediction | Skipped], unusable: int = 0) -> Itera
 
 
 def names_of(arguments: Iterable[str], listing: IO[bytes] | None) -> Iterator[str]:
-    """Yield the arguments; instead of `-`, the lines of a list as they come, without those that are empty.
+    """Yield the arguments, with `-` replaced by the non-empty lines of a list, as they come.
 
     Args:
-        arguments: of a command line.
-        listing: standard input, one path or address a line, in the encoding of file names (on Linux any bytes), with or
-            without a byte order mark; None where it is closed.
+        arguments: command-line arguments.
+        listing: standard input, one path or address per line, in the encoding of file names (any bytes on Linux), with
+            or without a byte order mark; None if it is closed.
 
     Raises:
-        DataError: `-`, but there is no standard input, or it is UTF-16 or no text, such as an image.
+        DataError: `-` is given, but standard input is closed, UTF-16 or not text, such as an image.
     """
     for argument in arguments:
         if argument != "-":
@@ -147,7 +147,7 @@ def names_of(arguments: Iterable[str], listing: IO[bytes] | None) -> Iterator[st
 
 
 def _listed(listing: IO[bytes]) -> Iterator[str]:
-    # The first line of an image may look like a name, so what else is there counts too.
+    # The first line of an image may look like a name, so check more of the beginning.
     beginning = listing.peek(1)[:1024] if isinstance(listing, io.BufferedReader) else b""
     for number, line in enumerate(listing):
         if number == 0 and line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -163,13 +163,13 @@ def _listed(listing: IO[bytes]) -> Iterator[str]:
 
 
 def columns(top: int, crop: bool = False, answer: bool = False, vehicles: bool = False) -> list[str]:
-    """Return the names of the cells that a row of CSV or JSON has.
+    """Return the column names of a row of CSV or JSON.
 
     Args:
-        top: how many classes.
-        crop: whether it has what the image was cropped to.
-        answer: whether it has an answer.
-        vehicles: whether each vehicle is a row, which then has its number, and what the image was cropped to.
+        top: number of classes.
+        crop: whether rows say what the image was cropped to.
+        answer: whether rows have an answer.
+        vehicles: whether each vehicle is a row, which then has its number and what the image was cropped to.
     """
     classes = [name for place in range(1, top + 1) for name in class_columns(place)]
     before = [*((NUMBER_COLUMN,) if vehicles else ()), *(ANSWER_COLUMNS if answer else ())]
@@ -181,10 +181,10 @@ def lines(rows: Iterable[Prediction | Skipped], form: Form, names: Sequence[str]
 
     Args:
         rows: from `Classifier.stream`.
-        form: `table` for reading; `csv` with a header; `json`, one object a line. The last two hold the cells of
-            `as_row()`; what a row does not have, such as the class of an image that cannot be read, is empty or null.
-        names: of the cells of a row of CSV or JSON, as `columns` gives them.
-        width: of the table's column of class names, for example the longest name's.
+        form: `table` for reading; `csv` with a header; `json`, one object per line. The last two have the cells of
+            `as_row()`; a missing cell, such as the class of an unreadable image, is empty or null.
+        names: column names of CSV or JSON, as returned by `columns`.
+        width: width of the table's column of class names, such as the length of the longest.
     """
     if form == "csv":
         yield csv_line(names)
@@ -218,7 +218,7 @@ def _as_table(row: Prediction | Skipped, width: int) -> Iterator[str]:
 
 
 def cropped_to(crop: Crop) -> str:
-    """Return in a few words what an image was cropped to."""
+    """Describe in a few words what an image was cropped to."""
     if crop.box is None or crop.score is None:
         reason = crop.outcome.partition(": ")[2]
         found = "no vehicle found" if reason == "no vehicle" else f"only {reason}"

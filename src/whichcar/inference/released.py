@@ -1,4 +1,4 @@
-"""The models that come with the package: bundles that are known by a name."""
+"""The models that come with the package: bundles known by name."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ _FILES = (".keras", ".h5", SUFFIX, PLAIN_SUFFIX)
 
 
 def released() -> dict[str, Path]:
-    """Return the bundles in the package by their names, sorted."""
+    """Return the package's bundles by name, sorted."""
     return {path.stem: path for path in sorted(FOLDER.glob(f"*{SUFFIX}"))}
 
 
 def find_model(model: str | Path | None = None) -> Path:
-    """Return the path of a model: that of a file or a folder which is there, or of a model with a name.
+    """Return the path of a model: an existing file or folder, or the model of that name in the package.
 
     Args:
         model: a path or a name (default: the model `cars196`).
 
     Raises:
-        CheckpointError: it is neither, or a file that is no model by its name, such as an image.
+        CheckpointError: it is neither, or its name is not a model's, such as an image's.
     """
     name = str(DEFAULT if model is None else model)
     if model is not None and Path(model).exists():
@@ -48,7 +48,7 @@ def find_model(model: str | Path | None = None) -> Path:
 
 
 def name_of(path: Path) -> str:
-    """Return what messages call a model: one that comes with the package by its name, another one by its path."""
+    """Return a model's name in messages: the name of a model in the package, else the path."""
     return path.stem if path.parent == FOLDER else str(path)
 
 
@@ -63,15 +63,15 @@ def _not_an_image(path: Path) -> Path:
 
 
 def is_model(name: str) -> bool:
-    """True for what names a model rather than images: a checkpoint, a bundle, a folder of an experiment, or a name.
+    """Return whether a name is a model's rather than an image's: a checkpoint, bundle, experiment folder or model name.
 
-    The name of a model, or of an experiment that is not there, has no suffix, unlike an image's.
+    A model's name, or the path of a missing experiment, has no suffix, unlike an image's.
     """
     path = Path(name)
     if os.path.isdir(name):  # noqa: PTH112  (False for a name that the system refuses, where Path raises)
         try:
             return any(entry.name in (BEST, RESOLVED, CONFIG) or entry.suffix in _FILES[:2] for entry in path.iterdir())
-        except OSError:  # as images it is a row that says why
+        except OSError:  # taken as images, it becomes a row with the reason
             return False
     is_pattern = any(sign in name for sign in "*?[")
     is_lost = name != "-" and not path.suffix and not is_address(name) and not is_pattern and _is_missing(path)
@@ -83,6 +83,6 @@ def _is_missing(path: Path) -> bool:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
         return True
-    except OSError:  # who knows
+    except OSError:  # unknown
         return False
     return False

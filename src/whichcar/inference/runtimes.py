@@ -1,4 +1,4 @@
-"""What runs a network: Keras for a checkpoint, ONNX Runtime for a bundle, behind one protocol."""
+"""Runtimes for networks behind one protocol: Keras for a checkpoint, ONNX Runtime for a bundle."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ BUNDLES = (SUFFIX, PLAIN_SUFFIX)
 class Runtime(Protocol):
     """A network that is ready to run.
 
-    `batch_size` is how many images a call takes best; `callers` how many threads call it at once best, 0 where the
-    calls are spread over the cores by the runtime itself, so that one thread makes them; `hardware` is for the record
-    of a result.
+    `batch_size` is the fastest number of images per call; `callers` the fastest number of threads that call it
+    concurrently, 0 if the runtime itself uses all cores, so that one thread calls it; `hardware` is for the record of
+    a result.
     """
 
     batch_size: int
@@ -40,12 +40,12 @@ class Runtime(Protocol):
         """Return (n, classes) float32 probabilities for (n, height, width, 3) uint8 RGB.
 
         Raises:
-            CheckpointError: it does not return one finite number a class.
+            CheckpointError: the network does not return one finite number per class.
         """
 
 
 class KerasRuntime:
-    """A Keras model; batches are filled up to 1, 2, 4, 8, 16, 24 … images, so that few shapes are compiled."""
+    """A Keras model; batches are padded to 1, 2, 4, 8, 16, 24 … images, so that few shapes are compiled."""
 
     batch_size, callers = 32, 0
 
@@ -56,12 +56,12 @@ class KerasRuntime:
         dtype: type[np.generic] = np.float32,
         hardware: Mapping[str, str] | None = None,
     ) -> None:
-        """Wrap a model of that many classes, fed with arrays of `dtype`."""
+        """Wrap a model with this number of classes, fed with arrays of `dtype`."""
         self.model, self._classes, self._dtype = model, classes, dtype
         self.hardware = hardware or {}
 
     def __call__(self, images: Pixels) -> Probabilities:
-        """Run the model on the images, filled up."""
+        """Run the model on the padded images."""
         count = len(images)
         room = -8 * (-count // 8) if count > 8 else 1 << (count - 1).bit_length()
         fed = filled(images, room).astype(self._dtype, copy=False)
@@ -70,17 +70,17 @@ class KerasRuntime:
 
 
 class OnnxRuntime:
-    """A bundle's network. A call uses one core and each thread makes its own: none of them waits for another.
+    """A bundle's network. Each call uses one core and runs in its caller's thread, so calls do not wait for each other.
 
-    One image a call takes as little time an image as 16 do, within 5 %; two cores in one call take a tenth more
-    (benchmarks/prediction.py). A network of a fixed batch size gets that.
+    One image per call takes the same time per image as 16, within 5 %; two cores per call take a tenth longer
+    (benchmarks/prediction.py). A network with a fixed batch size gets batches of that size.
 
     Args:
         bundle: the network and its description.
-        name: what messages call it.
+        name: the network's name in messages.
 
     Raises:
-        CheckpointError: ONNX Runtime cannot load it, or it has other inputs or outputs than a bundle's.
+        CheckpointError: ONNX Runtime cannot load it, or its inputs or outputs are not those of a bundle's network.
     """
 
     def __init__(self, bundle: Bundle, name: str | Path) -> None:
@@ -103,7 +103,7 @@ class OnnxRuntime:
         }
 
     def __call__(self, images: Pixels) -> Probabilities:
-        """Run the network on the images, in parts where it takes a fixed number."""
+        """Run the network on the images, in batches of its size if that is fixed."""
         step = self._batch or max(1, len(images))
         parts = [self._part(images[start : start + step], step) for start in range(0, len(images), step)]
         return np.concatenate(parts) if parts else np.empty((0, self._classes), np.float32)
@@ -132,7 +132,7 @@ class MirroredRuntime:
     """A network that sees each image mirrored, left to right."""
 
     def __init__(self, runtime: Runtime) -> None:
-        """Wrap what runs it."""
+        """Wrap a runtime."""
         self._runtime = runtime
         self.batch_size, self.callers, self.hardware = runtime.batch_size, runtime.callers, runtime.hardware
 
@@ -142,20 +142,20 @@ class MirroredRuntime:
 
 
 def open_network(path: Path) -> tuple[Path, Metadata, Runtime]:
-    """Load an experiment's best checkpoint, a checkpoint or a bundle in the form that predicts fastest here.
+    """Load an experiment's refit or best checkpoint, a checkpoint or a bundle in the runtime that predicts fastest here.
 
     Returns:
         The file, its metadata and its network.
 
     Raises:
-        CheckpointError: there is no such file, or it is broken.
+        CheckpointError: the file is missing or damaged.
     """
     if path.suffix.lower() in BUNDLES and not path.is_dir():
         with ThreadPoolExecutor(1) as pool:  # loading the library takes as long as reading the bundle
-            pool.submit(importlib.import_module, "onnxruntime")  # an error is raised again where it is used
+            pool.submit(importlib.import_module, "onnxruntime")  # an error is raised again on use
             bundle = read_bundle(path)
         return path, bundle.metadata, OnnxRuntime(bundle, name_of(path))
-    # Keras, and what trains, is for those alone who have a checkpoint.
+    # Only a checkpoint needs Keras and the training code.
     from whichcar.training.hardware import prepare
     from whichcar.training.run.checkpoint import find_checkpoint, load_model, read_metadata
 
@@ -167,10 +167,10 @@ def open_network(path: Path) -> tuple[Path, Metadata, Runtime]:
 
 
 def checked(answer: Probabilities, shape: tuple[int, int], name: str) -> Probabilities:
-    """Return what a network answered, if it is of that shape and finite.
+    """Return a network's output if it has this shape and is finite.
 
     Raises:
-        CheckpointError: it is not.
+        CheckpointError: it does not have this shape, or is not finite.
     """
     if answer.shape != shape:
         raise CheckpointError(
@@ -183,6 +183,6 @@ def checked(answer: Probabilities, shape: tuple[int, int], name: str) -> Probabi
 
 
 def filled(images: Pixels, room: int) -> Pixels:
-    """Return `images` and, up to `room` in all, copies of the last one (a black one may be a division by zero)."""
+    """Return `images` padded to `room` with copies of the last one (a black image might cause a division by zero)."""
     missing = room - len(images)
     return np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0)), mode="edge") if missing > 0 else images

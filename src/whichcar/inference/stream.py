@@ -1,4 +1,4 @@
-"""The one way from images to probabilities: decoded in threads while the network works on the batch before."""
+"""The one path from images to probabilities: threads decode images while the network runs on the previous batch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Item = TypeVar("Item")
 class Scored:
     """One image and the probability of every class, (classes,) float32, in the order of the class names.
 
-    `crop` is what it was cropped to first; None where it was not to be cropped.
+    `crop` is what the image was cropped to; None if it was not to be cropped.
     """
 
     path: Path | str
@@ -35,7 +35,7 @@ class Scored:
 
 
 class Opened(NamedTuple):
-    """An image, or a vehicle in it, at the network's size, what it was cropped to, if so, and that with its margin."""
+    """An image or a vehicle in it, at the network's size; `crop` is its crop, if any, and `box` adds the margin."""
 
     image: Pixels
     crop: Crop | None
@@ -54,12 +54,13 @@ def stream(
 ) -> Iterator[Scored | Skipped]:
     """Yield each image's probabilities, in order.
 
-    Images are resized to `size` (height, width), after `crop` where that gives a function and never cropped otherwise:
-    what is at the edge counts. Where it gives several crops of an image, each is a row, and batches are of crops. Where
-    the runtime takes calls of several threads, each of them decodes its images and runs the network on them. Else,
-    while the network works on one batch, the next ones are being decoded, and a shorter last batch is filled up to
-    `batch_size`, so it costs no second compilation. However many images there are, at most four batches, or eight for
-    each thread, are held.
+    Images are resized to `size` (height, width), after `crop` if that returns a function, and never cropped otherwise,
+    since their edges matter. If it returns several crops of an image, each is a row, and batches are of crops.
+
+    If the runtime accepts calls from several threads, each thread decodes its images and runs the network on them. If
+    not, the next batches are decoded while the network runs on one, and a shorter last batch is padded to `batch_size`,
+    which avoids a second compilation. At most four batches, or eight per thread, are in memory, for any number of
+    images.
 
     Raises:
         ConfigError: `batch_size` is below 1.
@@ -76,13 +77,13 @@ def stream(
         rows = (row for item in batch for row in opened(item, size, crop))
         return [row for group in groups(rows, batch_size) for row in answered(runtime, group)]
 
-    # One thread more than there are cores: one may be waiting for a disk or a server.
+    # One thread more than cores, since one may be waiting for a disk or a server.
     for rows in ordered_map(answers, groups(images, batch_size), runtime.callers + 1, eager=True):
         yield from rows
 
 
 def groups(items: Iterable[Item], count: int) -> Iterator[list[Item]]:
-    """Yield lists of `count` items, the last one of what is left."""
+    """Yield lists of `count` items; the last one may be shorter."""
     rest = iter(items)
     while group := list(islice(rest, count)):
         yield group
@@ -108,7 +109,7 @@ def _one_caller(
 
 
 def answered(runtime: Runtime, batch: Sequence[Row], room: int = 0) -> list[Scored | Skipped]:
-    """Return the probabilities of the rows that are images, from one call filled up to `room` images."""
+    """Return the rows with the probabilities of each image, from one call padded to `room` images."""
     images = [item.image for _, item in batch if not isinstance(item, Skipped)]
     rows = iter(runtime(filled(np.stack(images), room)) if images else ())
     return [item if isinstance(item, Skipped) else Scored(path, next(rows), item.crop) for path, item in batch]
@@ -117,7 +118,7 @@ def answered(runtime: Runtime, batch: Sequence[Row], room: int = 0) -> list[Scor
 def decoded(
     images: Iterable[Given | Skipped], size: tuple[int, int], ahead: int, crop: CropChoice | None = None
 ) -> Iterator[Row]:
-    """Yield every image at `size`, or its crops where asked for, in order; threads prepare up to `ahead` images."""
+    """Yield every image at `size`, or its crops if requested, in order; threads prepare up to `ahead` images."""
 
     def prepared(image: Given) -> list[Row]:
         return opened(image, size, crop)
@@ -128,12 +129,12 @@ def decoded(
 
 
 def opened(given: Given | Skipped, size: tuple[int, int], choice: CropChoice | None) -> list[Row]:
-    """Return an image at `size`, or its crops, or why it cannot be read."""
+    """Return the rows of an image: at `size`, or its crops, or why it is unreadable."""
     if isinstance(given, Skipped):
         return [(given.path, given)]
     crop = choice(given.path) if choice else None
     try:
-        # What is cropped must be sharp too, so the image is then not decoded smaller.
+        # A crop must be sharp too, so the image is then not decoded at reduced size.
         with given.open(size if crop is None else None) as image:
             crops = crop(as_text(given.path), image) if crop else [(None, None)]
             return [
