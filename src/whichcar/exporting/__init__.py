@@ -1,1 +1,1 @@
-"""From a trained network to one file that predicts without Keras."""
+"""Exporting: from a trained network to one file that predicts without Keras."""

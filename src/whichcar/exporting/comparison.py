@@ -1,4 +1,4 @@
-"""An exported network measured next to Keras' on the same images, and refused where the two disagree."""
+"""Compare an exported network with Keras' on the same images, and refuse the export if the two disagree."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from whichcar.records import Metadata
 from whichcar.text import plural
 from whichcar.training.hardware import processor_name
 
-Forms = dict[str, tuple[Runtime, int]]  # by name, each with its size in bytes
-LARGEST_DIFFERENCE = 1e-3  # of probabilities in float32; 1e-6 to 1e-4 is usual
-LARGEST_LOSS = 0.003  # of accuracy, by int8
+Forms = dict[str, tuple[Runtime, int]]  # by name, with the size in bytes
+LARGEST_DIFFERENCE = 1e-3  # between probabilities in float32; 1e-6 to 1e-4 is usual
+LARGEST_LOSS = 0.003  # of accuracy, through int8
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Measures the forms of a network, also OpenVINO's if wanted, next to Keras', on the images of an export."""
+    """Compares the forms of a network, including OpenVINO's if requested, with Keras' on the images of an export."""
 
     keras: Runtime
     checkpoint: Path
@@ -33,11 +33,11 @@ class Comparison:
     uses_openvino: bool
 
     def float32(self, bundle: Bundle) -> tuple[Bundle, Verification]:
-        """Return a bundle, and how its network was measured."""
+        """Return the bundle, and the measurements of its network."""
         return bundle, self._measured(self._forms(bundle))
 
     def int8(self, bundle: Bundle) -> tuple[Bundle, Verification]:
-        """Return the first int8 form of a bundle that is accurate enough, and how both were measured."""
+        """Return the first int8 form of a bundle that is accurate enough, and the measurements of both."""
         float32 = self._forms(bundle)
         images = calibration_images(self.images, self.metadata.image_size)
         for calibration, candidate in candidates(bundle, images, self.checkpoint):

@@ -1,4 +1,4 @@
-"""Export a trained network: measured next to Keras' on real images, then written as one file."""
+"""Export a trained network: compare it with Keras' on real images, then write it as one file."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ LICENCE = "not stated; ask whoever trained it"
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What an export wrote: the bundle, the files for other runtimes, and the measurements that are stored in it."""
+    """The files an export wrote: the bundle and those for other runtimes; and the measurements stored in them."""
 
     bundle: Path
     others: tuple[Path, ...]
@@ -60,29 +60,28 @@ def export(
 ) -> Exported:
     """Write a trained network as one file that predicts without Keras: network, class names, settings, model card.
 
-    Before anything is written, the exported network and Keras' classify the same validation images; the export is
-    refused where they disagree. Without validation images it is training images, and where the dataset is not there it
-    is noise.
+    Before anything is written, the exported network and Keras' classify the same validation images, and the export
+    fails if they disagree. Without validation images, training images are used, and without the dataset, noise.
 
     Args:
-        experiment: an experiment's folder (its refit is taken, else its best checkpoint by validation) or a checkpoint
-            file.
-        to: the bundle, a file that ends in `.whichcar` (default: `NAME.whichcar` in the experiment's folder, that of a
-            refit `refit/NAME-refit.whichcar`). One that is there is replaced.
-        precision: `float32`, or `int8` (weights and activations, calibrated on training images), which is refused where
-            it loses more than 0.3 points of accuracy on the validation images.
-        plain: a folder for the network alone, for other runtimes, with the rest as its metadata.
-        formats: what is written there: `onnx` (`model.onnx`), `openvino` (`model.xml` and `model.bin`) or both.
-        data: where the dataset that it was trained on lies, if it was moved.
+        experiment: an experiment's folder (for its refit, else its best checkpoint by validation) or a checkpoint file.
+        to: the bundle, a file that ends in `.whichcar` (default: `NAME.whichcar` in the experiment's folder, for a
+            refit `refit/NAME-refit.whichcar`). An existing file is overwritten.
+        precision: `float32`, or `int8` (weights and activations, calibrated on training images), which fails if it
+            loses more than 0.3 points of accuracy on the validation images.
+        plain: a folder for the network alone, for other runtimes, with everything else as its metadata.
+        formats: formats to write there: `onnx` (`model.onnx`), `openvino` (`model.xml` and `model.bin`) or both.
+        data: the location of the dataset the network was trained on, if it was moved.
         licence: the terms under which the network may be used.
-        notes: sentences for the model card, such as where the data come from.
+        notes: sentences for the model card, such as the origin of the data.
 
     Raises:
         CheckpointError: there is no usable checkpoint, a layer cannot be exported, or the exported network disagrees.
-        DataError: `data` is another dataset, its images cannot be read, or the experiment's result.json is damaged.
+        DataError: `data` is another dataset, its images cannot be read, the dataset is missing for int8, or the
+            experiment's result.json is damaged.
         ConfigError: `precision` or a format is unknown, or `to` has another suffix.
         MissingExtraError: the extra `export`, or `openvino`, is not installed.
-        OSError: the file cannot be written.
+        OSError: a file cannot be written.
     """
     chosen = [("precision", precision, get_args(Precision)), *(("format", word, get_args(Format)) for word in formats)]
     for what, word, known in chosen:
@@ -96,7 +95,7 @@ def export(
     metadata = read_metadata(checkpoint)
     if not _is_finished(experiment):
         log.warning("%s: its training is not finished; the best checkpoint so far is exported", experiment)
-    # A part of the name of a file, and of addresses of a server.
+    # The name becomes part of a file's name, and of a server's addresses.
     name = experiment_name(experiment).replace("/", "-") if experiment.is_dir() else experiment.stem
     target, others = _targets(experiment, name, to, plain, formats)
     result = _result(experiment, checkpoint)
@@ -106,7 +105,7 @@ def export(
             f"{metadata.data_root}: the dataset is not there, and int8 is calibrated and verified on its images; "
             "name it with --data DIR, or export with --precision float32"
         )
-    use_tensorflow(checkpoint)  # before a GPU has the calibration choose JAX
+    use_tensorflow(checkpoint)  # first, since with a GPU the calibration would choose JAX
     calibration = _calibration(checkpoint, data)
     model = float32_copy(checkpoint, calibration.temperature if calibration else 1.0)
     network = to_onnx(model, metadata.image_size, one_line(checkpoint))
@@ -128,7 +127,7 @@ def export(
 
 
 def _is_finished(experiment: Path) -> bool:
-    """False where the record of an experiment's training says that it has not ended."""
+    """Return False if an experiment's record says that its training has not ended."""
     path = experiment / files.RESOLVED
     known = {"finished": bool}
     return not path.is_file() or bool(files.read_json(path, known, "train again with --overwrite")["finished"])
@@ -137,7 +136,7 @@ def _is_finished(experiment: Path) -> bool:
 def _targets(
     experiment: Path, name: str, to: str | Path | None, plain: str | Path | None, formats: Sequence[Format]
 ) -> tuple[Path, tuple[Path, ...]]:
-    """Return the bundle's path and those of the other files, all of which can be written."""
+    """Return the paths of the bundle and of the other files, after checking that all can be written."""
     home = experiment if experiment.is_dir() else experiment.parent
     target = home / f"{name}{SUFFIX}" if to is None else Path(to)
     if target.suffix != SUFFIX:
@@ -151,7 +150,7 @@ def _targets(
 
 
 def _result(experiment: Path, checkpoint: Path) -> dict[str, Any] | None:
-    """Return the content of the experiment's result.json where it is about this checkpoint."""
+    """Return the content of the experiment's result.json if it is about this checkpoint."""
     if not (experiment / files.RESULT).is_file():
         return None
     result = read_result(experiment)
@@ -159,7 +158,7 @@ def _result(experiment: Path, checkpoint: Path) -> dict[str, Any] | None:
 
 
 def _calibration(checkpoint: Path, data: str | Path | None) -> Calibration | None:
-    """Return the calibration of a checkpoint; None, and a line that says why, where there is none to be had."""
+    """Return the calibration of a checkpoint, or log why there is none and return None."""
     try:
         return calibrate(checkpoint, data)
     except DataError as error:

@@ -1,4 +1,4 @@
-"""The images that an export needs: those that verify the network, and those that calibrate int8."""
+"""The images that an export needs: to verify the network, and to calibrate int8."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from whichcar.images.pixels import Pixels
 from whichcar.inference.stream import decoded
 from whichcar.records import Metadata, Sample, Skipped
 
-BATCH = 16  # images at once
+BATCH = 16  # images per batch
 CALIBRATING = 200  # training images for int8
-VERIFYING = 512  # images that verify where the network was trained on all of them
+VERIFYING = 512  # verification images, if the network was trained on all of them
 NOISE = "noise"
 
 
 @dataclass(frozen=True, slots=True)
 class ExportImages:
-    """The images that verify an export, and training images that it may be calibrated with.
+    """The images that verify an export, and training images for its calibration.
 
-    `split` is `validation`, `train` where the experiment has no validation images, or `noise` where its data are not
-    there; both lists are then empty. `trained_on`: the network was trained on the verifying images, so that its
-    accuracy on them says nothing of other images.
+    `split` is `validation`, `train` if the experiment has no validation images, or `noise` if its dataset is missing;
+    both lists are then empty. `trained_on`: the network was trained on the verifying images, so its accuracy on them
+    says nothing about other images.
     """
 
     split: str
@@ -42,11 +42,11 @@ def export_images(data: Path | None, metadata: Metadata) -> ExportImages:
     """Return the images of the dataset that a network was trained on.
 
     Args:
-        data: where it lies, if it was moved.
-        metadata: the checkpoint's.
+        data: the dataset's location, if it was moved.
+        metadata: the checkpoint's metadata.
 
     Raises:
-        DataError: `data` is not the dataset it was trained on, or that cannot be read.
+        DataError: `data` is not the dataset the network was trained on, or that dataset cannot be read.
     """
     root = named_tree(data, metadata)
     if root is None and data is not None:
@@ -63,7 +63,7 @@ def export_images(data: Path | None, metadata: Metadata) -> ExportImages:
 
 
 def spread(samples: Sequence[Sample], count: int) -> tuple[Sample, ...]:
-    """Return at most `count` of the samples, at even distances, so that all classes are among them alike."""
+    """Return at most `count` of the samples, evenly spaced, so that all classes are represented."""
     if not samples:
         return ()
     places = np.unique(np.linspace(0, len(samples) - 1, min(count, len(samples))).round().astype(int))
@@ -71,7 +71,7 @@ def spread(samples: Sequence[Sample], count: int) -> tuple[Sample, ...]:
 
 
 def batches(samples: Sequence[Sample], size: tuple[int, int]) -> Iterator[tuple[Pixels, npt.NDArray[np.int64]]]:
-    """Yield (images, labels): (n, height, width, 3) uint8 and (n,), n at most `BATCH`; unreadable ones are left out."""
+    """Yield (images, labels): (n, height, width, 3) uint8 and (n,), n at most `BATCH`; skip unreadable images."""
     images, labels = [], []
     for sample, (_, item) in zip(samples, decoded(each(s.path for s in samples), size, 2 * BATCH), strict=True):
         if not isinstance(item, Skipped):
@@ -85,10 +85,10 @@ def batches(samples: Sequence[Sample], size: tuple[int, int]) -> Iterator[tuple[
 
 
 def calibration_images(images: ExportImages, size: tuple[int, int]) -> Pixels:
-    """Return (n, height, width, 3) uint8, n at most `CALIBRATING`: training images, none of them for validation.
+    """Return training images, none from validation: (n, height, width, 3) uint8, n at most `CALIBRATING`.
 
     Raises:
-        DataError: none can be read.
+        DataError: none of them can be read.
     """
     read = [pixels for pixels, _ in batches(spread(images.train, CALIBRATING), size)]
     if not read:
@@ -97,7 +97,7 @@ def calibration_images(images: ExportImages, size: tuple[int, int]) -> Pixels:
 
 
 def noise(size: tuple[int, int]) -> Iterator[tuple[Pixels, npt.NDArray[np.int64]]]:
-    """Yield `BATCH` images of coarse coloured noise, with no labels."""
+    """Yield one batch of `BATCH` images of coarse coloured noise, without labels."""
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 256, (BATCH, -(-size[0] // 8), -(-size[1] // 8), 3), np.uint8)
     yield coarse.repeat(8, 1).repeat(8, 2)[:, : size[0], : size[1]], np.empty(0, np.int64)

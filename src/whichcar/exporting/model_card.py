@@ -1,4 +1,4 @@
-"""The model card of a bundle, as Markdown and as a page: what it is for, how good it is and where it fails.
+"""The model card of a bundle, as Markdown and as HTML: its intended use, how good the model is, and where it fails.
 
 Its sections follow Mitchell et al. 2019, "Model Cards for Model Reporting".
 """
@@ -20,7 +20,7 @@ SHOWN = 5  # hardest classes and confused pairs
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A part of the card: sentences, then a table whose first row names the columns."""
+    """A section of the card: sentences, then a table whose first row has the column names."""
 
     title: str
     sentences: tuple[str, ...]
@@ -30,12 +30,12 @@ class Section:
 def with_card(
     bundle: Bundle, verification: Verification, result: Mapping[str, Any] | None, notes: Sequence[str] = ()
 ) -> Bundle:
-    """Return a bundle with the measurements of its network and its model card.
+    """Return a bundle with its model card and the measurements of its network.
 
     Args:
-        bundle: what the card is about.
+        bundle: the bundle that the card describes.
         verification: the measurements of its network.
-        result: the content of the experiment's result.json; None where it was not evaluated.
+        result: the content of the experiment's result.json; None if it was not evaluated.
         notes: further sentences.
     """
     bundle = replace(bundle, metrics=verification.as_json())
@@ -47,7 +47,7 @@ def with_card(
 
 
 def form_rows(verification: Verification) -> list[tuple[str, ...]]:
-    """Return the table of a verification: one row a form of the network, after the names of the columns."""
+    """Return the table of a verification: the column names, then one row per form of the network."""
     rows: list[tuple[str, ...]] = [
         ("network", "MB", "images/s", "same answer", "largest difference", "accuracy", "log loss")
     ]
@@ -67,7 +67,7 @@ def form_rows(verification: Verification) -> list[tuple[str, ...]]:
 
 
 def verified_on(verification: Verification) -> str:
-    """Return one sentence on the images of a verification."""
+    """Return one sentence about the images of a verification."""
     count = verification.forms[0].agreeing.total
     if verification.split == NOISE:
         return "The dataset is not on this machine: compared on noise; accuracy is not verified."
@@ -176,7 +176,7 @@ def _markdown(name: str, sections: Sequence[Section]) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Return a text that Markdown shows as it is."""
+    """Escape a text, so that Markdown shows it unchanged."""
     for mark in "\\*_[]<>|#":
         text = text.replace(mark, f"\\{mark}")
     return text

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     import keras
     import onnx
 
-OPSET = 18  # of ONNX 1.13; ONNX Runtime has it since 1.14, OpenVINO since 2023.1
+OPSET = 18  # ONNX 1.13; supported since ONNX Runtime 1.14 and OpenVINO 2023.1
 INPUT, OUTPUT = "images", "probabilities"
 EXTRA = "export"
 
 
 def check_installed() -> None:
-    """Raise, before long work, where the conversion cannot run.
+    """Check, before long work, that the conversion can run.
 
     Raises:
         MissingExtraError: the extra `export` is not installed.
@@ -39,13 +39,13 @@ def check_installed() -> None:
 
 
 def use_tensorflow(checkpoint: Path) -> None:
-    """Have Keras run on TensorFlow, the backend that models are exported from.
+    """Run Keras on TensorFlow, the backend that models are exported from.
 
     Args:
-        checkpoint: what an error calls it.
+        checkpoint: the checkpoint, for messages.
 
     Raises:
-        CheckpointError: it runs on another one already.
+        CheckpointError: Keras already runs on another backend.
     """
     hardware = prepare("float32", TENSORFLOW)
     if hardware.backend != TENSORFLOW:
@@ -56,17 +56,17 @@ def use_tensorflow(checkpoint: Path) -> None:
 
 
 def float32_copy(checkpoint: Path, temperature: float = 1.0) -> keras.Model:
-    """Load a checkpoint as the model that is exported: in float32, for images of its size, without a layer to resize.
+    """Load a checkpoint as the model to export: in float32, for images of its size, without a resizing layer.
 
     Args:
         checkpoint: a `.keras` or `.h5` file.
-        temperature: divides the logits; it becomes part of the head's weights.
+        temperature: divisor of the logits, which becomes part of the head's weights.
 
     Returns:
         A model from (n, height, width, 3) RGB in 0..255 to (n, classes) float32 probabilities.
 
     Raises:
-        CheckpointError: the file holds no model, or Keras runs on another backend than TensorFlow.
+        CheckpointError: the file holds no model, or Keras already runs on a backend other than TensorFlow.
     """
     use_tensorflow(checkpoint)
     import keras
@@ -74,7 +74,7 @@ def float32_copy(checkpoint: Path, temperature: float = 1.0) -> keras.Model:
     model = training_copy(load_saved_model(checkpoint), "float32", fused=True, front=keras.layers.Identity())
     for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.Normalization):
-            # As tensors they would become inputs of the graph.
+            # Tensors would become inputs of the graph.
             layer.mean, layer.variance = np.asarray(layer.mean), np.asarray(layer.variance)
     head = model.get_layer(HEAD)
     head.set_weights([values / temperature for values in head.get_weights()])
@@ -87,20 +87,20 @@ def to_onnx(model: keras.Model, size: tuple[int, int], name: str) -> bytes:
     Args:
         model: of `float32_copy`.
         size: (height, width) of the images.
-        name: what an error calls it.
+        name: the model's name in messages.
 
     Returns:
-        An ONNX file of standard operators: `images`, (n, height, width, 3) uint8, to `probabilities`, (n, classes)
-        float32. Batch-norm is part of the convolutions.
+        An ONNX file of standard operators, from `images`, (n, height, width, 3) uint8, to `probabilities`, (n, classes)
+        float32. Batch normalization is folded into the convolutions.
 
     Raises:
-        CheckpointError: a layer has no counterpart in ONNX; it is named.
+        CheckpointError: a layer, named in the message, has no counterpart in ONNX.
     """
     import keras
     import tensorflow as tf
     import tf2onnx
 
-    # The weights are inputs of what is converted, so that TensorFlow and tf2onnx copy a graph without them.
+    # The weights are inputs of the converted function, so that TensorFlow and tf2onnx copy a graph without them.
     weights = {f"weight_{number}": variable for number, variable in enumerate(model.variables)}
     signature = [
         tf.TensorSpec((None, *size, 3), tf.uint8, name=INPUT),
@@ -120,13 +120,13 @@ def to_onnx(model: keras.Model, size: tuple[int, int], name: str) -> bytes:
 
 
 def _check_operators(network: onnx.ModelProto, model: keras.Model, name: str) -> None:
-    """Raise where an operation of a layer was left as TensorFlow's, since ONNX has no such operator."""
+    """Raise CheckpointError if an operation of a layer is still TensorFlow's, as ONNX has no such operator."""
     from onnx import defs
 
     layers = {layer.name for layer in model._flatten_layers(include_self=False)}
     for node in network.graph.node:
         if not defs.has(node.op_type, node.domain):
-            # Operations are named after the layers that made them, which are numbered.
+            # Operations are named after their layers, with numbers appended.
             parts = [form for part in node.name.split("/") for form in (part, re.sub(r"_\d+$", "", part))]
             layer = next((part for part in reversed(parts) if part in layers), node.name)
             raise CheckpointError(
@@ -135,7 +135,7 @@ def _check_operators(network: onnx.ModelProto, model: keras.Model, name: str) ->
 
 
 def _with_weights(network: onnx.ModelProto, weights: Mapping[str, keras.Variable]) -> bytes:
-    """Return an ONNX file in which constants take the place of the inputs that have these names."""
+    """Return an ONNX file in which the inputs with these names are replaced by constants."""
     from onnx import numpy_helper
 
     used = {name for node in network.graph.node for name in node.input}
@@ -148,7 +148,7 @@ def _with_weights(network: onnx.ModelProto, weights: Mapping[str, keras.Variable
 
 
 def _erfc(graph: Any, node: Any, *_: object) -> None:  # noqa: ANN401  (of tf2onnx)
-    """Make 1 - erf(x) of TensorFlow's erfc(x), which GELU is computed with and tf2onnx does not know."""
+    """Replace TensorFlow's erfc(x), which GELU uses and tf2onnx does not support, by 1 - erf(x)."""
     erf = graph.make_node("Erf", node.input)
     one = graph.make_const(f"{node.name}_one", np.array(1, np.float32))
     graph.replace_all_inputs(node.output[0], graph.make_node("Sub", [one.output[0], erf.output[0]]).output[0])
@@ -157,7 +157,7 @@ def _erfc(graph: Any, node: Any, *_: object) -> None:  # noqa: ANN401  (of tf2on
 
 @contextmanager
 def _inlined() -> Iterator[None]:
-    """Trace functions that are called as a part of their caller: Keras compiles grouped convolutions apart."""
+    """Trace called functions as part of their caller, since Keras compiles grouped convolutions separately."""
     import tensorflow as tf
 
     before = tf.config.functions_run_eagerly()
@@ -170,7 +170,7 @@ def _inlined() -> Iterator[None]:
 
 @contextmanager
 def _quiet(name: str) -> Iterator[None]:
-    """Hide what a logger says: an optimisation that fails is left out, and ONNX Runtime makes up for it."""
+    """Silence a logger: a failed optimisation is skipped, and ONNX Runtime makes up for it."""
     logger = logging.getLogger(name)
     logger.disabled = True
     try:
@@ -180,21 +180,21 @@ def _quiet(name: str) -> Iterator[None]:
 
 
 def _optimized(network: bytes) -> bytes:
-    """Return the network as ONNX Runtime simplifies it without leaving the standard operators."""
+    """Return the network as simplified by ONNX Runtime, with standard operators only."""
     import onnxruntime as ort
 
     with files.temporary_folder(2 * len(network)) as folder:
         path = folder / "network.onnx"
         options = ort.SessionOptions()
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
-        options.log_severity_level = 3  # errors: it warns of constants that it folds
+        options.log_severity_level = 3  # errors only: it warns about constants that it folds
         options.optimized_model_filepath = str(path)
         ort.InferenceSession(network, options, providers=["CPUExecutionProvider"])
         return path.read_bytes()
 
 
 def described(network: bytes) -> bytes:
-    """Return the network with our name on it, and without what ONNX Runtime says of operators that it does not use."""
+    """Return the network named whichcar, without operator sets that ONNX Runtime declared but does not use."""
     import onnx
 
     model = onnx.load_from_string(network)

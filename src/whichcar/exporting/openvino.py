@@ -1,4 +1,4 @@
-"""A network as OpenVINO's files: `.xml`, its graph, and `.bin`, its weights."""
+"""A network as OpenVINO files: the graph in `.xml` and the weights in `.bin`."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ OPENVINO_SUFFIX = ".xml"
 
 
 def check_openvino() -> None:
-    """Raise, before long work, where OpenVINO is not installed.
+    """Check, before long work, that OpenVINO is installed.
 
     Raises:
-        MissingExtraError: it is not.
+        MissingExtraError: it is not installed.
     """
     if importlib.util.find_spec("openvino") is None:
         raise MissingExtraError("OpenVINO", "openvino")
 
 
 class OpenVinoNetwork:
-    """A bundle's network in OpenVINO's form, compiled for this machine's CPU (a `Runtime`); `size` is in bytes."""
+    """A bundle's network converted to OpenVINO and compiled for this machine's CPU (a `Runtime`); `size` is in bytes."""
 
     batch_size, callers = 16, 0
 
@@ -45,7 +45,7 @@ class OpenVinoNetwork:
             self._model: openvino.Model = openvino.convert_model(path)
             openvino.save_model(self._model, path.with_suffix(".xml"), compress_to_fp16=False)
             self.size = sum(path.with_suffix(suffix).stat().st_size for suffix in (".xml", ".bin"))
-        # Else it computes in bfloat16 where the processor can.
+        # Otherwise it computes in bfloat16 if the processor can.
         compiled = openvino.Core().compile_model(self._model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         self._infer = compiled.create_infer_request().infer
         self.hardware: Mapping[str, str] = {
@@ -59,12 +59,12 @@ class OpenVinoNetwork:
         return scores
 
     def write(self, bundle: Bundle, path: Path) -> None:
-        """Write `path`, which ends in `.xml`, and the `.bin` next to it; each appears whole or not at all.
+        """Write `path`, which ends in `.xml`, and the `.bin` next to it, each atomically.
 
-        The content of the bundle's `bundle.json` is in it, as runtime information under `whichcar`.
+        The `.xml` holds the content of the bundle's `bundle.json` as runtime information under `whichcar`.
 
         Raises:
-            OSError: one of them cannot be written.
+            OSError: a file cannot be written.
         """
         import openvino
 

@@ -25,16 +25,16 @@ from whichcar.parallel import usable_cores
 if TYPE_CHECKING:
     import onnx
 
-IMAGES_AT_ONCE = 2  # every activation of these is in memory
+IMAGES_AT_ONCE = 2  # all their activations are in memory
 POOLING = ("ReduceMean", "GlobalAveragePool")
-PRODUCTS = ("Conv", "Gemm", "MatMul", "Relu", "Clip")  # with what becomes part of them
+PRODUCTS = ("Conv", "Gemm", "MatMul", "Relu", "Clip")  # with the activations fused into them
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """How the ranges of activations are found.
+    """How the ranges of activations are determined.
 
-    `careful`: what is between the convolutions, and the first of them, stay float32, which is slower.
+    `careful`: everything up to the first convolution, and all but `PRODUCTS`, stays float32, which is slower.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Calibration:
     careful: bool = False
 
 
-# Which one is best differs from network to network.
+# The best one differs from network to network.
 CALIBRATIONS = (
     Calibration("minmax", "MinMax"),
     Calibration("percentile 99.999", "Percentile", (("CalibPercentile", 99.999),)),
@@ -55,12 +55,12 @@ CAREFUL = Calibration("minmax, careful", "MinMax", careful=True)
 def candidates(bundle: Bundle, images: Pixels, path: Path) -> Iterator[tuple[Calibration, Bundle]]:
     """Yield int8 forms of a bundle, each with its calibration: the best of `CALIBRATIONS`, then `CAREFUL`.
 
-    The best one's probabilities diverge least from those of float32, on images that did not calibrate it.
+    The best one has the lowest divergence from the float32 probabilities on images that were not used to calibrate it.
 
     Args:
-        bundle: with a float32 network.
-        images: (n, height, width, 3) uint8, training images; every fifth compares, the others calibrate.
-        path: the bundle's, for messages.
+        bundle: a bundle with a float32 network.
+        images: (n, height, width, 3) uint8, training images; every fifth is used to compare, the others to calibrate.
+        path: the bundle's path, for messages.
     """
     comparing = np.arange(len(images)) % 5 == 4
     calibrating, compared = (images[~comparing], images[comparing]) if comparing.any() else (images, images)
@@ -77,16 +77,16 @@ def candidates(bundle: Bundle, images: Pixels, path: Path) -> Iterator[tuple[Cal
 
 
 def quantized(network: bytes, images: Pixels, calibration: Calibration) -> bytes:
-    """Return a network with int8 weights, one scale a channel, and uint8 activations.
+    """Return a network with int8 weights, one scale per channel, and uint8 activations.
 
-    The head after the global pooling stays float32: it takes no time, and rounding its probabilities is what costs
-    accuracy most. The mean that int8 adds to each feature is taken off before the head (bias correction, Nagel et al.
-    2019). Weights have 7 bits: with 8, processors without VNNI instructions saturate where they add products.
+    The head after global pooling stays float32: it takes no time, and rounding its probabilities costs the most
+    accuracy. The mean that int8 adds to each feature is subtracted before the head (bias correction, Nagel et al.
+    2019). Weights have 7 bits: with 8, sums of products saturate on processors without VNNI instructions.
 
     Args:
-        network: of `to_onnx`.
-        images: (n, height, width, 3) uint8 that the ranges of the activations are taken from.
-        calibration: how they are taken.
+        network: the network from `to_onnx`.
+        images: (n, height, width, 3) uint8, from which the ranges of the activations are determined.
+        calibration: how the ranges are determined.
     """
     import onnx
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
@@ -138,18 +138,18 @@ class _Reader:
 
 
 def _pooling(graph: onnx.GraphProto) -> int:
-    """Return the place of the last pooling, after which the head begins; that of the end where there is none."""
+    """Return the index of the last pooling, after which the head begins, or the number of nodes if there is none."""
     return max((place for place, node in enumerate(graph.node) if node.op_type in POOLING), default=len(graph.node))
 
 
 def _spared(graph: onnx.GraphProto, careful: bool) -> list[str]:
-    """Return the names of the nodes that stay float32; nodes are in the order of their computation."""
+    """Return the names of the nodes that stay float32; nodes are in the order of execution."""
     first = next((place for place, node in enumerate(graph.node) if node.op_type == "Conv"), -1)
     return [node.name for node in (*graph.node[: first + 1 if careful else 0], *graph.node[_pooling(graph) :])]
 
 
 def _corrected(network: bytes, float32: bytes, images: Pixels) -> bytes:
-    """Return an int8 network whose pooled features have, over these images, the means that they have in float32."""
+    """Return an int8 network whose pooled features have the same means over these images as in float32."""
     import onnx
     from onnx import helper, numpy_helper
 
@@ -169,7 +169,7 @@ def _corrected(network: bytes, float32: bytes, images: Pixels) -> bytes:
 
 
 def _means(network: bytes, output: str, images: Pixels) -> npt.NDArray[np.float32]:
-    """Return the mean over images of something that a network computes on the way, (1, ...) float32."""
+    """Return the mean over images of an intermediate result of a network, (1, ...) float32."""
     import onnx
 
     model = onnx.load_from_string(network)
@@ -183,7 +183,7 @@ def _means(network: bytes, output: str, images: Pixels) -> npt.NDArray[np.float3
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Hide what ONNX Runtime prints, and its advice to prepare a network, which `to_onnx` has done."""
+    """Hide ONNX Runtime's output, and its advice to preprocess the network, which `to_onnx` has done."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -194,6 +194,6 @@ def _quiet() -> Iterator[None]:
 
 
 def divergence(reference: Probabilities, probabilities: Probabilities) -> float:
-    """Return the mean Kullback-Leibler divergence of (n, classes) probabilities from those of the reference."""
+    """Return the mean Kullback-Leibler divergence of `probabilities` from `reference`, both (n, classes)."""
     expected, found = np.maximum(reference, 1e-9), np.maximum(probabilities, 1e-9)
     return float((expected * np.log(expected / found)).sum(axis=1).mean())

@@ -1,4 +1,4 @@
-"""The forms of one network side by side on the same images: do they answer alike, how well, how large, how fast?"""
+"""Compare the forms of one network on the same images: agreement, accuracy, size and speed."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ Batch = tuple[Pixels, npt.NDArray[np.int64]]
 class Form:
     """One form of the network, such as `ONNX int8`, measured.
 
-    `agreeing` counts the images on which it predicts the class that Keras predicts, `difference` is the largest
-    between two probabilities of the same class and image. `top_1` and `log_loss` are None without labels.
+    `agreeing` counts the images with the same predicted class as Keras', `difference` is the largest between two
+    probabilities of the same class and image. `top_1` and `log_loss` are None without labels.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Form:
     images_per_second: float
 
     def as_json(self) -> dict[str, Any]:
-        """Return the numbers, as a bundle stores them."""
+        """Return the measurements, as a bundle stores them."""
         top_1 = self.top_1
         return {
             "name": self.name,
@@ -52,9 +52,9 @@ class Form:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """The forms of one network on the same images, Keras' first.
+    """The measured forms of one network on the same images, Keras' first.
 
-    `split` and `trained_on` are those of `ExportImages`; `calibration` says how int8 was calibrated.
+    `split` and `trained_on` are as in `ExportImages`; `calibration` says how int8 was calibrated.
     """
 
     split: str
@@ -65,7 +65,7 @@ class Verification:
     calibration: str | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Return the numbers, as a bundle stores them."""
+        """Return the measurements, as a bundle stores them."""
         return {
             "split": self.split,
             "trained_on": self.trained_on,
@@ -77,7 +77,7 @@ class Verification:
 
 
 def predicted(runtime: Runtime, images: Pixels) -> Probabilities:
-    """Return what a runtime answers for a batch, called by as many threads and for as many images as it takes best."""
+    """Return a runtime's output for a batch, called with its own batch size and number of threads."""
     if not runtime.callers:
         return runtime(images)
     parts = [images[start : start + runtime.batch_size] for start in range(0, len(images), runtime.batch_size)]
@@ -89,11 +89,11 @@ def measure(networks: Mapping[str, tuple[Runtime, int]], batches: Iterable[Batch
 
     Args:
         networks: the forms by name, each with its size in bytes.
-        batches: (images, labels); no labels where they are not known.
-        total: how many images there are, for the progress bar.
+        batches: (images, labels); labels are empty if unknown.
+        total: number of images, for the progress bar.
 
-    The forms take turns at each batch, so that whatever else the machine does slows all of them down alike. Each sees
-    the first batch twice and is timed the second time. No batch gives no forms.
+    The forms take turns at each batch, so that other load on the machine slows all of them equally. Each sees the first
+    batch twice and is timed the second time. Without batches, the list is empty.
     """
     seconds = dict.fromkeys(networks, 0.0)
     probabilities: dict[str, list[Probabilities]] = {name: [] for name in networks}
