@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# In the order of the 80 classes that were annotated (Lin et al. 2014).
+# The 80 annotated classes in order (Lin et al. 2014).
 NAMES = (
     *("person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light"),
     *("fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow"),
@@ -19,10 +19,10 @@ UNUSED = frozenset({0, 12, 26, 29, 30, 45, 66, 68, 69, 71, 83})
 
 
 def names_of(count: int) -> tuple[str, ...] | None:
-    """Return the class names of a detector with `count` classes; None if that is not a numbering of COCO.
+    """Return the class names of a detector with `count` classes; None if COCO has no numbering of that size.
 
     80: the annotated classes in order. 91: COCO's category numbers, with `""` for the unused ones. 90: the same
-    without the 0.
+    without 0.
     """
     in_order = iter(NAMES)
     numbered = tuple("" if number in UNUSED else next(in_order) for number in range(91))

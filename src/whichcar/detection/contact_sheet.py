@@ -1,4 +1,4 @@
-"""The crop stage as a page: images with their boxes drawn, the least confident first, for a person to check by eye."""
+"""The crop stage as an HTML page: images with their boxes drawn, least confident first, to be checked by eye."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _RED = (230, 30, 40)
 
 
 def write_contact_sheet(source: str | Path, output: str | Path) -> Path:
-    """Write contact_sheet.html into `output`, one file that needs no other, and return its path.
+    """Write contact_sheet.html, one self-contained file, into `output` and return its path.
 
     Args:
-        source: the images that were cropped.
-        output: the folder that `crop` wrote; its boxes.csv decides what is shown.
+        source: the folder of the images that were cropped.
+        output: the folder that `crop` wrote; its boxes.csv determines what is shown.
 
     Raises:
-        DataError: there is no boxes.csv, or nothing in it.
+        DataError: boxes.csv is missing or has no rows.
     """
     source, output = Path(source), Path(output)
     counts = {"cropped": 0, "whole": 0, "skipped": 0}
@@ -73,7 +73,7 @@ def _figures(rows: Iterable[Crop], source: Path) -> Iterator[Figure]:
 
 
 def _with_box(row: Crop, source: Path) -> Image.Image | Path:
-    """Return a thumbnail with its box drawn; the path where the image can no longer be read."""
+    """Return a thumbnail with its box drawn, or the path if the image can no longer be read."""
     try:
         with decoded(source / row.path, at_least=(SIDE, SIDE)) as image:
             small, width = thumbnail(image.reduced((SIDE, SIDE))[0]), image.header.width

@@ -1,10 +1,10 @@
 """The crop stage: crop every image of a tree to its vehicle, under the same path in another tree.
 
-Each worker takes an image through all steps (read, detect, crop, encode, write), so that decoding, detecting and
+Each worker takes an image through all steps (read, detect, crop, encode, write), so that decoding, detection and
 encoding overlap on all CPU cores, and only a few images are in memory at once.
 
 OUTPUT/crop.json holds the settings and the detector; it is written first, with `"finished": false`. OUTPUT/.crop/ holds
-unfinished work: rows of boxes.csv as they come, and partly written images; afterwards only a lock.
+unfinished work: rows of boxes.csv as they come, and partly written images. In the end, only a lock is left there.
 """
 
 from __future__ import annotations
@@ -50,24 +50,24 @@ def crop(
     """Crop every image under `source` to its vehicle and write it under the same path in `output`.
 
     Images are processed as the rows are consumed: `for row in crop("v1", "v2"): ...`, or `list(crop("v1", "v2"))`.
-    An interrupted call is resumed by the next one, with the same files as result; rows of finished images are repeated.
+    An interrupted call is resumed by the next one, with the same resulting files; rows of finished images are repeated.
 
     Args:
         source: any tree of images, such as `train/CLASS/a.jpg`; hidden files are ignored.
-        output: an empty or new folder, or one that an earlier call wrote with the same settings.
-        redo: crop every image again, also with other settings than before.
-        batch_size: detector batch size; more than 1 is faster on a GPU only.
+        output: a new or empty folder, or one that an earlier call wrote with the same settings.
+        redo: crop every image again, even if the settings changed.
+        batch_size: detector batch size; more than 1 is faster only on a GPU.
         workers: threads (default: the CPU cores this process may use).
-        detector: a name or a file as for `find_detector`, or any object with the protocol `Detector`.
-        **settings: the others of `CropSettings`, such as `margin=0.05`.
+        detector: a name or a file as for `find_detector`, or any object that implements `Detector`.
+        **settings: other fields of `CropSettings`, such as `margin=0.05`.
 
     Yields:
-        One record per image, also for those left whole or skipped, and why.
+        One record per image, including those left whole or skipped, with the reason.
 
     Raises:
         ConfigError: a setting is unknown or outside its limits.
-        DataError: no images, a damaged or unfinished split.json, a foreign output folder, other settings than before,
-            an image without a vehicle where `missing="fail"`, or the disk is full.
+        DataError: no images, a damaged or unfinished split.json, a foreign output folder, changed settings, an image
+            without a vehicle with `missing="fail"`, or the disk is full.
         DetectorError: the detector cannot be loaded.
     """
     custom = None
@@ -84,7 +84,7 @@ def count_images(source: str | Path) -> int:
     """Return the number of images that `crop` will process.
 
     Raises:
-        DataError: no folder, or no image in it.
+        DataError: the folder is missing, or has no images.
     """
     source = Path(source)
     if not source.is_dir():
@@ -96,11 +96,11 @@ def count_images(source: str | Path) -> int:
 
 
 def record_of(settings: CropSettings, custom: Detector | None = None) -> dict[str, Any]:
-    """Return settings and detector as crop.json holds them; a detector's file is recorded with its absolute path.
+    """Return settings and detector as crop.json holds them; a detector file is recorded with its absolute path.
 
     Args:
-        settings: of the crop stage.
-        custom: the detector, where it is an object and not one that they name.
+        settings: settings of the crop stage.
+        custom: the detector, if it is an object rather than named in the settings.
 
     Raises:
         DetectorError: there is no such detector, or it cannot be downloaded.
@@ -115,7 +115,7 @@ def record_of(settings: CropSettings, custom: Detector | None = None) -> dict[st
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
-    """Return how the images of a folder were cropped; None if `whichcar crop` wrote neither it nor a parent folder.
+    """Return how the images of a folder were cropped; None if `whichcar crop` did not write it or a parent of it.
 
     Returns:
         `settings` (of `CropSettings`) and `detector` (`name` and `sha256` of its file, null if it has none).
@@ -157,7 +157,7 @@ class _Stage:
         if inner == outer or inner.is_relative_to(outer) or outer.is_relative_to(inner):
             raise DataError(f"{output}: is inside {source}, or contains it; give a folder next to it")
         self.source, self.output, self.settings = source, output, settings
-        # Copied to the output, so that the same images are held out for validation; errors show before any work.
+        # Copied to the output, so that the same images are held out for validation; errors are raised before any work.
         self.splits = records_in(source, (folder.name for folder in files.folders(source)), self._content)
         self.workers = max(1, workers or usable_cores())
         self.cropper = Cropper(settings, threads=1 if self.workers > 1 else None, detector=detector)
@@ -221,12 +221,12 @@ class _Stage:
             files.write_text(self.output / name, content.decode("utf-8"))
 
     def _content(self, name: str) -> bytes | None:
-        """Return the content of a file of the input; None where there is none."""
+        """Return the content of a file in the input; None if there is none."""
         path = self.source / name
         return path.read_bytes() if path.exists() else None
 
     def _remove(self, removed: Sequence[str]) -> None:
-        """Delete the crops of images that are no longer in the input, which would be trained on."""
+        """Delete the crops of images no longer in the input, which would otherwise be trained on."""
         for path in removed:
             (self.output / path).unlink(missing_ok=True)
         if removed:
@@ -271,7 +271,7 @@ class _Stage:
             yield batch
 
     def _work(self, paths: Sequence[str]) -> list[Crop]:
-        """Crop a batch of images, and write each crop, or delete an earlier one of an image that is left out now."""
+        """Crop a batch of images; write each crop, or delete an earlier one if the image is now left out."""
         images = [(path, image_at(self.source / path)) for path in paths]
         rows = []
         for row, content in self.crop_images.work(images):

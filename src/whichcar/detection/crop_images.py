@@ -1,4 +1,4 @@
-"""From images to the encoded bytes of their crops and a row for each, wherever these are written."""
+"""From images to the encoded bytes of their crops and a row for each, independent of where these are written."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LOSSY = frozenset({".jpg", ".jpeg", ".webp"})
 
 
 class Cropped(NamedTuple):
-    """The row of an image and the content of the file with its crop; None where it is left out."""
+    """The row of an image and the content of its crop's file; None if the image is left out."""
 
     row: Crop
     content: bytes | None
@@ -29,20 +29,20 @@ class CropImages:
     """Takes images through detecting, cropping and encoding.
 
     Args:
-        cropper: with the settings of the stage.
+        cropper: a cropper with the settings of the stage.
     """
 
     def __init__(self, cropper: Cropper) -> None:
         self._cropper, self._settings = cropper, cropper.settings
 
     def work(self, images: Sequence[tuple[str, Given]]) -> list[Cropped]:
-        """Take a batch of images through all steps; a large one alone, to save memory.
+        """Take a batch of images through all steps; a large image alone, to save memory.
 
         Args:
-            images: the path of each in boxes.csv, whose suffix is the format of the crop, and how to open it.
+            images: for each image, its path in boxes.csv, whose suffix is the crop's format, and how to open it.
 
         Raises:
-            DataError: an image is without a vehicle, and the settings say that this is an error.
+            DataError: an image has no vehicle, and the settings treat this as an error.
         """
         done: dict[str, Cropped] = {}
         read: dict[str, Pixels] = {}
@@ -58,7 +58,7 @@ class CropImages:
         try:
             choices = self._cropper.choose(list(read.values())) if read else []
         except ImageError as error:
-            if len(images) > 1:  # find the one at fault
+            if len(images) > 1:  # find the faulty one
                 return [one for image in images for one in self.work([image])]
             return [skipped(images[0][0], error.reason)]
         givens = dict(images)
@@ -96,18 +96,18 @@ class CropImages:
         return skipped(path, reason)
 
     def _encoded(self, path: str, image: Image.Image) -> bytes:
-        """Return an image in the format of its suffix, without the metadata of its source."""
+        """Encode an image in the format of its suffix, without the metadata of its source."""
         kind = PurePath(path).suffix.lower()
         encoded = io.BytesIO()
         options = {"quality": self._settings.quality} if kind in _LOSSY else {}
         form = Image.registered_extensions()[kind]
         try:
             image.save(encoded, form, **options)
-        except (OSError, ValueError) as error:  # not of the disk: the target is memory
+        except (OSError, ValueError) as error:  # not a disk error, since the target is memory
             raise ImageError(f"{image.width} x {image.height} cannot be written as {form} ({error})") from error
         return encoded.getvalue()
 
 
 def skipped(path: str, reason: str) -> Cropped:
-    """Return the row of an image that is left out, and why."""
+    """Return the row of an image that is left out, with the reason."""
     return Cropped(Crop(path, None, "", None, 0, f"skipped: {reason}"), None)

@@ -24,14 +24,14 @@ from whichcar.records import Box, Crop, Detection
 from whichcar.text import plural, suggestion
 
 _LARGE = 4_000_000  # pixels
-_REDUCED = (1024, 1024)  # at least, of a large image: more than any detector's input
-# What an image was framed on may have a low score where it fills it, and a car in the background a high one.
-_FILLED = 0.5  # of the image, by a vehicle that is classified with a lower score than others
-_LOWER = 0.5  # of the minimum score, for that
+_REDUCED = (1024, 1024)  # minimum size of the reduced copy: larger than the input of any detector in `zoo`
+# The vehicle an image was framed on may score low if it fills the image, and a car in the background high.
+_FILLED = 0.5  # of the image, covered by a vehicle to classify, for which a lower score is enough
+_LOWER = 0.5  # of the minimum score, for such a vehicle
 
 
 class Chosen(NamedTuple):
-    """The vehicle chosen in an image (None: for that reason there is none) and the number of candidates."""
+    """The vehicle chosen in an image (if None, `reason` says why) and the number of candidates."""
 
     vehicle: Detection | None
     candidates: int
@@ -39,16 +39,16 @@ class Chosen(NamedTuple):
 
 
 class Cropper:
-    """Finds the main vehicle, as configured. The detector is loaded once, at the first image; threads may share it.
+    """Finds the main vehicle, as configured. The detector is loaded once, for the first image; threads may share it.
 
     Args:
         settings: the crop settings.
-        threads: CPU cores one call of the detector may use (default: all).
-        detector: used instead of the one that the settings name.
-        file: of the detector that the settings name, where it has been found already.
+        threads: CPU cores per call of the detector (default: all).
+        detector: used instead of the detector in the settings.
+        file: the file of the detector in the settings, if it has already been found.
 
     Raises:
-        ConfigError: a class is not one of COCO's, or a family is given for a detector that is not a file.
+        ConfigError: a class is not in COCO, or a family is given for a detector that is not a file.
     """
 
     def __init__(
@@ -73,19 +73,19 @@ class Cropper:
 
     @property
     def detector(self) -> Detector:
-        """The detector, loaded at the first use."""
+        """The detector, loaded on first use."""
         with self._loading:
             if self._detector is None:
                 self._detector = load_detector(self._named, self._threads, self.settings.family)
             return self._detector
 
     def choose(self, images: Sequence[Pixels]) -> list[Chosen]:
-        """Return the vehicle of each image; images are (height, width, 3) uint8, RGB, upright."""
+        """Choose the vehicle of each image; images are (height, width, 3) uint8, RGB, upright."""
         detections = self.detector.detect(images, self.settings.score)
         return [self._chosen(found, image.shape[:2]) for image, found in zip(images, detections, strict=True)]
 
     def choose_in(self, image: DecodedImage) -> Chosen:
-        """Return the vehicle of one image; the detector gets a reduced copy of a large one."""
+        """Choose the vehicle of one image; for a large image, the detector gets a reduced copy."""
         return self._chosen(self._detections(image, self.settings.score), image.size)
 
     def _detections(self, image: DecodedImage, score: float) -> list[Detection]:
@@ -94,7 +94,7 @@ class Cropper:
         return [replace(item, box=_enlarged(item.box, factor, image.size)) for item in detections]
 
     def _to_classify(self, image: DecodedImage) -> list[Detection]:
-        """Return the detections above the minimum score, and those above a lower one that fill the image."""
+        """Return the detections above the minimum score, and those above a lower one that fill half of the image."""
         score, (height, width) = self.settings.score, image.size
         found = self._detections(image, _LOWER * score)
         return [item for item in found if item.score > score or item.box.area >= _FILLED * height * width]
@@ -116,18 +116,18 @@ class Cropper:
         return with_margin(chosen.vehicle.box, self.settings.margin, size) if chosen.vehicle else None
 
     def cropped(self, path: str, image: DecodedImage) -> tuple[Box | None, Crop]:
-        """Return the crop of an image to classify (None where no vehicle was found: the whole image) and its record.
+        """Return the crop of an image to classify (None if no vehicle was found: the whole image) and its record.
 
-        Unlike in the crop stage, a vehicle that covers half of the image needs half the minimum score only.
+        Unlike in the crop stage, a vehicle that covers half of the image needs only half the minimum score.
         """
         chosen = self._chosen(self._to_classify(image), image.size)
         return self.box(chosen, image.size), described(path, image.size, chosen)
 
     def vehicles(self, path: str, image: DecodedImage) -> list[tuple[Box | None, Crop]]:
-        """Return the crop of each vehicle in an image to classify, and its record, the largest first.
+        """Return the crop of each vehicle in an image to classify, with its record, largest first.
 
-        One that covers half of the image needs half the minimum score only. A vehicle counts once, also where it is
-        detected as both a car and a truck. Where there is none, there is one record that says why.
+        A vehicle that covers half of the image needs only half the minimum score. A vehicle detected as both a car and
+        a truck counts once. If there is none, one record says why.
         """
         seen = self._to_classify(image)
         found = distinct(vehicles_among(seen, self.settings.classes, self.settings.min_size))
@@ -144,12 +144,12 @@ class Cropper:
 
 
 def is_large(image: DecodedImage) -> bool:
-    """True for an image that is detected alone, in a reduced copy, to save memory."""
+    """Return whether an image is processed alone, with detection on a reduced copy, to save memory."""
     return image.size[0] * image.size[1] > _LARGE
 
 
 def _enlarged(box: Box, factor: int, size: tuple[int, int]) -> Box:
-    """Return a box of an image reduced by `factor` in pixels of the full image, of (height, width)."""
+    """Convert a box from an image reduced by `factor` to pixels of the full image, (height, width)."""
     right, bottom = min(size[1], box.right * factor), min(size[0], box.bottom * factor)
     return Box(box.left * factor, box.top * factor, right, bottom)
 

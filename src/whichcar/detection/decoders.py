@@ -1,6 +1,6 @@
-"""From a detector's raw output to boxes: one function for each output format.
+"""Decode a detector's raw output into boxes: one function per output format.
 
-All take the arrays of one image and return `Decoded`; boxes are in pixels of the network's input.
+All accept the arrays of one image and return `Decoded`; boxes are in pixels of the network's input.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.float32]
-OVERLAP = 0.45  # of YOLOX's own ONNX demo
-MOST = 3000  # detections compared with each other: with a minimum score near 0, nearly every pair of a box and a class
-_LARGEST = 80.0  # exponent that float32 holds
+OVERLAP = 0.45  # as in YOLOX's ONNX demo
+MOST = 3000  # detections compared at most; with a minimum score near 0, nearly all pairs of box and class pass
+_LARGEST = 80.0  # exponent, within float32's range
 
 
 class Decoded(NamedTuple):
@@ -26,11 +26,11 @@ class Decoded(NamedTuple):
 
 
 def decode_grid(raw: Array, size: tuple[int, int], threshold: float) -> Decoded:
-    """Decode the raw grid of YOLOX (Ge et al. 2021): centres are offsets from a cell, sides are logarithms, in strides.
+    """Decode YOLOX's raw grid (Ge et al. 2021): centres as offsets from a cell, logarithms of sides, both in strides.
 
     Args:
         raw: (cells, 5 + classes): x, y, log width, log height, objectness, class scores; the cells of stride 8 first,
-            then 16, then 32 (and 64 if the count fits), each row by row.
+            then 16, then 32 (and 64 if the count fits), each in row-major order.
         size: (height, width) of the network's input.
         threshold: detections with objectness x class score at or below it are left out.
 
@@ -52,7 +52,7 @@ def decode_grid(raw: Array, size: tuple[int, int], threshold: float) -> Decoded:
 
 
 def decode_anchors(boxes: npt.NDArray[Any], scores: Array, threshold: float) -> Decoded:
-    """Decode one box per anchor, as YOLOv5 to YOLOv11 return it.
+    """Decode one box per anchor, as returned by YOLOv5 to YOLOv11.
 
     Args:
         boxes: (anchors, 4): centre x, centre y, width, height in pixels of the network's input.
@@ -66,12 +66,14 @@ def decode_anchors(boxes: npt.NDArray[Any], scores: Array, threshold: float) -> 
 
 
 def decode_pairs(boxes: Array, scores: Array, threshold: float) -> Decoded:
-    """Decode the same with boxes given as corners, as YOLO-NAS and DAMO-YOLO return them.
+    """Decode one box per anchor, given as corners, as returned by YOLO-NAS and DAMO-YOLO.
 
     Args:
         boxes: (anchors, 4): left, top, right, bottom in pixels of the network's input.
         scores: (anchors, classes) 0..1.
         threshold: pairs of anchor and class scored at or below it are left out.
+
+    Overlapping boxes of one class are suppressed (`keep_best`).
     """
     rows, classes = np.nonzero(scores > threshold)
     return _suppressed(boxes[rows].astype(np.float32), scores[rows, classes].astype(np.float32), classes)
@@ -83,7 +85,7 @@ def _suppressed(boxes: Array, scores: Array, classes: npt.NDArray[np.int64]) -> 
 
 
 def decode_queries(logits: Array, boxes: Array, size: tuple[int, int], threshold: float) -> Decoded:
-    """Decode RT-DETR, D-FINE and RF-DETR: one box per query, and a logit for every class of it.
+    """Decode RT-DETR, D-FINE and RF-DETR: one box per query, and a logit for each class.
 
     Args:
         logits: (queries, classes); their sigmoids are the scores.
@@ -91,7 +93,7 @@ def decode_queries(logits: Array, boxes: Array, size: tuple[int, int], threshold
         size: (height, width) of the network's input.
         threshold: pairs of query and class scored at or below it are left out.
 
-    The best pairs are kept, no more than there are queries. These networks need no suppression of overlaps.
+    Only the best pairs are kept, at most as many as there are queries. These networks need no overlap suppression.
     """
     scores = 1 / (1 + np.exp(-np.maximum(logits.astype(np.float32), -_LARGEST)))
     queries, classes = np.nonzero(scores > threshold)
@@ -121,11 +123,11 @@ def decode_end_to_end(boxes: npt.NDArray[Any], scores: Array, classes: npt.NDArr
 
 
 def keep_best(decoded: Decoded, overlap: float) -> npt.NDArray[np.int64]:
-    """Return the rows to keep, best first: greedy non-maximum suppression within each class, of the `MOST` best rows.
+    """Return the rows to keep, best first: greedy non-maximum suppression per class, among the `MOST` best rows.
 
     Args:
         decoded: boxes, scores and classes.
-        overlap: a box whose intersection over union with a better one of its class is above this is dropped.
+        overlap: a box is dropped if its intersection over union with a better one of its class is above this.
     """
     rest = np.argsort(-decoded.scores, kind="stable")[:MOST]
     kept = []
@@ -138,7 +140,7 @@ def keep_best(decoded: Decoded, overlap: float) -> npt.NDArray[np.int64]:
 
 
 def _overlaps(box: Array, others: Array) -> Array:
-    """Intersection over union of one box with each of the others: (4,) and (n, 4) to (n,)."""
+    """Return the intersection over union of one box (4,) with each of the others (n, 4), as (n,)."""
     sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
     shared = np.clip(sides, 0, None).prod(axis=1)
     areas = (others[:, 2:] - others[:, :2]).prod(axis=1) + (box[2:] - box[:2]).prod()
@@ -148,7 +150,7 @@ def _overlaps(box: Array, others: Array) -> Array:
 
 @lru_cache(maxsize=8)
 def cells_of(size: tuple[int, int], count: int) -> tuple[Array, Array] | None:
-    """Return each cell's column and row (count, 2) and its stride (count, 1); None where `count` does not fit."""
+    """Return each cell's column and row (count, 2) and its stride (count, 1); None if `count` does not fit."""
     for strides in ((8, 16, 32), (8, 16, 32, 64)):
         shapes = [(size[0] // stride, size[1] // stride) for stride in strides]
         if sum(rows * columns for rows, columns in shapes) == count:

@@ -23,11 +23,11 @@ from whichcar.text import suggestion
 
 Choice = Literal["largest", "central"]
 DETECTRON = "detectron2"
-_SAME_OBJECT = 0.6  # intersection over union; of two vehicles, one partly behind the other, it hardly exceeds a half
+_SAME_OBJECT = 0.6  # intersection over union; it hardly exceeds 0.5 for two vehicles, one partly behind the other
 
 
 class Detector(Protocol):
-    """Anything that detects objects of COCO's classes in images; `name` is used in messages and records."""
+    """Any detector of COCO's classes in images; `name` is used in messages and records."""
 
     name: str
 
@@ -43,7 +43,7 @@ class Detector(Protocol):
 class DetectorFile(NamedTuple):
     """A detector's name and its ONNX file; detectron2 has none.
 
-    `entry` is that of a detector with a name: the file was just compared with its checksum.
+    `entry` is the entry of a named detector, whose file was just verified by its checksum.
     """
 
     name: str
@@ -59,21 +59,21 @@ class DetectorFile(NamedTuple):
 
     @property
     def is_packaged(self) -> bool:
-        """True for the file that is part of this package."""
+        """Whether the file is part of this package."""
         return self.entry is not None and self.entry.url is None
 
 
 def find_detector(name: str | None = None) -> DetectorFile:
-    """Find a detector's file; one with a name is downloaded when it is first used.
+    """Find a detector's file; the file of a named detector is downloaded on first use.
 
     Args:
         name: one of `zoo.ENTRIES`, `detectron2`, or an ONNX file's path (default: the environment variable
             `WHICHCAR_DETECTOR`, else `zoo.DEFAULT`).
 
     Raises:
-        DetectorError: no such name or file, or it cannot be downloaded.
+        DetectorError: there is no such name or file, or it cannot be downloaded.
     """
-    if name == "":  # from a shell variable that is not set: the default would be a surprise
+    if name == "":  # from an unset shell variable, for which the default would be a surprise
         raise DetectorError(
             "detector '': the name is empty; give one that `whichcar detectors` lists, or a file, PATH.onnx"
         )
@@ -102,8 +102,8 @@ def load_detector(
     """Return a loaded detector.
 
     Args:
-        name: as for `find_detector`, or what it returned.
-        threads: CPU cores one call may use (default: all).
+        name: as for `find_detector`, or its result.
+        threads: CPU cores per call (default: all).
         family: one of `FAMILIES`, for an ONNX file whose outputs fit several.
 
     Raises:
@@ -125,12 +125,12 @@ def load_detector(
 def main_vehicle(
     candidates: Sequence[Detection], size: tuple[int, int], choice: Choice = "largest"
 ) -> Detection | None:
-    """Return the main vehicle of an image; None without a candidate.
+    """Return the main vehicle of an image; None if there are no candidates.
 
     Args:
         candidates: the detected vehicles.
         size: (height, width) of the image.
-        choice: `largest` by area; `central` by area weighted with nearness to the centre, from 1 in the centre of the
+        choice: `largest` by area; `central` by area weighted by nearness to the centre, from 1 in the centre of the
             image to 0 in its corners.
 
     Ties go to the most confident, then to the first.
@@ -150,9 +150,9 @@ def vehicles_among(
 
 
 def distinct(detections: Iterable[Detection]) -> list[Detection]:
-    """Return the detections, most confident first, without a second one of the same object.
+    """Return the detections, most confident first, without duplicates of the same object.
 
-    Detectors compare boxes of one class only, and a pickup may be both a car and a truck to them.
+    Detectors only compare boxes of the same class, and they may take a pickup for both a car and a truck.
     """
     kept: list[Detection] = []
     for item in sorted(detections, key=lambda item: -item.score):
@@ -175,19 +175,19 @@ def get_vehicle_coordinates(
     """Find the vehicle in an image: the car or truck with the largest box among those detected above `score`.
 
     Args:
-        image: an array (height, width, 3), RGB; also greyscale or with alpha; 0..255, or floats 0..1;
-            a PIL image; a file's path or an http(s) address.
-        bgr: the array's channels are in the order blue, green, red, as OpenCV's `imread` returns them.
-        detector: a loaded one, or an argument of `load_detector`, which is loaded at the first call and cached.
-        score: 0..1.
+        image: an array (height, width, 3), RGB, also greyscale or with alpha, 0..255, or floats 0..1; a PIL image; a
+            file's path or an http(s) address.
+        bgr: whether the array's channels are blue, green, red, as in OpenCV's `imread`.
+        detector: a loaded detector, or a name for `load_detector`, loaded at the first call and cached.
+        score: minimum score, 0..1.
 
     Returns:
         (left, top, right, bottom) in whole pixels, right and bottom exclusive: `image[top:bottom, left:right]` is the
         vehicle. The whole image if no car or truck is detected.
 
     Raises:
-        DetectorError: the detector cannot be loaded, or `bgr` is given for anything but an array with colours.
-        DataError: `image` is none of these, or several images.
+        DetectorError: the detector cannot be loaded, or `bgr` is set for anything but an array with colours.
+        DataError: `image` is none of these, or is several images.
         ImageError: it cannot be read.
     """
     with only(image).open(None) as opened:

@@ -1,6 +1,6 @@
 """The reference project's detector: Detectron2's Faster R-CNN R101-FPN (Ren et al. 2015, Lin et al. 2017).
 
-Detectron2 has no wheels on PyPI; it is built from source, against an installed torch.
+Detectron2 has no wheels on PyPI; it is built from source, with torch already installed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _LOWEST_SCORE = 0.05
 
 
 class DetectronDetector:
-    """Faster R-CNN R101-FPN behind the protocol of `detection.Detector`.
+    """Faster R-CNN R101-FPN as a `detection.Detector`.
 
     Raises:
         DetectorError: detectron2 is not installed.

@@ -1,4 +1,4 @@
-"""The input format and class numbering of each project's detectors, which an ONNX file does not state."""
+"""The input format and class numbering of each project's detectors, which an ONNX file does not contain."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from PIL import Image
 
 from whichcar.images.pixels import Pixels
 
-_GREY = 114  # the border that most detectors were trained with
-# Mean and standard deviation of ImageNet, in RGB order, for values of 0..1.
+_GREY = 114  # border value that most detectors were trained with
+# ImageNet's mean and standard deviation, in RGB order, for values of 0..1.
 _MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 _DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
 
@@ -22,8 +22,8 @@ class Family:
     """The input that one project's detectors expect.
 
     `letterbox`: the image keeps its aspect ratio, in the upper left corner, and the rest is grey; else it is stretched.
-    `bgr`: channels in the order blue, green, red. `full`: values 0..255, else 0..1. `standardised`: normalized with
-    mean and standard deviation of ImageNet. `classes`: 80 or 91, the numbering of labels (`coco.names_of`).
+    `bgr`: channels are blue, green, red. `full`: values 0..255, else 0..1. `standardised`: normalized with ImageNet's
+    mean and standard deviation. `classes`: 80 or 91, the numbering of labels (`coco.names_of`).
     """
 
     name: str
@@ -40,9 +40,9 @@ class Family:
         return (min(across, down),) * 2 if self.letterbox else (across, down)
 
     def fed(self, image: Pixels, size: tuple[int, int], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-        """Return an RGB image as the network takes it: (height, width, 3) of `size` and `dtype`.
+        """Return an RGB image in the network's input format: (height, width, 3) of `size` and `dtype`.
 
-        A network that takes whole numbers scales them by itself.
+        A network with integer input scales the values itself.
         """
         scale = self.scale(image, size)
         inner = (size[1], size[0])
@@ -59,7 +59,7 @@ class Family:
         return (ready[:, :, ::-1] if self.bgr else ready).astype(dtype)
 
     def describe(self) -> str:
-        """Return in words how images are fed."""
+        """Describe the input format in words."""
         values = "standardised" if self.standardised else "0..255" if self.full else "0..1"
         shape = "letterboxed" if self.letterbox else "stretched"
         return f"{'BGR' if self.bgr else 'RGB'} {values}, {shape}"

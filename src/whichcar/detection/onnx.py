@@ -1,4 +1,4 @@
-"""Detectors in ONNX files, run by ONNX Runtime: their input, and how their outputs are decoded."""
+"""Detectors in ONNX files, run by ONNX Runtime: their input, and the decoding of their outputs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from whichcar.records import Box, Detection
 if TYPE_CHECKING:
     import onnxruntime
 
-_BEYOND = 3  # times the input's side: a box that extends farther is invalid
+_BEYOND = 3  # times the input's longer side; a box that extends farther is invalid
 
 
 class OnnxDetector:
@@ -36,12 +36,12 @@ class OnnxDetector:
     Args:
         path: the file.
         name: used in messages and records (default: the file's name).
-        threads: CPU cores one call may use (default: all); with several callers one each is fastest.
-        family: one of `FAMILIES` (default: recognised from the outputs for a blank image and one of noise).
-        reading: how the outputs of this very file are decoded, if that is certain: it is then not run on these two.
-            Its outputs must have an axis of images.
+        threads: CPU cores per call (default: all); with several callers, one each is fastest.
+        family: one of `FAMILIES` (default: recognised from the outputs for two probe images, blank and noise).
+        reading: how the outputs of this very file are decoded, if that is certain; the file is then not probed. Its
+            outputs must have an axis of images.
 
-    `read_as` describes the input and how the outputs are decoded.
+    `read_as` describes the input and the decoding of the outputs.
 
     Raises:
         DetectorError: the file is missing or not an ONNX model, or its output format is unsupported or ambiguous.
@@ -55,7 +55,7 @@ class OnnxDetector:
         family: str | None = None,
         reading: Reading | None = None,
     ) -> None:
-        """Load the file and, unless it is given how its outputs are decoded, run it on two probe images."""
+        """Load the file and, without a `reading`, run it on two probe images."""
         self.path = Path(path)
         self.name = name or self.path.name
         self._session = _session(self.path, threads or usable_cores())
@@ -98,7 +98,7 @@ class OnnxDetector:
 
         Raises:
             ImageError: the detector returns an invalid box, such as NaN, for one of them.
-            DetectorError: it cannot be run, or its outputs do not fit its family.
+            DetectorError: the detector cannot be run, or its outputs do not fit its family.
         """
         step = self._step or len(images)
         detections: list[list[Detection]] = []
@@ -119,13 +119,13 @@ class OnnxDetector:
         if into.batch and count < into.batch:
             batch = np.concatenate([batch, np.repeat(batch[-1:], into.batch - count, axis=0)])
         feed = {into.name: np.ascontiguousarray(batch.transpose(0, 3, 1, 2)) if into.axis == 1 else batch}
-        if into.sizes:  # given the input's size, it returns boxes in its pixels, as the other families do
+        if into.sizes:  # given the input's size, the network returns boxes in its pixels, like other families
             name, dtype = into.sizes
             feed[name] = np.tile(np.array([into.size[1], into.size[0]], dtype), (len(batch), 1))
         return dict(zip(self._outputs, self._session.run(self._outputs, feed), strict=True))
 
     def _each(self, outputs: Outputs, count: int) -> list[Outputs]:
-        """Return the outputs of each of `count` images, without those of more than two dimensions (masks)."""
+        """Return the outputs of each of `count` images, except those of more than two dimensions (masks)."""
         named = {name.partition(":")[0]: values for name, values in outputs.items()}
         if self._batched:
             return [
@@ -138,7 +138,7 @@ class OnnxDetector:
         """Return the decoded outputs of one image.
 
         Raises:
-            ImageError: a value is NaN, or a box has its sides swapped or extends far beyond the input.
+            ImageError: a value is NaN, or a box has swapped sides or extends far beyond the input.
         """
         if _any_nan(outputs):
             raise ImageError(f"{self.name} returns NaN for it")
@@ -159,7 +159,7 @@ class OnnxDetector:
         return decoded
 
     def _placed(self, decoded: Decoded, image: Pixels) -> list[Detection]:
-        """Scale boxes from pixels of the input to whole pixels of the image, clipped to it."""
+        """Scale boxes from pixels of the input to whole pixels of the image, and clip them to it."""
         height, width = image.shape[:2]
         scales = 1 / np.array(self.family.scale(image, self.size) * 2)
         boxes = np.clip(np.rint(decoded.boxes * scales), 0, [width, height] * 2).astype(int)
@@ -171,7 +171,7 @@ class OnnxDetector:
         return detections
 
     def _probed(self) -> tuple[Input, Probe]:
-        """Run the network on a blank image and on noise, since files often leave the shapes of outputs open."""
+        """Run the network on a blank image and on noise, since files often do not state the shapes of outputs."""
         names, task = _listed_classes(self._session.get_modelmeta().custom_metadata_map)
         if task not in ("", "detect"):
             raise DetectorError(f"{self.path}: is for the task `{task}`, not `detect`; give a detector")
@@ -179,7 +179,7 @@ class OnnxDetector:
         for into in inputs_of(self._session.get_inputs(), self.path):
             noise = _noise((1, *into.size, 3)) * (255 if into.dtype is np.uint8 else 1)
             images = np.concatenate([np.zeros_like(noise), noise]).astype(into.dtype)
-            # A file may declare any batch size, and accept one image or return outputs for one only.
+            # A file may declare any batch size, but accept only one image, or return outputs for only one.
             for step in (2, 1) if into.batch is None else (1,):
                 try:
                     runs = [self._run(into, images[start : start + step]) for start in range(0, 2, step)]
@@ -228,7 +228,7 @@ class OnnxDetector:
 
 
 def _listed_classes(metadata: dict[str, str]) -> tuple[tuple[str, ...] | None, str]:
-    """Return the class names and the task that Ultralytics writes into its files; None and "" if missing."""
+    """Return the class names and the task from Ultralytics' metadata; None and "" if missing."""
     try:
         names = ast.literal_eval(metadata.get("names", ""))
         return tuple(str(names[number]) for number in range(len(names))), metadata.get("task", "")
@@ -237,7 +237,7 @@ def _listed_classes(metadata: dict[str, str]) -> tuple[tuple[str, ...] | None, s
 
 
 def _noise(shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
-    """Return values from 0 to 1 without an order that shows; `numpy.random` takes 50 ms to load."""
+    """Return pseudo-random values from 0 to 1, without `numpy.random`, which takes 50 ms to load."""
     values: npt.NDArray[np.float64] = np.sin(np.arange(math.prod(shape))) * 43758.5453
     return (values - np.floor(values)).reshape(shape)
 

@@ -1,4 +1,4 @@
-"""Why a file cannot be a detector in ONNX, in plain words, from its first bytes."""
+"""Explain, from its first bytes, why a file cannot be a detector in ONNX."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _KNOWN_STARTS = (
 
 
 def unusable(path: Path) -> str | None:
-    """Return what a file is, by its first bytes, if it cannot be an ONNX file; else None."""
+    """Return what a file is, judging by its first bytes, if it cannot be an ONNX file; else None."""
     if path.is_dir():
         return "is a folder; give an .onnx file"
     if not path.is_file():

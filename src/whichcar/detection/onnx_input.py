@@ -13,7 +13,7 @@ from whichcar.errors import DetectorError
 if TYPE_CHECKING:
     import onnxruntime
 
-SIDE = 640  # of the input, where the file leaves it open
+SIDE = 640  # of the input, if the file does not fix it
 _TYPES: dict[str, type[np.generic]] = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
@@ -26,9 +26,9 @@ _SIZES = (np.int32, np.int64)
 
 
 class Input(NamedTuple):
-    """The input for images; `axis` is that of the channels, 1 or 3; `batch` is its fixed batch size, if any.
+    """The input for images; `axis` is the channels' axis, 1 or 3; `batch` is its fixed batch size, if any.
 
-    `sizes` is the input for the images' sizes, and its type, as RT-DETR's and D-FINE's own export have it.
+    `sizes` is the name and type of the input for the images' sizes, as in RT-DETR's and D-FINE's own exports.
     """
 
     name: str
@@ -43,7 +43,7 @@ def inputs_of(feeds: Sequence[onnxruntime.NodeArg], path: Path) -> list[Input]:
     """Return the ways to feed a file with these inputs, most likely first.
 
     Raises:
-        DetectorError: it does not take images, or more than these and their sizes.
+        DetectorError: the file does not accept images, or requires more than images and their sizes.
     """
     listed = ", ".join(f"{feed.name} {feed.type} {feed.shape}" for feed in feeds)
     images = [feed for feed in feeds if len(feed.shape) == 4 and _TYPES.get(feed.type) in _IMAGES]

@@ -1,7 +1,7 @@
-"""How a detector's outputs are decoded: recognised from their names, shapes and values on probe images.
+"""How to decode a detector's outputs, recognised from their names, shapes and values on probe images.
 
-Files of several projects have outputs of the same shapes with different meanings: probabilities or logits, pixels or
-fractions of the image, 80 classes or COCO's 91 numbers. What the values do not decide is left to the user.
+Different projects' files have outputs of the same shapes with different meanings: probabilities or logits, pixels or
+fractions of the image, 80 classes or COCO's 91 numbers. If the values do not decide, the user has to.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ from whichcar.detection.probe import (
     vectors_of,
 )
 
-_FARTHEST = 10.0  # cells: usual limit of the distance between a box's centre and its cell
-_MOST_ROWS = 1000  # of detectors that include non-maximum suppression
+_FARTHEST = 10.0  # cells; usual limit of the distance between a box's centre and its cell
+_MOST_ROWS = 1000  # for detectors that include non-maximum suppression
 _TRIPLE = "boxes, scores and labels"
-# Families whose detectors may be exported to give these; TensorFlow's boxes begin at the top.
+# Families whose detectors may be exported with these outputs; TensorFlow's boxes have the top first.
 _CORNERS = [name for name in FAMILIES if name != "tensorflow"]
 
 
 def read_outputs(probe: Probe) -> Reading | None:
-    """Return how a detector's outputs are decoded; None if their format is unsupported.
+    """Return how to decode a detector's outputs; None if their format is unsupported.
 
     Raises:
-        ValueError: their shapes fit a supported format and their values do not.
+        ValueError: their shapes fit a supported format, but their values do not.
     """
     for kind in (_tensorflow, _end_to_end, _scored_boxes, _rows_of_six, _rows_of_seven, _pairs, _grid, _anchors):
         if reading := kind(probe):
@@ -60,7 +60,7 @@ def read_outputs(probe: Probe) -> Reading | None:
 
 
 def _tensorflow(probe: Probe) -> Reading | None:
-    """TensorFlow's names: boxes are top, left, bottom, right, as fractions; classes are COCO's numbers."""
+    """Match TensorFlow's names: boxes are top, left, bottom, right, as fractions; classes are COCO's numbers."""
     boxes, scores, labels = "detection_boxes", "detection_scores", "detection_classes"
     if not {boxes, scores, labels} <= probe.first.keys():
         return None
@@ -73,7 +73,7 @@ def _tensorflow(probe: Probe) -> Reading | None:
 
 
 def _end_to_end(probe: Probe) -> Reading | None:
-    """Boxes (n, 4), scores (n,) and labels (n,), often with their count."""
+    """Match boxes (n, 4), scores (n,) and labels (n,), often with their count."""
     boxes = table_of(probe.first, 4)
     if boxes is None or (found := vectors_of(probe, boxes)) is None:
         return None
@@ -100,7 +100,7 @@ def _end_to_end(probe: Probe) -> Reading | None:
 def _families_of_labels(
     probe: Probe, boxes: str, scores: str, labels: str, count: str | None
 ) -> tuple[list[str], tuple[str, ...]]:
-    """Return the families whose numbering fits the labels, and the likely ones among them."""
+    """Return the families whose numbering fits the labels, and the likely ones among these."""
     corners, found = probe.all(boxes, count), probe.all(labels, count)
     real = (probe.all(scores, count) > 0) & (corners[:, 2:] != corners[:, :2]).any(axis=1)
     seen = set(found[real].astype(int).tolist())
@@ -113,7 +113,7 @@ def _families_of_labels(
 
 
 def _scored_boxes(probe: Probe) -> Reading | None:
-    """Boxes with their score (n, 5), and labels (n,)."""
+    """Match boxes with their score (n, 5), and labels (n,)."""
     boxes = table_of(probe.first, 5)
     if boxes is None or (found := vectors_of(probe, boxes)) is None or found[0] is not None:
         return None
@@ -130,7 +130,7 @@ def _scored_boxes(probe: Probe) -> Reading | None:
 
 
 def _rows_of_six(probe: Probe) -> Reading | None:
-    """Rows of left, top, right, bottom, score and class, the same number for each image."""
+    """Match rows of left, top, right, bottom, score and class, the same number for each image."""
     rows = only_table(probe.first)
     if rows is None or not probe.batched or probe.first[rows].shape[1] != 6 or len(probe.first[rows]) > _MOST_ROWS:
         return None
@@ -145,7 +145,7 @@ def _rows_of_six(probe: Probe) -> Reading | None:
 
 
 def _rows_of_seven(probe: Probe) -> Reading | None:
-    """Rows of image, left, top, right, bottom, then class and score (YOLOv6, YOLOv7) or score and class (YOLO-NAS)."""
+    """Match rows of image and corners, then class and score (YOLOv6, YOLOv7) or score and class (YOLO-NAS)."""
     rows = only_table(probe.first)
     if rows is None or probe.batched or probe.first[rows].shape[1] != 7:
         return None
@@ -168,7 +168,7 @@ def _rows_of_seven(probe: Probe) -> Reading | None:
 
 
 def _pairs(probe: Probe) -> Reading | None:
-    """Boxes (n, 4), and a logit or probability for every class of each (n, classes)."""
+    """Match boxes (n, 4), and a logit or probability for every class (n, classes)."""
     boxes = table_of(probe.first, 4)
     if boxes is None:
         return None
@@ -205,7 +205,7 @@ def _pairs(probe: Probe) -> Reading | None:
 
 
 def _grid(probe: Probe) -> Reading | None:
-    """A row for each cell or anchor (n, 5 + classes): box, objectness, classes."""
+    """Match a row for each cell or anchor (n, 5 + classes): box, objectness, classes."""
     rows = only_table(probe.first)
     if rows is None or not (classes := classes_of(probe.first[rows].shape[1] - 5, probe.names, dense=True)):
         return None
@@ -233,11 +233,11 @@ def _raw_grid(rows: str, classes: tuple[str, ...]) -> Reading:
     )
 
 
-PACKAGED = _raw_grid("output", NAMES)  # what `read_outputs` returns for the detector of this package
+PACKAGED = _raw_grid("output", NAMES)  # the result of `read_outputs` for the packaged detector
 
 
 def _anchors(probe: Probe) -> Reading | None:
-    """A column or row for each anchor (4 + classes, n): box and classes."""
+    """Match a column or row for each anchor, (4 + classes, n) or (n, 4 + classes): box and classes."""
     rows = only_table(probe.first)
     if rows is None:
         return None

@@ -1,4 +1,4 @@
-"""A detector's outputs on probe images: which output is which, in which unit, with how many classes."""
+"""A detector's outputs on probe images: which output is which, in which unit and with how many classes."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ BOXES, SCORES, LABELS = ("box", "dets"), ("score", "conf", "prob", "logit"), ("l
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How outputs are decoded: `what` describes them; `decoders` has one for each family that may return such outputs.
+    """How to decode outputs: `what` describes them; `decoders` has one for each family that may return such outputs.
 
-    `classes`: names by number; None: as the family numbers them. `likely`: the families to choose among if none is
-    given; empty: all. A decoder takes one image's outputs, the (height, width) of the network's input and a score.
+    `classes`: names by number; None: the family's numbering. `likely`: the families to choose among if none is given;
+    empty: all. A decoder takes one image's outputs, the (height, width) of the network's input and a minimum score.
     """
 
     what: str
@@ -39,7 +39,7 @@ class Probe:
     """A detector's outputs for two probe images: blank and noise.
 
     `outputs`: of each image. `batched`: whether outputs have an axis of images. `size`: (height, width) of the input.
-    `names`: the classes that the file lists, if it does. `sized`: whether the size of the image is an input too.
+    `names`: the classes that the file lists, if any. `sized`: whether the image's size is another input.
     """
 
     outputs: Sequence[Outputs]
@@ -54,27 +54,27 @@ class Probe:
         return self.outputs[0]
 
     def all(self, name: str, count: str | None = None) -> npt.NDArray[Any]:
-        """Return the rows of an output, of all images; `count` is the output with their number."""
+        """Return the rows of an output for all images; `count` names the output with the number of rows."""
         return np.concatenate([outputs[name][real_rows(outputs, count)] for outputs in self.outputs])
 
 
 def real_rows(outputs: Outputs, count: str | None) -> slice:
-    """Return the rows that are not padding, if an output has their number."""
+    """Return the rows that are not padding, if an output has their number, else all."""
     return slice(None) if count is None else slice(max(0, int(outputs[count].reshape(-1)[0])))
 
 
 def table_of(outputs: Outputs, columns: int) -> str | None:
-    """Return the output with this number of columns; of several, the one named for boxes."""
+    """Return the name of the output with this number of columns; of several, the one named for boxes."""
     return chosen([name for name, values in outputs.items() if values.ndim == 2 and values.shape[1] == columns], BOXES)
 
 
 def only_table(outputs: Outputs) -> str | None:
-    """Return the only output, if it has rows and columns."""
+    """Return the name of the only output, if it has rows and columns."""
     return next(iter(outputs)) if len(outputs) == 1 and next(iter(outputs.values())).ndim == 2 else None
 
 
 def vectors_of(probe: Probe, boxes: str) -> tuple[str | None, str, str | None] | None:
-    """Return the outputs with scores, labels and the number of boxes; scores and number may be missing."""
+    """Return the names of the outputs with scores, labels and the number of boxes; all but labels may be missing."""
     outputs = probe.first
     count = next((name for name, values in outputs.items() if name.startswith("num") and values.size == 1), None)
     length = len(outputs[boxes])
@@ -93,12 +93,12 @@ def chosen(names: Sequence[str] | Mapping[str, Any], words: Sequence[str]) -> st
 
 
 def named(name: str, words: Sequence[str]) -> bool:
-    """True if a name contains one of the words."""
+    """Return whether a name contains one of the words."""
     return any(word in name.lower() for word in words)
 
 
 def classes_of(count: int, names: tuple[str, ...] | None, dense: bool = False) -> tuple[str, ...] | None:
-    """Return the names of `count` classes: those the file lists, else COCO's; dense outputs have 80 of these."""
+    """Return the names of `count` classes: the file's, else COCO's; dense outputs have COCO's 80 classes."""
     if names is not None:
         return names if len(names) == count else None
     return names_of(count) if count == len(NAMES) or not dense else None
@@ -111,10 +111,10 @@ def check_scores(values: npt.NDArray[Any]) -> None:
 
 
 def corners_in(boxes: npt.NDArray[Any], size: Size) -> str | None:
-    """Return `fractions` or `pixels`, the unit of corners; None without a box.
+    """Return `fractions` or `pixels`, the unit of corners; None if there are no boxes.
 
     Raises:
-        ValueError: these are not corners of boxes inside an input of `size`.
+        ValueError: the values are not corners of boxes inside an input of `size`.
     """
     real = boxes[(boxes != 0).any(axis=1)]
     if not len(real):

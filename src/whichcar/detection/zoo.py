@@ -1,4 +1,4 @@
-"""The detectors that have a name: one is part of this package, the others are downloaded when first used."""
+"""The named detectors: one is part of this package, the others are downloaded on first use."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ FILE_VARIABLE = "WHICHCAR_DETECTOR"
 _PACKAGED = Path(__file__).with_name("yolox_nano.onnx")
 _YOLOX = "https://github.com/Megvii-BaseDetection/YOLOX/releases/download/0.1.1rc0/"
 _HUB = "https://huggingface.co/{}/resolve/{}/{}"
-_SECONDS = 30  # without a byte
+_SECONDS = 30  # without receiving a byte
 _CHUNK = 250_000
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A detector with a name.
+    """A named detector.
 
-    `url`: where its file is downloaded from; None: it is part of this package. `side`: of its square input in pixels.
-    `average_precision`: on COCO val2017, as its authors report it. `sha256`: compared each time the file is used.
+    `url`: address of its file; None: it is part of this package. `side`: of its square input, in pixels.
+    `average_precision`: on COCO val2017, as reported by its authors. `sha256`: checked each time the file is used.
     """
 
     name: str
@@ -70,16 +70,16 @@ ENTRIES = (
 
 
 def entry_of(name: str) -> Entry | None:
-    """Return the entry of that name, if there is one."""
+    """Return the entry with this name, if any."""
     return next((entry for entry in ENTRIES if entry.name == name), None)
 
 
 def file_of(entry: Entry, folder: Path | None = None) -> Path:
-    """Return the detector's file, compared with its checksum; downloaded where it is missing or damaged.
+    """Return the detector's file after checking its checksum; download it if it is missing or damaged.
 
     Args:
         entry: one of `ENTRIES`.
-        folder: of downloaded files (default: `models` in the cache folder).
+        folder: folder of downloaded files (default: `models` in the cache folder).
 
     Raises:
         DetectorError: it cannot be downloaded or stored, or its checksum does not match.
@@ -123,7 +123,7 @@ def file_of(entry: Entry, folder: Path | None = None) -> Path:
 
 
 class _Progress:
-    """What pooch calls with the bytes that arrived: shows them as a bar until `stack` is closed."""
+    """The progress bar that pooch updates with the bytes received; shown until `stack` is closed."""
 
     total = 0
 
@@ -136,7 +136,7 @@ class _Progress:
             self._bar = self._stack.enter_context(Bar(self._label, self.total // 1000 or None, "kB"))
         self._bar.update(size // 1000)
 
-    def reset(self) -> None:  # pooch counts the last chunk as a full one, resets, then gives the total
+    def reset(self) -> None:  # pooch counts the last chunk as full, resets, then passes the total
         if self._bar is not None:
             self._bar.done = 0
 
@@ -144,9 +144,9 @@ class _Progress:
 
 
 def _reason(error: BaseException) -> str:
-    """Return the innermost cause of what requests raises, in words."""
+    """Return the innermost cause of an error from requests, in words."""
     if (response := getattr(error, "response", None)) is not None:
-        response.close()  # it holds the connection
+        response.close()  # releases the connection
         return f"HTTP {response.status_code} {response.reason}"
     while error.__context__ is not None:
         error = error.__context__
