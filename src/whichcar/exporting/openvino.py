@@ -31,7 +31,7 @@ def check_openvino() -> None:
 
 
 class OpenVinoNetwork:
-    """A bundle's network converted to OpenVINO and compiled for this machine's CPU (a `Runtime`); `size` is in bytes."""
+    """A bundle's network converted to OpenVINO and compiled for the local CPU (a `Runtime`); `size` is in bytes."""
 
     batch_size, callers = 16, 0
 
