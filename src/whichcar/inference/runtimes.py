@@ -142,7 +142,7 @@ class MirroredRuntime:
 
 
 def open_network(path: Path) -> tuple[Path, Metadata, Runtime]:
-    """Load an experiment's refit or best checkpoint, a checkpoint or a bundle in the runtime that predicts fastest here.
+    """Load a bundle, a checkpoint or an experiment's refit or best one in the runtime that predicts fastest here.
 
     Returns:
         The file, its metadata and its network.
