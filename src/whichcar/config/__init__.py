@@ -1,1 +1,1 @@
-"""Every setting once: its sections, reading a file, its errors in words, its table."""
+"""The settings, each defined once: their sections, reading a file, error messages, and the table of settings."""

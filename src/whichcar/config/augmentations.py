@@ -1,8 +1,8 @@
-"""The augmentation layers a YAML file may name, and their parameters: Keras 3.15's, in snake case.
+"""The augmentation layers a YAML file may name, and their parameters, as in Keras 3.15 but in snake case.
 
-The table is written out so that a mistake is found without loading Keras; a test holds it against Keras itself.
-Left out are layers that are settings of the recipe (mixup, CutMix, RandAugment) and those that act at prediction too
-(cropping, resizing, equalization): one preprocessing serves training and prediction.
+The table is written out so that a mistake is found without loading Keras; a test compares it with Keras itself.
+It omits layers that are settings of the recipe (mixup, CutMix, RandAugment) and those that also act at prediction
+(cropping, resizing, equalization), since training and prediction share one preprocessing.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _WARP: dict[str, Any] = {
 
 
 def _layer(needed: dict[str, Any] | None = None, **optional: Any) -> type[Section]:  # noqa: ANN401
-    """Return the section of one layer; what is not given is left to Keras, whose defaults are not repeated here."""
+    """Return the section of one layer; omitted parameters use the defaults of Keras, which are not repeated here."""
     fields: dict[str, Any] = {key: (kind, ...) for key, kind in (needed or {}).items()}
     fields |= {key: (kind, None) for key, kind in {**optional, "name": str}.items()}
     return create_model("Layer", __base__=Section, **fields)
@@ -98,7 +98,7 @@ def checked(layers: Any) -> Any:  # noqa: ANN401
     """Return the layers with their parameters as numbers and lists, in the order they were written.
 
     Raises:
-        ValidationError: a layer or a parameter is unknown, missing or outside what Keras takes.
+        ValidationError: a layer or a parameter is unknown, missing or outside the range that Keras accepts.
     """
     if not isinstance(layers, dict):
         return layers

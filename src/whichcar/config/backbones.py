@@ -1,4 +1,4 @@
-"""The networks of `keras.applications` that `model.backbone` names, and which names are presets of KerasHub."""
+"""The networks of `keras.applications` that `model.backbone` may name, and which names are KerasHub presets."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ class Backbone:
 
     @property
     def fits_h5(self) -> bool:
-        """True where Keras can load it from `.h5` again: a file that knows neither LayerScale nor plain additions."""
+        """True if Keras can load it from `.h5` again; that format supports neither LayerScale nor plain additions."""
         return not self.keras_name.startswith(("ConvNeXt", "MobileNetV3"))
 
     @property
     def has_batch_norm(self) -> bool:
-        """True where it has layers of batch normalization."""
+        """True if it has batch normalization layers."""
         return not self.keras_name.startswith(("ConvNeXt", "VGG"))
 
 
@@ -109,13 +109,13 @@ _BARE = {re.sub(r"[_-]", "", name): name for name in KERAS}
 
 
 def backbone_name(name: str) -> str:
-    """Return a backbone's name as it is written everywhere; `EfficientNetV2B0` and `efficientnet-v2-b0` are accepted.
+    """Return a backbone's canonical name; `EfficientNetV2B0` and `efficientnet-v2-b0` are accepted too.
 
-    A preset of KerasHub is returned as it is: its name where KerasHub is installed, an address such as
+    A KerasHub preset is returned unchanged: its name if KerasHub is installed, an address such as
     `hf://timm/resnet50.a1_in1k`, or a folder that a preset was saved to.
 
     Raises:
-        ValueError: no such network; with the nearest name.
+        ValueError: there is no such network; the message suggests the nearest name.
     """
     known = _BARE.get(re.sub(r"[_-]", "", name).lower())
     if known:
@@ -124,7 +124,7 @@ def backbone_name(name: str) -> str:
         return name
     close = get_close_matches(name.lower(), KERAS, n=1, cutoff=0.8)
     if not close and importlib.util.find_spec("keras_hub"):
-        return name  # when training starts KerasHub says whether it is one of its presets
+        return name  # when training starts, KerasHub reports whether it is one of its presets
     hint = f"did you mean `{close[0]}`?" if close else f"known: {', '.join(KERAS)}"
     if not close:
         hint += f"; for presets of KerasHub: {install_command('hub')}"

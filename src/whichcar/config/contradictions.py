@@ -1,4 +1,4 @@
-"""Settings that are right by themselves and wrong together."""
+"""Settings that are valid by themselves but contradict each other."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from whichcar.config.section import shown
 
 
 def contradictions(experiment: Experiment) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Yield what is right by itself and wrong together: the settings involved, first the one to blame, and why."""
+    """Yield each contradiction: the settings involved, the one to blame first, and the reason."""
     recipe, callbacks = experiment.recipe, experiment.fit.callbacks
     if recipe.warmup_steps and recipe.warmup_share:
         why = f"recipe.warmup_steps is {recipe.warmup_steps}, too; keep one of them"
@@ -52,7 +52,7 @@ def contradictions(experiment: Experiment) -> Iterator[tuple[tuple[str, ...], st
 
 
 def _not_with_the_backbone(experiment: Experiment) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Yield what a backbone has not, cannot take, or cannot be saved as."""
+    """Yield settings that the backbone does not support: stages, batch normalization, image sizes or file format."""
     name, recipe = experiment.model.backbone, experiment.recipe
     known = KERAS.get(name)
     place, filepath = "fit.callbacks.model_checkpoint.filepath", experiment.fit.callbacks.model_checkpoint.filepath
@@ -77,7 +77,7 @@ def _not_with_the_backbone(experiment: Experiment) -> Iterator[tuple[tuple[str, 
 
 
 def _not_without_validation(experiment: Experiment) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Yield what needs validation images."""
+    """Yield settings that need validation images."""
     callbacks, joins = experiment.fit.callbacks, experiment.data.train_on_validation
     share = "data.train_on_validation" if joins else "data.validation_split"
     why = f"needs validation images, but {share} is {'true' if joins else 0}"
@@ -95,7 +95,7 @@ def _not_without_validation(experiment: Experiment) -> Iterator[tuple[tuple[str,
 
 
 def _not_the_evaluated(callbacks: Callbacks) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Yield what would leave another epoch for evaluation than restore_best_weights asks for."""
+    """Yield settings with which another epoch would be evaluated than restore_best_weights asks for."""
     stopping, checkpoint = callbacks.early_stopping, callbacks.model_checkpoint
     if stopping is None or stopping.evaluated is None:
         return
@@ -109,7 +109,7 @@ def _not_the_evaluated(callbacks: Callbacks) -> Iterator[tuple[tuple[str, ...], 
 
 
 def _not_with_features(experiment: Experiment) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Yield what would make the backbone's output differ from one epoch to the next."""
+    """Yield settings that would make the backbone's output differ from one epoch to the next."""
     here, recipe, model = "recipe.cached_features", experiment.recipe, experiment.model
     known = KERAS.get(model.backbone)
     if known and recipe.freeze < len(known.stages):
@@ -132,7 +132,7 @@ def _not_with_features(experiment: Experiment) -> Iterator[tuple[tuple[str, ...]
 
 
 def _not_with_a_frozen_backbone(experiment: Experiment) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Yield what has no effect where no layer of the backbone is trained."""
+    """Yield settings that have no effect if no layer of the backbone is trained."""
     recipe, known = experiment.recipe, KERAS.get(experiment.model.backbone)
     if recipe.cached_features or (known and recipe.freeze == len(known.stages)):
         for name in ("co_tuning", "precise_batch_norm", "batch_norm_momentum"):

@@ -1,4 +1,4 @@
-"""The settings of the crop stage, once; the options of the command, and what checks them, are derived from them."""
+"""The settings of the crop stage, each defined once; the command's options and the checks are derived from them."""
 
 from __future__ import annotations
 
@@ -59,15 +59,15 @@ class CropSettings:
     quality: int = field(default=95, metadata={"ge": 1, "le": 100, "description": "quality of JPEG and WebP files"})
 
     def as_json(self) -> dict[str, Any]:
-        """Return the settings by their names, as JSON holds them."""
+        """Return the settings by name, with JSON types."""
         return dataclasses.asdict(self) | {"classes": list(self.classes)}
 
 
 def crop_settings(**values: Any) -> CropSettings:  # noqa: ANN401  (checked here)
-    """Return crop settings; what is not given has its default.
+    """Return crop settings, with defaults for those that are not given.
 
     Raises:
-        ConfigError: one is unknown or outside its limits.
+        ConfigError: a setting is unknown or outside its limits.
     """
     from pydantic import ValidationError
 
@@ -82,12 +82,12 @@ def crop_settings(**values: Any) -> CropSettings:  # noqa: ANN401  (checked here
 
 
 def recorded_settings(**values: Any) -> CropSettings:  # noqa: ANN401  (of `as_json`)
-    """Return crop settings from what `as_json` gave, which were checked when they were given.
+    """Return crop settings from the output of `as_json`, whose values were already checked.
 
-    What is missing, as in a record of an earlier version, has its default.
+    Settings that are missing, as in a record of an earlier version, have their defaults.
 
     Raises:
-        ConfigError: one is unknown, as in a record of a later version.
+        ConfigError: a setting is unknown, as in a record of a later version.
     """
     if values.keys() - {setting.name for setting in dataclasses.fields(CropSettings)}:
         return crop_settings(**values)
@@ -96,7 +96,7 @@ def recorded_settings(**values: Any) -> CropSettings:  # noqa: ANN401  (of `as_j
 
 @functools.cache
 def _section() -> type[Section]:
-    """Return the section of the same settings, which checks values."""
+    """Return a section with the same settings, which checks their values."""
     from pydantic import Field, create_model
 
     from whichcar.config.section import Section

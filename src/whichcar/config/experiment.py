@@ -1,4 +1,4 @@
-"""Every setting, once: name, type, limits, default and description. Help, tables and checks are derived from here."""
+"""All settings, each defined once: name, type, limits, default, description. Help, tables and checks derive from it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Data(Section):
 
     @property
     def held_out_share(self) -> float:
-        """Share of train that is not trained on, but validated on."""
+        """Share of train that is used for validation instead of training."""
         return 0.0 if self.train_on_validation else self.validation_split
 
 
@@ -131,7 +131,7 @@ class Optimizer(Section):
 
     @property
     def chosen(self) -> Adam | AdamW | Sgd:
-        """The settings of the one that is named."""
+        """The settings of the optimizer that is named."""
         found = self.adam or self.adamw or self.sgd
         assert found is not None  # noqa: S101  (see _exactly_one)
         return found
@@ -197,7 +197,7 @@ class EarlyStopping(Section):
 
     @property
     def evaluated(self) -> Best | None:
-        """What model_checkpoint.monitor must be for the epoch that is to be evaluated; None: anything."""
+        """Value that model_checkpoint.monitor must have for the epoch to be evaluated; None: anything."""
         if self.restore_best_weights is None:
             return None
         return self.monitor if self.restore_best_weights else "epoch"
@@ -241,12 +241,12 @@ class Fit(Section):
 
     @property
     def last_epoch(self) -> int:
-        """The epoch after which training ends, where nothing stops it early."""
+        """The epoch after which training ends, unless something stops it early."""
         return min(self.stop_after or self.epochs, self.epochs)
 
 
 def _auto_or_number(value: Any) -> Any:  # noqa: ANN401
-    """Refuse a value that is neither, in one message: pydantic has one for each."""
+    """Reject a value that is neither, with one message; pydantic would give one for each type."""
     number = as_number(value)
     if value != "auto" and (isinstance(number, bool) or not isinstance(number, int) or number < 1):
         raise ValueError(f"must be auto or a whole number of at least 1; got {shown(value)}")
@@ -284,7 +284,7 @@ class Experiment(Section):
 
     @model_validator(mode="after")
     def _follow(self) -> Experiment:
-        """Let what was left out follow what was written: either size the other, and the epochs their stages."""
+        """Derive omitted settings from written ones: either size from the other, and the epochs from their stages."""
         size, shape = self.data.image_size, self.model.input_shape
         if "input_shape" not in self.model.model_fields_set:
             self._replace("model", "input_shape", (*size, 3))
@@ -300,7 +300,7 @@ class Experiment(Section):
         return self
 
     def _follow_training(self) -> None:
-        """Let what was left out watch the training images, where there are none for validation."""
+        """Base omitted monitors and the file name on the training loss if there are no validation images."""
         for name in ("model_checkpoint", "early_stopping", "reduce_on_plateau"):
             callback = getattr(self.fit.callbacks, name)
             if callback and "monitor" not in callback.model_fields_set:
@@ -309,7 +309,7 @@ class Experiment(Section):
             self._replace("fit.callbacks.model_checkpoint", "filepath", FILEPATH.replace("val_loss", "loss"))
 
     def is_written(self, name: str) -> bool:
-        """True when the setting of this dotted name was given and is no default."""
+        """Return True if the setting with this dotted name was given explicitly."""
         *sections, key = name.split(".")
         section: Any = self
         for part in sections:
@@ -317,13 +317,13 @@ class Experiment(Section):
         return key in section.model_fields_set
 
     def _replace(self, name: str, key: str, value: Any) -> None:  # noqa: ANN401
-        """Put a changed copy instead of a section; only while the experiment is being made."""
+        """Replace a section with a changed copy; only while the experiment is being constructed."""
         before, _, last = name.rpartition(".")
         section: Any = self
         for part in name.split("."):
             section = getattr(section, part)
         changed = section.model_copy(update={key: value})
-        changed.model_fields_set.intersection_update(section.model_fields_set)  # it is still what was written
+        changed.model_fields_set.intersection_update(section.model_fields_set)  # still only what was written
         if before:
             self._replace(before, last, changed)
         else:

@@ -17,7 +17,7 @@ from whichcar.config.validate import Problem, config_error, validate, validate_e
 from whichcar.errors import ConfigError
 
 Origin = Literal["default", "file", "--set"]
-# What null removes, by section.
+# Settings that null removes, by section.
 _REMOVED_BY_NULL: dict[tuple[str, ...], Collection[str]] = {
     ("fit", "callbacks"): Callbacks.model_fields,
     ("model", "data_aug_layer"): AUGMENTATIONS,
@@ -45,7 +45,7 @@ CONFIGS = (files.CONFIG, "config.yaml")
 
 
 def config_in(path: Path) -> Path:
-    """Return the config of an experiment's folder; another path is returned as it is."""
+    """Return the config of an experiment's folder; any other path is returned unchanged."""
     if not path.is_dir():
         return path
     configs = [path / name for name in CONFIGS if (path / name).is_file()]
@@ -55,14 +55,14 @@ def config_in(path: Path) -> Path:
 
 
 def folder_of(config_path: Path) -> Path:
-    """The folder a config belongs to: its own if it is called config.yml, else one of its name next to it."""
+    """Return the folder a config belongs to: its own if it is called config.yml, else one of its name next to it."""
     if not config_path.is_file():
         raise ConfigError(f"{config_path}: no such file; give an experiment's config.yml")
     return config_path.parent if config_path.stem == "config" else config_path.with_suffix("")
 
 
 def load_config(path: str | Path) -> dict[str, Any]:
-    """Return a YAML file as a dict, as written, once `seed`, `data` and `data.directory` are known to exist.
+    """Return a YAML file as a dict, as written, after checking that `seed`, `data` and `data.directory` exist.
 
     Raises:
         ConfigError: (a ValueError) the file cannot be read, holds no settings, or lacks one of the three.
@@ -83,7 +83,7 @@ def read_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
 
     Args:
         path: the YAML file, or the experiment's folder with its `config.yml`.
-        overrides: settings laid over the file in turn, such as `fit.epochs=3`; the values are read as YAML.
+        overrides: settings that override the file in turn, such as `fit.epochs=3`; the values are read as YAML.
 
     Raises:
         ConfigError: (a ValueError) naming every mistake in the file and in the overrides.
@@ -92,7 +92,7 @@ def read_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
 
 
 def read_settings(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Return the settings of a YAML file and the overrides as written, once they are valid.
+    """Return the settings of a YAML file and the overrides as written, after checking them.
 
     Raises:
         ConfigError: as `read_experiment`.
@@ -141,14 +141,14 @@ def _resolve(path: str | Path, overrides: Sequence[str]) -> tuple[Experiment, di
 
 
 def checked_overrides(path: str | Path, overrides: Sequence[str]) -> dict[str, Any]:
-    """Return the settings that overrides make, each checked by itself: the file that they are for is yet to be written.
+    """Return the settings from overrides, each checked by itself, since the file they are for is yet to be written.
 
     Raises:
-        ConfigError: naming `path`, and every override that no file can make right.
+        ConfigError: naming `path`, and every override that would be wrong with any file.
     """
     raw, origins, problems = _with_overrides({}, overrides)
     pairs = [(problem, _with_origin(problem, origins)) for problem in validate_each(raw)[1]]
-    problems += [marked for problem, marked in pairs if marked != problem]  # the others are of what the file will set
+    problems += [marked for problem, marked in pairs if marked != problem]  # the others concern what the file will set
     if problems:
         raise config_error(path, problems)
     return raw
@@ -157,7 +157,7 @@ def checked_overrides(path: str | Path, overrides: Sequence[str]) -> dict[str, A
 def _with_overrides(
     raw: dict[str, Any], overrides: Sequence[str]
 ) -> tuple[dict[str, Any], dict[str, Origin], list[Problem]]:
-    """Return the settings of a file with the overrides, where each comes from, and problems of overrides."""
+    """Return the settings of a file with the overrides, the origin of each, and the problems of overrides."""
     origins: dict[str, Origin] = dict.fromkeys((name for name, _ in leaves(raw)), "file")
     raw, applied, problems = apply_overrides(raw, overrides)
     for name, value in applied:
@@ -181,7 +181,7 @@ def _with_origin(problem: Problem, origins: dict[str, Origin]) -> Problem:
 def apply_overrides(
     settings: dict[str, Any], overrides: Sequence[str]
 ) -> tuple[dict[str, Any], list[tuple[str, Any]], list[Problem]]:
-    """Return the settings with overrides laid over them, the name and value of each, and the problems of the others."""
+    """Return the settings with overrides applied, the name and value of each, and the problems of invalid ones."""
     applied, problems = [], []
     for override in overrides:
         try:
@@ -198,7 +198,7 @@ def _parse_override(override: str) -> tuple[str, Any]:
     """Split `fit.epochs=3` into the name and the value, which is read as YAML.
 
     Raises:
-        ValueError: it is not written like that.
+        ValueError: it is not written this way, or the value is not YAML.
     """
     name, equals, text = override.partition("=")
     name = name.strip()
@@ -211,7 +211,7 @@ def _parse_override(override: str) -> tuple[str, Any]:
 
 
 def lay_over(raw: dict[str, Any], keys: Sequence[str], value: Any, before: tuple[str, ...] = ()) -> dict[str, Any]:  # noqa: ANN401
-    """Return the settings with one changed, copied along the way: what an alias shares stays as it was elsewhere.
+    """Return the settings with one changed; sections on the way are copied, so other uses of an alias do not change.
 
     Null removes a callback or an augmentation layer, since an override cannot delete a line.
 
@@ -233,11 +233,11 @@ def lay_over(raw: dict[str, Any], keys: Sequence[str], value: Any, before: tuple
 def read_yaml(
     path: Path, example: str = "experiments/exp_001/config.yml", least: Sequence[str] = ("seed", "data.directory")
 ) -> dict[str, Any]:
-    """Return what the file holds, if it holds settings.
+    """Return the content of a file that holds settings.
 
     Args:
         path: the file.
-        example: a file of the kind that is expected, for messages.
+        example: an example of the kind of file that is expected, for messages.
         least: the settings that such a file must have, for messages.
 
     Raises:
@@ -273,7 +273,7 @@ def _in_words(raw: Any) -> str:  # noqa: ANN401
 
 
 def _holds_itself(value: Any, around: tuple[int, ...]) -> bool:  # noqa: ANN401
-    """True when an alias is inside what it names, so that the settings would have no end."""
+    """Return True if an alias is inside the node that it names, so that the settings would have no end."""
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return id(value) in around or any(_holds_itself(one, (*around, id(value))) for one in inner)
 

@@ -1,4 +1,4 @@
-"""What pydantic finds wrong with settings, as one plain line each: the dotted name; what would do; what was given."""
+"""Pydantic's errors as one plain line each: the dotted name of the setting, what is allowed, and what was given."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ _WORDS = {
 
 
 def messages(error: ValidationError, root: type[Section]) -> dict[str, str]:
-    """Return what is wrong with a section and those inside it, by the dotted name of the setting."""
+    """Return what is wrong with a section and its subsections, by the dotted name of the setting."""
     return {name_of(place_of(one)): message_of(one, root) for one in error.errors(include_url=False)}
 
 
 def place_of(error: ErrorDetails) -> Place:
-    """Return where the mistake is; a value missing from a list is a mistake of the list."""
-    place = tuple(key for key in error["loc"] if not str(key).endswith("]"))  # such as list[any], of several types
+    """Return the place of an error; a value missing from a list is an error of the list."""
+    place = tuple(key for key in error["loc"] if not str(key).endswith("]"))  # such as list[any], one type of a union
     return place[:-1] if error["type"] == "missing" and isinstance(place[-1], int) else place
 
 
@@ -55,10 +55,10 @@ def name_of(place: Place) -> str:
 
 
 def message_of(error: ErrorDetails, root: type[Section]) -> str:
-    """Return a mistake in plain words.
+    """Return an error in plain words.
 
     Args:
-        error: one of pydantic's findings.
+        error: one of pydantic's errors.
         root: the section that was checked.
     """
     place, kind, value, context = place_of(error), error["type"], error["input"], error.get("ctx", {})
@@ -85,12 +85,12 @@ def message_of(error: ErrorDetails, root: type[Section]) -> str:
 
 
 def _whole(context: Mapping[str, Any]) -> dict[str, float]:
-    """Return limits, as whole numbers where they are."""
+    """Return the limits, those that are whole as integers."""
     return {key: int(limit) if limit == int(limit) else limit for key, limit in context.items() if key in _LIMITS}
 
 
 def _not_among(value: object, expected: str) -> str:
-    """Return that a value is not one of those pydantic expected, such as `'a', 'b' or 'c'`."""
+    """Return the message that a value is not one that pydantic expected, such as `'a', 'b' or 'c'`."""
     names = expected.replace("'", "").replace(" or ", ", ")
     hint = suggestion(str(value), names.split(", "))
     several = "one of " if ", " in names else ""
@@ -124,7 +124,7 @@ def _section(root: type[Section], place: Place) -> type[Section] | None:
 
 
 def field_at(root: type[Section], place: Place) -> FieldInfo | None:
-    """Return the setting at a place; for a value in a list, that of the list."""
+    """Return the setting at a place; for a value in a list, the setting of the list."""
     keys = [key for key in place if isinstance(key, str)]
     section = _section(root, tuple(keys[:-1])) if keys else None
     return section.model_fields.get(keys[-1]) if section else None

@@ -1,4 +1,4 @@
-"""The settings of the training recipe, the section `recipe`: what this project adds to the reference project's."""
+"""The settings of the training recipe (section `recipe`), which this project adds to the reference project's."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _numbers(cls, value: Any, info: ValidationInfo) -> Any:  # noqa: ANN401  (whatever YAML can hold)
-        """Read text as a number where one is wanted, and refuse true and false, which Python takes for 1 and 0."""
+        """Read text as a number if the setting needs one, and reject true and false, which Python treats as 1 and 0."""
         kinds = scalars(cls.model_fields[str(info.field_name)].annotation)
         if not kinds & {int, float} or kinds & {str, bool}:
             return value
@@ -36,7 +36,7 @@ def _each(value: Any) -> Any:  # noqa: ANN401
 
 
 def as_number(value: Any) -> Any:  # noqa: ANN401
-    """Return the number that a text spells ("1e-4" is text to PyYAML); anything else comes back as it is."""
+    """Return the number in a text ("1e-4" is text to PyYAML); anything else is returned unchanged."""
     if isinstance(value, str):
         for kind in (int, float):
             try:
@@ -62,20 +62,20 @@ def section_of(annotation: Any) -> type[Section] | None:  # noqa: ANN401
 
 
 def as_yaml(value: Any) -> str:  # noqa: ANN401
-    """Return a value, also a section, as it would be written in a YAML file on one line."""
+    """Return a value, which may be a section, as it would be written on one line of a YAML file."""
     plain = to_jsonable_python(value)
     text = yaml.safe_dump(plain, default_flow_style=True, allow_unicode=True, width=math.inf, sort_keys=False)
     return text.rstrip("\n").removesuffix("\n...")
 
 
 def shown(value: Any) -> str:  # noqa: ANN401
-    """Return a value in a message: as JSON, which is YAML, on one line, cut where it gets long."""
+    """Return a value for a message: as one line of JSON, which is also YAML, truncated if long."""
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 60 else f"{text[:56]} ..."
 
 
 def not_null(value: Any) -> Any:  # noqa: ANN401
-    """Refuse null: in YAML a name with nothing behind it, which means neither "off" nor "as usual" to every reader."""
+    """Reject null: a YAML name without a value does not mean "off" or "default" to every reader."""
     if value is None:
         raise ValueError("is empty; write {} for its defaults, or delete the line")
     return value

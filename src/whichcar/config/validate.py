@@ -34,7 +34,7 @@ def config_error(path: str | Path, problems: Sequence[Problem]) -> ConfigError:
 
 
 def validate(raw: dict[str, Any]) -> tuple[Experiment | None, list[Problem]]:
-    """Return the experiment, or None and every problem; contradictions with something that is wrong are left out."""
+    """Return the experiment, or None and every problem; contradictions that involve an invalid setting are left out."""
     experiment, problems, removed = validate_each(raw)
     clashes = [(names, why) for names, why in contradictions(experiment) if not any(_inside(n, removed) for n in names)]
     problems += [Problem(names[0], why) for names, why in clashes]
@@ -42,10 +42,10 @@ def validate(raw: dict[str, Any]) -> tuple[Experiment | None, list[Problem]]:
 
 
 def validate_each(raw: dict[str, Any]) -> tuple[Experiment, list[Problem], set[str]]:
-    """Return the experiment without the settings that are wrong by themselves, what is wrong, and what was removed.
+    """Return the experiment without settings that are invalid by themselves, their problems, and the names removed.
 
-    Pydantic checks how settings fit together only once each of them is right by itself. So what is wrong is removed
-    and the rest is checked again until it is right.
+    Pydantic checks how settings fit together only once each of them is valid by itself. So invalid settings are removed
+    and the rest is checked again until it is valid.
     """
     rest = _with_text_keys(raw)
     problems: list[Problem] = []
@@ -55,7 +55,7 @@ def validate_each(raw: dict[str, Any]) -> tuple[Experiment, list[Problem], set[s
             experiment = Experiment.model_validate(rest)
         except ValidationError as error:
             found = {name_of(place_of(one)): one for one in error.errors(include_url=False)}
-            # A section from which something was removed is not judged as a whole.
+            # A section from which a setting was removed is not judged as a whole.
             incomplete = {name.rpartition(".")[0] for name in removed}
             passed = {name for name in found if _inside(name, removed) or name in incomplete}
             problems += [
@@ -67,7 +67,7 @@ def validate_each(raw: dict[str, Any]) -> tuple[Experiment, list[Problem], set[s
 
 
 def kinds_of(name: str) -> set[type]:
-    """Return the simple types that a setting, by its dotted name, may have; none where there is no such setting."""
+    """Return the simple types that a setting, by its dotted name, may have; empty if there is no such setting."""
     field = field_at(Experiment, tuple(name.split(".")))
     return scalars(field.annotation) if field else set()
 
@@ -84,7 +84,7 @@ def _inside(name: str, sections: set[str]) -> bool:
 
 
 def _remove(rest: dict[str, Any], error: ErrorDetails) -> str:
-    """Remove the setting (a list as a whole), or fill in one that is missing; return the name of either."""
+    """Remove an invalid setting (a list as a whole), or fill in a missing one; return its name."""
     place = place_of(error)
     keys = [str(part) for part in itertools.takewhile(lambda part: isinstance(part, str), place)]
     if error["type"] == "missing" and len(keys) == len(error["loc"]):

@@ -1,4 +1,4 @@
-"""Averages of probabilities, of mirrored images or of several networks, next to what one network gives."""
+"""Probabilities averaged over mirrored images or several networks, compared with those of a single network."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from whichcar.taxonomy import Taxonomy, taxonomy_of
 
 
 def check_classes(classifier: Classifier, others: Mapping[str, Classifier]) -> None:
-    """Raise DataError where a network has other classes than the one that it is averaged with."""
+    """Raise DataError if a network does not have the same classes as the one it is averaged with."""
     for name, other in others.items():
         if differing := sorted(set(classifier.class_names) ^ set(other.class_names)):
             raise DataError(
@@ -38,10 +38,10 @@ def averages(
     """Return the accuracy of the mean probabilities: with mirrored images, with other networks, and with both.
 
     Args:
-        classifier: what predicted the images.
+        classifier: the one that predicted the images.
         others: further networks by name, with the same classes.
-        flip: average those of each image and of the image mirrored, left to right.
-        images: those that were evaluated.
+        flip: also average over each image and its horizontally mirrored copy.
+        images: the evaluated images.
     """
     plain = np.stack([image.probabilities for image in images])
     more = [_probabilities(other, classifier, images, name) for name, other in others.items()]

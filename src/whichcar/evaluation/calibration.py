@@ -1,4 +1,4 @@
-"""Calibration on validation images: a temperature, and thresholds at which answers are as accurate as wanted."""
+"""Calibration on validation images: a temperature, and thresholds at which answers reach a target accuracy."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 WANTED = (0.8, 0.9, 0.95, 0.99)
 TEMPERATURES = (0.25, 4.0)
-KEPT = 0.95  # share of the validation images that are like the classes
+KEPT = 0.95  # share of the validation images whose entropy is low enough to be answered
 RISK = 0.05  # probability that answers are less accurate than wanted
 
 Numbers = npt.NDArray[np.integer]
@@ -48,22 +48,22 @@ def calibrate(
 ) -> Calibration:
     """Return the calibration of a checkpoint: temperature, calibration errors and thresholds.
 
-    It is measured on the validation images of the experiment, and kept in the experiment's calibration.json, where that
-    can be written; a damaged one is replaced. A refit was trained on those images, so it has the calibration of the
-    checkpoint that it is a refit of.
+    It is measured on the experiment's validation images and saved in its calibration.json if the checkpoint is its best
+    and the file can be written; a damaged file is replaced. A refit was trained on those images, so it uses the
+    calibration of the checkpoint it was refitted from.
 
     Args:
-        checkpoint: an experiment's folder (the checkpoint that predicts is taken) or a checkpoint file.
-        data: the tree it was trained on, where that was moved.
-        classifier: of this checkpoint, where one is loaded already that does not crop.
+        checkpoint: an experiment's folder (the checkpoint it predicts with is used) or a checkpoint file.
+        data: the tree it was trained on, if that was moved.
+        classifier: a classifier of this checkpoint that does not crop, if one is already loaded.
 
     Raises:
         CheckpointError: there is no usable checkpoint.
-        DataError: there are no validation images, or they are not there.
+        DataError: there are no validation images, or they are missing or unreadable.
     """
     file = find_checkpoint(checkpoint)
     metadata = read_metadata(file)
-    with contextlib.suppress(DataError):  # damaged: it is measured again
+    with contextlib.suppress(DataError):  # damaged: measured again
         if (calibration := find_calibration(file, metadata)) is not None:
             return calibration
     if refit_of := metadata.settings.get("refit_of"):
@@ -82,7 +82,7 @@ def calibrate(
 
 
 def _before_refit(file: Path, refit_of: str) -> Path:
-    """Return the checkpoint that a refit's was refitted from."""
+    """Return the checkpoint that a refit was made from."""
     before = refitted(file.parent)
     best = None if before is None else read_best(before)
     found = None if before is None or best is None else before / str(best["checkpoint"])
@@ -117,7 +117,7 @@ def _scored(classifier: Classifier, samples: Sequence[Sample]) -> tuple[Probabil
 
 
 def calibrated(probabilities: Probabilities, labels: Numbers, taxonomy: Taxonomy, checkpoint: str) -> Calibration:
-    """Calibrate probabilities (images, classes) of validation images, whose labels are class numbers (images,)."""
+    """Return the calibration from probabilities (images, classes) and class numbers (images,) of validation images."""
     temperature = fit_temperature(probabilities, labels)
     after = tempered(probabilities, temperature)
     most = float(np.quantile(entropy(after), KEPT, method="higher"))
@@ -136,17 +136,17 @@ def calibrated(probabilities: Probabilities, labels: Numbers, taxonomy: Taxonomy
 
 
 def level_error(probabilities: Probabilities, labels: Numbers, level: Level) -> float:
-    """Return the expected calibration error of the best group at a level."""
+    """Return the expected calibration error of the most probable group at a level."""
     groups = probabilities @ level.matrix
     return metrics.calibration_error(groups.max(axis=1), groups.argmax(axis=1) == level.index[labels])
 
 
 def fit_temperature(probabilities: Probabilities, labels: Numbers) -> float:
-    """Return the temperature with the least log loss (Guo et al. 2017), within `TEMPERATURES`.
+    """Return the temperature with the lowest log loss (Guo et al. 2017), within `TEMPERATURES`.
 
-    The log loss is convex in 1 / temperature, so golden-section search finds it; that of `metrics` is not, as it clips
-    probabilities. Images that are all classified correctly would have the lowest temperature there is, so they say
-    nothing: it is 1.
+    The log loss is convex in 1 / temperature, so golden-section search finds the minimum; `metrics.log_loss` is not
+    convex, since it clips probabilities. If all images are classified correctly, the lowest temperature would always be
+    best, which says nothing, so 1 is returned.
     """
     if metrics.top_k_accuracy(probabilities, labels) == 1:
         return 1.0
@@ -178,24 +178,24 @@ def choose_thresholds(
     wanted: float,
     most_entropy: float | None = None,
 ) -> Thresholds:
-    """Return the thresholds at which most images are answered, finest level first, with at least the accuracy `wanted`.
+    """Return the thresholds that answer the most images, finest level first, with at least the accuracy `wanted`.
 
-    At each level, as many of the images that no finer level answers are added, most probable first, as leave the lower
-    bound of the accuracy of all answers so far (Clopper and Pearson, one-sided, 95 %) at `wanted` or above. Choosing
-    the most makes that bound optimistic by little: in simulations, 3 to 7 % of thresholds were less accurate than
-    wanted, for the 5 % of a bound that is tested once.
+    Each level adds the largest number of images not answered at a finer level, most probable first, that keeps the
+    lower bound of the accuracy of all answers so far (Clopper and Pearson, one-sided, 95 %) at or above `wanted`.
+    Choosing the largest number makes that bound slightly optimistic: in simulations, 3 to 7 % of thresholds were less
+    accurate than wanted, compared with 5 % for a bound that is tested once.
 
     Args:
         probabilities: (images, classes), calibrated, of validation images.
         labels: (images,) class numbers.
-        levels: of the taxonomy, finest first.
+        levels: levels of the taxonomy, finest first.
         wanted: accuracy, 0 to 1, exclusive.
-        most_entropy: images above it are not answered.
+        most_entropy: images with a higher entropy are not answered.
     """
     least: dict[str, float] = {}
     total = correct = 0
     is_open = np.ones(len(labels), dtype=bool) if most_entropy is None else entropy(probabilities) <= most_entropy
-    fewest = math.ceil(math.log(RISK) / math.log(wanted))  # answers that are all correct
+    fewest = math.ceil(math.log(RISK) / math.log(wanted))  # answers needed if all are correct
     needed = 0 if is_open.sum() >= fewest else _images_with(fewest)
     for level in levels:
         groups = probabilities[is_open] @ level.matrix
@@ -203,7 +203,7 @@ def choose_thresholds(
         order = np.argsort(-best, kind="stable")
         best, right = best[order], (groups.argmax(axis=1) == level.index[labels[is_open]])[order]
         hits = correct + np.cumsum(right)
-        # Equal probabilities are answered together.
+        # Images of equal probability are answered together.
         ends = np.flatnonzero(np.append(best[:-1] > best[1:], [True] * (len(best) > 0)))
         for end in reversed(ends):
             if _is_shown(int(hits[end]), total + int(end) + 1, wanted):
@@ -216,11 +216,11 @@ def choose_thresholds(
 
 
 def _images_with(answerable: int) -> int:
-    """Return how many different images it takes that this number of them are within the limit of the entropy."""
+    """Return how many images with distinct entropies are needed for this many to be within the entropy limit."""
     counts = itertools.count(answerable)
     return next(count for count in counts if np.quantile(np.arange(count), KEPT, method="higher") >= answerable - 1)
 
 
 def _is_shown(correct: int, total: int, wanted: float) -> bool:
-    """True where this number of correct answers would be too unlikely if the accuracy were lower than wanted."""
+    """Return True if this many correct answers would be too unlikely at an accuracy below `wanted`."""
     return correct >= wanted * total and metrics.binomial_tail(correct, total, wanted) <= RISK

@@ -1,4 +1,4 @@
-"""Why a result may say less than it seems to: images that training has seen, or that are framed otherwise."""
+"""Warnings about a result: images that training has seen, or that are cropped differently from its images."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from whichcar.text import plural
 def warnings_about(
     classifier: Classifier, members: Mapping[str, Classifier], eval_set: EvalSet, data: Path | None
 ) -> Iterator[str]:
-    """Yield a sentence for each reason to read the result with caution; none where the images are new to it.
+    """Yield a sentence for each reason to treat the result with caution.
 
     Args:
-        classifier: what is evaluated.
-        members: those that it is averaged with, by name.
+        classifier: the evaluated classifier.
+        members: the classifiers it is averaged with, by name.
         eval_set: the images that are evaluated.
-        data: the folder that was named for them.
+        data: the folder given for the images, if any.
     """
     for name, network in {"": classifier, **members}.items():
         trained = trained_tree(data, network.metadata)
@@ -34,7 +34,7 @@ def warnings_about(
 
 
 def _used(eval_set: EvalSet, trained: Path | None, metadata: Metadata, checkpoint: Path) -> tuple[str, ...]:
-    """Return what training has seen of the images, given the tree that it was on; None where that is gone."""
+    """Return warnings about images that training has seen; `trained` is the tree it used, None if that is missing."""
     if eval_set.own and eval_set.split == "validation":
         return (
             "there is no test split: these are the validation images on which the checkpoint was chosen, so the "
@@ -69,7 +69,7 @@ def _used(eval_set: EvalSet, trained: Path | None, metadata: Metadata, checkpoin
 
 
 def _of_bundle(path: Path) -> str:
-    """Return that a bundle does not hold its training images, and what its card says of them."""
+    """Return the message that a bundle does not list its training images, with what its card says about them."""
     notes = [line.removeprefix("- ") for line in read_bundle(path).card.splitlines()]
     trained = next((note for note in notes if note.startswith("Trained on ")), "")
     said = f'; its card says "{trained}" If these are among them, the accuracy means nothing' if trained else ""

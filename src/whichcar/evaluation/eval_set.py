@@ -1,4 +1,4 @@
-"""The images that are evaluated: a split of a tree, its classes matched by name with those of the checkpoint."""
+"""The evaluated images: a split of a tree, with its classes matched by name to those of the checkpoint."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class EvalSet:
     """Images with their labels; `split` is `test`, `validation`, `train`, or `images` for any other folder.
 
     `own` is true for the test or validation split of the tree that the checkpoint was trained on; `trained` is that
-    tree, None where it is gone.
+    tree, None if it is missing.
     """
 
     root: Path
@@ -34,12 +34,12 @@ class EvalSet:
 
     @property
     def fingerprint(self) -> str:
-        """The digest that is the same for these images elsewhere (`data.identity.fingerprint`)."""
+        """Digest of the images that does not depend on where they are stored (`data.identity.fingerprint`)."""
         return fingerprint(self.samples)
 
     @property
     def folder_name(self) -> str:
-        """A name for a folder of results: readable, and another one for every folder of images."""
+        """Readable name for a folder of results, different for every folder of images."""
         if self.own:
             return self.split
         place = self.root.resolve()
@@ -48,11 +48,11 @@ class EvalSet:
 
 
 def choose_eval_set(data: Path | None, metadata: Metadata) -> EvalSet:
-    """Return the images that an evaluation is about.
+    """Return the images to evaluate.
 
     Args:
-        data: what `labelled` takes; None, or the tree the checkpoint was trained on, stands for what `held_out` gives.
-        metadata: the checkpoint's.
+        data: a folder, as for `labelled`; None, or the tree the checkpoint was trained on, selects those of `held_out`.
+        metadata: metadata of the checkpoint.
 
     Raises:
         DataError: the images are missing, or their classes are not the checkpoint's.
@@ -70,14 +70,14 @@ def choose_eval_set(data: Path | None, metadata: Metadata) -> EvalSet:
 
 
 def trained_tree(data: Path | None, metadata: Metadata) -> Path | None:
-    """Return the tree the checkpoint was trained on: where it was, or else `data` if that is the same tree, moved."""
+    """Return the tree the checkpoint was trained on: at its recorded path, or else `data` if it was moved there."""
     if metadata.data_root and Path(metadata.data_root).is_dir():
         return Path(metadata.data_root)
     return None if data is None else _moved_tree(data, metadata)
 
 
 def named_tree(data: Path | None, metadata: Metadata) -> Path | None:
-    """Return the tree the checkpoint was trained on: `data`, None if that is another one; by default where it was."""
+    """Return the tree the checkpoint was trained on: `data`, None if that is another; by default the recorded path."""
     trained = trained_tree(None, metadata)
     if data is None or (trained is not None and data.resolve() == trained.resolve()):
         return trained
@@ -85,9 +85,9 @@ def named_tree(data: Path | None, metadata: Metadata) -> Path | None:
 
 
 def _moved_tree(data: Path, metadata: Metadata) -> Path | None:
-    """Return `data`, or the tree that it is a split of, if that is the tree the checkpoint was trained on.
+    """Return `data`, or the tree that it is a split of, if the checkpoint was trained on that tree.
 
-    It is recognised by the fingerprint of its test images, or of its training images where it has no test.
+    The tree is recognised by the fingerprint of its test images, or of its training images if it has no test split.
     """
     if not data.is_dir():
         return None
@@ -96,28 +96,28 @@ def _moved_tree(data: Path, metadata: Metadata) -> Path | None:
 
 
 def is_trained_tree(data: Path, metadata: Metadata) -> bool:
-    """True when `data` is the tree the checkpoint was trained on, also where it was moved."""
+    """Return True if `data` is the tree the checkpoint was trained on, even if it was moved."""
     trained = trained_tree(data, metadata)
     return trained is not None and trained.resolve() == data.resolve()
 
 
 def _is_moved(root: Path, metadata: Metadata) -> bool:
-    # What cannot be read as such a tree is not that tree; its errors are reported when it is read as other images.
+    # A folder that cannot be read as that tree is another one; errors are reported when it is read as other images.
     with contextlib.suppress(DataError):
         eval_set = labelled(root, metadata)
         if eval_set.split == "test" and eval_set.root.resolve() == root.resolve():
             return eval_set.fingerprint == metadata.fingerprints.get("test")
-    with contextlib.suppress(DataError, KeyError):  # also without the settings that a tree is read with
+    with contextlib.suppress(DataError, KeyError):  # KeyError: no settings for reading a tree
         known = metadata.fingerprints.get("train")
         return known is not None and tree_of(root, metadata).fingerprints["train"] == known
     return False
 
 
 def tree_of(root: Path, metadata: Metadata, join: bool = True) -> Tree:
-    """Return a tree as the checkpoint's training read it; without `join`, its validation images stay apart.
+    """Return a tree as the checkpoint's training read it; without `join`, its validation images are kept separate.
 
     Raises:
-        DataError: it cannot be read so, or its classes are not the checkpoint's.
+        DataError: the tree cannot be read, or its classes are not the checkpoint's.
     """
     seed, data = metadata.settings["seed"], metadata.settings["data"]
     joins = join and data.get("train_on_validation", False)
@@ -129,14 +129,14 @@ def tree_of(root: Path, metadata: Metadata, join: bool = True) -> Tree:
 
 
 def held_out(root: Path, metadata: Metadata) -> EvalSet:
-    """Return the held-out images of an experiment: `test/` of its tree, or the validation split where there is none.
+    """Return the held-out images of an experiment: `test/` of its tree, or the validation split if there is none.
 
     Args:
-        root: the tree it was trained on.
-        metadata: the checkpoint's.
+        root: the tree the experiment was trained on.
+        metadata: metadata of the checkpoint.
 
     Raises:
-        DataError: its classes are not the checkpoint's.
+        DataError: the classes are not the checkpoint's, or no image was held out.
     """
     structure = locate(root)
     test = structure.splits.get(TEST)
@@ -151,14 +151,14 @@ def held_out(root: Path, metadata: Metadata) -> EvalSet:
 def labelled(directory: Path, metadata: Metadata) -> EvalSet:
     """Return the images of a tree's `test/`, or of a folder with one folder per class; classes may be missing.
 
-    Of a tree without a test split it is the validation split, else the training split.
+    A tree without a test split is represented by its validation split, or else its training split.
 
     Args:
-        directory: its class folders are named as those trained on, or as the classes themselves.
-        metadata: the checkpoint's.
+        directory: its class folders are named like those used in training, or like the classes themselves.
+        metadata: metadata of the checkpoint.
 
     Raises:
-        DataError: no such folder, no image, or a class folder that the checkpoint does not know.
+        DataError: the folder is missing, has no images, or has a class folder that is unknown to the checkpoint.
     """
     if not directory.is_dir():
         raise DataError(f"{directory}: no such folder; give a tree with test/, or a folder with one folder per class")
@@ -183,7 +183,7 @@ def labelled(directory: Path, metadata: Metadata) -> EvalSet:
 
 
 def _unknown(where: Path, found: Sequence[str], known: Iterable[str]) -> DataError:
-    """Return the error of folders that are named as no class, with the class of which one is another spelling."""
+    """Return the error for folders that match no class, with a suggestion for those that are spelled differently."""
     spelt = {_letters(name): name for name in known}
     near = [f"{name!r} to {spelt[key]!r}" for name in found if (key := _letters(name)) in spelt]
     others = "rename or remove what is no class, or evaluate a model trained on these classes"

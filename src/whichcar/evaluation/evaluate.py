@@ -59,31 +59,30 @@ def evaluate(
     """Evaluate an experiment's checkpoint on images it was not trained on, and write the result to its folder.
 
     Args:
-        experiment: an experiment's folder (its refit is taken, else its best checkpoint by validation), a checkpoint
+        experiment: an experiment's folder (its refit is used, or else its best checkpoint by validation), a checkpoint
             file, a bundle, the name of a model that comes with the package, or None for its model `cars196`.
-        data: a tree with `test/`, or a folder with one folder per class; by default the tree it was trained on, which
-            a bundle does not know.
+        data: a tree with `test/`, or a folder with one folder per class; default: the tree the experiment was trained
+            on, which a bundle does not record.
         crop: crop every image to its vehicle first.
-        detector: the detector for that: a name or a file (default: the one used for the training images).
-        family: that of a detector's file whose outputs fit several, as for `crop`.
-        track: the tracking service that the result is logged to as well, such as `mlflow`.
-        tta: `flip` to report, next to the result, that of probabilities averaged with those of the mirrored image.
-        others: experiments, checkpoints or bundles with the same classes; the result of probabilities averaged with
-            theirs is reported too. `crop`, `detector` and `family` are also for them.
+        detector: name or file of the detector for cropping (default: the one used for the training images).
+        family: family of a detector file whose outputs fit several families, as for `crop`.
+        track: tracking service to log the result to as well, such as `mlflow`.
+        tta: `flip` also reports the result for probabilities averaged with those of the mirrored image.
+        others: experiments, checkpoints or bundles with the same classes; the result for probabilities averaged with
+            theirs is also reported. `crop`, `detector` and `family` apply to them too.
 
-    The result for the experiment's own test split (the validation split where its data never had one) goes into its
-    folder, that of a refit into `refit/` inside it. One for other images, for a checkpoint file, or with `crop` goes
-    into a folder of its own under `evaluations/`, so that the experiment's own result stays; one for a bundle into
-    `evaluations/` of the current folder. How often these images have been used is counted in `test_uses.json`, which
-    nothing resets. Without matplotlib the plots are left out. An evaluation that is interrupted writes no
-    result.
+    The result for the experiment's own test split (the validation split if its data never had one) is written to its
+    folder, or for a refit to `refit/` inside it. A result for other images, for a checkpoint file, or with `crop` is
+    written to a separate folder under `evaluations/`, so the experiment's own result is kept; a result for a bundle is
+    written to `evaluations/` in the current folder. `test_uses.json` counts how often these images have been used and
+    is never reset. Without matplotlib, no plots are written. An interrupted evaluation writes no result.
 
     Raises:
         CheckpointError: there is no usable checkpoint or bundle.
-        ConfigError: `track` with a bundle, `tta` is something else, or one of `others` is there twice.
+        ConfigError: `track` is given with a bundle, `tta` is something else, or one of `others` is given twice.
         DataError: the images are missing, none can be read, their classes are not the checkpoint's, or the folder of
             the experiment, or of one of `others`, is read-only.
-        TrackingError: the tracking service refuses; one that is down is warned of.
+        TrackingError: the tracking service rejects the result; if the service is down, only a warning is logged.
     """
     experiment, data = in_use(find_model(experiment)), None if data is None else Path(data)
     paths = [in_use(find_model(other)) for other in others]
@@ -134,7 +133,7 @@ def evaluate(
 
 
 def _check(experiment: Path, others: Sequence[Path], track: str | None, tta: str | None) -> None:
-    """Raise for what would fail after the work: wrong options, a damaged count of uses, a read-only folder."""
+    """Raise early for what would fail after the evaluation: wrong options, a damaged use count, a read-only folder."""
     repeated = [name_of(path) for path, times in Counter(path.resolve() for path in others).items() if times > 1]
     if repeated:
         raise ConfigError(f"--with {repeated[0]}: is named twice; name each model once")
@@ -153,7 +152,7 @@ def _check(experiment: Path, others: Sequence[Path], track: str | None, tta: str
 def _measured(
     images: Sequence[EvaluatedImage], names: tuple[str, ...], calibration: Calibration | None
 ) -> dict[str, Any]:
-    """Return the fields of a result that are measured on its images."""
+    """Return the fields of a `Result` that are computed from its images."""
     taxonomy = taxonomy_of(names)
     probabilities = np.stack([image.probabilities for image in images])
     labels = np.array([image.sample.class_index for image in images])
@@ -168,7 +167,7 @@ def _measured(
 
 
 def _plot(result: Result) -> None:
-    """Write the plot, or none where matplotlib is missing: also none of an earlier evaluation."""
+    """Replace the plot of an earlier evaluation; without matplotlib, only delete it."""
     folder = result.folder / files.PLOTS
     shutil.rmtree(folder, ignore_errors=True)
     if importlib.util.find_spec("matplotlib") is None:
@@ -179,12 +178,12 @@ def _plot(result: Result) -> None:
 
 
 def _before_refit(folder: Path, eval_set: EvalSet, metadata: Metadata) -> metrics.Proportion | None:
-    """Return the accuracy, on the same images, of the checkpoint that this one is a refit of, where it is known."""
+    """Return the accuracy, on the same images, of the checkpoint this one was refitted from; None if it is unknown."""
     before = refitted(folder)
     best = None if before is None else read_best(before)
     if before is None or best is None:
         return None
-    # Since the refit, the experiment's folder stands for the refit: its checkpoint is evaluated as a file.
+    # Once there is a refit, the experiment's folder means the refit, so its own checkpoint is evaluated as a file.
     as_file = folder_of(before / best["checkpoint"], eval_set, metadata, crop=False, detector=None, family=None)
     for result in (read_result(place) for place in (before, as_file) if (place / files.RESULT).is_file()):
         is_refitted = result["checkpoint"].get("blake2b") == metadata.settings.get("refit_of")
@@ -204,7 +203,7 @@ def _calibration(classifier: Classifier, trained: Path | None, crop: bool) -> Ca
 
 
 def _command(experiment: Path, options: Mapping[str, object]) -> str:
-    """Return the command line; True is a flag, a list an option that is repeated, and what is unset is left out."""
+    """Return the command line; True becomes a flag, a list a repeated option, and unset options are left out."""
     command: list[str | Path] = ["whichcar", "evaluate", Path(name_of(experiment))]
     for name, value in options.items():
         for one in value if isinstance(value, list) else [value] if value else []:
@@ -224,7 +223,7 @@ def _origin(classifier: Classifier, eval_set: EvalSet, experiment: Path, data: P
         checkpoint=use["checkpoint"]["file"],
         checkpoint_checksum=use["checkpoint"]["blake2b"],
         image_size=classifier.image_size,
-        # As the user wrote it: the checkpoint's data_root is absolute, and says nothing elsewhere.
+        # As the user wrote it: the checkpoint's data_root is absolute, so it means nothing on another machine.
         data_root=as_text(Path(data or classifier.metadata.settings["data"]["directory"])),
         split=eval_set.split,
         fingerprint=fingerprint,
@@ -235,7 +234,7 @@ def _origin(classifier: Classifier, eval_set: EvalSet, experiment: Path, data: P
 
 
 def _count(experiment: Path, fingerprint: str) -> tuple[Path, str]:
-    """Return the folder and the key of a count of uses; bundles share a folder, so each has its checksum in the key."""
+    """Return the folder and the key of a use count; bundles share a folder, so their keys include their checksums."""
     key = f"{fingerprint} {files.checksum(experiment)}" if is_bundle(experiment) else fingerprint
     return counted_in(experiment), key
 

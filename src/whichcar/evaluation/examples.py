@@ -1,4 +1,4 @@
-"""Images for the report: the most confident errors, and the classes that are confused most."""
+"""Images for the report: the most confident errors and the most confused classes."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def most_confident_errors(images: Sequence[EvaluatedImage], classifier: Classifi
     """Return the wrong predictions with the highest probability, highest first.
 
     Args:
-        images: those that were evaluated.
-        classifier: what predicted them; where it can be explained, each error has a map.
+        images: the evaluated images.
+        classifier: the one that predicted them; if it can be explained, each error has a map.
     """
     names = classifier.class_names
     errors = sorted((image for image in images if image.rank > 1), key=lambda image: -image.probability)[:SHOWN]
@@ -47,7 +47,7 @@ def most_confident_errors(images: Sequence[EvaluatedImage], classifier: Classifi
 
 
 def _maps(errors: Sequence[EvaluatedImage], classifier: Classifier) -> list[Image.Image | None]:
-    """Return each error as the network sees it, coloured where that speaks for the answer and against the label.
+    """Return each error as the network sees it, coloured where it supports the prediction over the label.
 
     Raises:
         CheckpointError: the network cannot be explained.
@@ -71,13 +71,13 @@ def confused_images(
     eval_set: EvalSet,
     metadata: Metadata,
 ) -> tuple[ConfusedImages, ...]:
-    """Return, for the first pairs, the most confident error and an image of the class that it was taken for.
+    """Return, for each of the first pairs, the most confident error and an image of the predicted class.
 
     Args:
         confused: most confused pairs.
-        images: those that were evaluated.
-        eval_set: what they are; where the tree that the checkpoint was trained on is gone, references are of these.
-        metadata: of the checkpoint.
+        images: the evaluated images.
+        eval_set: the set they belong to; references are taken from it if the tree used for training is missing.
+        metadata: metadata of the checkpoint.
     """
     numbers = {name: number for number, name in enumerate(metadata.class_names)}
     references = {image.sample.class_index: (image.sample.path, eval_set.split) for image in reversed(images)}

@@ -44,10 +44,10 @@ CONFIDENT = 0.5  # probability of the predicted class above which a label error 
 def find_label_errors(data: Path, experiment: Path, folds: int | None = None) -> list[Finding]:
     """Return a finding for each image whose label is likely wrong, the most confident first.
 
-    Confident learning (Northcutt et al. 2021; the package cleanlab, where both of its ways to prune agree) on
-    out-of-sample predictions: those of the experiment itself for its test and validation images. With `folds` they are
-    for all images: one network per fold is trained like the experiment, without that fold, in the experiment's folder
-    `label_folds/`; that takes `folds` times as long, and resumes where it was stopped. How many of the suspected labels
+    Confident learning (Northcutt et al. 2021; cleanlab, where both of its pruning methods agree) on out-of-sample
+    predictions: by default the experiment's own, for its test and validation images. With `folds`, they cover all
+    images: for each fold, a network is trained like the experiment but without that fold, in the experiment's folder
+    `label_folds/`. This takes `folds` times as long and resumes after an interruption. How many of the suspected labels
     are wrong depends on how good the network is.
 
     Args:
@@ -56,7 +56,7 @@ def find_label_errors(data: Path, experiment: Path, folds: int | None = None) ->
         folds: number of cross-validation folds, at least 2; None: only the held-out splits.
 
     Raises:
-        DataError: another tree, or a number of folds below 2.
+        DataError: `data` is another tree, `folds` is below 2, or no image to predict can be read.
         CheckpointError: there is no usable checkpoint.
         MissingExtraError: cleanlab is not installed.
     """
@@ -88,7 +88,7 @@ def find_label_errors(data: Path, experiment: Path, folds: int | None = None) ->
 
 
 def check_experiment(data: Path, experiment: Path, folds: int | None = None) -> Tree:
-    """Return the tree whose labels `find_label_errors` judges, once all is there that it needs; the same `Raises`."""
+    """Check the requirements of `find_label_errors` and return the tree that it checks; raises the same errors."""
     if importlib.util.find_spec("cleanlab") is None:
         raise MissingExtraError("cleanlab", "check")
     if folds is not None and folds < 2:
@@ -103,7 +103,7 @@ def check_experiment(data: Path, experiment: Path, folds: int | None = None) -> 
 
 
 def _predict(network: Classifier, samples: list[Sample]) -> Predictions:
-    """Yield the probabilities of each image that can be read, and then free the memory of the network."""
+    """Yield each readable image with its probabilities, then free the network's memory."""
     scored = network.scored(sample.path for sample in samples)
     for sample, item in track(zip(samples, scored, strict=True), "predicting", len(samples)):
         if not isinstance(item, Skipped):
@@ -124,7 +124,7 @@ def _finding(tree: Tree, sample: Sample, probabilities: npt.NDArray[np.float64],
 
 
 def _predict_folds(experiment: Path, tree: Tree, folds: int) -> Predictions:
-    """Yield, for each fold, the probabilities of its images by a network that was trained without it."""
+    """Yield the images of each fold with the probabilities from a network that was trained without that fold."""
     known = sorted([*tree.train, *tree.validation], key=lambda sample: sample.path)
     names = [sample.path.relative_to(tree.root).as_posix() for sample in known]
     copies = copies_among([sample.path for sample in known])
@@ -160,14 +160,14 @@ def _predict_folds(experiment: Path, tree: Tree, folds: int) -> Predictions:
 
 
 def _train(config: Path) -> None:
-    """Train in a process of its own: what a backend keeps of every network it trained is freed with it."""
+    """Train in a separate process, which frees what a backend keeps in memory for every network it trains."""
     command = tied_command(train_command(config), sorted(os.sched_getaffinity(0)))
-    with graceful_shutdown() as stop:  # the training says that it stops
+    with graceful_shutdown() as stop:  # the training itself reports that it stops
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
         try:
             while process.poll() is None:
                 if stop.wait(0.1):
-                    process.terminate()  # it saves its state and ends
+                    process.terminate()  # it saves its state and exits
                     process.wait()
         finally:
             process.kill()
@@ -189,7 +189,7 @@ def _settings(experiment: Path) -> dict[str, Any]:
 
 
 def _without_nulls(settings: Any) -> Any:  # noqa: ANN401  (whatever JSON can hold)
-    """Leave out what is not set: a config does not say so with null, but for weights, where null means random ones."""
+    """Remove unset values, which a config omits rather than writing null, except `weights`: null means random ones."""
     if not isinstance(settings, dict):
         return settings
     kept = {key: value for key, value in settings.items() if value is not None or key == "weights"}

@@ -1,4 +1,4 @@
-"""Accuracy at every level, from the class to the make, and of answers that are as specific as they are certain."""
+"""Accuracy at every level, from class to make, and of answers at the finest level that is certain enough."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from whichcar.records import Answer, Crop
 from whichcar.taxonomy import Level, Taxonomy
 
 Numbers = npt.NDArray[np.integer]
-SHARES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)  # of the images, in `LevelScore.most_certain`
-TOP = 5  # of top-5 accuracy, which says nothing where there are no more groups
+SHARES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)  # fractions of the images, for `LevelScore.most_certain`
+TOP = 5  # for top-5 accuracy, which means nothing for five groups or fewer
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +37,10 @@ class Certainty:
 
 @dataclass(frozen=True, slots=True)
 class LevelScore:
-    """How well the groups of a level are distinguished; the probability of a group is the sum over its classes.
+    """Scores at one level, where the probability of a group is the sum over its classes.
 
-    `matrix` is that of `metrics.confusion`, `per_group` has precision, recall and F1 of each group, `macro` their
-    means. `before` and `after` are those before calibration and after it; None where there is no calibration.
+    `matrix` is from `metrics.confusion`, `per_group` has precision, recall and F1 of each group, `macro` their means.
+    `before` and `after` are the certainty before and after calibration; `after` is None if there is no calibration.
     """
 
     name: str
@@ -55,12 +55,12 @@ class LevelScore:
 
     @property
     def coverage(self) -> tuple[Covered, ...]:
-        """Accuracy of the most certain images, by calibrated probabilities where there are some."""
+        """Accuracy of the most certain images, by calibrated probabilities if available."""
         return (self.after or self.before).coverage
 
     @property
     def most_certain(self) -> list[Covered]:
-        """Those of `coverage` that are nearest to, and not below, the shares in `SHARES`."""
+        """The first row of `coverage` that reaches each share in `SHARES`, without duplicates."""
         least = [share * self.top_1.total - 1e-6 for share in SHARES]
         rows = [next(row for row in self.coverage if row.accuracy.total >= count) for count in least]
         return list(dict.fromkeys(rows))
@@ -68,7 +68,7 @@ class LevelScore:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """What is answered where an accuracy is wanted: at each level, how many answers are correct, of how many given."""
+    """Answers for a wanted accuracy: at each level, how many are given and how many of them are correct."""
 
     wanted: float
     images: int
@@ -77,7 +77,7 @@ class Answered:
 
     @property
     def accuracy(self) -> Proportion:
-        """Share of the answers that are correct; images that are answered with `unknown` do not count."""
+        """Share of the answers that are correct, not counting images that are answered with `unknown`."""
         return Proportion(
             sum(one.correct for one in self.levels.values()), sum(one.total for one in self.levels.values())
         )
@@ -89,10 +89,10 @@ def score_levels(
     """Return the score at each level and facet.
 
     Args:
-        probabilities: (images, classes), as the network gives them.
+        probabilities: (images, classes), as returned by the network.
         labels: (images,) class numbers.
-        taxonomy: of the classes.
-        calibration: of the network.
+        taxonomy: taxonomy of the classes.
+        calibration: calibration of the network, if any.
     """
     after = None if calibration is None else tempered(probabilities, calibration.temperature)
     return tuple(_score(probabilities, after, labels, level) for level in taxonomy.all)
@@ -132,7 +132,7 @@ def answered(
     calibration: Calibration,
     crops: Sequence[Crop | None],
 ) -> tuple[Answered, ...]:
-    """Return what is answered, and how much of it correctly, at the thresholds for each wanted accuracy."""
+    """Return how many images are answered, and how many correctly, at the thresholds for each wanted accuracy."""
     after = tempered(probabilities, calibration.temperature)
     return tuple(
         _answered(answers(after, levels, thresholds, crops), labels, levels, thresholds)

@@ -1,4 +1,4 @@
-"""Precision, recall and F1 as means over classes, so that every class counts the same, with their intervals."""
+"""Macro-averaged precision, recall and F1, in which every class counts the same, with their intervals."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ class Macro:
 def macro(matrix: npt.NDArray[np.int64]) -> Macro:
     """Return the macro scores of a confusion matrix (classes, classes): rows are true classes, columns predicted ones.
 
-    Intervals are the percentiles 2.5 and 97.5 of 1,000 resamples of the images (Efron and Tibshirani, "An Introduction
-    to the Bootstrap", 1993, chapter 13), which are the same at every call. No images: 0, with the interval 0..1.
+    Intervals are the 2.5 and 97.5 percentiles of 1,000 resamples of the images (Efron and Tibshirani, "An Introduction
+    to the Bootstrap", 1993, chapter 13) with a fixed seed. Without images, scores are 0 with the interval 0..1.
     """
     if not matrix.any():
         nothing = Estimate(0.0, (0.0, 1.0))
         return Macro(nothing, nothing, nothing)
     labels, predicted = np.nonzero(matrix)
     counts = matrix[labels, predicted]
-    # Images of one cell of the matrix are alike, so cells are drawn instead of images.
+    # Images in one cell of the matrix are interchangeable, so cells are drawn instead of images.
     draws = np.random.default_rng(_SEED).multinomial(counts.sum(), counts / counts.sum(), _RESAMPLES)
     shape = (len(matrix), 1 + _RESAMPLES)
     total, given, correct = (np.zeros(shape, np.int64) for _ in range(3))

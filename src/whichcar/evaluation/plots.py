@@ -25,10 +25,10 @@ FEW, NAMED = 30, 250
 def plot_confusion(path: Path, matrix: npt.NDArray[np.int64], names: Sequence[str]) -> None:
     """Write the confusion matrix as PNG: rows are true classes, columns predictions, colour the share of the row.
 
-    Every filled cell holds its count, and every row and column its name; the image grows with the classes up to 250,
-    beyond which names and counts would be too many and only the colours are drawn. Correct predictions are green,
-    errors red, on a square-root scale, so that one error in forty shows. Classes are ordered by make and model, and
-    lines divide the makes.
+    Every filled cell shows its count, and every row and column its name; the image grows with the number of classes up
+    to 250. Beyond that, names and counts would be too many, so only colours are drawn. Correct predictions are green
+    and errors red, on a square-root scale, so that one error in forty is visible. Classes are ordered by make and
+    model; above 30 classes, darker lines separate the makes.
     """
     taxonomy = taxonomy_of(names)
     matrix, names = matrix[np.ix_(taxonomy.order, taxonomy.order)], [names[number] for number in taxonomy.order]
@@ -38,7 +38,7 @@ def plot_confusion(path: Path, matrix: npt.NDArray[np.int64], names: Sequence[st
     margin = 0.4 + letters.width(names, font) if count <= NAMED else 0.5
     far = margin if count > FEW else 0.4
     side = count * cell
-    width, height = max(margin + side + far, 3.6), 0.5 + margin + side + far  # the heading needs so much
+    width, height = max(margin + side + far, 3.6), 0.5 + margin + side + far  # the heading needs this width
     figure = new_figure(figsize=(width, height), facecolor="white")
     axes = figure.add_axes((margin / width, far / height, side / width, side / height))
     _cells(axes, matrix, font)
@@ -54,7 +54,7 @@ def plot_confusion(path: Path, matrix: npt.NDArray[np.int64], names: Sequence[st
 
 
 def _cell_and_font(count: int) -> tuple[float, float]:
-    # Inches a cell, points a letter: chosen by eye at 12, 50 and 196 classes.
+    # Inches per cell and font size in points, chosen by eye at 12, 50 and 196 classes.
     if count <= FEW:
         return 0.42, 9.0
     if count <= 100:
@@ -86,7 +86,7 @@ def _named_sides(
     axes: Axes, labels: Sequence[str], families: Sequence[str], font: float, dividing: npt.NDArray[np.int64]
 ) -> None:
     places = np.arange(len(labels))
-    far = len(labels) > FEW  # names on all four sides: the eye loses a row over so long a way
+    far = len(labels) > FEW  # names on all four sides: long rows are hard to follow
     axes.set_xticks(places, labels, rotation=90, fontsize=font, fontfamily=families, color=INK)
     axes.set_yticks(places, labels, fontsize=font, fontfamily=families, color=INK)
     axes.tick_params(length=0, labeltop=True, labelbottom=far, labelright=far, pad=3)

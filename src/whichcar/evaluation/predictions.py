@@ -1,4 +1,4 @@
-"""The predictions of an evaluation: classified image by image, and written to predictions.csv."""
+"""The predictions of an evaluation, made image by image and written to predictions.csv."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from whichcar.text import as_text, plural
 
 @dataclass(frozen=True, slots=True)
 class EvaluatedImage:
-    """The prediction for one image: `rank` is the true class's place, 1 is best; `probabilities` are of all classes.
+    """The prediction for one image: `rank` is that of the true class, 1 is best; `probabilities` cover all classes.
 
-    `crop` is what it was cropped to first; None where it was not to be cropped.
+    `crop` describes how the image was cropped first; None if cropping was off.
     """
 
     sample: Sample
@@ -34,19 +34,19 @@ class EvaluatedImage:
 
     @property
     def probability(self) -> float:
-        """That of the predicted class."""
+        """Probability of the predicted class."""
         return float(self.probabilities[self.predicted])
 
     @property
     def label_probability(self) -> float:
-        """That of the true class."""
+        """Probability of the true class."""
         return float(self.probabilities[self.sample.class_index])
 
 
 def classify(
     classifier: Classifier, eval_set: EvalSet, table: Path
 ) -> tuple[list[EvaluatedImage], tuple[Skipped, ...]]:
-    """Classify every image of the set, and write its row of predictions.csv to `table` as soon as it is classified."""
+    """Classify every image of the set, writing its row of predictions.csv to `table` as soon as it is classified."""
     images: list[EvaluatedImage] = []
     unreadable: list[Skipped] = []
     crop_columns = CROP_COLUMNS if classifier.input_crop.crops else ()

@@ -1,4 +1,4 @@
-"""The evaluation as one page: report.html needs no other file and no network."""
+"""The evaluation as a self-contained page: report.html needs no other files and no network access."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from whichcar.pages.render import percent, render_page, scoped, write_page
 
 
 def write_report(result: Result) -> Path:
-    """Write report.html into the result's folder, its plots from `plots/` inside it, and return its path."""
+    """Write report.html, with the plots from `plots/`, to the result's folder and return its path."""
     return write_page(result.folder / files.REPORT, "report", result.origin.experiment, **_context(result))
 
 
 def report_parts(result: Result) -> dict[str, str]:
-    """Return the parts of the page by their headings, as HTML for a notebook; "" is what is above the first."""
+    """Return the parts of the page by heading, as HTML for a notebook; "" is the part above the first heading."""
     page = render_page("report", result.origin.experiment, **_context(result))
     head, *parts = page.partition("<main class=narrow>")[2].partition("<footer>")[0].split("<h2>")
     pairs = [part.split("</h2>", 1) for part in parts]
@@ -48,7 +48,7 @@ def _context(result: Result) -> dict[str, Any]:
 
 
 def _lowest_first(scores: Iterable[ClassScore]) -> list[ClassScore]:
-    """Return the scores of those that have images, lowest recall first."""
+    """Return the scores of the classes that have images, lowest recall first."""
     return sorted((score for score in scores if score.total), key=lambda score: (score.recall, score.f1, score.name))
 
 

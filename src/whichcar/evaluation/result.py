@@ -19,8 +19,8 @@ from whichcar.records import Skipped
 class Misclassified:
     """An image whose predicted class is not its label, with the probabilities of both.
 
-    `map` is what the network sees of it, coloured where that speaks for the predicted class and against the label; None
-    where the network cannot be explained.
+    `map` is the image as the network sees it, coloured where it supports the predicted class over the label; None if
+    the network cannot be explained.
     """
 
     path: Path
@@ -33,9 +33,9 @@ class Misclassified:
 
 @dataclass(frozen=True, slots=True)
 class ConfusedImages:
-    """An image that was predicted as another class, and one of that class.
+    """A misclassified image, and an image of the class it was predicted as.
 
-    `reference` is from the images of `reference_split`, `train` where they are there; None where the class has none.
+    `reference` is from `reference_split`, which is `train` if those images are available; None if there is no image.
     """
 
     pair: Confusion
@@ -46,10 +46,10 @@ class ConfusedImages:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """Images of one kind.
+    """Accuracy on images of one kind.
 
-    `p_value` is how often as many images taken at random would have so few correct predictions (Fisher's exact test,
-    one-sided), times the number of slices, since the weakest is looked for (Bonferroni); at most 1.
+    `p_value` is the probability that as many images taken at random would have so few correct predictions (one-sided
+    Fisher's exact test), times the number of slices, to correct for multiple comparisons (Bonferroni); at most 1.
     """
 
     property_name: str
@@ -59,16 +59,16 @@ class Slice:
 
     @property
     def is_weak(self) -> bool:
-        """True where the accuracy is significantly below that of the other images."""
+        """True if the accuracy is significantly below that of the other images."""
         return self.p_value < LEVEL
 
 
 @dataclass(frozen=True, slots=True)
 class Averaged:
-    """Averaged probabilities: of the mirrored image too (`flip`), of networks with these names, or both.
+    """Scores of averaged probabilities: with the mirrored image (`flip`), with the networks named, or both.
 
-    `levels` are their scores, as those of a `Result` but without calibration; `paired` compares their top-1 accuracy
-    with that of the network alone.
+    `levels` are the scores, as in a `Result` but without calibration; `paired` compares the top-1 accuracy with that of
+    the network alone.
     """
 
     of: tuple[str, ...]
@@ -80,8 +80,8 @@ class Averaged:
 class Origin:
     """Where the numbers come from; enough to reproduce them.
 
-    `crop`: the settings with which the evaluation cropped the images; None where it took them as they are.
-    `crops`: the images are those that `whichcar crop` wrote.
+    `crop`: the settings with which the evaluation cropped the images; None if it did not crop them.
+    `crops`: whether the images were written by `whichcar crop`.
     """
 
     command: str
@@ -102,14 +102,13 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One evaluation. Images that could not be read count neither as correct nor as errors; they are listed.
+    """One evaluation. Unreadable images count neither as correct nor as errors; they are listed in `unreadable`.
 
-    `levels` are the scores at class, model, make, body type and year, as far as the class names tell them: the class
-    is the first. `unreadable` paths are relative to the data's root; `misclassified` are the errors, most confident
-    first; `examples` are images of the pairs in `confused`; `warnings` say why the accuracy may be too high;
-    `before_refit` is the top-1 accuracy on these images of the checkpoint that was refitted, where it is known;
-    `calibration` is None where there are no validation images for it, and `answered` is then empty. `slices` are those
-    of `slices_of`.
+    `levels` are the scores for class (the first), model, make, body type and year, as far as class names state them.
+    Paths in `unreadable` are relative to the data's root. `misclassified` are the errors, most confident first;
+    `examples` are images of the pairs in `confused`. `warnings` say why the accuracy may be too high. `before_refit` is
+    the top-1 accuracy on these images of the checkpoint that was refitted, if known. `calibration` is None if there are
+    no validation images for it, and `answered` is then empty. `slices` are from `slices_of`.
     """
 
     origin: Origin
@@ -131,7 +130,7 @@ class Result:
 
     @property
     def top_1(self) -> Proportion:
-        """Accuracy of the class."""
+        """Top-1 accuracy at class level."""
         return self.levels[0].top_1
 
     @property
@@ -141,12 +140,12 @@ class Result:
 
     @property
     def classes(self) -> tuple[ClassScore, ...]:
-        """The score of each class, also of those without an image."""
+        """The score of each class, including classes without images."""
         return self.levels[0].per_group
 
     @property
     def mean_recall(self) -> float:
-        """Mean over the classes that have images: every class counts the same."""
+        """Mean recall over the classes that have images, so every class counts the same."""
         return self.levels[0].macro.recall.value
 
     @property

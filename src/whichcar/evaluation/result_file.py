@@ -1,4 +1,4 @@
-"""result.json: what is in it, and reading it."""
+"""Content of result.json, and reading it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def read_result(experiment: Path) -> dict[str, Any]:
     """Return the content of an experiment's own result.json.
 
     Raises:
-        DataError: there is none, or it is damaged.
+        DataError: the file is missing or damaged.
     """
     again = shell_command(["whichcar", "evaluate", experiment])
     if not (experiment / RESULT).is_file():
@@ -91,7 +91,7 @@ def as_json(result: Result) -> dict[str, Any]:
 
 
 def _rounded(value: Any) -> Any:  # noqa: ANN401  (whatever JSON can hold)
-    """Return a value with lists for tuples, and its numbers rounded to six digits."""
+    """Return a value with tuples as lists and floats rounded to six decimals."""
     if isinstance(value, float):
         return round(value, 6)
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Where the result of an evaluation goes, and where the uses of its images are counted."""
+"""Where the result of an evaluation is written, and where the uses of its images are counted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from whichcar.training.run.refits import refitted
 def folder_of(
     experiment: Path, eval_set: EvalSet, metadata: Metadata, crop: bool, detector: str | None, family: str | None
 ) -> Path:
-    """Return where the result goes: the experiment's own folder for its held-out split, else one of its own."""
+    """Return the folder for the result: the experiment's own for its held-out split, else a separate one."""
     names = [] if experiment.is_dir() else [name_in_folder(experiment)]
     is_held_out = eval_set.own and (eval_set.split == "test" or not _has_test(experiment, metadata))
     names += [] if is_held_out else [eval_set.folder_name]
@@ -29,7 +29,7 @@ def folder_of(
 
 
 def name_in_folder(experiment: Path) -> str:
-    """Return the name of a file whose results lie next to those of others; bundles of one name differ by their path."""
+    """Return a file's name within the results folder; bundles of the same name are told apart by their paths."""
     is_of_user = is_bundle(experiment) and name_of(experiment) == str(experiment)
     return _with_digest(experiment) if is_of_user else file_name(experiment.name)
 
@@ -39,7 +39,7 @@ def _with_digest(file: Path) -> str:
 
 
 def _has_test(experiment: Path, metadata: Metadata) -> bool:
-    """True where the experiment's data had a test split when it was trained, or was evaluated on one since."""
+    """Return True if the experiment's data had a test split in training, or it was evaluated on one since."""
     path = home_of(experiment) / files.RESULT
     return "test" in metadata.fingerprints or (
         path.is_file() and files.read_json(path, {"data.split": str})["data"]["split"] == "test"
@@ -47,26 +47,26 @@ def _has_test(experiment: Path, metadata: Metadata) -> bool:
 
 
 def is_bundle(experiment: Path) -> bool:
-    """True for the file of a bundle."""
+    """Return True if `experiment` is a bundle file."""
     return experiment.suffix.lower() in BUNDLES and not experiment.is_dir()
 
 
 def home_of(experiment: Path) -> Path:
-    """Return the experiment's folder; for a bundle, which may lie among the program's own files, the current one."""
+    """Return the experiment's folder; for a bundle, which may be inside the installed package, the current folder."""
     if is_bundle(experiment):
         return Path()
     return experiment if experiment.is_dir() else experiment.parent
 
 
 def counted_in(experiment: Path) -> Path:
-    """Return the folder that counts the evaluations: an experiment and its refit share one count."""
+    """Return the folder in which evaluations are counted; an experiment and its refit share one count."""
     if is_bundle(experiment):
         return Path(files.EVALUATIONS)
     return refitted(home_of(experiment)) or home_of(experiment)
 
 
 def check_writable(folder: Path) -> None:
-    """Raise DataError where no file can be written into the folder."""
+    """Raise DataError if the folder is not writable."""
     try:
         files.check_writable(folder / files.RESULT)
     except OSError as error:

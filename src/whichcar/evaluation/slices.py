@@ -25,14 +25,14 @@ from whichcar.progress import track
 from whichcar.records import Crop
 from whichcar.taxonomy import taxonomy_of
 
-FEWEST = 10  # images in a slice; four times as many are needed to divide them by a measure
+FEWEST = 10  # minimum images in a slice; dividing by a measure needs four times as many
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 _DIGITS = {"width / height": ".2f", "box / image": ".0%"}
 _MEASURES = ("shorter side", "width / height", "box / image", "brightness", "sharpness")
 
 
 class _Property(NamedTuple):
-    """A property, its kinds, and the number of each image's kind, -1 where it has none."""
+    """A property, its kinds, and the index of each image's kind, -1 if it has none."""
 
     name: str
     kinds: Sequence[str]
@@ -40,7 +40,7 @@ class _Property(NamedTuple):
 
 
 class _Vehicle(NamedTuple):
-    """What the crop stage or `--crop` made of an image, and the file that it was made of, where that is known."""
+    """The crop of an image by the crop stage or `--crop`, and the file it was cropped from, if known."""
 
     crop: Crop
     source: Path | None
@@ -49,17 +49,17 @@ class _Vehicle(NamedTuple):
 def slices_of(
     images: Sequence[EvaluatedImage], root: Path, class_names: Sequence[str], size: tuple[int, int]
 ) -> tuple[Slice, ...]:
-    """Return the accuracy of the images of each kind; none where there are fewer than `FEWEST`.
+    """Return the accuracy on the images of each kind; kinds with fewer than `FEWEST` images are left out.
 
-    Brightness is the mean luma, 0 to 255; sharpness the variance of its Laplacian, so low values are blurred
-    (Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy", 2000); both at the network's size. The
-    shorter side, in pixels, is that of what is classified: the image, or its crop. `box / image` is the share of the
-    image that its vehicle's box takes. By such a measure the images are divided into four parts of equal number.
+    Brightness is the mean luma, 0 to 255; sharpness is the variance of its Laplacian, so low values mean blur
+    (Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy", 2000); both are at the network's size. The
+    shorter side, in pixels, is that of the classified image or crop. `box / image` is the share of the image that is
+    covered by its vehicle's box. Each such measure divides the images into four parts of equal number.
 
     Args:
-        images: those that were evaluated.
-        root: the folder that they lie in; where `whichcar crop` wrote it, its boxes.csv says which are cropped.
-        class_names: of the network.
+        images: the evaluated images.
+        root: the folder that contains them; if `whichcar crop` wrote it, its boxes.csv says which are cropped.
+        class_names: class names of the network.
         size: (height, width) of its input.
     """
     if len(images) < FEWEST:
@@ -87,21 +87,21 @@ def _body_types(images: Sequence[EvaluatedImage], class_names: Sequence[str]) ->
 
 
 def _vehicles(images: Sequence[EvaluatedImage], root: Path) -> list[_Vehicle | None]:
-    """Return what is known of the vehicle in each image."""
+    """Return what is known about the vehicle in each image."""
     found = [None if image.crop is None else _Vehicle(image.crop, image.sample.path) for image in images]
     if (folder := next((above for above in (root, *root.parents) if table_of(above)), None)) is None:
         return found
     source = None
-    with contextlib.suppress(DataError):  # it is damaged
+    with contextlib.suppress(DataError):  # damaged record
         source = Path(read_json(folder / CROP_RECORD, {"source": str})["source"])
     rows = {folder / row.path: _Vehicle(row, source and source / row.path) for row in read_boxes(folder / FILE)}
     return [known or rows.get(image.sample.path) for known, image in zip(found, images, strict=True)]
 
 
 def _outcomes(vehicles: Sequence[_Vehicle | None]) -> Iterator[_Property]:
-    """Yield which images are cropped and which whole, where there are both."""
+    """Yield which images are cropped and which are whole, if there are both."""
     kinds = ("cropped", "whole")
-    found = [vehicle and vehicle.crop.kind for vehicle in vehicles]  # also of an image that the crop stage skipped
+    found = [vehicle and vehicle.crop.kind for vehicle in vehicles]  # may be `skipped`, by the crop stage
     numbers = np.array([kinds.index(kind) if kind in kinds else -1 for kind in found])
     if len(set(numbers)) > 1:
         yield _Property("vehicle", kinds, numbers)
@@ -110,7 +110,7 @@ def _outcomes(vehicles: Sequence[_Vehicle | None]) -> Iterator[_Property]:
 def _quarters(
     images: Sequence[EvaluatedImage], vehicles: Sequence[_Vehicle | None], size: tuple[int, int]
 ) -> Iterator[_Property]:
-    """Yield each measure, divided into four parts of equal number."""
+    """Yield each measure, divided into quartiles."""
     if len(images) < 4 * FEWEST:
         return
     measured = ordered_map(lambda pair: _measures(*pair, size), list(zip(images, vehicles, strict=True)))
@@ -127,7 +127,7 @@ def _quarters(
 
 
 def _measures(image: EvaluatedImage, vehicle: _Vehicle | None, size: tuple[int, int]) -> tuple[float, ...]:
-    """Return `_MEASURES` of an image; NaN where it cannot be read any more, or there is no box."""
+    """Return `_MEASURES` of an image; NaN if it can no longer be read, or has no box for `box / image`."""
     box = None if image.crop is None else image.crop.box
     try:
         with decoded(image.sample.path, enough_for(size) if box is None else None) as found:
@@ -139,7 +139,7 @@ def _measures(image: EvaluatedImage, vehicle: _Vehicle | None, size: tuple[int, 
 
 
 def _share(vehicle: _Vehicle | None) -> float:
-    """Return the area of a vehicle's box as a share of its image; NaN where it is not known."""
+    """Return the area of a vehicle's box as a share of its image; NaN if it is unknown."""
     if vehicle is not None and vehicle.source and vehicle.crop.kind == "cropped" and (box := vehicle.crop.box):
         with contextlib.suppress(ImageError):
             return box.area / math.prod(read_size(vehicle.source))
@@ -154,9 +154,9 @@ def _brightness_and_sharpness(pixels: Pixels) -> tuple[float, float]:
 
 
 def _tail(inside: Proportion, correct: npt.NDArray[np.bool_]) -> float:
-    """Return the probability that so few, or fewer, of the images of a slice are correct by chance."""
+    """Return the probability that, by chance, this many or fewer of the images of a slice are correct."""
     total, right = len(correct), int(correct.sum())
-    logs = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, total + 1)))])  # of factorials
+    logs = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, total + 1)))])  # log factorials
 
     def choices(of: int, count: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         return np.asarray(logs[of] - logs[count] - logs[of - count])

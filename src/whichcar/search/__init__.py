@@ -1,1 +1,1 @@
-"""Hyperparameter search: every trial is a training of its own."""
+"""Hyperparameter search, in which every trial is a separate training."""

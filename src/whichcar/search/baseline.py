@@ -9,7 +9,7 @@ from whichcar.search.space import SweepSpec, Values, is_active, laid_over
 
 
 def start_values(spec: SweepSpec) -> dict[str, Any]:
-    """Return the base's value of each hyperparameter, as a choice or a number, where the space contains it."""
+    """Return the base's value of each hyperparameter, as a choice or a number, if the space contains it."""
     base = _dump(spec, {})
     values: dict[str, Any] = {}
     for name, one in spec.space.items():
@@ -25,7 +25,7 @@ def start_values(spec: SweepSpec) -> dict[str, Any]:
 
 
 def _changes_nothing(spec: SweepSpec, base: Any, values: Values, name: str, label: Any) -> bool:  # noqa: ANN401
-    """True when the section or value at `name` equals the base, with the base's numbers in what is varied inside it."""
+    """Return True if the choice at `name` equals the base, given the base's numbers for what is varied inside it."""
     chosen = {**values, name: label}
     inside = {
         key: _at(base, key)
@@ -36,7 +36,7 @@ def _changes_nothing(spec: SweepSpec, base: Any, values: Values, name: str, labe
 
 
 def _dump(spec: SweepSpec, values: Values) -> Any:  # noqa: ANN401
-    """Return all settings of a trial; for refused ones, a value that equals no settings."""
+    """Return all settings of a trial; for invalid ones, a value that equals no settings."""
     experiment, _ = validate(laid_over(spec.settings, spec.space, values))
     return experiment.model_dump(mode="json") if experiment else {"refused": values}
 

@@ -46,15 +46,15 @@ POLL_SECONDS = 0.1
 SCAN_SECONDS = 2.0  # between two scans of the trials of other processes
 STOP_SECONDS = 90.0  # for a trial to save its state
 STOPPING = "stopping: running trials save their state; Ctrl-C again stops at once"
-SAME_FAILURES = 3  # the search stops when its first trials, this many, fail with the same error
+SAME_FAILURES = 3  # the search stops if this many first trials fail with the same error
 
 
 @dataclass(frozen=True, slots=True)
 class Swept:
     """The result of a search.
 
-    `counts` has the number of trials by outcome, `new` those that ended in this call; `best` (its number), `value` and
-    `config` are those of the best trial, None where none is complete.
+    `counts` has the number of trials by outcome, `new` the number that ended in this call; `best`, `value` and `config`
+    are the number, value and config of the best trial, None if no trial is complete.
     """
 
     folder: Path
@@ -75,20 +75,20 @@ def sweep(
     limits: Mapping[str, Any] | None = None,
     ray: str | None = None,
 ) -> Swept:
-    """Search as a sweep file says; a search that was begun is resumed.
+    """Run the search described by a sweep file, or resume it if it was started before.
 
     Args:
-        path: the sweep file; everything is written into the folder of its name next to it.
-        overrides: settings laid over the base in all trials.
+        path: the sweep file; everything is written to a folder of the same name next to it.
+        overrides: settings that override the base in all trials.
         storage: where the study is stored (default: `study.db` in that folder), see `open_study`.
-        launcher: what starts trials (default: processes on this machine).
-        limits: replace the file's own, such as `{"budget.trials": 50}`.
-        ray: address of a Ray cluster to run on, see `check_address`; `launcher` is then not used.
+        launcher: starts the trials (default: as processes on this machine).
+        limits: values that replace the file's own, such as `{"budget.trials": 50}`.
+        ray: address of a Ray cluster to run on, see `check_address`; `launcher` is then ignored.
 
     Raises:
         MissingExtraError: Optuna, plotly or Ray is needed and not installed.
-        ConfigError, CheckpointError: the sweep file, or a value it may try, is not right.
-        SweepError: the study cannot be used, or the first trials all fail alike.
+        ConfigError, CheckpointError: the sweep file, or a value it may try, is invalid.
+        SweepError: the study cannot be used, or the first trials all fail with the same error.
         Interrupted: Ctrl-C or SIGTERM; running trials are saved, and the next call resumes them.
     """
     if importlib.util.find_spec("plotly") is None:
@@ -134,7 +134,7 @@ def sweep(
 def command_words(
     path: str | Path, overrides: Sequence[str], storage: str | None, limits: Mapping[str, Any]
 ) -> list[str]:
-    """Return the words after `whichcar` that run this search."""
+    """Return the arguments of `whichcar` that run this search."""
     options = [(f"--{name.rpartition('.')[2]}", str(value).removesuffix(".0")) for name, value in limits.items()]
     options += [("--storage", storage)] if storage else []
     options += [("--set", override) for override in overrides]
@@ -158,7 +158,7 @@ class Driver:
         self._live_table, self._results = live_table, results
         self._lease = Lease()
         self._running: list[RunningTrial] = []
-        self._failures: list[str] | None = []  # of this call; None once a trial has not failed
+        self._failures: list[str] | None = []  # in this call; None once any trial has not failed
         self._scanned = -SCAN_SECONDS
         self.ended = 0
 
@@ -182,7 +182,7 @@ class Driver:
                 stop.wait(POLL_SECONDS)
 
     def kill(self) -> None:
-        """Kill running trials, as after an error, and release them: a later search of this process may resume them."""
+        """Kill and release running trials, as after an error; a later search of this process may then resume them."""
         for trial in self._running:
             trial.kill()
         for trial in self._running:
@@ -232,7 +232,7 @@ class Driver:
         _refuse_other_trials(self._spec, len(trials))
         trial = new_trial(self._study, self._spec, self._lease)
         if _counted(self._study.get_trials(deepcopy=False)[: trial.number]) >= self._spec.trials:
-            # A process that does not share the lock, on another disk, was faster.
+            # A process on another disk, which does not share the lock, was faster.
             trial.set_user_attr(SURPLUS, True)
             self._study.tell(trial, state=TrialState.FAIL)
             return None

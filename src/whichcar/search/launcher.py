@@ -14,7 +14,7 @@ from whichcar.files import LOCK, locked
 from whichcar.search import die_with_parent
 
 LOG = "log.txt"
-# Signals that come from outside: a user, a machine that shuts down, the kernel when memory is used up.
+# Signals from outside: from a user, a machine that shuts down, or the kernel when memory runs out.
 FROM_OUTSIDE = (signal.SIGHUP, signal.SIGINT, signal.SIGKILL, signal.SIGTERM)
 INTERRUPTED = 130  # exit status of `whichcar train` after it saved its state
 QUIET = {"WHICHCAR_QUIET": "1", "PYTHONUNBUFFERED": "1"}  # added to a trial's environment: no progress bars in its log
@@ -50,7 +50,7 @@ class Launcher(Protocol):
 
 
 def train_command(config: Path) -> list[str]:
-    """The command of a trial: an ordinary training, resumed if it was started before."""
+    """Return the command of a trial: an ordinary training, resumed if it was started before."""
     return [sys.executable, "-m", "whichcar", "train", str(config), "--resume"]
 
 
@@ -81,7 +81,7 @@ class LocalLauncher:
 
 
 def trains(folder: Path) -> bool:
-    """True when a process holds the folder's lock, as `whichcar train` does."""
+    """Return True if a process holds the folder's lock, as `whichcar train` does."""
     lock = folder / LOCK
     if not lock.exists():
         return False
@@ -93,7 +93,7 @@ def trains(folder: Path) -> bool:
 
 
 def killed_from_outside(status: int) -> bool:
-    """True when the trial was killed; a crash (such as a segmentation fault) is a failure."""
+    """Return True if the trial was killed; a crash (such as a segmentation fault) counts as a failure."""
     return status == INTERRUPTED or -status in FROM_OUTSIDE
 
 

@@ -1,8 +1,8 @@
-"""Leases on trials: which process runs a trial is written in the study, and whether that process is still alive.
+"""Leases on trials: the study records which process runs a trial, so that others can tell whether it is still alive.
 
 On the same machine the process table answers. From another machine only the heartbeat in the lease is visible, so a
-lease whose heartbeat has not changed for a while has expired. Its age is measured by the observer's own clock, since
-the clocks of machines differ.
+lease expires if its heartbeat has not changed for a while. Its age is measured by the observer's own clock, since the
+clocks of machines differ.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ STALE_SECONDS = 90.0
 
 
 class Lease:
-    """What this process writes to the trials that it runs."""
+    """The lease that this process writes to the trials it runs."""
 
     def __init__(self) -> None:
         self.token = uuid.uuid4().hex
@@ -35,19 +35,19 @@ class Lease:
         self._seen: dict[int, tuple[str, float]] = {}
 
     def record(self) -> dict[str, Any]:
-        """Return what is written to a trial; every call has a new heartbeat."""
+        """Return the record to write to a trial, with a new heartbeat at every call."""
         return {**self._identity, "heartbeat": time.time()}
 
     def holds(self, record: Mapping[str, Any] | None) -> bool:
-        """True when the record was written by this process."""
+        """Return True if the record was written by this process."""
         return record is not None and bool(record["token"] == self.token)
 
     def is_free(self, trial: int, record: Mapping[str, Any] | None) -> bool:
-        """True when no process runs this trial (any more).
+        """Return True if no process runs this trial (any more).
 
         Args:
-            trial: its number, by which the last heartbeat is remembered.
-            record: the lease written to the trial; None where its holder released it.
+            trial: number of the trial, under which its last heartbeat is remembered.
+            record: the lease written to the trial; None if its holder released it.
         """
         if record is None:
             return True
@@ -64,16 +64,16 @@ class Lease:
 
 
 def _machine() -> str:
-    """Identify this machine since its last boot, and the namespace of process numbers (a container has its own)."""
+    """Return an identifier of this machine's boot and its PID namespace (a container has its own)."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
 
 
 def _started_at(pid: int) -> int | None:
-    """Return when a process started, in clock ticks since boot; None when there is no such process or it is dead."""
+    """Return when a process started, in clock ticks since boot; None if there is no such process or it is dead."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
-    fields = text.rpartition(")")[2].split()  # the name in brackets before may hold anything
+    fields = text.rpartition(")")[2].split()  # the name in parentheses before may contain anything
     return None if fields[0] in "ZX" else int(fields[19])

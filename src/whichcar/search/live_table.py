@@ -37,7 +37,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The whole search: counts by outcome, best value, running trials, mean seconds of ended ones (None: no such)."""
+    """The whole search: counts by outcome, best value, running trials, mean seconds of ended trials (None: no such)."""
 
     counts: Counter[str]
     trials: int
@@ -47,7 +47,7 @@ class Status:
     mean_seconds: float | None
 
     def seconds_left(self, parallel: int) -> float | None:
-        """Estimate the time left from the mean of the ended trials."""
+        """Estimate the time left from the mean run time of the ended trials."""
         if self.mean_seconds is None:
             return None
         ended = self.counts.total() - self.counts["running"]
@@ -80,7 +80,7 @@ class LiveTable:
             self._live.stop()
 
     def show(self, status: Status, last: bool = False) -> None:
-        """Redraw the live table, at most twice a second and for the last time."""
+        """Redraw the live table, at most twice a second unless it is the last time."""
         now = time.monotonic()
         if self._live is not None and (last or now - self._drawn >= REDRAW_SECONDS):
             self._drawn = now

@@ -1,4 +1,4 @@
-"""The search as one page: report.html needs no other file. The plots are Optuna's."""
+"""The search as a self-contained page, report.html. The plots are Optuna's."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 PAGE = "report.html"
 SHOWN = 10  # best trials
-_SCALE = [[0, ORANGE], [1, BLUE]]  # seen on white and on black
-ENOUGH = 4  # complete trials from which on importance and coordinates say anything
+_SCALE = [[0, ORANGE], [1, BLUE]]  # visible on white and on black
+ENOUGH = 4  # complete trials needed for importance, slices and coordinates to mean anything
 
 
 def write_page(
@@ -33,8 +33,8 @@ def write_page(
     """Write report.html into the sweep's folder and return its path.
 
     Args:
-        trials: all that count.
-        ranked: the complete ones, best first.
+        trials: all trials that count.
+        ranked: the complete trials, best first.
 
     Raises:
         MissingExtraError: plotly is not installed.
@@ -69,7 +69,7 @@ def _names(trials: Sequence[FrozenTrial]) -> list[str]:
 
 
 def _short(names: Sequence[str]) -> list[str]:
-    """Return the last part of each setting's name, with the one before where that is not enough to tell them apart."""
+    """Return the last part of each setting's name, preceded by the part before it if that is ambiguous."""
     ends = [name.rsplit(".", 1)[-1] for name in names]
     return [
         end if ends.count(end) == 1 else ".".join(name.split(".")[-2:]) for name, end in zip(names, ends, strict=True)
@@ -81,7 +81,7 @@ def _value(value: Any) -> str:  # noqa: ANN401
 
 
 def _plots(metric: str, study: optuna.Study, ranked: Sequence[FrozenTrial]) -> Iterator[tuple[str, Any, int]]:
-    """Yield title, figure and least width of each plot for which there are enough complete trials."""
+    """Yield title, figure and minimum width of each plot for which there are enough complete trials."""
     from optuna import visualization
 
     with warnings.catch_warnings():
@@ -105,7 +105,7 @@ def _plots(metric: str, study: optuna.Study, ranked: Sequence[FrozenTrial]) -> I
         yield "Importance", _themed(importance, 120 + 30 * len(names)), 0
         slices = visualization.plot_slice(study, target_name=metric)
         slices.for_each_xaxis(lambda axis: axis.update(title=short.get(axis.title.text, axis.title.text)))
-        slices.update_xaxes(dtick=1, selector={"type": "log"})  # between the powers of ten there is no room
+        slices.update_xaxes(dtick=1, selector={"type": "log"})  # there is no room between the powers of ten
         slices.for_each_trace(
             lambda trace: trace.update(marker_colorbar={"title": "trial", **whole}, marker_colorscale=_SCALE)
         )
@@ -117,7 +117,7 @@ def _plots(metric: str, study: optuna.Study, ranked: Sequence[FrozenTrial]) -> I
 
 
 def _recolour(parallel: Any) -> None:  # noqa: ANN401
-    """Give the lines of a parallel-coordinates plot colours that are seen on white and on black, the best blue."""
+    """Colour the lines of a parallel-coordinates plot so that they show on white and on black, the best in blue."""
     from plotly.colors import sample_colorscale
 
     *lines, colorbar = parallel.data
@@ -128,7 +128,7 @@ def _recolour(parallel: Any) -> None:  # noqa: ANN401
 
 
 def _axis_names(labels: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Return the end of each name instead of its beginning, where Optuna has cut a long one off.
+    """Return the labels with the end of each name instead of its beginning, if Optuna truncated a long one.
 
     Args:
         labels: the objective, then the parameters in the order of `names`.

@@ -1,8 +1,8 @@
 """A search on a Ray cluster: one Ray task per slot, each an ordinary `whichcar sweep FILE` on the shared study.
 
-Ray decides where a slot runs, and starts it again when its worker or node died; the leases in the study let another
-slot resume its trial. Ray itself runs in a process of its own (`main`), since it takes over signals, writes to the
-terminal past Python, and ends its process when the cluster has been gone for a minute.
+Ray decides where a slot runs, and restarts it if its worker or node dies; the leases in the study let another slot
+resume its trial. Ray itself runs in a separate process (`main`), since it takes over signals, writes to the terminal
+bypassing Python, and ends its process when the cluster has been gone for a minute.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from whichcar.search.launcher import QUIET, how_it_ended, killed_from_outside, t
 from whichcar.search.live_table import LiveTable
 from whichcar.search.results import Results
 
-WHICHCAR = ("-m", "whichcar")  # follows the node's Python
+WHICHCAR = ("-m", "whichcar")  # arguments of the node's Python
 LOG = "ray.txt"
 POLL_SECONDS = 0.2
 STOP_SECONDS = 120.0  # for all slots to save their trials
-PASSED_ON = ("WHICHCAR_", "KERAS_", "TF_", "XLA_", "JAX_")  # variables that slots get from this process
+PASSED_ON = ("WHICHCAR_", "KERAS_", "TF_", "XLA_", "JAX_")  # variables passed on to the slots
 
 
 @dataclass(frozen=True, slots=True)
 class Slots:
     """What runs on the cluster: `count` times `python WORDS`, in the working directory of the search.
 
-    `restarts` is how often each is started again; `sqlite` is True where the study is a SQLite file.
+    `restarts` is how often each slot is restarted; `sqlite` is True if the study is a SQLite file.
     """
 
     address: str
@@ -75,7 +75,7 @@ class RayDriver:
                     self._show()
                     stop.wait(POLL_SECONDS)
             finally:
-                self._results.write_settings()  # with the command of the search, where those of the slots are now
+                self._results.write_settings()  # the slots have replaced the search's command with their own
                 self._results.settle()
                 self._show(last=True)
             if process.returncode:
@@ -128,11 +128,11 @@ class RayDriver:
 
 
 def share(nodes: Sequence[tuple[int, int]], slots: int) -> tuple[int, float]:
-    """Return the most processors and GPUs per slot with which all slots run at once; if none do, they wait for Ray.
+    """Return the most processors and GPUs per slot that let all slots run at once; if none do, slots wait for Ray.
 
     Args:
-        nodes: processors and GPUs of each node. Where any has GPUs, slots run on those only, and may share one GPU.
-        slots: how many there are.
+        nodes: processors and GPUs of each node. If any has GPUs, slots run on those only, and may share one GPU.
+        slots: number of slots.
     """
     nodes = [node for node in nodes if node[1]] or nodes
     cpus, gpus = ([node[kind] for node in nodes] for kind in (0, 1))
@@ -147,7 +147,7 @@ def share(nodes: Sequence[tuple[int, int]], slots: int) -> tuple[int, float]:
 
 
 def run_slot(number: int, slots: Slots, directory: str, cpus: int, variables: Mapping[str, str]) -> str:
-    """Run a slot on `cpus` processors of this node to its end and return what is wrong, if anything.
+    """Run a slot to its end on `cpus` processors of this node and return the error message, empty if there is none.
 
     Raises:
         ChildProcessError: it was killed; Ray starts it again.
@@ -187,7 +187,7 @@ def run_slot(number: int, slots: Slots, directory: str, cpus: int, variables: Ma
 
 
 def main() -> None:
-    """Connect and run the slots; once one has ended, so do the others: the budget is spent, or something failed."""
+    """Connect and run the slots; once one ends, stop the others: the budget is spent, or something failed."""
     slots = Slots(**json.loads(sys.argv[1]))
     try:
         connect(slots.address)
@@ -236,9 +236,9 @@ def host_problem(nodes: Sequence[Mapping[str, Any]], *, sqlite: bool) -> str:
 
 
 def _variables(cpus: int, gpus: float) -> dict[str, str]:
-    """Return the environment of a slot: Ray counts processors, and TensorFlow and JAX would use all of them."""
+    """Return the environment of a slot; Ray only counts processors, so TensorFlow and JAX would use all of them."""
     limits = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "NPROC"), str(cpus))
-    if 0 < gpus < 1:  # else the first trial takes most of the memory that several share
+    if 0 < gpus < 1:  # else the first trial takes most of the shared GPU's memory
         limits |= {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{0.9 * gpus:.2f}", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
     return limits | {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
 

@@ -37,7 +37,7 @@ class Results:
         self._read = -FRESH_SECONDS
 
     def trials(self) -> list[FrozenTrial]:
-        """The trials that count, at most a second old."""
+        """Return the trials that count, at most a second old."""
         if time.monotonic() - self._read >= FRESH_SECONDS:
             trials = self._study.get_trials(deepcopy=False)
             self._trials = [trial for trial in trials if SURPLUS not in trial.user_attrs]
@@ -45,24 +45,24 @@ class Results:
         return self._trials
 
     def counts(self) -> dict[str, int]:
-        """Number of trials that are `complete`, `pruned`, `failed` and `running`."""
+        """Return the number of trials that are `complete`, `pruned`, `failed` and `running`."""
         return dict(Counter(OUTCOMES[trial.state.name] for trial in self.trials()))
 
     def ranked(self) -> list[FrozenTrial]:
-        """The complete trials, best first; ties by number."""
+        """Return the complete trials, best first; ties by number."""
         complete = [trial for trial in self.trials() if trial.value is not None and trial.state.name == "COMPLETE"]
         sign = -1 if self._spec.sweep.objective.maximize else 1
         return sorted(complete, key=lambda trial: (sign * (trial.value or 0.0), trial.number))
 
     def best(self) -> tuple[int | None, float | None, Path | None]:
-        """Number, value and config of the best trial; None where none is complete."""
+        """Return number, value and config of the best trial; None if no trial is complete."""
         ranked = self.ranked()
         if not ranked:
             return None, None, None
         return ranked[0].number, ranked[0].value, self._spec.folder / "best" / CONFIG
 
     def mean_seconds(self) -> float | None:
-        """Mean run time of the ended trials."""
+        """Return the mean run time of the ended trials."""
         ended = [trial for trial in self.trials() if trial.state.is_finished()]
         return sum(seconds_of(trial) for trial in ended) / len(ended) if ended else None
 
@@ -111,7 +111,7 @@ class Results:
         write_csv(self._spec.folder / TRIALS, [*COLUMNS, *space], rows)
 
     def write_page(self, changed: bool) -> Path | None:
-        """Write report.html if something changed, or it is missing or older than a trial; None where none has ended."""
+        """Write report.html if changed, missing or older than a trial; return its path, None if no trial has ended."""
         self._read = -FRESH_SECONDS
         page = self._spec.folder / PAGE
         ended = [trial.datetime_complete.timestamp() for trial in self.trials() if trial.datetime_complete]
@@ -125,7 +125,7 @@ class Results:
     def _write_best(self) -> None:
         ranked = self.ranked()
         config = self._spec.folder / "best" / CONFIG
-        if not ranked or (config.parent / RESOLVED).exists():  # it was trained; its config stays
+        if not ranked or (config.parent / RESOLVED).exists():  # it was trained, so its config is kept
             return
         best = ranked[0]
         head = (
@@ -142,7 +142,7 @@ class Results:
         keep = self._spec.sweep.keep
         if keep is None:
             return
-        trials = self.trials()  # read before the ranking: one that completes in between is not deleted
+        trials = self.trials()  # read before the ranking, so that a trial that completes in between is kept
         kept = {trial.number for trial in self.ranked()[:keep]}
         for trial in trials:
             if trial.state.is_finished() and trial.number not in kept:
@@ -167,7 +167,7 @@ def _cells(trial: FrozenTrial) -> list[Any]:
 
 
 def _cell(trial: FrozenTrial, name: str, parameter: Parameter) -> Any:  # noqa: ANN401
-    """Return the value, empty where the parameter was not active."""
+    """Return the value, empty if the parameter was not active."""
     if name not in trial.params:
         return ""
     return "null" if trial.params[name] is None else parameter.plain(trial.params[name])

@@ -31,8 +31,8 @@ Values = Mapping[str, Any]  # choice or number, by the name of the hyperparamete
 class SweepSpec:
     """A checked sweep file with its base, from which the settings of each trial are made.
 
-    `settings` are those of the base, as written, with what all trials have in common; `integers` names the settings
-    that are whole numbers; `epochs` is the maximum over the combinations checked.
+    `settings` are those of the base, as written, plus those common to all trials; `integers` names the settings that
+    are whole numbers; `epochs` is the maximum over the combinations checked.
     """
 
     path: Path
@@ -68,7 +68,7 @@ class SweepSpec:
         """Return the checked settings of one trial.
 
         Raises:
-            ConfigError: they contradict each other.
+            ConfigError: the settings contradict each other.
         """
         experiment, problems = validate(self.settings_of(values))
         if experiment is None:
@@ -76,7 +76,7 @@ class SweepSpec:
         return experiment
 
     def identity(self) -> dict[str, Any]:
-        """What all trials of a study have in common."""
+        """Return what all trials of a study have in common."""
         experiment, _ = validate(self.settings)
         settings = experiment.model_dump(mode="json", exclude={"hardware"}) if experiment else self.settings
         space = {name: one.model_dump(mode="json", exclude_defaults=True) for name, one in self.space.items()}
@@ -88,8 +88,8 @@ def read_spec(path: str | Path, overrides: Sequence[str] = (), limits: Mapping[s
 
     Args:
         path: the sweep file.
-        overrides: settings laid over the base, such as `model.weights=weights.h5`.
-        limits: replace the file's own, such as `{"budget.trials": 50}`.
+        overrides: settings that override the base, such as `model.weights=weights.h5`.
+        limits: values that replace the file's own, such as `{"budget.trials": 50}`.
 
     Raises:
         ConfigError: naming every mistake in the file, or in the base.
@@ -108,7 +108,7 @@ def read_spec(path: str | Path, overrides: Sequence[str] = (), limits: Mapping[s
     settings = read_settings(path.parent / sweep.base)
     settings, problems = _with_common(settings, sweep.set)
     if not problems:
-        settings, _, problems = apply_overrides(settings, overrides)  # over what base and `set` give together
+        settings, _, problems = apply_overrides(settings, overrides)  # on top of the base and `set`
         problems = problems or [Problem(one.name, f"{one.message} (from --set)") for one in validate(settings)[1]]
     if problems:
         raise config_error(path, problems)
@@ -130,14 +130,14 @@ def read_spec(path: str | Path, overrides: Sequence[str] = (), limits: Mapping[s
 
 
 def laid_over(settings: dict[str, Any], space: Mapping[str, Parameter], values: Values) -> dict[str, Any]:
-    """Return the settings with a trial's values; sections are set before what is inside them."""
+    """Return the settings with a trial's values; sections are set before the settings inside them."""
     for name in sorted(values, key=lambda one: one.count(".")):
         settings = lay_over(settings, name.split("."), space[name].value_of(values[name]))
     return settings
 
 
 def is_active(parameter: Parameter, values: Values) -> bool:
-    """True when the condition of the hyperparameter holds."""
+    """Return True if the condition of the hyperparameter holds."""
     return all(name in values and values[name] in _wanted(one) for name, one in parameter.when.items())
 
 
@@ -164,7 +164,7 @@ def _wanted(value: Any) -> list[Any]:  # noqa: ANN401
 
 
 def _candidates(parameter: Parameter) -> list[Any]:
-    """Return the choices, or the numbers of a stepped range, or the ends of a smooth one."""
+    """Return the choices, the numbers of a stepped range, or the ends of a continuous one."""
     if parameter.choices is not None:
         return list(parameter.labels)
     low, high, step = parameter.low, parameter.high, parameter.step
@@ -181,7 +181,7 @@ def _steps(parameter: Parameter) -> int:
 
 
 def _as_numbers(name: str, parameter: Parameter, integer: bool) -> Parameter:
-    """Return the parameter with numbers where the setting takes them: `1e-4` is text to YAML, 16.0 no whole number."""
+    """Return the parameter with numbers of the setting's type: YAML reads `1e-4` as text, and 16.0 as a float."""
     if parameter.choices is None:
         numbers = {key: getattr(parameter, key) for key in ("low", "high", "step")}
         if not integer or any(number is not None and number != int(number) for number in numbers.values()):
@@ -263,7 +263,7 @@ def _each_alone(settings: dict[str, Any], space: Mapping[str, Parameter], tried:
 
 
 def _context(space: Mapping[str, Parameter], name: str) -> dict[str, Any]:
-    """Return values with which a parameter is active."""
+    """Return values that make a parameter active."""
     values: dict[str, Any] = {}
     for parent, value in space[name].when.items():
         values |= {**_context(space, parent), parent: _wanted(value)[0]}
@@ -299,7 +299,7 @@ def _problems(
 def _with_one_cache(
     settings: dict[str, Any], space: Mapping[str, Parameter], tried: Sequence[Experiment]
 ) -> dict[str, Any]:
-    """Fix the size of decoded images at the largest that any trial sees, so that all share one decoded cache."""
+    """Fix the size of decoded images at the largest that any trial uses, so that all share one decoded cache."""
     data = settings.get("data") or {}
     if data.get("cache_size") or "data.cache_size" in space:
         return settings

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 IDENTITY = "whichcar"
-SURPLUS = "surplus"  # started beyond the budget, on two machines at once; it does not count
-_POSTGRESQL = "postgresql+psycopg"  # in SQLAlchemy's terms
+SURPLUS = "surplus"  # a trial started beyond the budget by two machines at once; it does not count
+_POSTGRESQL = "postgresql+psycopg"  # SQLAlchemy's name for it
 _DATABASES = ("postgresql", "postgres", _POSTGRESQL)
 
 
@@ -37,7 +37,7 @@ def open_study(spec: SweepSpec, storage: str | None = None) -> optuna.Study:
             sweep's folder.
 
     Raises:
-        SweepError: the storage is none of these, or holds trials of other settings under this name.
+        SweepError: the storage is none of these, or holds trials with other settings under this name.
         MissingExtraError: Optuna is not installed.
     """
     try:
@@ -81,7 +81,7 @@ def close_study(study: optuna.Study) -> None:
 
 @contextlib.contextmanager
 def storage_errors(where: str) -> Iterator[None]:
-    """Turn the errors of Optuna and the database into one line.
+    """Convert the errors of Optuna and the database to one-line errors.
 
     Args:
         where: the storage.
@@ -140,14 +140,14 @@ def _storage(where: str) -> BaseStorage:
     if "://" not in where:
         Path(where).parent.mkdir(parents=True, exist_ok=True)
         path = Path(where).resolve()
-        # An address would end at a `?` in the path. The file is opened when it is needed.
+        # A database URL would end at a `?` in the path. The file is opened only when it is needed.
         options = {"creator": lambda: sqlite3.connect(path, timeout=60), "poolclass": NullPool}
         return RDBStorage("sqlite://", engine_kwargs=options)
     return RDBStorage(f"{_POSTGRESQL}://{where.split('://', 1)[1]}", engine_kwargs={"pool_pre_ping": True})
 
 
 def _truncate_journal(path: Path, lock: Any) -> None:  # noqa: ANN401
-    """Remove an incomplete last line, left by a machine that went down: it would corrupt the next one."""
+    """Remove an incomplete last line left by a machine that crashed, since it would corrupt the next line."""
     from optuna.storages.journal._file import get_lock_file
 
     if not path.exists():
@@ -160,7 +160,7 @@ def _truncate_journal(path: Path, lock: Any) -> None:  # noqa: ANN401
 
 
 def make_sampler(settings: Sampler, number: int) -> optuna.samplers.BaseSampler:
-    """Return the sampler for one trial; seed and number determine its values, so a new process repeats none."""
+    """Return the sampler for one trial, seeded by seed and number, so that a new process repeats no values."""
     import optuna
 
     seed = (settings.seed * 1_000_003 + number) % 2**32
@@ -195,7 +195,7 @@ def make_pruner(settings: Pruner, epochs: int) -> optuna.pruners.BasePruner:
 
 
 def draw(trial: optuna.Trial, spec: SweepSpec) -> dict[str, Any]:
-    """Return the trial's values; those it does not have yet are sampled."""
+    """Return the trial's values, sampling those it does not have yet."""
     values: dict[str, Any] = {}
     for name, parameter in spec.space.items():
         if is_active(parameter, values):
@@ -214,7 +214,7 @@ def _drawn(trial: optuna.Trial, name: str, parameter: Parameter) -> Any:  # noqa
 
 
 def new_trial(study: optuna.Study, spec: SweepSpec, lease: Lease) -> optuna.Trial:
-    """Add a trial that carries the lease from its first moment, and sample its values."""
+    """Add a trial that carries the lease from the start, and sample its values."""
     import optuna
 
     sampler, first = spec.sweep.sampler, not study.get_trials(deepcopy=False)
@@ -222,7 +222,7 @@ def new_trial(study: optuna.Study, spec: SweepSpec, lease: Lease) -> optuna.Tria
     blank = optuna.trial.create_trial(
         state=optuna.trial.TrialState.RUNNING,
         user_attrs={LEASE: lease.record()},
-        system_attrs={"fixed_params": fixed},  # as enqueue_trial of Optuna does
+        system_attrs={"fixed_params": fixed},  # as Optuna's enqueue_trial does
     )
     before = {trial.number for trial in held_by(study, lease)}
     study.add_trial(blank)
@@ -231,7 +231,7 @@ def new_trial(study: optuna.Study, spec: SweepSpec, lease: Lease) -> optuna.Tria
 
 
 def open_trial(study: optuna.Study, spec: SweepSpec, trial: FrozenTrial) -> optuna.Trial:
-    """Return the stored trial as one that samples and reports."""
+    """Return a stored trial as one that can sample and report."""
     import optuna
 
     study.sampler = make_sampler(spec.sweep.sampler, trial.number)

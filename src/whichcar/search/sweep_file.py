@@ -1,4 +1,4 @@
-"""The settings of a search, once: search space, objective, budget, sampler and pruner."""
+"""The settings of a search, each defined once: search space, objective, budget, sampler and pruner."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Parameter(Section):
             raise ValueError(f"steps of {step:g} from {low:g} do not end at {high:g}; choose high so that they do")
 
     def has(self, number: Any) -> bool:  # noqa: ANN401
-        """True for a number of the range, on a step where there are steps."""
+        """Return True if the number is in the range and, if there are steps, on one of them."""
         if not isinstance(number, int | float) or self.low is None or self.high is None:
             return False
         return self.low <= number <= self.high and _in_steps(number - self.low, self.step)
@@ -82,7 +82,7 @@ class Parameter(Section):
         return self.plain(label)
 
     def plain(self, label: Any) -> Any:  # noqa: ANN401
-        """Return a number without the noise that counting in steps leaves: 0.3 for 0.30000000000000004."""
+        """Return a number without the rounding error of counting in steps: 0.3 for 0.30000000000000004."""
         return float(f"{label:.12g}") if self.step and isinstance(label, float) else label
 
 
@@ -107,16 +107,16 @@ class Objective(Section):
 
     @property
     def monitor(self) -> str:
-        """What model_checkpoint.monitor must be, so that the epoch that counts is the one that is kept."""
+        """Value that model_checkpoint.monitor must have so that the epoch that counts is kept."""
         return self.metric if self.epoch == "best" else "epoch"
 
     @property
     def maximize(self) -> bool:
-        """True where higher is better."""
+        """True if higher is better."""
         return self.metric.endswith("accuracy")
 
     def of(self, values: Sequence[float]) -> float:
-        """Return a trial's value from those of its epochs."""
+        """Return a trial's value from the values of its epochs."""
         return values[-1] if self.epoch == "last" else max(values) if self.maximize else min(values)
 
 
@@ -183,5 +183,5 @@ class Sweep(Section):
 
 
 def not_a_label(value: object, parameter: Parameter) -> str:
-    """Return that a value is none of a parameter's choices."""
+    """Return the message that a value is none of a parameter's choices."""
     return f"must be one of {', '.join(map(shown, parameter.labels))}; got {shown(value)}"

@@ -1,4 +1,4 @@
-"""Supervision of a running trial: its epochs are reported and pruned, its process is restarted when it was killed."""
+"""Supervision of a running trial: reports its epochs, prunes it, and restarts its process if it was killed."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def seconds_of(trial: FrozenTrial) -> float:
 
 
 def trial_folder(spec: SweepSpec, number: int) -> Path:
-    """The experiment folder of a trial."""
+    """Return the experiment folder of a trial."""
     return spec.folder / f"trial_{number:04d}"
 
 
@@ -105,7 +105,7 @@ class RunningTrial:
     def poll(self) -> Ended | None:
         """Report new epochs; return the outcome once the trial has ended."""
         assert self._process is not None  # noqa: S101  (started)
-        # First: after a pause of this process the trial may be another's, and nothing of it is to be written.
+        # First, since after a pause of this process another may own the trial, and then nothing may be written to it.
         if time.monotonic() - self._renewed > HEARTBEAT_SECONDS and not self._renew_lease():
             self.kill()
             return self._lost()
@@ -124,7 +124,7 @@ class RunningTrial:
             self._process.terminate()
 
     def has_stopped(self) -> bool:
-        """True once the process has ended."""
+        """Return True once the process has ended."""
         return self._process is None or self._process.poll() is not None
 
     def release(self) -> None:
@@ -153,7 +153,7 @@ class RunningTrial:
         return max(latest(self._trial).intermediate_values, default=0)
 
     def _report(self) -> bool:
-        """Report new epochs to the study; True when it prunes the trial."""
+        """Report new epochs to the study; return True if it prunes the trial."""
         path = self.folder / HISTORY
         try:
             status = path.stat()
@@ -173,7 +173,7 @@ class RunningTrial:
         return 0 < done < self.epochs and done >= self._reported and self._trial.should_prune()
 
     def _value(self) -> float:
-        """Return the objective's value: validation result of the kept checkpoint at its prediction size."""
+        """Return the objective's value; a validation metric is that of the kept checkpoint at its prediction size."""
         objective = self._spec.sweep.objective
         if objective.metric.startswith("val_"):
             return float(read_json(self.folder / BEST)[objective.metric])
@@ -217,7 +217,7 @@ class RunningTrial:
         return Ended(self.number, "lost", reason="another process took it over")
 
     def _renew_lease(self) -> bool:
-        """Renew the lease; False where another process has taken over the trial or it has ended."""
+        """Renew the lease; return False if another process has taken over the trial or it has ended."""
         self._renewed = time.monotonic()
         current = latest(self._trial)
         if current.state.is_finished() or not self._lease.holds(current.user_attrs.get(LEASE)):
@@ -227,7 +227,7 @@ class RunningTrial:
         return True
 
     def _last_lines(self) -> str:
-        """Return the last lines of the log since the last start; only the error where whichcar reported one."""
+        """Return the last lines of the log since the last start; only the error if whichcar reported one."""
         log = self.folder / LOG
         with log.open("rb") as file:
             file.seek(max(self._log_start, log.stat().st_size - 20_000))

@@ -1,4 +1,4 @@
-"""A results table of experiments, such as that of experiments/README.md, made from the files in their folders."""
+"""A results table of experiments, such as the one in experiments/README.md, built from the files in their folders."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from whichcar.evaluation.levels import TOP
 from whichcar.text import shell_command
 from whichcar.training.run.refits import current_refit
 
-# What shows that a folder is an experiment.
+# Files that identify a folder as an experiment.
 MARKS = (files.CONFIG, files.RESOLVED, files.RESULT)
 _GIVE = "give folders of `whichcar train`, or of `whichcar sweep`"
 # Up to this many settings that differ are shown as columns; more are listed below the table.
 COLUMNS = 4
-# Columns of the means over seeds: macro F1 of the class, and top-1 accuracy at other levels.
+# Further columns of the table of means over seeds: macro F1 over classes, and top-1 accuracy at other levels.
 _FIGURES = ("macro F1", "model", "make")
 
 
 def compare(folders: str | Path | Iterable[str | Path], against: str | Path | None = None) -> str:
-    """Return a Markdown table of experiments, or of searches where the folders are those of `whichcar sweep`.
+    """Return a Markdown table of experiments, or of searches if the folders were written by `whichcar sweep`.
 
     Args:
-        folders: one or several; anything that is no experiment or search is passed over.
+        folders: one or several; folders that are neither an experiment nor a search are skipped.
         against: an experiment that every other one is tested against, image by image.
 
     Raises:
-        DataError: there is neither, or both, or searches are to be tested against each other.
+        DataError: the folders contain neither, or both, or `against` is given for searches.
     """
     paths = [Path(folder) for folder in ([folders] if isinstance(folders, str | Path) else folders)]
     if gone := [str(path) for path in paths if not path.exists()]:
@@ -54,10 +54,10 @@ def compare(folders: str | Path | Iterable[str | Path], against: str | Path | No
 
 
 def write_table(readme: Path, folders: Sequence[Path], block: str = "", against: Path | None = None) -> str:
-    """Put the table into a Markdown file, between its markers (`replace_table`), and return it.
+    """Write the table into a Markdown file, between its markers (`replace_table`), and return it.
 
     Raises:
-        DataError: no experiment, no such file, or a table without its markers.
+        DataError: there is no experiment, no such file, or no markers in it.
     """
     content = compare(folders, against)
     replace_table(readme, content, block)
@@ -65,17 +65,17 @@ def write_table(readme: Path, folders: Sequence[Path], block: str = "", against:
 
 
 def experiments_table(folders: Sequence[Path], against: Path | None = None) -> str:
-    """Return a Markdown table of the experiments among `folders`, in their order, and below it the commands.
+    """Return a Markdown table of the experiments among `folders`, in the order given, followed by their commands.
 
-    An experiment is a folder with a config.yml, a resolved.json or a result.json; anything else is passed over, so that
-    `experiments/*` can be given. What an experiment does not have yet is a dash; where one has not been evaluated, all
-    show their accuracy on validation. A refit has a row below its experiment's. Settings that differ are columns where
-    they are few, else lists below the table. Where some differ in nothing but their seed, a second table has the mean
-    and the spread of each such group.
+    An experiment is a folder with a config.yml, a resolved.json or a result.json; anything else is skipped, so that
+    `experiments/*` can be given. Missing values are shown as a dash. If an experiment has not been evaluated, the table
+    also shows validation accuracy. A refit has a row below its experiment's. Differing settings are columns if they are
+    few, otherwise lists below the table. If some experiments differ only in their seed, a second table has the mean and
+    the spread of each such group.
 
     Args:
-        folders: where to look.
-        against: an experiment that every other one is tested against, image by image, in a table of its own.
+        folders: the folders to look at.
+        against: an experiment that every other one is tested against, image by image, in a separate table.
 
     Raises:
         DataError: there is no experiment among them, or none that can be tested against `against`.
@@ -101,13 +101,13 @@ def _is_experiment(folder: Path) -> bool:
 
 
 def _with_refits(folders: Iterable[Path]) -> list[Path]:
-    """Return the folders, each followed by that of its current refit; none twice."""
+    """Return the folders, each followed by that of its current refit, without duplicates."""
     both = [path for folder in folders for path in (folder, current_refit(folder)) if path is not None]
     return list({path.resolve(): path for path in both}.values())
 
 
 def _no_experiment(folders: Sequence[Path]) -> str:
-    """Return the message for folders that hold neither an experiment nor a search; it names those inside them."""
+    """Return the message for folders that are neither an experiment nor a search; it names those inside them."""
     if not folders:
         return f"no experiment in experiments/ of this folder; {_GIVE}"
     names = (*MARKS, files.SWEEP)
@@ -120,7 +120,7 @@ def _no_experiment(folders: Sequence[Path]) -> str:
 def _columns(rows: Sequence[Row]) -> dict[str, list[str]]:
     """Return the columns that every table has, each with a cell for every experiment.
 
-    Where all are evaluated there is no validation, and where none has more than five classes no top-5.
+    The validation column is dropped if all are evaluated, and top-5 if none has more than five classes.
     """
     cells = [_cells(row) for row in rows]
     dropped = {"validation"} if all(row.result for row in rows) else set()
@@ -134,7 +134,7 @@ def _cells(row: Row) -> dict[str, str]:
     classes = len(row.result.get("classes", ()))
     low_high = top_1.get("interval_95")
     size = row.result.get("image_size") or row.best.get("image_size")
-    validation = row.best.get("val_accuracy")  # null where no image was set aside
+    validation = row.best.get("val_accuracy")  # null if no images were held out
     return {
         "experiment": row.name,
         "top-1": f"**{top_1['value']:.3f}**" if top_1 else "not evaluated",
@@ -151,10 +151,10 @@ def _cells(row: Row) -> dict[str, str]:
 
 
 def _differing(rows: Sequence[Row]) -> dict[str, list[str]]:
-    """Return the settings, but for the seed, in which experiments differ, with the value of each or a dash.
+    """Return the settings, except the seed, in which experiments differ, with the value of each or a dash.
 
-    An experiment without a resolved.json has dashes and makes no difference. A section that is off in some is shown by
-    the settings inside it. `model.input_shape` says nothing that `data.image_size` does not.
+    An experiment without a resolved.json has dashes and is not compared. A section that is off in some experiments is
+    represented by the settings inside it. `model.input_shape` is left out, since `data.image_size` says the same.
     """
     known = [as_texts(row.settings) for row in rows]
     trained = [settings for settings in known if settings]
@@ -170,7 +170,7 @@ def _differing(rows: Sequence[Row]) -> dict[str, list[str]]:
 
 
 def _listed(rows: Sequence[Row], differing: dict[str, list[str]]) -> Iterator[str]:
-    """Yield a list item for each experiment with the settings that differ and that it has."""
+    """Yield a list item for each experiment with those of the differing settings that it has."""
     for place, row in enumerate(rows):
         values = [f"{name[:-1]}: {cells[place]}`" for name, cells in differing.items() if cells[place] != "–"]
         if values:
@@ -178,7 +178,7 @@ def _listed(rows: Sequence[Row], differing: dict[str, list[str]]) -> Iterator[st
 
 
 def _means(rows: Sequence[Row]) -> list[str]:
-    """Return a table of the groups of experiments that differ in nothing but their seed, if there are any."""
+    """Return a table of the groups of experiments that differ only in their seed, if there are any."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
         if row.result and row.settings:
@@ -201,14 +201,14 @@ def _means(rows: Sequence[Row]) -> list[str]:
 
 
 def _figures(result: dict[str, Any]) -> dict[str, float]:
-    """Return those of `_FIGURES` that a result has."""
+    """Return the top-1 accuracy of each level and the macro F1 over classes, as far as a result has them."""
     levels = {level["name"]: level for level in result.get("levels", ()) if "macro" in level}
     found = {name: level["top_1"]["value"] for name, level in levels.items()}
     return found | ({"macro F1": levels["class"]["macro"]["f1"]["value"]} if "class" in levels else {})
 
 
 def _spread(values: Sequence[float], count: int) -> str:
-    """Return mean and standard deviation; a dash where there are not as many values as experiments."""
+    """Return mean and standard deviation; a dash if there are fewer values than experiments."""
     return f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}" if len(values) == count else "–"
 
 

@@ -1,4 +1,4 @@
-"""Markdown tables, and a file that holds one between two markers."""
+"""Markdown tables, and replacing one between two markers in a file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BEGIN, END = "<!-- results -->", "<!-- /results -->"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> list[str]:
-    """Return the lines of a Markdown table whose first `left` columns are aligned to the left."""
+    """Return the lines of a Markdown table whose first `left` columns are left-aligned."""
     return [_line(head), _line(["---"] * left + ["---:"] * (len(head) - left)), *map(_line, rows)]
 
 
@@ -22,12 +22,12 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def replace_table(path: Path, content: str, block: str = "") -> None:
-    """Put `content` between the markers of a Markdown file, with its line ends, leaving the rest as it is.
+    """Write `content` between the markers of a Markdown file, with its line endings, leaving the rest unchanged.
 
-    A file with several tables has markers with a name: `<!-- results NAME -->` for the `block` of that name.
+    A file with several tables has named markers: `<!-- results NAME -->` for the `block` of that name.
 
     Raises:
-        DataError: no such file, a table without its markers, or a file that is not UTF-8.
+        DataError: the file or its markers are missing, or the file is not UTF-8.
     """
     begin, end = (mark.replace("results", f"results {block}".rstrip()) for mark in (BEGIN, END))
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""Whether one of two evaluated experiments is better on the same images, and a table of such tests."""
+"""Paired tests of evaluated experiments on the same images, and a table of such tests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from whichcar.training.run.refits import experiment_name
 
 
 def paired_table(experiments: Sequence[Path], against: Path) -> list[str]:
-    """Return the lines of a Markdown table of the tests of all others against one, and why some could not be tested.
+    """Return the lines of a Markdown table that tests all others against one, and why some could not be tested.
 
     Raises:
         DataError: none of them could be tested.
@@ -70,8 +70,8 @@ def paired(first: Path, second: Path) -> Paired:
         first, second: folders with the result.json and predictions.csv of one evaluation.
 
     Raises:
-        DataError: one has not been evaluated, the two were measured on other images, or have none in common that
-            could be read.
+        DataError: one has not been evaluated, the two were evaluated on different images, or they have no readable
+            image in common.
     """
     second_result, first_result = read_result(second), read_result(first)
     other_files = first_result["data"]["fingerprint"] != second_result["data"]["fingerprint"]
@@ -84,7 +84,7 @@ def paired(first: Path, second: Path) -> Paired:
         raise other_images
     correct, others = _correct(first, first_result), _correct(second, second_result)
     both = correct.keys() & others.keys()
-    if other_files and len(both) < min(len(correct), len(others)):  # crops may lack images, but have no others
+    if other_files and len(both) < min(len(correct), len(others)):  # crops may be a subset of the images
         raise other_images
     if not both:
         raise DataError(f"{first}: no image was predicted both here and by {second}; evaluate both again")
@@ -97,7 +97,7 @@ def paired(first: Path, second: Path) -> Paired:
 
 
 def _is_crop(result: dict[str, Any]) -> bool:
-    """True when `whichcar crop` wrote the images of a result; one of an earlier version does not say."""
+    """Return True if `whichcar crop` wrote the images of a result; results of earlier versions do not say."""
     crops = result["data"].get("crops")
     return is_cropped(Path(result["data"]["root"]).absolute()) if crops is None else bool(crops)
 

@@ -1,4 +1,4 @@
-"""What `compare` reads of one experiment."""
+"""What `compare` reads from one experiment."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FIX = "leave this experiment out, or train it again"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One experiment, as read from its files; what a missing file would hold is empty."""
+    """One experiment, as read from its files; fields from a missing file are empty."""
 
     folder: Path
     name: str
@@ -29,12 +29,12 @@ class Row:
 
     @property
     def seconds(self) -> float:
-        """How long the training took; history.csv counts from the beginning, so its last epoch has all of it."""
+        """Duration of the training; history.csv counts from the beginning, so its last epoch has the total."""
         return self.history[-1].seconds if self.history else 0.0
 
     @property
     def images_per_second(self) -> float:
-        """The rate over all steps; 0 where nothing was timed.
+        """The rate over all steps; 0 if nothing was timed.
 
         Every epoch has the same number of images, so it is the harmonic mean of the epochs' rates.
         """
@@ -61,7 +61,7 @@ def read_row(folder: Path) -> Row:
 
     resolved = content(files.RESOLVED, {"settings?": dict})
     settings = resolved.get("settings", resolved)
-    if (before := refitted(folder)) is not None and settings:  # its other settings are what the first training decided
+    if (before := refitted(folder)) is not None and settings:  # its other settings were decided by the first training
         first = read_row(before).settings
         settings = first | {"data": first.get("data", {}) | {"train_on_validation": True}}
     return Row(

@@ -17,7 +17,7 @@ from whichcar.text import reason_of
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """One search, read from its files. `minutes` are those of all trials together, `best` the best complete trial's."""
+    """One search, read from its files. `minutes` is the total of all trials, `best` the best complete trial's value."""
 
     name: str
     settings: dict[str, Any]
@@ -28,15 +28,15 @@ class Search:
 
 
 def is_search(folder: Path) -> bool:
-    """True when the folder is one that `whichcar sweep` wrote."""
+    """Return True if the folder was written by `whichcar sweep`."""
     return (folder / SWEEP).is_file() and (folder / TRIALS).is_file()
 
 
 def searches_table(folders: Sequence[Path]) -> str:
-    """Return a Markdown table of searches in their order, and below it their commands.
+    """Return a Markdown table of searches in the order given, followed by their commands.
 
     Raises:
-        DataError: one is damaged.
+        DataError: the files of a search are damaged.
     """
     searches = [_read(folder) for folder in folders]
     metrics = {search.settings["metric"] for search in searches}
