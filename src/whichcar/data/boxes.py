@@ -1,4 +1,4 @@
-"""boxes.csv: one row an image of the crop stage, whatever became of it."""
+"""Read and write boxes.csv, which has one row per image of the crop stage, whatever the outcome."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HEADER = ",".join(COLUMNS) + "\n"
 
 
 def table_of(folder: Path) -> Path | None:
-    """Return the boxes.csv of a folder that `whichcar crop` wrote; None where there is none, or another table."""
+    """Return a folder's boxes.csv, or None if it is missing or was not written by `whichcar crop`."""
     path = folder / FILE
     if not path.is_file():
         return None
@@ -27,10 +27,10 @@ def table_of(folder: Path) -> Path | None:
 
 
 def read_boxes(path: Path) -> Iterator[Crop]:
-    """Yield the rows of a boxes.csv; one that a stopped process has not finished writing is left out.
+    """Yield the rows of a boxes.csv, except one that an interrupted process has left incomplete.
 
     Raises:
-        DataError: it cannot be read or is another table.
+        DataError: the file cannot be read or is another table.
     """
     advice = "give a table that `whichcar crop` wrote"
     with system_errors(path, "cannot be read", advice), _open(path) as file:
@@ -40,26 +40,26 @@ def read_boxes(path: Path) -> Iterator[Crop]:
 
 
 class BoxTable:
-    """A boxes.csv that grows.
+    """A boxes.csv that is written row by row.
 
-    Rows are appended to a second file as they come, so that a stopped run keeps them; `finish` puts them in order.
+    Rows are first appended to a second file, so that an interrupted run keeps them; `finish` puts them in order.
 
     Args:
-        path: of boxes.csv.
-        growing: of the second file.
+        path: path of boxes.csv.
+        growing: path of the second file.
     """
 
     def __init__(self, path: Path, growing: Path) -> None:
-        """Read what earlier runs left."""
+        """Read the rows that earlier runs left."""
         self._path, self._growing = path, growing
-        # Lines, since the records of all images would take several times the memory.
+        # Kept as lines of text, since the records of all images would take several times the memory.
         self._known: dict[str, str] = {}
         for table in (path, growing):
             if table.is_file():
                 self._known |= {row.path: line(row) for row in read_boxes(table)}
 
     def __enter__(self) -> Self:
-        """Begin the second file again, with all that is known."""
+        """Rewrite the second file with all known rows and keep it open."""
         _write(self._growing, self._known.values())
         self._file = _open(self._growing, "a")
         return self
@@ -69,22 +69,22 @@ class BoxTable:
         self._file.close()
 
     def done(self, path: str, source: Path, output: Path) -> Crop | None:
-        """Return an image's row if nothing is left to do: its output is there, and not older than its source.
+        """Return an image's row if nothing is left to do: its output exists and is not older than its source.
 
-        A skipped image is tried again: it may have been fixed.
+        A skipped image is processed again, since it may have been fixed.
         """
         row = next(rows([self._known[path]])) if path in self._known else None
         if row is None or row.kind == "skipped":
             return None
         with contextlib.suppress(OSError):
             given, written = source.stat(), output.stat()
-            # A file put in its place may be dated back (cp -p, tar, rsync), but when that was done is not.
+            # A replaced source may have an old modification time (cp -p, tar, rsync), but not an old ctime.
             if written.st_size and max(given.st_mtime_ns, given.st_ctime_ns) <= written.st_mtime_ns:
                 return row
         return None
 
     def add(self, rows: Iterable[Crop]) -> Iterator[Crop]:
-        """Write rows down, then yield them."""
+        """Append each row to the second file, then yield it."""
         for row in rows:
             self._file.write(line(row))
             self._file.flush()
@@ -96,13 +96,13 @@ class BoxTable:
             self._growing.replace(self._path)
             return []
         lines = {row.path: line(row) for row in read_boxes(self._growing)}
-        # An image that has come since has no row yet; the next run sees it.
+        # An image that was added meanwhile has no row yet; the next run processes it.
         _write(self._path, (lines.pop(path) for path in order if path in lines))
         return list(lines)
 
 
 def _open(path: Path, mode: Literal["r", "a", "w"] = "r") -> TextIO:
-    # Names of files need not be UTF-8.
+    # File names need not be UTF-8.
     return path.open(mode, encoding="utf-8", errors="surrogateescape", newline="")
 
 
@@ -113,7 +113,7 @@ def _write(path: Path, lines: Iterable[str]) -> None:
 
 
 def line(crop: Crop) -> str:
-    """Return the row of a boxes.csv for a crop, with its line's end."""
+    """Return a crop as a row of boxes.csv, including the line break."""
     box = crop.box
     sides = ("", "", "", "") if box is None else (box.left, box.top, box.right, box.bottom)
     score = "" if crop.score is None else f"{crop.score:.4f}"
@@ -121,13 +121,13 @@ def line(crop: Crop) -> str:
 
 
 def rows(lines: Iterable[str]) -> Iterator[Crop]:
-    """Yield what the rows of a boxes.csv say; one that is damaged is left out."""
+    """Yield the crops that rows of a boxes.csv describe, except damaged rows."""
     for fields in csv.reader(lines):
         if len(fields) != len(COLUMNS) or fields[-1].partition(":")[0] not in ("cropped", "whole", "skipped"):
             continue
         path, *sides, label, score, candidates, outcome = fields
         if path.startswith("/") or ".." in path.split("/"):  # a table from elsewhere must not reach outside its folder
             continue
-        with contextlib.suppress(ValueError):  # a row that was damaged is done again
+        with contextlib.suppress(ValueError):  # the image of a damaged row is processed again
             box = Box(*map(int, sides)) if all(sides) else None
             yield Crop(path, box, label, float(score) if score else None, int(candidates), outcome)

@@ -1,4 +1,4 @@
-"""What a folder of images holds, however it is laid out: each image with its class and its split."""
+"""List the images in a folder of any layout, each with its class and its split."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One image: its path relative to the collection's root, with `/`, and its class and split ("" where unknown).
+    """One image: its path relative to the collection's root, with `/`, and its class and split ("" if unknown).
 
-    The split is `train`, `test`, or `validation`, which is a share of the folder train/.
+    The split is `train`, `validation` or `test`; validation images may lie in the folder train/.
     """
 
     path: str
@@ -37,10 +37,9 @@ class Entry:
 class Collection:
     """The images of a folder, sorted by path, each once.
 
-    `kind` says how it is laid out; `labels` is the label file, where one tells the classes. `problems` are the rows of
-    it that have no image or are wrong, with their img_name; `disagreeing` maps an image to what its rows say where
-    they contradict each other; `without_row` are images that no row names; `others` are files whose suffix is not
-    that of an image.
+    `kind` describes the layout; `labels` is the label file, if the classes come from one. `problems` lists its rows
+    that cannot be used, with their img_name; `disagreeing` maps an image to its labels if they contradict each other;
+    `without_row` lists images that no row names; `others` lists files without an image suffix.
     """
 
     root: Path
@@ -53,19 +52,19 @@ class Collection:
     others: list[str] = field(default_factory=list)
 
     def path_of(self, number: int) -> Path:
-        """Return the file of an image by its place in `entries`."""
+        """Return the path of an image by its index in `entries`."""
         return self.root / self.entries[number].path
 
 
 def collect(root: Path, labels: Path | None = None) -> Collection:
-    """List the images of a folder that is a label file's, split, one folder per class, or images only.
+    """List the images of a folder with a label file, with splits, with one folder per class, or with images only.
 
     Args:
         root: the folder.
-        labels: the label file (default: car_dataset_labels.csv in `root`, where there is no train/).
+        labels: the label file (default: car_dataset_labels.csv in `root`, unless `root` is divided into splits).
 
     Raises:
-        DataError: no folder, no image in it, or the label file cannot be read.
+        DataError: the folder is missing or has no images, or the label file cannot be read.
     """
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; give a folder with images")
@@ -90,7 +89,7 @@ def collect(root: Path, labels: Path | None = None) -> Collection:
 
 
 def _walk(root: Path, below: str = "") -> tuple[list[str], list[str]]:
-    """Return the images, and the other files that lie in folders next to images."""
+    """Return the paths of the images, and of other files in the same folders."""
     start = f"{below}/" if below else ""
     paths = [start + path for path in files.walk_images(root / below)]
     folders = {path.rpartition("/")[0] for path in paths}
@@ -100,7 +99,7 @@ def _walk(root: Path, below: str = "") -> tuple[list[str], list[str]]:
 
 
 def _divided(root: Path, structure: Structure, paths: Sequence[str]) -> list[Entry]:
-    """Return the entries of `train/CLASS/...` and its like; what lies elsewhere has no class."""
+    """Return the entries of `train/CLASS/...` and the other splits; images elsewhere have no class."""
     record = read_record(structure.root)
     names = {nfc(folder): name for folder, name in record["classes"].items()} if record else {}
     held = {nfc(name) for name in record["validation"]} if record else set()
@@ -120,7 +119,7 @@ def _divided(root: Path, structure: Structure, paths: Sequence[str]) -> list[Ent
 
 
 def _class_of(parts: Sequence[str], start: Sequence[str]) -> str:
-    """Return the class of an image from its path, where class folders lie in the folder `start`; "" outside of them."""
+    """Return an image's class from its path if it lies in a class folder inside the folder `start`, else ""."""
     inside = parts[len(start) :]
     return nfc(inside[0]) if len(inside) > 1 and tuple(parts[: len(start)]) == tuple(start) else ""
 
@@ -132,7 +131,7 @@ def _labelled(root: Path, labels: Path) -> Collection:
     for item in found:
         rows_of.setdefault(_inside(root, item), []).append(item.label)
     disagreeing = {path: sorted({f"{row.subset} {row.class_name!r}" for row in same}) for path, same in rows_of.items()}
-    # Where the labelled images lie in car_ims/, other folders next to it are not the label file's matter.
+    # If the labelled images lie in car_ims/, the label file says nothing about other folders next to it.
     inside = (root / IMAGES).is_dir() and all(path.startswith(f"{IMAGES}/") for path in rows_of)
     paths, others = _walk(root, IMAGES if inside else "")
     named = {PurePosixPath(row.img_name).as_posix() for row in rows}

@@ -1,8 +1,8 @@
-"""The decoded cache: images decoded once, resized to one size, as rows of a file that epochs and trials share.
+"""The decoded cache: images decoded once, resized to one size, as rows of a file shared by epochs and trials.
 
 The file is an ordinary `.npy` of uint8 (images, height, width, 3). Batches are read with `pread` instead of being
-mapped: mapped pages count as the process's memory and grow with the number of images, read ones do not, and both come
-from the operating system's page cache.
+memory-mapped: mapped pages count towards the process's memory, which then grows with the number of images. Both ways
+use the operating system's page cache.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ from whichcar.text import plural, reason_of
 FORMAT = 5
 IMAGES = "images.npy"
 INDEX = "index.json"
-_UNREADABLE = "unreadable: "  # in place of the checksum
-_FILES = 16  # whose checksums a thread takes at once
+_UNREADABLE = "unreadable: "  # prefix of what replaces the checksum
+_FILES = 16  # number of files a thread computes checksums for at a time
 _KEY = re.compile(r"[0-9a-f]{20}")
 _UNFINISHED = re.compile(rf"\.{_KEY.pattern}-[0-9a-f]{{8}}")
 
@@ -56,7 +56,7 @@ class CacheInfo:
 
 
 class StoredRows:
-    """Rows of an `.npy` file by number, read as they are asked for; safe to read from several threads."""
+    """Rows of an `.npy` file by number, read on demand; safe to read from several threads."""
 
     def __init__(self, path: Path) -> None:
         with path.open("rb") as file:
@@ -70,7 +70,7 @@ class StoredRows:
         return int(self.shape[0])
 
     def take(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Return these rows: (len(rows), ...) of the file's dtype."""
+        """Return the given rows as an array of shape (len(rows), ...) and the file's dtype."""
         out = np.empty((len(rows), *self.shape[1:]), self._dtype)
         for place, row in zip(out, rows, strict=True):
             if os.preadv(self._file, [place.data], self._offset + int(row) * self._row) != self._row:
@@ -86,7 +86,7 @@ class DecodedCache(StoredRows):
     """The images of one cache by row number, (height, width, 3) uint8 each.
 
     Args:
-        folder: of the cache.
+        folder: the cache's folder.
         paths: the current paths of the images; the cache may have been built from copies elsewhere.
     """
 
@@ -100,19 +100,19 @@ class DecodedCache(StoredRows):
 def decode_all(
     paths: Sequence[Path], size: tuple[int, int], root: Path | None = None, workers: int | None = None
 ) -> DecodedCache:
-    """Return the decoded images, building the cache unless one of just these contents and this size is there.
+    """Return the decoded images, building the cache unless one with the same contents and size exists.
 
-    Row i is `paths[i]`. An image that cannot be read is a black row, and listed in `.skipped` with the reason.
+    Row i holds `paths[i]`. An image that cannot be read is a black row and is listed in `.skipped` with the reason.
 
     Args:
-        paths: images; their names and contents and `size` make the cache's key, so any change makes a new cache.
+        paths: images; their names and contents and `size` form the cache's key, so any change creates a new cache.
         size: (height, width); images are resized to it, bilinear with anti-aliasing.
         root: folder of the caches (default: `cache_root()`).
         workers: decoding threads (default: the processors this process may use).
 
     Raises:
-        DataError: there are no images, not one of them can be read, the disk is full, or the system has no memory or no
-            file handle for an image.
+        DataError: there are no images, none of them can be read, the cache cannot be written (such as on a full disk),
+            or the system has too little memory or too few file handles for an image.
     """
     if not paths:
         raise DataError("there is no image to decode; give a folder with images")
@@ -145,9 +145,9 @@ def _clear(folder: Path) -> str:
 
 
 def clear_caches(key: str | None = None, root: Path | None = None) -> int:
-    """Delete the cache `key`, or all of them and what unfinished builds left, and nothing else; return how many.
+    """Delete the cache `key`, or all caches and the remains of unfinished builds, and return how many.
 
-    What another process is building stays.
+    Other files, and caches that another process is building, are kept.
 
     Raises:
         DataError: there is no cache `key`.
@@ -169,7 +169,7 @@ def _is_whole(folder: Path) -> bool:
 
 
 def _is_being_built(folder: Path) -> bool:
-    """True while a process writes the images, which it holds locked."""
+    """Return True while a process writes the images, which it keeps locked."""
     try:
         with (folder / IMAGES).open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -179,7 +179,7 @@ def _is_being_built(folder: Path) -> bool:
 
 
 def _remove(folder: Path) -> None:
-    """Delete a cache; interrupted, it leaves a folder that counts as unfinished, not half a cache."""
+    """Delete a cache; if interrupted, leave a folder that counts as unfinished, not half a cache."""
     if _KEY.fullmatch(folder.name):
         folder = folder.rename(_unfinished(folder))
     shutil.rmtree(folder)
@@ -225,7 +225,7 @@ def _build(folder: Path, paths: Sequence[Path], size: tuple[int, int], images: I
         try:
             unfinished.rename(folder)
         except OSError:
-            # Another process may have built the same cache meanwhile: then its copy is as good.
+            # Another process may have built the same cache meanwhile; its copy is just as good.
             if not _is_whole(folder):
                 raise
     except OSError as error:
@@ -252,7 +252,7 @@ def _not_built(root: Path, error: OSError, needed: int) -> str:
 def _write_images(
     target: Path, images: Iterator[np.ndarray | str], shape: tuple[int, int, int, int]
 ) -> list[tuple[int, str]]:
-    """Write the rows; return the numbers of those that cannot be read, with the reason."""
+    """Write all rows; return the numbers of the images that cannot be read, each with the reason."""
     skipped = []
     with target.open("wb") as file:
         with contextlib.suppress(OSError):  # a file system without locks
@@ -271,10 +271,10 @@ def _write_images(
 def _decoded(
     paths: Sequence[Path], sums: Sequence[str], size: tuple[int, int], workers: int | None
 ) -> Iterator[np.ndarray | str]:
-    """Decode in order, with no more than a few images per thread in memory at once; else say why not.
+    """Yield each image decoded, or the reason why it cannot be read, in order, with only a few per thread in memory.
 
     Raises:
-        DataError: an image cannot be read although its checksum could be taken; the cache would hold it as damaged.
+        DataError: the system temporarily cannot read an image; the cache would otherwise record it as damaged.
     """
 
     def decode(item: tuple[Path, str]) -> np.ndarray | str:

@@ -1,4 +1,4 @@
-"""Which images a set holds: a digest that is the same for a copy elsewhere, and the images two sets have in common."""
+"""Identify image sets by a digest that is the same for a copy elsewhere, and find images two sets have in common."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from whichcar.text import nfc
 
 
 def fingerprint(samples: Iterable[Sample]) -> str:
-    """Return 32 hexadecimal digits that are the same for the same files (by class folder, name and size) elsewhere."""
+    """Return a digest of 32 hex digits that depends only on each file's class folder, name and size."""
     files = [(path, status.st_size) for path, status in _regular(sample.path for sample in samples)]
     lines = sorted(nfc(f"{path.parent.name}/{path.name}\t{size}") for path, size in files)
     return hashlib.blake2b("\n".join(lines).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
 
 
 def in_common(paths: Iterable[Path], others: Sequence[Path]) -> list[Path]:
-    """Return those of `paths` that are one of `others`: the same file, a link to it, or a copy with the same bytes.
+    """Return the paths that are also in `others`: the same file, a link to it, or a copy with the same bytes.
 
-    Only files of the same size are read. Empty files, and files that are missing or cannot be read, are no copies.
+    Only files of the same size are read. Files that are empty, missing or unreadable do not count as copies.
     """
     inodes = set()
     by_size: dict[int, list[Path]] = defaultdict(list)

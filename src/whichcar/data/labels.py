@@ -21,21 +21,21 @@ from whichcar.text import listed, nfc, plural
 log = logging.getLogger(__name__)
 
 COLUMNS = ("img_name", "class", "subset")
-GROUP = "group"  # a fourth column, where there is one
-# Without a column subset the test split is drawn; one that only has another name must not be passed over.
+GROUP = "group"  # an optional fourth column
+# Without a column `subset` the test split is drawn, so a subset column with another name must not be ignored.
 _LIKE_SUBSET = frozenset({"split", "splits", "subsets", "set", "part", "partition", "phase", "usage", "fold"})
-_LONGEST_FOLDER = 200  # bytes; file systems stop at 255, and a number may have to be added
+_LONGEST_FOLDER = 200  # bytes; file systems allow 255, and a number may have to be added
 
 
 def read_labels(path: str | Path) -> list[Label]:
-    """Read the label file; every row becomes a label, also one with empty fields.
+    """Read a label file; every row becomes a label, even one with empty fields.
 
-    The file is comma-separated UTF-8 with a header; columns may be in any order, and others than `img_name`,
+    The file is comma-separated UTF-8 with a header. Columns may be in any order; columns other than `img_name`,
     `class`, `subset` and `group` are ignored. A subset is `train`, `validation` or `test`, by any of the names that
-    `split_of` knows. The columns `subset` and `group` may be missing; the label's are then "".
+    `split_of` knows. The columns `subset` and `group` are optional; without them, the label's fields are "".
 
     Raises:
-        DataError: the file cannot be read, lacks a column, has no row, or has a row with too many fields.
+        DataError: the file cannot be read, lacks a column, has no rows, or has a row with too many fields.
     """
     path = Path(path)
     try:
@@ -59,9 +59,9 @@ def write_labels(path: Path, rows: Iterable[Label]) -> None:
 
 
 def folder_name(class_name: str) -> str:
-    """Return the class name as one folder's name on any system: `Ram C/V Van` becomes `Ram C-V Van`.
+    """Return a class name as a folder name that is valid on any system: `Ram C/V Van` becomes `Ram C-V Van`.
 
-    Different names can give the same folder name; `split` keeps those apart.
+    Different class names can result in the same folder name; `split` keeps them apart.
     """
     name = re.sub(r'[\x00-\x1f\x7f/\\:*?"<>|]', "-", nfc(class_name))
     short = name.encode("utf-8", "replace")[:_LONGEST_FOLDER].decode("utf-8", "ignore")
@@ -69,14 +69,14 @@ def folder_name(class_name: str) -> str:
 
 
 def labels_from_folders(root: Path) -> list[Label]:
-    """Make labels from a tree with one folder per class.
+    """Create labels from a tree with one folder per class.
 
-    A tree that is divided into splits (`data.structure`) keeps that division, also the validation split and the true
-    class names that its `split.json` records. Where it has no validation or test split, subsets are left empty, to be
-    drawn. `img_name` is the path relative to `root`, such as `BMW X3 2012/a b.jpg`.
+    A tree that is divided into splits (`data.structure`) keeps them, including the validation split and the true class
+    names recorded in its `split.json`. Without a validation or test split, subsets are left empty, to be drawn later.
+    `img_name` is the path relative to `root`, such as `BMW X3 2012/a b.jpg`.
 
     Raises:
-        DataError: no class folder, a class without an image, or an unfinished split.
+        DataError: there is no class folder, a class has no images, or the split is unfinished.
     """
     structure = structure_of(root)
     for remark in structure.remarks:
@@ -105,16 +105,16 @@ def labels_from_folders(root: Path) -> list[Label]:
 
 
 def images_by_class(root: Path, empty: bool = False) -> dict[str, list[str]]:
-    """Return for each class folder, sorted, its images as paths relative to `root`, sorted; hidden ones left out.
+    """Return the images of each class folder as paths relative to `root`; both are sorted, hidden files are left out.
 
-    A class is named in NFC; folders that differ in nothing else are one class.
+    Class names are in NFC; folders whose names differ only in Unicode form are one class.
 
     Args:
-        root: holds the class folders.
-        empty: class folders may be empty; they are left out.
+        root: the folder that contains the class folders.
+        empty: allow class folders to be empty, and leave them out.
 
     Raises:
-        DataError: no class folder, a class folder without an image, or one that is a broken link.
+        DataError: there is no class folder, one has no images, or one is a broken link.
     """
     found: dict[str, list[str]] = {}
     for folder in folders_of(root):
@@ -133,10 +133,10 @@ def images_by_class(root: Path, empty: bool = False) -> dict[str, list[str]]:
 
 
 def folders_of(root: Path) -> list[Path]:
-    """Return the visible folders of `root`, sorted.
+    """Return the visible folders in `root`, sorted.
 
     Raises:
-        DataError: it cannot be listed, or holds a broken link that may stand for a folder.
+        DataError: `root` cannot be listed, or contains a broken link that may stand for a folder.
     """
     with files.system_errors(root, "cannot be listed", "give a folder of images"):
         broken = [path for path in sorted(root.iterdir()) if files.is_broken_link(path)]
@@ -151,12 +151,12 @@ def folders_of(root: Path) -> list[Path]:
 def draw_share(
     classes: Mapping[str, Sequence[str]], share: float, seed: int, together: Sequence[Sequence[str]] = ()
 ) -> set[str]:
-    """Draw `share` of all names, from each class in proportion, leaving every class at least one.
+    """Draw `share` of all names, stratified by class, leaving at least one name in every class.
 
-    The share is kept over all classes together: what rounding down leaves goes to the classes with the largest
-    remainder. Which names are drawn depends on the seed and the names alone, not on their order or the machine:
-    they are ranked by a hash. Names of a group in `together` are drawn all or none: a group is drawn where that brings
-    its classes nearer to their share, and the smallest one where a class would else have none.
+    The share applies to all classes together: what rounding down leaves goes to the classes with the largest
+    remainders. Names are ranked by a hash, so the draw depends only on the seed and the names, not on their order or
+    the machine. A group in `together` is drawn entirely or not at all: it is drawn if that brings its classes closer
+    to their share, and the smallest group is drawn if a class would otherwise have none.
     """
     quota = _quotas(classes, share, seed)
     class_of = {name: class_name for class_name, names in classes.items() for name in names}
@@ -178,13 +178,13 @@ def draw_share(
 
     for unit in units:
         draw(unit, nearer)
-    for unit in sorted(units, key=len):  # stable: equally large ones by rank
+    for unit in sorted(units, key=len):  # stable: units of the same size stay ordered by rank
         draw(unit, lambda counts: any(quota[name] and not taken[name] for name in counts))
     return drawn
 
 
 def _quotas(classes: Mapping[str, Sequence[str]], share: float, seed: int) -> dict[str, int]:
-    """Return how many of each class make `share` of all."""
+    """Return how many names to draw from each class for `share` of all names."""
     exact = {name: share * len(names) for name, names in classes.items()}
     quota = {name: int(exact[name]) for name in classes}
     growing = [name for name, names in classes.items() if quota[name] < len(names) - 1]
@@ -198,9 +198,9 @@ def _quotas(classes: Mapping[str, Sequence[str]], share: float, seed: int) -> di
 def draw_folds(
     classes: Mapping[str, Sequence[str]], folds: int, seed: int, together: Iterable[Sequence[str]] = ()
 ) -> dict[str, int]:
-    """Give every name a fold, 0 ... folds - 1, so that each has its share of every class.
+    """Assign every name to a fold, 0 ... folds - 1, stratified by class.
 
-    Names of a group in `together` get the same fold. As in `draw_share`, names and seed alone decide.
+    Names of a group in `together` get the same fold. As in `draw_share`, names are ranked by a hash of seed and name.
 
     Raises:
         DataError: all names of a class fell into one fold.
@@ -220,12 +220,12 @@ def draw_folds(
 
 
 def named(names: Sequence[str]) -> str:
-    """Return names in quotes for a message: the first five, and how many more there are."""
+    """Return names in quotes for a message: the first five, and the number of others."""
     return listed(list(map(repr, names)))
 
 
 def renamed(known: Sequence[str], found: Sequence[str]) -> str:
-    """Return, for a message, which of the known names are missing and which are new; empty where they are the same."""
+    """Return, for a message, which known names are missing and which names are new; "" if they are the same."""
     missing, new = ([name for name in some if name not in other] for some, other in ((known, found), (found, known)))
     return "; ".join(f"{side}: {named(names)}" for side, names in (("missing", missing), ("new", new)) if names)
 
@@ -241,7 +241,7 @@ def _rank(seed: int, name: str) -> bytes:
 
 
 def _rows(path: Path, file: Iterable[str]) -> list[Label]:
-    reader = csv.reader(file, strict=True)  # else an unclosed quote would swallow the rest of the file as one field
+    reader = csv.reader(file, strict=True)  # otherwise an unclosed quote would swallow the rest of the file
     try:
         columns, where = _places(path, next(reader, []))
         rows: list[Label] = []
@@ -260,7 +260,7 @@ def _rows(path: Path, file: Iterable[str]) -> list[Label]:
 
 
 def _places(path: Path, header: list[str]) -> tuple[int, list[int]]:
-    """Return the number of columns and where img_name, class, subset and group stand; past the end if they do not."""
+    """Return the number of columns and the indices of img_name, class, subset and group, past the end if missing."""
     names = [name.strip() for name in header]
     meant = [name for name in names if name.casefold() in _LIKE_SUBSET] if "subset" not in names else []
     if missing := [column for column in COLUMNS if column not in names and (column != "subset" or meant)]:

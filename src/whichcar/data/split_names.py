@@ -1,4 +1,4 @@
-"""The one rule for what a split is called, in folders, label files and tables alike."""
+"""The names of splits, which are the same in folders, label files and tables."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _NAMES = {
 
 
 def split_of(name: str) -> str | None:
-    """Return the split that a name means, such as `validation` for `Valid`, or None where it means none."""
+    """Return the split that a name stands for, such as `validation` for `Valid`, or None."""
     return _NAMES.get(name.strip().casefold())
 
 
 def split_in(path: str) -> str | None:
-    """Return the split that a word of a path means, such as `train` for `data/train-00000-of-00002.parquet`.
+    """Return the split that a word in a path stands for, such as `train` in `data/train-00000-of-00002.parquet`.
 
-    The last such word counts, so that the file's own name comes before those of its folders.
+    The last such word counts, so that the file's own name takes precedence over its folders.
     """
     words = re.split(r"[^a-z]+", path.casefold())
     return next((split for word in reversed(words) if (split := split_of(word))), None)

@@ -1,4 +1,4 @@
-"""The record of a split: `split.json` in its folder, which says which images of `train/` are the validation split."""
+"""The record of a split: `split.json` in its folder, which lists the images in `train/` of the validation split."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from whichcar.errors import DataError
 from whichcar.parallel import ordered_map
 
 RECORD = "split.json"
-# The share is null where the label file named the validation images.
+# The share is null if the label file named the validation images.
 _KEYS = {"finished": bool, "validation_share?": float, "classes": dict, "validation": list}
 _FIX = "delete it to divide again"
-_READERS = 8  # files of a bucket that are requested at a time
+_READERS = 8  # files in a bucket that are requested at a time
 
 
 def load_record(root: Path) -> dict[str, Any] | None:
-    """Return what split.json holds, or None where there is none."""
+    """Return the content of split.json, even of an interrupted split, or None if there is none."""
     path = root / RECORD
     return _checked(files.read_json(path, _KEYS, _FIX), path) if path.exists() else None
 
 
 def read_record(root: Path) -> dict[str, Any] | None:
-    """Return what split.json holds, or None where there is none.
+    """Return the content of split.json, or None if there is none.
 
     Raises:
-        DataError: it is damaged, or the split was interrupted.
+        DataError: the file is damaged, or the split was interrupted.
     """
     record = load_record(root)
     return record and _finished(record, root)
 
 
 def records_in(root: str | Path, folders: Iterable[str], read: Callable[[str], bytes | None]) -> dict[str, bytes]:
-    """Return the content of each split.json of a folder and of the folders in it, by its path relative to it.
+    """Return the content of each split.json in a folder and its subfolders, by path relative to the folder.
 
     Args:
-        root: what messages call the folder, which may be that of a bucket.
-        folders: the names of the folders in it.
-        read: returns the content of a file by its path relative to the folder; None where there is no such file.
+        root: what messages call the folder, which may be in a bucket.
+        folders: the names of its subfolders.
+        read: returns the content of a file by its path relative to the folder, or None if there is no such file.
 
     Raises:
         DataError: as `read_record`.

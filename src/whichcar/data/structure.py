@@ -1,6 +1,7 @@
-"""How the images under a folder are laid out: divided into splits, one folder per class, or images only.
+"""Detect the layout of the images in a folder: divided into splits, one folder per class, or images only.
 
-Names alone do not tell: `train` may be a split or a class of vehicles. A split holds class folders, a class images.
+Names alone are not enough, since `train` may be a split or a class of vehicles: a split contains class folders, a class
+contains images.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from whichcar.errors import DataError
 
 @dataclass(frozen=True)
 class Structure:
-    """What `root` holds: the folders of its splits, or else one folder per class, or images only.
+    """The layout of `root`: split folders, or else one folder per class, or images only.
 
-    `splits` maps `train`, `validation` and `test`, as far as they are there, to their folders, and is empty where the
-    folders are classes. `unlabelled` are splits whose images lie in no class folder, `left_out` are folders with images
-    next to the splits.
+    `splits` maps those of `train`, `validation` and `test` that exist to their folders; it is empty if the folders are
+    classes. `unlabelled` are splits whose images lie in no class folder; `left_out` are folders with images next to
+    the splits.
     """
 
     root: Path
@@ -31,7 +32,7 @@ class Structure:
 
     @property
     def remarks(self) -> list[str]:
-        """One line for each folder whose images have no class."""
+        """One line for each folder whose images are not used."""
         return [
             *(
                 f"{folder}: images in no class folder; they have no class and are not used"
@@ -42,11 +43,11 @@ class Structure:
 
 
 def structure_of(folder: Path) -> Structure:
-    """Return how a folder is laid out; one that only wraps another is replaced by that.
+    """Return the layout of a folder, or of a folder inside it if the outer one is only a wrapper.
 
     Raises:
-        DataError: two folders are the same split, it is ambiguous whether a folder is a split or a class, or one may
-            not be listed.
+        DataError: two folders stand for the same split, a folder may be either a split or a class, or a folder cannot
+            be listed.
     """
     try:
         return _structure(_unwrapped(folder))
@@ -68,7 +69,7 @@ def _structure(root: Path) -> Structure:
 
 
 def splits_in(root: Path) -> Structure:
-    """Take the folders in `root` that are named as splits and hold images for its splits, without any doubt.
+    """Return the layout of `root`, in which every folder with images and the name of a split is one.
 
     Raises:
         DataError: two folders are the same split.
@@ -93,22 +94,22 @@ def _with_splits(root: Path, contents: dict[Path, _Content]) -> Structure:
 
 @dataclass(frozen=True, slots=True)
 class _Content:
-    """What lies in a folder: whether images do so directly, and the folders in it that hold some."""
+    """The content of a folder: whether images lie in it directly, and which of its folders contain images."""
 
     direct: bool
     classes: frozenset[str]
 
     @property
     def like_split(self) -> bool:
-        """One inner folder next to images is part of a class."""
+        """Whether the folder looks like a split; a single inner folder next to images is part of a class."""
         return len(self.classes) > 1 or bool(self.classes and not self.direct)
 
 
 def _is_divided(root: Path, contents: dict[Path, _Content], named: Sequence[Path], others: Sequence[Path]) -> bool:
-    """Decide whether folders named as splits are splits (True) or classes.
+    """Return True if folders named like splits are splits, and False if they are classes.
 
     Raises:
-        DataError: both can be meant.
+        DataError: both are possible.
     """
     deep = [entry for entry in named if contents[entry].like_split]
     if not others or len(deep) > 1:
@@ -121,7 +122,7 @@ def _is_divided(root: Path, contents: dict[Path, _Content], named: Sequence[Path
         return True
     classes = contents[deep[0]].classes
     rivals = [contents[entry].classes for entry in others if contents[entry].like_split]
-    if any(classes & rival for rival in rivals):  # another split under a name of its own
+    if any(classes & rival for rival in rivals):  # another split, with a name that is not known
         return True
     if len(rivals) == len(others) or len(classes) == 1:
         return False
@@ -142,7 +143,7 @@ def _ambiguous(root: Path, named: Sequence[Path], others: Sequence[Path]) -> Dat
 
 
 def _unwrapped(folder: Path) -> Path:
-    """Return the folder itself, or that of several class or split folders which all its images lie in."""
+    """Return the folder itself, or a folder inside it whose class or split folders contain all its images."""
     inside = folder
     while filled := list(itertools.islice(_filled(inside), 2)):
         if len(filled) > 1 or split_of(filled[0].name):
@@ -152,13 +153,13 @@ def _unwrapped(folder: Path) -> Path:
 
 
 def _filled(folder: Path) -> Iterator[Path]:
-    """Yield the folders in it that hold images, none where images lie in it directly."""
+    """Yield the subfolders that contain images; none if images lie in the folder directly."""
     if not _has_images(folder):
         yield from (entry for entry in files.folders(folder) if any(files.walk_images(entry)))
 
 
 def _contents(root: Path) -> dict[Path, _Content]:
-    """Return what lies in each folder of `root` that holds images."""
+    """Return the content of each folder in `root` that contains images."""
     contents = {}
     for folder in files.folders(root):
         inner = frozenset(entry.name for entry in files.folders(folder) if any(files.walk_images(entry)))

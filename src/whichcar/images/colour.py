@@ -1,4 +1,4 @@
-"""Colours as sRGB: what an image's ICC profile says its numbers mean is converted, once its pixels are few."""
+"""Convert colours to sRGB by an image's ICC profile, after the image has been reduced."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from PIL import Image
 if TYPE_CHECKING:  # few images need it
     from PIL import ImageCms
 
-# Modes of Pillow that profiles can describe, by the colour space a profile names.
+# Pillow modes that ICC profiles can describe, by the colour space that a profile names.
 _MODES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}
-_STEPS = 9  # of each channel on which a profile is compared with sRGB
-_EQUAL = 3  # of 255: a profile that changes no colour by more is sRGB, in another writing
+_STEPS = 9  # levels per channel at which a profile is compared with sRGB
+_EQUAL = 3  # of 255: a profile that changes no colour by more than this counts as sRGB
 
 
 def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     """Return an image of mode L, RGB or CMYK as RGB.
 
     Args:
-        image: with 8 bits a channel, without transparency.
-        profile: the ICC profile its file holds. One that is broken, or made for another kind of image, is ignored.
+        image: 8 bits per channel, without transparency.
+        profile: the ICC profile in its file. A broken profile, or one for another kind of image, is ignored.
     """
     if profile and (transform := _transform(profile, image.mode)):
         return transform.apply(image)
-    # A profile of colours belongs to a grey image too, whose colours are those with three equal channels.
+    # An RGB profile also applies to a grey image, whose three channels are then equal.
     if profile and image.mode == "L" and (transform := _transform(profile, "RGB")):
         return transform.apply(image.convert("RGB"))
     return image if image.mode == "RGB" else image.convert("RGB")
@@ -35,7 +35,7 @@ def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
 
 @functools.lru_cache(maxsize=16)
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """Return how images of this profile and mode become sRGB; None where nothing is to be done, or nothing can be."""
+    """Return the transform from this profile and mode to sRGB; None if it is not needed or not possible."""
     from PIL import ImageCms
 
     try:
@@ -49,7 +49,7 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
 
 
 def lab_to_srgb(image: Image.Image) -> Image.Image:
-    """Return an image of mode LAB as RGB; Pillow converts it through profiles only."""
+    """Return an image of mode LAB as RGB; Pillow can convert it only through profiles."""
     return _lab().apply(image)
 
 
@@ -69,7 +69,7 @@ def _build(source: ImageCms.ImageCmsProfile, mode: str) -> ImageCms.ImageCmsTran
 
 
 def _changes_nothing(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:
-    """True for the profiles of sRGB, which most cameras write: their images are spared the conversion."""
+    """Return True for sRGB profiles, which most cameras write: their images need no conversion."""
     steps = [round(255 * step / (_STEPS - 1)) for step in range(_STEPS)]
     colours = bytes(value for colour in itertools.product(steps, repeat=3) for value in colour)
     probes = Image.frombytes("RGB", (_STEPS**2, _STEPS), colours).convert(mode)

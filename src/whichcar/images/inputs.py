@@ -1,4 +1,4 @@
-"""What a classifier or a detector may be given (paths, folders, addresses, arrays, PIL images), one image at a time."""
+"""Turn the inputs of a classifier or detector (paths, folders, URLs, arrays, PIL images) into single images."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ _one_at_a_time = threading.Lock()
 
 
 class Given(NamedTuple):
-    """One image to classify: where it is from, and how to read it.
+    """One input image: where it comes from, and how to read it.
 
-    `path` is a file's path, an address without its password, or `image 3` for the third image where it has no name.
-    `open` decodes it, large enough to be resized to a (height, width), or in full. What an address has is fetched once.
+    `path` is a file's path, a URL without its password, or `image 3` for the third image if it has no name. `open`
+    decodes the image, either in full or large enough to be resized to a (height, width). A URL is fetched only once.
 
     Raises (when opened):
-        ImageError: it cannot be read.
+        ImageError: the image cannot be read.
     """
 
     path: Path | str
@@ -51,18 +51,19 @@ Sources = Source | Iterable[Source]
 
 
 def each(sources: Sources) -> Iterator[Given | Skipped]:
-    """Yield every image of what a user gives, in order and lazily.
+    """Yield the images in the given sources, lazily and in order.
 
     Args:
-        sources: one of these, or any iterable of them: a path; a folder, for every image under it, sorted; an http or
-            https address; a PIL image of any mode, EXIF orientation applied; an array, RGB or grey, of one image or
-            several: uint8 or other integers 0..255, or floats in 0..1 or 0..255 (0..1 where none is above 1). A path
-            may be a pattern such as `cars/**/*.jpg`. What this function yielded is yielded as it is.
+        sources: one of the following, or an iterable of them: a path; a folder, which stands for all images under it,
+            sorted; an http or https URL; a PIL image of any mode, whose EXIF orientation is applied; an array of one
+            or more images, RGB or grey, as uint8 or other integers 0..255, or as floats in 0..1 or 0..255 (0..1 if
+            none is above 1). A path may be a pattern such as `cars/**/*.jpg`. Items that this function has yielded
+            are passed through.
 
-    A folder that holds no image, or cannot be listed, and a pattern that matches no file, is a `Skipped`.
+    A `Skipped` is yielded for a folder that has no images or cannot be listed, and for a pattern that matches no file.
 
     Raises:
-        DataError: something else, or an array of another shape or range.
+        DataError: a source has an unsupported type, or an array has an unsupported shape, dtype or range.
     """
     number = 1
     for source in _listed(sources):
@@ -72,11 +73,11 @@ def each(sources: Sources) -> Iterator[Given | Skipped]:
 
 
 def only(source: Source) -> Given:
-    """Return the image that a user gives.
+    """Return the single image in a source.
 
     Raises:
-        DataError: it is several images, none, or something else.
-        ImageError: there is no such file, or none of that pattern.
+        DataError: the source contains no image or several, or has an unsupported type.
+        ImageError: a folder has no images or cannot be listed, or no file matches a pattern.
     """
     found = list(itertools.islice(each(source), 2))
     if len(found) != 1:
@@ -114,10 +115,10 @@ def _listed(sources: Any) -> Iterable[Any]:  # noqa: ANN401  (whatever a user gi
 
 
 def _named(name: str) -> Iterator[Given | Skipped]:
-    """Yield the image, or those of the folder, that a path or an address names."""
+    """Yield the image at a path or URL, or the images in a folder or matching a pattern."""
     if not name:
         raise DataError("an image's path is empty; name a file, a folder or an http(s) address")
-    if "\0" in name:  # which the system would refuse in a way of its own
+    if "\0" in name:  # file functions would raise ValueError
         yield Skipped(without_password(name), "holds a NUL character, as no path does; check what wrote this name")
     elif is_address(name) and not os.path.exists(name):  # noqa: PTH110  (a Path would lose a slash)
         yield _at_address(name)
@@ -147,15 +148,15 @@ def _in_folder(folder: Path) -> Iterator[Given | Skipped]:
         yield Skipped(folder, NO_IMAGES)
 
 
-@lru_cache(maxsize=1024)  # once, also where images are counted before they are read
+@lru_cache(maxsize=1024)  # warn once, even if images are counted before they are read
 def _warn_unopened(folder: Path, count: int) -> None:
     log.warning("%s", not_opened(folder, count))
 
 
 def _matching(pattern: str) -> Iterator[Given | Skipped]:
-    """Yield the images of the files and folders that a pattern such as `cars/**/*.jpg` matches, sorted.
+    """Yield the images in the files and folders that match a pattern such as `cars/**/*.jpg`, sorted.
 
-    What lies in a folder that the pattern matches is yielded with that folder alone, though `**` matches it too.
+    Images in a matching folder are yielded only with that folder, even though `**` matches them too.
     """
     found, entered = False, set[PurePath]()
     for name in sorted(glob.iglob(pattern, recursive=True)):  # noqa: PTH207  (a Path knows no absolute pattern)
@@ -173,17 +174,17 @@ def _matching(pattern: str) -> Iterator[Given | Skipped]:
 
 
 def image_at(path: Path) -> Given:
-    """Return the image of a file, which is opened later."""
+    """Return the image in a file, which is opened later."""
     return Given(path, lambda size: decoded(path, size and enough_for(size)))
 
 
 def _at_address(url: str) -> Given:
-    """Return what an address has, opened as a file is opened, so that both are the same to the network."""
+    """Return the image at a URL, decoded in the same way as a file so that the network sees the same pixels."""
     name = without_password(url)
 
-    @cache  # the next answer may be another image, as of a camera
+    @cache  # the next response may be another image, for example from a webcam
     def content() -> bytes:
-        from whichcar.images.web import read_url  # what it loads takes longer than classifying an image
+        from whichcar.images.web import read_url  # its imports take longer than classifying an image
 
         return read_url(url)
 
@@ -193,7 +194,7 @@ def _at_address(url: str) -> Given:
 def _opened(path: Path | str, image: Image.Image) -> Given:
     @contextmanager
     def opened(_: Size | None) -> Iterator[DecodedImage]:
-        # Pillow's objects are not made for several threads, and one may be given twice.
+        # Pillow images are not thread-safe, and the same one may be given twice.
         with _one_at_a_time, decoded_from(image, path) as found:
             yield found
 
@@ -204,7 +205,7 @@ def _arrays(array: npt.NDArray[Any]) -> Iterator[Pixels]:
     """Yield the images in an array as (height, width) or (height, width, 3 or 4) uint8.
 
     Raises:
-        DataError: no images, or values that are no colours.
+        DataError: the shape, dtype or range of values is not supported.
     """
     channels = array.shape[-1] if array.ndim in (3, 4) else 1
     if array.ndim not in (2, 3, 4) or channels not in (1, 3, 4) or 0 in array.shape[-3:]:

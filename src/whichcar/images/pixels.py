@@ -1,7 +1,7 @@
-"""An image in memory, and its pixels as they are meant to be seen: upright, sRGB, eight bits, on white.
+"""A decoded image and its pixels as they are meant to be displayed: upright, sRGB, 8 bits per channel, on white.
 
-A pixel takes four bytes when it is decoded, so nothing else is made at an image's full size: reducing, and what must be
-done to every pixel before, goes in strips, and colours are converted when the pixels are few.
+A decoded pixel takes four bytes, so nothing else is created at an image's full size: reducing, and anything that must
+be done to every pixel before it, works in strips, and colours are converted after reducing.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from whichcar.records import Box, ImageHeader
 Pixels = npt.NDArray[np.uint8]
 
 _ORIENTATION = 0x0112
-_PLAIN = ("L", "RGB", "CMYK")  # modes that can be reduced as they are
-_STRIP = 1 << 18  # pixels of a strip
-# An image is averaged over whole pixels down to three times the size wanted, then resampled: several times faster than
-# resampling at once. On photos the two differ by less than one level of 255 in the mean, on noise by up to 1.5.
+_PLAIN = ("L", "RGB", "CMYK")  # modes that can be reduced without conversion
+_STRIP = 1 << 18  # pixels per strip
+# An image is first averaged over whole pixels down to three times the target size, then resampled, which is several
+# times faster than resampling directly. The mean difference is below 1 of 255 levels on photos, up to 1.5 on noise.
 _RESERVE = 3
-_AREA = 16  # times the square of the longer side asked for that a reduced image may have, whatever its aspect
+_AREA = 16  # maximum pixels of a reduced image, as a multiple of the square of the longer requested side
 
 
 class DecodedImage:
-    """An image in memory, as its file stores it, that gives pixels as they are meant to be seen.
+    """A decoded image, kept as stored in its file, that returns pixels as they are meant to be displayed.
 
     Boxes are in pixels of the upright image.
     """
@@ -43,7 +43,7 @@ class DecodedImage:
         self._plain = image.mode in _PLAIN and not image.has_transparency_data
         self._plain &= (
             image.mode != "CMYK" or self._profile is not None
-        )  # without one, means of inks are not of colours
+        )  # without a profile, averaging inks does not average colours
         self._orientation = orientation_of(image)
         self._width, self._height = stored if self._orientation < 5 else stored[::-1]
         self._file_orientation = max(orientation, self._orientation)
@@ -56,13 +56,13 @@ class DecodedImage:
 
     @property
     def header(self) -> ImageHeader:
-        """What the file says of itself; to be asked for after the pixels, since it looks for further frames."""
+        """The file's header; read it after the pixels, since it looks for further frames."""
         form = format_of(self._image)
         animated = form != "JPEG" and _is_animated(self._image)
         return ImageHeader(form, self._mode, self._width, self._height, self._file_orientation, animated)
 
     def pixels(self, box: Box | None = None, factor: int = 1) -> Pixels:
-        """Return the pixels in `box` (default: all), each the mean of `factor` times `factor`; always a new array."""
+        """Return the pixels in `box` (default: all) as a new array, each the mean of `factor` x `factor` pixels."""
         with reported(self._name):
             left, top, right, bottom = self._stored_box(box)
             height, width = -((top - bottom) // factor), -((left - right) // factor)
@@ -75,7 +75,7 @@ class DecodedImage:
             return out
 
     def reduced(self, at_least: tuple[int, int]) -> tuple[Pixels, int]:
-        """Return the image at 1, 1/2, 1/4 ... of its size, as `read_image` has it, and by how much it is smaller."""
+        """Return the image at 1, 1/2, 1/4 ... of its size, as `read_image` does, and the reduction factor."""
         (height, width), factor = self.size, 1
         while min(height // at_least[0], width // at_least[1]) >= 2 * factor or (
             height * width > _AREA * (max(at_least) * factor) ** 2
@@ -84,7 +84,7 @@ class DecodedImage:
         return self.pixels(factor=factor), factor
 
     def resized(self, size: tuple[int, int], box: Box | None = None) -> Pixels:
-        """Return what is in `box` (default: all) at (height, width), bilinear with anti-aliasing."""
+        """Return the pixels in `box` (default: all) resized to (height, width), bilinear with anti-aliasing."""
         with reported(self._name):
             stored_size = size if self._orientation < 5 else size[::-1]
             left, top, right, bottom = self._stored_box(box)
@@ -98,11 +98,11 @@ class DecodedImage:
             return out
 
     def close(self) -> None:
-        """Free the memory; nothing can be asked for afterwards."""
+        """Free the memory; the image cannot be used afterwards."""
         self._image.close()
 
     def _reduced(self, box: tuple[int, int, int, int], across: int, down: int) -> Image.Image:
-        """Return the stored pixels in `box`, means of `across` times `down`, in a mode of `_PLAIN`."""
+        """Return the stored pixels in `box` in a mode of `_PLAIN`, each the mean of `across` x `down` pixels."""
         if self._plain and across == down == 1:
             return self._image if box == (0, 0, *self._image.size) else self._image.crop(box)
         if self._plain:
@@ -114,7 +114,7 @@ class DecodedImage:
         return whole
 
     def _strips(self, box: tuple[int, int, int, int], multiple: int) -> Iterator[tuple[int, Image.Image]]:
-        """Yield the stored pixels in `box` from top to bottom, in a mode of `_PLAIN`, and in which row each begins."""
+        """Yield the first row and the pixels of each stored strip in `box`, top to bottom, in a mode of `_PLAIN`."""
         left, top, right, bottom = box
         rows = max(1, _STRIP // (right - left) // multiple) * multiple
         for start in range(top, bottom, rows):
@@ -138,13 +138,13 @@ class DecodedImage:
 
 
 def format_of(image: Image.Image) -> str:
-    """Return Pillow's name of an image's format."""
-    # A camera's JPEG with a preview behind it is an "MPO" of several frames to Pillow.
+    """Return Pillow's name for an image's format."""
+    # To Pillow, a camera's JPEG with an appended preview is an "MPO" of several frames.
     return "JPEG" if image.format == "MPO" else image.format or ""
 
 
 def orientation_of(image: Image.Image) -> int:
-    """Return the EXIF orientation, 1 to 8; 1 (upright) where it is missing or the EXIF part is broken."""
+    """Return the EXIF orientation, 1 to 8, or 1 (upright) if it is missing or the EXIF data is broken."""
     try:
         value = image.getexif().get(_ORIENTATION, 1)
     except Exception:  # the image itself may be sound: Pillow raises anything from SyntaxError to struct.error here
@@ -155,12 +155,12 @@ def orientation_of(image: Image.Image) -> int:
 def _is_animated(image: Image.Image) -> bool:
     try:
         return bool(getattr(image, "is_animated", False))
-    except Exception:  # there is a second frame, and it is damaged; the first one is what counts
+    except Exception:  # there is a second frame, but it is damaged; only the first one is used
         return True
 
 
 def _as_stored(upright: Pixels, orientation: int) -> Pixels:
-    """Return a view of an upright array in the order in which a file of this orientation stores it."""
+    """Return a view of an upright array in the pixel order of a file with this orientation."""
     view = upright.transpose(1, 0, 2) if orientation >= 5 else upright
     if orientation in (3, 4, 6, 7):
         view = view[::-1]
@@ -168,12 +168,12 @@ def _as_stored(upright: Pixels, orientation: int) -> Pixels:
 
 
 def _factors(pixels: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
-    """Return over how many pixels of (width, height) to average, before resizing to (height, width)."""
+    """Return how many pixels to average in x and in y before resizing from (width, height) to (height, width)."""
     return max(1, pixels[0] // (_RESERVE * size[1])), max(1, pixels[1] // (_RESERVE * size[0]))
 
 
 def _to_plain(strip: Image.Image, top: float) -> Image.Image:
-    """Return a strip in a mode of `_PLAIN`; what is transparent becomes white."""
+    """Return a strip in a mode of `_PLAIN`; transparent areas become white."""
     if strip.mode == "F" or strip.mode.startswith("I"):
         return Image.fromarray(_to_eight_bits(np.asarray(strip), strip.mode, top))
     if strip.has_transparency_data:
@@ -187,7 +187,7 @@ def _to_plain(strip: Image.Image, top: float) -> Image.Image:
 
 
 def _largest(image: Image.Image) -> float:
-    """Return the largest finite number in a grey image of more than 8 bits, 0 where there is none above it."""
+    """Return the largest finite value of a grey image with more than 8 bits, or 0 if none is positive."""
     rows = max(1, _STRIP // image.width)
     parts = (image.crop((0, top, image.width, min(image.height, top + rows))) for top in range(0, image.height, rows))
     return max(float(_finite(np.asarray(part)).max(initial=0)) for part in parts)
@@ -198,9 +198,9 @@ def _finite(grey: npt.NDArray[np.generic]) -> npt.NDArray[np.float64]:
 
 
 def _to_eight_bits(grey: npt.NDArray[np.generic], mode: str, top: float) -> Pixels:
-    """Scale a grey image of more than 8 bits, whose largest number is `top`: numbers of `mode` to uint8.
+    """Scale a grey image of more than 8 bits, with values in the range of `mode` and at most `top`, to uint8.
 
-    `I;16` runs to 65535. The range of `I` and `F` is not stored: the smallest usual one that holds the values is taken.
+    `I;16` runs to 65535. The range of `I` and `F` is not stored, so the smallest usual one that holds `top` is used.
     """
     usual = (65535.0,) if mode.startswith("I;16") else (1.0, 255.0, 65535.0) if mode == "F" else (255.0, 65535.0)
     full = next((limit for limit in usual if top <= limit), top)

@@ -1,4 +1,4 @@
-"""Why an image cannot be read: other formats are named, and so is what is often saved under an image's name."""
+"""Explain why an image cannot be read: name unsupported formats and other files often saved as images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from whichcar.text import one_line
 LARGEST_PIXELS = 100_000_000
 COPY_AGAIN = "copy it again from its source or leave it out"
 
-# The boxes that HEIC, AVIF and videos begin with, by the brand in them.
+# Formats whose files begin with an `ftyp` box (as videos do), by the brand in it.
 _BRANDS = {
     **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "HEIC"),
     **dict.fromkeys((b"avif", b"avis"), "AVIF"),
@@ -74,14 +74,14 @@ def image_error(name: str | Path, reason: str, kind: type[ImageError] = ImageErr
 
 
 def too_large(most_pixels: int = LARGEST_PIXELS) -> str:
-    """Return what is wrong with an image of more pixels than these."""
+    """Return the reason for refusing an image of this many pixels or more."""
     return f"{most_pixels // 1_000_000} million pixels or more; make it smaller"
 
 
 def is_passing(error: ImageError) -> bool:
-    """True when the system had no memory, no file handle or the like: that says nothing about the content."""
+    """Return True if the system lacked memory, a file handle or the like, which says nothing about the content."""
     cause = error.__cause__
-    if isinstance(cause, OSError):  # a wrong offset in a file is an invalid argument to the system
+    if isinstance(cause, OSError):  # EINVAL and EOVERFLOW come from wrong offsets in a file
         return cause.errno not in (None, errno.EINVAL, errno.EOVERFLOW)
     return isinstance(cause, MemoryError)
 
@@ -110,7 +110,7 @@ def _unidentified(source: Path | bytes, name: str | Path) -> ImageError:
 
 
 def _format_of(beginning: bytes) -> str:
-    """Return the name of the image format that is not supported, as its first bytes tell it; "" for anything else."""
+    """Return the name of an unsupported image format, recognized by its first bytes, or "" for anything else."""
     if beginning[4:8] == b"ftyp":
         return _BRANDS.get(beginning[8:12], "video")
     text = _text_of(beginning)
@@ -120,7 +120,7 @@ def _format_of(beginning: bytes) -> str:
 
 
 def _described(beginning: bytes) -> str:
-    """Return what a file is that is no image of any known format, and what would do; or how it begins."""
+    """Return what a file of no known image format is and what to do with it, or else its first bytes."""
     text = _text_of(beginning)
     known = next((what for start, what in _OTHERS if text.startswith(start)), "")
     return known or f"it begins with {_start(beginning[:8])}; {COPY_AGAIN}"
@@ -133,5 +133,5 @@ def _start(beginning: bytes) -> str:
 
 
 def _text_of(beginning: bytes) -> bytes:
-    """Return how a text begins: without byte order mark and blanks, in lower case."""
+    """Return the beginning of a text in lower case, without byte order mark and leading whitespace."""
     return beginning.removeprefix(b"\xef\xbb\xbf").lstrip().lower()

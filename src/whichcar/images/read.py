@@ -1,6 +1,6 @@
 """From an image file to an RGB array: the only place where images are opened.
 
-A large image is decoded alone, and all threads together hold no more than `_BUDGET` of smaller ones.
+A large image is decoded alone; smaller ones share a memory budget (`_BUDGET`) across all threads.
 """
 
 from __future__ import annotations
@@ -26,26 +26,27 @@ from whichcar.images.pixels import DecodedImage, Pixels, format_of, orientation_
 from whichcar.images.problems import COPY_AGAIN, LARGEST_PIXELS, image_error, reported, too_large
 from whichcar.text import one_line, reason_of
 
-# Pillow warns from 89 million pixels on, and of damaged EXIF parts, without naming the file. The first is an error of
-# our own here, the second does no harm. Switched off once: `catch_warnings` around a call does not work in threads.
+# Pillow warns about images of 89 million pixels or more and about damaged EXIF data, without naming the file. We raise
+# our own error for large images, and damaged EXIF data is harmless. Both warnings are disabled once, globally:
+# `catch_warnings` around a call does not work in threads.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.\w+ImagePlugin")
-logging.getLogger("PIL").setLevel(logging.CRITICAL)  # what it logs of a file, it raises too
-# A large image in one piece goes back to the system when it is freed. In Pillow's own pieces of 16 MB it stays with
-# the thread that held it, and sixteen threads keep sixteen of them.
+logging.getLogger("PIL").setLevel(logging.CRITICAL)  # Pillow also raises what it logs about a file
+# A large image in a single block returns to the system when it is freed. In Pillow's default blocks of 16 MB, it stays
+# with the thread that held it, so that sixteen threads retain sixteen images.
 Image.core.set_block_size(64 << 20)  # type: ignore[attr-defined]  # of the guide's part on the block allocator
 
 
 _EMPTY = f"the file is empty; {COPY_AGAIN}"
-# Of a JPEG; encoders write about ten, and those of previews and further frames count too.
+# Maximum number of scans in a JPEG. Encoders write about ten; those of previews and further frames count too.
 _MOST_SCANS = 200
-# Where one begins, and its length, 6 + 2 for each of 0 to 4 components, without which a decoder refuses it: the first
-# two bytes alone occur by chance in every 64 kB of what may follow the image, such as the clip of a motion photo.
+# The marker that begins a scan, and its length: 6, plus 2 for each of 0 to 4 components (decoders refuse any other).
+# The marker alone occurs by chance every 64 kB in data after the image, such as the video of a motion photo.
 _SCAN = re.compile(rb"\xff\xda\x00[\x06\x08\x0a\x0c\x0e]")
 
 
 class _Budget:
-    """Bytes of decoded images that may be in memory at once. A larger image takes all of them: it is alone."""
+    """Limit the bytes of decoded images in memory at once. A larger image takes the whole budget, so it is alone."""
 
     def __init__(self, most: int) -> None:
         self._most, self._used = most, 0
@@ -54,7 +55,7 @@ class _Budget:
     @contextlib.contextmanager
     def hold(self, wanted: int) -> Iterator[None]:
         wanted = min(wanted, self._most)
-        with self._turn, self._changed:  # a large image that waits is not overtaken by small ones for ever
+        with self._turn, self._changed:  # small images cannot keep overtaking a large one that waits
             self._changed.wait_for(lambda: self._used + wanted <= self._most)
             self._used += wanted
         try:
@@ -65,43 +66,43 @@ class _Budget:
                 self._changed.notify()
 
 
-_LARGE = 64_000_000  # bytes of a decoded image after which freed memory is given back to the system
+_LARGE = 64_000_000  # bytes; after a larger decoded image, freed memory is returned to the system
 _BUDGET = _Budget(200_000_000)  # two decoded images of 25 megapixels
 
 
 def read_image(path: str | Path, at_least: tuple[int, int] | None = None) -> Pixels:
-    """Read an image as it is meant to be seen.
+    """Read an image as it is meant to be displayed.
 
-    EXIF orientation is applied; colours become sRGB as the image's ICC profile says; grey, palette, CMYK and 16-bit
-    images become 8-bit RGB; what is transparent becomes white; of an animation the first frame is taken. The suffix
-    does not matter, the content does.
+    EXIF orientation is applied, and colours are converted to sRGB by the image's ICC profile. Grey, palette, CMYK and
+    16-bit images become 8-bit RGB, transparent areas become white, and only the first frame of an animation is read.
+    The format is detected from the content, not from the suffix.
 
     Args:
         path: a file.
-        at_least: (height, width) that will be needed. A larger image is then reduced to a half, a quarter, an eighth
-            and so on, while both sides stay at least that long (a JPEG is decoded at that size, several times faster).
-            Of an image that is very long or very high, no more than 16 times as many pixels are kept.
+        at_least: the minimum (height, width). A larger image is reduced to 1/2, 1/4, 1/8 and so on while both sides
+            stay at least this long (a JPEG is decoded at the reduced size, several times faster). A very wide or very
+            tall image is reduced further, to at most 16 times the square of the longer of the two.
 
     Returns:
         (height, width, 3) uint8, RGB, writable.
 
     Raises:
         TruncatedImageError: the end of the image is missing.
-        UnsupportedFormatError: it is an image of another format than those of `files.IMAGE_FORMATS`.
-        ImageError: the file is missing, unreadable, empty, no image, or has 100 million pixels or more.
+        UnsupportedFormatError: the image's format is not one of `files.IMAGE_FORMATS`.
+        ImageError: the file is missing, unreadable, empty or not an image, or has 100 million pixels or more.
     """
     with decoded(path, at_least) as image:
         return image.pixels() if at_least is None else image.reduced(at_least)[0]
 
 
 def read_resized(path: str | Path, size: tuple[int, int]) -> Pixels:
-    """Read an image at the size a network takes: the one way from a file to a network's input.
+    """Read an image at a network's input size.
 
-    Training, validation, evaluation and prediction all read through this function, so that they see the same pixels.
+    Training, validation, evaluation and prediction all use `DecodedImage.resized`, so they see the same pixels.
 
     Args:
         path: a file.
-        size: (height, width), both at least 1; bilinear with anti-aliasing, the aspect ratio is not kept.
+        size: (height, width), both at least 1; bilinear with anti-aliasing, ignoring the aspect ratio.
 
     Returns:
         (height, width, 3) uint8, RGB.
@@ -116,25 +117,25 @@ def read_resized(path: str | Path, size: tuple[int, int]) -> Pixels:
 def enough_for(size: tuple[int, int]) -> tuple[int, int]:
     """Return the (height, width) at which to decode an image that is then resized to `size`.
 
-    Resizing from twice the size or more gives what resizing the whole image gives, so that a JPEG file, its pixels in
-    an array and a PNG of them are the same to a network. On photos at 224 x 224 a JPEG decoded at the size itself is
-    up to 3 levels of 255 off in the mean; at twice the size, less than 0.01.
+    Resizing from at least twice the size gives the same result as resizing the full image, so a JPEG file, its pixels
+    as an array and a PNG of them look the same to a network. On photos at 224 x 224, a JPEG decoded at exactly that
+    size differs by up to 3 of 255 levels in the mean; at twice the size, by less than 0.01.
     """
     return 2 * size[0], 2 * size[1]
 
 
 def read_format(path: str | Path) -> str:
-    """Return Pillow's name of an image file's format (`JPEG`) without decoding the image.
+    """Return Pillow's name for an image file's format, such as `JPEG`, without decoding the image.
 
     Raises:
-        ImageError: as `read_image`, as far as the file's beginning shows it.
+        ImageError: as `read_image`, if the problem shows without decoding.
     """
     with _opened(Path(path), path) as image:
         return format_of(image)
 
 
 def read_size(path: str | Path) -> tuple[int, int]:
-    """Return (width, height) of an image in pixels, as it is stored, without decoding it.
+    """Return an image's (width, height) in pixels as stored, before EXIF rotation, without decoding it.
 
     Raises:
         ImageError: as `read_format`.
@@ -150,15 +151,15 @@ def decoded(
     name: str | Path | None = None,
     most_pixels: int = LARGEST_PIXELS,
 ) -> Iterator[DecodedImage]:
-    """Decode an image file once and give what is wanted of it while the block runs.
+    """Decode an image file once and yield the result for the duration of the block.
 
-    Other threads may wait meanwhile for the memory of a large image; `DecodedImage.close` frees it earlier.
+    A large image may keep other threads waiting until the block ends; `DecodedImage.close` frees its memory earlier.
 
     Args:
         source: a file's path, or its content.
-        at_least: (height, width) that will be needed; a JPEG may then be decoded at a half, a quarter or an eighth.
-        name: what errors call it (default: the path).
-        most_pixels: an image of that many is refused before it is decoded.
+        at_least: the minimum (height, width); a JPEG or WebP may be decoded at 1/2, 1/4 or 1/8 of its size.
+        name: the image's name in error messages (default: the path).
+        most_pixels: an image of this many pixels or more is refused before it is decoded.
 
     Raises:
         ImageError: as `read_image`.
@@ -169,7 +170,7 @@ def decoded(
         stored = image.size
         size = stored
         with reported(name, source):
-            # Only of these is EXIF known before decoding. Pillow decodes a PNG to look for it, and an error is lost.
+            # Only these formats reveal EXIF before decoding. Pillow decodes a PNG to find it, which hides errors.
             if at_least is not None and format_of(image) in ("JPEG", "WEBP"):
                 height, width = at_least if orientation_of(image) < 5 else at_least[::-1]
                 image.draft(None, (width, height))
@@ -180,10 +181,10 @@ def decoded(
 
 @contextlib.contextmanager
 def decoded_from(image: Image.Image, name: str | Path) -> Iterator[DecodedImage]:
-    """Take an image that Pillow has opened as `decoded` takes a file.
+    """Decode an image that Pillow has opened, as `decoded` does for a file.
 
     Raises:
-        ImageError: it is damaged or closed, or has 100 million pixels or more; the message names it `name`.
+        ImageError: the image is damaged or closed, or has 100 million pixels or more; the message calls it `name`.
     """
     with reported(name):
         _check_size(name, image)
@@ -193,14 +194,14 @@ def decoded_from(image: Image.Image, name: str | Path) -> Iterator[DecodedImage]
 
 @contextlib.contextmanager
 def _opened(source: Path | bytes, name: str | Path, most_pixels: int = LARGEST_PIXELS) -> Iterator[Image.Image]:
-    """Open an image of a format that is named in `IMAGE_FORMATS`, not decoded."""
+    """Open an image in one of the formats of `IMAGE_FORMATS` without decoding it."""
     if isinstance(source, Path):
         _check_file(source, name)
     elif not source:
         raise image_error(name, _EMPTY)
     with contextlib.ExitStack() as stack:
         with reported(name, source):
-            # Given a name, Pillow maps uncompressed files into memory, and misreads a TIFF that is stored turned.
+            # Given a path, Pillow memory-maps uncompressed files, and misreads a TIFF that is stored rotated.
             opened: BinaryIO = source.open("rb") if isinstance(source, Path) else io.BytesIO(source)
             file = stack.enter_context(opened)
             image = stack.enter_context(Image.open(file, formats=tuple(IMAGE_FORMATS)))
@@ -218,28 +219,28 @@ def _in_memory(
     size: tuple[int, int],
     source: Path | bytes | None = None,
 ) -> Iterator[DecodedImage]:
-    """Decode an image as soon as there is room for it, of (width, height) `stored` in the file `source` at `size`."""
+    """Decode an image once the budget allows it; `stored` and `size` are (width, height) in the file and decoded."""
     wanted = _bytes(image, stored, size)
     with _BUDGET.hold(wanted):
         with reported(name):
-            # Loading a PNG finds its EXIF; loading a TIFF turns it upright and forgets that it was not.
+            # Loading a PNG reveals its EXIF; loading a TIFF rotates it upright and drops the orientation.
             before = 1 if image.format == "PNG" else orientation_of(image)
             mode = image.mode
             found = DecodedImage(_loaded(image, size, source), name, stored, before, mode)
         yield found
         if source and wanted > _LARGE:
             found.close()
-            _trim()(0)  # else each thread keeps the memory of its large image
+            _trim()(0)  # else each thread retains the memory of its large image
 
 
 @functools.cache
 def _trim() -> Callable[[int], object]:
-    """Return the function of glibc that gives the system the memory back that threads have freed."""
+    """Return glibc's function that returns memory freed by threads to the system."""
     return getattr(ctypes.CDLL(None), "malloc_trim", lambda _: None)
 
 
 def _loaded(image: Image.Image, size: tuple[int, int], source: Path | bytes | None) -> Image.Image:
-    """Return the decoded image, a WebP in the file `source` at `size`."""
+    """Return the decoded image; a still WebP is decoded from the file `source` at `size`."""
     if source and image.format == "WEBP" and not getattr(image, "is_animated", False):
         content = source if isinstance(source, bytes) else source.read_bytes()
         still = webp.decode(content, size, size != image.size, image.mode)
@@ -251,7 +252,7 @@ def _loaded(image: Image.Image, size: tuple[int, int], source: Path | bytes | No
 
 
 def _eighths(stored: tuple[int, int], wanted: tuple[int, int]) -> tuple[int, int]:
-    """Return a half, a quarter or an eighth of `stored`, as a JPEG is decoded, both sides at least as `wanted`."""
+    """Return 1, 1/2, 1/4 or 1/8 of `stored`, as a JPEG is decoded, with both sides at least as long as `wanted`."""
     whole = min(stored[0] // wanted[0], stored[1] // wanted[1])
     factor = 8 if whole >= 8 else 4 if whole >= 4 else 2 if whole >= 2 else 1
     return -(-stored[0] // factor), -(-stored[1] // factor)
@@ -267,7 +268,7 @@ def _check_file(path: Path, name: str | Path) -> None:
         raise image_error(name, "no such file; check the name") from error
     except (OSError, ValueError) as error:
         raise image_error(name, f"cannot be reached ({reason_of(error)}); check name and permissions") from error
-    if not stat.S_ISREG(status.st_mode):  # a pipe would block for ever
+    if not stat.S_ISREG(status.st_mode):  # a pipe would block forever
         raise image_error(name, "not a file; name an image")
     if status.st_size == 0:
         raise image_error(name, _EMPTY)
@@ -280,7 +281,7 @@ def _check_size(name: str | Path, image: Image.Image, most_pixels: int = LARGEST
 
 
 def _check_scans(name: str | Path, file: BinaryIO) -> None:
-    """Refuse a JPEG with more scans than any encoder writes, made to block its reader: each covers all pixels again."""
+    """Refuse a JPEG with more scans than any encoder writes: each covers all pixels, so many can stall the reader."""
     place, scans = file.tell(), 0
     file.seek(0)
     while part := file.read(1 << 20):
@@ -291,9 +292,9 @@ def _check_scans(name: str | Path, file: BinaryIO) -> None:
 
 
 def _bytes(image: Image.Image, stored: tuple[int, int], size: tuple[int, int]) -> int:
-    """Return how many bytes decoding an image of (width, height) `stored` at `size` takes, at most."""
+    """Return the maximum number of bytes for decoding an image of (width, height) `stored` at `size`."""
     whole, few = stored[0] * stored[1], size[0] * size[1]
-    if image.format == "WEBP":  # an animation is decoded into two canvases, copied, copied again
+    if image.format == "WEBP":  # an animation is decoded into two canvases and copied twice
         return 16 * whole if getattr(image, "is_animated", False) else 4 * whole + 4 * few
     if image.format == "TIFF" and orientation_of(image) != 1:  # Pillow makes an upright copy
         return 8 * whole

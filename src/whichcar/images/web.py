@@ -1,4 +1,4 @@
-"""One image from a web address, into memory: bounded in size and time, with the reason where it cannot be had."""
+"""Download an image from a URL into memory, with limits on size and time and a reason for every failure."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from whichcar.errors import ImageError
 from whichcar.text import without_password
 
 LARGEST = 100_000_000  # bytes
-SILENCE = 20.0  # seconds without an answer
-PATIENCE = 120.0  # seconds for all of it
+SILENCE = 20.0  # seconds without a response
+PATIENCE = 120.0  # seconds for the whole download
 _BLOCK = 1 << 16
 
 
 def read_url(url: str) -> bytes:
-    """Return the bytes at an http or https address; proxies are those of the environment.
+    """Return the bytes at an http or https URL, using the proxies set in the environment.
 
     Raises:
-        ImageError: another kind of address, not there, no connection, or larger or slower than the limits here.
+        ImageError: the URL is unsupported or missing, the connection fails, or a limit on size or time is exceeded.
     """
     request = _request(url)
     try:
@@ -38,7 +38,7 @@ def read_url(url: str) -> bytes:
 
 
 def _request(url: str) -> urllib.request.Request:
-    """Return a request without user and password in its address: they become a header, which no redirect is sent."""
+    """Return a request that sends user and password in a header, which redirects do not receive, not in the URL."""
     try:
         parts = urllib.parse.urlsplit(url)
         host, port = (parts.hostname or "").encode("idna").decode(), parts.port

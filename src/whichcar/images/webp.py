@@ -1,7 +1,7 @@
-"""A still WebP image decoded by libwebp into one buffer, and reduced while it is decoded.
+"""Decode still WebP images with libwebp into a single buffer, reducing them while decoding.
 
-Pillow decodes every WebP as an animation, into two canvases and two copies: 16 bytes a pixel, where one buffer takes 4.
-The library is the one that Pillow brings along.
+Pillow decodes every WebP as an animation, into two canvases and two copies: 16 bytes per pixel instead of 4. The
+library is the one bundled with Pillow.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import functools
 import numpy as np
 from PIL import Image
 
-_VERSION = 0x0209  # of the library's interface; only the first byte must be the same
+_VERSION = 0x0209  # libwebp's ABI version; only the high byte must match
 _RGBA = 1
 _NOT_ENOUGH = (5, 7)  # SUSPENDED, NOT_ENOUGH_DATA
 
@@ -46,7 +46,7 @@ class _Config(ctypes.Structure):
         ("input", ctypes.c_uint32 * 10),
         ("output", _Buffer),
         ("options", _Options),
-        ("room", ctypes.c_uint8 * 256),  # for what later versions add
+        ("room", ctypes.c_uint8 * 256),  # for fields added in later versions
     )
 
 
@@ -56,11 +56,11 @@ def decode(content: bytes, size: tuple[int, int], reduced: bool, mode: str) -> I
     Args:
         content: the file.
         size: (width, height) of the result.
-        reduced: that is less than the image has.
-        mode: RGB or RGBA, as the image is.
+        reduced: whether `size` is smaller than the image.
+        mode: the image's mode, RGB or RGBA.
 
     Returns:
-        An image of mode RGBX or RGBA; None where the library is not to be had apart from Pillow.
+        An image of mode RGBX or RGBA; None if the library cannot be called directly.
 
     Raises:
         OSError: the image is damaged.
@@ -69,7 +69,7 @@ def decode(content: bytes, size: tuple[int, int], reduced: bool, mode: str) -> I
     if library is None or not library.WebPInitDecoderConfigInternal(ctypes.byref(config), _VERSION):
         return None
     pixels = np.empty((size[1], size[0], 4), np.uint8)
-    if reduced:  # not at full size: it costs quality
+    if reduced:  # not at full size, where scaling would cost quality
         config.options.use_scaling, config.options.width, config.options.height = 1, *size
     output = config.output
     output.colours, output.is_ours, output.stride, output.size = _RGBA, 1, pixels.strides[0], pixels.nbytes
@@ -88,6 +88,6 @@ def _library() -> ctypes.CDLL | None:
 
         library = ctypes.CDLL(_webp.__file__)
         _ = library.WebPDecode, library.WebPInitDecoderConfigInternal
-    except (ImportError, OSError, AttributeError):  # built without WebP, or with its names hidden
+    except (ImportError, OSError, AttributeError):  # built without WebP, or with hidden symbols
         return None
     return library

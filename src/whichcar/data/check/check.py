@@ -1,4 +1,4 @@
-"""The check stage: everything that is wrong, odd or doubtful about a set of images, a row a finding."""
+"""The check stage: find everything wrong, odd or doubtful about a set of images, with one row per finding."""
 
 from __future__ import annotations
 
@@ -23,39 +23,39 @@ from whichcar.images.read import read_format
 from whichcar.progress import track
 from whichcar.records import Finding, ImageHeader
 
-SMALLEST = 64  # pixels of the shorter side from which an image is not tiny
-_UNEVEN = 4  # times fewer or more images than the middle class
+SMALLEST = 64  # pixels; an image with a shorter side below this is tiny
+_UNEVEN = 4  # times fewer or more images than the median class
 _TOGETHER = 4096  # images judged at once
 _MODES = {"L": "grey", "LA": "grey with transparency", "1": "black and white", "P": "a palette", "RGBA": "transparency"}
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What `check` found out about `collection`; findings are sorted, the gravest first."""
+    """The result of `check` for `collection`; findings are sorted, the most severe first."""
 
     collection: Collection
     findings: list[Finding]
 
     def with_findings(self, more: Iterable[Finding]) -> Checked:
-        """Return the same with further findings."""
+        """Return a copy with further findings."""
         return Checked(self.collection, ordered([*self.findings, *more]))
 
     @property
     def counts(self) -> Counter[tuple[str, str]]:
-        """How many findings there are of each issue and severity, in the order of the findings."""
+        """The number of findings of each issue and severity, in the order of the findings."""
         return Counter((one.issue, one.severity) for one in self.findings)
 
 
 def check(data: str | Path, labels: str | Path | None = None, smallest: int = SMALLEST) -> Checked:
-    """Look at every image of a folder once and tell what is wrong or odd; nothing is changed or written there.
+    """Scan every image of a folder once and report what is wrong or odd; nothing is changed or written there.
 
     Args:
         data: images with a label file, split into train/ and test/, in one folder per class, or just images.
-        labels: the label file (default: car_dataset_labels.csv in `data`, where there is no train/).
+        labels: the label file (default: car_dataset_labels.csv in `data`, unless `data` is divided into splits).
         smallest: an image whose shorter side has fewer pixels is tiny.
 
     Raises:
-        DataError: no folder, no images, a label file that cannot be read, or a full disk.
+        DataError: the folder is missing or has no images, the label file cannot be read, or the disk is full.
         MissingExtraError: cleanvision is not installed.
     """
     with ScanCache() as cache:
@@ -63,7 +63,7 @@ def check(data: str | Path, labels: str | Path | None = None, smallest: int = SM
 
 
 def check_collection(collection: Collection, cache: ScanCache, smallest: int = SMALLEST) -> Checked:
-    """Do what `check` does with images that have been listed; those whose scans the cache has are not read again."""
+    """Check images that have been listed, as `check` does; images whose scans are in the cache are not read again."""
     names = odd_names(Counter(entry.class_name for entry in collection.entries if entry.class_name))
     found = [*_of_rows(collection), *names, *_of_classes(collection), *of_groups(collection)]
     prints = Prints()
@@ -76,7 +76,7 @@ def check_collection(collection: Collection, cache: ScanCache, smallest: int = S
 def _of_rows(collection: Collection) -> Iterator[Finding]:
     kinds = {"missing": "row_without_file", "bad": "bad_row"}
     for name, problem in collection.problems:
-        if problem.kind in kinds:  # a file that cannot be used is found by its scan
+        if problem.kind in kinds:  # the scan reports files that cannot be used
             yield finding(name or "(no name)", kinds[problem.kind], str(problem))
     for path, labels in collection.disagreeing.items():
         yield finding(path, "label_conflict", f"its rows disagree: {' against '.join(labels)}")
@@ -88,7 +88,7 @@ def _of_rows(collection: Collection) -> Iterator[Finding]:
         except UnsupportedFormatError as error:
             yield finding(path, "unreadable", error.reason)
             continue
-        except ImageError:  # it is no image: a list, a note
+        except ImageError:  # not an image, such as a list or a note
             continue
         suffix = PurePosixPath(path).suffix
         yield finding(path, "wrong_extension", f"a {form} image, not read for its suffix {suffix!r}; rename it")
@@ -117,7 +117,7 @@ def _of_classes(collection: Collection) -> Iterator[Finding]:
 
 
 def _of_images(collection: Collection, scans: Iterable[Scan], prints: Prints, smallest: int) -> Iterator[Finding]:
-    """Yield the findings about each image by itself, and collect its prints for comparing it with others."""
+    """Yield the findings about each image by itself, and collect what is needed to compare it with others."""
     waiting: list[tuple[str, Scan, ImageHeader]] = []
     for entry, scan in zip(collection.entries, scans, strict=True):
         prints.add(scan)

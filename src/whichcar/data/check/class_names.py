@@ -1,4 +1,4 @@
-"""Class names that look wrong: two spellings of one, or one not built like the others."""
+"""Find class names that look wrong: two spellings of the same name, or a name not built like the others."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from whichcar.data.check.issues import finding
 from whichcar.records import Finding
 
 _YEAR = re.compile(r"\b(19|20)\d\d\b")
-_USUAL = 0.8  # share of names with a year from which one without is odd
-_LONG = 5  # letters in a word from which one wrong letter is a misspelling and not another word
+_USUAL = 0.8  # if at least this share of names has a year, a name without one is odd
+_LONG = 5  # letters a word must have for one different letter to be a misspelling, not another word
 
 
 def odd_names(counts: Mapping[str, int]) -> list[Finding]:
     """Return a finding for each class name that may be misspelt.
 
-    Names are alike when only capitals, accents, spaces or punctuation differ, or one letter of a word of five or more;
-    another digit makes another name (`Audi A4`, `Audi A5`). Of two, the one with fewer images gets the finding.
+    Two names are similar if only capitals, accents, spaces or punctuation differ, or one letter in a word of five or
+    more letters; with another digit, it is another name (`Audi A4`, `Audi A5`). The one with fewer images gets the
+    finding.
 
     Args:
-        counts: the classes and how many images each has.
+        counts: the number of images of each class.
     """
     found = []
     for pair in _close_pairs(sorted(counts)):
@@ -40,7 +41,7 @@ def odd_names(counts: Mapping[str, int]) -> list[Finding]:
 
 
 def _close_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
-    """Return the pairs of names that are alike. Names are grouped by what remains with any one letter left out."""
+    """Return the pairs of similar names, found by grouping names by what remains without any one letter."""
     groups: dict[str, list[str]] = defaultdict(list)
     for name in names:
         plain = _plain(name)
@@ -57,7 +58,7 @@ def _close_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _is_slip(first: Sequence[str], second: Sequence[str]) -> bool:
-    """True when the words are the same but for one letter of one long word."""
+    """Return True if the words differ only in one letter of one long word."""
     if len(first) != len(second):
         return False
     different = [(one, other) for one, other in zip(first, second, strict=True) if one != other]

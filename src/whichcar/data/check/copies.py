@@ -14,13 +14,13 @@ from whichcar.data.split_names import TEST, TRAIN, VALIDATION
 from whichcar.records import Finding
 from whichcar.text import plural
 
-_SPLITS = {TEST: 0, VALIDATION: 1, TRAIN: 2, "": 3}  # of copies the one in the first of these is kept
+_SPLITS = {TEST: 0, VALIDATION: 1, TRAIN: 2, "": 3}  # of several copies, the one in the first of these splits is kept
 
 Rank = Callable[[int], tuple[int, int]]
 
 
 def of_copies(collection: Collection, copies: Duplicates) -> Iterator[Finding]:
-    """Yield what each copy is a copy of, for all of a group but the one that is kept, and which of them are leaks."""
+    """Yield findings for each copy except the one that is kept of its group, and for copies that are leaks."""
 
     def rank(number: int) -> tuple[int, int]:
         return _SPLITS[collection.entries[number].split], number
@@ -56,7 +56,7 @@ def of_groups(collection: Collection) -> Iterator[Finding]:
 
 
 def _outwards(pairs: Sequence[Pair], rank: Rank) -> Iterator[Pair]:
-    """Yield the pairs so that each `second` is new, and each `first` the best of its group or an earlier `second`."""
+    """Yield the pairs so that `second` is always new, and `first` is the best of its group or an earlier `second`."""
     links: dict[int, list[tuple[int, Pair]]] = defaultdict(list)
     for pair in pairs:
         links[pair.first].append((pair.second, pair))
@@ -91,5 +91,5 @@ def _of_leak(collection: Collection, kept: int, other: int, certain: bool) -> It
 
 
 def _severity(certain: bool) -> str:
-    """Cars of different classes in the same studio can look nearly the same: of these only equal bytes are certain."""
+    """Return the severity. Different cars in one studio can look nearly the same; then only equal bytes are certain."""
     return "error" if certain else "warning"

@@ -1,4 +1,4 @@
-"""The issues that a set of images can have, by name, and the table of those found: issues.csv."""
+"""The issues that a set of images can have, by name, and issues.csv, the table of the findings."""
 
 from __future__ import annotations
 
@@ -74,12 +74,12 @@ _ORDER = {name: place for place, name in enumerate(ISSUES)}
 
 
 def finding(path: str, issue: str, detail: str, other: str = "", severity: str | None = None, rank: int = 0) -> Finding:
-    """Return a finding; its severity is that of the issue unless given."""
+    """Return a finding, with the issue's usual severity unless another one is given."""
     return Finding(path, issue, severity or ISSUES[issue].severity, detail, other, rank)
 
 
 def ordered(findings: Iterable[Finding]) -> list[Finding]:
-    """Sort findings as the table has them: by issue, the most severe first, then by rank and path."""
+    """Sort findings in the order of the table: by issue, the most severe first, then by rank and path."""
     return sorted(
         findings,
         key=lambda one: (_ORDER[one.issue], SEVERITIES.index(one.severity), one.rank, one.path, one.other),
@@ -87,10 +87,10 @@ def ordered(findings: Iterable[Finding]) -> list[Finding]:
 
 
 def matching(findings: Iterable[Finding], names: Sequence[str], option: str) -> list[Finding]:
-    """Return the findings that names of issues, names of severities, or `any` stand for.
+    """Return the findings selected by names of issues, names of severities, or `any`.
 
     Raises:
-        DataError: a name is none of these; the message, which begins with the option, lists those known.
+        DataError: a name is unknown; the message begins with the option and lists the known names.
     """
     known = ["any", *SEVERITIES, *ISSUES]
     if unknown := [name for name in names if name not in known]:

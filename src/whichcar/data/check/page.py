@@ -1,4 +1,4 @@
-"""The check stage as a page: its findings, grouped by issue, with the images."""
+"""Write the findings of the check stage as a page, grouped by issue, with the images."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _LISTED = 200  # rows of an issue that has no images
 
 
 def check_output(output: Path) -> None:
-    """Raise DataError where `write_report` could not write into this folder."""
+    """Raise DataError if `write_report` could not write to this folder."""
     with system_errors(output, *_UNWRITABLE):
         for name in (FILE, PAGE):
             check_writable(output / name)
 
 
 def write_report(checked: Checked, output: Path) -> tuple[Path, Path]:
-    """Write issues.csv and check.html, which needs no other file, into a folder and return their paths.
+    """Write issues.csv and a self-contained check.html to a folder and return their paths.
 
     Raises:
-        DataError: the folder cannot be written.
+        DataError: the folder cannot be written to.
     """
     with system_errors(output, *_UNWRITABLE):
         write_findings(output / FILE, checked.findings)
@@ -76,7 +76,7 @@ def _section(checked: Checked, name: str) -> dict[str, object]:
 
 
 def _has_image(root: Path, finding: Finding) -> bool:
-    """Whether an image is shown; for one that cannot be read, its reason would be on the page twice."""
+    """Return True if the image is shown; if it cannot be read, the reason would be on the page twice."""
     return finding.issue not in ("unreadable", "truncated") and (root / finding.path).is_file()
 
 

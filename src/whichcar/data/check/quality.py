@@ -1,6 +1,6 @@
-"""The quality of an image: dark, bright, blurry, blank or of an odd shape, as cleanvision measures and judges it.
+"""Measure and judge image quality with cleanvision: dark, bright, blurry, blank, or an odd aspect ratio.
 
-An image is decoded once, by the scan; cleanvision's own walk over files would read it again for each of its two passes.
+The scan decodes an image once; cleanvision's own loop over files would read it again in each of its two passes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from whichcar.errors import MissingExtraError
 from whichcar.images.pixels import Pixels
 
 MEASURES = ("brightness_perc_5", "brightness_perc_99", "entropy", "blurriness", "blurriness_grayscale_std")
-# cleanvision's name of each issue, and its name in issues.csv.
+# cleanvision's name for each issue, and the name in issues.csv.
 _JUDGED = {
     "dark": "dark",
     "light": "bright",
@@ -29,7 +29,7 @@ _JUDGED = {
 
 
 def measure(image: Pixels) -> tuple[float, ...]:
-    """Return the numbers of `MEASURES` for an image, (height, width, 3) uint8.
+    """Return the values of `MEASURES` for an image, (height, width, 3) uint8.
 
     Raises:
         MissingExtraError: cleanvision is not installed.
@@ -44,11 +44,11 @@ def measure(image: Pixels) -> tuple[float, ...]:
 def judge(
     measures: npt.NDArray[np.float64], aspects: npt.NDArray[np.float64]
 ) -> Mapping[str, tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]]:
-    """Return for each issue which images have it, and their scores (0 worst ... 1 best).
+    """Return, for each issue, which images have it, and their scores (0 worst ... 1 best).
 
     Args:
-        measures: (images, 5), as `measure` gives them.
-        aspects: (images,), the shorter side over the longer.
+        measures: (images, 5), as `measure` returns them.
+        aspects: (images,), the shorter side divided by the longer.
     """
     import pandas as pd
 
@@ -57,7 +57,7 @@ def judge(
     for name, issue in _JUDGED.items():
         judging, parameters = _manager().image_properties[name], _manager().params[name]
         with np.errstate(over="ignore"), warnings.catch_warnings():
-            # They set values in a slice of the table, which is meant to be thrown away.
+            # cleanvision sets values in a slice of the table, which pandas warns about; this copy is discarded.
             warnings.simplefilter("ignore")
             scores = judging.get_scores(table[judging.score_columns].copy(), name, **parameters)
         marked = judging.mark_issue(scores, name, parameters["threshold"])
@@ -75,5 +75,5 @@ def _manager() -> Any:  # noqa: ANN401  (cleanvision's)
 
 
 def grey(thumbnail: npt.NDArray[np.float64]) -> bool:
-    """True where a thumbnail, (height, width, 3), has no colours."""
+    """Return True if a thumbnail, (height, width, 3), has no colours."""
     return bool(np.ptp(thumbnail, axis=2).max() <= 2)

@@ -1,7 +1,7 @@
-"""Move images into quarantine, never deleting one, and move them back.
+"""Move images into quarantine, without deleting any, and move them back.
 
-What is moved is written down first, in DIR/quarantine.csv, a line an image: a run that is killed between two moves can
-be undone like any other.
+Each move is first recorded as a row of DIR/quarantine.csv, so a run that is killed between two moves can be undone
+like any other.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from whichcar.records import Finding
 from whichcar.text import shell_command
 
 FILE = "quarantine.csv"
-# Findings about rows and classes: what they name is no image that was found.
+# Findings about rows and classes, which do not name an existing image.
 OF_NO_IMAGE = frozenset({"row_without_file", "bad_row", "missing_class", "class_name", "imbalance"})
 COLUMNS = ("path", "from", "issue", "detail")
 _HEADER = ",".join(f'"{name}"' for name in COLUMNS).encode() + b"\n"
 
 
 def check_place(root: Path, into: Path) -> None:
-    """Raise DataError unless `into` is a folder outside `root` that is new, empty, or such a quarantine of `root`.
+    """Raise DataError unless `into` lies outside `root` and is new, empty, or a quarantine of `root`.
 
     Raises:
-        OSError: no file can be written into it.
+        OSError: no file can be written to `into`.
     """
     if into.resolve().is_relative_to(root.resolve()):
         raise DataError(f"{into}: lies in {root}, where its images would be found again; give a folder outside")
@@ -44,12 +44,12 @@ def check_place(root: Path, into: Path) -> None:
 
 
 def quarantine(root: Path, findings: Iterable[Finding], into: Path) -> int:
-    """Move the images of these findings from `root` to the same place in `into`; return how many were moved.
+    """Move the images of these findings from `root` to the same relative paths in `into`; return how many were moved.
 
-    What is no image in `root` is passed over: a row of a label file, a class, a path that leads out of it.
+    Findings without an image in `root` are skipped: a row of a label file, a class, or a path that leads out of `root`.
 
     Raises:
-        DataError: `into` lies in `root`, holds other files, or an image cannot be moved.
+        DataError: `into` lies in `root` or contains other files, or an image cannot be moved.
     """
     check_place(root, into)
     chosen: dict[str, Finding] = {}
@@ -73,16 +73,16 @@ def quarantine(root: Path, findings: Iterable[Finding], into: Path) -> int:
 
 
 def put_back(quarantined: Path) -> int:
-    """Move everything that `quarantine` put into a folder back to where it was; return how many were moved.
+    """Move all images that `quarantine` put into a folder back to where they were; return how many were moved.
 
-    The folder is removed when nothing else is in it.
+    The folder is removed if it contains nothing else.
 
     Raises:
-        DataError: it is no such folder, or another file lies in an image's place; what came before it is back.
+        DataError: the folder is not a quarantine, or another file lies in an image's place; those before it are back.
     """
     moved = 0
     for path, home in track(_read(quarantined), "putting back"):
-        if os.path.lexists(quarantined / path):  # else it was never moved, or is back
+        if os.path.lexists(quarantined / path):  # otherwise it was never moved, or is already back
             if os.path.lexists(home):
                 raise DataError(f"{home}: another file lies in its place; move that away and run it again")
             try:
@@ -98,7 +98,7 @@ def put_back(quarantined: Path) -> int:
 
 
 def _read(quarantined: Path) -> list[tuple[str, Path]]:
-    """Return each path in the quarantine and where it came from; a row that was cut short is of an image not moved."""
+    """Return each path in the quarantine with its original path, except an incomplete row: its image was not moved."""
     table = quarantined / FILE
     try:
         with table.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
@@ -108,9 +108,9 @@ def _read(quarantined: Path) -> list[tuple[str, Path]]:
 
 
 def _end_row(table: Path) -> None:
-    """End the last row of the table where writing it was cut short, so that another one can follow.
+    """Complete the table's last row if writing it was interrupted, so that another one can follow.
 
-    A table without a row is removed: its header may be cut short, and is written again with the first row.
+    A table without rows is removed, since its header may be incomplete; it is written again with the first row.
     """
     content = table.read_bytes() if table.exists() else b""
     if _HEADER.startswith(content):
@@ -124,7 +124,7 @@ def _write_down(table: Path, row: tuple[str, ...]) -> None:
     table.parent.mkdir(parents=True, exist_ok=True)
     new = not table.exists() or not table.stat().st_size
     with table.open("a", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)  # a name may hold any line break
+        writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)  # a name may contain any line break
         if new:
             writer.writerow(COLUMNS)
         writer.writerow(row)
@@ -133,7 +133,7 @@ def _write_down(table: Path, row: tuple[str, ...]) -> None:
 
 
 def _move(source: Path, target: Path) -> None:
-    """Move a file, also to another disk; it is whole in one of the two places at any moment."""
+    """Move a file, even to another disk; at any moment, it is complete in one of the two places."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         source.rename(target)

@@ -1,4 +1,4 @@
-"""Which images of a set are copies of each other, byte for byte or near enough."""
+"""Find the images in a set that are copies of each other, byte for byte or nearly so."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ from whichcar.progress import track
 
 Candidate = tuple[int, int, bool]  # two numbers, and whether the second is mirrored
 
-SIMILAR = 0.7  # correlation of detail from which two images are copies
-_LAYOUT = 0.7  # correlation of thumbnails from which detail is compared
-_BITS = 12  # hashes may differ in as many of their 64 bits
-# In larger sets in fewer bits: the number of candidates grows with the square of that of images.
+SIMILAR = 0.7  # minimum correlation of detail for two images to be copies
+_LAYOUT = 0.7  # minimum correlation of thumbnails for detail to be compared
+_BITS = 12  # hashes of copies may differ in up to this many of their 64 bits
+# The limit is lower in larger sets, since the number of candidates grows with the square of the number of images.
 _MANY, _BITS_OF_MANY = 200_000, 8
 _READ = (128, 128)
 _CHUNK = 64  # images compared with all others at a time
 _COMPARABLE = 2  # in `Prints.kinds`; 1: broken or flat
-_AT_ONCE = 256  # pairs compared together, or more
+_AT_ONCE = 256  # minimum number of pairs compared together
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two images by number, the first the lower; `similarity` is that of their detail, 1 for the same bytes."""
+    """Two images by number, the lower one first; `similarity` is that of their detail, 1 for the same bytes."""
 
     first: int
     second: int
@@ -53,20 +53,20 @@ class Pair:
 class Duplicates:
     """Copies among images, all by number.
 
-    `exact` are groups of the same bytes, each ascending; `near` are pairs of first ones of different content: those
-    that join all that belong together over a chain of copies, and no more.
+    `exact` are groups of images with the same bytes, each ascending. `near` are pairs of images with different bytes,
+    each the first of its group: as many as are needed to connect all images that a chain of copies connects.
     """
 
     exact: list[list[int]]
     near: list[Pair]
 
     def groups(self) -> list[list[int]]:
-        """Return all that belong together over a chain of copies, each group ascending, groups by their first."""
+        """Return the groups of images connected by chains of copies, each ascending, sorted by their first image."""
         return joined([*self.exact, *([pair.first, pair.second] for pair in self.near)])
 
 
 def joined(links: Iterable[Sequence[int]]) -> list[list[int]]:
-    """Return the numbers that belong together over a chain of links, each group ascending, groups by their first."""
+    """Return the groups of numbers connected by chains of links, each ascending, sorted by their first number."""
     parent: dict[int, int] = {}
 
     def root(one: int) -> int:
@@ -86,15 +86,15 @@ def joined(links: Iterable[Sequence[int]]) -> list[list[int]]:
 
 @dataclass
 class Prints:
-    """What is needed of each image to find copies: 32 bytes, however large the image."""
+    """The data about each image that is needed to find copies: 33 bytes, however large the image."""
 
     checksums: bytearray = field(default_factory=bytearray)
     hashes: array[int] = field(default_factory=lambda: array("q"))
     mirrored: array[int] = field(default_factory=lambda: array("q"))
-    kinds: bytearray = field(default_factory=bytearray)  # 0: not even its bytes are known
+    kinds: bytearray = field(default_factory=bytearray)  # 0: not even the bytes could be read
 
     def add(self, scan: Scan) -> None:
-        """Take the next image."""
+        """Add the next image."""
         seen = scan.fingerprint
         self.checksums += scan.checksum or bytes(16)
         self.hashes.append(seen.hash if seen else 0)
@@ -109,21 +109,21 @@ class Prints:
 def find_duplicates(cache: ScanCache, prints: Prints, path_of: Callable[[int], Path]) -> Duplicates:
     """Find copies among images that have been scanned.
 
-    Copies by the byte have the same checksum. Others have hashes that differ in a few bits, as they are or mirrored;
-    of these pairs, those alike in layout are read again and count when their detail fits (`detail_similarity`).
-    Whether two are copies depends on their content alone, not on their names, order, classes or the others: what
-    `split` keeps on one side is what `check` finds. Images that show nothing are left out. The cache
-    knows what was compared before.
+    Exact copies have the same checksum. Other copies have hashes that differ in a few bits, one of them possibly
+    mirrored; those pairs that also have a similar layout are read again and are copies if their detail matches
+    (`detail_similarity`). Whether two images are copies depends on their content and, above 200,000 images, on the
+    size of the set, but not on names, order or classes, so `split` keeps together what `check` finds. Images that show
+    nothing are left out. The cache stores the results of comparisons.
 
     Args:
-        cache: has the scans of all images.
-        prints: of all images, by number.
-        path_of: gives an image's file by its number.
+        cache: contains the scans of all images.
+        prints: the prints of all images, by number.
+        path_of: returns an image's file by its number.
     """
     kinds = np.frombuffer(prints.kinds, np.uint8)
     contents = np.frombuffer(prints.checksums, np.uint64).reshape(-1, 2)
     known = np.flatnonzero(kinds)
-    order = known[np.lexsort((contents[known, 1], contents[known, 0]))]  # stable: of the same content by number
+    order = known[np.lexsort((contents[known, 1], contents[known, 0]))]  # stable: equal contents stay ordered by number
     new = np.ones(len(order), bool)
     new[1:] = np.any(contents[order[1:]] != contents[order[:-1]], axis=1)
     starts = np.flatnonzero(new)
@@ -139,7 +139,7 @@ def copies_among(paths: Sequence[Path]) -> list[list[int]]:
 
 
 def copies_and_unreadable(paths: Sequence[Path]) -> tuple[list[list[int]], dict[int, str]]:
-    """Return the groups of copies as `copies_among` does, and why images cannot be read, by number."""
+    """Return the groups of copies as `copies_among` does, and the reason for each unreadable image, by number."""
     prints = Prints()
     unreadable: dict[int, str] = {}
     with ScanCache() as cache:
@@ -153,9 +153,9 @@ def copies_and_unreadable(paths: Sequence[Path]) -> tuple[list[list[int]], dict[
 def _near(
     cache: ScanCache, prints: Prints, path_of: Callable[[int], Path], numbers: npt.NDArray[np.int64]
 ) -> list[Pair]:
-    """Return the pairs that join near copies; what belongs together already is not compared any more.
+    """Return the pairs that connect near copies; images that are already connected are not compared again.
 
-    `numbers` are in the order of their checksums, so that of two contents the same one is always the first.
+    `numbers` are in the order of their checksums, so that of two contents the same one always comes first.
     """
     hashes, mirror_hashes = (np.frombuffer(kept, np.int64)[numbers] for kept in (prints.hashes, prints.mirrored))
     bits = _BITS if len(numbers) <= _MANY else _BITS_OF_MANY
@@ -177,7 +177,7 @@ def _near(
         if row % _CHUNK == 0:
             chunk = slice(row, row + _CHUNK)
             plain = distance(hashes[chunk, None], hashes[None])
-            # A hash of one and a mirrored hash of the other, either way: their medians differ a little.
+            # One image's hash against the other's mirrored hash, both ways round: their medians differ a little.
             mirrored = np.minimum(
                 distance(hashes[chunk, None], mirror_hashes[None]), distance(mirror_hashes[chunk, None], hashes[None])
             )
@@ -192,7 +192,7 @@ def _near(
 
 
 class Comparison:
-    """Computes how alike images are, or takes it from the cache."""
+    """Computes how similar images are, or takes it from the cache."""
 
     def __init__(
         self, cache: ScanCache, prints: Prints, path_of: Callable[[int], Path], numbers: npt.NDArray[np.int64]
@@ -203,7 +203,7 @@ class Comparison:
         self._whole = functools.lru_cache(64)(self._detail_of)
 
     def of(self, candidates: Sequence[Candidate]) -> list[float]:
-        """Return the similarity of each pair of places; 0 where they are not even laid out alike."""
+        """Return the similarity of each pair of indices; 0 if even their layouts differ."""
         alike = [pair for pair in candidates if self._alike(pair)]
         names = [(self._checksum(first), self._checksum(second), mirrored) for first, second, mirrored in alike]
         known = [self._cache.similarity(*name) for name in names]

@@ -1,7 +1,7 @@
-"""How alike are two images: a 64-bit hash to find candidates among many, and a comparison of detail to be sure.
+"""Image similarity: a 64-bit hash to find candidates among many images, and a comparison of detail to confirm them.
 
-The hash tells images of the same layout; of cars in a catalogue, all seen from the same side, these are many. What
-makes two images copies of each other is that their fine detail lies in the same places.
+The hash finds images with the same layout, of which there are many among cars in a catalogue, all seen from the same
+side. Two images are copies of each other if their fine detail lies in the same places.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from whichcar.images.pixels import Pixels
 
 Grey = npt.NDArray[np.float64]
 
-THUMBNAIL = 16  # pixels a side of what is kept of an image
-_SIDE, _KEPT = 32, 8  # pixels the hash looks at; frequencies it keeps, each way
-_DETAIL = 64  # pixels a side that detail is compared at
-_BLUR = 2.0  # standard deviation in pixels of the blur that takes the detail away
+THUMBNAIL = 16  # pixels per side of an image's stored thumbnail
+_SIDE, _KEPT = 32, 8  # pixels and frequencies that the hash uses, per side
+_DETAIL = 64  # pixels per side at which detail is compared
+_BLUR = 2.0  # standard deviation in pixels of the blur that removes the detail
 _SHIFT = _DETAIL // 8
-_VIEWS = (1.0, 0.96, 0.92, 0.88)  # shares of each side: one image may be a slight crop of the other
+_VIEWS = (1.0, 0.96, 0.92, 0.88)  # shares of each side that are compared: one image may be a slight crop of the other
 _FAINT = 1.0  # energy of detail below which there is none
 _FLAT = 2.0  # standard deviation of a thumbnail below which there is nothing to compare
 
@@ -33,7 +33,7 @@ def _cosines() -> Grey:
 
 
 def _blurring() -> Grey:
-    """Return the matrix that blurs the rows of an image; its sides are mirrored at the edge."""
+    """Return the matrix that blurs one axis of an image, which is mirrored at its edges."""
     places = np.arange(-3 * _DETAIL, 4 * _DETAIL)
     mirrored = np.minimum(places % (2 * _DETAIL), (-1 - places) % (2 * _DETAIL))
     weights = np.exp(-((np.arange(_DETAIL)[:, None] - places) ** 2) / (2 * _BLUR**2))
@@ -44,13 +44,13 @@ def _blurring() -> Grey:
 
 
 _COSINES, _BLURRING = _cosines(), _blurring()
-_MIRRORED = np.where(np.arange(_KEPT) % 2, -1, 1)  # a mirrored image has odd frequencies of the other sign
+_MIRRORED = np.where(np.arange(_KEPT) % 2, -1, 1)  # mirroring an image changes the sign of its odd frequencies
 _EDGE = np.minimum(1, 2 * np.hanning(_DETAIL + 2)[1:-1])
 
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """What is kept of an image for comparisons.
+    """The data about an image that is stored for comparisons.
 
     `hash` and `mirrored` (the hash of its mirror image) are 64 bits as signed integers; `thumbnail` is
     (16, 16, 3) uint8 RGB as bytes.
@@ -67,15 +67,15 @@ class Fingerprint:
 
     @property
     def is_flat(self) -> bool:
-        """True where hardly anything is visible, and the hash is that of noise."""
+        """True if hardly anything is visible, so that the hash is that of noise."""
         return float(self.pixels.std()) < _FLAT
 
 
 def fingerprint(image: Pixels) -> Fingerprint:
     """Return the fingerprint of an image, (height, width, 3) uint8.
 
-    The hash is the DCT hash known as pHash (Zauner 2010), bit for bit that of the package imagehash: which of the 8 x 8
-    lowest frequencies of the image in 32 x 32 grey pixels are above their median.
+    The hash is the DCT hash known as pHash (Zauner 2010), with the same bits as in the package imagehash: it tells
+    which of the 8 x 8 lowest frequencies of the image, at 32 x 32 grey pixels, are above their median.
     """
     pil_image = Image.fromarray(image)
     grey = np.asarray(pil_image.convert("L").resize((_SIDE, _SIDE), Image.Resampling.LANCZOS), np.float64)
@@ -85,7 +85,7 @@ def fingerprint(image: Pixels) -> Fingerprint:
 
 
 def distance(first: npt.NDArray[np.int64], second: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-    """Return in how many of their 64 bits hashes differ."""
+    """Return the number of bits, out of 64, in which hashes differ."""
     apart: npt.NDArray[np.uint8] = np.bitwise_count(first.view(np.uint64) ^ second.view(np.uint64))
     return apart
 
@@ -100,14 +100,14 @@ def layout_similarity(first: Fingerprint, second: Fingerprint, mirrored: bool) -
 
 @dataclass(frozen=True, slots=True)
 class Detail:
-    """The fine detail of an image's middle, at each share of `_VIEWS`: spectra and energies."""
+    """The fine detail at the center of an image, for each share in `_VIEWS`, as spectra and energies."""
 
     spectra: tuple[npt.NDArray[np.complex64], ...]
     energies: tuple[float, ...]
 
 
 def detail_of(image: Pixels) -> Detail:
-    """Return the detail of an image, (height, width, 3) uint8; at least 64 pixels a side serve best."""
+    """Return the detail of an image, (height, width, 3) uint8, preferably with at least 64 pixels per side."""
     pil_image = Image.fromarray(image).convert("L")
     spectra, energies = [], []
     for share in _VIEWS:
@@ -121,12 +121,12 @@ def detail_of(image: Pixels) -> Detail:
 
 
 def detail_similarity(first: Detail, second: Detail) -> float:
-    """Return the correlation of the detail of two images where they fit best, about 0 ... 1.
+    """Return the correlation of the detail of two images at their best alignment, about 0 ... 1.
 
-    They are shifted against each other by up to an eighth, and one of them may be cropped by up to an eighth:
-    normalized cross-correlation of high-passed images (Lewis 1995), in the frequency domain. On the 8,144 images of
-    Stanford Cars copies begin at 0.70, and images of other cars from the same studio end at 0.65, but for a few that
-    show nearly the same car.
+    The images may be shifted against each other by up to an eighth, and one of them may be cropped by up to an eighth.
+    The method is normalized cross-correlation of high-passed images (Lewis 1995), in the frequency domain. On the
+    8,144 images of Stanford Cars, copies score at least 0.70, and different cars from the same studio at most 0.65,
+    except for a few that show nearly the same car.
     """
     whole = [(0, place) for place in range(len(_VIEWS))] + [(place, 0) for place in range(1, len(_VIEWS))]
     best = 0.0

@@ -1,11 +1,11 @@
-"""The scan of each image file: header, fingerprint and measures, kept on disk so that no content is decoded twice.
+"""The scan of each image file: header, fingerprint and measures, cached on disk so that no content is decoded twice.
 
-A scan belongs to a content, identified by its checksum. Which content a file has is kept with its device, inode, size,
-modification time and time of change (ctime). A file of which any of these differs is read again, but decoded only
-where its content is new: a hard link, a copy or a rename costs a read, and a file that was replaced under the old size
-and date, or another one that got its inode, is scanned as what it is. The scans are in `scans.db` in the cache folder,
-an SQLite file that survives a crash. Where that file cannot be used, or not any more, scans are kept in memory, and a
-warning says so.
+A scan belongs to a content, identified by its checksum. The checksum of a file is stored with its device, inode, size,
+modification time and change time (ctime). A file for which any of these differs is read again, but decoded only if its
+content is new. A hard link, a copy or a rename therefore costs a read, and a file that was replaced without a change of
+size and date, or that got another file's inode, is scanned correctly. The scans are in `scans.db` in the cache folder,
+an SQLite file that survives a crash. If that file cannot be used, or can no longer be used, scans are kept in memory
+and a warning is logged.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from whichcar.text import one_line, shell_command
 log = logging.getLogger(__name__)
 
 FILE = "scans.db"
-EDITION = 4  # changes whenever the same file gives another scan
+EDITION = 4  # increased whenever the same file results in another scan
 _SIZE = (224, 224)  # an image is decoded at this size, or the next larger one its decoder offers
-_RECENT = 50_000_000  # nanoseconds; file systems count time in ticks of up to 10 ms, and two changes may share one
+_RECENT = 50_000_000  # nanoseconds; file systems count time in ticks of up to 10 ms, and two changes may share a tick
 _CREATE = """
 create table if not exists files (
   device integer, inode integer, size integer, modified integer, changed integer, checksum blob,
@@ -59,11 +59,11 @@ Measure = Callable[[Pixels], tuple[float, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """What one image file holds.
+    """The result of scanning one image file.
 
-    `problem` says why it cannot be read ("" where it can; then it has a `header` and a `fingerprint`); `checksum` is
-    BLAKE2b-128 of its bytes, b"" where even these cannot be read. `measures` are those that the caller of
-    `ScanCache.scan` asked for.
+    `problem` says why the file cannot be read; it is "" if it can, and `header` and `fingerprint` are then set.
+    `checksum` is BLAKE2b-128 of its bytes, or b"" if even these cannot be read. `measures` are those that the caller
+    of `ScanCache.scan` asked for.
     """
 
     checksum: bytes
@@ -75,7 +75,7 @@ class Scan:
 
 
 class ScanCache:
-    """All scans so far, in a file; a context manager.
+    """All scans so far, stored in a file; a context manager.
 
     Args:
         path: the SQLite file (default: in the cache folder).
@@ -83,7 +83,7 @@ class ScanCache:
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path or cache_root() / FILE
-        self._turn = threading.Lock()  # a connection's prepared statements are not for two threads at once
+        self._turn = threading.Lock()  # two threads must not use a connection's prepared statements at the same time
 
     def __enter__(self) -> Self:
         """Open the file, or create it."""
@@ -102,16 +102,16 @@ class ScanCache:
             base.close()
 
     def scan(self, paths: Iterable[Path], measure: Measure | None = None, workers: int | None = None) -> Iterator[Scan]:
-        """Yield the scan of each file, in order; files that may be new are read on all processors.
+        """Yield the scan of each file, in order; files that may have changed are read on all processors.
 
         Args:
-            paths: image files; only a few are under way at once, however many there are.
-            measure: computes further numbers from an image of about 224 x 224 pixels or more; scans without them are
-                then made again.
+            paths: image files; only a few are in progress at a time, however many there are.
+            measure: computes further numbers from an image of about 224 x 224 pixels or more; cached scans without
+                them are then redone.
             workers: threads (default: the processors this process may use).
 
         Raises:
-            DataError: the file turns out to be damaged.
+            DataError: the cache file turns out to be damaged.
         """
 
         def scanned_now(file: tuple[Path, _Key | None]) -> tuple[_Key | None, Scan]:
@@ -128,38 +128,38 @@ class ScanCache:
             yield scanned if isinstance(scanned, Scan) else self._kept(*scanned)
 
     def knows(self, path: Path) -> bool:
-        """True where the scan of a file is known, with measures, so that `scan` need not read it."""
+        """Return True if the scan of a file, with measures, is known, so that `scan` need not read the file."""
         key = _key(path)
         return key is not None and self._known(key, measured=True) is not None
 
     def take(self, path: Path, state: tuple[int, ...] | None, scan: Scan) -> None:
-        """Write down the scan that another process made of a file, maybe on another machine.
+        """Store the scan of a file that another process made, possibly on another machine.
 
         Args:
-            path: the file; where its state differs by now, the scan is kept for the content that it was made of only.
+            path: the file; if its state has changed since then, the scan is stored only for the content scanned.
             state: what `state_of` returned before the scan.
-            scan: what it found.
+            scan: the result.
         """
         key = _key(path)
         self._kept(key if key and key[2:] == state else None, scan)
 
     def similarity(self, first: bytes, second: bytes, mirrored: bool) -> float | None:
-        """Return how alike the contents of two checksums were found to be, None where that is not known."""
+        """Return the stored similarity of the contents with these checksums, or None if it is not known."""
         query = "select similarity from pairs where first=? and second=? and mirrored=?"
         found = self._one(query, (*sorted((first, second)), mirrored))
         return found[0] if found else None
 
     def keep_similarity(self, first: bytes, second: bytes, mirrored: bool, similarity: float) -> None:
-        """Write down how alike the contents of two checksums are."""
+        """Store the similarity of the contents with these checksums."""
         self._insert("pairs", (*sorted((first, second)), mirrored, similarity))
 
     def fingerprint(self, content: bytes) -> Fingerprint:
-        """Return the fingerprint of the content of a checksum that has been scanned."""
+        """Return the fingerprint of the content with this checksum, which must have been scanned."""
         query = "select hash, mirrored, thumbnail from contents where checksum=?"
         return Fingerprint(*self._one(query, (content,)))
 
     def _known(self, key: _Key, measured: bool) -> Scan | None:
-        """Return the scan of a file that is as it was."""
+        """Return the scan of a file that has not changed since."""
         query = "select checksum from files where device=? and inode=? and size=? and modified=? and changed=?"
         row = self._one(query, key)
         return self._known_content(row[0], measured) if row else None
@@ -170,7 +170,7 @@ class ScanCache:
         return None if scan and measured and not scan.problem and not scan.measures else scan
 
     def _kept(self, key: _Key | None, scan: Scan) -> Scan:
-        """Write down what a scan found; not of a file that could not be read at all."""
+        """Store a scan and return it; the scan of a file that could not be read at all is not stored."""
         if scan.checksum:
             self._insert("contents", to_row(scan))
             if key:
@@ -196,7 +196,7 @@ class ScanCache:
             self._base.execute(statement, row)
 
     def _move_to_memory(self, error: sqlite3.Error) -> None:
-        """Continue without the file; it stays open, since threads may be reading it."""
+        """Continue in memory; the file stays open, since threads may be reading it."""
         memory = _opened(":memory:")
         try:
             self._base.backup(memory)
@@ -220,12 +220,12 @@ class ScanCache:
 
 
 def scan_file(path: Path, measure: Measure | None, known: Callable[[bytes], Scan | None] = lambda _: None) -> Scan:
-    """Return the scan of a file that is read now.
+    """Read a file now and return its scan.
 
     Args:
         path: an image file.
         measure: as for `ScanCache.scan`.
-        known: gives the scan of a content by its checksum, which is then not decoded.
+        known: returns the scan of a content by its checksum, if there is one; the content is then not decoded.
     """
     content = b""
     try:
@@ -245,9 +245,9 @@ def scan_file(path: Path, measure: Measure | None, known: Callable[[bytes], Scan
 
 
 def state_of(path: Path) -> tuple[int, ...] | None:
-    """Return what all machines see of a file: size in bytes, modification time and time of change (ctime) in ns.
+    """Return the state of a file as all machines see it: size in bytes, modification and change time (ctime) in ns.
 
-    None where a change would not show in it.
+    The result is None if the file is missing, or changed so recently that another change might not show.
     """
     key = _key(path)
     return key and key[2:]
@@ -270,7 +270,7 @@ def _opened(path: str | Path) -> sqlite3.Connection:
 
 
 def _reason_and_advice(path: Path, error: OSError | sqlite3.Error) -> tuple[str, str]:
-    """Return what is wrong with the file, and what would do."""
+    """Return what is wrong with the file, and what to do."""
     if isinstance(error, OSError):
         full = is_disk_full(error)
         return error.strerror or str(error), _ROOM if full else _ELSEWHERE
@@ -281,7 +281,7 @@ def _reason_and_advice(path: Path, error: OSError | sqlite3.Error) -> tuple[str,
 
 
 def _key(path: Path) -> _Key | None:
-    """Return what tells a file from others and from its earlier self; None where a change would not show in it."""
+    """Return what identifies a file and its current state; None if another change might not show in it."""
     try:
         status = path.stat()
     except (OSError, ValueError):
@@ -303,7 +303,7 @@ def to_row(scan: Scan) -> tuple[Any, ...]:
 
 
 def from_row(row: tuple[Any, ...]) -> Scan:
-    """Return the scan of which `to_row` made these values."""
+    """Return the scan from which `to_row` made these values."""
     content, problem, truncated, *values, hashed, mirrored, thumbnail, measures = row
     if problem:
         return Scan(content, problem, bool(truncated), None, None, ())

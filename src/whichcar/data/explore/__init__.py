@@ -1,1 +1,1 @@
-"""What a dataset holds, as one page."""
+"""One page that describes a dataset."""

@@ -1,6 +1,6 @@
-"""What an overview counted, as charts one can hover over: the same for the page and for notebooks.
+"""Interactive charts of an overview, the same for the page and for notebooks.
 
-Plotly reads names as markup of its own, where `<b>` is bold: they are escaped.
+Plotly interprets names as markup, in which `<b>` is bold, so they are escaped.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 MOST_POINTS = 2000  # in a chart of sizes
-_FEW_YEARS = 8  # each has a label, and no label stands between two
-_ROW = 18  # pixels a bar of a long chart
+_FEW_YEARS = 8  # if the years span less, each has a label, and none lies between two years
+_ROW = 18  # pixels per bar of a long chart
 _COLOURS = {"train": BLUE, VALIDATION: GREEN, "test": ORANGE, "": GREY}
 _ASPECTS = np.round(np.arange(0.25, 4, 0.1), 2)  # square images in the middle of a bar
 _STRIP = 1 << 20  # pixels
@@ -32,13 +32,13 @@ _RGB = (("red", "#e05252"), ("green", "#3fa35b"), ("blue", BLUE))
 
 
 def class_chart(overview: Overview) -> Figure:
-    """Return the images of every class, by split, the largest class on top."""
+    """Return a chart of the images of every class, by split, the largest class on top."""
     order = sorted(overview.classes, key=lambda name: (-overview.classes[name].total(), name))
     return _bars_by_split({name: overview.classes[name] for name in order})
 
 
 def make_chart(overview: Overview) -> Figure:
-    """Return the images of every make, by split, the largest on top; hovering shows how many classes it has."""
+    """Return a chart of the images of every make, by split, the largest on top; hovering shows the class count."""
     makes: dict[str, Counter[str]] = defaultdict(Counter)
     classes: Counter[str] = Counter()
     for name, parts in overview.names.items():
@@ -49,7 +49,7 @@ def make_chart(overview: Overview) -> Figure:
 
 
 def year_chart(overview: Overview) -> Figure:
-    """Return the images of every year of manufacture; years without any are gaps."""
+    """Return a chart of the images of every year of manufacture; years without images are gaps."""
     images: Counter[int] = Counter()
     classes: Counter[int] = Counter()
     for name, parts in overview.names.items():
@@ -59,15 +59,15 @@ def year_chart(overview: Overview) -> Figure:
     years = sorted(images)
     texts = [f"{year}: {plural(images[year], 'image')}, {plural(classes[year], 'class')}" for year in years]
     figure = _columns(years, [images[year] for year in years], texts, "year")
-    figure.update_traces(width=0.9)  # one year, also where Plotly would fill the gap to the next
+    figure.update_traces(width=0.9)  # in years; by default, Plotly would fill the gap to the next year
     figure.update_xaxes(tickformat="d", **({"dtick": 1} if years and years[-1] - years[0] < _FEW_YEARS else {}))
     return figure
 
 
 def size_chart(overview: Overview) -> Figure:
-    """Return width against height, a point for images of one size, its area growing with their number.
+    """Return a chart of width against height, with a point per size, whose area grows with the number of images.
 
-    Where there are too many sizes, those near each other are one point.
+    If there are too many sizes, similar ones share a point.
     """
     width, height = overview.sizes
     step = 1
@@ -94,7 +94,7 @@ def size_chart(overview: Overview) -> Figure:
 
 
 def aspect_chart(overview: Overview) -> Figure:
-    """Return how many images there are of each aspect ratio, width by height; the outer bars are open-ended."""
+    """Return a histogram of the images' aspect ratios, width / height; the outer bars are open-ended."""
     width, height = overview.sizes
     edges = _ASPECTS
     aspects = np.clip(width / np.maximum(height, 1), edges[0], edges[-1] - 1e-6)
@@ -110,7 +110,7 @@ def aspect_chart(overview: Overview) -> Figure:
 
 
 def brightness_chart(overview: Overview) -> Figure:
-    """Return how many images are how bright, 0 black to 1 white."""
+    """Return a histogram of the images' brightness, 0 (black) to 1 (white)."""
     brightness = np.frombuffer(overview.brightness, np.float32)[overview.readable]
     counts, edges = np.histogram(brightness, 50, (0, 1))
     spans = zip(itertools.pairwise(edges), counts, strict=True)
@@ -119,12 +119,12 @@ def brightness_chart(overview: Overview) -> Figure:
 
 
 def channel_chart(image: Pixels) -> Figure:
-    """Return how often each value occurs in the three channels of an image, (height, width, 3) uint8, RGB."""
+    """Return a chart of how often each value occurs in each channel of an image, (height, width, 3) uint8, RGB."""
     traces = []
     pixels = image.reshape(-1, 3)
     places = range(_STRIP, len(pixels), _STRIP)
     for channel, (name, colour) in enumerate(_RGB):
-        # In strips: numpy counts eight bytes a pixel.
+        # In strips, since NumPy needs eight bytes per pixel for counting.
         counts = np.sum([np.bincount(rows[:, channel], minlength=256) for rows in np.split(pixels, places)], axis=0)
         line = {"color": colour, "width": 1.5, "shape": "hvh"}
         traces.append({"type": "scatter", "mode": "lines", "name": name, "y": counts.tolist(), "line": line})
@@ -134,7 +134,7 @@ def channel_chart(image: Pixels) -> Figure:
 
 
 def _bars_by_split(rows: dict[str, Counter[str]], notes: Sequence[str] = ()) -> Figure:
-    """Return horizontal bars, the first on top, each stacked by split."""
+    """Return a chart of horizontal bars, the first on top, each stacked by split."""
     splits = [split for split in (*SPLITS, "") if any(counts[split] for counts in rows.values())]
     names = [_markup(name) for name in rows]
     traces = []
@@ -145,7 +145,7 @@ def _bars_by_split(rows: dict[str, Counter[str]], notes: Sequence[str] = ()) -> 
         ]
         values = [counts[split] for counts in rows.values()]
         trace = {"type": "bar", "orientation": "h", "x": values, "y": list(range(len(names))), "hovertext": texts}
-        # Without splits, bars have the colour of the other charts; next to splits, images in none are grey.
+        # Without splits, bars have the colour of the other charts; otherwise, images in no split are grey.
         colour = _COLOURS[split] if len(splits) > 1 or split else BLUE
         traces.append({**trace, "name": split or "images", "marker": {"color": colour}, "hoverinfo": "text"})
     legend = {split or "images": _COLOURS[split] for split in splits} if len(splits) > 1 else None
@@ -153,7 +153,7 @@ def _bars_by_split(rows: dict[str, Counter[str]], notes: Sequence[str] = ()) -> 
     figure.update_layout(barmode="stack", bargap=0.25, hovermode="closest")
     most = max((counts.total() for counts in rows.values()), default=0)
     figure.update_xaxes(side="top", tickangle=0, nticks=6, tickformat=",d", **({"dtick": 1} if most < 5 else {}))
-    # Numbers, with names for ticks: as categories, names equal in markup would be one bar, and "2012" a number.
+    # Numbers, with names for ticks: as categories, names with the same markup would be one bar, and "2012" a number.
     figure.update_yaxes(tickmode="array", tickvals=list(range(len(names))), ticktext=names, tickfont_size=11)
     figure.update_yaxes(range=[len(names) - 0.4, -0.6], showgrid=False)
     return figure
@@ -162,7 +162,7 @@ def _bars_by_split(rows: dict[str, Counter[str]], notes: Sequence[str] = ()) -> 
 def _columns(places: Sequence[float], counts: Sequence[int], texts: Sequence[str], title: str) -> Figure:
     trace = {"type": "bar", "x": list(places), "y": list(counts), "marker": {"color": BLUE}}
     figure = _figure([{**trace, "hovertext": list(texts), "hoverinfo": "text"}], title, "images")
-    if max(counts, default=0) < 5:  # no halves of images
+    if max(counts, default=0) < 5:  # no fractions of images
         figure.update_yaxes(dtick=1)
     return figure
 
@@ -174,7 +174,7 @@ def _figure(
     legend: Mapping[str, str] | None = None,
     height: int = HEIGHT,
 ) -> Figure:
-    """Return a figure; `legend` has the colour of each name in it."""
+    """Return a figure; `legend` maps each name in it to its colour."""
     try:
         from plotly import graph_objects
     except ImportError as error:
@@ -182,7 +182,7 @@ def _figure(
     layout: dict[str, Any] = {"template": THEME, "height": height, "showlegend": False}
     layout |= {"xaxis": {"title": {"text": x_title}}, "yaxis": {"title": {"text": y_title}}}
     if legend:
-        # Plotly's own legend takes several lines on a narrow screen, and their height from the bars.
+        # On a narrow screen, Plotly's own legend takes several lines, which reduces the height of the bars.
         names = (f'<span style="color:{colour}">■</span> {name}' for name, colour in legend.items())
         place = {"x": 0, "xref": "container", "xanchor": "left", "y": 1, "yref": "container", "yanchor": "top"}
         title = {"text": "&#160;&#160; ".join(names), "font": {"size": 13}, "pad": {"t": 8, "l": 10}}
@@ -195,5 +195,5 @@ def _span(start: int, step: int) -> str:
 
 
 def _markup(name: str) -> str:
-    # A notebook may have MathJax, for which plotly would take what stands between two dollars.
+    # In a notebook with MathJax, Plotly would treat text between two dollar signs as a formula.
     return escape(shortened(one_line(name)), quote=False).replace("$", "&#36;")

@@ -1,4 +1,4 @@
-"""What a folder of images holds, as one page that needs no other file and no network: explore.html."""
+"""Describe a folder of images on one self-contained page that needs no network: explore.html."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def explore(
 
     Args:
         data: a folder with a label file, a split, one folder per class, or images only.
-        labels: the label file (default: car_dataset_labels.csv in `data`, where that is not split).
+        labels: the label file (default: car_dataset_labels.csv in `data`, unless `data` is divided into splits).
         output: the page (default: explore.html in `data`).
         seed: random seed for the sampled images.
 
     Raises:
-        DataError: no images, labels that cannot be read, or the page cannot be written.
+        DataError: there are no images, the labels cannot be read, or the page cannot be written.
         MissingExtraError: plotly is not installed.
     """
     data, path = Path(data), Path(output) if output else Path(data) / FILE
@@ -129,7 +129,7 @@ def numbers(overview: Overview) -> Iterator[tuple[str, str]]:
 
 
 def _array(overview: Overview, seed: int) -> dict[str, Any] | None:
-    """Return one image as a program has it; None where none can be read."""
+    """Describe one image as an array; return None if it cannot be read."""
     for number in overview.sample(1, seed):
         try:
             image = read_image(overview.collection.path_of(number))

@@ -21,7 +21,7 @@ _RED = (230, 30, 40)
 
 @dataclass(frozen=True, slots=True)
 class Copies:
-    """Two copies of one image, how alike they are, and what is wrong about them, with its severity."""
+    """Two copies of one image, their similarity, and what is wrong with them, with its severity."""
 
     figures: tuple[Figure, Figure]
     similarity: str
@@ -47,7 +47,7 @@ def extremes(overview: Overview, which: Extreme, count: int = 8) -> list[Figure]
 
 
 def copies(overview: Overview, most: int = 30) -> list[Copies]:
-    """Return copies in pairs, those with different classes or splits first; of equal files, each with the first."""
+    """Return pairs of copies, those with different classes or splits first; equal files are paired with the first."""
     pairs = sorted(_pairs(overview), key=lambda pair: (_harm(overview, pair), pair.first, pair.second))
     return [
         Copies(
@@ -61,12 +61,12 @@ def copies(overview: Overview, most: int = 30) -> list[Copies]:
 
 
 def count_copies(overview: Overview) -> int:
-    """Return the number of pairs that `copies` has without a limit."""
+    """Return the number of pairs that `copies` returns without a limit."""
     return sum(1 for _ in _pairs(overview))
 
 
 def channel_orders(image: Pixels) -> list[Figure]:
-    """Return an image, (height, width, 3) uint8 RGB, as it is and as it looks when it is taken for BGR."""
+    """Return an image, (height, width, 3) uint8 RGB, as it is and as it looks when read as BGR."""
     small = np.asarray(thumbnail(image))
     return [
         Figure(small, note="read as RGB, as whichcar does"),
@@ -95,7 +95,7 @@ def crop_figures(image: Pixels, box: tuple[int, int, int, int]) -> list[Figure]:
 
     Args:
         image: (height, width, 3) uint8, RGB.
-        box: (left, top, right, bottom), right and bottom exclusive, as `get_vehicle_coordinates` gives it.
+        box: (left, top, right, bottom), right and bottom exclusive, as `get_vehicle_coordinates` returns it.
     """
     left, top, right, bottom = box
     drawn = Image.fromarray(image)
@@ -116,9 +116,9 @@ _WARNINGS = (
 
 
 def _harm(overview: Overview, pair: Pair) -> int:
-    """Return the index in `_WARNINGS`; lower does more harm."""
+    """Return the index of a pair in `_WARNINGS`; a lower index is more harmful."""
     first, second = (overview.collection.entries[number] for number in (pair.first, pair.second))
-    if not (first.class_name and second.class_name):  # a leftover that no row names contradicts nothing
+    if not (first.class_name and second.class_name):  # an image without a label contradicts nothing
         return 3
     if first.class_name != second.class_name:
         return 0

@@ -1,4 +1,4 @@
-"""What a folder of images holds in numbers: classes, sizes, light, formats, copies, and what cannot be read."""
+"""Statistics of a folder of images: classes, sizes, brightness, formats, copies, and files that cannot be read."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as Pillow's grey
 
 @dataclass
 class Overview:
-    """The numbers of a collection; images are named by their place in its `entries`.
+    """The statistics of a collection; images are identified by their index in its `entries`.
 
-    `classes` maps a class, sorted by name, to how many images each split has of it. `width`, `height` (upright, in
-    pixels), `size` (of the file, in bytes) and `brightness` (the mean luma, 0 … 1) have one number an image: 0, and
-    NaN for the brightness, where it cannot be read; `unreadable` then says why.
+    `classes` maps each class, sorted by name, to its number of images per split. `width`, `height` (upright, in
+    pixels), `size` (of the file, in bytes) and `brightness` (mean luma, 0 … 1) have one value per image. If an image
+    cannot be read, its width and height are 0, its brightness is NaN, and `unreadable` says why.
     """
 
     collection: Collection
@@ -51,27 +51,27 @@ class Overview:
 
     @property
     def sizes(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Width and height of the images that can be read, as `readable` has them."""
+        """Width and height of the images that can be read, in the order of `readable`."""
         width, height = (np.frombuffer(side, np.uint32).astype(np.int64) for side in (self.width, self.height))
         return width[self.readable], height[self.readable]
 
     @property
     def splits(self) -> Counter[str]:
-        """How many images each split has; "" is no split."""
+        """The number of images in each split; "" stands for no split."""
         return Counter(entry.split for entry in self.collection.entries)
 
     @property
     def names(self) -> dict[str, VehicleName]:
-        """Every class's make, model and year."""
+        """The make, model and year of every class."""
         return {name: parse_name(name) for name in self.classes}
 
     def sample(self, count: int, seed: int = 0) -> list[int]:
-        """Draw that many readable images, or all where there are fewer; the seed decides which."""
+        """Return a random sample of the readable images, or all if there are fewer; the seed determines which."""
         there = self.readable.tolist()
         return Random(f"{seed}/sample").sample(there, min(count, len(there)))
 
     def add(self, scan: Scan, size: int) -> None:
-        """Add the next image; `size` is that of its file in bytes."""
+        """Add the next image; `size` is the size of its file in bytes."""
         header, print_ = scan.header, scan.fingerprint
         self.size.append(size)
         self.width.append(header.width if header else 0)
@@ -86,7 +86,7 @@ class Overview:
 
 
 def overview_of(collection: Collection, cache: ScanCache | None = None) -> Overview:
-    """Scan every image of a collection and count.
+    """Scan every image of a collection and compute the statistics.
 
     Args:
         collection: from `collect`.
@@ -117,7 +117,7 @@ def overview_of(collection: Collection, cache: ScanCache | None = None) -> Overv
 def _file_size(path: Path) -> int:
     try:
         return path.stat().st_size
-    except (OSError, ValueError):  # gone or not to be reached: it is among the unreadable
+    except (OSError, ValueError):  # missing or inaccessible: it is among the unreadable
         return 0
 
 

@@ -1,1 +1,1 @@
-"""Getting images and labels from anywhere."""
+"""Fetch images and labels from anywhere."""

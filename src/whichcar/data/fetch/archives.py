@@ -1,4 +1,4 @@
-"""Unpacking archives that others made: nothing may land outside the target, and nothing may fill the disk."""
+"""Unpack archives from untrusted sources: nothing may be written outside the target, and nothing may fill the disk."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from whichcar.progress import Bar
 from whichcar.text import reason_of
 
 KINDS = ".tar, .tar.gz, .tgz, .tar.bz2, .tar.xz and .zip"
-TABLES = (".csv", ".mat", ".parquet")  # what a set of images may hold besides images
+TABLES = (".csv", ".mat", ".parquet")  # files that a set of images may contain besides images
 MOST_BYTES = 200_000_000_000
 MOST_FILES = 5_000_000
 MOST_RATIO = 200  # of unpacked to packed bytes, above a hundred megabytes
 MOST_FOLDERS = 100
 _SMALL = 100_000_000
-_MOST_HEADER = 1_000_000  # bytes of a long name or other words about the next file of a tar, which are read at once
+_MOST_HEADER = 1_000_000  # bytes of a tar header, such as a long name, which is read into memory at once
 _CHUNK = 1 << 20
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 _PACKED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
@@ -48,7 +48,7 @@ class _Header(tarfile.TarInfo):
 
 
 class Member(NamedTuple):
-    """One file of an archive: `problem` says why it is refused, if it is."""
+    """One file in an archive; `problem` says why it is refused, or is empty."""
 
     name: str
     problem: str
@@ -56,20 +56,21 @@ class Member(NamedTuple):
 
 
 def is_archive(path: Path) -> bool:
-    """True for a zip or tar, packed or not, by what it begins with."""
+    """Return True for a zip or tar, compressed or not, judging by the first bytes."""
     start = _beginning(path)
     return start.startswith((*_ZIP, *_PACKED)) or start[257:262] == b"ustar"
 
 
 def unpack(archive: Path, target: Path) -> int:
-    """Unpack a tar (also gz, bz2, xz) or zip into `target`; return how many files that were.
+    """Unpack a tar (also gz, bz2, xz) or zip into `target` and return the number of files.
 
-    Hidden files and `__MACOSX` are passed over, and so is what is no image or table and came with another archive.
-    What was written stays when it fails: give a folder that can be thrown away.
+    Hidden files and `__MACOSX` are skipped, and so is a file that exists already, unless it is an image or a table.
+    If unpacking fails, the files written so far are left, so pass a folder that can be deleted.
 
     Raises:
-        DataError: it cannot be read to its end, or holds what no set of images needs: absolute paths, paths outside
-            the target, links, devices, a name twice, encrypted files, or more than the limits of this module.
+        DataError: the archive cannot be read to its end; contains absolute paths, paths outside the target, links,
+            devices, duplicate names, encrypted files, or images or tables that exist already; or exceeds the limits of
+            this module.
     """
     packed = archive.stat().st_size
     seen: set[str] = set()
@@ -104,7 +105,7 @@ def _beginning(path: Path) -> bytes:
 
 
 def _tar(archive: Path) -> Iterator[Member]:
-    """Yield the files of a tar, packed or not, then read on to its end: only there do checksums show."""
+    """Yield the files of a tar, compressed or not, then read it to its end, since checksums are verified only there."""
     start = _beginning(archive)
     opened: Any = next((way for magic, way in _PACKED.items() if start.startswith(magic)), open)
     with opened(archive, "rb") as plain:
@@ -112,10 +113,10 @@ def _tar(archive: Path) -> Iterator[Member]:
 
 
 def tar_members(plain: IO[bytes]) -> Iterator[Member]:
-    """Yield the files of an unpacked tar that is read once from its beginning, and see that it has its end.
+    """Yield the files of an uncompressed tar, reading it once from its beginning, and check that it is complete.
 
     Raises:
-        tarfile.TarError: it is damaged, or its end is missing; others of `BROKEN` too.
+        tarfile.TarError: the tar is damaged, or its end is missing; other errors of `BROKEN` are possible too.
     """
     whole = _Tail(plain)
     with tarfile.open(fileobj=cast("IO[bytes]", whole), mode="r|", tarinfo=_Header) as tar:  # it only reads
@@ -162,7 +163,7 @@ def _zip(archive: Path) -> Iterator[Member]:
 
 
 def _zip_name(entry: zipfile.ZipInfo) -> str:
-    """Return the name of an entry, also where it is UTF-8 and does not say so."""
+    """Return the name of an entry, even if it is UTF-8 and not marked as such."""
     try:
         return entry.filename if entry.flag_bits & 0x800 else entry.filename.encode("cp437").decode("utf-8")
     except UnicodeError:
@@ -170,7 +171,7 @@ def _zip_name(entry: zipfile.ZipInfo) -> str:
 
 
 def _place(archive: Path, member: Member) -> str | None:
-    """Return where a member goes, relative to the target; None for what is passed over."""
+    """Return a member's path relative to the target, or None if it is to be skipped."""
     name = member.name.replace("\\", "/")
     parts = [part for part in PurePosixPath(name).parts if part != "."]
     if name.startswith("/") or (parts and re.fullmatch("[A-Za-z]:", parts[0])):
@@ -187,7 +188,7 @@ def _place(archive: Path, member: Member) -> str | None:
 
 
 def _write(archive: Path, member: Member, target: Path, written: int, packed: int) -> int:
-    """Write one file and return the bytes written of all; what it really holds counts, not what it says."""
+    """Write one file and return the bytes written so far in total, counting actual bytes, not the declared size."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.open("xb") as file:
         while member.content is not None and (block := member.content.read(_CHUNK)):

@@ -1,8 +1,8 @@
-"""The annotations of Stanford Cars (Krause et al. 2013), MATLAB tables, as labels.
+"""Read the annotations of Stanford Cars (Krause et al. 2013), which are MATLAB tables, as labels.
 
-`cars_annos.mat` has all images, as paths `car_ims/NNNNNN.jpg` with a mark for the test split. `cars_train_annos.mat`
-and `cars_test_annos_withlabels.mat` name `NNNNN.jpg` in `cars_train/` and `cars_test/`; the class names then are in
-`cars_meta.mat`. Copies of it call the labelled test table `cars_test_annos.mat`, or count classes from 0.
+`cars_annos.mat` lists all images, as paths `car_ims/NNNNNN.jpg`, with a flag for the test split. `cars_train_annos.mat`
+and `cars_test_annos_withlabels.mat` list `NNNNN.jpg` in `cars_train/` and `cars_test/`; their class names are in
+`cars_meta.mat`. Some copies of the devkit call the labelled test table `cars_test_annos.mat`, or count classes from 0.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ class _Row:
 
 
 def read(root: Path, tables: Mapping[str, Path], called: str) -> tuple[Path, list[Label]] | None:
-    """Return the folder of the images, and labels with names relative to it; None: it is not a devkit.
+    """Return the folder of the images, and labels with names relative to it, or None if there is no devkit.
 
     Args:
-        root: what all of it lies under.
+        root: the folder that contains everything.
         tables: the `.mat` files by name.
         called: what messages call `root`.
 
     Raises:
-        DataError: a table is damaged, lacks a column or the class names, or has a class that they do not name.
+        DataError: a table is damaged, lacks a column or the class names, or has a class without a name.
         MissingExtraError: SciPy is not installed.
     """
     if whole := tables.get(WHOLE):
@@ -76,7 +76,7 @@ def read(root: Path, tables: Mapping[str, Path], called: str) -> tuple[Path, lis
 
 
 def folder_called(root: Path, name: str) -> str | None:
-    """Return the innermost folder of that name with images, relative to `root`: some copies nest it in another."""
+    """Return the innermost folder with this name and images, relative to `root`: some copies nest it in another one."""
     for inside in files.walk_images(root):
         folders = inside.split("/")[:-1]
         if name in folders:
@@ -140,7 +140,7 @@ def _row(table: Path, row: Any, name: str, split: str) -> _Row:  # noqa: ANN401
 
 
 def _labelled(rows: Sequence[_Row], names: Sequence[str]) -> list[Label]:
-    """Name the classes. MATLAB counts from 1; a table with a class 0 counts from 0."""
+    """Return labels with class names. MATLAB counts classes from 1; a table with a class 0 counts from 0."""
     zero = next((row for row in rows if row.number == 0), None)
     first, counted = (1, "counted from 1") if zero is None else (0, f"counted from 0 as {zero.name} has class 0")
     for row in rows:

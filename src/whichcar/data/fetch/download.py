@@ -1,4 +1,4 @@
-"""One remote file to disk: resumed, retried, checked; whatever fsspec can open."""
+"""Download a remote file that fsspec can open, with resuming, retries and checks."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from whichcar.text import without_password
 
 log = logging.getLogger(__name__)
 
-SCHEMES = {"s3": "fetch", "https": "fetch", "http": "fetch", "hf": "hf"}  # scheme → extra that brings what it needs
+SCHEMES = {"s3": "fetch", "https": "fetch", "http": "fetch", "hf": "hf"}  # scheme → extra with the packages it needs
 TRIES = 5
-BLOCK = 8_000_000  # bytes a request: what is lost when a connection breaks
+BLOCK = 8_000_000  # bytes per request, which are lost if a connection breaks
 _ERRORS = (
     ("aiohttp", "ClientError"),
     ("botocore.exceptions", "BotoCoreError"),
     ("httpx", "HTTPError"),
     ("httpx2", "HTTPError"),
 )
-# Of Amazon, Google and CloudFront, then those of a shared access signature of Azure.
+# Query parameters of signed URLs: of Amazon, Google and CloudFront, then of Azure's shared access signatures.
 _SIGNING = re.compile(
     "x-(amz|goog)-.*|awsaccesskeyid|googleaccessid|key-pair-id|policy|expires"
     "|(.*[-_])?((access)?token|signature|api[-_]?key|credential|auth)"
@@ -53,15 +53,15 @@ class Downloaded:
 
 
 def is_remote(source: str) -> bool:
-    """True for `s3://…`, `https://…` and the like; a path is not."""
+    """Return True for `s3://…`, `https://…` and the like, and False for a path."""
     return "://" in source and not source.startswith("file://")
 
 
 def tables_of(url: str) -> list[str]:
-    """Return the Parquet files of a data set on the Hugging Face hub: `hf://datasets/OWNER/NAME`.
+    """Return the Parquet files of a dataset on the Hugging Face hub: `hf://datasets/OWNER/NAME`.
 
     Raises:
-        DataError: there is no such data set, it may not be read, or it has none.
+        DataError: the dataset does not exist, may not be read, or has no Parquet files.
     """
     try:
         found = _Remote(url).tables()
@@ -77,21 +77,21 @@ def tables_of(url: str) -> list[str]:
 def download(
     url: str, folder: Path, sha256: str | None = None, pause: float = 1.0, name: str | None = None
 ) -> Downloaded:
-    """Fetch one file into `folder`, resuming where an earlier call stopped.
+    """Download one file into `folder`, resuming where an earlier call stopped.
 
-    Credentials come from the environment: for S3 the usual AWS chain with `AWS_ENDPOINT_URL`, none where
-    `WHICHCAR_ANONYMOUS=1`. Proxies are those of the environment.
+    Credentials and proxies come from the environment: for S3, the usual AWS chain with `AWS_ENDPOINT_URL`, or no
+    credentials if `WHICHCAR_ANONYMOUS=1`.
 
     Args:
-        url: of any scheme in `SCHEMES`.
-        folder: where it goes; `NAME.part` next to it holds what has come.
-        sha256: what its bytes must give, if that is known.
-        pause: seconds before the first new try; each further one waits twice as long.
-        name: of the file (default: the last part of the address).
+        url: a URL with any scheme in `SCHEMES`.
+        folder: the target folder; `NAME.part` in it contains the bytes received so far.
+        sha256: the expected checksum, if it is known.
+        pause: seconds before the first retry; each further one waits twice as long.
+        name: the file's name (default: the last part of the URL).
 
     Raises:
-        DataError: not there, not allowed, changed while it came, not the expected bytes, the disk is full, or no
-            answer after several tries.
+        DataError: the file is missing, may not be read, changes during the download or has another checksum, the disk
+            is full, or there is no response after several tries.
         MissingExtraError: fsspec needs another package for this scheme.
     """
     name = name or file_name(url)
@@ -136,21 +136,21 @@ def download(
 
 
 def file_name(url: str) -> str:
-    """Return the last part of an address as the name of a file; empty where it has none."""
+    """Return the last part of a URL as a file name; empty if it has none."""
     last = urlsplit(url).path.rpartition("/")[2]
     name = last if url.startswith("s3://") else unquote(last).replace("\\", "/").rpartition("/")[2]
     return "" if name in (".", "..") or "\0" in name else name
 
 
 def identity(url: str) -> str:
-    """Return what tells one address from another without holding secrets: what signs a request is left out."""
+    """Return a string that identifies a URL without its secrets: parameters that sign a request are left out."""
     query = [pair for pair in parse_qsl(urlsplit(url).query) if not _SIGNING.fullmatch(pair[0].lower())]
     address = without_password(url.partition("?")[0].partition("#")[0])
     return address + (f"?{hashlib.sha256(repr(query).encode()).hexdigest()[:12]}" if query else "")
 
 
 def _there_already(remote: _Remote, target: Path) -> Downloaded | None:
-    """Return what an earlier call fetched, if the server still has the same."""
+    """Return the file that an earlier call downloaded, if the server still has the same version."""
     marks_file = _mark_of(target)
     if not target.is_file() or not marks_file.is_file():
         return None
@@ -163,7 +163,7 @@ def _there_already(remote: _Remote, target: Path) -> Downloaded | None:
 
 
 def filesystem(scheme: str) -> Any:  # noqa: ANN401  (fsspec has no types)
-    """Return what reads and writes the files of a scheme in `SCHEMES`, with the credentials of the environment.
+    """Return the fsspec file system for a scheme in `SCHEMES`, with the credentials from the environment.
 
     Raises:
         MissingExtraError: fsspec needs another package for it.
@@ -182,7 +182,7 @@ def filesystem(scheme: str) -> Any:  # noqa: ANN401  (fsspec has no types)
 
 
 class _Remote:
-    """A remote file: asked for its size and marks, and read in blocks."""
+    """A remote file, which can be asked for its size and marks, and is read in blocks."""
 
     def __init__(self, url: str) -> None:
         scheme = urlsplit(url).scheme
@@ -197,13 +197,13 @@ class _Remote:
         return filesystem(self.scheme)
 
     def marks(self) -> dict[str, Any]:
-        """What tells one version of the file from another: size, and the tags that the server gives."""
+        """Return what identifies a version of the file: its size and the tags that the server sends."""
         info = self._system.info(self.url)
         found = {name: str(info[name]) for name in _MARKS if info.get(name)}
         return {"size": info.get("size"), **found}
 
     def tables(self) -> list[str]:
-        """The addresses of all Parquet files below this one."""
+        """Return the URLs of all Parquet files below this one."""
         return [f"{self.scheme}://{path}" for path in sorted(self._system.find(self.url)) if path.endswith(".parquet")]
 
     def blocks(self, start: int) -> Iterator[bytes]:
@@ -215,14 +215,14 @@ class _Remote:
                 yield block
 
     def stream(self) -> Iterator[bytes]:
-        """Yield all bytes in one go, from a server that gives no parts of a file."""
+        """Yield all bytes in one request, for a server that does not support ranges."""
         with self._system.open(self.url, "rb", block_size=0) as file:
             while block := file.read(BLOCK):
                 yield block
 
 
 def _marks_in(path: Path) -> dict[str, Any] | None:
-    """Return what an earlier download wrote down; None where nothing readable is there, and it is to be repeated."""
+    """Return the marks of an earlier download, or None if they cannot be read and it has to be repeated."""
     try:
         return read_json(path)
     except DataError:
@@ -230,7 +230,7 @@ def _marks_in(path: Path) -> dict[str, Any] | None:
 
 
 def _append(remote: _Remote, part: Path, name: str) -> None:
-    """Write what is missing of a file to `part`; what belongs to another version of it is thrown away."""
+    """Append the missing bytes of a file to `part`; a part of another version is discarded first."""
     marks, marks_file = remote.marks(), _mark_of(part)
     if part.is_file() and _marks_in(marks_file) != marks:
         log.warning("%s: changed since its download began; beginning again", without_password(remote.url))
@@ -255,10 +255,10 @@ def _append(remote: _Remote, part: Path, name: str) -> None:
 
 
 def _blocks(remote: _Remote, start: int, file: IO[bytes]) -> Iterator[bytes]:
-    """Yield what is missing; all of it, into an emptied file, where the server gives no parts."""
+    """Yield the missing bytes, or, if the server does not support ranges, empty the file and yield all bytes."""
     try:
         yield from remote.blocks(start)
-    except ValueError as error:  # what fsspec makes of it
+    except ValueError as error:  # raised by fsspec in that case
         if not re.search("range|seek", str(error), re.IGNORECASE):
             raise
         file.truncate(0)
@@ -275,24 +275,24 @@ def _remove(part: Path) -> None:
 
 
 def _remove_empty(part: Path) -> None:
-    """Leave nothing of a download that brought nothing."""
+    """Remove all traces of a download that received nothing."""
     if not part.is_file() or not part.stat().st_size:
         _remove(part)
 
 
 def transport_errors() -> tuple[type[Exception], ...]:
-    """What can go wrong on the way: the libraries below fsspec have errors of their own. One not loaded raises none."""
+    """Return the exceptions of a failed transfer, including those of libraries below fsspec, if they are loaded."""
     loaded = [(sys.modules.get(module), name) for module, name in _ERRORS]
     return (OSError, *(vars(module)[name] for module, name in loaded if module is not None and name in vars(module)))
 
 
 def is_final(error: BaseException) -> bool:
-    """True when another try cannot help: not there, not allowed, not a name."""
+    """Return True if a retry cannot help: the file is missing, access is refused, or the name is invalid."""
     return _is_refused(error) or is_missing(error) or _is_invalid(error)
 
 
 def is_missing(error: BaseException) -> bool:
-    """True when the server says so; fsspec makes "not found" of every failure to ask for a file."""
+    """Return True if the server reports a missing file; fsspec turns every failed request into "not found"."""
     if (status := _status(error)) is not None:
         return status in (404, 410)
     causes = transport_errors()[1:]
@@ -304,12 +304,12 @@ def _is_refused(error: BaseException) -> bool:
 
 
 def _lacks_credentials(error: BaseException) -> bool:
-    """True where nothing was asked of S3, since there is nothing to sign the request with."""
+    """Return True if no request was sent to S3, since there are no credentials to sign it with."""
     return type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound")
 
 
 def _is_invalid(error: BaseException) -> bool:
-    """True where nothing was asked of S3, since no bucket can have that name."""
+    """Return True if no request was sent to S3, since no bucket can have that name."""
     return type(error).__name__ == "ParamValidationError"
 
 
@@ -322,7 +322,7 @@ def _refused_fix(scheme: str) -> str:
 
 
 def _status(error: BaseException | None) -> int | None:
-    """Return the HTTP status behind an error; fsspec makes one error of several."""
+    """Return the HTTP status behind an error; fsspec may wrap several errors in one."""
     while error is not None:
         for status in (getattr(error, "status", None), getattr(getattr(error, "response", None), "status_code", None)):
             if isinstance(status, int):
@@ -332,7 +332,7 @@ def _status(error: BaseException | None) -> int | None:
 
 
 def transport_reason(error: BaseException, url: str) -> str:
-    """Return in one line what was wrong, without addresses, which may hold secrets."""
+    """Return in one line what was wrong, without URLs, which may contain secrets."""
     if _lacks_credentials(error):
         found = "no credentials were found" if type(error).__name__ == "NoCredentialsError" else str(error)
         return f"{found}; {_GIVE_S3}, or WHICHCAR_ANONYMOUS=1 to read a public bucket"

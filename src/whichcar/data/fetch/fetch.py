@@ -1,7 +1,7 @@
-"""The fetch stage: images from a bucket, the web or a disk to `car_ims/` and `car_dataset_labels.csv`.
+"""The fetch stage: bring images from a bucket, the web or a disk to `car_ims/` and `car_dataset_labels.csv`.
 
-`INTO/raw/` holds what was downloaded and `manifest.json`: source, size and SHA-256 of each file. A second run finds
-them there and downloads nothing.
+`INTO/raw/` contains the downloaded files and `manifest.json`, with the source, size and SHA-256 of each file. A second
+run finds them there and downloads nothing.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ SOURCE_VARIABLE = "WHICHCAR_SOURCE"
 MANIFEST = "manifest.json"
 _STAGING = ".fetching"
 
-# What a manifest holds, and each entry of its `files`.
+# The keys of a manifest, and of each entry in its `files`.
 _KEYS = {"sources": list, "finished": bool, "files": list, "labels": int, "kind": str, "names?": list}
 _FILE_KEYS = {"path", "source", "size", "sha256"}
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What is there now; `kind` is how it was labelled, `fresh` whether anything was done.
+    """The result of `fetch`; `kind` is how the images were labelled, `fresh` is whether anything was done.
 
-    `classes` are sorted; `splits` has how many images the labels give to each split.
+    `classes` are sorted; `splits` maps each split to its number of labels.
     """
 
     into: Path
@@ -66,16 +66,17 @@ def fetch(
     """Download or copy a set of images to where the other stages expect it.
 
     Args:
-        sources: addresses (`s3://bucket/key`, `https://…`, `hf://datasets/OWNER/NAME`), paths of archives, tables or
-            folders, or one name of `sources.NAMED`; all of them together are one set. By default what
-            `WHICHCAR_SOURCE` lists, divided as in a shell.
-        into: gets `car_ims/` and `car_dataset_labels.csv`.
-        sha256: of the first source, if it is known: 64 hexadecimal digits, compared on each call.
-        redo: overwrite what an earlier call wrote, also from other sources; a file is downloaded again only where it
-            changed. Without it, files that have gone since are brought back, and the others are left alone.
+        sources: URLs (`s3://bucket/key`, `https://…`, `hf://datasets/OWNER/NAME`), paths of archives, tables or
+            folders, or one name in `sources.NAMED`; together they are one set (default: those that `WHICHCAR_SOURCE`
+            lists, separated as in a shell).
+        into: folder for `car_ims/` and `car_dataset_labels.csv`.
+        sha256: checksum of the first source, if it is known: 64 hexadecimal digits, compared on each call.
+        redo: overwrite what an earlier call wrote, even from other sources; a file is downloaded again only if it has
+            changed. Without it, missing files are restored, and the others are left alone.
 
     Raises:
-        DataError: nothing to fetch, not to be had, hostile, or not understood; existing files are untouched.
+        DataError: there is no source, or one cannot be fetched, is unsafe or has no supported layout; existing files
+            are untouched.
         MissingExtraError: another package is needed for this kind of source.
     """
     into = Path(into)
@@ -103,7 +104,7 @@ def fetch(
 
 
 def _check_sum(sha256: str | None, source: str) -> None:
-    """Refuse a checksum that is none, or that nothing would be compared with."""
+    """Raise DataError if a checksum is malformed, or if its source is a folder, which has none."""
     if sha256 is None:
         return
     if not re.fullmatch("[0-9a-fA-F]{64}", sha256):
@@ -113,7 +114,7 @@ def _check_sum(sha256: str | None, source: str) -> None:
 
 
 def _check_apart(source: str, into: Path) -> None:
-    """Refuse a source that is, holds, or lies in what is to be written."""
+    """Raise DataError if a source is, contains, or lies in what is to be written."""
     if is_remote(source):
         return
     place, target = Path(source).resolve(), into.resolve()
@@ -124,7 +125,7 @@ def _check_apart(source: str, into: Path) -> None:
 
 
 class _Stage:
-    """One run of the stage, alone in its folder."""
+    """One run of the stage, with exclusive use of its folder."""
 
     def __init__(self, into: Path, wanted: list[str], sha256: str | None) -> None:
         self.into, self.wanted, self.sha256 = into, wanted, sha256
@@ -161,7 +162,7 @@ class _Stage:
             shutil.rmtree(self.staging, ignore_errors=True)
 
     def _check_new(self) -> None:
-        """Refuse to write over what no earlier run wrote."""
+        """Raise DataError if something that no earlier run wrote would be overwritten."""
         for name in formats.WRITTEN:
             place = self.into / name
             if place.exists():
@@ -169,7 +170,7 @@ class _Stage:
                 raise DataError(f"{self.into}: has a {called} that `whichcar fetch` did not write; give another folder")
 
     def _known(self) -> dict[str, Any] | None:
-        """Return the manifest of an earlier run."""
+        """Return the manifest of an earlier run, or None."""
         if not self.manifest.is_file():
             return None
         fix = "remove it and run the same command again"
@@ -180,7 +181,7 @@ class _Stage:
         return known
 
     def _checked(self, known: dict[str, Any]) -> tuple[Downloaded, ...]:
-        """Return what an earlier run brought, if the first of it has the expected checksum."""
+        """Return the files that an earlier run fetched, after comparing the checksum of the first one."""
         got = tuple(Downloaded(Path(one["path"]), one["source"], one["size"], one["sha256"]) for one in known["files"])
         if self.sha256 and got and got[0].sha256 not in ("", self.sha256.lower()):
             raise DataError(f"{got[0].source}: its SHA-256 is {got[0].sha256}, not {self.sha256}; fetch it with --redo")
@@ -210,7 +211,7 @@ class _Stage:
         }
 
     def _restore(self, gone: list[str], content: dict[str, Any]) -> None:
-        """Move what is gone to its place, and take out of the manifest what is gone from the source too."""
+        """Restore missing files, and remove from the manifest those that are missing from the source too."""
         lost = {name for name in gone if not (self.new / name).exists()}
         found = [name for name in gone if name not in lost]
         for name in found:
@@ -224,7 +225,7 @@ class _Stage:
                 )
 
     def _fetched(self, kind: str, got: tuple[Downloaded, ...], fresh: bool) -> Fetched:
-        """Describe what is there by its label file."""
+        """Describe the set of images by its label file."""
         images = sum(1 for _ in files.walk_images(self.into / formats.IMAGES))
         rows = read_labels(self.into / formats.LABELS)
         classes = tuple(sorted({row.class_name for row in rows}))
@@ -234,7 +235,7 @@ class _Stage:
 
 
 def _put(new: Path, place: Path) -> None:
-    """Put a file or folder instead of an older one, or take that away where there is no new one."""
+    """Replace a file or folder with a new one, or delete it if there is no new one."""
     if place.is_dir():
         shutil.rmtree(place)
     else:
@@ -248,7 +249,7 @@ def _tables_in(folder: Path) -> list[Path]:
 
 
 def _stage(path: Path, unpacked: Path) -> None:
-    """Unpack or copy a source to where all of them come together; tables of a folder keep their place in it."""
+    """Unpack or copy a source into the folder shared by all sources; tables in a folder keep their relative paths."""
     if path.is_dir():
         tables = _tables_in(path)
         if not tables:

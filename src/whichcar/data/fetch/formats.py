@@ -1,7 +1,7 @@
-"""The layouts in which a set of images may arrive, converted to `car_ims/` and `car_dataset_labels.csv`.
+"""Convert the layouts in which a set of images may arrive to `car_ims/` and `car_dataset_labels.csv`.
 
-Three kinds are understood: a label file with its images, the Stanford Cars devkit (`.mat` annotations), and a folder
-a class. Only file names are read, and nothing is decoded.
+Three layouts are supported: a label file with its images, the Stanford Cars devkit (`.mat` annotations), and one folder
+per class. Only the names of images are read, and nothing is decoded.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _LONGEST_HEADER = 10_000  # bytes
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images and labels as they arrived: an `img_name` is a path relative to `root`.
+    """Images and labels as they arrived; each `img_name` is a path relative to `root`.
 
-    `names` are the images that belong to the set, None where it is all of them.
+    `names` are the images that belong to the set, or None if all of them do.
     """
 
     kind: str
@@ -43,8 +43,8 @@ def find(root: Path, called: str) -> ImageSet:
     """Return the set of images under `root`; messages call it `called`.
 
     Raises:
-        DataError: nothing that is understood, or more than one label file.
-        MissingExtraError: a devkit, and SciPy is not installed.
+        DataError: there is no supported layout, or more than one label file.
+        MissingExtraError: the set is a devkit, and SciPy is not installed.
     """
     paths = list(files.walk(root))
     if count := sum(map(files.is_unopened, paths)):
@@ -92,7 +92,7 @@ def arrange(image_set: ImageSet, into: Path) -> int:
 
 
 def _write_labels(path: Path, labels: list[Label], images: set[str]) -> None:
-    """Write the label file; a name that is not UTF-8 is left out. Warn of labels without an image."""
+    """Write the label file, leaving out names that are not UTF-8, and warn about labels without an image."""
     rows = [label for label in labels if label.img_name == as_text(label.img_name)]
     if len(rows) < len(labels):
         log.warning("%d images have names that are not UTF-8; rename them, they get no label", len(labels) - len(rows))
@@ -103,8 +103,8 @@ def _write_labels(path: Path, labels: list[Label], images: set[str]) -> None:
 
 
 def _is_label_file(path: Path) -> bool:
-    """True where the header names images and classes, in whatever encoding; `read_labels` says if it can be used."""
-    if not path.is_file():  # a named pipe would block for ever
+    """Return True if the header names images and classes, in any encoding; `read_labels` checks if it is usable."""
+    if not path.is_file():  # a named pipe would block forever
         return False
     try:
         with path.open("rb") as file:
@@ -122,7 +122,7 @@ def _images(root: Path) -> Path:
 
 
 def _without_wrapping(root: Path) -> Path:
-    """Go down through folders that hold nothing but one folder, unless that one holds images itself."""
+    """Descend through folders that contain only one folder, unless that folder contains images itself."""
     inner = folders_of(root)
     while len(inner) == 1 and not any(path.is_file() and not path.name.startswith(".") for path in root.iterdir()):
         if any(map(files.is_image, inner[0].iterdir())):

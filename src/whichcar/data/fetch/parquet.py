@@ -1,4 +1,4 @@
-"""Parquet tables with images in them, as data sets on the Hugging Face hub are kept, to images and a label file."""
+"""Convert Parquet tables with images, as used for datasets on the Hugging Face hub, to images and a label file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 SUFFIX = ".parquet"
 _LABEL_COLUMNS = ("label", "labels", "class", "fine_label", "class_name", "category")
 _SPLIT_COLUMNS = ("split", "subset")
-# What a column may hold, as Arrow writes its type.
+# The types that a column may have, as Arrow writes them.
 _IMAGE = re.compile("(dictionary<values=|struct<[^<>]*\\bbytes: )?(large_)?binary")
 _TEXT = re.compile("(dictionary<values=)?((large_)?string|null)")
 _NUMBER = re.compile("(dictionary<values=)?(u?int|bool|(half)?float|double)")
@@ -41,7 +41,7 @@ _ROWS = 64  # read at once
 
 @dataclass(frozen=True)
 class _Table:
-    """A table: its columns, what their numbers stand for, and the split that its path means."""
+    """A table: its columns, the names for their numbers, and the split that its path stands for."""
 
     path: Path
     image: str
@@ -53,18 +53,18 @@ class _Table:
 
 
 def unpack_parquet(tables: Sequence[Path], target: Path, images: str, labels: str) -> int:
-    """Write the images of these tables and a label file; return how many images that were.
+    """Write the images of these tables and a label file, and return the number of images.
 
-    A row's split is what its column `split` or `subset` says, in text or numbers with names, or else a word of the
-    table's path below `target` (`data.split_names`). Where some rows have a split, those without one are left out;
-    where none has, or all are of the training split, the label file names none, and it is to be drawn.
+    A row's split comes from its column `split` or `subset`, as text or as numbers with names, or else from a word in
+    the table's path below `target` (`data.split_names`). If some rows have a split, those without one are left out. If
+    none has a split, or all are in the training split, the label file names no splits, and they are to be drawn.
 
     Args:
-        tables: their rows hold an image (bytes, or a struct with `bytes`) and a label (a number with names in the
-            table's metadata, or text); a number below 0 is no label, and that row is left out.
-        target: folder to write to, which holds the tables.
-        images: name of the folder for images inside it.
-        labels: name of the label file inside it.
+        tables: Parquet files whose rows contain an image (bytes, or a struct with `bytes`) and a label (text, or a
+            number with names in the table's metadata); rows with a number below 0 have no label and are left out.
+        target: folder to write to, which contains the tables.
+        images: name of the folder for images in `target`.
+        labels: name of the label file in `target`.
 
     Raises:
         DataError: a table cannot be read, or has no image or label column.
@@ -99,7 +99,7 @@ def unpack_parquet(tables: Sequence[Path], target: Path, images: str, labels: st
 
 
 def _rows(table: _Table) -> Iterator[tuple[bytes, str | None, str | None]]:
-    """Yield each row's image, as the bytes of its file, its class and its split, None where it has none."""
+    """Yield each row's image (the bytes of its file), class and split; class and split are None if there is none."""
     columns = [table.image, table.label, *([table.split_column] if table.split_column else [])]
     with _opened(table.path) as file:
         for batch in file.iter_batches(_ROWS, columns=columns):
@@ -114,7 +114,7 @@ def _rows(table: _Table) -> Iterator[tuple[bytes, str | None, str | None]]:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """Open a table; whatever goes wrong with it while the block runs becomes a DataError."""
+    """Open a table; errors in reading it while the block runs become a DataError."""
     try:
         import pyarrow
         import pyarrow.parquet
@@ -129,9 +129,9 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def _described(path: Path, inside: str) -> _Table:
-    """Find the columns of a table; `inside` is its path as far as it tells of a split.
+    """Find the columns of a table; `inside` is the part of its path that may name a split.
 
-    Of several columns that can be images, `image` is taken, or else a struct, which no checksum is.
+    Of several columns that may contain images, `image` is preferred, then a struct, since no checksum is a struct.
     """
     with _opened(path) as file:
         schema = file.schema_arrow
@@ -152,7 +152,7 @@ def _described(path: Path, inside: str) -> _Table:
 
 
 def _names(path: Path, metadata: dict[bytes, bytes], column: str) -> list[str]:
-    """Return what the numbers of a column stand for, as `datasets` writes it into the metadata."""
+    """Return the names for the numbers of a column, as `datasets` writes them into the metadata."""
     try:
         features = json.loads(metadata.get(b"huggingface", b"{}")).get("info", {}).get("features", {})
         return list(features.get(column, {}).get("names", []))
@@ -165,7 +165,7 @@ def _names(path: Path, metadata: dict[bytes, bytes], column: str) -> list[str]:
 def _name(path: Path, label: float | str | None, names: list[str]) -> str | None:
     if isinstance(label, str):
         return nfc(label.strip()) or None
-    if label is None or not label >= 0:  # NaN is a class no more than -1
+    if label is None or not label >= 0:  # NaN is not a class either
         return None
     if isinstance(label, float):
         if not label.is_integer():

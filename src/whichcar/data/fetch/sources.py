@@ -1,4 +1,4 @@
-"""What `fetch` is given, brought to this disk: addresses, data sets of the hub, paths, and data sets with a name."""
+"""Bring the sources of `fetch` to this disk: URLs, datasets on the Hugging Face hub, paths, and named datasets."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from whichcar.text import plural
 
 log = logging.getLogger(__name__)
 
-# Data sets with a name: their known homes, tried in turn; each home is all the files it takes. The site of Stanford
-# Cars is gone; these copies are by others, and fetching them has not been tried where whichcar is made.
+# Named datasets and their known homes, which are tried in turn; each home lists all files needed. The site of Stanford
+# Cars is gone; these are copies by others, and whichcar's authors have not tested fetching them.
 NAMED: dict[str, tuple[tuple[str, ...], ...]] = {
     "stanford-cars": (("hf://datasets/tanganke/stanford_cars",), ("hf://datasets/Donghyun99/Stanford-Cars",))
 }
@@ -28,15 +28,15 @@ TERMS = {
 
 
 def bring(wanted: list[str], raw: Path, sha256: str | None) -> list[Downloaded]:
-    """Return the sources as files or folders on this disk, from the first home that has them.
+    """Return the sources as files or folders on this disk, from the first home that has all of them.
 
     Args:
-        wanted: addresses and paths, or one name of `NAMED`.
+        wanted: URLs and paths, or one name in `NAMED`.
         raw: folder for what is downloaded.
-        sha256: of the first source, if it is known.
+        sha256: checksum of the first source, if it is known.
 
     Raises:
-        DataError: no home has them all, or the first has another checksum.
+        DataError: no home has all sources, or the first source has another checksum.
         MissingExtraError: another package is needed for this kind of source.
     """
     failures = []
@@ -65,18 +65,18 @@ def _homes(wanted: list[str]) -> Sequence[Sequence[str]]:
 
 
 def _expanded(home: Sequence[str]) -> list[str]:
-    """Return the sources with each data set of the hub as its tables."""
+    """Return the sources, with each dataset on the hub replaced by its tables."""
     lists = [_of_splits(tables_of(one)) if _is_data_set(one) else [one] for one in home]
     return list(itertools.chain.from_iterable(lists))
 
 
 def _is_data_set(source: str) -> bool:
-    """True for a data set of the hub or a folder of it; the name of the data set itself may hold a dot."""
+    """Return True for a dataset on the hub or a folder in it; the dataset's own name may contain a dot."""
     return source.startswith("hf://") and not Path(*Path(source).parts[4:]).suffix
 
 
 def _of_splits(tables: list[str]) -> list[str]:
-    """Leave out the tables of a hub's data set that are of no split, such as distorted copies of its test images."""
+    """Leave out tables of a hub dataset that belong to no split, such as distorted copies of its test images."""
     named = [table for table in tables if split_in(_inside(table))]
     if named and len(named) < len(tables):
         other = next(table for table in tables if table not in named)
@@ -85,14 +85,14 @@ def _of_splits(tables: list[str]) -> list[str]:
 
 
 def _inside(url: str) -> str:
-    """Return the path of a file of a hub's data set, relative to the data set."""
+    """Return the path of a file in a hub dataset, relative to the dataset."""
     return urlsplit(url).path.strip("/").split("/", 2)[-1]
 
 
 def _names(sources: Sequence[str]) -> list[str]:
-    """Name the files to be downloaded, each differently.
+    """Return a unique name for each file to be downloaded.
 
-    Tables of several folders of the hub may have one name, and the folder's name says which split it is.
+    Tables in several folders of a hub dataset may have the same name, and the folder's name tells the split.
     """
     names: list[str] = []
     for source in sources:

@@ -1,1 +1,1 @@
-"""From images and labels to a train/validation/test tree, and reading such a tree."""
+"""Build a train/validation/test tree from images and labels, and read such a tree."""

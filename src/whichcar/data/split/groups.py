@@ -1,4 +1,4 @@
-"""Images that belong together, such as those of one car: named by a pattern, or guessed from their file names."""
+"""Group images that belong together, such as those of one car, by a pattern or by guessing from their file names."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from whichcar.errors import DataError
 from whichcar.records import Label
 from whichcar.text import plural, shell_command
 
-# What tells the images of one group apart at the end of a name: a number or a letter, or Roboflow's hash of a variant.
+# The end of a name that distinguishes images of one group: a number or a letter, or Roboflow's hash of a variant.
 _LAST = re.compile(r"(?P<group>.*?[^\W_])(?:[ _.-]+(?:\d{1,4}|[a-z])|(?<=\d)[a-z]|\s*\(\d+\)|\.rf\.[0-9a-f]{32})", re.I)
-_LEAST, _MOST = 2, 0.5  # groups in a class; share of a class that one group may have
-SUGGESTED = r"^(.+)[ _-][^/]*$"  # a pattern for --group-by that names most of such groups
+_LEAST, _MOST = 2, 0.5  # minimum number of groups in a class; maximum share of a class that one group may have
+SUGGESTED = r"^(.+)[ _-][^/]*$"  # a pattern for --group-by that finds most of these groups
 
 
 def with_groups(labels: Sequence[Label], pattern: str) -> list[Label]:
@@ -23,11 +23,11 @@ def with_groups(labels: Sequence[Label], pattern: str) -> list[Label]:
 
     Args:
         labels: rows without a group.
-        pattern: searched in the img_name, which may hold folders; its first group, or else the whole match, is the
-            name. An image without a match is in no group.
+        pattern: searched for in the img_name, which may contain folders; its first capturing group, or else the whole
+            match, is the name of the group. An image without a match is in no group.
 
     Raises:
-        DataError: no regular expression, it matches no image, or there are groups already.
+        DataError: the pattern is not a regular expression or matches no image, or labels have groups already.
     """
     option = shell_command(["--group-by", pattern])
     try:
@@ -48,10 +48,10 @@ def _group(expression: re.Pattern[str], name: str) -> str:
 
 
 def likely_groups(classes: Mapping[str, Sequence[str]]) -> Iterator[list[str]]:
-    """Yield paths of one class that look like images of one group: their names differ in a last number or letter only.
+    """Yield the paths of one class that look like one group: their names differ only in a last number or letter.
 
-    A class with a single such beginning is only numbered, and a beginning without a digit that several classes share
-    is a word for something else, such as a view or a source; neither is a group.
+    A class with a single such beginning is merely numbered, and a beginning without a digit that several classes share
+    describes something else, such as a view or a source; neither is a group.
 
     Args:
         classes: the paths of each class.

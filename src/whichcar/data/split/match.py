@@ -1,4 +1,4 @@
-"""Which image file each row of a label file means, or why a row cannot be used, and what it may have meant."""
+"""Match each row of a label file to its image, or explain why it cannot be used and what name it may have meant."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ from whichcar.text import as_text, one_line, plural
 
 Form = Callable[[str], str]
 
-_LISTED = 500_000  # files among which a name that was meant is looked for, at most
+_LISTED = 500_000  # maximum number of files that are searched for the name that was meant
 
 
 @dataclass(frozen=True, slots=True)
 class RowProblem:
-    """Why a row cannot be used, and the name that it may have meant ("" where none is near).
+    """Why a row cannot be used, and the name that it may have meant ("" if none is close).
 
-    `kind` is `missing` (no such file), `unusable` (the file), `bad` (the row itself), `repeated`, `conflict` (its rows
-    disagree), `copy` (an image of train that is in validation or test too, or one of validation that is in test),
-    `group` (an image of a group with images there) or `orphan` (a held-out image of a class without train images).
+    `kind` is `missing` (there is no such file), `unusable` (invalid file), `bad` (invalid row), `repeated`,
+    `conflict` (rows about the image disagree), `copy` (a train image with a copy in validation or test, or a validation
+    image with a copy in test), `group` (an image whose group has images there) or `orphan` (a held-out image of a class
+    without train images).
     """
 
     kind: Literal["missing", "unusable", "bad", "repeated", "conflict", "copy", "group", "orphan"]
@@ -43,7 +44,7 @@ class RowProblem:
 
 @dataclass(frozen=True, slots=True)
 class LabelledImage:
-    """A row whose image is there; the first row is 1."""
+    """A row whose image exists; rows are counted from 1."""
 
     row: int
     label: Label
@@ -51,12 +52,12 @@ class LabelledImage:
 
 
 def match(data: Path, labels: Sequence[Label]) -> tuple[list[LabelledImage], dict[int, RowProblem]]:
-    """Find the image of every row; rows without one that can be used are problems, by the number of the row.
+    """Find the image of every row; return the rows with a usable image, and the problems of the others by row number.
 
-    Where no row has a subset, none is asked for.
+    If no row has a subset, none is required.
 
     Raises:
-        DataError: there is no such folder.
+        DataError: the folder does not exist.
     """
     if not data.is_dir():
         raise DataError(f"{data}: no such folder; give the folder with the images")
@@ -78,11 +79,11 @@ def bases_of(data: Path) -> list[Path]:
 
 
 def nothing_usable(data: Path, problems: Sequence[tuple[str, RowProblem]]) -> str:
-    """Return the message for rows of which none can be used: the commonest reason, an example, what it may have meant.
+    """Return the message for when no row can be used: the most common reason, an example, and what it may have meant.
 
     Args:
         data: the folder with the images.
-        problems: the img_name of each row, with what is wrong with it.
+        problems: the img_name of each row, and its problem.
     """
     if not problems:
         return f"{data}: no labels given; add one row per image"
@@ -116,7 +117,7 @@ def _find(label: Label, bases: Sequence[Path], divided: bool) -> Path | RowProbl
 
 
 def _refused(label: Label, divided: bool) -> str | None:
-    """Return what is wrong with a row by itself, if anything."""
+    """Return what is wrong with the row itself, if anything."""
     if reason := _refused_name(label.img_name):
         return reason
     if any(text != as_text(text) for text in (label.class_name, label.group)):
@@ -129,7 +130,7 @@ def _refused(label: Label, divided: bool) -> str | None:
 
 
 def _refused_name(img_name: str) -> str | None:
-    """Return why no image can have this name, if so."""
+    """Return why an image cannot have this name, or None if it can."""
     name = PurePosixPath(img_name)
     if not img_name.strip():
         return "img_name is empty"
@@ -151,13 +152,13 @@ def _unusable(path: Path) -> str | None:
 
 
 def _with_what_was_meant(data: Path, labels: Sequence[Label], problems: dict[int, RowProblem]) -> dict[int, RowProblem]:
-    """Add to names without an image the one in `data` that differs in what is easily mistaken, if there is one."""
+    """Add to each name without an image the name in `data` that it may have meant, if there is one."""
     asked = {row: labels[row - 1].img_name for row, problem in problems.items() if problem.kind in ("missing", "bad")}
     asked = {row: name for row, name in asked.items() if problems[row].kind == "missing" or _refused_name(name)}
     if not asked:
         return problems
     names: list[str] = []
-    with contextlib.suppress(PermissionError):  # what can be listed will do: no row is lost for want of advice
+    with contextlib.suppress(PermissionError):  # suggestions are optional, so the names that can be listed are enough
         names.extend(itertools.islice(files.walk_images(bases_of(data)[0]), _LISTED))
     indices = [(form, _index(names, form)) for form in (_path, _stem, _file, lambda name: _stem(_file(name)))]
     return {
@@ -167,7 +168,7 @@ def _with_what_was_meant(data: Path, labels: Sequence[Label], problems: dict[int
 
 
 def _index(names: Sequence[str], form: Form) -> dict[str, str]:
-    """Return each name by its form, but none where several share one."""
+    """Return a mapping from forms to names, without forms that several names share."""
     counts = Counter(map(form, names))
     return {form(name): name for name in names if counts[form(name)] == 1}
 
@@ -178,17 +179,17 @@ def _meant(name: str, indices: Sequence[tuple[Form, Mapping[str, str]]]) -> str:
 
 
 def _path(name: str) -> str:
-    """Return a name without what is easily mistaken: case, the kind of slash, spaces, Unicode form."""
+    """Return a name normalized for what is easily mistaken: case, the kind of slash, spaces, Unicode form."""
     return "".join(unicodedata.normalize("NFKC", name).replace("\\", "/").casefold().split()).strip("/")
 
 
 def _stem(name: str) -> str:
-    """Return the same without its suffix, if that is one of an image."""
+    """Return the normalized name without its suffix, if that is the suffix of an image."""
     path = _path(name)
     suffix = PurePosixPath(path).suffix
     return path.removesuffix(suffix) if suffix in files.IMAGE_SUFFIXES else path
 
 
 def _file(name: str) -> str:
-    """Return the same without folders."""
+    """Return the normalized name without folders."""
     return _path(name).rpartition("/")[2]

@@ -1,4 +1,4 @@
-"""Which labelled image goes where in the split tree, and which row cannot be used, and why. Nothing is written."""
+"""Plan where each labelled image goes in the split tree, and list rows that cannot be used; nothing is written."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from whichcar.text import as_text
 
 @dataclass(frozen=True)
 class Plan:
-    """Every row of the labels, accounted for.
+    """The plan of a split, which accounts for every row of the labels.
 
-    `targets` maps a place in the output, `<subset>/<folder>/<file>`, to the image; `classes` maps folder to true
-    name; `problems` maps the number of a row (the first is 1) to why it cannot be used; `renamed` maps an img_name to
-    its target where that does not have the image's own file name; `unlabelled` counts images that lie next to
-    usable ones and have no row; `groups` maps the name of a group to its targets; `together` are the targets that
-    belong on one side, over copies and groups; `validation` are the targets that the labels give to the validation
-    split, which lie in train/ too. `unused_classes` are the classes of the labels of which no image can be used;
-    `conflicts` counts used images that have a copy in another class.
+    `targets` maps a path in the output, `<subset>/<folder>/<file>`, to the image. `classes` maps folders to true class
+    names. `problems` maps row numbers (from 1) to why the rows cannot be used. `renamed` maps an img_name to its target
+    if that does not have the image's own file name. `unlabelled` counts images without a row that lie next to usable
+    ones. `groups` maps the names of groups to their targets. `together` lists the targets that belong on one side,
+    because of copies and groups. `validation` are the targets that the labels assign to the validation split; they lie
+    in train/ too. `unused_classes` are the classes in the labels that have no usable image. `conflicts` counts used
+    images with a copy in another class.
     """
 
     targets: dict[str, Path]
@@ -54,13 +54,13 @@ def make_plan(
 
     Args:
         data: folder with the images, or with the images in `car_ims/`.
-        labels: the rows. Where none has a subset, the test split is drawn.
-        keep_copies: use images of which a held-out split has a copy, or another one of their group.
-        test_share: of the draw; 0 for no test split.
-        seed: of the draw.
+        labels: the rows. If none has a subset, the test split is drawn.
+        keep_copies: use images even if a held-out split contains a copy of them or another image of their group.
+        test_share: share of the images to draw for test; 0 for no test split.
+        seed: random seed of the draw.
 
     Raises:
-        DataError: no row can be used; the message has the commonest reason.
+        DataError: no row can be used; the message contains the most common reason.
     """
     found, problems = match(data, labels)
     used = _without_repeats(found, problems)
@@ -98,9 +98,9 @@ def make_plan(
 
 
 class _Links:
-    """What belongs on one side of a split: copies, and images of one group, over chains of both.
+    """Images that belong on one side of a split: copies, and images of one group, connected by chains of both.
 
-    `unreadable` says why images cannot be read; these are in no group.
+    `unreadable` maps images that cannot be read to the reason; they are in no group.
     """
 
     def __init__(self, found: Sequence[LabelledImage]) -> None:
@@ -123,7 +123,7 @@ class _Links:
         return sum(len(names) for names in groups.values() if len(set(names)) > 1)
 
     def problem(self, item: LabelledImage, held: Sequence[LabelledImage], split: str) -> RowProblem:
-        """Return why an image cannot be used: what it is linked to in a held-out split, the nearest link first."""
+        """Return why an image cannot be used: its closest link to an image in a held-out split."""
         if group := [one for one in held if item.label.group and one.label.group == item.label.group]:
             return RowProblem("group", f"group {item.label.group!r} has {group[0].label.img_name} in {split}")
         copies = [one for one in held if self._copied.get(one.source, -1) == self._copied.get(item.source)]
@@ -132,7 +132,7 @@ class _Links:
 
 
 def _drawn(used: Sequence[LabelledImage], links: _Links, share: float, seed: int) -> list[LabelledImage]:
-    """Return the rows with a subset each: `share` of every class, in whole groups, is in test."""
+    """Return the rows with drawn subsets: about `share` of every class, in whole groups, is in test."""
     names = {item.source: item.label.img_name for item in used}
     classes: dict[str, list[str]] = defaultdict(list)
     for item in used:
@@ -159,7 +159,7 @@ def _unlabelled(data: Path, labels: Iterable[Label], found: Sequence[LabelledIma
 
 
 def _without_repeats(found: Iterable[LabelledImage], problems: dict[int, RowProblem]) -> list[LabelledImage]:
-    """Keep the first of equal rows, and none of rows that say different things about one image."""
+    """Keep the first of several equal rows, and none of the rows that disagree about an image."""
     by_source: dict[Path, list[LabelledImage]] = defaultdict(list)
     for item in found:
         by_source[item.source].append(item)
@@ -183,7 +183,7 @@ def _text(label: Label) -> str:
 def _without_linked(
     used: Sequence[LabelledImage], links: _Links, problems: dict[int, RowProblem]
 ) -> list[LabelledImage]:
-    """Leave out images linked to one of a held-out split: an image that was trained on would count as recognised."""
+    """Leave out images linked to a held-out image, which would count as recognised after training on a copy of it."""
     by_source = {item.source: item for item in used}
     for group in links.groups:
         items = [by_source[source] for source in group if source in by_source]
@@ -196,7 +196,7 @@ def _without_linked(
 
 
 def _without_orphans(found: Sequence[LabelledImage], problems: dict[int, RowProblem]) -> list[LabelledImage]:
-    """Leave out held-out images of classes that have no image to learn from."""
+    """Leave out held-out images of classes that have no training image."""
     learned = {item.label.class_name for item in found if item.label.subset == TRAIN}
     for item in found:
         if item.label.class_name not in learned:
@@ -205,7 +205,7 @@ def _without_orphans(found: Sequence[LabelledImage], problems: dict[int, RowProb
 
 
 def _folders(names: Iterable[str]) -> dict[str, str]:
-    """Give every class name a folder of its own; names that would meet, also but for case, get a number."""
+    """Return a unique folder for every class name; names that differ only in case, or not at all, get a number."""
     folders: dict[str, str] = {}
     taken: set[str] = set()
     for name in sorted(names):
@@ -214,7 +214,7 @@ def _folders(names: Iterable[str]) -> dict[str, str]:
 
 
 def _targets(found: Iterable[LabelledImage], folders: Mapping[str, str]) -> tuple[dict[str, Path], dict[str, str]]:
-    """Return target to source, and img_name to target for images whose name was taken in their folder."""
+    """Return a mapping from targets to sources, and from img_names to targets if the name was taken in its folder."""
     targets: dict[str, Path] = {}
     renamed: dict[str, str] = {}
     taken: dict[str, set[str]] = defaultdict(set)
@@ -228,7 +228,7 @@ def _targets(found: Iterable[LabelledImage], folders: Mapping[str, str]) -> tupl
 
 
 def _free(stem: str, suffix: str, taken: set[str]) -> str:
-    """Return stem + suffix, with ` (2)`, ` (3)` ... between them if taken, and take it."""
+    """Return stem + suffix, with ` (2)`, ` (3)` ... between them if that is taken, and mark the name as taken."""
     name = stem + suffix
     number = 1
     while (key := unicodedata.normalize("NFC", name).casefold()) in taken:

@@ -1,7 +1,7 @@
-"""From images and labels to `OUTPUT/<subset>/<class>/`.
+"""Build `OUTPUT/<subset>/<class>/` from images and labels.
 
-`OUTPUT/split.json` holds what was done; above all which images of `train/` are the validation split, so that every
-later run uses the same ones. It is written first with `"finished": false`, and again when every image is there.
+`OUTPUT/split.json` records what was done, above all which images in `train/` are the validation split, so that every
+later run uses the same ones. It is first written with `"finished": false`, and again when every image is in place.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from whichcar.text import as_text, plural
 
 log = logging.getLogger(__name__)
 
-TEST_SHARE = 0.25  # where nothing else is asked for
+TEST_SHARE = 0.25  # the default
 _WAYS_OUT = "choose another output folder, or delete this one"
 
 
 @dataclass(frozen=True)
 class Split:
-    """What `split` did.
+    """The result of `split`.
 
-    `counts` has `train` (all images in train/), `validation` (how many of those), and `test`; `classes` maps folder
-    to true name; `problems` are the rows that could not be used; `renamed` maps an img_name to its place in the output
-    where its own file name was taken; `unlabelled` counts images that lie next to used ones and have no row; `groups`
-    counts named groups; `test_share` is the share of the images that was drawn for test, None where the labels or
-    folders say what is in test; `unused_classes` are the classes of which no image can be used, which are left out;
-    `conflicts` counts used images that have a copy in another class.
+    `counts` contains `train` (all images in train/), `validation` (how many of these) and `test`. `classes` maps
+    folders to true class names. `problems` are the rows that could not be used. `renamed` maps an img_name to its path
+    in the output if its own file name was taken. `unlabelled` counts images without a row that lie next to used ones.
+    `groups` counts named groups. `test_share` is the share of the images that was drawn for test, or None if the labels
+    or folders define the test split. `unused_classes` are the classes without a usable image, which are left out.
+    `conflicts` counts used images with a copy in another class.
     """
 
     output: Path
@@ -67,32 +67,32 @@ def split(
     test_share: float | None = None,
     group_by: str | None = None,
 ) -> Split:
-    """Build `output/{train,test}/<class>/<image>` from hard links, or copies where links are not possible.
+    """Build `output/{train,test}/<class>/<image>` from hard links, or from copies if links are not possible.
 
     `split(data, output)` takes the labels from `data`: from its `car_dataset_labels.csv`, or from its folders, one per
-    class, which may be divided into train/, test/ and the like already. `split(data, labels, output)` names them.
+    class, which may already be divided into train/, test/ and so on. `split(data, labels, output)` passes the labels.
 
-    Every row is used or listed in `problems`, also that of an image that cannot be read. Images that are copies of each
-    other, also nearly so (`data.duplicates`), and images of one group end on one side: a drawn split takes all of them
-    or none, and where the labels put them on several sides, those in train (or validation) are left out. Images that
-    the labels give to the validation split lie in `train/` too; split.json names them. Running it again adds what is
-    missing and changes nothing else.
+    Every row is either used or listed in `problems`, even if its image cannot be read. Exact and near copies
+    (`data.duplicates`) and images of one group stay on one side: a drawn split takes all of them or none, and if the
+    labels put them on several sides, those in train (or validation) are left out. Images that the labels assign to the
+    validation split lie in `train/` too; split.json names them. Running it again adds missing files and changes nothing
+    else.
 
     Args:
         data: folder with the images, or with the images in `car_ims/`.
-        labels: the label file, or its rows; an `img_name` may hold folders, relative to `data`.
-        output: folder to be made.
-        validation: share of train that is set aside, by class, where no row is of the validation split; every class
-            keeps an image to learn from; 0 for none.
+        labels: the label file, or its rows; an `img_name` may contain folders, relative to `data`.
+        output: folder to create.
+        validation: share of train to set aside, stratified by class, if no row is in the validation split; every class
+            keeps a training image; 0 for none.
         seed: random seed of the splits that are drawn.
-        keep_copies: use images of which a held-out split has a copy, or another one of their group.
-        test_share: share of the images for test, by class, where neither labels nor folders say what is in test
-            (default: 0.25); 0 for no test split.
-        group_by: regular expression searched in each `img_name`; its first group, or else the whole match, names the
-            group that the image belongs to. The label file may have a column `group` instead.
+        keep_copies: use images even if a held-out split contains a copy of them or another image of their group.
+        test_share: share of the images for test, stratified by class, if neither labels nor folders define the test
+            split (default: 0.25); 0 for no test split.
+        group_by: regular expression searched for in each `img_name`; its first capturing group, or else the whole
+            match, names the group of the image. The label file may have a column `group` instead.
 
     Raises:
-        DataError: nothing usable, or `output` holds something else.
+        DataError: no row can be used, or `output` contains something else.
     """
     if output is None and isinstance(labels, str | Path):
         labels, output = None, labels
@@ -154,7 +154,7 @@ def _rows(data: Path, labels: str | Path | Sequence[Label] | None, output: Path)
 
 
 def _test_share(rows: Sequence[Label], asked: float | None, source: str) -> float | None:
-    """Return the share of the images to be drawn for test, or None where the rows say what is in test."""
+    """Return the share of the images to be drawn for test, or None if the rows define the test split."""
     if asked is not None:
         check_share(asked, "the test share")
     if not any(row.subset for row in rows):
@@ -202,7 +202,7 @@ def _inside(target: str) -> str:
 
 
 def _fingerprint(plan: Plan) -> str:
-    """Digest which image, of how many bytes, goes where: labels or data that changed give another one."""
+    """Return a digest of every image's target and size in bytes, which changes when labels or data change."""
     lines = (f"{target}\t{source.stat().st_size}" for target, source in sorted(plan.targets.items()))
     return hashlib.blake2b("\n".join(lines).encode("utf-8"), digest_size=16).hexdigest()
 
@@ -217,7 +217,7 @@ def _writing_to(output: Path) -> Iterator[None]:
 
 
 def _check_output(output: Path, settings: Mapping[str, Any]) -> None:
-    """Raise DataError unless `output` is new, empty, or made with the same settings; OSError if it takes no file."""
+    """Raise DataError unless `output` is new, empty, or made with the same settings; OSError if it is not writable."""
     if output.exists() and not output.is_dir():
         raise DataError(f"{output}: is a file; the output is a folder: split DATA LABELS OUTPUT, or split DATA OUTPUT")
     known = load_record(output)
@@ -233,7 +233,7 @@ def _check_output(output: Path, settings: Mapping[str, Any]) -> None:
 
 
 def _check_content(output: Path, record: Mapping[str, Any]) -> None:
-    """Raise DataError where `output` was made from other labels or data."""
+    """Raise DataError if `output` was made from other labels or data."""
     known = load_record(output) or {}
     free = {"finished", "sources", "unlabelled", "unused_classes"}  # the same images may be named by another path
     before, now = _without_reasons(known), _without_reasons(record)
@@ -242,7 +242,7 @@ def _check_content(output: Path, record: Mapping[str, Any]) -> None:
 
 
 def _without_reasons(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a record without the reasons of its problems, which name the path of the data as it was given."""
+    """Return a record without the reasons of its problems, which contain the path of the data as it was given."""
     return {**record, "problems": [(one["row"], one["img_name"]) for one in record.get("problems", [])]}
 
 

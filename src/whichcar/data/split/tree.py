@@ -1,7 +1,7 @@
-"""A data folder as lists of samples: train, validation and test.
+"""Read a data folder as lists of samples for training, validation and test.
 
-`split.json` in it, where `split` wrote one, says which images of `train/` are the validation split. Class names are
-compared in NFC: a tree that came from a Mac has the same classes.
+If `split` wrote a `split.json` there, it says which images in `train/` are the validation split. Class names are
+compared in NFC, so that a tree from a Mac has the same classes.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from whichcar.text import nfc, plural, shell_command
 
 @dataclass(frozen=True)
 class Tree:
-    """The images of a data folder; a sample's class_index counts in the sorted class folders, whose names are NFC.
+    """The images of a data folder; a sample's class_index refers to the sorted class folders, whose names are NFC.
 
-    `drawn` are the validation images as paths relative to the training folder, where neither folders nor `split.json`
-    say which they are: training on the rest has to remember them. `remarks` are lines on folders that are not used,
-    `given_in` are the folder and the file that say which images are for validation.
+    `drawn` are the validation images as paths relative to the training folder, if they were drawn because neither
+    folders nor `split.json` define them; a training run has to remember them. `remarks` are lines about folders that
+    are not used. `given_in` are the folder and the file that define the validation split.
     """
 
     root: Path
@@ -43,7 +43,7 @@ class Tree:
 
     @property
     def summary(self) -> str:
-        """One line on how many classes there are and how many images each split has, and who chose the validation."""
+        """One line on the classes, the number of images in each split, and where the validation split comes from."""
         origin = f" (given in {' and '.join(self.given_in)})" if self.given_in else ""
         if self.drawn is not None:
             origin = f" (drawn from {plural(len(self.train) + len(self.validation), 'image')})"
@@ -54,7 +54,7 @@ class Tree:
 
     @property
     def fingerprints(self) -> dict[str, str]:
-        """Digests that identify the tree where it is moved: of `train` (with validation), and of `test` if any."""
+        """Digests that identify the tree even if it is moved: of `train` (with validation), and of `test` if any."""
         parts = {"train": [*self.train, *self.validation], "test": self.test}
         return {name: fingerprint(samples) for name, samples in parts.items() if samples}
 
@@ -68,20 +68,21 @@ def read_tree(
 ) -> Tree:
     """List the samples of a data folder; nothing is written.
 
-    The validation split is what the folder says: its `validation/`, or the images that its `split.json` names. Where it
-    says nothing, a share of train is drawn, which depends on nothing but the names, the share and the seed.
+    The validation split consists of the folder's `validation/` and the images that its `split.json` names. If there is
+    neither, a share of train is drawn, which depends only on the names, the share and the seed.
 
     Args:
         directory: a folder with `train/` (and `validation/`, `test/`, by any name that `split_of` knows), such a
             `train/` itself, or a folder with one folder per class.
-        validation: share of train set aside; must agree with the recorded one. 0 sets nothing aside, whatever is
-            recorded, except images that the labels or folders themselves give for validation.
-        seed: of the choice.
-        chosen: what an earlier call drew (`Tree.drawn`), instead of drawing again.
-        train_on_validation: add the validation images to the training images, at their end; none are left.
+        validation: share of train to set aside; must agree with the recorded one. 0 sets nothing aside, whatever is
+            recorded, except images that the labels or folders themselves assign to validation.
+        seed: random seed of the draw.
+        chosen: the images that an earlier call drew (`Tree.drawn`), used instead of drawing again.
+        train_on_validation: append the validation images to the training images, leaving none for validation.
 
     Raises:
-        DataError: no classes, an empty class, a held-out class that train lacks, an unfinished or different split.
+        DataError: there are fewer than two classes, an empty class, or a held-out class that train lacks, or the split
+            is unfinished or has another share.
     """
     check_share(validation, "data.validation_split")
     structure = locate(Path(directory))
@@ -122,16 +123,16 @@ def read_tree(
 
 
 def unopened(images: Iterable[Path]) -> int:
-    """Return how many files next to these images are images of formats that are not opened, such as HEIC."""
+    """Return the number of files next to these images that are in an unsupported image format, such as HEIC."""
     folders = {path.parent for path in images}
     return sum(files.is_unopened(path) for folder in folders for path in folder.iterdir())
 
 
 def locate(directory: Path) -> Structure:
-    """Return how a data folder is laid out; for a training folder, the layout of the folder with its other splits too.
+    """Return the layout of a data folder; for a training folder, that of the folder with its other splits too.
 
     Raises:
-        DataError: no such folder, images that were not split yet, or the layout is ambiguous.
+        DataError: the folder is missing, its images have not been split yet, or its layout is ambiguous.
     """
     if not directory.is_dir():
         raise DataError(f"{directory}: no such folder; make it with `whichcar split DATA LABELS OUTPUT`")
@@ -148,7 +149,7 @@ def locate(directory: Path) -> Structure:
 
 
 def _train_folder(structure: Structure) -> Path:
-    """Return the folder of the training split's class folders."""
+    """Return the folder that contains the class folders of the training split."""
     if not structure.splits:
         return structure.root
     folder = structure.splits.get(TRAIN)
@@ -172,7 +173,7 @@ def _check_share_agrees(root: Path, record: Mapping[str, Any], validation: float
 def _divide(
     folder: Path, classes: Mapping[str, Sequence[str]], chosen: Collection[str]
 ) -> tuple[list[Sample], list[Sample]]:
-    """Return the samples to learn from and those held out, each in the order of classes and names."""
+    """Return the training samples and the held-out samples, each in the order of classes and names."""
     train: list[Sample] = []
     held: list[Sample] = []
     for number, (class_name, names) in enumerate(classes.items()):
