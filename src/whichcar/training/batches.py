@@ -20,20 +20,20 @@ AHEAD = 3  # batches prepared while the network works on one
 
 
 class Rows(Protocol):
-    """What the network is fed from, by row number: decoded images, or what the backbone made of them."""
+    """Inputs of the network by row number: decoded images, or features of the backbone."""
 
     key: str
     skipped: list[Skipped]
 
     def __len__(self) -> int:
-        """How many rows there are."""
+        """Return the number of rows."""
 
     def take(self, rows: np.ndarray) -> np.ndarray:
         """Return these rows."""
 
 
 class TrainingBatches:
-    """The batches of each epoch, in an order of its own, with the recipe's mixing and changes.
+    """The batches of each epoch, shuffled for that epoch, with the recipe's mixing and augmentation.
 
     Args:
         rows: rows of `images` to train on.
@@ -57,9 +57,9 @@ class TrainingBatches:
         self._batch_size, self._seed, self._recipe, self._balanced = batch_size, seed, recipe, balanced
 
     def __len__(self) -> int:
-        """Batches per epoch: whole optimizer updates only; remaining images are left out.
+        """Return the number of batches per epoch: whole optimizer updates only; remaining images are left out.
 
-        Fewer images than one update takes are as many batches as they fill, or one smaller batch.
+        With too few images for one update, there are as many batches as they fill, or one smaller batch.
         """
         batches, accumulated = len(self._rows) // self._batch_size, self._recipe.gradient_accumulation
         return batches // accumulated * accumulated or max(1, batches)
@@ -68,8 +68,8 @@ class TrainingBatches:
         """Yield (images, labels) from batch `start` on: (n, h, w, 3) uint8 and (n, classes) float32.
 
         Args:
-            number: of the epoch, from 0.
-            plain: without mixing and RandAugment.
+            number: index of the epoch, from 0.
+            plain: leave out mixing and RandAugment.
         """
         order = self._order(np.random.default_rng([self._seed, number]))
 
@@ -89,7 +89,7 @@ class TrainingBatches:
         present = rng.permutation(np.unique(self._classes))
         share = -(-total // len(present))
         drawn = [np.resize(rng.permutation(np.flatnonzero(self._classes == number)), share) for number in present]
-        # In rounds of one image per class, so that the end drops at most one image per class.
+        # One image per class in each round, so that cutting off the end drops at most one image per class.
         return rng.permutation(np.stack(drawn, axis=1).ravel()[:total])
 
     def _changed(self, images: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Batch:
@@ -106,7 +106,7 @@ class TrainingBatches:
 
 
 def plain_batches(images: Rows, rows: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
-    """Yield (batch_size, ...) of `rows` in order; the last is filled up by repeating its last image."""
+    """Yield batches (batch_size, ...) of `rows` in order; the last one is padded by repeating its last image."""
 
     def make(start: int) -> np.ndarray:
         chosen = rows[start : start + batch_size]
@@ -116,5 +116,5 @@ def plain_batches(images: Rows, rows: np.ndarray, batch_size: int) -> Iterator[n
 
 
 def _workers() -> int:
-    # More would only take memory: so few batches are prepared ahead.
+    # More workers would only use memory, since only a few batches are prepared ahead.
     return min(AHEAD + 1, usable_cores())

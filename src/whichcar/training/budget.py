@@ -1,7 +1,7 @@
-"""What fits into the minutes given: passes over the training images, and the sizes of these.
+"""What fits into a time budget: the number of passes over the training images, and the image sizes.
 
-Nothing here reads or measures. Where a number is from published work it says so; "ours" are the runs of
-`experiments/README.md` and what `experiments/LOG.md` says of those that failed.
+Nothing here reads files or measures. Numbers from published work name their source; "ours" refers to the runs in
+`experiments/README.md` and the failed ones in `experiments/LOG.md`.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ from whichcar.config.backbones import DEFAULT
 from whichcar.config.recipe import MOMENT_IMAGES
 
 MOST_PASSES = 100  # ours: training accuracy is 0.97 after 10; Salman et al. 2020 gain 4 points from 59 to 150
-ENOUGH_PASSES, ENOUGH_UPDATES = 12, 800  # before images above FIRST_PHASE are worth more than further passes
+ENOUGH_PASSES, ENOUGH_UPDATES = 12, 800  # from here on, images above FIRST_PHASE are worth more than further passes
 LEAST_PASSES, LEAST_UPDATES = 5, 100  # ours: 5 passes of all layers gave 0.59, a head alone 0.41, 2 passes 0.20
-LARGEST = 224  # the size of the ImageNet weights; more costs more than it gave us
+LARGEST = 224  # the size of the ImageNet weights; ours: larger images cost more than they gained
 SMALLEST = 96
-FIRST_PHASE = 128  # no phase before the last is smaller; ours: exp_003
-LAST_SHARE = 3 / 17  # of the passes that each phase after the first takes; ours: exp_003
-CROP = (0.75, 1.0)  # sides of the random crop; ours: exp_003
+FIRST_PHASE = 128  # minimum size of all phases before the last; ours: exp_003
+LAST_SHARE = 3 / 17  # share of the passes in each phase after the first; ours: exp_003
+CROP = (0.75, 1.0)  # share of each side that the random crop keeps; ours: exp_003
 HEAD_UPDATES = 4000
 SECONDS_OF_HEAD_STEP = 0.01
-BACKWARD = 2  # times a forward pass
-FROZEN, FROZEN_OF_FEW = 2, 3  # first stages frozen, and where images are few; ours
-FROZEN_SHARE = {0: 0.0, FROZEN: 0.25, FROZEN_OF_FEW: 0.5}  # of a forward pass, that they take
+BACKWARD = 2  # cost of a backward pass, in forward passes
+FROZEN, FROZEN_OF_FEW = 2, 3  # number of first stages frozen, in general and with few images; ours
+FROZEN_SHARE = {0: 0.0, FROZEN: 0.25, FROZEN_OF_FEW: 0.5}  # share of a forward pass in the frozen stages
 
 Phases = list[tuple[int, int]]  # (epochs, size), small images first
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a recipe needs to know of a dataset, and of the network that training starts from.
+    """What a recipe needs to know about a dataset and about the network that training starts from.
 
-    `side` is the shorter side of the median image in pixels; `has_classifier` is true where ImageNet's classifier comes
-    with the weights; `backbone` is a name of `config.backbones.KERAS`.
+    `side` is the median of the images' shorter sides in pixels; `has_classifier` is true if the weights include the
+    ImageNet classifier; `backbone` is a name in `config.backbones.KERAS`.
     """
 
     classes: int
@@ -47,7 +47,7 @@ class Facts:
 
     @property
     def batch_size(self) -> int:
-        """Images per step: few images are trained in smaller batches, for more updates in a pass."""
+        """Images per step; fewer for a small dataset, for more updates per pass."""
         return min(self.train, 32 if self.train >= 1000 else 16)
 
     @property
@@ -57,7 +57,7 @@ class Facts:
 
     @property
     def scored(self) -> int:
-        """Images that a validation predicts: its last batch is filled up."""
+        """Images predicted per validation, with the last batch padded."""
         return -(-self.validation // self.batch_size) * self.batch_size
 
 
@@ -65,9 +65,9 @@ class Facts:
 class Speed:
     """Seconds measured on this machine.
 
-    A forward pass of one image takes `image` and, for each of its pixels, `pixel`; a training step takes such a pass of
-    its images, `backward` times as much for the way back, and `update`. `compile_step` and `compile_predict` are spent
-    at each new image size, `start` once, `decode` for each image and size, `save` for a checkpoint.
+    A forward pass of one image takes `image`, plus `pixel` for each of its pixels. A training step takes a forward pass
+    for each of its images, `backward` times as much for the backward pass, and `update`. Each new image size costs
+    `compile_step` and `compile_predict`; `start` is spent once, `decode` per image and size, `save` per checkpoint.
     """
 
     update: float
@@ -81,19 +81,19 @@ class Speed:
     backward: float = BACKWARD
 
     def predict(self, size: int) -> float:
-        """Seconds for one image in validation."""
+        """Return the seconds for one image in validation."""
         return self.image + self.pixel * size**2
 
     def train(self, size: int, batch_size: int) -> float:
-        """Seconds for one image in training."""
+        """Return the seconds for one image in training."""
         return (1 + self.backward) * self.predict(size) + self.update / batch_size
 
 
 def frozen_stages(facts: Facts, weights: str | None) -> int:
-    """Stages of the backbone that stay fixed when the others are trained.
+    """Return how many stages of the backbone stay frozen while the others are trained.
 
-    The first ones find edges and colours, which are the same for every task (Yosinski et al. 2014). How many was
-    measured with resnet50 only.
+    The first stages detect edges and colours, which are the same for every task (Yosinski et al. 2014). Their number
+    was measured with resnet50 only.
     """
     if not weights or facts.backbone != DEFAULT:
         return 0
@@ -101,23 +101,23 @@ def frozen_stages(facts: Facts, weights: str | None) -> int:
 
 
 def largest_size(side: int, crop: float = sum(CROP) / 2) -> int:
-    """Return the largest size worth training at, a multiple of 32: a crop is not enlarged.
+    """Return the largest size worth training at, a multiple of 32: crops should not be enlarged.
 
-    An enlarged crop is blurred while a test image is not, which cost us two points. At other sizes feature maps of odd
-    width are sampled otherwise, and the network loses confidence.
+    An enlarged crop is blurred while a test image is not, which cost us two points. At sizes other than multiples of
+    32, feature maps of odd width are sampled differently, and the network becomes less confident.
     """
     return min(LARGEST, max(32, 32 * round(crop * side / 32)))
 
 
 def image_sizes(largest: int) -> list[int]:
-    """Return the sizes that may be the last, largest first."""
+    """Return the candidates for the size of the last phase, largest first."""
     return [largest, *range(largest - 32, SMALLEST - 1, -32)]
 
 
 def phases_that_fit(facts: Facts, speed: Speed, budget: float) -> Phases:
-    """Return the phases that fit: the largest last size that leaves enough passes, else the most passes.
+    """Return the phases that fit: the largest final size that leaves enough passes, else the most passes.
 
-    Empty where not one pass fits.
+    The list is empty if not even one pass fits.
     """
     best: Phases = []
     for size in image_sizes(largest_size(facts.side)):
@@ -132,13 +132,13 @@ def phases_that_fit(facts: Facts, speed: Speed, budget: float) -> Phases:
 
 
 def is_enough(facts: Facts, passes: int) -> bool:
-    """True where these passes of all layers are worth more than a head on a frozen backbone."""
+    """Return whether `passes` over all layers are worth more than training a head on a frozen backbone."""
     updates = passes * facts.updates
     return updates >= LEAST_UPDATES and (passes >= LEAST_PASSES or updates >= ENOUGH_UPDATES)
 
 
 def _longest(facts: Facts, speed: Speed, budget: float, size: int) -> Phases:
-    """Return the most passes that fit when the last are at `size`: all at one size, or where there are many, growing.
+    """Return the phases with the most passes that fit, at `size` only or, if there are many, growing up to it.
 
     Each phase compiles the step again, which short trainings cannot afford.
     """
@@ -148,7 +148,7 @@ def _longest(facts: Facts, speed: Speed, budget: float, size: int) -> Phases:
 
 
 def _fitting(facts: Facts, speed: Speed, budget: float, sizes: list[int]) -> Phases:
-    """Return the most passes over these sizes that fit, the first one taking what `LAST_SHARE` leaves."""
+    """Return the phases with the most passes that fit; each phase after the first takes `LAST_SHARE` of them."""
 
     def phases(passes: int) -> Phases:
         last = max(1, round(LAST_SHARE * passes))
@@ -160,15 +160,15 @@ def _fitting(facts: Facts, speed: Speed, budget: float, sizes: list[int]) -> Pha
 
 
 def passes_of(phases: Phases) -> int:
-    """Return the epochs of all phases."""
+    """Return the number of epochs of all phases."""
     return sum(epochs for epochs, _ in phases)
 
 
 def sizes_tried(facts: Facts, size: int) -> list[int]:
-    """Return the sizes tried at the end: the last one, one below it, and two above where the images have them.
+    """Return the sizes tried at the end: the last one, one below it, and two above if the images are large enough.
 
-    A random crop enlarges the car, as a larger test image does (Touvron et al. 2019): after 160 pixels 176 gave two
-    points more, after 192 none or one.
+    A random crop enlarges the car, as a larger test image does (Touvron et al. 2019): after training at 160 pixels,
+    testing at 176 gained two points; after 192, a larger size gained one or none.
     """
     if not facts.validation:
         return [size]
@@ -177,16 +177,16 @@ def sizes_tried(facts: Facts, size: int) -> list[int]:
 
 
 def seconds_of(facts: Facts, speed: Speed, phases: Phases) -> float:
-    """Return how long a training of all layers takes, with all that surrounds it."""
+    """Return the seconds that training all layers takes, including decoding, validation and checkpoints."""
     batch, tried = facts.batch_size, sizes_tried(facts, phases[-1][1])
     scored = {size for _, size in phases} | set(tried)
     total = speed.start + speed.decode * (facts.train + facts.validation * len(scored))
     for epochs, size in phases:
         epoch = speed.train(size, batch) * facts.updates * batch + speed.predict(size) * facts.scored
-        # A checkpoint and a state, three times its size, at most every 30 seconds; copying the weights for validation.
+        # A checkpoint and a state three times its size, at most every 30 seconds; a copy of the weights per validation.
         writing = speed.save * epochs * (4 * min(1, epoch / 30) + 0.5)
         total += epochs * epoch + writing + speed.compile_step + speed.compile_predict
-    if facts.has_classifier:  # co-tuning begins with its answers
+    if facts.has_classifier:  # co-tuning starts by predicting the training images
         total += speed.compile_predict + speed.predict(phases[0][1]) * facts.train
     total += speed.predict(phases[-1][1]) * min(MOMENT_IMAGES, facts.train)
     last = sum(speed.compile_predict + speed.predict(size) * facts.scored for size in tried)
@@ -194,7 +194,7 @@ def seconds_of(facts: Facts, speed: Speed, phases: Phases) -> float:
 
 
 def seconds_of_head(facts: Facts, speed: Speed, size: int) -> float:
-    """Return how long a head on cached features takes."""
+    """Return the seconds that training a head on cached features takes."""
     images = facts.train + facts.validation
     epochs = epochs_of_head(facts)
     steps = epochs * (facts.updates + facts.scored / facts.batch_size)
@@ -203,5 +203,5 @@ def seconds_of_head(facts: Facts, speed: Speed, size: int) -> float:
 
 
 def epochs_of_head(facts: Facts) -> int:
-    """Return the epochs of a head on cached features: for about `HEAD_UPDATES` updates."""
+    """Return the number of epochs of a head on cached features, for about `HEAD_UPDATES` updates."""
     return min(40, max(6, round(HEAD_UPDATES / facts.updates)))

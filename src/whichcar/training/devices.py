@@ -14,24 +14,24 @@ Devices = int | Literal["auto"]
 
 
 def use_devices(wanted: Devices, batch_size: int) -> int:
-    """Let the models that are made from now on compute on several devices by `keras.distribution.DataParallel`.
+    """Distribute models created from now on over several devices, with `keras.distribution.DataParallel`.
 
     Args:
-        wanted: their number; `auto`: the most GPUs among which the batch can be divided evenly, else one device; on
-            several hosts, all devices.
-        batch_size: images in a batch, those of all devices together.
+        wanted: number of devices; `auto`: the largest number of GPUs that the batch can be divided among evenly, else
+            one device; on several hosts, all devices.
+        batch_size: images in a batch, over all devices.
 
     Returns:
-        How many devices that is.
+        The number of devices used.
 
     Raises:
-        TrainingError: the backend sees fewer, is another than JAX, or the batch cannot be divided among them.
+        TrainingError: there are fewer devices, the backend is not JAX, or the batch cannot be divided evenly.
     """
     import keras
 
     backend = keras.backend.backend()
     names = keras.distribution.list_devices() if backend == "jax" else []
-    if are_several():  # all must be used, since each host does the work of its own
+    if are_several():  # all devices must be used, since each host computes on its own devices
         count = len(names) if wanted == "auto" else wanted
         if count != len(names):
             raise TrainingError(
@@ -66,9 +66,9 @@ def _automatic(names: list[str], batch_size: int) -> int:
 
 
 def divided(batch: np.ndarray) -> np.ndarray:
-    """Return a batch with its images divided among the devices; as it is where there is one, or it cannot be.
+    """Return a batch divided among the devices, or unchanged if there is only one or it cannot be divided.
 
-    A batch that is not divided is computed whole by every device, with the same result.
+    Every device computes an undivided batch in full, with the same result.
     """
     import keras
 
@@ -83,7 +83,7 @@ def divided(batch: np.ndarray) -> np.ndarray:
 
 
 def on_each_device() -> Any | None:  # noqa: ANN401  (a sharding of JAX)
-    """Return the sharding of values that each device holds whole; None where there is one device."""
+    """Return the sharding that replicates values on every device, or None if there is only one device."""
     import keras
 
     distribution = keras.distribution.distribution()

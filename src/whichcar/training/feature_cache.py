@@ -1,7 +1,7 @@
 """Features of a frozen backbone, computed once and cached with the decoded images, and the head that trains on them.
 
-With the whole backbone frozen and no augmentation, each epoch would compute the same features again. A
-head that trains on cached ones has the same numbers in a hundredth of the time ("linear probe", Alain and Bengio 2016).
+With the whole backbone frozen and no augmentation, each epoch would compute the same features again. A head trained on
+cached features gets the same numbers in a hundredth of the time ("linear probe", Alain and Bengio 2016).
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ BATCH = 64
 
 
 class Features(StoredRows):
-    """Features instead of images, one row of float32 each, with a value for each feature of the backbone.
+    """Features of the backbone instead of images, (images, features) float32.
 
     Args:
-        path: of the `.npy` file.
-        data: the images that they were computed from, row by row.
+        path: the `.npy` file.
+        data: the images that the features were computed from, row by row.
     """
 
     def __init__(self, path: Path, data: Rows) -> None:
@@ -53,12 +53,13 @@ class Features(StoredRows):
 def on_features(
     experiment: Experiment, hardware: Hardware, data: TrainingData, export_model: keras.Model
 ) -> tuple[TrainingData, TrainingModels]:
-    """Return the features instead of the images, computed unless cached, and the head to train on them.
+    """Return the data with features instead of images, computed unless cached, and the head to train on them.
 
-    The head is that of `build_models`: the same start, the same draws, the same place in what is saved.
+    The head is the same as in `build_models`: it has the same initial weights and random draws, and is saved in the
+    same place.
 
     Args:
-        export_model: of `plain_model`.
+        export_model: a model from `plain_model`.
     """
     count = len(stages_of(export_model, experiment.model.backbone))
     if experiment.recipe.freeze != count:
@@ -84,7 +85,7 @@ def _head(export_model: keras.Model, seed: int, hardware: Hardware) -> keras.Mod
 
 
 def _path(experiment: Experiment, hardware: Hardware, data: TrainingData, export_model: keras.Model) -> Path:
-    """Name the features by all that they depend on: images, size, backbone with its weights, and what computes them."""
+    """Return the cache file, named after what the features depend on: images, size, backbone, weights and hardware."""
     height, width = experiment.data.image_size
     weights = hashlib.blake2b(experiment.model.backbone.encode(), digest_size=16)
     for layer in export_model.layers:
@@ -97,7 +98,7 @@ def _path(experiment: Experiment, hardware: Hardware, data: TrainingData, export
 
 
 def _compute(train_model: keras.Model, hardware: Hardware, images: Rows, path: Path) -> None:
-    """Run the backbone over all images, unless another process does: that one is waited for."""
+    """Run the backbone on all images, or wait if another process is already doing so."""
     import keras
 
     backbone = keras.Model(train_model.inputs, train_model.get_layer("dropout").input)

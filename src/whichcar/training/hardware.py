@@ -1,4 +1,4 @@
-"""Which backend Keras runs on and in which precision: with `devices`, what knows one backend from another."""
+"""The backend and precision that Keras runs with, and what differs between backends."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from whichcar.training.devices import Devices, use_devices
 
 log = logging.getLogger(__name__)
 
-# bfloat16 products run at twice the float32 rate only where the processor has these instructions.
+# bfloat16 products run at twice the float32 rate only on processors with these instructions.
 BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 TENSORFLOW = "tensorflow"
 BACKENDS = (TENSORFLOW, "jax")
@@ -30,7 +30,7 @@ _EXACT = "--xla_gpu_deterministic_ops=true"
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """What training runs on. `precision` is `float32` or `bfloat16`; each of `devices` is one of kind `device`."""
+    """What training runs on: `devices` devices of type `device`. `precision` is `float32` or `bfloat16`."""
 
     backend: str
     precision: str
@@ -40,7 +40,7 @@ class Hardware:
 
     @property
     def all_devices(self) -> str:
-        """The devices in words, with their number where there are several: `2 x NVIDIA H200`."""
+        """Description of all devices, with their number if there are several: `2 x NVIDIA H200`."""
         return f"{self.devices} x {self.device}" if self.devices > 1 else self.device
 
     @property
@@ -50,7 +50,7 @@ class Hardware:
 
 
 def choose_backend() -> str:
-    """Return `KERAS_BACKEND` if set, else JAX where it sees a GPU, else TensorFlow, else what is installed.
+    """Return `KERAS_BACKEND` if set, else JAX if it sees a GPU, else TensorFlow, else any installed backend.
 
     Raises:
         MissingExtraError: no backend is installed.
@@ -78,11 +78,11 @@ def prepare(
     """Choose the backend before Keras is imported, and describe what training runs on.
 
     Args:
-        precision: `auto` takes bfloat16 on a GPU and on processors with bfloat16 products, else float32.
-        backend: the one to choose, installed; where Keras was imported before, it stays what it is.
-        devices: how many to train on, as for `use_devices`; models made from now on compute on these.
+        precision: `auto` selects bfloat16 on a GPU or a processor with bfloat16 instructions, else float32.
+        backend: an installed backend, or None to choose one; ignored if Keras was already imported.
+        devices: number of devices to train on, as for `use_devices`; models created from now on use them.
         batch_size: images in a training batch.
-        exact: ask the backend for operations that give the same bits every time; JAX on a CPU has no others.
+        exact: make the backend use deterministic operations, for bit-identical results; JAX on a CPU has no others.
 
     Raises:
         MissingExtraError: Keras or a backend is not installed.
@@ -92,17 +92,17 @@ def prepare(
         raise MissingExtraError("Keras", "cpu")
     keep_compiled()
     flags = os.environ.get("XLA_FLAGS", "")
-    if exact and _EXACT not in flags:  # JAX reads them once, when it looks for devices
+    if exact and _EXACT not in flags:  # JAX reads the flags once, when it looks for devices
         os.environ["XLA_FLAGS"] = f"{flags} {_EXACT}".strip()
     os.environ["KERAS_BACKEND"] = backend or choose_backend()
-    # Errors too: what matters is raised, and oneDNN reports as one that it has no kernels for uint8.
+    # Hide errors too: those that matter are raised, and oneDNN logs missing kernels for uint8 as an error.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("ABSL_MIN_LOG_LEVEL", "3")
-    # TensorFlow leaves oneDNN's convolutions off where the processor has no AVX-512 VNNI; they are faster there too.
+    # TensorFlow disables oneDNN's convolutions on processors without AVX-512 VNNI, but they are faster there too.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     with _native_messages_hidden():
         import keras
-    # It warns when steps are compiled again, which growing images mean to do.
+    # TensorFlow warns when steps are recompiled, which is intended when images grow.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
     backend = str(keras.backend.backend())
@@ -122,7 +122,7 @@ def prepare(
 def _native_messages_hidden() -> Iterator[None]:
     """Hide what C++ writes to standard error: TensorFlow prints there before its log level takes effect.
 
-    When the block raises, what was written is shown after all.
+    If the block raises, the hidden output is shown.
     """
     sys.stderr.flush()
     shown = os.dup(2)
@@ -141,7 +141,7 @@ def _native_messages_hidden() -> Iterator[None]:
 
 @contextlib.contextmanager
 def without_kept_steps(backend: str) -> Iterator[None]:
-    """Neither use nor keep compiled steps inside the block (`environment.keep_compiled`), to time compiling."""
+    """Disable the cache of compiled steps (`environment.keep_compiled`) inside the block, to time compilation."""
     if backend != "jax":
         yield
         return
@@ -159,12 +159,12 @@ def without_kept_steps(backend: str) -> Iterator[None]:
 
 
 def fused_batch_norm_is_faster(backend: str) -> bool:
-    """True where TensorFlow's fused op beats Keras' element-wise form: TensorFlow (see benchmarks/training_step.py)."""
+    """Return True on TensorFlow, whose fused op beats Keras' element-wise form (see benchmarks/training_step.py)."""
     return backend == "tensorflow"
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """True when a backend's error, or the one that Keras raised it for, says that memory was used up."""
+    """Return whether an error of the backend, or one in its context, says that memory ran out."""
     text = f"{type(error).__name__}: {error}"
     signs = ("ResourceExhausted", "RESOURCE_EXHAUSTED", "OutOfMemory", "out of memory", "OOM when")
     if isinstance(error, MemoryError) or any(sign in text for sign in signs):
@@ -173,7 +173,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def release_memory() -> None:
-    """Let go of networks that nothing refers to any more: Keras and the backend keep what they made for them."""
+    """Free what Keras and the backend still hold for networks that are no longer referenced."""
     import keras
 
     keras.utils.clear_session()
@@ -209,10 +209,10 @@ def _cpuinfo(key: str) -> str:
 
 
 def processor_has_bfloat16() -> bool:
-    """True where this machine's processor multiplies bfloat16 at twice the rate of float32."""
+    """Return whether this machine's processor multiplies bfloat16 at twice the rate of float32."""
     return not BFLOAT16_FLAGS.isdisjoint(_cpuinfo("flags").split())
 
 
 def processor_name() -> str:
-    """Return what this machine calls its processor."""
+    """Return the name of this machine's processor."""
     return _cpuinfo("model name") or platform.processor() or platform.machine()

@@ -1,7 +1,7 @@
-"""Training on several hosts: a process on each, which all take the same steps on their parts of every batch (JAX only).
+"""Training on several hosts: one process each, taking the same steps on its part of every batch (JAX only).
 
-The first host writes to the experiment's folder. Each other one trains in a copy of its own that it deletes at the
-end, so that nothing else in the training has to ask which host it runs on.
+Only the first host writes to the experiment's folder. Every other host trains in a copy that it deletes at the end, so
+that no other training code depends on which host it runs on.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from whichcar.environment import keep_compiled
 from whichcar.errors import MissingExtraError, TrainingError
 from whichcar.text import one_line
 
-AUTO = "auto"  # Slurm, Open MPI, Kubernetes and Cloud TPU tell each process its place
-STEPS = 10  # of an epoch, after which the hosts ask each other whether one of them is to stop
-_PATIENCE = 30  # seconds without a sign of life after which a host is given up, and with it the training
+AUTO = "auto"  # Slurm, Open MPI, Kubernetes and Cloud TPU tell each process its index
+STEPS = 10  # interval, in steps, at which the hosts check whether one of them is to stop
+_PATIENCE = 30  # seconds without a heartbeat after which a host, and with it the training, is given up
 _count = 1
 
 
 def join(config: Path, hosts: str, number: int | None = None) -> Path:
-    """Wait for the other hosts, and return the settings file to train with: a copy on all hosts but the first.
+    """Wait for the other hosts and return the settings file to train with, which is a copy on all but the first.
 
     Args:
-        config: the experiment's settings file or folder; on all hosts with what there is of a run that is resumed.
-        hosts: addresses separated by commas, that of the first host with a free port; or `auto`.
-        number: which of them this one is, from 0; None with `auto`.
+        config: the experiment's settings file or folder; to resume a run, its files must be on all hosts.
+        hosts: comma-separated addresses, the first one with a free port; or `auto`.
+        number: index of this host in `hosts`, from 0; None with `auto`.
 
     Raises:
         ConfigError: there is no such settings file.
@@ -62,12 +62,12 @@ def join(config: Path, hosts: str, number: int | None = None) -> Path:
         raise TrainingError(f"--hosts {hosts}: the hosts did not find each other: {one_line(error)}") from error
     _count = jax.process_count()
     own = _copied(file, source) if jax.process_index() else config
-    _of_all(0)  # the first one changes nothing before the others have their copies
+    _of_all(0)  # the first host changes nothing before the others have their copies
     return own
 
 
 def _copied(config: Path, source: Path) -> Path:
-    """Copy an experiment's settings, and what there is of its run, to where this host may write."""
+    """Copy an experiment's settings, and the files of its run if there is one, to a temporary folder of this host."""
     place = Path(tempfile.mkdtemp(prefix="whichcar_host_"))
     atexit.register(shutil.rmtree, place, ignore_errors=True)
     if source.exists():
@@ -78,15 +78,15 @@ def _copied(config: Path, source: Path) -> Path:
 
 
 def are_several() -> bool:
-    """True in a process that has joined others."""
+    """Return whether this process has joined others."""
     return _count > 1
 
 
 def agree(content: str, what: str) -> None:
-    """Check that `content`, which is or depends on `what`, is the same on all hosts.
+    """Check that `content` is the same on all hosts; `what` names it, or what it depends on, in the error.
 
     Raises:
-        TrainingError: it is not.
+        TrainingError: it differs.
     """
     digest = hashlib.blake2b(content.encode(), digest_size=8).digest()
     digests = _of_all(list(digest))
@@ -99,9 +99,9 @@ def agree(content: str, what: str) -> None:
 
 
 def are_to_stop(asked: bool, step: int) -> bool:
-    """True where this host is asked to stop, or, after some steps of an epoch, any of several hosts is.
+    """Return whether this host, or any of several hosts, was asked to stop; several hosts check every `STEPS` steps.
 
-    All of them ask after the same step, so that none waits in the next one for a host that has stopped.
+    All hosts check after the same step, so that none waits in the next step for a host that has stopped.
     """
     if _count == 1:
         return asked
@@ -109,7 +109,7 @@ def are_to_stop(asked: bool, step: int) -> bool:
 
 
 def _of_all(value: int | list[int]) -> np.ndarray:
-    """Return the values of all hosts, by number, once all have come here."""
+    """Return the values of all hosts, by index, once all have called this function."""
     if _count == 1:
         return np.array([value])
     from jax.experimental import multihost_utils

@@ -36,7 +36,7 @@ from whichcar.training.tracking import Tracking
 from whichcar.training.validation import recompute_moments, score_sizes, validate
 
 log = logging.getLogger(__name__)
-# An epoch's end is a good place to resume from, but a state is 300 MB: short epochs share one.
+# The end of an epoch is a good point to resume from, but a state is 300 MB, so not every short epoch saves one.
 EPOCH_SECONDS = 30.0
 CURVES_SECONDS = 10.0  # between two drawings of the curves
 STOPPING = "stopping after this step or validation; Ctrl-C again stops at once"
@@ -73,11 +73,11 @@ class Run:
         self.batch_size = min(experiment.data.batch_size, len(data.train_rows))
         self.progress = Progress()
         self.history: list[Epoch] = []
-        self.saved = ""  # where the run was when its state was saved last
+        self.saved = ""  # where the run was when its state was last saved
         self._saved = self._began = self._drawn = time.monotonic()
         self._compiled_for: Size | None = None  # the size of the last step, if this process has taken one
         self._taken: Taken | None = None  # the step whose results have not been read yet
-        self._read = self._began  # when those of a step were read last, or could have been
+        self._read = self._began  # when the results of a step were last read, or could have been
         callbacks = experiment.fit.callbacks
         self.checkpoints = CheckpointManager(folder, callbacks.model_checkpoint, models, metadata_of(experiment, data))
         stopping, plateau = callbacks.early_stopping, callbacks.reduce_on_plateau
@@ -98,7 +98,7 @@ class Run:
             log.warning("%s", remark)
         log.info("%s", disk_needed(self.experiment, self.models))
         self._describe(finished=False)
-        if self.history:  # killed after its state was saved, a run may have left a table that lacks epochs
+        if self.history:  # a run killed after saving its state may have left a table that lacks epochs
             write_history(self.folder.path / HISTORY, self.history)
         self.tracking.begin(self.history)
         histograms = self.experiment.fit.callbacks.tensor_board.histogram_freq
@@ -109,7 +109,7 @@ class Run:
                     self._one_epoch(stop, events)
                     if not self._is_done() and are_to_stop(stop.is_set(), 1):
                         self._stop(self.progress.epoch)
-                # What the last epoch left is what an extended run resumes from; the best weights are loaded next.
+                # Save the last epoch's state, which an extended run resumes from, before the best weights are loaded.
                 self.save()
                 self._settle_size()
         finally:
@@ -134,7 +134,7 @@ class Run:
         self._saved, self.saved = time.monotonic(), str(self.progress)
 
     def _save_after(self, seconds: float) -> None:
-        """Write the state if the last one is older than this."""
+        """Write the state if the last one is older than `seconds`."""
         if time.monotonic() - self._saved > seconds:
             self.save()
 
@@ -142,12 +142,12 @@ class Run:
         """Resume from the saved state.
 
         Raises:
-            TrainingError: it is damaged, or the images or the new settings do not go with it.
+            TrainingError: the state is damaged, or does not match the images or the new settings.
         """
         directory = self.experiment.data.directory
         check_class_folders(self.folder, self.data.tree, directory)
         record = load_state(self.folder.state, self.models.state_variables())
-        size = list(self.sizes.cache)  # larger where a larger stage was added, and with it the key
+        size = list(self.sizes.cache)  # larger if a larger stage was added, which changes the key
         if record.get("cache_size", size) == size and record["images"] != self.data.images.key:
             raise TrainingError(
                 f"{self.folder.path}: the images of {directory} changed since this run was stopped; put them back, or "
@@ -160,7 +160,7 @@ class Run:
         if self.plateau:
             self.plateau.restore(record["plateau"])
         if self.stopping:
-            for epoch in self.history:  # early stopping may be set otherwise than before
+            for epoch in self.history:  # the settings of early stopping may have changed
                 self.stopping.improved(asdict(epoch))
         if self.folder.changed:
             recipe, stopped_early = self.experiment.recipe, self._stopped_early()
@@ -197,7 +197,7 @@ class Run:
         return self.progress.epoch >= self.epochs or self._stopped_early()
 
     def _elapsed(self) -> float:
-        """Seconds of training so far, by the clock on the wall; those before a stop count too."""
+        """Return the wall-clock seconds of training so far, including those before a stop."""
         return time.monotonic() - self._began
 
     def _step(self, images: np.ndarray, labels: np.ndarray) -> None:
@@ -206,7 +206,7 @@ class Run:
             self._read = time.monotonic()
         results = self.models.train_on_batch(images, labels, size, self._rate_of(progress.step))
         progress.step += 1
-        # One step late, so that a GPU has its next step before this process looks at the last one.
+        # One step late, so that a GPU already has its next step while this process waits for the results of the last.
         self._read_results()
         self._taken = Taken(*results, len(images), progress.step, is_timed=self._compiled_for == size)
         self._compiled_for = size
@@ -219,7 +219,7 @@ class Run:
         return self.rate * rate_share(update, self._updates(), recipe) * factor
 
     def _read_results(self) -> None:
-        """Wait for the step that was taken last, if it has not been waited for, and add its results."""
+        """Wait for the last step, unless its results have been read, and add them."""
         taken, self._taken = self._taken, None
         if taken is None:
             return
@@ -236,7 +236,7 @@ class Run:
         self._read = now
 
     def _updates(self) -> int:
-        """Optimizer updates of the whole run."""
+        """Return the number of optimizer updates in the whole run."""
         return -(-len(self.sizes.train) * len(self.batches) // self.experiment.recipe.gradient_accumulation)
 
     def _end_epoch(self, score: Score, size: Size, events: EventLog) -> None:
@@ -254,7 +254,7 @@ class Run:
             checkpoint="",
         )
         epoch = self.checkpoints.keep(epoch, size)
-        progress.seconds = self._elapsed()  # with the checkpoint; the state is written in the next epoch's time
+        progress.seconds = self._elapsed()  # includes the checkpoint; the state counts towards the next epoch
         epoch = replace(epoch, seconds=progress.seconds)
         self.history.append(epoch)
         log.info("%s", epoch_line(self.history, self.sizes.train[: self.epochs]))
@@ -272,7 +272,7 @@ class Run:
         self._drawn = time.monotonic()
 
     def _monitor(self, epoch: Epoch) -> None:
-        """Count epochs without improvement and lower the rate where that is asked for."""
+        """Count epochs without improvement and lower the rate if the settings ask for it."""
         if self.stopping:
             self.stopping.improved(asdict(epoch))
         settings = self.experiment.fit.callbacks.reduce_on_plateau

@@ -1,4 +1,4 @@
-"""The command to run when memory is used up: the same optimizer updates from smaller batches."""
+"""The command to run after running out of memory: the same optimizer updates from smaller batches."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ def out_of_memory(
     track: str | None = None,
     saved: bool = False,
 ) -> TrainingError:
-    """Return the error with a command that starts the run again and needs less memory for a batch.
+    """Return the error, with a command that starts the run again and needs less memory per batch.
 
-    A saved state cannot be resumed with it: the optimizer's variables and the steps are counted in other batches.
+    That command cannot resume a saved state: its optimizer variables and step count refer to other batches.
 
     Args:
         config_path: the experiment's `config.yml`.
-        experiment: the settings that need too much.
-        overrides: those laid over the file, which the command repeats.
+        experiment: the settings that ran out of memory.
+        overrides: overrides of the file's settings, which the command repeats.
         track: the tracking service in use.
-        saved: there is a state to resume from, once other programs leave more memory.
+        saved: whether there is a state to resume from once other programs leave more memory.
     """
     whole, accumulated = experiment.data.batch_size, experiment.recipe.gradient_accumulation
     parts = next((number for number in range(2, whole + 1) if whole % number == 0), None)

@@ -13,7 +13,7 @@ def mixup(
     Args:
         images: (n, h, w, 3) uint8.
         labels: (n, classes) float32 that sum to one.
-        alpha: of the Beta distribution the share is drawn from, once a batch.
+        alpha: parameter of the Beta distribution that the share is drawn from, once per batch.
 
     Returns:
         New arrays of the same shapes and types.

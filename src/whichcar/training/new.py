@@ -1,4 +1,4 @@
-"""A new experiment for a dataset: its facts, the speed of this machine, and a `config.yml` that says why."""
+"""A new experiment for a dataset: facts about the images, the speed of this machine, and a commented `config.yml`."""
 
 from __future__ import annotations
 
@@ -52,20 +52,20 @@ def new(
     overwrite: bool = False,
     backbone: str = DEFAULT,
 ) -> New:
-    """Write a commented `config.yml` for a dataset, made for its images, this machine and the minutes given.
+    """Write a commented `config.yml` for a dataset, based on its images, this machine and the time available.
 
     Args:
-        experiment: the experiment's folder, made if there is none.
+        experiment: the experiment's folder, created if missing.
         data: a folder with one folder per class, or with train/ (and validation/, test/).
-        minutes: that training is to take, with decoding, validation and checkpoints; less where more would not help.
+        minutes: duration of training, with decoding, validation and checkpoints; less if more would not help.
         weights: `imagenet`, None for random weights, or a path, as `model.weights`.
-        overwrite: replace a config that is there.
+        overwrite: replace an existing config.
         backbone: a network of `keras.applications`, as `model.backbone`.
 
     Raises:
-        ConfigError: a config is there, the minutes do not suffice, there is no such backbone, or the weights cannot be
-            had.
-        CheckpointError: the weights are a file that is not there, or of another network.
+        ConfigError: a config exists, the minutes do not suffice, there is no such backbone, or the weights cannot be
+            downloaded.
+        CheckpointError: the weights file does not exist or belongs to another network.
         DataError: the data folder is not usable.
         MissingExtraError: Keras or a backend is not installed.
     """
@@ -94,7 +94,7 @@ def new(
 
 
 def _known(backbone: str, folder: Path) -> str:
-    """Return the name of a network of `keras.applications` as it is written everywhere."""
+    """Return the canonical name of a network of `keras.applications`."""
     try:
         name = backbone_name(backbone)
     except ValueError as error:
@@ -117,7 +117,7 @@ def _check_free(folder: Path, overwrite: bool) -> None:
 
 
 def _tree(data: Path) -> tuple[Tree, float]:
-    """Return the dataset and the share of train that is for validation: as recorded, else a fifth, else none."""
+    """Return the dataset and the validation share of train: as recorded, else a fifth."""
     record = read_record(locate(data).root)
     share = (record or {}).get("validation_share")
     tree = read_tree(data, VALIDATION if share is None else share, SEED)
@@ -125,10 +125,10 @@ def _tree(data: Path) -> tuple[Tree, float]:
 
 
 def _facts(tree: Tree, backbone: str) -> Facts:
-    """Count the images, and look at some for their size.
+    """Count the images, and read the size of some of them.
 
     Raises:
-        DataError: not one of them can be read.
+        DataError: none of those can be read.
     """
     paths = [sample.path for sample in tree.train]
     chosen = paths[:: max(1, -(-len(paths) // _LOOKS))]
@@ -150,7 +150,7 @@ def _side(path: Path) -> int | str:
 def _heading(
     config: Path, tree: Tree, facts: Facts, hardware: Hardware, speed: Speed, choice: Choice, minutes: float
 ) -> Iterator[str]:
-    """Yield what was counted and measured, and what to do with the file."""
+    """Yield the lines of the heading: question, command, and what was counted and measured."""
     settings = choice.settings
     size = settings["data"]["image_size"][0]
     rate = 1 / (speed.train(size, facts.batch_size))
@@ -171,7 +171,7 @@ def _heading(
 
 
 def _text(choice: Choice, heading: Iterator[str]) -> str:
-    """Return the file: the heading and each section, with the reason for a setting in the line above it."""
+    """Return the file's text: the heading and each section, with the reason for a setting in the line above it."""
     lines = [f"# {line}" for line in heading]
     for section, content in choice.settings.items():
         lines += ["", *_lines(section, content, choice.reasons, section, "")]

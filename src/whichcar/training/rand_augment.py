@@ -1,7 +1,7 @@
-"""RandAugment (Cubuk et al. 2020): a few random changes of colour and shape, drawn again for every image.
+"""RandAugment (Cubuk et al. 2020): a few random changes of colour and shape, drawn separately for every image.
 
-Keras' layer draws one change for the whole batch and computes all eleven to choose it; here each image draws its own,
-and Pillow, which lets other threads run meanwhile, does only those.
+Keras' layer draws one change for the whole batch and computes all eleven to select it. Here each image gets its own
+changes, and Pillow, which releases the GIL, computes only these.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
 Change = Callable[[Image.Image, float], Image.Image]
-GREY = (124, 116, 104)  # the mean of ImageNet, for what a shifted image uncovers
+GREY = (124, 116, 104)  # ImageNet's mean, which fills the areas that a shift uncovers
 
 
 def _enhance(kind: Callable[[Image.Image], ImageEnhance._Enhance]) -> Change:
@@ -20,7 +20,7 @@ def _enhance(kind: Callable[[Image.Image], ImageEnhance._Enhance]) -> Change:
 
 
 def _affine(a: float, b: float, c: float, d: float, e: float, f: float) -> Change:
-    """A change by the map (1 + a s, b s, c s w; d s, 1 + e s, f s h) of strength s."""
+    """Return a change by the map (1 + a s, b s, c s w; d s, 1 + e s, f s h) of strength s."""
 
     def change(image: Image.Image, strength: float) -> Image.Image:
         s, (width, height) = strength, image.size
@@ -30,7 +30,7 @@ def _affine(a: float, b: float, c: float, d: float, e: float, f: float) -> Chang
     return change
 
 
-# Strength is -1 … 1; where a change knows no direction its size counts.
+# Strength is -1 … 1; changes without a direction use its absolute value.
 CHANGES: tuple[Change, ...] = (
     lambda image, strength: image,
     lambda image, strength: ImageOps.autocontrast(image),
@@ -50,7 +50,7 @@ CHANGES: tuple[Change, ...] = (
 
 
 def rand_augment(images: np.ndarray, num_ops: int, factor: float, rng: np.random.Generator) -> np.ndarray:
-    """Change every image by `num_ops` changes of strength up to `factor`.
+    """Apply `num_ops` random changes of strength up to `factor` to every image.
 
     Args:
         images: (n, h, w, 3) uint8.

@@ -1,4 +1,4 @@
-"""A recipe for a dataset: from its images, the speed of this machine and the minutes given to the settings of a run.
+"""Settings of a run for a dataset, chosen from its images, the speed of this machine and the time available.
 
 `choose` is a pure function and reads nothing.
 """
@@ -35,15 +35,15 @@ from whichcar.training.budget import (
     sizes_tried,
 )
 
-AIM = 0.94  # of the minutes are planned: a machine is seldom as quiet as when it was measured
+AIM = 0.94  # share of the minutes that is planned: a machine is rarely as idle as when it was measured
 COSINE_SCALE, HEAD_RATE = 16, 10  # ours: experiments/README.md, few images
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Settings of a run, nested as in YAML, the reason for some by dotted name, and how long it takes.
+    """Settings of a run, nested as in YAML, the reasons for some by dotted name, and the expected minutes.
 
-    `is_complete` is true where more time would not help: the largest images and `MOST_PASSES`.
+    `is_complete` means that more time would not help: the largest images and `MOST_PASSES`, or a head alone.
     """
 
     settings: dict[str, Any]
@@ -54,18 +54,18 @@ class Choice:
 
 
 def choose(facts: Facts, speed: Speed, minutes: float, directory: str, weights: str | None, share: float) -> Choice:
-    """Choose the settings of a run that takes the minutes given, or less where more would not help.
+    """Choose the settings of a run that takes `minutes`, or less if more would not help.
 
     Args:
-        facts: of the dataset.
-        speed: of this machine, measured with `facts.batch_size` and `frozen_stages`.
-        minutes: for everything from start to end.
+        facts: facts about the dataset.
+        speed: speed of this machine, measured with `facts.batch_size` and `frozen_stages`.
+        minutes: time for everything from start to end.
         directory: value of `data.directory`.
         weights: value of `model.weights`.
         share: value of `data.validation_split`.
 
     Raises:
-        ConfigError: the minutes do not suffice for any training.
+        ConfigError: `minutes` does not suffice for any training.
     """
     budget = 60 * AIM * minutes
     phases = phases_that_fit(facts, speed, budget)
@@ -159,8 +159,8 @@ def _recipe(facts: Facts, phases: Phases, weights: str | None) -> Iterator[tuple
 
 
 def _frame(facts: Facts, start: _Start, size: int, epochs: int) -> dict[str, Any]:
-    """Return the settings that do not depend on what is trained."""
-    # The accuracy on few validation images takes few values.
+    """Return the settings that do not depend on which layers are trained."""
+    # With few validation images, accuracy has few possible values.
     monitor = "epoch" if not facts.validation else "val_accuracy" if facts.validation >= 500 else "val_loss"
     loss = "val_loss" if facts.validation else "loss"
     name = f"model.{{epoch:02d}}-{{{loss}:.4f}}.{'h5' if KERAS[facts.backbone].fits_h5 else 'keras'}"

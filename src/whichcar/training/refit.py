@@ -1,4 +1,4 @@
-"""Refitting: once validation has chosen the epoch and the size, the same training on the validation images as well."""
+"""Refitting: after validation has chosen epoch and size, the same training again, including the validation images."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def refit(
     overwrite: bool = False,
     track: str | None = None,
 ) -> Trained:
-    """Train an experiment, unless it is trained, and then train it again on its training and validation images.
+    """Train an experiment, unless it is already trained, and train it again on its training and validation images.
 
-    The refit is an experiment of its own in the folder `refit/`: its `config.yml` has the same settings, but for what
-    validation decides, which is taken over from the first training: the epoch (with a cosine schedule that was not
-    stopped early, its whole length), the epochs at which the learning rate was lowered on a plateau, and the size to
-    predict at. A finished refit of the experiment's present checkpoint is left as it is.
+    The refit is a separate experiment in the folder `refit/`. Its `config.yml` has the same settings, except for what
+    validation decides, which is taken from the first training: the epoch to stop at (with a cosine schedule that was
+    not stopped early, the last one), the epochs at which the learning rate was lowered on a plateau, and the size to
+    predict at. A finished refit of the experiment's current checkpoint is left unchanged.
 
     Args:
         config_path, overrides, track: as for `train`.
@@ -49,8 +49,8 @@ def refit(
         The results of the refit.
 
     Raises:
-        TrainingError: there are no validation images, they have changed since, or the experiment is itself a refit.
-        And all that `train` raises.
+        TrainingError: there are no validation images, the images have changed since, or the experiment is a refit.
+            Also everything that `train` raises.
     """
     config = config_in(Path(config_path))
     experiment = read_experiment(config, overrides)
@@ -83,7 +83,7 @@ def refit(
             "fewer epochs (fit.epochs) or a lower learning rate fits better",
             *(chosen, epochs, epochs),
         )
-    recover(folder)  # a kill may have left a stale refit set aside, whose successor has no checkpoint
+    recover(folder)  # a kill may have left a stale refit set aside by a run without a checkpoint
     is_stale = _is_of_another(folder, changes["refit_of"])
     try:
         return train(folder, (), resume and not is_stale, is_stale, track)
@@ -92,10 +92,10 @@ def refit(
 
 
 def _refittable(config: Path, experiment: Experiment) -> Tree:
-    """Return the images of an experiment that has some for validation.
+    """Return the images of an experiment, after checking that it can be refitted.
 
     Raises:
-        TrainingError: there are none, or it is a refit.
+        TrainingError: there are no validation images, or the experiment is a refit.
     """
     if experiment.refit_of is not None:
         command = shell_command(["whichcar", "train", folder_of(config).parent, "--refit"])
@@ -111,13 +111,13 @@ def _refittable(config: Path, experiment: Experiment) -> Tree:
 
 
 def _changes(experiment: Experiment, before: Trained) -> Iterator[tuple[str, Any]]:
-    """Yield the settings that the refit has instead of the experiment's, by dotted name; null removes a callback."""
+    """Yield the settings that differ in the refit, by dotted name; None removes a callback."""
     recipe, fit, data = experiment.recipe, experiment.fit, experiment.data
     best, history = before.best, before.history
     yield "refit_of", best.get("blake2b") or checksum(before.checkpoint)
     yield "data.train_on_validation", True
     is_whole = recipe.schedule == "cosine" and len(history) == fit.epochs
-    if not is_whole:  # the rate was not lowered to zero: the weights are those of the epoch that was chosen
+    if not is_whole:  # the rate was not lowered to zero: training stops at the epoch that was chosen
         history = history[: best["epoch"]]
         yield "fit.stop_after", best["epoch"]
     files = fit.callbacks.model_checkpoint.filepath, fit.callbacks.tensor_board.log_dir
@@ -136,7 +136,7 @@ def _changes(experiment: Experiment, before: Trained) -> Iterator[tuple[str, Any
 
 
 def _is_of_another(folder: Path, refit_of: str) -> bool:
-    """True where a folder holds the refit, whole or in part, of another checkpoint."""
+    """Return whether a folder holds a refit, finished or not, of another checkpoint."""
     if not (folder / RESOLVED).is_file():
         return False
     record = read_json(folder / RESOLVED, {"settings": dict}, f"delete {folder}, and run the same command again")

@@ -12,15 +12,15 @@ from whichcar.training.network.models import TrainingModels
 from whichcar.training.network.optimizer import warmup_updates
 from whichcar.training.sizes import scaled
 
-LONG_WARMUP = 0.5  # of all updates
+LONG_WARMUP = 0.5  # share of all updates
 
 
 def remarks(experiment: Experiment, images: int, updates: int) -> Iterator[str]:
-    """Yield one sentence for each setting that the length of the run, or its few images, change the effect of.
+    """Yield a sentence for each setting whose effect the length of the run, or a lack of images, changes.
 
     Args:
-        images: training images.
-        updates: optimizer updates of the whole run.
+        images: number of training images.
+        updates: number of optimizer updates in the whole run.
     """
     recipe, epochs, batch_size = experiment.recipe, experiment.fit.epochs, experiment.data.batch_size
     if images < batch_size:
@@ -41,7 +41,7 @@ def remarks(experiment: Experiment, images: int, updates: int) -> Iterator[str]:
 
 
 def disk_needed(experiment: Experiment, models: TrainingModels) -> str:
-    """Return one line on how much disk the run takes at most, and which setting bounds it."""
+    """Return one line on how much disk space the run needs at most, and the setting that limits it."""
     keep, epochs = experiment.fit.callbacks.model_checkpoint.keep, experiment.fit.epochs
     count = epochs if keep is None else min(keep, epochs)
     size, state = _megabytes(models.export_model.weights), _megabytes(models.state_variables())

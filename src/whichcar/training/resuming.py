@@ -1,4 +1,4 @@
-"""What a run must share with the saved one that it resumes."""
+"""Checks that a run matches the saved one that it resumes."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ log = logging.getLogger(__name__)
 
 
 def check_class_folders(folder: ExperimentFolder, tree: Tree, directory: str) -> None:
-    """Raise where the class folders are not those that the run was started with.
+    """Check that the class folders are the same as when the run was started.
 
     Raises:
-        TrainingError: which are missing and which are new.
+        TrainingError: they differ; the message says which are missing and which are new.
     """
     before = list(map(nfc, folder.class_folders))
     if changes := renamed(before, tree.class_folders) if before else "":
@@ -35,17 +35,17 @@ def check_class_folders(folder: ExperimentFolder, tree: Tree, directory: str) ->
 def check_length(
     path: Path, recipe: Recipe, sizes: Sequence[Size], history: Sequence[Epoch], is_stopped_early: bool
 ) -> None:
-    """Raise where a run cannot be resumed with another length; log what changes with it.
+    """Check that a run can be resumed with another length, and log what changes with it.
 
     Args:
         path: the experiment's folder.
-        recipe: that of the new settings.
-        sizes: the training size of each epoch by the new settings.
+        recipe: recipe of the new settings.
+        sizes: training size of each epoch in the new settings.
         history: the epochs done.
-        is_stopped_early: early stopping, by the new settings, ends the run here.
+        is_stopped_early: whether early stopping, with the new settings, ends the run here.
 
     Raises:
-        TrainingError: it has trained for longer, was trained at other sizes, or would stop early at once.
+        TrainingError: the run was trained for longer or at other sizes, or would stop early at once.
     """
     done, epochs = len(history), len(sizes)
     if done > epochs:

@@ -43,8 +43,8 @@ log = logging.getLogger(__name__)
 class TrainingData:
     """The decoded images: rows of the training and the validation split, and their class numbers.
 
-    `images` holds all of them at one size. `validation` holds the validation images, and which rows they are, at each
-    size that they are scored at: read from the files at just that size, as the test images will be.
+    `images` holds all images at one size. `validation` maps each scored size to the validation images and their row
+    numbers; these are decoded from the files at that size, as the test images will be.
     """
 
     tree: Tree
@@ -60,8 +60,8 @@ def load_tree(settings: Data, classes: int | None, seed: int) -> Tree:
 
     Args:
         settings: where the images are.
-        classes: how many classes there must be; None for any number.
-        seed: of the choice of validation images.
+        classes: required number of classes; None for any number.
+        seed: random seed for the validation split.
 
     Raises:
         ConfigError: `classes` disagrees with the folders.
@@ -99,12 +99,12 @@ def load_tree(settings: Data, classes: int | None, seed: int) -> Tree:
 
 
 def load_data(tree: Tree, sizes: Sizes, validation_split: float) -> TrainingData:
-    """Decode the training and validation images of a tree at the sizes that they are needed at.
+    """Decode the training and validation images of a tree at the required sizes.
 
     Args:
-        tree: of `load_tree`.
-        sizes: those of the run.
-        validation_split: share of train that was to be set aside; with 0 there need be no validation image.
+        tree: tree from `load_tree`.
+        sizes: sizes of the run.
+        validation_split: share of train set aside for validation; if 0, no validation image is required.
 
     Raises:
         DataError: too few images can be read.
@@ -125,7 +125,7 @@ def load_data(tree: Tree, sizes: Sizes, validation_split: float) -> TrainingData
 
 
 def _validation_at(size: Size, paths: Sequence[Path]) -> tuple[Rows, np.ndarray]:
-    """Decode the validation images, all readable a moment ago, at another size than that of the training images."""
+    """Decode the validation images, which were all readable before, at a size other than the cached one."""
     images = decode_all(paths, size)
     if images.skipped:
         raise DataError(f"{images.skipped[0].reason} (it was readable a moment ago; run the same command again)")
@@ -137,7 +137,7 @@ def build_models(experiment: Experiment, hardware: Hardware, class_names: Sequen
 
     Raises:
         CheckpointError: `model.weights` is a trained model of another network.
-        ConfigError: no weights could be had.
+        ConfigError: the weights cannot be downloaded, or a setting does not fit the backbone.
     """
     from whichcar.training.network.co_tuning import co_tuning_head
 
@@ -149,11 +149,11 @@ def build_models(experiment: Experiment, hardware: Hardware, class_names: Sequen
 def models_from(
     export_model: keras.Model, experiment: Experiment, hardware: Hardware, head: CoTuningHead | None = None
 ) -> TrainingModels:
-    """Give a plain model its training copy, freeze what is to be frozen, and compile it.
+    """Make the training copy of a plain model, freeze the configured stages, and compile it.
 
     Args:
         export_model: a model with a `resize` layer at its front and the head named `predictions`.
-        head: a second one, for training only.
+        head: a second head, for training only.
     """
     import keras
 
@@ -181,11 +181,11 @@ def models_from(
 def compile_model(
     model: keras.Model, settings: Compile, recipe: Recipe, hardware: Hardware
 ) -> keras.optimizers.Optimizer:
-    """Compile a model with the optimizer and loss of these settings; returns the optimizer."""
+    """Compile a model with the optimizer and loss of these settings; return the optimizer."""
     import keras
 
     optimizer = create_optimizer(settings.optimizer.chosen, recipe, model)
-    further = [model.get_layer(name) for name in model.output_names[1:]]  # that of co-tuning, or none
+    further = [model.get_layer(name) for name in model.output_names[1:]]  # the co-tuning head, or none
     loss = keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing)
     model.compile(
         optimizer,
@@ -213,7 +213,7 @@ def make_batches(data: TrainingData, settings: Data, recipe: Recipe, seed: int) 
 
 
 def metadata_of(experiment: Experiment, data: TrainingData) -> Metadata:
-    """Return what the checkpoints of a run say about it."""
+    """Return the metadata for the checkpoints of a run."""
     tree = data.tree
     return Metadata(
         tree.class_names,
@@ -229,7 +229,7 @@ def metadata_of(experiment: Experiment, data: TrainingData) -> Metadata:
 
 
 def record_of(data: TrainingData) -> dict[str, Any]:
-    """Return what resolved.json says about the data of a run."""
+    """Return the record of a run's data for resolved.json."""
     tree = data.tree
     return {
         "class_names": tree.class_names,

@@ -1,4 +1,4 @@
-"""The image sizes of a run: those that each epoch trains and validates at, and those tried at the end."""
+"""The image sizes of a run: for training and validation in each epoch, and those tried at the end."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from whichcar.training.network.models import Size
 
 @dataclass(frozen=True)
 class Sizes:
-    """Sizes are (height, width).
+    """Image sizes of a run, (height, width).
 
-    `train` and `validation` hold one for each epoch, `tried` those of `recipe.test_sizes`. `cache` is the size of the
+    `train` and `validation` hold one size per epoch, `tried` those in `recipe.test_sizes`. `cache` is the size of the
     decoded images that batches are drawn from.
     """
 
@@ -39,22 +39,22 @@ def sizes_of(data: Data, recipe: Recipe, epochs: int) -> Sizes:
     tried = recipe.test_sizes
     used = [*train, *tried, data.image_size]
     largest = data.cache_size or (max(height for height, _ in used), max(width for _, width in used))
-    # With cached features nothing is cropped: images are read at just the size that the backbone sees.
+    # With cached features nothing is cropped: images are read at the size that the backbone sees.
     cache = data.image_size if recipe.cached_features else largest
-    if tried and not data.held_out_share:  # none to choose by: the one size
+    if tried and not data.held_out_share:  # no validation images to choose by: use the only size
         validation, tried = [tried[0]] * epochs, ()
     return Sizes(tuple(train), tuple(validation), tried, cache)
 
 
 def scaled(counts: Sequence[int], total: int) -> list[int]:
-    """Scale counts in proportion, so that they add up to `total`; each stays at least 1, or the last ones do."""
+    """Scale counts in proportion to add up to `total`; each stays at least 1, or as many of the last as possible."""
     left_out = max(0, len(counts) - total)
     if left_out:
         return [0] * left_out + [1] * total
     exact = [count * total / sum(counts) for count in counts]
     rounded = [max(1, int(share)) for share in exact]
     while sum(rounded) != total:
-        # The count that is furthest from its exact share, of equals the first, takes one more or one less.
+        # Adjust the count that is furthest from its exact share by one; on a tie, the first.
         change = 1 if sum(rounded) < total else -1
         free = [number for number, count in enumerate(rounded) if count + change >= 1]
         rounded[max(free, key=lambda number: change * (exact[number] - rounded[number]))] += change

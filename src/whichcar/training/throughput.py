@@ -1,4 +1,4 @@
-"""How fast this machine trains: a few real steps of the real network, and what else a training spends its time on."""
+"""How fast this machine trains: a few steps of the actual network, and the other costs of a training."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ from whichcar.training.recipe import COSINE_SCALE
 from whichcar.training.setup import build_models
 from whichcar.training.weights import plain_model
 
-SMALL, LARGE = 64, 128  # sizes that are measured; all others follow by their number of pixels
+SMALL, LARGE = 64, 128  # sizes that are measured; others are inferred from their number of pixels
 STEPS = 3  # after the first, which compiles
 Timed = tuple[float, float]
-_LOOKS = 24  # images read to see how long that takes
+_LOOKS = 24  # images read to time decoding
 
 
 def measure(facts: Facts, weights: str | None, tree: Tree, hardware: Hardware, imports: float) -> tuple[Speed, int]:
-    """Measure what `Speed` holds, with images of noise, which take the same time as others.
+    """Measure the values of `Speed`; steps run on images of noise, which take the same time as others.
 
     Args:
-        facts: of the dataset and the backbone.
-        weights: value of `model.weights`; what stays frozen depends on there being some.
+        facts: facts about the dataset and the backbone.
+        weights: value of `model.weights`; stages are frozen only if there are any.
         tree: the dataset.
         hardware: what training runs on.
         imports: seconds that loading the backend took.
 
     Returns:
-        The speed, and how many features the backbone has.
+        The speed, and the number of features of the backbone.
 
     Raises:
         ConfigError: the published weights cannot be downloaded.
-        CheckpointError: the file of weights holds those of another network.
+        CheckpointError: the weights file belongs to another network.
     """
     batch = facts.batch_size
     settings = _experiment(facts, weights)
-    if weights == "imagenet":  # they may have to be downloaded, which training will not repeat
+    if weights == "imagenet":  # a download, if needed, is not timed, since training will not repeat it
         plain_model(settings.model, settings.data.image_size, tree.class_names)
     start = time.perf_counter()
     models = build_models(settings, hardware, tree.class_names)
@@ -88,7 +88,7 @@ def _steps(models: TrainingModels, facts: Facts) -> tuple[Timed, Timed, Timed]:
 
 
 def _experiment(facts: Facts, weights: str | None) -> Experiment:
-    """Return settings whose steps cost what those of a chosen recipe cost."""
+    """Return settings whose steps cost as much as those of a chosen recipe."""
     return Experiment.model_validate({
         "seed": 0,
         "data": {"directory": ".", "image_size": [SMALL, SMALL], "batch_size": facts.batch_size},
@@ -104,7 +104,7 @@ def _experiment(facts: Facts, weights: str | None) -> Experiment:
 
 
 def _timed(step: Callable[[], object], bar: Bar) -> Timed:
-    """Return the seconds that compiling a step takes, and those of the step."""
+    """Return the seconds that compiling a step takes, and the seconds that a compiled step takes."""
     seconds = []
     for _ in range(STEPS + 1):
         start = time.perf_counter()
@@ -116,7 +116,7 @@ def _timed(step: Callable[[], object], bar: Bar) -> Timed:
 
 
 def _decoding(paths: Sequence[Path], side: int) -> float:
-    """Return the seconds for an image when all threads decode."""
+    """Return the seconds per image when all threads decode."""
     chosen = paths[:: max(1, -(-len(paths) // _LOOKS))]
     start = time.perf_counter()
     for _ in ordered_map(lambda path: _read(path, side), chosen):
@@ -132,7 +132,7 @@ def _read(path: Path, side: int) -> None:
 
 
 def _saving(models: TrainingModels) -> float:
-    """Return the seconds for a checkpoint on the disk of temporary files."""
+    """Return the seconds that saving a checkpoint takes, on the disk of temporary files."""
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         models.export_model.save_weights(Path(folder) / "all.weights.h5")

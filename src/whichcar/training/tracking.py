@@ -1,7 +1,7 @@
-"""Experiment tracking with MLflow: what a run leaves in its folder is logged to a server or a local store as well.
+"""Experiment tracking with MLflow: the files of a run's folder are also logged to a server or a local store.
 
-Everything that is sent is read from the folder, and MLflow is asked what it has. So nothing has to be kept in memory
-while a server is down, and a later call sends whatever is missing.
+Everything that is sent is read from the folder, and compared with what MLflow already has. So nothing has to be kept in
+memory while a server is down, and a later call sends whatever is missing.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 METRICS = ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "images_per_second", "seconds")
-# A server that is down may cost a twentieth of the time, and is not asked more often than once a minute.
+# A server that is down may cost at most a twentieth of the time, and is tried at most once a minute.
 PAUSE_SECONDS, SHARE = 60.0, 20
-# Set where the user has not: a server that is down is given up after seconds, not minutes; nothing is printed, and
-# no usage data is sent to MLflow's makers.
+# Used unless the user has set them: a server that is down is given up after seconds, not minutes; nothing is printed,
+# and no usage data is sent to MLflow's developers.
 DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
@@ -41,26 +41,27 @@ DEFAULTS = {
 
 
 class Tracking:
-    """The run of an experiment's folder in MLflow, at the address that MLflow's own environment variables name.
+    """The MLflow run of an experiment's folder, at the address in MLflow's own environment variables.
 
-    Without a folder nothing is tracked. What MLflow raises never ends the work: it is logged once, as a warning.
+    Without a folder, nothing is tracked. After `connect`, MLflow's errors never end the work: the first is logged as a
+    warning.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder or Path()
         self._is_off = folder is None
-        self._is_begun = False  # by this process, or resumed
-        self._logged: set[int] = set()  # epochs that the run has
+        self._is_begun = False  # whether this process has created or resumed the run
+        self._logged: set[int] = set()  # epochs that the run already has
         self._made: MlflowClient | None = None
         self._warned, self._not_before = False, 0.0
 
     def connect(self, new_run: bool) -> None:
-        """Reach MLflow, and find the run that this experiment has there, unless it is to have a new one.
+        """Connect to MLflow and look up the existing run of this experiment, unless `new_run`.
 
         Raises:
             MissingExtraError: MLflow is not installed.
             DataError: the file that names the run is damaged.
-            TrackingError: it refuses, or has no such run. A server that is down is waited for instead.
+            TrackingError: MLflow refuses, or has no such run. A server that is down is tried again later instead.
         """
         began = time.monotonic()
         try:
@@ -97,7 +98,7 @@ class Tracking:
             self._send(send)
 
     def epochs(self, history: Sequence[Epoch]) -> None:
-        """Log the epochs so far, unless the server has just been found to be down."""
+        """Log the epochs so far, unless the server was recently found to be down."""
         if time.monotonic() >= self._not_before:
             self._send(lambda: self._log_epochs(history))
 
@@ -106,17 +107,17 @@ class Tracking:
 
         Args:
             result: the content of result.json.
-            folder: where it lies, with predictions.csv, report.html and plots.
+            folder: the folder of result.json, with predictions.csv, report.html and plots.
         """
         self._send_last(lambda: self._log_result(result, folder))
 
     def _send(self, send: Callable[[], None]) -> bool:
-        """True when nothing failed."""
+        """Call `send` and return whether it succeeded."""
         began = time.monotonic()
         try:
             if not self._is_off:
                 send()
-        except Exception as error:  # whatever it is, hours of training must not end with it
+        except Exception as error:  # no error here may end hours of training
             self._warn(error, time.monotonic() - began)
             return False
         return True
@@ -126,14 +127,14 @@ class Tracking:
             log.warning("tracking: not all has been logged; the same command logs what is missing")
 
     def _warn(self, error: Exception, seconds: float) -> None:
-        """Warn, the first time, of a failure that took so long, and do not try again for a while."""
+        """Warn about the first failure, and wait before trying again, longer if the failure took many `seconds`."""
         if not self._warned:
             log.warning("tracking: %s; continuing; will retry later", first_line(error))
         self._warned = True
         self._not_before = time.monotonic() + max(PAUSE_SECONDS, SHARE * seconds)
 
     def _is_down(self, error: Exception) -> bool:
-        """True when a server cannot be reached or cannot answer now; a store on this machine is never down."""
+        """Return whether the server cannot be reached or cannot answer now; a local store is never down."""
         from mlflow import get_tracking_uri
         from mlflow.exceptions import MlflowException
 
@@ -142,7 +143,7 @@ class Tracking:
 
     @property
     def _client(self) -> MlflowClient:
-        """The client; making one opens a database already."""
+        """The client, created when first used, since creating it already opens a database."""
         if self._made is None:
             for name, value in DEFAULTS.items():
                 os.environ.setdefault(name, value)
@@ -174,12 +175,12 @@ class Tracking:
             )
 
     def _number(self) -> str | None:
-        """Return the run's number as the folder has it."""
+        """Return the run's ID that is stored in the folder."""
         number = self._content(files.TRACKING).get("mlflow")
         return None if number is None else str(number)
 
     def _run(self) -> str:
-        """Return the run's number, after creating it where there is none and logging the folder's settings."""
+        """Return the run's ID; the first call creates the run if there is none, and logs the folder's settings."""
         number = self._number() or self._create()
         if not self._is_begun:
             self._describe(number)
@@ -196,7 +197,7 @@ class Tracking:
             try:
                 self._client.create_experiment(name)
             except MlflowException as error:
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another training was quicker
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":  # else another training has just created it
                     raise
             experiment = self._client.get_experiment_by_name(name)
         run = self._client.create_run(experiment.experiment_id, run_name=experiment_name(self._folder))
@@ -206,14 +207,15 @@ class Tracking:
     def _describe(self, number: str) -> None:
         """Log the settings as parameters and the environment as tags.
 
-        MLflow refuses to change a parameter: a setting that an extended run has changed is a tag of its name.
+        MLflow does not allow changing a parameter: a setting that an extended run has changed becomes a tag of the same
+        name.
         """
         from mlflow.entities import Param, RunTag
 
         settings = as_texts(self._content(files.RESOLVED).get("settings", {}))
         known = self._client.get_run(number).data
         parameters = [Param(name, value) for name, value in settings.items() if name not in known.params]
-        for start in range(0, len(parameters), 100):  # the most that a request may have
+        for start in range(0, len(parameters), 100):  # the limit of a request
             self._client.log_batch(number, params=parameters[start : start + 100])
         changed = {
             name: value
@@ -224,9 +226,9 @@ class Tracking:
         self._client.log_batch(number, tags=[RunTag(name, value) for name, value in tags.items()])
 
     def _log_epochs(self, history: Sequence[Epoch]) -> None:
-        """Log the epochs that the run does not have as metrics, by their number.
+        """Log the epochs that the run does not have yet as metrics, with the epoch's number as the step.
 
-        After a kill an epoch may be trained again that was logged already: what was logged first stays.
+        After a kill, an epoch that was already logged may be trained again: the values logged first are kept.
         """
         from mlflow.entities import Metric
 
@@ -255,7 +257,7 @@ class Tracking:
     def _log_result(self, result: Mapping[str, Any], folder: Path) -> None:
         """Log the numbers as metrics such as `test.top_1`, and report, plots and tables as files.
 
-        Where other images than the experiment's own were evaluated, the folder's name replaces `test`.
+        If images other than the experiment's own were evaluated, the folder's name replaces `test`.
         """
         self._log_epochs(self._history())
         run, is_own = self._run(), folder.resolve() == self._folder.resolve()
@@ -283,12 +285,12 @@ def tracking_of(name: str | None, folder: Path, new_run: bool = False) -> Tracki
 
     Args:
         name: `mlflow`, or None for no tracking.
-        folder: the experiment's; the number of its run is kept there.
-        new_run: the run that is there is about to be overwritten.
+        folder: the experiment's folder, in which the ID of its run is stored.
+        new_run: whether the existing run is about to be overwritten.
 
     Raises:
         ConfigError: there is no such service.
-        MissingExtraError, DataError, TrackingError: as `Tracking.connect`.
+        MissingExtraError, DataError, TrackingError: as for `Tracking.connect`.
     """
     if name is None:
         return Tracking()
@@ -304,7 +306,7 @@ def _experiment_name() -> str:
 
 
 def _numbers(result: Mapping[str, Any]) -> dict[str, float]:
-    """Return the numbers of a result.json that are worth a curve."""
+    """Return the numbers of a result.json to log as metrics."""
     low, high = result["top_1"]["interval_95"]
     numbers = {
         "top_1": result["top_1"]["value"],

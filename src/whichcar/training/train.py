@@ -1,4 +1,4 @@
-"""Training an experiment: opening its folder, starting or resuming its run, and saying how it ended."""
+"""Training an experiment: opening its folder, starting or resuming its run, and reporting how it ended."""
 
 from __future__ import annotations
 
@@ -48,20 +48,20 @@ def train(
     overwrite: bool = False,
     track: str | None = None,
 ) -> Trained:
-    """Train an experiment as its config says, into its folder; a finished run is left as it is.
+    """Train an experiment in its folder with the settings of its config; a finished run is left unchanged.
 
     Args:
         config_path: the experiment's `config.yml`, or its folder.
         overrides: one-off settings such as `fit.epochs=3`.
-        resume: resume from the last saved state, if there is one; with another `fit.epochs` (or stages, or early
-            stopping) a run, also a finished one, is trained for that long.
+        resume: resume from the last saved state, if there is one. With another `fit.epochs` (or stages, or early
+            stopping), a run is trained to that length, even if it was finished.
         overwrite: start over in a folder that holds a run, which is deleted once the new one has a checkpoint.
-        track: the tracking service that the run is logged to as well, such as `mlflow`.
+        track: the tracking service to log the run to as well, such as `mlflow`.
 
     Raises:
         ConfigError, DataError, CheckpointError: a setting, the images or the given weights are not usable.
-        TrackingError: the tracking service refuses; one that is down is waited for instead.
-        TrainingError: the folder is another run's, the loss is not a number, memory or disk is used up.
+        TrackingError: the tracking service refuses; one that is down is tried again later instead.
+        TrainingError: the folder holds another run, the loss is not finite, or memory or disk space ran out.
         Interrupted: Ctrl-C or SIGTERM; the state is saved.
     """
     if resume and overwrite:
@@ -106,7 +106,7 @@ def train(
 
 
 def _prepare(experiment: Experiment, folder: ExperimentFolder, is_resumed: bool, tracking: Tracking) -> Run:
-    """Do all that may fail before the first step, and leave the folder as it is."""
+    """Do everything that may fail before the first step, without changing the folder."""
     check_packages()
     check_weights(experiment.model.weights)
     sizes = sizes_of(experiment.data, experiment.recipe, experiment.fit.epochs)
@@ -126,7 +126,7 @@ def _prepare(experiment: Experiment, folder: ExperimentFolder, is_resumed: bool,
         agree(f"{VERSION} {settings} {blake2b} {tree.fingerprints} {hardware.precision}", "settings, images or weights")
         agree(f"{is_resumed}", "saved state")
     keras.utils.set_random_seed(experiment.seed)
-    # The network first: what is wrong with it, or with its weights, is found before images are decoded.
+    # Build the network first, so that errors in it or in its weights are found before images are decoded.
     if experiment.recipe.cached_features:
         if are_several():
             raise TrainingError("recipe.cached_features: such a head trains on one host; leave out --hosts")
@@ -149,7 +149,8 @@ def _trained_before(folder: ExperimentFolder, overrides: Sequence[str], experime
     """Return the results of a finished run, and log that there is nothing to do and what could be done instead."""
     trained = trained_in(folder.path)
     done = len(trained.history)
-    # With stages, other epochs would scale those done; a run that ended sooner was ended by another setting.
+    # With stages, another number of epochs would rescale those done; a run that ended sooner was ended by another
+    # setting.
     is_extensible = folder.state.exists() and done == experiment.fit.epochs and not experiment.recipe.stages
     others = [text for text in overrides if not text.replace(" ", "").startswith("fit.epochs=")]
     words = [word for text in (*others, f"fit.epochs={2 * done}") for word in ("--set", text)]

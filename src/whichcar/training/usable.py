@@ -1,4 +1,4 @@
-"""Checks after reading the images of a data folder: enough of each class, or an error before training."""
+"""Checks that the readable images of a data folder suffice for training and validation."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ log = logging.getLogger(__name__)
 
 
 def check_usable(tree: Tree, skipped: Sequence[Skipped], validation_split: float) -> None:
-    """Log what cannot be read, and check that each class can be trained on and that validation is possible.
+    """Log unreadable images, and check that each class can be trained on and that validation is possible.
 
     Args:
         skipped: the images of train and validation that cannot be read.
-        validation_split: share of train that was to be set aside; with 0 there need be no validation image.
+        validation_split: share of train set aside for validation; if 0, no validation image is required.
 
     Raises:
-        DataError: no readable training image for a class, or no validation image.
+        DataError: a class has no readable training image, or there is no readable validation image.
     """
     reasons = {Path(image.path): image.reason for image in skipped}
     train, validation = (_by_class(tree, samples, reasons) for samples in (tree.train, tree.validation))

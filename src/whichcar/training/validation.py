@@ -19,11 +19,11 @@ from whichcar.training.network.models import Size, TrainingModels
 from whichcar.training.setup import TrainingData
 
 log = logging.getLogger(__name__)
-MOMENT_BATCH = 64  # images, at least, whose moments are one sample
+MOMENT_BATCH = 64  # minimum number of images that moments are computed on at a time
 
 
 def validate(models: TrainingModels, data: TrainingData, batch_size: int, size: Size) -> Score:
-    """Score the network as it stands on the validation images, resized to `size`."""
+    """Score the network with its current weights on the validation images, resized to `size`."""
     (images, rows), labels = data.validation[size], data.validation_classes
     if not len(rows):
         _check_finite(models.predict_on_batch(data.images.take(data.train_rows[:batch_size]), size))
@@ -46,7 +46,7 @@ def recompute_moments(models: TrainingModels, data: TrainingData, experiment: Ex
 
 
 def _check_finite(scores: np.ndarray) -> None:
-    """Raise where a network whose training loss is a number has weights that predict none."""
+    """Check that predictions are finite, which they may not be even if the training loss is."""
     if not np.isfinite(scores).all():
         raise TrainingError(
             "the network's predictions are not numbers; lower the learning rate or warm up for longer, and start over "

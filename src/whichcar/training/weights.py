@@ -1,4 +1,4 @@
-"""The network that a training starts from: random, ImageNet's or a trained model's weights, and whose head is used."""
+"""The network that a training starts from: random, ImageNet or trained weights, and whether a trained head is used."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 def check_weights(weights: object) -> None:
-    """Raise where this value of `model.weights` is no file with weights, before anything that takes long.
+    """Check that a value of `model.weights` is usable, before anything that takes long.
 
     Raises:
         CheckpointError: there is no such file, or it is neither `.keras` nor HDF5.
@@ -45,7 +45,7 @@ def check_weights(weights: object) -> None:
 def plain_model(settings: Model, image_size: Size, class_names: Sequence[str]) -> keras.Model:
     """Build the network of these settings in the form that is saved.
 
-    Where `model.weights` is a trained model its head is used too if it was trained on the same classes, by name.
+    If `model.weights` is a trained model, its head is also used if it was trained on classes of the same names.
     """
     section = settings.model_dump()
     weights = section.pop("weights")
@@ -75,7 +75,7 @@ def _shapes(layers: Sequence[keras.Layer]) -> list[list[tuple[int, ...]]]:
 
 
 def _other_network(weights: str, backbone: str) -> str:
-    """Say that a trained model is not of this backbone, and of which it is if it says so."""
+    """Return a message that a trained model has another backbone, and which one if it is known."""
     try:
         trained = read_metadata(expanded(weights)).settings["model"].get("backbone", DEFAULT)
     except (CheckpointError, KeyError):
@@ -85,10 +85,9 @@ def _other_network(weights: str, backbone: str) -> str:
 
 
 def head_order(checkpoint: Path, class_names: Sequence[str]) -> list[int] | None:
-    """Return the index of each class among those of a checkpoint, None where they differ; log which.
+    """Return the index of each class among those of a checkpoint, or None if they differ; log the outcome.
 
-    Names are compared in Unicode's form NFC, and as folders are named, so that a tree without its label file compares
-    too.
+    Names are compared in Unicode's form NFC, and as folder names, so that a tree without its label file matches too.
     """
     try:
         names = read_metadata(checkpoint).class_names

@@ -1,4 +1,4 @@
-"""The backbone of the network by its name: preprocessing, layers, published weights, and the stages that are frozen."""
+"""Backbones by name: preprocessing, layers, published weights, and freezing of stages."""
 
 from __future__ import annotations
 
@@ -20,37 +20,39 @@ if TYPE_CHECKING:
     import numpy as np
 
 HEAD = "predictions"
-# The layers of the head, which stay float32: these and, of a cosine head, the two before it.
+# The layers of the head, which stay float32. Only a cosine head has the first two.
 HEAD_LAYERS = ("head_norm", "head_scale", HEAD)
 PREPROCESSING = "preprocessing"
-# The moments of ImageNet in RGB: the first mean is Caffe's, in 0..255, the others are torchvision's, in 0..1.
+# Channel statistics of ImageNet in RGB: Caffe's mean in 0..255, torchvision's mean and standard deviation in 0..1.
 CAFFE_MEAN = (123.68, 116.779, 103.939)
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-# Of KerasHub's DINOv2: the first are made from the pretrained ones again when a model is loaded, so that what they have
-# learned would be lost; the second is for pretraining only, and has no gradient.
+# Variables of KerasHub's DINOv2 that are not trained. Loading a model recomputes the interpolated position embeddings
+# from the pretrained ones, which would discard what they have learned. The mask token is only used for pretraining and
+# has no gradient.
 _FIXED = ("interpolated_position_embeddings", "mask_token")
 
 
 def build_backbone(name: str, weights: str | Path | None, images: Any) -> Any:  # noqa: ANN401
-    """Put preprocessing and backbone on `images`.
+    """Apply preprocessing and backbone to `images`.
 
     Args:
-        name: as `config.backbones.backbone_name` returns it: a network of `keras.applications` or a preset.
+        name: a network of `keras.applications` or a preset, as returned by `config.backbones.backbone_name`.
         weights: `imagenet` for the published ones, None for random ones, or the path of the backbone's weights.
         images: Keras tensor (n, height, width, 3), RGB in 0..255.
 
     Returns:
-        Keras tensor (n, features): the averages of the last feature map.
+        Keras tensor (n, features): the average of the last feature map; for a preset, as in `preset_features`.
 
     Raises:
         ConfigError: the published weights cannot be downloaded.
-        CheckpointError: the file holds other weights.
+        CheckpointError: the file holds the weights of another network.
     """
     if name not in KERAS:
         return preset_features(name, weights, images, PREPROCESSING)
     backbone = KERAS[name]
     images = _preprocessed(backbone, images)
-    # Where Keras adds a layer for its own weights (see `_preprocessed`), they come from a model of their own.
+    # For EfficientNet, Keras adds a layer only if it loads the weights itself (see `_preprocessed`), so they are copied
+    # from a separate model.
     added = backbone.scaling == "efficientnet"
     model = _keras_model(backbone, "imagenet" if weights == "imagenet" and not added else None, images)
     if weights is None:
@@ -61,8 +63,8 @@ def build_backbone(name: str, weights: str | Path | None, images: Any) -> Any:  
         model.set_weights(_keras_model(backbone, "imagenet").get_weights())
         finalize(model)
     if backbone.scaling == "caffe":
-        # These weights see BGR. Instead of each image their first kernel is turned round, which is the same and,
-        # unlike a turn, can be saved as `.h5`.
+        # These weights expect BGR. Reversing the channels of the first kernel is equivalent to reversing those of each
+        # image and, unlike the latter, can be saved as `.h5`.
         first = next(layer for layer in model.layers if layer.weights)
         kernel, *others = first.get_weights()
         first.set_weights([kernel[:, :, ::-1], *others])
@@ -70,16 +72,16 @@ def build_backbone(name: str, weights: str | Path | None, images: Any) -> Any:  
 
 
 def imagenet_classifier(name: str, weights: str | None, features: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return kernel (features, 1000) and bias (1000,) of the layer that a backbone was trained on ImageNet with.
+    """Return the kernel (features, 1000) and bias (1000,) of a backbone's ImageNet classifier.
 
     Args:
         name: a network of `keras.applications`.
         weights: `imagenet`, or the path of weights with the top layer.
-        features: how many the backbone has.
+        features: number of features of the backbone.
 
     Raises:
-        ConfigError: there is no such layer, or it cannot be downloaded.
-        CheckpointError: the file holds none.
+        ConfigError: there is no such classifier, or it cannot be downloaded.
+        CheckpointError: the file has no classifier.
     """
     here = "recipe.co_tuning"
     if name not in KERAS or weights is None:
@@ -90,7 +92,7 @@ def imagenet_classifier(name: str, weights: str | None, features: int) -> tuple[
     if [value.shape for value in start] != [(features, 1000), (1000,)]:
         raise ConfigError(f"{here}: {name} has no single layer from its features to ImageNet's classes; delete it")
     if weights != "imagenet":
-        # A file without this layer leaves it as it is, with an error or, depending on the format, a warning.
+        # If the file lacks this layer, Keras leaves it unchanged, with an error or a warning depending on the format.
         with warnings.catch_warnings(), contextlib.suppress(OSError, ValueError, KeyError):
             warnings.simplefilter("ignore")
             model.load_weights(expanded(weights))
@@ -104,7 +106,7 @@ def imagenet_classifier(name: str, weights: str | None, features: int) -> tuple[
 
 
 def has_classifier(name: str, weights: str | None, features: int) -> bool:
-    """True where `imagenet_classifier` finds one; arguments as there."""
+    """Return whether `imagenet_classifier` finds a classifier for the same arguments."""
     try:
         imagenet_classifier(name, weights, features)
     except (CheckpointError, ConfigError):
@@ -113,7 +115,7 @@ def has_classifier(name: str, weights: str | None, features: int) -> bool:
 
 
 def finalize(model: keras.Model) -> keras.Model:
-    """Return a model that was given weights, after its Normalization layers have made their tensors of them again."""
+    """Recompute the tensors that a model's Normalization layers derive from newly set weights; return the model."""
     import keras
 
     for layer in model.layers:
@@ -123,17 +125,17 @@ def finalize(model: keras.Model) -> keras.Model:
 
 
 def freeze(model: keras.Model, name: str, count: int) -> None:
-    """Keep the first `count` stages of the backbone fixed, their batch-norm in inference mode.
+    """Freeze the first `count` stages of the backbone, with their batch norm in inference mode.
 
-    In KerasHub's DINOv2, position embeddings and mask token are fixed in any case.
+    The position embeddings and the mask token of KerasHub's DINOv2 are always frozen.
 
     Args:
-        model: of `training_copy`.
-        name: of its backbone.
-        count: with all stages, everything but the head is fixed.
+        model: a model from `training_copy`.
+        name: name of its backbone.
+        count: number of stages; if these are all stages, everything but the head is frozen.
 
     Raises:
-        ConfigError: it has fewer stages.
+        ConfigError: the backbone has fewer stages.
     """
     stages = stages_of(model, name)
     if count > len(stages):
@@ -154,7 +156,7 @@ def stages_of(model: keras.Model, name: str) -> list[list[keras.Layer]]:
 
 
 def preset_of(model: keras.Model) -> keras.Model:
-    """Return the backbone of KerasHub in a network."""
+    """Return the KerasHub backbone of a network."""
     import keras
 
     return next(
@@ -163,10 +165,10 @@ def preset_of(model: keras.Model) -> keras.Model:
 
 
 def check_sizes(model: keras.Model, name: str, size: tuple[int, int], others: Iterable[tuple[int, int]]) -> None:
-    """Raise where a network that takes one size of image, as transformers do, is to see others.
+    """Check that a network with a fixed input size, such as a transformer, is not given images of other sizes.
 
     Raises:
-        ConfigError: it is to be trained or tried at another size than `size`.
+        ConfigError: the network only accepts images of `size`, and `others` contains a different size.
     """
     other = next((list(other) for other in others if other != size), None)
     if name not in KERAS and other and preset_of(model).image_shape[0] is not None:
@@ -177,7 +179,7 @@ def check_sizes(model: keras.Model, name: str, size: tuple[int, int], others: It
 
 
 def _preprocessed(backbone: Backbone, images: Any) -> Any:  # noqa: ANN401
-    """Scale images as the backbone's published weights expect them, where its own layers do not."""
+    """Scale images as the backbone's published weights expect, unless its own layers do so."""
     import keras
 
     scale: Any
@@ -193,8 +195,8 @@ def _preprocessed(backbone: Backbone, images: Any) -> Any:  # noqa: ANN401
             scale = [1 / (255 * deviation) for deviation in DEVIATION]
             offset = [-mean / deviation for mean, deviation in zip(MEAN, DEVIATION, strict=True)]
         case "efficientnet":
-            # After its own layers, which take off the mean, Keras divides by the root of the deviation, but only if
-            # it loads the weights itself. This comes to the same in front of them.
+            # Keras divides by the square root of the deviation after the model's own layers, which subtract the mean,
+            # but only if it loads the weights itself. This is equivalent scaling before those layers.
             scale = [deviation**-0.5 for deviation in DEVIATION]
             offset = [255 * mean * (1 - factor) for mean, factor in zip(MEAN, scale, strict=True)]
     return keras.layers.Rescaling(scale, offset, name=PREPROCESSING)(images)
@@ -206,7 +208,7 @@ def _keras_model(
     images: Any = None,  # noqa: ANN401
     top: bool = False,
 ) -> keras.Model:
-    """Build Keras' model on `images`; its published weights are downloaded into Keras' cache unless they are there."""
+    """Build Keras' model on `images`; published weights are downloaded unless they are in Keras' cache."""
     import keras
 
     function = getattr(keras.applications, backbone.keras_name)
@@ -217,7 +219,7 @@ def _keras_model(
     except Exception as error:
         if weights is None:
             raise
-        # Keras passes on whatever the download met (URLError, socket and HTTP errors, a plain Exception).
+        # Keras passes on any error of the download (URLError, socket and HTTP errors, a plain Exception).
         named = re.search(r"https?://\S+/(\S+\.h5)", str(error))
         file = named[1] if named else f"the 'notop' weights of Keras' {backbone.keras_name}"
         raise ConfigError(
@@ -227,7 +229,7 @@ def _keras_model(
 
 
 def _load(model: keras.Model, backbone: Backbone, path: Path) -> None:
-    """Load a file of the backbone's weights, without the top layer or with it."""
+    """Load a file of the backbone's weights, with or without the top layer."""
     try:
         model.load_weights(path)
         return

@@ -47,5 +47,5 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         return outputs
 
 
-# Keras names a layer's place in a file of weights after its class.
+# Keras derives the path of a layer in a weights file from the name of its class.
 FusedBatchNormalization.__name__ = keras.layers.BatchNormalization.__name__

@@ -1,8 +1,8 @@
-"""Co-tuning (You, Kou, Long and Wang, NeurIPS 2020): while it trains, the network also answers ImageNet's classes.
+"""Co-tuning (You, Kou, Long and Wang, NeurIPS 2020): during training, the network also predicts ImageNet's classes.
 
-A second softmax layer on the pooled features begins as ImageNet's own classifier. Its target is the labels, one-hot or
-mixed, times a matrix: how likely each class of ImageNet is for an image of each class, as the pretrained network itself
-answers before it trains. It is in no checkpoint.
+A second softmax layer on the pooled features starts as the ImageNet classifier. Its target is the labels (one-hot or
+mixed) times a matrix: the mean ImageNet probabilities of the images of each class, as predicted by the pretrained
+network before training. Checkpoints do not include this layer.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ NAME = "co_tuning"
 
 
 class CoTuningHead(keras.layers.Dense):
-    """ImageNet's classifier, float32, whose target is `labels @ relation`.
+    """ImageNet classifier in float32, trained towards the target `labels @ relation`.
 
     Args:
-        classes: of the labels. `relation`, (classes, outputs), is zeros until `relate` fills it in; it is saved with
-            the weights of a run.
+        classes: number of classes. `relation`, (classes, outputs), is zeros until `relate` fills it in;
+            it is part of the saved state of a run.
         loss_weight: factor of this head's loss.
-        kernel, bias: to begin with, (features, outputs) and (outputs,).
+        kernel, bias: initial values, (features, outputs) and (outputs,).
     """
 
     def __init__(self, classes: int, loss_weight: float, kernel: np.ndarray, bias: np.ndarray) -> None:
@@ -38,7 +38,7 @@ class CoTuningHead(keras.layers.Dense):
         self.loss_weight, self._classes, self._start = loss_weight, classes, (kernel, bias)
 
     def build(self, input_shape: Any) -> None:  # noqa: ANN401
-        """Make the variables."""
+        """Create the variables."""
         super().build(input_shape)
         kernel, bias = self._start
         self.relation = self.add_weight(
@@ -53,15 +53,15 @@ class CoTuningHead(keras.layers.Dense):
 
 
 def co_tuning_head(experiment: Experiment, classes: int, features: int) -> CoTuningHead | None:
-    """Return the head that `recipe.co_tuning` asks for, None by default.
+    """Return the head for `recipe.co_tuning`, or None if co-tuning is off.
 
     Args:
-        classes: of the labels.
-        features: how many the backbone has.
+        classes: number of classes.
+        features: number of features of the backbone.
 
     Raises:
-        ConfigError: the backbone comes without ImageNet's classifier, or it cannot be downloaded.
-        CheckpointError: the file of weights holds none.
+        ConfigError: the backbone has no ImageNet classifier, or it cannot be downloaded.
+        CheckpointError: the weights file has no classifier.
     """
     weight = experiment.recipe.co_tuning
     if not weight:
@@ -71,18 +71,18 @@ def co_tuning_head(experiment: Experiment, classes: int, features: int) -> CoTun
 
 
 def with_head(model: keras.Model, head: CoTuningHead | None) -> keras.Model:
-    """Return a network of `training_copy` with a second output, or itself where there is none to add."""
+    """Return a model from `training_copy` with `head` as a second output, or unchanged if `head` is None."""
     if head is None:
         return model
     return keras.Model(model.input, [model.output, head(model.get_layer("dropout").input)], name="co_tuned")
 
 
 def relate(models: TrainingModels, images: Rows, rows: np.ndarray, classes: np.ndarray, size: Size) -> None:
-    """Fill in the relation of the classes to ImageNet's: its mean probabilities on the training images of each class.
+    """Set the head's `relation` to the mean ImageNet probabilities of the training images of each class.
 
     Args:
-        models: not trained yet; without a co-tuning head nothing is done.
-        rows, classes: (n,), which of the images are for training, and their class numbers.
+        models: models before training; without a co-tuning head, nothing is done.
+        rows, classes: (n,), row numbers of the training images and their class numbers.
         size: height and width that images are resized to.
     """
     if NAME not in models.train_model.output_names:

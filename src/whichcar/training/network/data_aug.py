@@ -19,11 +19,11 @@ def create_data_aug_layer(data_aug_layer: Mapping[str, Mapping[str, Any]]) -> ke
     """Build the augmentation layers in the order of the mapping.
 
     Args:
-        data_aug_layer: layer name, such as `random_flip`, to its parameters, passed through (also `name`).
-            Images are (n, h, w, 3) in 0..255. `{}` gives an empty Sequential.
+        data_aug_layer: maps layer names, such as `random_flip`, to parameters, which are passed through (also `name`).
+            Images are (n, h, w, 3) in 0..255. `{}` returns an empty Sequential.
 
     Raises:
-        ConfigError: an unknown layer, or a parameter that the layer does not take.
+        ConfigError: an unknown layer, or a parameter that the layer does not accept.
 
     Example:
         >>> create_data_aug_layer({"random_flip": {"mode": "horizontal"}, "random_zoom": {"height_factor": 0.1}})

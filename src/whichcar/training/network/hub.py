@@ -1,4 +1,4 @@
-"""Backbones of KerasHub (extra `hub`): a preset by its name, its address, or the folder that it was saved to."""
+"""KerasHub backbones (extra `hub`), given by a preset's name, its address, or the folder that it was saved to."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 def keras_hub() -> Any:  # noqa: ANN401
-    """Return the package; importing it also lets Keras load models that hold its layers.
+    """Import and return KerasHub, which also lets Keras load models with its layers.
 
     Raises:
         MissingExtraError: it is not installed.
@@ -33,19 +33,19 @@ def keras_hub() -> Any:  # noqa: ANN401
 
 
 def preset_features(preset: str, weights: str | Path | None, images: Any, scaling: str) -> Any:  # noqa: ANN401
-    """Put a preset's scaling of images, its backbone and pooling on `images`.
+    """Apply a preset's image scaling, backbone and pooling to `images`.
 
     Args:
         preset: its name, address or folder.
         weights: `imagenet` for the preset's own, None for random ones, or the path of the backbone's weights.
         images: Keras tensor (n, height, width, 3), RGB in 0..255.
-        scaling: name of the layer that scales them.
+        scaling: name of the scaling layer.
 
     Returns:
-        Keras tensor (n, features): the class token of a transformer that has one, else the average over all places.
+        Keras tensor (n, features): the class token if the backbone has one, else the average over all positions.
 
     Raises:
-        ConfigError: no such preset, it cannot be downloaded, or it takes no images of this size.
+        ConfigError: there is no such preset, it cannot be downloaded, or it does not accept images of this size.
         CheckpointError: the file holds other weights.
     """
     import keras
@@ -65,7 +65,7 @@ def preset_features(preset: str, weights: str | Path | None, images: Any, scalin
     tokens, side = outputs.shape[1], getattr(backbone, "patch_size", 0)
     height, width = side if isinstance(side, tuple | list) else (side, side)
     size = list(images.shape[1:3])
-    if height and (size[0] % height or size[1] % width):  # the rest at the right and bottom would not be seen
+    if height and (size[0] % height or size[1] % width):  # the remainder at the right and bottom would be ignored
         near = [max(1, round(pixels / patch)) * patch for pixels, patch in zip(size, (height, width), strict=True)]
         raise ConfigError(
             f"data.image_size: {preset} divides images into patches of {height} x {width} pixels and takes multiples "
@@ -77,7 +77,7 @@ def preset_features(preset: str, weights: str | Path | None, images: Any, scalin
 
 
 def preset_stages(backbone: keras.Model) -> list[list[keras.Layer]]:
-    """Return the layers of each stage: those whose names share a first part with its number, or an encoder's blocks."""
+    """Return the layers of each stage, grouped by name up to the first number; encoders are split into blocks."""
     stages: dict[str, list[keras.Layer]] = {}
     for layer in backbone.layers:
         parts = layer._layers if type(layer).__name__.endswith("Encoder") else [layer]
@@ -99,7 +99,7 @@ def _backbone(preset: str, pretrained: bool, size: tuple[int, int]) -> keras.Mod
         return hub.models.Backbone.from_preset(
             str(folder) if folder.is_dir() else preset, load_weights=pretrained, image_shape=(*size, 3)
         )
-    except Exception as error:  # whatever the download met, or the network's own limits
+    except Exception as error:  # any error of the download, or a limit of the network
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ConfigError(
             f"model.backbone: {preset} cannot be loaded for images of {size[0]} x {size[1]} ({one_line(reason)}); if "
@@ -108,7 +108,7 @@ def _backbone(preset: str, pretrained: bool, size: tuple[int, int]) -> keras.Mod
 
 
 def _of_any_size(backbone: keras.Model) -> keras.Model:
-    """Return the same backbone for images of any size, or as it is where it takes only one, as transformers do."""
+    """Return the backbone rebuilt for images of any size, or unchanged if its input size is fixed (transformers)."""
     try:
         free = type(backbone).from_config({**backbone.get_config(), "image_shape": (None, None, 3)})
     except (TypeError, ValueError):
@@ -118,13 +118,13 @@ def _of_any_size(backbone: keras.Model) -> keras.Model:
 
 
 def _scale(preset: str) -> tuple[Any, Any]:
-    """Return the factor and offset that turn 0..255 into what the preset's weights expect."""
+    """Return the factor and offset that scale images from 0..255 as the preset's weights expect."""
     hub, folder = keras_hub(), expanded(preset)
     try:
         converter = hub.layers.ImageConverter.from_preset(str(folder) if folder.is_dir() else preset)
     except (FileNotFoundError, ValueError):
         converter = None
-    if converter is None:  # so it is too for an address `hf://…` whose repository says nothing
+    if converter is None:  # also for an address `hf://…` of a repository that does not specify the scaling
         log.warning("%s says nothing of how images are scaled: they are scaled to 0..1", preset)
         return 1 / 255, 0.0
     return (1.0 if converter.scale is None else converter.scale), (

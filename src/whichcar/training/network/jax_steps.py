@@ -1,7 +1,7 @@
-"""Steps on JAX, on one device or several: training steps that follow each other without waiting, and predictions.
+"""Training steps and predictions on JAX, on one or more devices. Training does not wait between steps.
 
 Keras' `train_on_batch` writes some thousand variables back after each step and waits for the loss. On a GPU that takes
-as long as the step itself. Here the values stay in JAX's hands from step to step, as in Keras' own `fit`.
+as long as the step itself. Here the values stay in JAX arrays between steps, as in Keras' own `fit`.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 
 class JaxSteps:
-    """The steps of one compiled Keras model on JAX. Between a step and `settle` its variables hold nothing."""
+    """Training steps of one compiled Keras model on JAX. From a step until `settle`, its variables hold no values."""
 
     def __init__(self, model: keras.Model) -> None:
         self._model = model
-        self._step: Any = None  # the compiled one
-        self._values: list[list[Any]] | None = None  # of the variables; None: they hold them themselves
-        self._rate_place = 0  # of the learning rate among the optimizer's variables
+        self._step: Any = None  # the compiled step
+        self._values: list[list[Any]] | None = None  # values of the variables; None if the variables hold them
+        self._rate_place = 0  # index of the learning rate among the optimizer's variables
         self._metrics: list[np.ndarray] = []
 
     def take(self, images: np.ndarray, labels: list[np.ndarray], rate: float) -> tuple[Any, Any]:
-        """Start one step at this learning rate; returns loss and accuracy as JAX arrays that may not be computed yet.
+        """Start one step at this learning rate; return loss and accuracy, JAX arrays that may not be computed yet.
 
         Args:
             images: (n, height, width, 3), uint8 or float32.
@@ -51,11 +51,11 @@ class JaxSteps:
         return logs["loss"], next(value for name, value in logs.items() if name.endswith("accuracy"))
 
     def compile_again(self) -> None:
-        """Let the next step see what changed in the model's layers, such as the size of images."""
+        """Recompile at the next step, after a change in the model's layers such as another image size."""
         self._step = None
 
     def settle(self) -> None:
-        """Give the variables their values back."""
+        """Write the values back to the variables."""
         if self._values is None:
             return
         values, self._values = self._values, None
@@ -72,23 +72,23 @@ class JaxPredictions:
 
     def __init__(self, model: keras.Model) -> None:
         self._model = model
-        self._calls: dict[int, Any] = {}  # the compiled ones, by what they return
+        self._calls: dict[int, Any] = {}  # compiled calls by `part`
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Return the model's output (n, …) for images (n, height, width, 3)."""
         return np.asarray(self._part(0, images))
 
     def update(self, images: np.ndarray) -> None:
-        """Run the model as for predictions, and keep what that changes in its variables, such as moments."""
+        """Run the model in inference mode and store the changes to its non-trainable variables, such as moments."""
         for variable, value in zip(_weights(self._model)[1], self._part(1, images), strict=True):
             variable.assign(value)
 
     def compile_again(self) -> None:
-        """Let the next call see what changed in the model's layers."""
+        """Recompile at the next call, after a change in the model's layers."""
         self._calls.clear()
 
     def _part(self, part: int, images: np.ndarray) -> Any:  # noqa: ANN401  (arrays of JAX)
-        """Return the output (0), or the new values of the variables that are not trained (1)."""
+        """Return the model's output (part 0), or the new values of its non-trainable variables (part 1)."""
         model = self._model
         if part not in self._calls:
             import jax

@@ -1,4 +1,4 @@
-"""The models of one run: the one that checkpoints hold, the one that trains, and the optimizer."""
+"""The models of one run: the one saved in checkpoints, the one that trains, and the optimizer."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class TrainingModels:
-    """`export_model` is the plain model that checkpoints hold, `train_model` the one that trains and validates.
+    """The models of one run: `export_model` is the plain model in checkpoints, `train_model` the one that trains.
 
-    `main_model` is `train_model` without the co-tuning head, the same object where there is none. `trained_layer` is
-    that layer of `export_model`, or all of it, whose weights are those of `main_model`; `crop` is the first layer of
-    `train_model`, which brings images to the size of a step; None where features are the input.
+    `main_model`, which predicts, is `train_model` without the co-tuning head, or the same object if there is none.
+    `trained_layer` is the layer of `export_model`, or all of it, that has the same weights as `main_model`. `crop` is
+    the first layer of `train_model`, which resizes images to the size of a step; None if the inputs are features.
     """
 
     export_model: keras.Model
@@ -40,7 +40,7 @@ class TrainingModels:
     predictions: JaxPredictions | None = field(init=False)
 
     def __post_init__(self) -> None:
-        """Choose how steps are taken and predictions made."""
+        """Use JAX functions for training steps and predictions if the backend is JAX."""
         import keras
 
         on_jax = keras.backend.backend() == "jax"
@@ -82,9 +82,9 @@ class TrainingModels:
         return scores
 
     def recompute_moments(self, batches: Iterable[np.ndarray], size: Size) -> None:
-        """Recompute the moments of trained batch normalization, inside `averaged`, on images resized to `size`.
+        """Recompute the moments of trainable batch norm layers, inside `averaged`, on images resized to `size`.
 
-        `batches` are (n, height, width, 3) uint8 RGB each, of the same n.
+        Each of `batches` is (n, height, width, 3) uint8 RGB, with the same n.
         """
         layers = trained_norms(self.main_model)
         if not layers or not self.crop:
@@ -100,10 +100,10 @@ class TrainingModels:
 
     @contextmanager
     def averaged(self, moments: bool = False) -> Iterator[None]:
-        """Predict, inside the block, with the weights to be saved: their running mean where the recipe keeps one.
+        """Use the weights to be saved for predictions inside the block: their EMA if the recipe keeps one.
 
-        They stay in `export_model`. With `moments`, those of batch normalization may be recomputed inside; the running
-        ones are put back, which a run that is trained on resumes with.
+        They stay in `export_model`. With `moments`, the moments of batch norm may be recomputed inside the block; the
+        running moments are restored afterwards, since an extended run resumes with them.
         """
         self._settle()
         self.trained_layer.set_weights(averaged_weights(self.main_model, self.optimizer))
@@ -118,12 +118,12 @@ class TrainingModels:
             self.main_model.set_weights(trained)
 
     def state_variables(self) -> list[Any]:
-        """Everything that changes while training: weights, the layers' random states, the optimizer's variables."""
+        """Return all that changes during training: weights, random states of layers, variables of the optimizer."""
         self._settle()
         seeds = [v for v in self.train_model.variables if "seed_generator_state" in v.path]
         return [*self.train_model.weights, *seeds, *self.optimizer.variables]
 
     def _settle(self) -> None:
-        """Let the variables of `train_model` have what the steps so far made of them."""
+        """Write the results of all steps so far to the variables of `train_model`."""
         if self.steps:
             self.steps.settle()

@@ -1,8 +1,8 @@
 """Moments of batch normalization over many training images, instead of a running mean of the last batches.
 
-"Precise BN" of Wu and Johnson 2021 (arXiv:2105.07576), here on images as they are predicted: neither cropped nor
-augmented. Running means follow the last ten batches at a momentum of 0.9, of images that a random crop enlarged
-(Touvron et al. 2019 call it the train-test discrepancy).
+"Precise BN" of Wu and Johnson 2021 (arXiv:2105.07576), here on images prepared as for prediction: neither cropped nor
+augmented. With a momentum of 0.9, running means cover about the last ten batches, whose images were enlarged by a
+random crop (the train-test discrepancy of Touvron et al. 2019).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def trained_norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
-    """Return the layers of batch normalization that are trained; frozen ones keep their moments."""
+    """Return the trainable batch norm layers; frozen ones keep their moments."""
     import keras
 
     norms = (layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization))
@@ -30,12 +30,14 @@ def recompute_moments(
     batches: Iterable[np.ndarray],
     predict: Callable[[np.ndarray], object],
 ) -> None:
-    """Give the layers the mean and variance of what they see of all batches, each normalized by its own moments.
+    """Set the moments of layers to the mean and variance of their inputs over all batches.
+
+    Meanwhile, each batch is normalized by its own moments.
 
     Args:
-        layers: of the network that `predict` runs.
-        batches: (n, height, width, 3) each, of the same n, in random order.
-        predict: runs the network on a batch, not as in training.
+        layers: batch norm layers of the network that `predict` runs.
+        batches: arrays (n, height, width, 3) with the same n, in random order.
+        predict: runs the network on a batch in inference mode.
     """
     count, means, squares = 0, [np.float64(0)] * len(layers), [np.float64(0)] * len(layers)
     with _by_batch(layers):
@@ -53,7 +55,7 @@ def recompute_moments(
 
 @contextmanager
 def _by_batch(layers: Sequence[keras.layers.BatchNormalization]) -> Iterator[None]:
-    """Let the layers normalize by the batch outside training too, and their moments be those of that batch alone."""
+    """Make the layers normalize by the batch in inference too, and set their moments to those of the last batch."""
     momenta = [layer.momentum for layer in layers]
     for layer in layers:
         layer.momentum, layer.call = 0.0, _training(layer.call)

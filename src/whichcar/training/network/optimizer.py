@@ -1,4 +1,4 @@
-"""Keras optimizers with a learning rate of its own for the head, and the rate over the steps."""
+"""Keras optimizers with a separate learning rate for the head, and the learning rate schedule."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def create_optimizer(settings: Adam | AdamW | Sgd, recipe: Recipe, model: keras.Model) -> keras.optimizers.Optimizer:
-    """Build the optimizer of these settings with the recipe's decay, head rate, EMA and accumulation.
+    """Build the optimizer from its settings and the recipe's head rate, EMA and gradient accumulation.
 
-    Weight decay is decoupled (Loshchilov and Hutter 2019) and leaves out norms and biases.
+    Weight decay is decoupled (Loshchilov and Hutter 2019) and excludes norms and biases.
     """
     import keras
 
@@ -24,11 +24,11 @@ def create_optimizer(settings: Adam | AdamW | Sgd, recipe: Recipe, model: keras.
     keys = settings.model_dump()
     kind = known[type(settings)]
     if keys.get("weight_decay") == 0:
-        # Keras' AdamW refuses to go without.
+        # Keras' AdamW requires a weight decay.
         del keys["weight_decay"]
         kind = keras.optimizers.Adam if kind is keras.optimizers.AdamW else kind
     if recipe.ema:
-        # Keras takes the mean after every batch, also after those that only add to the gradient.
+        # Keras updates the mean after every batch, including those that only accumulate gradients.
         keys |= {"use_ema": True, "ema_momentum": recipe.ema ** (1 / recipe.gradient_accumulation)}
     if recipe.gradient_accumulation > 1:
         keys["gradient_accumulation_steps"] = recipe.gradient_accumulation
@@ -42,12 +42,12 @@ def create_optimizer(settings: Adam | AdamW | Sgd, recipe: Recipe, model: keras.
 
 
 def warmup_updates(updates: int, recipe: Recipe) -> int:
-    """How many of a training's optimizer updates the learning rate is warmed up for."""
+    """Return the number of optimizer updates, out of `updates`, for which the learning rate is warmed up."""
     return recipe.warmup_steps or round(recipe.warmup_share * updates)
 
 
 def rate_share(update: int, updates: int, recipe: Recipe) -> float:
-    """Share of the full learning rate at an optimizer update: linear warm-up, then constant or half a cosine to zero.
+    """Return the share of the full learning rate at an update: linear warm-up, then constant or half a cosine to zero.
 
     Args:
         update: 0 … updates - 1, counted over the whole training.
@@ -62,15 +62,15 @@ def rate_share(update: int, updates: int, recipe: Recipe) -> float:
 
 
 def rate_factor(epoch: int, recipe: Recipe) -> float:
-    """Return what the recipe multiplies the learning rate by in an epoch, counted from 1."""
+    """Return the recipe's factor for the learning rate in an epoch, counted from 1."""
     begun = [pair for pair in recipe.rate_factors if pair[0] <= epoch]
     return max(begun)[1] if begun else 1.0
 
 
 def averaged_weights(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> list[Any]:
-    """The model's weights in order, the trained ones replaced by their running mean where the recipe keeps one.
+    """Return the model's weights in order, trained ones replaced by their EMA if the recipe keeps one.
 
-    A mean of weights that are constrained, such as those of a cosine head, is constrained too.
+    If a weight has a constraint, as in a cosine head, it is also applied to the mean.
     """
     import keras
 

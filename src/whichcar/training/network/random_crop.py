@@ -15,7 +15,7 @@ from keras import ops
 
 
 def sampling_weights(start: Any, length: Any, source: int, target: int) -> Any:  # noqa: ANN401
-    """Weights that resize `[start, start + length)` of `source` pixels to `target` pixels.
+    """Return weights that resize `[start, start + length)` of `source` pixels to `target` pixels.
 
     Args:
         start, length: (n,) float32, in pixels.
@@ -32,14 +32,14 @@ def sampling_weights(start: Any, length: Any, source: int, target: int) -> Any: 
 
 
 class RandomResizedCrop(keras.layers.Layer):
-    """While training: a random box of each image, resized to `train_size`. Else: the whole, resized to `size`.
+    """Resize a random box of each image to `train_size` in training, and the whole image to `size` otherwise.
 
     Args:
         size: (height, width) outside training.
-        side: smallest and largest share of each side that is kept, drawn apart for height and width.
+        side: smallest and largest share of each side that is kept, drawn separately for height and width.
 
     Input (n, h, w, 3) of any number type in 0..255; output (n, height, width, 3) float32.
-    `train_size` starts as `size` and may be changed between epochs; compiled steps must then be made again.
+    `train_size` starts as `size` and may be changed between epochs; compiled steps must then be recompiled.
     """
 
     def __init__(
@@ -76,5 +76,5 @@ class RandomResizedCrop(keras.layers.Layer):
         return ops.cast(ops.transpose(planes, (0, 2, 3, 1)), "float32")
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """(n, height, width, 3); the size is left open since it differs between training and not."""
+        """Return (n, None, None, 3), since the size differs between training and inference."""
         return (input_shape[0], None, None, 3)

@@ -1,4 +1,4 @@
-"""The network: a backbone, by default ResNet-50 (He et al. 2015), with a softmax head, and the copy that trains."""
+"""The network: a backbone, by default ResNet-50 (He et al. 2015), with a softmax head, and its training copy."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ def create_model(
 
     Args:
         weights: `imagenet` for the backbone's published ones, None for random ones, the path of a trained model (loaded
-            as it is; the other arguments are then not used), or the path of backbone weights, such as
+            unchanged; the other arguments are then ignored), or the path of backbone weights, such as
             `resnet50_notop.h5`.
         input_shape: (height, width, 3); height and width may be None.
         dropout_rate: share of the backbone's features dropped while training, 0 <= rate < 1.
-        data_aug_layer: as `create_data_aug_layer` takes it; None or `{}` for none.
+        data_aug_layer: as for `create_data_aug_layer`; None or `{}` for none.
         classes: number of classes; needed unless a trained model is loaded.
-        l1_factor, l2_factor: penalties on the head's kernel; 0 is off. (An L1 of 0.01 starts the loss at
-            about 107 and drowns learning.)
-        cosine_scale: factor of a cosine head; 0 for a dense one.
-        image_size: put a layer first that resizes images of any size to (height, width), bilinear with
-            anti-aliasing, so that a saved model takes any image.
+        l1_factor, l2_factor: penalties on the head's kernel; 0 is off. (With an L1 of 0.01 the loss starts at
+            about 107, which drowns out learning.)
+        cosine_scale: scale of the cosine head; 0 for a dense head.
+        image_size: add a first layer that resizes images to (height, width), bilinear with anti-aliasing, so that a
+            saved model accepts images of any size.
         backbone: a network of `keras.applications` by its name, such as `efficientnet_v2_b0`, or a preset of KerasHub.
 
     Returns:
@@ -54,7 +54,7 @@ def create_model(
 
     Raises:
         ConfigError: `classes` is missing, the backbone is unknown, or its published weights cannot be downloaded.
-        CheckpointError: `weights` is no file, or holds neither a model nor the backbone's weights.
+        CheckpointError: `weights` is not a file, or holds neither a model nor the backbone's weights.
     """
     import keras
 
@@ -70,8 +70,8 @@ def create_model(
         raise ConfigError(f"model.backbone: {error}") from error
     inputs = keras.Input(tuple(input_shape), name="image")
     x = inputs
-    # Left to themselves these layers take a plain `model(images)` for training, and so do all that follow them,
-    # batch-norm among them (`training=True` is the default of their `call`).
+    # Without `training=False`, a plain `model(images)` would run these layers and all that follow, including batch
+    # norm, in training mode (`training=True` is the default of their `call`).
     if image_size is not None:
         resize = keras.layers.Resizing(*image_size, interpolation="bilinear", antialias=True, name="resize")
         x = resize(x, training=False)
@@ -86,11 +86,12 @@ def create_model(
 
 
 def _head(x: Any, classes: int, penalty: keras.regularizers.Regularizer | None, cosine_scale: float) -> Any:  # noqa: ANN401
-    """Return the probabilities from features: by a dense layer, or by the cosine to each class (Wang et al. 2018).
+    """Return probabilities from features, by a dense layer or by the cosine to each class (Wang et al. 2018).
 
-    A cosine head gives `cosine_scale` times the cosine of the angle between features and a class's weights to the
-    softmax. The features' length, which changes with the image size, has no say, nor has the number of classes in how
-    far a step turns the weights. It is made of Keras' own layers, so that Keras alone loads it.
+    The logits of a cosine head are `cosine_scale` times the cosine of the angle between the features and the weights of
+    each class. They do not depend on the norm of the features, which changes with the image size, and the number of
+    classes does not affect how far a step rotates the weights. The head consists of Keras' own layers, so that Keras
+    alone can load it.
     """
     import keras
 
@@ -111,14 +112,15 @@ def training_copy(
     batch_norm_momentum: float | None = None,
     seed: int | None = None,
 ) -> keras.Model:
-    """Copy a model into the form that trains and predicts fast: the same weights in the same order, other layers.
+    """Copy a model into a form that trains and predicts fast: same weights in the same order, different layers.
 
     Args:
         policy: Keras dtype policy of the backbone, `mixed_bfloat16` or `float32`; the head stays float32.
-        fused: batch-norm through TensorFlow's fused op.
-        front: layer that takes the place of the `resize` layer, such as random crop and augmentation.
+        fused: use TensorFlow's fused op for batch norm.
+        front: layer that replaces the `resize` layer, such as random crop and augmentation.
         batch_norm_momentum: replaces the layers' own.
-        seed: of dropout, whose draws otherwise depend on how many layers were made before; each such layer has its own.
+        seed: random seed of dropout, which otherwise depends on the number of layers created before; each dropout layer
+            gets its own.
     """
     import keras
 
@@ -173,7 +175,7 @@ def load_saved_model(path: Path) -> keras.Model:
 
 
 def _holds_preset(path: Path) -> bool:
-    """True for a `.keras` file whose layers are KerasHub's."""
+    """Return whether a file is a `.keras` file with layers of KerasHub."""
     try:
         with zipfile.ZipFile(path) as archive:
             return b'"keras_hub' in archive.read("config.json")
@@ -182,7 +184,7 @@ def _holds_preset(path: Path) -> bool:
 
 
 def existing(path: Path) -> Path:
-    """Return the path of a file with weights, with `~` replaced.
+    """Return the path of a weights file, with `~` expanded.
 
     Raises:
         CheckpointError: there is no such file.
@@ -196,7 +198,7 @@ def existing(path: Path) -> Path:
 
 
 def is_whole_model(path: Path) -> bool:
-    """True for a file with a model in it, False for one with weights only."""
+    """Return True if a file holds a whole model, False if it holds weights only."""
     if path.suffix == ".keras":
         return True
     import h5py

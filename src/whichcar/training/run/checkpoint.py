@@ -1,7 +1,7 @@
 """A checkpoint: an ordinary Keras file (`.keras` or `.h5`) that also holds its class names, image size and settings.
 
-The model in it is the plain float32 one without augmentation, so that Keras alone can load it. What whichcar adds is an
-attribute `whichcar` in HDF5, or a file `whichcar.json` in the archive, which Keras passes over.
+The model is the plain float32 one without augmentation, so that Keras alone can load it. whichcar adds a dataset
+`whichcar` in HDF5, or a file `whichcar.json` in the archive, which Keras ignores.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ def save_checkpoint(model: keras.Model, metadata: Metadata, path: Path) -> None:
             _save_quietly(model, tmp)
             write_metadata(tmp, metadata)
         except RuntimeError as error:
-            # What HDF5 makes of a disk that is full when it closes a file.
+            # HDF5 raises this if the disk is full when it closes a file.
             if "errno = " not in str(error):
                 raise
             raise OSError(str(error)) from error
 
 
 def write_metadata(path: Path, metadata: Metadata) -> None:
-    """Put metadata into a model file that has none yet."""
+    """Add metadata to a model file that has none yet."""
     text = json.dumps(asdict(metadata))
     if path.suffix == ".keras":
         with zipfile.ZipFile(path, "a") as archive:
@@ -59,7 +59,7 @@ def write_metadata(path: Path, metadata: Metadata) -> None:
         import h5py
 
         with h5py.File(path, "r+") as file:
-            # A dataset, not an attribute: those end at 64 kB.
+            # A dataset, since an attribute is limited to 64 kB.
             file.create_dataset(NAME, data=text.encode())
 
 
@@ -67,7 +67,7 @@ def read_metadata(path: Path) -> Metadata:
     """Return the metadata stored in a checkpoint.
 
     Raises:
-        CheckpointError: no such file, a broken one, or a model that whichcar did not write.
+        CheckpointError: the file is missing or broken, or whichcar did not write it.
     """
     try:
         content = json.loads(_read_text(path))
@@ -91,12 +91,12 @@ def read_metadata(path: Path) -> Metadata:
 
 
 def find_checkpoint(path: str | Path) -> Path:
-    """Return the file for a checkpoint or an experiment's folder (the one that `best.json` names, or the only one).
+    """Return the checkpoint file at a path or in an experiment's folder (the one in `best.json`, or the only one).
 
-    Where the experiment has a current refit (`refits.in_use`), it is that one's.
+    If the experiment has a current refit (`refits.in_use`), return the refit's checkpoint.
 
     Raises:
-        CheckpointError: nothing there, or not the file that `best.json` describes.
+        CheckpointError: there is no checkpoint, or it is not the file that `best.json` describes.
     """
     path = Path(path)
     if path.is_file():
@@ -116,7 +116,7 @@ def find_checkpoint(path: str | Path) -> Path:
 
 
 def read_best(folder: Path) -> dict[str, Any] | None:
-    """Return the content of an experiment's best.json, None where there is none.
+    """Return the content of an experiment's best.json, or None if there is none.
 
     Raises:
         CheckpointError: it is damaged.
@@ -133,7 +133,7 @@ def read_best(folder: Path) -> dict[str, Any] | None:
 
 
 def _mismatch(folder: Path, best: Mapping[str, Any]) -> str:
-    """Say in what way the file that best.json names is not the one it describes; empty if it is."""
+    """Return how the file that best.json names differs from its description there; empty if it does not."""
     file = folder / best["checkpoint"]
     if not file.is_file():
         return f"{file}: named by {folder / BEST} but missing; train again or give another checkpoint"
@@ -146,10 +146,10 @@ def _mismatch(folder: Path, best: Mapping[str, Any]) -> str:
 
 
 def _lone_checkpoint(folder: Path) -> Path:
-    """Return the checkpoint in a folder without best.json, where there is just one, as when it was copied there.
+    """Return the only checkpoint in a folder without best.json, for example one that was copied there.
 
     Raises:
-        CheckpointError: none, or several.
+        CheckpointError: there is none, or more than one.
     """
     entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     checkpoints = [entry for entry in entries if entry.suffix in SUFFIXES and entry.is_file()]
@@ -184,7 +184,7 @@ def load_model(path: Path) -> keras.Model:
         A model from (n, h, w, 3) RGB in 0..255 to (n, classes) float32 probabilities.
 
     Raises:
-        CheckpointError: the file is missing, broken or no model.
+        CheckpointError: the file is missing, broken or not a model.
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint")

@@ -1,8 +1,8 @@
-"""Which epochs' models are written, which of them are kept, and which one evaluation uses.
+"""Which epochs are written as checkpoints, which checkpoints are kept, and which one evaluation uses.
 
-best.json always describes the weights in the file that it names, at any moment a run may be killed: that file is never
-written over. Where another epoch has the same name, the best epoch's file is first linked as `best-NAME`, and best.json
-names that.
+best.json always describes the weights in the file that it names, whenever a run may be killed: that file is never
+overwritten. If another epoch has the same file name, the best epoch's file is first linked as `best-NAME`, and
+best.json then names the link.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from whichcar.training.run.history import Epoch
 from whichcar.training.run.monitor import MetricMonitor
 from whichcar.training.run.overwriting import SPARED
 
-# A checkpoint takes half a second to write: where epochs are short and only the best is kept, some are skipped.
+# Minimum time between checkpoints if only the best is kept: writing one takes half a second, and epochs may be short.
 WRITE_SECONDS = 10.0
 
 
@@ -38,14 +38,14 @@ class CheckpointManager:
         self.best: dict[str, Any] = {}
         self.monitor = MetricMonitor(settings.monitor, settings.mode)
         self._written: dict[str, float] = {}  # the monitored value of each file
-        self._waiting: tuple[Epoch, Size, list[Any]] | None = None  # the best so far, with the weights
+        self._waiting: tuple[Epoch, Size, list[Any]] | None = None  # a best epoch to be written, with its weights
         self._wrote = time.monotonic()
         self._folder, self._settings, self._models, self._about = folder, settings, models, about
 
     def keep(self, epoch: Epoch, size: Size) -> Epoch:
-        """Write the network's saved form if this epoch's is to be written; gives the epoch with the file's name.
+        """Write a checkpoint of this epoch if it is to be kept; return the epoch with the file's name.
 
-        Where only the best is kept it may wait for a better one or for `write`.
+        If only the best is kept, writing may be deferred until a better epoch or until `write`.
         """
         values, settings = asdict(epoch), self._settings
         improved = self.monitor.improved(values)
@@ -61,7 +61,7 @@ class CheckpointManager:
         return epoch
 
     def write(self) -> None:
-        """Write what waits."""
+        """Write the deferred checkpoint, if any."""
         if self._waiting:
             epoch, size, weights = self._waiting
             self._models.trained_layer.set_weights(weights)
@@ -78,7 +78,7 @@ class CheckpointManager:
         self._forget()
 
     def load_best(self) -> None:
-        """Put the best epoch's weights into both forms of the network."""
+        """Load the best epoch's weights into both the exported and the training model."""
         self.write()
         weights = load_saved_model(self._folder.path / self.best["checkpoint"]).get_weights()
         self._models.export_model.set_weights(weights)
@@ -87,7 +87,7 @@ class CheckpointManager:
     def settle_size(self, scores: Mapping[Size, Score]) -> None:
         """Write the size with the lowest validation loss into the best checkpoint.
 
-        The loss chooses, since accuracy on a small validation split moves in steps.
+        The loss decides, since accuracy on a small validation split changes in coarse steps.
         """
         size = min(scores, key=lambda tried: scores[tried].loss)
         best, score = self.best, scores[size]
@@ -97,13 +97,13 @@ class CheckpointManager:
         self._name_best(best)
 
     def state(self) -> dict[str, Any]:
-        """What must be saved to resume."""
+        """Return what must be saved to resume."""
         return {"best": self.best, "written": self._written, "monitor": self.monitor.state()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Resume from a saved state.
 
-        After a kill best.json may be newer than the state, whose best file may be gone: what is on disk counts.
+        After a kill, best.json may be newer than the state, and the state's best file may be gone: best.json decides.
         """
         self.monitor.restore(state["monitor"])
         self._written = dict(state["written"])
@@ -113,12 +113,12 @@ class CheckpointManager:
             self._folder.write_best(self.best)
 
     def _is_among_best(self, value: float) -> bool:
-        """True when fewer than `keep` files have a value as good."""
+        """Return whether fewer than `keep` files have a value at least as good."""
         as_good = [known for known in self._written.values() if self._rank(known) <= self._rank(value)]
         return self._settings.keep is None or len(as_good) < self._settings.keep
 
     def _rank(self, value: float) -> tuple[bool, float]:
-        """Sort better values first, NaN last."""
+        """Return a sort key that puts better values first and NaN last."""
         return math.isnan(value), 0.0 if math.isnan(value) else -value if self.monitor.larger_is_better else value
 
     def _write(self, name: str, size: Size) -> None:
@@ -129,7 +129,7 @@ class CheckpointManager:
         save_checkpoint(self._models.export_model, replace(self._about, image_size=size), self._folder.path / name)
 
     def _spare_best(self, name: str) -> None:
-        """Give the file that best.json names another name if `name`, which is to be written, is its own."""
+        """Link the best checkpoint under another name, and update best.json, if writing `name` would overwrite it."""
         path, spared = self._folder.path / name, self._folder.path / f"{SPARED}{name}"
         if self.best.get("checkpoint") != name or not path.exists():
             return
@@ -140,7 +140,7 @@ class CheckpointManager:
         self._folder.write_best(self.best)
 
     def _name_best(self, best: Mapping[str, Any]) -> None:
-        """Let best.json name a file that has been written, and remove the one that was only spared for it."""
+        """Point best.json to a newly written file, and delete the previous one if it is a `best-` link."""
         before = self.best.get("checkpoint", "")
         self.best = {**best, "blake2b": checksum(self._folder.path / best["checkpoint"])}
         self._folder.write_best(self.best)
@@ -148,7 +148,7 @@ class CheckpointManager:
             self._delete(before)
 
     def _forget(self) -> None:
-        """Delete all but the `keep` best files; the one that best.json names is always among them."""
+        """Delete all but the `keep` best files; the one that best.json names is always kept."""
         best = self.best.get("checkpoint")
         ranked = sorted(self._written, key=lambda name: (name != best, self._rank(self._written[name])))
         for name in ranked[self._settings.keep :] if self._settings.keep else ():

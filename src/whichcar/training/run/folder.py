@@ -36,12 +36,12 @@ from whichcar.version import VERSION
 
 log = logging.getLogger(__name__)
 PACKAGES = ("keras", "tensorflow-cpu", "tensorflow", "jax", "numpy", "onnxruntime", "pillow")
-# Settings of the length of a run only: they may change when it is resumed.
+# Settings that only affect the length of a run: they may change when it is resumed.
 LENGTH = (("fit", "epochs"), ("fit", "stop_after"), ("fit", "callbacks", "early_stopping"), ("recipe", "stages"))
 
 
 class ExperimentFolder:
-    """The folder of one run. Opening it takes a lock, which the operating system drops with the process."""
+    """The folder of one run. Opening it takes a lock, which the operating system releases when the process ends."""
 
     def __init__(self, config_path: Path, experiment: Experiment) -> None:
         self.config_path = config_path
@@ -53,17 +53,17 @@ class ExperimentFolder:
         self._settings = experiment.model_dump(mode="json", exclude={"hardware"})
         self._weights = expanded(experiment.model.weights or "").resolve()
         self._lock: contextlib.ExitStack | None = None
-        self.finished = False  # after `open`: trained to its end, with nothing to add
-        self.class_folders: list[str] = []  # after `open`: of the run that is there
-        self.changed = False  # after `open`: resumed with another length
+        self.finished = False  # after `open`: whether the run is finished and its settings are unchanged
+        self.class_folders: list[str] = []  # after `open`: class folders of the existing run
+        self.changed = False  # after `open`: whether the run is resumed with another length
 
     def open(self, resume: bool, overwrite: bool) -> bool:
-        """Take the folder for this run; True if there is something to resume from.
+        """Lock the folder for this run; return whether there is a state to resume from.
 
-        Nothing of an earlier run is touched: `set_aside` does that once the new one is sure to begin.
+        An earlier run is left untouched: `set_aside` hides it once the new run is certain to start.
 
         Raises:
-            TrainingError: another process trains here, or the folder holds another or an unfinished run.
+            TrainingError: another process is training here, or the folder holds another or an unfinished run.
         """
         self._take()
         put_back(self.path)
@@ -78,9 +78,9 @@ class ExperimentFolder:
         return self.state.exists()
 
     def _compare(self, known: dict[str, Any], finished: bool, resume: bool) -> None:
-        """Compare the settings of the run in the folder with those of this one.
+        """Compare the settings of the run in the folder with the settings of this run.
 
-        A setting that an earlier version did not have counts as its default.
+        A setting that did not exist in an earlier version counts as its default.
         """
         defaults = Experiment.model_validate({"seed": 0, "data": {"directory": "."}}).model_dump(mode="json")
         del defaults["hardware"]
@@ -108,11 +108,11 @@ class ExperimentFolder:
 
     @property
     def _has_copy(self) -> bool:
-        """True where the config lies elsewhere, and the folder keeps a copy of it."""
+        """Whether the config is in another folder, so that this folder keeps a copy of it."""
         return self.config_path.parent.resolve() != self.path.resolve()
 
     def set_aside(self) -> None:
-        """Hide the earlier run until `write_best` is called; without that, `close` puts it back, if it had any result.
+        """Hide the earlier run until `write_best` deletes it; otherwise `close` restores it, if it had any results.
 
         The count of evaluations on the test set stays: it belongs to the images, not to the run.
         """
@@ -122,15 +122,15 @@ class ExperimentFolder:
             files.append(self.path / CONFIG)
         set_aside(self.path, files, self._weights)
         if not {self.path / BEST, self.state} & set(files):
-            remove_previous(self.path)  # it has neither a checkpoint nor a state to come back to
+            remove_previous(self.path)  # it has neither a checkpoint nor a state worth restoring
 
     @property
     def is_replacing(self) -> bool:
-        """True while an earlier run waits to be removed or put back."""
+        """Whether an earlier run is set aside, to be deleted or restored."""
         return self._lock is not None and is_set_aside(self.path)
 
     def describe(self, hardware: Hardware, about: dict[str, Any], finished: bool) -> None:
-        """Write resolved.json, environment.json and, where the config came from elsewhere, config.yml."""
+        """Write resolved.json, environment.json and, if the config is in another folder, config.yml."""
         if not finished and self._has_copy:
             shutil.copyfile(self.config_path, self.path / CONFIG)
         write_json(self.path / RESOLVED, {"finished": finished, "settings": self._settings, **about})
@@ -138,13 +138,13 @@ class ExperimentFolder:
             write_json(self.path / ENVIRONMENT, environment(hardware))
 
     def write_best(self, record: dict[str, Any]) -> None:
-        """Name the checkpoint that evaluation uses; an earlier run that waits is removed."""
+        """Write which checkpoint evaluation uses, and delete an earlier run that is set aside."""
         unknown = [key for key, value in record.items() if isinstance(value, float) and math.isnan(value)]
         write_json(self.path / BEST, record | dict.fromkeys(unknown))
         remove_previous(self.path)
 
     def close(self) -> None:
-        """Give the folder back, with the earlier run in it if this one has written no checkpoint."""
+        """Release the folder, and restore the earlier run if this one has written no checkpoint."""
         if self._lock is not None:
             put_back(self.path)
             self._lock.close()
@@ -164,7 +164,7 @@ class ExperimentFolder:
         self._lock = lock
 
     def _record(self) -> dict[str, Any] | None:
-        """Return resolved.json of the run in the folder; None where there is none."""
+        """Return the content of resolved.json in the folder, or None if there is none."""
         path = self.path / RESOLVED
         if not path.exists():
             return None
@@ -190,7 +190,7 @@ class ExperimentFolder:
 
 
 def environment(hardware: Hardware) -> dict[str, Any]:
-    """What a run ran on and how it was called."""
+    """Return the command, hardware and package versions of a run."""
     return {
         "command": command_line(),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -206,7 +206,7 @@ def environment(hardware: Hardware) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of this package and of those that a result depends on, as far as they are installed."""
+    """Return the versions of this package and of the installed packages that a result depends on."""
     installed = {"whichcar": VERSION}
     for name in PACKAGES:
         try:
@@ -217,7 +217,7 @@ def versions() -> dict[str, str]:
 
 
 def _filled(known: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
-    """Return nested settings with the defaults of those that are missing."""
+    """Return nested settings, with defaults for missing ones."""
     inner = {
         key: _filled(known[key], value)
         for key, value in defaults.items()

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 class Epoch:
     """One row of history.csv. `epoch` counts from 1; `val_loss` is cross-entropy without smoothing or penalties.
 
-    What was not measured is NaN here and empty in the file: validation without images, the rate of a single step.
+    Values that were not measured are NaN here and empty in the file: `val_loss` and `val_accuracy` without validation
+    images, `images_per_second` of too few steps.
     """
 
     epoch: int
@@ -50,7 +51,7 @@ def read_history(path: Path) -> tuple[Epoch, ...]:
     """Read the epochs of a CSV that `write_history` wrote.
 
     Raises:
-        DataError: it is missing or damaged.
+        DataError: the file is missing or damaged.
     """
     history: list[Epoch] = []
     damage = "no epoch in it"
@@ -74,7 +75,7 @@ def _epoch(row: Mapping[str, str]) -> Epoch:
     """Return the epoch in a row of the table.
 
     Raises:
-        ValueError: a column is missing, unknown, or holds another kind of value.
+        ValueError: a column is missing or unknown, or holds a value of another type.
     """
     kinds = {field.name: _KINDS[str(field.type)] for field in fields(Epoch)}
     if row.keys() != kinds.keys() or None in row.values():
@@ -89,11 +90,11 @@ def _epoch(row: Mapping[str, str]) -> Epoch:
 
 
 def epoch_line(history: Sequence[Epoch], sizes: Sequence[tuple[int, int]]) -> str:
-    """Describe the last epoch in one line: its values, how long it took, and how long the others will take.
+    """Describe the last epoch in one line: its values, its duration, and the remaining time.
 
     Args:
         history: the epochs done.
-        sizes: of all epochs, (height, width); an epoch takes as long as its images are large.
+        sizes: (height, width) of each epoch; its duration is taken as proportional to the number of pixels.
     """
     last, done = history[-1], len(history)
     before = history[-2].seconds if done > 1 else 0.0
@@ -113,10 +114,10 @@ def epoch_line(history: Sequence[Epoch], sizes: Sequence[tuple[int, int]]) -> st
 
 
 def check_packages() -> None:
-    """Raise where a package is missing that is needed for what a run leaves, before it has cost anything.
+    """Check that the packages that write the records of a run are installed, before any time is spent.
 
     Raises:
-        MissingExtraError: which, and how to install it.
+        MissingExtraError: one is missing; the message says how to install it.
     """
     for name in ("matplotlib", "tensorboardX"):
         if importlib.util.find_spec(name) is None:
@@ -165,7 +166,7 @@ class EventLog:
             raise MissingExtraError("tensorboardX", "cpu") from error
 
         self._every = histogram_freq
-        # purge_step hides what a killed run wrote after its last saved state. A thread writes what is added; its own
+        # purge_step hides what a killed run wrote after its last saved state. A background thread writes the events;
         # flush() does not wait for it, so it flushes every two seconds.
         self._train = SummaryWriter(str(folder / "train"), purge_step=start, flush_secs=2)
         self._validation = SummaryWriter(str(folder / "validation"), purge_step=start, flush_secs=2)

@@ -22,7 +22,7 @@ class MetricMonitor:
     cooldown: int = 0
 
     def improved(self, values: dict[str, Any]) -> bool:
-        """Add an epoch's values; True if the monitored one is the best so far."""
+        """Add an epoch's values and return whether the monitored value is the best so far."""
         value = float(values[self.monitor])
         if self.cooldown:
             self.cooldown -= 1
@@ -36,11 +36,11 @@ class MetricMonitor:
         return False
 
     def has_waited(self, patience: int) -> bool:
-        """True after `patience` epochs without improvement; 0 is taken for 1, as Keras' callbacks do."""
+        """Return whether `patience` epochs passed without improvement; 0 counts as 1, as in Keras' callbacks."""
         return self.waited >= max(1, patience)
 
     def state(self) -> dict[str, Any]:
-        """What must be saved to resume counting."""
+        """Return what must be saved to resume counting."""
         return {key: asdict(self)[key] for key in ("best", "waited", "cooldown")}
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -49,7 +49,7 @@ class MetricMonitor:
 
     @property
     def larger_is_better(self) -> bool:
-        """True when larger values are better."""
+        """Whether larger values are better."""
         return self.mode == "max" or (self.mode == "auto" and ("acc" in self.monitor or self.monitor == "epoch"))
 
     def _gain(self, value: float, best: float) -> float:
@@ -60,7 +60,7 @@ def rate_after(monitor: MetricMonitor, settings: ReduceOnPlateau, rate: float) -
     """Return the learning rate from the next epoch on, as Keras' ReduceLROnPlateau sets it; it is never raised.
 
     Args:
-        monitor: has seen the last epoch's values; a lowering starts its cooldown.
+        monitor: updated with the last epoch's values; lowering the rate starts its cooldown.
         rate: the learning rate so far.
     """
     if not monitor.has_waited(settings.patience):

@@ -1,8 +1,8 @@
-"""The files of a run, and the earlier run while `--overwrite` puts a new one in its place.
+"""The files of a run, and how `--overwrite` sets an earlier run aside until a new one replaces it.
 
-The earlier run waits in a hidden folder of the experiment until the new one has written its first checkpoint, and is
-removed then. Where none comes, however the new run ended, it is put back: at once, or by the next command after a kill.
-The hidden folder is renamed between the phases, so that at any moment it is known which run a file belongs to.
+The earlier run is kept in a hidden folder of the experiment until the new one has written its first checkpoint, and is
+then deleted. If the new run ends without a checkpoint, the earlier one is restored: at once, or by the next command
+after a kill. The hidden folder is renamed between the phases, so that it is always clear which run a file belongs to.
 """
 
 from __future__ import annotations
@@ -36,33 +36,33 @@ from whichcar.files import (
 
 log = logging.getLogger(__name__)
 
-SPARED = "best-"  # before the name of a best checkpoint whose own name another epoch took
-# What a run and its evaluation leave besides checkpoints and logs, in the experiment's folder.
+SPARED = "best-"  # prefix of a best checkpoint after another epoch needed its name
+# Files in the experiment's folder that a run and its evaluation write, besides checkpoints and logs.
 LEFT = (
     *(RESOLVED, BEST, HISTORY, CURVES, ENVIRONMENT, TRACKING),
     *(RESULT, PREDICTIONS, REPORT, PLOTS, EVALUATIONS, REFIT),
 )
 
-_WAITING = ".previous"  # all of the earlier run; what lies outside is the new one's
-_MOVING = ".previous.moving"  # some of the earlier run; the rest of it lies outside, and nothing of a new one
-_REMOVED = ".previous.removed"  # what is being deleted
-_HALF_WRITTEN = re.compile(r"\.[0-9a-f]{32}\.(keras|h5|npz)")  # by `files.atomic_write`
+_WAITING = ".previous"  # holds the whole earlier run; files outside belong to the new one
+_MOVING = ".previous.moving"  # holds part of the earlier run; the rest is outside, with no file of a new run
+_REMOVED = ".previous.removed"  # is being deleted
+_HALF_WRITTEN = re.compile(r"\.[0-9a-f]{32}\.(keras|h5|npz)")  # temporary names of `files.atomic_write`
 _NUMBER = r"\s*(?:[+-]?[\d.,_e+-]+%?|[+-]?nan%?|[+-]?inf%?)"
 
 
 def files_of_run(folder: Path, pattern: str = "", logs: str = "") -> Iterator[Path]:
-    """Yield the files and folders that the run in a folder has left.
+    """Yield the files and folders that the run in a folder has written.
 
     Args:
-        folder: the experiment's.
-        pattern, logs: of the checkpoints' names and the name of the log folder, where resolved.json is damaged.
+        folder: the experiment's folder.
+        pattern, logs: pattern of checkpoint names and name of the log folder, used if resolved.json is damaged.
     """
     try:
         callbacks = read_json(folder / RESOLVED, {"settings.fit.callbacks": dict})["settings"]["fit"]["callbacks"]
         pattern = Path(callbacks["model_checkpoint"]["filepath"]).name
         logs = Path(callbacks["tensor_board"]["log_dir"]).name
     except (DataError, KeyError, TypeError):
-        pass  # missing or damaged, which must not keep it from being overwritten
+        pass  # missing or damaged, which must not prevent overwriting
     names = [*LEFT, *([logs] if logs else []), *_checkpoints(folder, pattern)]
     yield from (folder / name for name in names if (folder / name).exists())
     if (folder / STATE).exists():
@@ -70,7 +70,7 @@ def files_of_run(folder: Path, pattern: str = "", logs: str = "") -> Iterator[Pa
 
 
 def set_aside(folder: Path, files: Iterable[Path], weights: Path) -> None:
-    """Hide the files of the earlier run; `weights`, which the new one starts from, stay in their place as well."""
+    """Hide the files of the earlier run; `weights`, which the new run starts from, also stays in place."""
     moving = folder / _MOVING
     moving.mkdir()
     for path in files:
@@ -82,12 +82,12 @@ def set_aside(folder: Path, files: Iterable[Path], weights: Path) -> None:
 
 
 def is_set_aside(folder: Path) -> bool:
-    """True while an earlier run waits."""
+    """Return whether an earlier run is set aside."""
     return (folder / _WAITING).exists() or (folder / _MOVING).exists()
 
 
 def remove_previous(folder: Path) -> None:
-    """Delete the earlier run, if one waits."""
+    """Delete the earlier run, if one is set aside."""
     if (folder / _WAITING).exists():
         (folder / _WAITING).rename(folder / _REMOVED)
     if (folder / _REMOVED).exists():
@@ -95,7 +95,7 @@ def remove_previous(folder: Path) -> None:
 
 
 def put_back(folder: Path) -> None:
-    """Put the earlier run back in its place, if one waits, and delete what the new one has left.
+    """Restore the earlier run, if one is set aside, and delete the files of the new one.
 
     The caller holds the folder's lock.
     """
@@ -116,7 +116,7 @@ def put_back(folder: Path) -> None:
 
 
 def remove_half_written(folder: Path) -> None:
-    """Delete checkpoints and states that a kill has left half written, each as large as a whole one.
+    """Delete half-written checkpoints and states that a kill has left, each as large as a complete one.
 
     The caller holds the folder's lock.
     """
@@ -126,10 +126,10 @@ def remove_half_written(folder: Path) -> None:
 
 
 def recover(folder: Path) -> None:
-    """Put an earlier run back whose successor was killed.
+    """Restore an earlier run if the run that was to replace it was killed.
 
     Raises:
-        CheckpointError: the successor is still training.
+        CheckpointError: the new run is still training.
     """
     if not is_set_aside(folder):
         return
@@ -143,7 +143,7 @@ def recover(folder: Path) -> None:
 
 
 def _checkpoints(folder: Path, pattern: str) -> Iterator[str]:
-    """Yield the names that a pattern such as `model.{epoch:02d}.h5` gives."""
+    """Yield the file names in a folder that match a pattern such as `model.{epoch:02d}.h5`."""
     if pattern and folder.is_dir():
         name = re.compile(f"(?:{SPARED})?" + _NUMBER.join(map(re.escape, re.split(r"{.*?}", pattern))))
         yield from (path.name for path in folder.iterdir() if name.fullmatch(path.name))

@@ -1,4 +1,4 @@
-"""How far a training run is, with the sums of the epoch it is in."""
+"""Progress of a training run, with the sums of the current epoch."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ TIMED_STEPS, TIMED_SECONDS = 5, 1.0  # either is enough for a meaningful rate
 
 @dataclass
 class Progress:
-    """`step` counts the epoch's steps, also one whose results are not in the sums yet.
+    """Progress of a training run. `step` counts the epoch's steps, including one whose results are still missing.
 
-    Sums and `seen`, `timed` (images) are of the current epoch; `seconds` of the whole run.
+    The sums, `seen` and `timed` (images) cover the current epoch, `seconds` the whole run.
     """
 
     epoch: int = 0
@@ -37,7 +37,7 @@ class Progress:
 
     @property
     def shown(self) -> dict[str, float]:
-        """What a progress bar shows of the epoch so far."""
+        """Loss and accuracy of the epoch so far, for a progress bar."""
         return {"loss": self.loss, "accuracy": self.accuracy} if self.seen else {}
 
     def add(self, loss: float, accuracy: float, count: int) -> None:
@@ -52,7 +52,7 @@ class Progress:
         self.timed_seconds += seconds
 
     def images_per_second(self, batch_size: int) -> float:
-        """Return the rate of the epoch's training steps; NaN where too few were timed for a meaningful one."""
+        """Return the throughput of the epoch's training steps, or NaN if too few were timed for a meaningful value."""
         is_enough = self.timed / batch_size >= TIMED_STEPS or self.timed_seconds >= TIMED_SECONDS
         return self.timed / self.timed_seconds if is_enough else math.nan
 

@@ -1,7 +1,7 @@
 """The refit of an experiment: an ordinary experiment in its folder `refit/`, trained on its validation images too.
 
-It belongs to one checkpoint of the experiment, by its checksum. Where the experiment has another one by now, as after
-`--overwrite` or more epochs, the refit is passed over.
+It belongs to one checkpoint of the experiment, identified by checksum. If the experiment now has another checkpoint,
+for example after `--overwrite` or more epochs, the refit is ignored.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ log = logging.getLogger(__name__)
 
 
 def in_use(path: Path) -> Path:
-    """Return the folder of an experiment's refit where there is a current one, and log so; else `path`.
+    """Return the folder of an experiment's current refit, with a log message, or `path` if there is none.
 
     Raises:
         CheckpointError: the experiment is being overwritten.
-        DataError: as `current_refit`.
+        DataError: as for `current_refit`.
     """
     if path.is_dir():
         recover(path)
@@ -33,10 +33,10 @@ def in_use(path: Path) -> Path:
 
 
 def current_refit(folder: Path) -> Path | None:
-    """Return the folder of an experiment's finished refit; None where it has none of its present checkpoint.
+    """Return the folder of the finished refit of an experiment's current checkpoint, or None if there is none.
 
     Raises:
-        DataError: its best.json or the record of the refit is damaged.
+        DataError: the experiment's best.json or the refit's resolved.json is damaged.
     """
     refit = folder / REFIT
     if not (folder / BEST).is_file() or not (refit / RESOLVED).is_file():
@@ -53,12 +53,12 @@ def current_refit(folder: Path) -> Path | None:
 
 
 def refitted(folder: Path) -> Path | None:
-    """Return the experiment that a folder is the refit of; None for any other folder."""
+    """Return the experiment's folder if a folder is its refit, else None."""
     above = folder.absolute().parent
     return above if folder.absolute().name == REFIT and (above / BEST).is_file() else None
 
 
 def experiment_name(folder: Path) -> str:
-    """Return what an experiment is called, such as `exp_003`, or `exp_003/refit`."""
+    """Return the name of an experiment, such as `exp_003` or `exp_003/refit`."""
     folder = folder.resolve()
     return f"{folder.parent.name}/{folder.name}" if refitted(folder) else folder.name

@@ -16,10 +16,10 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def graceful_shutdown(message: str = "") -> Iterator[threading.Event]:
-    """Yield an event that Ctrl-C or SIGTERM sets; a second signal raises. Never set outside the main thread.
+    """Yield an event that Ctrl-C or SIGTERM sets (in the main thread only); a second signal raises KeyboardInterrupt.
 
     Args:
-        message: written to standard error at the first signal, also while the main thread is in a long call.
+        message: written to standard error at the first signal, even while the main thread is in a long call.
     """
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -42,7 +42,7 @@ def graceful_shutdown(message: str = "") -> Iterator[threading.Event]:
 
 @contextmanager
 def _announced(message: str) -> Iterator[None]:
-    """Write the message at the first signal, in a thread: `note` waits until the main thread runs Python again."""
+    """Write the message at the first signal, from a thread: `note` only runs once the main thread runs Python again."""
 
     def announce() -> None:
         while number := os.read(reading, 1):

@@ -17,13 +17,13 @@ from whichcar.text import reason_of
 if TYPE_CHECKING:
     import keras
 
-FORMAT = 3  # of what `progress` holds; raised with every change of it
-# What zipfile, NumPy and json make of a file with wrong bytes in it.
+FORMAT = 3  # version of the content of `progress`; incremented with every change
+# Raised by zipfile, NumPy and json for a corrupt file.
 _DAMAGE = (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile)
 
 
 def save_state(path: Path, variables: Sequence[keras.Variable], progress: dict[str, Any]) -> None:
-    """Write variables and progress (what JSON can hold) as one file, whole or not at all."""
+    """Write variables and progress (JSON-serializable) to one file atomically."""
     arrays: dict[str, Any] = {f"v{number}": np.asarray(v.numpy()) for number, v in enumerate(variables)}
     head = {"format": FORMAT, "progress": progress}
     with atomic_write(path) as tmp:

@@ -1,4 +1,4 @@
-"""How often an experiment has been evaluated on which images: a count that nothing resets.
+"""The number of an experiment's evaluations on each set of images, which is never reset.
 
 Choosing between models by their test accuracy makes that accuracy optimistic, so every evaluation is counted. The count
 belongs to the images and the experiment, not to one result: it stays in the experiment's folder when a result is
@@ -23,8 +23,8 @@ def count_use(home: Path, fingerprint: str, use: dict[str, Any]) -> int:
 
     Args:
         home: the experiment's folder.
-        fingerprint: of the images (`data.identity.fingerprint`); for a bundle, followed by its checksum.
-        use: what is written down of it, such as its date and checkpoint.
+        fingerprint: fingerprint of the images (`data.identity.fingerprint`); for a bundle, followed by its checksum.
+        use: details of the evaluation to record, such as its date and checkpoint.
     """
     with locked(home / f".{TEST_USES}.lock", wait=True):
         counts = read_uses(home)
@@ -36,12 +36,12 @@ def count_use(home: Path, fingerprint: str, use: dict[str, Any]) -> int:
 
 
 def read_uses(home: Path) -> dict[str, Any]:
-    """Return, by fingerprint of the images, `times` and the `uses` that are known of these, oldest first.
+    """Return `times` and the known `uses`, oldest first, by fingerprint of the images.
 
-    Where the count is gone, it is taken from the results that are there.
+    If the count is missing, it is rebuilt from the existing results.
 
     Raises:
-        DataError: the count, or a result it has to be taken from, is damaged.
+        DataError: the count, or a result that it is rebuilt from, is damaged.
     """
     path = home / TEST_USES
     if not path.exists():
@@ -56,7 +56,7 @@ def read_uses(home: Path) -> dict[str, Any]:
 
 
 def keep_uses(home: Path) -> None:
-    """Write down the counts that are only in results so far, before these are deleted; damaged results have none."""
+    """Save counts that only results hold, before the results are deleted; nothing is saved if one is damaged."""
     try:
         counts = {} if (home / TEST_USES).exists() else _earlier(home)
     except DataError as error:
@@ -70,7 +70,7 @@ def keep_uses(home: Path) -> None:
 
 def _earlier(home: Path) -> dict[str, Any]:
     counts: dict[str, Any] = {}
-    of_bundles = home == Path(EVALUATIONS)  # of the current folder
+    of_bundles = home == Path(EVALUATIONS)  # in the current folder
     inside = home.glob(f"*/{RESULT}" if of_bundles else f"{EVALUATIONS}/*/{RESULT}")
     for path in (home / RESULT, *sorted(inside)):
         content = read_json(path) if path.is_file() else {}
