@@ -39,7 +39,7 @@ class Batcher(Generic[Item, Answer]):
         size: maximum number of items per call.
         wait: seconds that a call waits for more items if there are fewer.
         capacity: maximum number of waiting items.
-        observe: called for each batch with its size, the seconds its oldest item waited, and the seconds its answer took.
+        observe: called for each batch with its size, and the seconds that its oldest item waited and its answer took.
     """
 
     def __init__(
