@@ -86,7 +86,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
-    """Load a public name from its home and keep it (PEP 562)."""
+    """Import a public name from its module and cache it (PEP 562)."""
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'whichcar' has no attribute {name!r}; it has {', '.join(__all__)}")

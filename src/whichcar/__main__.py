@@ -1,6 +1,6 @@
-"""The command `whichcar`, also as `python -m whichcar`.
+"""The `whichcar` command, also available as `python -m whichcar`.
 
-What it consists of is loaded within `main`, where Ctrl-C is expected already.
+Everything else is imported inside `main`, where Ctrl-C is already handled.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import sys
 
 
 def main() -> None:
-    """Run the command line and leave with its status: 0, 1 (check --fail-on), 2 (an error), or 130 (Ctrl-C)."""
+    """Run the command line and exit with its status: 0, 1 (check --fail-on), 2 (an error), or 130 (Ctrl-C)."""
     try:
         from whichcar.cli.main import run
 

@@ -12,7 +12,7 @@ from whichcar.errors import DataError
 
 log = logging.getLogger(__name__)
 
-# The README and `whichcar --help` are held against this table by a test.
+# A test compares the README and `whichcar --help` with this table.
 VARIABLES = {
     "WHICHCAR_CACHE": "Folder for decoded images, scan results and detectors (default: ~/.cache/whichcar).",
     "WHICHCAR_SOURCE": "What `fetch` gets where no SOURCE is given; several are separated by spaces.",
@@ -30,23 +30,23 @@ VARIABLES = {
 
 
 def is_set(name: str) -> bool:
-    """True for a switch such as `WHICHCAR_QUIET=1`; empty and 0 are off."""
+    """Return whether a switch such as `WHICHCAR_QUIET=1` is on; empty and 0 are off."""
     return os.environ.get(name, "") not in ("", "0")
 
 
 def keep_compiled() -> None:
-    """Let JAX, which is imported later, keep what it compiles: a ResNet-50 takes a minute for each image size."""
+    """Enable JAX's compilation cache before JAX is imported: compiling a ResNet-50 takes a minute per image size."""
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_root() / "jax"))
 
 
 def cache_root() -> Path:
     """Return the folder of all caches: `WHICHCAR_CACHE`, else `whichcar` in the user's cache folder.
 
-    Without a home folder, as for a user number that the system does not know, it is one in the temporary folder, and
-    a warning says so once.
+    If there is no home folder, as for a user ID that the system does not know, it is a folder inside the temporary
+    folder, and a warning says so once.
 
     Raises:
-        DataError: there is no folder that may be used.
+        DataError: no folder can be used.
     """
     if named := os.environ.get("WHICHCAR_CACHE"):
         return expanded(named)

@@ -1,7 +1,7 @@
-"""What whichcar raises when the input, not the program, is at fault.
+"""Errors raised when the input, not the program, is at fault.
 
-The command prints such an error as it is, without a traceback, and exits with status 2.
-A message is short (one line per problem) and says where, what was found and what would do.
+The command prints such an error without a traceback and exits with status 2.
+A message is short (one line per problem) and says where the problem is, what was found and how to fix it.
 """
 
 
@@ -26,39 +26,42 @@ class ImageError(DataError):
 
 
 class UnsupportedFormatError(ImageError):
-    """An image of a format that is not opened, such as HEIC."""
+    """An image in an unsupported format, such as HEIC."""
 
 
 class TruncatedImageError(ImageError):
-    """The end of an image is missing, as after a broken copy."""
+    """The end of an image is missing, as after an interrupted copy."""
 
 
 class DetectorError(WhichcarError, ValueError):
-    """A detector is unknown, cannot be fetched, or is not of a family that can be decoded."""
+    """A detector is unknown, cannot be fetched, or belongs to an unsupported family."""
 
 
 class TrainingError(WhichcarError, RuntimeError):
-    """Training cannot start or continue: foreign folder, NaN loss, memory or disk used up."""
+    """Training cannot start or continue: unsuitable folder, NaN loss, or out of memory or disk space."""
 
 
 class TrackingError(WhichcarError, RuntimeError):
-    """A tracking service refuses, or does not know the run that an experiment had there."""
+    """A tracking service refuses a request, or does not have the run that the experiment logged to."""
 
 
 class SweepError(WhichcarError, RuntimeError):
-    """A search cannot start or continue: its study cannot be used, or its trials all fail alike."""
+    """A search cannot start or continue: its study cannot be used, or its first trials all fail with the same error."""
 
 
 class ClusterError(WhichcarError, RuntimeError):
-    """A Ray cluster cannot be reached or used, or work on it cannot go on."""
+    """A Ray cluster cannot be reached or used, or work on it cannot continue."""
 
 
 class CheckpointError(WhichcarError, ValueError):
-    """A checkpoint is missing, broken, or does not fit what is asked of it."""
+    """A checkpoint is missing, damaged, or unsuitable for what is requested."""
 
 
 class ServerError(WhichcarError, RuntimeError):
-    """A server cannot be reached, or refuses: `sentence` is its own, `status` HTTP's (0: none), `reason` its word."""
+    """A server cannot be reached, or refuses a request.
+
+    `sentence` is the server's own message, `status` the HTTP status (0: none), `reason` a word or two for programs.
+    """
 
     def __init__(self, message: str, sentence: str = "", status: int = 0, reason: str = "") -> None:
         super().__init__(message)
@@ -66,7 +69,7 @@ class ServerError(WhichcarError, RuntimeError):
 
 
 class MissingExtraError(WhichcarError, ImportError):
-    """An optional package is not installed; the message holds the line that installs it."""
+    """An optional package is not installed; the message contains the command that installs it."""
 
     def __init__(self, what: str, extra: str) -> None:
         from whichcar.install import install_command
@@ -75,7 +78,10 @@ class MissingExtraError(WhichcarError, ImportError):
 
 
 class Interrupted(WhichcarError):
-    """The user stopped a run; what was reached is `saved`. The command exits with status 130 and says how to resume."""
+    """The user interrupted a run.
+
+    `saved` is true if the progress was saved. The command exits with status 130 and says how to resume.
+    """
 
     def __init__(self, message: str, saved: bool = True) -> None:
         super().__init__(message)

@@ -24,26 +24,26 @@ _BASE = "DejaVu Sans"  # comes with matplotlib
 
 @dataclass(frozen=True, slots=True)
 class Lettering:
-    """How texts become labels of a plot.
+    """How text is turned into labels of a plot.
 
-    `families` are fonts of this machine that together have the characters, for matplotlib's `fontfamily`; those in
-    `missing` are in none of them.
+    `families` are installed fonts that together cover the characters, for matplotlib's `fontfamily`. `missing` are the
+    characters that none of them has.
     """
 
     families: tuple[str, ...]
     missing: frozenset[str]
 
     def label(self, text: str) -> str:
-        """Return a text as a label: one line, not too long, never read as a formula, without empty boxes."""
+        """Return a text as a label: shortened to one line, never read as a formula, and without empty boxes."""
         text = shortened(one_line(text))
         return "".join(_spelled(c) if c in self.missing else c for c in text).replace("$", r"\$")
 
     def labels(self, texts: Iterable[str]) -> list[str]:
-        """Return `label` of each text."""
+        """Return the label of each text."""
         return [self.label(text) for text in texts]
 
     def width(self, texts: Iterable[str], size: float) -> float:
-        """Return about how many inches the longest of these labels is, in letters of `size` points."""
+        """Return the approximate width in inches of the longest of these labels at a font size of `size` points."""
         return max((sum(map(_ems, self.label(text))) for text in texts), default=0.0) * size / 72
 
 
@@ -61,7 +61,7 @@ def new_figure(**options: Any) -> Figure:  # noqa: ANN401  (of matplotlib's Figu
 
 
 def save_figure(figure: Figure, path: Path, dpi: int) -> None:
-    """Write a figure as PNG of 64 colours, a quarter as large as with all, whole or not at all."""
+    """Write a figure atomically as a PNG of 64 colours, a quarter of the size with all colours."""
     drawn = io.BytesIO()
     figure.savefig(drawn, dpi=dpi, format="png")
     with atomic_write(path) as tmp, Image.open(drawn) as image:
@@ -70,7 +70,7 @@ def save_figure(figure: Figure, path: Path, dpi: int) -> None:
 
 
 def lettering(texts: Iterable[str]) -> Lettering:
-    """Return how these texts are labelled with the fonts of this machine."""
+    """Return the `Lettering` for these texts with the fonts of this machine."""
     return _lettering(frozenset("".join(shortened(one_line(text)) for text in texts)))
 
 
@@ -81,7 +81,7 @@ def _lettering(letters: frozenset[str]) -> Lettering:
     missing = set(letters) - _covered(findfont(FontProperties(_BASE)))
     families = [_BASE]
     for entry in fontManager.ttflist if missing else ():
-        # The last resort has a box for every character.
+        # The Last Resort font has a box for every character.
         usable = entry.style == "normal" and entry.name not in families and not entry.name.startswith("Last Resort")
         if usable and (covered := _covered(entry.fname) & missing):
             families.append(entry.name)
@@ -91,22 +91,22 @@ def _lettering(letters: frozenset[str]) -> Lettering:
 
 @lru_cache(maxsize=512)
 def _covered(file: str) -> frozenset[str]:
-    """Return the characters of a font file; none where it cannot be drawn with, as with emoji made of images."""
+    """Return the characters of a font file; none if the font cannot be used, as with bitmap emoji fonts."""
     from matplotlib.font_manager import get_font
 
     try:
         font = get_font(file)
-    except (OSError, RuntimeError):  # gone since matplotlib listed it, or of a kind that it cannot read
+    except (OSError, RuntimeError):  # deleted since matplotlib listed it, or in a format that it cannot read
         return frozenset()
     return frozenset(map(chr, font.get_charmap())) if font.scalable else frozenset()
 
 
 def _spelled(character: str) -> str:
-    """Return a character that no font has in words, or as its number: `[automobile]`, `[9577]`."""
+    """Return the Unicode name or code point of a character that no font has: `[automobile]`, `[9577]`."""
     name = unicodedata.name(character, "")
     return f"[{name.lower()}]" if name and not any(c.isdigit() for c in name) else f"[{ord(character):X}]"
 
 
 def _ems(character: str) -> float:
-    # By eye: DejaVu's letters are 0.6 of their size wide, East Asian ones all of it.
+    # Estimated by eye: DejaVu's letters are 0.6 em wide, East Asian ones 1 em.
     return 1.0 if unicodedata.east_asian_width(character) in "WF" else 0.6

@@ -1,4 +1,4 @@
-"""Writing that leaves a whole file or none, links, checksums, and walks over images in a fixed order."""
+"""Atomic writes, links, checksums, locks, and walks over images in a fixed order."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from typing import Any
 from whichcar.errors import DataError
 from whichcar.text import as_text, plural, reason_of
 
-# The formats of images, as Pillow calls them, and the suffixes of their files. No other format is ever opened: Pillow
-# knows some that start another program (EPS) or that nothing here has been tried on.
+# Image formats by Pillow's names, with their file suffixes. No other format is ever opened: Pillow knows some that
+# start another program (EPS), and others that have not been tested here.
 IMAGE_FORMATS = {
     "JPEG": (".jpg", ".jpeg"),
     "PNG": (".png",),
@@ -38,18 +38,18 @@ UNOPENED_SUFFIXES = frozenset(
 IMAGE_SUFFIXES = frozenset(suffix for suffixes in IMAGE_FORMATS.values() for suffix in suffixes)
 NO_IMAGES = f"no images in it; the name of an image ends in {', '.join(sorted(IMAGE_SUFFIXES))}"
 
-# The files of an experiment's folder: written by training,
+# Files of an experiment's folder: written by training,
 CONFIG, RESOLVED, ENVIRONMENT, TRACKING = "config.yml", "resolved.json", "environment.json", "tracking.json"
 HISTORY, CURVES, BEST = "history.csv", "curves.png", "best.json"
 STATE, LOCK = "state/state.npz", "state/lock"
 # and by evaluation.
 RESULT, PREDICTIONS, REPORT, PLOTS = "result.json", "predictions.csv", "report.html", "plots"
 EVALUATIONS, TEST_USES, CALIBRATION = "evaluations", "test_uses.json", "calibration.json"
-# The files of a search's folder that others read.
+# Files of a search's folder that other modules read.
 TRIALS, SWEEP = "trials.csv", "sweep.json"
-# The record of `whichcar crop` in the folder that it wrote.
+# The record that `whichcar crop` writes to its output folder.
 CROP_RECORD = "crop.json"
-# The folder of the experiment that is the refit of the one it lies in.
+# The subfolder of an experiment that holds its refit.
 REFIT = "refit"
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -57,9 +57,9 @@ _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a path next to `path` to write to; it becomes `path` when the block ends, and vanishes when it raises.
+    """Yield a path next to `path` to write to; it replaces `path` after the block, or is deleted if the block raises.
 
-    The yielded name keeps the suffix of `path`, since writers choose their format by it.
+    The yielded name keeps the suffix of `path`, because writers choose their format by it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     tmp = path.with_name(f".{os.urandom(16).hex()}{path.suffix}")
@@ -69,7 +69,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         tmp.replace(path)
     except OSError as error:
-        # A name that means nothing to the reader, or none, as in errors of writing.
+        # The error names the temporary file, which means nothing to the user, or no file, as write errors do.
         if str(error.filename) == str(tmp) or (error.filename is None and error.errno in _DISK_FULL):
             error.filename, error.filename2 = str(path), None
         raise
@@ -78,10 +78,10 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def check_writable(path: Path) -> None:
-    """See, before long work, that a file could be written there; nothing is made.
+    """Check, before long work, that a file can be written to `path`; nothing is created.
 
     Raises:
-        OSError: `path` is a folder, or its folder, or the nearest one above that is there, takes no file.
+        OSError: `path` is a folder, or no file can be created in its folder (or the nearest existing one above).
     """
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
@@ -98,7 +98,7 @@ def temporary_folder(room: int) -> Iterator[Path]:
     """Yield a temporary folder with `room` bytes free, for libraries whose errors do not say that a disk is full.
 
     Raises:
-        OSError: there is less room.
+        OSError: less space is free.
     """
     with tempfile.TemporaryDirectory() as folder:
         if shutil.disk_usage(folder).free < room:
@@ -108,7 +108,7 @@ def temporary_folder(room: int) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def system_errors(path: Path, what: str, advice: str) -> Iterator[None]:
-    """Make a DataError of what the system refuses while the block runs: `PATH: WHAT (reason); ADVICE`."""
+    """Convert an OSError raised in the block to a DataError: `PATH: WHAT (reason); ADVICE`."""
     try:
         yield
     except OSError as error:
@@ -116,31 +116,31 @@ def system_errors(path: Path, what: str, advice: str) -> Iterator[None]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8, whole or not at all."""
+    """Write `text` atomically as UTF-8."""
     with atomic_write(path) as tmp:
         tmp.write_text(text, encoding="utf-8")
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a table with the names of its columns as CSV in UTF-8, whole or not at all."""
+    """Write a table with a header row atomically as CSV in UTF-8."""
     with atomic_write(path) as tmp, tmp.open("w", encoding="utf-8", newline="") as file:
         file.writelines(f"{csv_line(row)}\n" for row in itertools.chain([columns], rows))
 
 
 def csv_line(cells: Iterable[object]) -> str:
-    """Return a row of CSV without its line's end; a carriage return in a cell is quoted as a line break is."""
+    """Return a CSV row without its line ending; a cell with a carriage return is quoted, like one with a line feed."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\r\n").writerow(cells)  # before Python 3.13 only its characters are quoted
+    csv.writer(text, lineterminator="\r\n").writerow(cells)  # before Python 3.13 only its characters trigger quoting
     return text.getvalue().removesuffix("\r\n")
 
 
 def write_json(path: Path, content: Any) -> None:  # noqa: ANN401  (whatever JSON can hold)
-    """Write `content` as indented JSON, whole or not at all; `read_json` also gives a path that is not UTF-8 back.
+    """Write `content` atomically as indented JSON; `read_json` restores even paths that are not valid UTF-8.
 
     Raises:
-        ValueError: a number in it is NaN or infinite, which JSON has no word for; what is not known is null.
+        ValueError: a number in it is NaN or infinite, which JSON cannot represent; unknown values must be None.
     """
-    # A byte that is no text becomes \udcff, which JSON reads as just that.
+    # A byte that is not UTF-8 is written as an escape such as \udcff, which JSON reads back as that surrogate.
     write_text(path, as_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)) + "\n")
 
 
@@ -156,7 +156,7 @@ def read_json(
         keys, fix: as for `parse_json`.
 
     Raises:
-        DataError: there is no such file, or as `parse_json`.
+        DataError: there is no such file, or as for `parse_json`.
     """
     try:
         content = path.read_bytes()
@@ -173,17 +173,17 @@ def parse_json(
     keys: Mapping[str, type] | None = None,
     fix: str = "delete it and make it again",
 ) -> dict[str, Any]:
-    """Return the JSON object that is the content of a file.
+    """Parse the content of a file as a JSON object.
 
     Args:
         text: the content.
-        path: what messages call the file.
-        keys: what must be in it, with the kind of each; `a.b` is `b` in `a`, and `a?` may be missing. A whole number
-            counts as a float.
-        fix: what the user can do where the file is damaged; it ends the message.
+        path: the name of the file in messages.
+        keys: the required keys and their types; `a.b` is `b` in `a`, and `a?` may be missing. An integer counts as a
+            float.
+        fix: what the user can do if the file is damaged; it ends the message.
 
     Raises:
-        DataError: the file is no JSON object, or lacks one of `keys`.
+        DataError: the content is not a JSON object, or one of `keys` is missing or has another type.
     """
     try:
         content = json.loads(text.decode("utf-8"))
@@ -210,15 +210,15 @@ def _inner(content: Any, key: str) -> Any:  # noqa: ANN401  (whatever JSON can h
 
 
 def _kind(kind: type) -> str:
-    """Return what JSON calls a value of this type."""
+    """Return what JSON calls values of this type."""
     names = {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
     return names.get(kind, "a number")
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Hard-link `source` as `target`, or copy it where the two lie on different file systems."""
+    """Hard-link `source` as `target`, or copy it if it cannot be linked, such as to another file system."""
     try:
-        os.link(source.resolve(), target)  # not the link that an image may be
+        os.link(source.resolve(), target)  # an image may itself be a symbolic link
     except OSError as error:
         if not is_other_disk(error) and error.errno not in (errno.EPERM, errno.EMLINK, errno.ENOTSUP):
             raise
@@ -233,7 +233,7 @@ def checksum(path: Path) -> str:
 
 
 def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes, as publishers of files state it."""
+    """Return the SHA-256 of a file's bytes in hexadecimal, as published with downloads."""
     with _opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -242,7 +242,7 @@ def _opened(path: Path) -> BufferedReader:
     """Open a regular file for reading; a named pipe would block for ever.
 
     Raises:
-        OSError: it is missing, unreadable, or no regular file.
+        OSError: it is missing, unreadable, or not a regular file.
     """
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError(errno.EINVAL, "not a regular file", str(path))
@@ -251,15 +251,15 @@ def _opened(path: Path) -> BufferedReader:
 
 @contextlib.contextmanager
 def locked(path: Path, wait: bool = False, remove: bool = False) -> Iterator[None]:
-    """Hold `path` as a lock while the block runs; the operating system drops it with the process.
+    """Hold a lock on `path` while the block runs; the operating system releases it if the process ends.
 
     Args:
-        path: a file for this lock alone; it stays, unless `remove`.
-        wait: until another process, or another thread of this one, gives it back.
-        remove: delete the file at the end, and the folders made for it that are empty by then; not with `wait`.
+        path: a file for this lock alone; it is kept, unless `remove`.
+        wait: wait until another process, or another thread of this one, releases the lock.
+        remove: delete the file at the end, and the folders created for it that are then empty; not with `wait`.
 
     Raises:
-        BlockingIOError: another process holds it, and `wait` is false.
+        BlockingIOError: another process or thread holds the lock, and `wait` is false; or it has just deleted the file.
     """
     new = list(itertools.takewhile(lambda parent: not parent.exists(), path.parents))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -278,18 +278,18 @@ def locked(path: Path, wait: bool = False, remove: bool = False) -> Iterator[Non
 
 
 def is_other_disk(error: OSError) -> bool:
-    """True when a file could not be linked or renamed because the target lies on another file system."""
+    """Return whether a file could not be linked or renamed because the target is on another file system."""
     return error.errno == errno.EXDEV
 
 
 def is_disk_full(error: OSError) -> bool:
-    """True when the system refused to write because the disk, a quota or a size limit is used up."""
-    # HDF5 passes the system's number on in its text only.
+    """Return whether the system refused to write because the disk, a quota or a size limit is used up."""
+    # HDF5 reports the error number only in its message.
     return error.errno in _DISK_FULL or any(f"errno = {number}," in str(error) for number in _DISK_FULL)
 
 
 def folders(root: Path) -> list[Path]:
-    """Return the visible folders directly under `root`, sorted by name; links count, but not one that leads upwards."""
+    """Return the visible folders in `root`, sorted by name, and links to folders, except to `root` or one above it."""
     here = (root.resolve(),)
     with os.scandir(root) as found:
         entries = [Path(entry.path) for entry in found if is_visible(entry.name) and _is_folder(entry)]
@@ -297,33 +297,33 @@ def folders(root: Path) -> list[Path]:
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """True for a folder or a link to one; without asking the system again where the listing says."""
+    """Return whether an entry is a folder or a link to one, without a system call if the listing says so."""
     return Path(entry.path).is_dir() if entry.is_symlink() else entry.is_dir()
 
 
 def is_visible(name: str) -> bool:
-    """False for hidden files and folders, and for the folder in which archives from a Mac keep metadata."""
+    """Return whether a file or folder is neither hidden nor the metadata folder in archives from a Mac."""
     return not name.startswith(".") and name != "__MACOSX"
 
 
 def is_image(path: str | Path) -> bool:
-    """True for a name with an image's suffix."""
+    """Return whether a name has an image suffix."""
     return Path(path).suffix.lower() in IMAGE_SUFFIXES
 
 
 def is_unopened(path: str | Path) -> bool:
-    """True for a name with the suffix of an image of a format that is not opened, such as HEIC."""
+    """Return whether a name has the suffix of an unsupported image format, such as HEIC."""
     return Path(path).suffix.lower() in UNOPENED_SUFFIXES
 
 
 def not_opened(folder: Path | str, count: int) -> str:
-    """Return the line about the files of `UNOPENED_SUFFIXES` among the images of a folder."""
+    """Return the message about the files of `UNOPENED_SUFFIXES` among the images of a folder."""
     files = plural(count, "file")
     return f"{folder}: {files} of a format that is not opened, such as HEIC, not used; convert to JPEG or PNG"
 
 
 def is_broken_link(path: Path) -> bool:
-    """True for a symbolic link whose target is not there."""
+    """Return whether a path is a symbolic link to a missing target."""
     return path.is_symlink() and not path.exists()
 
 
@@ -333,9 +333,9 @@ def images(root: Path) -> list[Path]:
 
 
 def walk_images(root: Path) -> Iterator[str]:
-    """Yield the images (by suffix) that `walk` finds, without ever holding all of them.
+    """Yield the images (by suffix) that `walk` finds, without holding all of them in memory.
 
-    A broken link is yielded whatever its name: reading it says what is wrong.
+    A broken link is yielded whatever its name, so that reading it reports what is wrong.
     """
     return (inside for inside in walk(root) if is_image(inside) or is_broken_link(root / inside))
 
@@ -343,15 +343,15 @@ def walk_images(root: Path) -> Iterator[str]:
 def walk(root: Path, entered: tuple[Path, ...] = ()) -> Iterator[str]:
     """Yield every file at any depth under `root`, as a path relative to it with `/`, sorted within each folder.
 
-    Links are followed, but not to a folder that holds the link itself, which would never end. Hidden files and folders
-    are left out.
+    Links are followed, except to a folder that contains the link itself, which would never end. Hidden files and
+    folders are skipped.
 
     Args:
-        root: a folder; nothing is yielded where there is none.
-        entered: the real folders from which links led here.
+        root: a folder; nothing is yielded if it does not exist.
+        entered: the resolved folders that contain the links followed so far.
 
     Raises:
-        PermissionError: a folder may not be listed; its files would vanish without a word.
+        PermissionError: a folder cannot be listed; its files would be left out silently.
     """
     with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(root) as found:
         for entry in sorted(found, key=lambda one: one.name):
@@ -369,5 +369,5 @@ def walk(root: Path, entered: tuple[Path, ...] = ()) -> Iterator[str]:
 
 
 def _leads_up(path: Path, places: Iterable[Path]) -> bool:
-    """True for a link to a folder that holds one of these places."""
+    """Return whether `path` is a link to a folder that contains one of these places."""
     return path.is_symlink() and any(place.is_relative_to(path.resolve()) for place in places)

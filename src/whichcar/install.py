@@ -1,4 +1,4 @@
-"""The command that installs more of this package, for the place that it was installed from."""
+"""The command that installs an extra of this package from where the package was installed."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _path(url: str) -> Path:
 
 
 def _origin() -> dict[str, Any]:
-    """Return PEP 610's direct_url.json; empty where the package came from an index."""
+    """Return PEP 610's direct_url.json; empty if the package came from an index."""
     try:
         content: dict[str, Any] = json.loads(distribution(NAME).read_text("direct_url.json") or "{}")
     except PackageNotFoundError:
@@ -57,7 +57,7 @@ def _origin() -> dict[str, Any]:
 
 
 def _pip() -> list[str]:
-    """Return how pip is called for the Python that runs this."""
+    """Return the command that runs pip for this Python."""
     found = shutil.which("pip")
     if found and Path(found).parent == Path(sys.executable).parent:
         return ["pip"]

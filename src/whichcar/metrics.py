@@ -17,7 +17,7 @@ Numbers = npt.NDArray[np.integer]
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Mean cross-entropy, without smoothing or penalties, and share correct; NaN where there are no images."""
+    """Mean cross-entropy, without smoothing or penalties, and accuracy; NaN if there are no images."""
 
     loss: float
     accuracy: float
@@ -25,7 +25,7 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Proportion:
-    """A count as a proportion of another, with its exact 95 % interval; 0 of 0 is 0 with the interval 0..1."""
+    """A count as a proportion of another, with its exact 95 % interval; 0 of 0 is 0, with the interval 0..1."""
 
     correct: int
     total: int
@@ -43,7 +43,7 @@ class Proportion:
 
 @dataclass(frozen=True, slots=True)
 class ClassScore:
-    """One class: its images, how many were predicted correctly, and how many were predicted to be of it."""
+    """Counts of one class: its images, its correctly predicted images, and all predictions of the class."""
 
     name: str
     total: int
@@ -68,7 +68,7 @@ class ClassScore:
 
 @dataclass(frozen=True, slots=True)
 class Covered:
-    """How many of the most certain images are classified correctly: all those with a probability of `least` or more."""
+    """Accuracy on the most confident images: all those with a probability of `least` or more."""
 
     least: float
     accuracy: Proportion
@@ -87,8 +87,8 @@ class Confusion:
 def clopper_pearson(correct: int, total: int, tail: float = 0.025) -> tuple[float, float]:
     """Return the exact interval of a proportion (Clopper and Pearson 1934), 95 % by default.
 
-    The true proportion is below the lower end with a probability of at most `tail`, and as rarely above the upper end;
-    each end alone is the bound of a one-sided test. 0 of 0 gives 0..1.
+    The true proportion is below the lower end with a probability of at most `tail`, and likewise above the upper end;
+    each end alone is the bound of a one-sided test. The interval of 0 of 0 is 0..1.
     """
     return _lower_bound(correct, total, tail), 1 - _lower_bound(total - correct, total, tail)
 
@@ -115,13 +115,13 @@ def binomial_tail(least: int, total: int, share: float) -> float:
 
 
 def ranks(scores: Scores, labels: Numbers) -> npt.NDArray[np.int64]:
-    """Return the place of the true class in each image's scores: 1 is best.
+    """Return the rank of the true class among each image's scores: 1 is best.
 
     Args:
         scores: (images, classes), higher is better; need not sum to one.
         labels: (images,) class numbers, 0 … classes - 1.
 
-    Among equal scores the true class comes last, so a constant model is never correct; nor is one that gives NaN.
+    Among equal scores the true class comes last, so a model with constant or NaN scores is never correct.
     """
     own = scores[np.arange(len(labels)), labels]
     return np.asarray((~(scores < own[:, None])).sum(axis=1), dtype=np.int64)
@@ -140,16 +140,16 @@ def top_k_accuracy(scores: Scores, labels: Numbers, k: int = 1) -> float:
     Args:
         scores: (images, classes), higher is better; need not sum to one.
         labels: (images,) class numbers, 0 … classes - 1.
-        k: how many of the best count.
+        k: number of best classes that count.
 
-    A tie at the k-th place counts as a miss, so a constant model scores 0, not 1. No images: 0.
+    A tie at the k-th place counts as a miss, so a constant model scores 0, not 1. Without images the result is 0.
     """
     return float((ranks(scores, labels) <= k).mean()) if len(labels) else 0.0
 
 
 def log_loss(own: Scores) -> float:
-    """Return the mean of -ln(p), where p is the probability given to each image's true class, at least 1e-7."""
-    # A mean of 0 is subtracted from 0, since its negative, -0.0, has a minus sign in the name of a checkpoint.
+    """Return the mean of -ln(p), where p is the probability of each image's true class, clipped to at least 1e-7."""
+    # The mean is subtracted from 0.0, since negating 0 gives -0.0, with a minus sign in the name of a checkpoint.
     return float(0.0 - np.log(np.clip(own.astype(np.float64), 1e-7, 1.0)).mean()) if len(own) else 0.0
 
 
@@ -160,7 +160,7 @@ def confusion(labels: Numbers, predicted: Numbers, classes: int) -> npt.NDArray[
 
 
 def per_class(matrix: npt.NDArray[np.int64], names: Sequence[str]) -> list[ClassScore]:
-    """Return one score a class, in the order of `names`, from a confusion matrix."""
+    """Return one score per class, in the order of `names`, from a confusion matrix."""
     total, predicted, correct = matrix.sum(axis=1), matrix.sum(axis=0), matrix.diagonal()
     return [
         ClassScore(name, int(total[number]), int(correct[number]), int(predicted[number]))
@@ -169,7 +169,7 @@ def per_class(matrix: npt.NDArray[np.int64], names: Sequence[str]) -> list[Class
 
 
 def most_confused(matrix: npt.NDArray[np.int64], names: Sequence[str], limit: int = 20) -> list[Confusion]:
-    """Return the class pairs most often confused, most first; equal counts by share, then by name."""
+    """Return the most frequently confused class pairs, most first; ties are ordered by share, then by name."""
     wrong = matrix.copy()
     np.fill_diagonal(wrong, 0)
     totals = matrix.sum(axis=1)
@@ -185,7 +185,7 @@ def reliability(probability: Scores, correct: npt.NDArray[np.bool_], bins: int =
     """Compare predicted probabilities with observed accuracy.
 
     Args:
-        probability: (images,) of the best class, 0..1.
+        probability: (images,) probability of the best class, 0..1.
         correct: (images,) whether that class is the true one.
         bins: number of bins of equal width that divide 0..1.
 
@@ -200,17 +200,17 @@ def reliability(probability: Scores, correct: npt.NDArray[np.bool_], bins: int =
 def calibration_error(probability: Scores, correct: npt.NDArray[np.bool_], bins: int = 15) -> float:
     """Return the expected calibration error (Naeini et al. 2015): how far the probabilities are from the accuracy.
 
-    It is the mean over all images of the difference between mean probability and accuracy in the image's bin; the
-    arguments are those of `reliability`. No images: 0.
+    It is the mean over all images of the difference between mean probability and accuracy in the image's bin, or 0
+    without images. The arguments are the same as for `reliability`.
     """
     rows = reliability(probability, correct, bins)
     return sum(count * abs(mean - share) for mean, share, count in rows) / max(len(probability), 1)
 
 
 def coverage(probability: Scores, correct: npt.NDArray[np.bool_], steps: int = 100) -> list[Covered]:
-    """Return the accuracy of the most certain images: of one in `steps`, of two, and so on up to all of them.
+    """Return the accuracy of the most confident images: of 1/`steps` of them, of 2/`steps`, and so on up to all.
 
-    The arguments are those of `reliability`. Images of equal probability are counted together.
+    The arguments are the same as for `reliability`. Images of equal probability are counted together.
     """
     order = np.argsort(-probability, kind="stable")
     least, hits = probability[order], np.cumsum(correct[order])

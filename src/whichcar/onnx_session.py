@@ -1,4 +1,4 @@
-"""ONNX Runtime as detectors and classifiers use it: a session, and its errors in plain words."""
+"""ONNX Runtime sessions for detectors and classifiers, with errors in plain words."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _LONGEST = 300
-# What precedes the reason: the kind of error, the file, and the line in ONNX Runtime's own source.
+# Prefixes of an error message: the kind of error, the file, and the place in ONNX Runtime's own source.
 _BEFORE = (
     re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : "),
     re.compile(r"^Load model from .* failed:", re.DOTALL),
@@ -25,11 +25,11 @@ _BEFORE = (
 
 
 def open_session(model: bytes | Path, threads: int, name: str | Path) -> onnxruntime.InferenceSession:
-    """Load a network on a GPU where ONNX Runtime has one, else on the CPU; several threads may use it at once.
+    """Load a network on a GPU if ONNX Runtime has one, else on the CPU; several threads may use the session at once.
 
     Args:
         model: the content of an ONNX file, or its path.
-        threads: CPU cores that one call may use; with several callers one each is fastest.
+        threads: CPU cores per call; with several concurrent callers, 1 is fastest.
         name: used in a warning.
 
     Raises:
@@ -41,22 +41,22 @@ def open_session(model: bytes | Path, threads: int, name: str | Path) -> onnxrun
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    # Spinning threads would take CPU time from those that decode images.
+    # Spinning threads would take CPU time from the threads that decode images.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     usable = ("CUDAExecutionProvider", "CPUExecutionProvider")
     providers = [one for one in usable if one in onnxruntime.get_available_providers()]
     try:
         source = model if isinstance(model, bytes) else str(model)
         session = onnxruntime.InferenceSession(source, options, providers=providers)
-    except Exception as error:  # ONNX Runtime raises errors of many kinds
+    except Exception as error:  # ONNX Runtime raises errors of many types
         raise ValueError(reason_of(error)) from error
-    if session.get_providers()[0] != providers[0]:  # it falls back silently
+    if session.get_providers()[0] != providers[0]:  # ONNX Runtime falls back silently
         log.warning("%s: runs on the CPU, since onnxruntime could not use CUDA; check its drivers", name)
     return session
 
 
 def reason_of(error: Exception) -> str:
-    """Return why a file could not be loaded or run, cause first, and a remedy where one is known."""
+    """Return why a file could not be loaded or run, cause first, with a remedy if one is known."""
     import onnxruntime
 
     reason, installed = _cause(error), f"the installed onnxruntime {onnxruntime.__version__}"

@@ -1,4 +1,4 @@
-"""Work spread over threads, with the results in order; and the number of cores to spread it over."""
+"""An ordered map over threads, and the number of cores to use."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Result = TypeVar("Result")
 Known = TypeVar("Known")
 
 THREAD_PREFIX = "ordered_map"
-_AHEAD = 8  # items for each thread
+_AHEAD = 8  # items per thread
 
 
 @dataclass(frozen=True, slots=True)
 class Done(Generic[Known]):
-    """Takes the place of an item whose result is known already."""
+    """An item with a known result, which needs no call."""
 
     value: Known
 
@@ -28,13 +28,13 @@ class Done(Generic[Known]):
         return self.value
 
     def done(self) -> bool:
-        """Return True, as a future does that is finished."""
+        """Return True, as a finished future does."""
         return True
 
 
 def usable_cores() -> int:
-    """Return how many processors this process may use; `taskset` may leave it fewer than there are."""
-    # Not every system knows which they are (macOS, Windows).
+    """Return the number of processors that this process may use, which `taskset` can limit."""
+    # macOS and Windows have no sched_getaffinity.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -47,15 +47,15 @@ def ordered_map(
 ) -> Iterator[Result | Known]:
     """Yield `function(item)` for each item, in order, computed by threads.
 
-    An error is raised in its item's place. After that, and when the iterator is closed, nothing more is started and
-    what is running is waited for.
+    An error is raised in place of its item's result. After an error, or when the iterator is closed, no further call
+    is started, and running calls are waited for.
 
     Args:
         function: called in a thread.
-        items: taken in the caller's thread and only as they are needed, so there may be any number of them.
+        items: taken lazily in the caller's thread, so there may be any number of them.
         workers: threads (default: `usable_cores()`).
         ahead: items that are computed, or waiting for a thread, while the caller uses a result (default: 8 per thread).
-        eager: yield each result that is ready before another item is taken; for items that may be long in coming.
+        eager: yield each finished result before taking another item; for items that arrive slowly.
     """
     workers = workers or usable_cores()
     ahead = _AHEAD * workers if ahead is None else ahead

@@ -1,4 +1,4 @@
-"""Progress bars, all alike: done, rate, time left and a few values, on stderr.
+"""Progress bars in one style, on stderr: items done, rate, time left and a few values.
 
 On a terminal a bar moves; elsewhere (a log file, CI) one line appears about every ten seconds and one at the end.
 `WHICHCAR_QUIET=1` switches both off.
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 SECONDS_BETWEEN_LINES = 10.0
-SECONDS_OF_RATE = 30.0  # the rate shown is that of the last half minute: a slow start is soon forgotten
+SECONDS_OF_RATE = 30.0  # the rate covers the last half minute, so that a slow start is soon forgotten
 
 
 def track(items: Iterable[Item], label: str, total: int | None = None, unit: str = "images") -> Iterator[Item]:
-    """Yield the items and show how far they are; `total` is their number where they cannot tell it themselves."""
+    """Yield the items and show progress; `total` is the number of items if they have no length."""
     if total is None and isinstance(items, Sized):
         total = len(items)
     with Bar(label, total, unit) as bar:
@@ -34,7 +34,7 @@ def track(items: Iterable[Item], label: str, total: int | None = None, unit: str
 
 
 class Bar:
-    """A bar for work that is counted by hand: `with Bar("training", total) as bar: bar.update(32, loss=0.5)`.
+    """A progress bar that is updated by hand: `with Bar("training", total) as bar: bar.update(32, loss=0.5)`.
 
     `update` may be called from several threads.
     """
@@ -42,14 +42,14 @@ class Bar:
     def __init__(
         self, label: str, total: int | None = None, unit: str = "images", stays: bool = True, done: int = 0
     ) -> None:
-        """Name the work.
+        """Describe the work.
 
         Args:
-            label: what is done.
-            total: how much there is of it; None where the end is not known.
+            label: name of the work.
+            total: amount of work; None if unknown.
             unit: what is counted.
-            stays: whether a line is left when the work ends; not where the work itself writes one.
-            done: how much of `total` was done before, which counts neither for the rate nor for the time left.
+            stays: whether to leave a line when the work ends; false if the work itself writes one.
+            done: how much of `total` was done before; it does not count towards the rate or the time left.
         """
         self.label = label
         self.total = total
@@ -59,7 +59,7 @@ class Bar:
         self._marks: deque[tuple[float, int]] = deque()  # (time, done), at most one per second
         self._shown: dict[str, float | str] = {}
         self._lock = threading.Lock()
-        self._quiet = is_set("WHICHCAR_QUIET") or total == 0  # nothing to do is nothing to show
+        self._quiet = is_set("WHICHCAR_QUIET") or total == 0  # an empty bar is not shown
         self._rich: tuple[Progress, TaskID] | None = None
 
     def __enter__(self) -> Self:
@@ -86,7 +86,7 @@ class Bar:
                 sys.stderr.flush()
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Show what was done in all, also when an error ends it, but not when that came before anything was done."""
+        """Show the total, also after an error, unless the error came before anything was done."""
         text = self._text(time.monotonic(), ended=True)
         if self._rich is not None:
             progress, task = self._rich
@@ -97,7 +97,7 @@ class Bar:
             sys.stderr.flush()
 
     def _text(self, now: float, ended: bool = False) -> str:
-        """Return such as `640/6515 images, 34 images/s, 2:53 left, loss 1.234`."""
+        """Return a text such as `640/6515 images, 34 images/s, 2:53 left, loss 1.234`."""
         since, before = (self._start, self._before) if ended else self._marks[0]
         rate = (self.done - before) / max(now - since, 1e-6)
         parts = [f"{self.done}" if self.total is None else f"{self.done}/{self.total}"]
@@ -137,7 +137,7 @@ def _rich_bar(label: str, total: int | None, stays: bool, done: int) -> tuple[Pr
 
 
 def clock(seconds: float) -> str:
-    """Return such as `2:53` or `1:02:53`."""
+    """Return a duration such as `2:53` or `1:02:53`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,4 +1,4 @@
-"""What every command with `--ray` does: find the cluster, say in one line why it cannot be used, share processors."""
+"""What commands with `--ray` share: finding the cluster, one-line reasons if it fails, and reserving processors."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ ANSWER_SECONDS = 5.0  # for the head of the cluster to accept a connection
 
 
 def check_address(address: str) -> str:
-    """Return the address of a cluster, once something listens there: Ray itself waits half a minute for it.
+    """Return the address of a cluster if something listens there; Ray itself would wait for half a minute.
 
     Args:
         address: `auto` (the cluster of this machine, or RAY_ADDRESS), or `HOST:PORT` of the cluster's head.
 
     Raises:
-        ClusterError: the address has another form, or nothing listens there.
+        ClusterError: the address has an unsupported form, or nothing listens there.
         MissingExtraError: Ray is not installed.
     """
     address = os.environ.get("RAY_ADDRESS") or address if address == "auto" else address
@@ -48,12 +48,12 @@ def check_address(address: str) -> str:
 
 
 def connect(address: str) -> None:
-    """Connect this process to a cluster, with the token of this user, if there is one.
+    """Connect this process to a cluster, with this user's token if there is one.
 
-    `ray start` asks for it as soon as the file is there, but Ray itself uses it by default with `auto` alone.
+    `ray start` requires the token as soon as its file exists, but Ray itself uses it by default only with `auto`.
 
     Raises:
-        ClusterError: it cannot be reached, refuses, or has another Python or Ray.
+        ClusterError: the cluster cannot be reached, refuses the connection, or has another version of Python or Ray.
     """
     os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"  # it would send the working directory to the nodes
     if "RAY_AUTH_MODE" not in os.environ and _has_token():
@@ -62,7 +62,7 @@ def connect(address: str) -> None:
         import ray
 
         ray.init(address=address, log_to_driver=False, configure_logging=False)
-    except Exception as error:  # Ray's are of many kinds
+    except Exception as error:  # Ray raises errors of many types
         reason = last_line(error)
         refused = " or it wants another token (RAY_AUTH_TOKEN)" if reason.startswith("Failed to connect") else ""
         raise ClusterError(no_cluster(reason + refused)) from error
@@ -79,7 +79,7 @@ def no_cluster(reason: object) -> str:
 
 
 def last_line(error: BaseException) -> str:
-    """Return the last line of an error of Ray, which says what is wrong, and what would do where whichcar differs."""
+    """Return the last line of a Ray error, which states the cause, with advice if a node has another whichcar."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     line = lines[-1] if lines else type(error).__name__
     missing = "No module named 'whichcar" in line
@@ -90,9 +90,9 @@ def last_line(error: BaseException) -> str:
 def own_cores(count: int) -> Iterator[list[int]]:
     """Reserve `count` processors of this machine that no other slot uses, until the block ends.
 
-    Ray only counts processors, and a training uses all it may run on; so each slot is bound to its share, by a locked
-    file per processor. The first is chosen at random, since containers on one machine do not see each other's files.
-    Where fewer are free (Ray was given more than there are), all processors are returned.
+    Ray only counts processors, and a training uses all processors that it may run on, so each slot is bound to its
+    share by one locked file per processor. The first is chosen at random, because containers on one machine do not see
+    each other's files. If too few are free (Ray was given more than there are), all processors are yielded.
     """
     folder = Path(tempfile.gettempdir()) / f"whichcar_cores_{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)

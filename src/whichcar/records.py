@@ -1,4 +1,4 @@
-"""The records that travel between stages. Conventions are written here, once."""
+"""The records that are passed between stages. Conventions are documented here, once."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from whichcar.text import as_text
 class Label:
     """One row of the label file: an image's name, its true class name, its subset and its group.
 
-    The subset is `train`, `validation` or `test`, or "" where that is still to be drawn. Images of one group, such as
-    those of one car, belong on one side of a split; "" stands for an image that is in no group.
+    The subset is `train`, `validation` or `test`, or "" if it is still to be drawn. Images of one group, such as the
+    images of one car, belong on one side of a split; "" means that the image is in no group.
     """
 
     img_name: str
@@ -41,12 +41,12 @@ class Skipped:
 
     @property
     def best(self) -> str:
-        """There is none: raise ImageError, with the reason."""
+        """Not available: raise ImageError with the reason."""
         raise ImageError(f"{as_text(self.path)}: {self.reason}", self.reason)
 
     @property
     def answer(self) -> Answer | None:
-        """There is none: raise ImageError, with the reason."""
+        """Not available: raise ImageError with the reason."""
         raise ImageError(f"{as_text(self.path)}: {self.reason}", self.reason)
 
     def as_row(self) -> dict[str, object]:
@@ -56,7 +56,7 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class NoVehicle(Skipped):
-    """An image in which each vehicle was to be classified, and none was found, or only vehicles that are too small."""
+    """An image in which each vehicle was to be classified, but none was found or all are too small."""
 
     def as_row(self) -> dict[str, object]:
         """Return flat cells, as `Prediction.as_row` does."""
@@ -65,9 +65,9 @@ class NoVehicle(Skipped):
 
 @dataclass(frozen=True, slots=True)
 class ImageHeader:
-    """What an image file says of itself: Pillow's names of format (`JPEG`) and mode (`CMYK`), and the upright size.
+    """Metadata of an image file: Pillow's names of its format (`JPEG`) and mode (`CMYK`), and its upright size.
 
-    `orientation` is EXIF's, 1 (upright) to 8.
+    `orientation` is the EXIF orientation, 1 (upright) to 8.
     """
 
     format: str
@@ -82,9 +82,9 @@ class ImageHeader:
 class Finding:
     """Something that `check` found: a row of issues.csv.
 
-    `path` is the image, relative to the data folder with `/`, or a row's img_name, or a class's name; `issue` is a name
-    of `data.check.issues.ISSUES`; `other` is the image it was compared with, if any; findings that can be ranked
-    have a `rank`, 1 for the most confident.
+    `path` is the image, relative to the data folder with `/`, or the img_name of a row, or the name of a class. `issue`
+    is a name from `data.check.issues.ISSUES`. `other` is the image that it was compared with, if any. Findings that can
+    be ranked have a `rank`, 1 for the most confident.
     """
 
     path: str
@@ -122,7 +122,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """One object a detector saw: its COCO class name, how sure that is (0..1), and where in the upright image."""
+    """One detected object: its COCO class name, its confidence (0..1), and its box in the upright image."""
 
     label: str
     score: float
@@ -131,13 +131,14 @@ class Detection:
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """What became of one image in the crop stage: a row of boxes.csv.
+    """The result of the crop stage for one image: a row of boxes.csv.
 
     `path` is relative to the input folder, with `/`, and is the same in the output folder. `box`, `label` and `score`
-    are the chosen vehicle's; where none was found `box` is the whole image and the others are empty. `candidates`
+    belong to the chosen vehicle; if none was found, `box` is the whole image and the others are empty. `candidates`
     counts the vehicles to choose from. `outcome` is `cropped`, `whole: …` or `skipped: …`; a skipped image has no box
-    and no output. `box` is the detector's: a margin is added when the image is cut.
-    Where each vehicle of an image is classified, `number` says which of the candidates this is, from 1, the largest.
+    and no output. `box` is the detector's box: a margin is added when the image is cropped.
+    If each vehicle of an image is classified, `number` is the place of this one among the candidates, from 1, the
+    largest.
     """
 
     path: str
@@ -154,7 +155,7 @@ class Crop:
         return self.outcome.partition(":")[0]
 
     def as_row(self) -> dict[str, object]:
-        """Return the cells that a prediction's row has for this crop, named as in `CROP_COLUMNS`."""
+        """Return the cells for this crop in a prediction's row, named as in `CROP_COLUMNS`."""
         box = self.box
         sides = (None, None, None, None) if box is None else (box.left, box.top, box.right, box.bottom)
         cells = (self.label or None, self.score, self.candidates, *sides, self.outcome)
@@ -166,9 +167,9 @@ CROP_COLUMNS = ("vehicle", "vehicle_score", "candidates", "left", "top", "right"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What can be said of an image with the accuracy wanted: `name`, a group of the level `level`, and its probability.
+    """The answer for an image at the required accuracy: `name`, a group of level `level`, and its probability.
 
-    `level` is `class`, `model` or `make`. Where no level is certain enough it is "", `name` is `unknown`, and the
+    `level` is `class`, `model` or `make`. If no level is certain enough, it is "", `name` is `unknown`, and the
     probability is that of the best group of the last level.
     """
 
@@ -177,7 +178,7 @@ class Answer:
     probability: float
 
     def as_row(self) -> dict[str, object]:
-        """Return flat cells, those of `ANSWER_COLUMNS`."""
+        """Return flat cells, named as in `ANSWER_COLUMNS`."""
         return dict(zip(ANSWER_COLUMNS, (self.name, self.level, round(self.probability, 6)), strict=True))
 
 
@@ -186,10 +187,10 @@ ANSWER_COLUMNS = ("answer", "answer_level", "answer_probability")
 
 @dataclass(frozen=True, slots=True)
 class ExplanationMap:
-    """Where a network sees its answer: what each place of what it saw adds to a logit, in rows from the top.
+    """Where a network sees its answer: what each place in its input adds to a logit, in rows from the top.
 
-    `for_answer` compares the predicted class with the mean of all, `against_rival` with `rival`, the second most
-    probable class. `box` is what of the image the network saw; None: all.
+    `for_answer` compares the predicted class with the mean of all classes, `against_rival` with `rival`, the second
+    most probable class. `box` is the part of the image that the network saw; None means all of it.
     """
 
     rival: str
@@ -200,11 +201,11 @@ class ExplanationMap:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """The k best classes of one image, best first; probabilities are 0..1 and belong to `classes` by place.
+    """The k best classes of one image, best first; probabilities are 0..1, in the order of `classes`.
 
-    `path` is the file's; for other images the address, or `image 3` for the third one that was given. `crop` is what
-    the image was cropped to first; None where it was not to be cropped. `answer` is given where an accuracy is wanted,
-    `explanation` where a server was asked for it.
+    `path` is the path of a file; for other images it is the address, or `image 3` for the third image given. `crop`
+    describes how the image was cropped first; None if it was not to be cropped. `answer` is set if an accuracy was
+    requested, `explanation` if a server was asked for one.
     """
 
     path: Path | str
@@ -220,11 +221,11 @@ class Prediction:
         return self.classes[0]
 
     def as_row(self) -> dict[str, object]:
-        """Return flat cells with a name each: what JSON and CSV hold, and a row of a `pandas.DataFrame`.
+        """Return flat, named cells: an entry in JSON, or a row of a CSV file or a `pandas.DataFrame`.
 
-        `path`, `vehicle_number` where each vehicle is a row, those of the answer (`ANSWER_COLUMNS`) where there is one,
-        `prediction` and `probability`, `class_2` and `probability_2` and so on, those of the crop (`CROP_COLUMNS`)
-        where there is one, and `problem`, which is None.
+        They are `path`, `vehicle_number` if each vehicle has a row, `ANSWER_COLUMNS` if there is an answer,
+        `prediction` and `probability`, `class_2` and `probability_2` and so on, `CROP_COLUMNS` if there is a crop, and
+        `problem`, which is None.
         """
         row: dict[str, object] = {"path": as_text(self.path)}
         if self.crop is not None and self.crop.number is not None:
@@ -239,7 +240,7 @@ NUMBER_COLUMN = "vehicle_number"
 
 
 def class_columns(place: int) -> tuple[str, str]:
-    """Return the names of the cells for the class at this place, 1 is best, and for its probability."""
+    """Return the names of the cells for the class at this place (1 is best) and for its probability."""
     return ("prediction", "probability") if place == 1 else (f"class_{place}", f"probability_{place}")
 
 
@@ -248,10 +249,10 @@ class Metadata:
     """Metadata of a trained network, stored in its checkpoint or bundle.
 
     `image_size` is (height, width); class i of the output is `class_names[i]`.
-    `crop` tells how the images it was trained on were cropped (`detection.crop.read_record`); None: not by whichcar.
-    `validation` names the images that were drawn for validation (`data.split.tree.Tree.drawn`); None: the data say it.
-    `fingerprints` (`data.split.tree.Tree.fingerprints`) identify its data where they are moved; empty in earlier
-    versions. `data_root` is where they were, an absolute path; empty in a bundle.
+    `crop` is the record of how the training images were cropped (`detection.crop.read_record`); None: not by whichcar.
+    `validation` names the images drawn for validation (`data.split.tree.Tree.drawn`); None: the data define the split.
+    `fingerprints` (`data.split.tree.Tree.fingerprints`) identify the data after a move; empty in earlier versions.
+    `data_root` is the absolute path of the training data; empty in a bundle.
     """
 
     class_names: tuple[str, ...]

@@ -37,7 +37,7 @@ _LONG_MAKES = (
     "Ssang Yong",
     "Tata Motors",
 )
-# Makes of one word, by which names without a year or body type are known to be those of vehicles.
+# Makes of one word, by which a name without a year or body type is recognized as a vehicle's name.
 _MAKES = frozenset(
     """
     acura audi bentley bmw bugatti buick byd cadillac chery chevrolet chrysler citroen citroën cupra dacia daewoo
@@ -48,7 +48,7 @@ _MAKES = frozenset(
     tesla toyota vauxhall volkswagen volvo vw xpeng
     """.split()  # noqa: SIM905  (a list literal would be a line each)
 )
-# Models called like a year, by make; any other number like a year is one, also where nothing else follows the make.
+# Models that look like a year, by make. Any other number like a year is one, even if nothing else follows the make.
 _LIKE_YEARS = {
     "alfa romeo": ("1900", "2000"),
     "bmw": ("1800", "2000", "2002"),
@@ -60,7 +60,7 @@ _LIKE_YEARS = {
     "rover": ("2000",),
     "triumph": ("2000",),
 }
-# Words that end a model's name, and the body type they stand for; the longest match counts.
+# Words that end a model's name, with the body type that they stand for; the longest match wins.
 _BODIES = {
     "Convertible": ("cabrio", "cabriolet", "convertible", "roadster", "spider", "spyder"),
     "Coupe": ("coupe", "coupé"),
@@ -75,8 +75,8 @@ _BODIES = {
     "Van": ("cargo van", "passenger van", "van"),
     "Wagon": ("estate", "wagon"),
 }
-# Names whose body type is missing or in another place, and trims with a name of their own: model and body type. Those
-# of Stanford Cars, whose names are from Edmunds.
+# Model and body type of names with a missing or misplaced body type, and of trims with names of their own. They cover
+# Stanford Cars, which takes its names from Edmunds.
 _CORRECTIONS = {
     "acura integra type r": ("Integra", "Coupe"),
     "acura tl type-s": ("TL", "Sedan"),
@@ -119,9 +119,9 @@ _BODY = re.compile(rf"(?:^|(?<=\s))(?:{'|'.join(sorted(_BODY_OF, key=len, revers
 class VehicleName:
     """A class name in parts.
 
-    `model` is all between make and year but the body type ("" where there is nothing). `body` is a body type such as
-    `Pickup` ("" where the name has none). `year` is the model year, the first of a range, whose last one is
-    `last_year`; both are None where the name has none.
+    `model` is everything between make and year except the body type ("" if there is nothing). `body` is a body type
+    such as `Pickup` ("" if the name has none). `year` is the model year, or the first of a range that ends with
+    `last_year`; both are None if the name has no year.
     """
 
     make: str
@@ -132,7 +132,7 @@ class VehicleName:
 
     @property
     def years(self) -> str:
-        """The model year, or a range such as `2009-2011`; "" where the name has none."""
+        """The model year, or a range such as `2009-2011`; "" if the name has none."""
         last = "" if self.year == self.last_year else f"-{self.last_year}"
         return "" if self.year is None else f"{self.year}{last}"
 
@@ -140,8 +140,8 @@ class VehicleName:
 def parse_name(name: str) -> VehicleName:
     """Return make, model, body type and year of a class name.
 
-    The year, or a range such as `2009-2011` or `2009-11`, is the last word or the first; words are divided by spaces or
-    underscores. A number may be a model instead (`Peugeot 2008`).
+    The year, or a range such as `2009-2011` or `2009-11`, is the last word or the first; words are separated by spaces
+    or underscores. A number may be a model instead (`Peugeot 2008`).
     """
     words = name.replace("_", " ").split()
     for place in (-1, 0) if len(words) > 1 else ():
@@ -169,7 +169,7 @@ def _parts(text: str) -> tuple[str, str, str]:
 class Level:
     """The classes grouped at one level, such as the make; the first level is the classes themselves.
 
-    `groups` are the names of the groups, `index` is the group's number for each class, (classes,) int64.
+    `groups` are the names of the groups; `index` is the group number of each class, (classes,) int64.
     """
 
     name: str
@@ -178,16 +178,17 @@ class Level:
 
     @cached_property
     def matrix(self) -> npt.NDArray[np.float32]:
-        """(classes, groups): 1 where the class is of the group, so probabilities @ matrix are those of the groups."""
+        """(classes, groups): 1 if the class is in the group, so probabilities @ matrix sums them per group."""
         return np.eye(len(self.groups), dtype=np.float32)[self.index]
 
 
 @dataclass(frozen=True, eq=False)
 class Taxonomy:
-    """What is known of the classes from their names.
+    """What class names say about the classes.
 
-    `levels` lead from the classes themselves over the model to the make: each group of one lies in one group of the
-    next, so a probability never falls on the way. `facets`, body type and year, group the classes in other ways.
+    `levels` lead from the classes through the model to the make. Each group of a level lies in one group of the next,
+    so the probability never decreases from level to level. `facets`, body type and year, group the classes in other
+    ways.
     """
 
     levels: tuple[Level, ...]
@@ -200,25 +201,25 @@ class Taxonomy:
 
     @property
     def order(self) -> list[int]:
-        """Class numbers by make, then by model, then by name, so that classes which are alike are side by side."""
+        """Class numbers sorted by make, model and name, so that similar classes are side by side."""
         groups = [[level.groups[number].casefold() for number in level.index] for level in reversed(self.levels)]
         return sorted(range(len(self.levels[0].index)), key=lambda number: [names[number] for names in groups])
 
     def as_json(self) -> dict[str, list[str]]:
-        """Return for each level and facet but the first the group of each class, in the order of the classes."""
+        """Return the group of each class, in class order, for each level and facet except the first."""
         return {level.name: [level.groups[number] for number in level.index] for level in self.all[1:]}
 
 
 def taxonomy_of(class_names: Sequence[str]) -> Taxonomy:
-    """Group classes by model, make, body type and year, as their names say.
+    """Group classes by the model, make, body type and year in their names.
 
-    A name is that of a vehicle where it has a year or a body type, or begins with a known make. Where most names are
-    not, the classes are the only level; else a class whose name is not is a group of its own at every level. A level
-    that tells as much apart as the one before, a facet that tells as much apart as the classes, and what tells nothing
-    apart is left out.
+    A name is a vehicle name if it has a year or a body type, or begins with a known make. If at most half of the names
+    are vehicle names, the classes are the only level; otherwise a class with another name is a group of its own at
+    every level. A level is left out if it has only one group or as many groups as the level before; a facet is left out
+    if it has only one group or as many as there are classes.
     """
     names = tuple(class_names)
-    classes = Level("class", names, np.arange(len(names), dtype=np.int64))  # also those that differ in case alone
+    classes = Level("class", names, np.arange(len(names), dtype=np.int64))  # including names that differ only in case
     parsed = [parse_name(name) for name in names]
     is_vehicle = [_is_vehicle(parts) for parts in parsed]
     if sum(is_vehicle) <= len(names) / 2:
@@ -241,7 +242,7 @@ def _is_vehicle(parts: VehicleName) -> bool:
 
 
 def _level(name: str, labels: Sequence[str]) -> Level:
-    """Group classes by label; case does not count."""
+    """Group classes by label, ignoring case."""
     groups: dict[str, str] = {}
     for label in labels:
         groups.setdefault(label.casefold(), label)

@@ -1,4 +1,4 @@
-"""Words that several stages print: counts with their noun, commands that can be pasted, addresses without secrets."""
+"""Text that several stages print: counts with their noun, commands that can be pasted, addresses without secrets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from os import PathLike, fspath
 from pathlib import Path, PurePath
 
-# In the address of a file a slash ends the host, and so the password; in a database's, drivers take all before the `@`.
+# In the address of a file, a slash ends the host and so the password; database drivers read all up to the `@`.
 _PASSWORD = re.compile(r"(?<=://)([^/\s:@]*):[^/\s]*@")
 _LONG_PASSWORD = re.compile(r"(?<![\w+.-])(?!https?:|s3:|hf:|file:)([a-zA-Z][\w+.-]*://[^/\s:@]*):[^\s'\"]*@")
 _TOKEN = re.compile(r"(?<=https://)[^/\s:@]+@|(?<=http://)[^/\s:@]+@")
@@ -21,12 +21,12 @@ _ASSIGNED = re.compile(r"(?i)(?<![\w?&;.-])((?:--)?[\w.-]*(?:password|passwd|sec
 
 
 def plural(count: int, noun: str, several: str | None = None) -> str:
-    """Return `1 image`, `3 images`, `2 classes`, `12,000 rows`.
+    """Return a count with its noun: `1 image`, `3 images`, `2 classes`, `12,000 rows`.
 
     Args:
         count: how many there are.
         noun: the singular.
-        several: the plural where English does not add `s` (or `es` after s, x, ch and sh; `ies` for a consonant and y).
+        several: the plural if it is irregular (not `s`, `es` after s, x, ch and sh, or `ies` for a consonant and y).
     """
     if count == 1:
         return f"1 {noun}"
@@ -41,7 +41,7 @@ def plural(count: int, noun: str, several: str | None = None) -> str:
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:
-    """Return names on one line: the first ones, and how many more there are."""
+    """Return the first names on one line, and how many more there are."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
     return ", ".join(map(one_line, names[:most])) + more
 
@@ -50,13 +50,14 @@ def shell_command(words: Iterable[str | PathLike[str]]) -> str:
     """Return a command as one line that a shell splits into exactly these words; passwords are replaced.
 
     A word with line breaks, control characters or bytes that are not text is quoted as `$'...'`, which bash, zsh and
-    ksh understand; everything else by the rules of POSIX. A path (no `str`) that begins with a dash gets a `./`.
+    ksh understand; other words are quoted by the rules of POSIX. A path (not a `str`) that begins with a dash gets a
+    `./`.
     """
     return " ".join(_quoted(without_password(_word(word))) for word in words)
 
 
 def command_line() -> str:
-    """Return the command that runs this as it is typed, passwords replaced; `python -m whichcar` is `whichcar`."""
+    """Return the command line of this process, passwords replaced; `python -m whichcar` becomes `whichcar`."""
     program = Path(sys.argv[0])
     return shell_command([program.parent.name if program.name == "__main__.py" else program.name, *sys.argv[1:]])
 
@@ -80,31 +81,31 @@ def _as_bytes(character: str) -> str:
 def without_password(text: str) -> str:
     """Return `text` with `***` for every password, token and signature in it.
 
-    These are what stands between user and host of an address, or before a web address's host, the values of parameters
-    such as `X-Amz-Signature`, `sig`, `token` or `key` behind its `?`, and what follows `password=` or the like.
+    Replaced are the password between user and host in an address, a token before the host of a web address, the values
+    of query parameters such as `X-Amz-Signature`, `sig`, `token` or `key`, and values after `password=` or the like.
     """
     text = _PASSWORD.sub(r"\1:***@", _LONG_PASSWORD.sub(r"\1:***@", text))
     return _ASSIGNED.sub(r"\1=***", _QUERY.sub(r"\1=***", _TOKEN.sub("***@", text)))
 
 
 def is_address(text: str) -> bool:
-    """True for `https://host/a.jpg`, `s3://…` and other addresses; a path is not."""
+    """Return whether a text is an address, such as `https://host/a.jpg` or `s3://…`, and not a path."""
     return "://" in text
 
 
 def as_text(path: str | PurePath) -> str:
-    """Return a name, or a path with `/`, as text that can be written: bytes not in UTF-8 become `udcff` escapes."""
+    """Return a name, or a path with `/`, as text that can be written; bytes not in UTF-8 become `udcff` escapes."""
     text = path if isinstance(path, str) else path.as_posix()
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def nfc(name: str) -> str:
-    """Return a name in the Unicode form in which names are compared: one from a Mac may have its accents apart."""
+    """Return a name in Unicode NFC, for comparison: a name from a Mac may have its accents decomposed."""
     return unicodedata.normalize("NFC", name)
 
 
 def shortened(text: str, most: int = 60) -> str:
-    """Return a text without its middle where it is longer than `most` characters: a class name ends in its year."""
+    """Return a text, shortened in its middle to at most `most` characters, because a class name ends in its year."""
     half = most // 2
     return text if len(text) <= most else f"{text[:half]}…{text[1 - half :]}"
 
@@ -115,7 +116,7 @@ def one_line(text: object) -> str:
 
 
 def suggestion(name: str, known: Iterable[str], *, parts: bool = True) -> str:
-    """Return "did you mean `...`?" when a known name is close, or (with `parts`) holds the name, else nothing."""
+    """Return "did you mean `...`?" if a known name is close or (with `parts`) contains the name, else an empty text."""
     from difflib import get_close_matches
 
     names = list(known)
@@ -125,7 +126,7 @@ def suggestion(name: str, known: Iterable[str], *, parts: bool = True) -> str:
 
 
 def reason_of(error: BaseException) -> str:
-    """Return why something failed in one line and in plain words, where Python's own text has its notation."""
+    """Return why something failed, on one line and in plain words instead of Python's notation."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     if isinstance(error, UnicodeDecodeError):
@@ -144,24 +145,24 @@ def first_line(error: BaseException) -> str:
 
 
 def _is_shown(character: str) -> bool:
-    # Python calls only the plain space printable, not those that other scripts write or that do not break.
+    # `isprintable` accepts only the plain space, not the no-break space or the spaces of other scripts.
     return character.isprintable() or unicodedata.category(character) == "Zs"
 
 
 def digest(text: str) -> str:
-    """Return 8 hexadecimal digits for a text, a path's included, that tell it from others."""
+    """Return 8 hexadecimal digits that identify a text or a path."""
     return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
 
 
 def file_name(text: str, of: str | None = None) -> str:
     """Return a text as a file name that is safe everywhere: in a shell, an address, and on every file system.
 
-    Letters and digits of any script, `.`, `_` and `-` stay, all else becomes `_`. A name that had to be changed, or
+    Letters and digits of any script, `.`, `_` and `-` are kept; all else becomes `_`. A name that was changed, or
     shortened to 80 bytes, ends in a digest of the text, so that two texts never share a name.
 
     Args:
-        text: what the name should say.
-        of: what it stands for, such as a whole path; the name then always ends in the digest of this.
+        text: the text to convert.
+        of: what the name identifies, such as a whole path; the name then always ends in a digest of it.
     """
     safe = re.sub(r"[^\w.-]", "_", text.encode("utf-8", "replace").decode("utf-8")).lstrip(".-")
     safe = safe.encode("utf-8")[:80].decode("utf-8", "ignore")

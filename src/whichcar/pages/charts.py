@@ -1,4 +1,4 @@
-"""The theme of all plotly charts, readable on white and on black, and their place in a page that has no network."""
+"""The theme of all plotly charts, readable on white and on black, and charts in pages without a network."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from whichcar.errors import MissingExtraError
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-BLUE, GREEN, ORANGE, GREY = "#4c8bd6", "#3fa796", "#e08a3c", "#8c8c8c"  # distinguished by the colour-blind
+BLUE, GREEN, ORANGE, GREY = "#4c8bd6", "#3fa796", "#e08a3c", "#8c8c8c"  # distinguishable with colour blindness
 HEIGHT = 320  # pixels
 _LINE = "rgba(128,128,128,.25)"
 _AXIS = {
@@ -22,7 +22,7 @@ _AXIS = {
     "tickfont": {"size": 12},
     "exponentformat": "none",
 }
-# Lettering is grey for notebooks; on a page, the style sheet gives it the page's colour.
+# Text is grey for notebooks; on a page, the style sheet gives it the page's colour.
 THEME: dict[str, Any] = {
     "layout": {
         "paper_bgcolor": "rgba(0,0,0,0)",
@@ -57,10 +57,10 @@ def missing_plotly() -> MissingExtraError:
 
 
 def chart(figure: Figure, name: str) -> Markup:
-    """Return a figure as an element for a page that has `plotly_script`, as wide as there is room.
+    """Return a figure as an HTML element of the full width, for a page that has `plotly_script`.
 
     Args:
-        figure: its height is used, or 320 pixels.
+        figure: the figure; its height is 320 pixels by default.
         name: the element's id is `chart-<name>`.
     """
     html = figure.to_html(

@@ -1,4 +1,4 @@
-"""Small line charts as SVG in a page: in its colours, light or dark, sharp at any size, and without a script."""
+"""Small line charts as SVG in a page: in the page's colours, light or dark, sharp at any size, without a script."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def line_chart(lines: Sequence[Line], x: str, y: str, diagonal: bool = False) ->
 
     Args:
         lines: the lines.
-        x: what is to the right.
-        y: what is upwards.
-        diagonal: draw the line where both are equal too.
+        x: label of the horizontal axis.
+        y: label of the vertical axis.
+        diagonal: also draw the line where x and y are equal.
     """
     chart = _Chart([point for line in lines for point in line.points] + ([(0.0, 0.0)] if diagonal else []))
     parts = [chart.grid(), _text((_LEFT + _RIGHT) / 2, _HEIGHT - 6, x)]
@@ -49,7 +49,7 @@ def line_chart(lines: Sequence[Line], x: str, y: str, diagonal: bool = False) ->
 
 
 class _Chart:
-    """An area that reaches from round numbers below all points to 1."""
+    """A plot area from round numbers below all points to 1."""
 
     def __init__(self, points: Sequence[tuple[float, float]]) -> None:
         self._ticks = _ticks([point[0] for point in points]), _ticks([point[1] for point in points])
@@ -79,7 +79,7 @@ class _Chart:
 
 
 def _ticks(values: Sequence[float]) -> list[float]:
-    """Return round numbers, from one that is not above any value to 1."""
+    """Return round numbers, from one that is at most the least value to 1."""
     least = max(0.0, min(values, default=0.0))
     for step in _STEPS:
         first = int(least / step + 1e-9)

@@ -1,4 +1,4 @@
-"""Rendering a template to a page that needs no other file and no network."""
+"""Rendering templates to pages that need no other file and no network."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _BREAKS = re.compile(r"(?<=[/_-])(?=[^/_-])|(?<=[^/_-]{16})(?=\.\w{1,5}$)")
 
 
 def write_page(path: Path, template: str, title: str, **context: object) -> Path:
-    """Write the page `templates/<template>.html` and return its path; the file appears whole or not at all.
+    """Write the page `templates/<template>.html` atomically and return its path.
 
     Args:
         path: the page.
         template: name of the template; every value in it is escaped unless it is Markup.
         title: the page's heading.
-        context: the template's further variables. A generator is consumed while the page is rendered.
+        context: the other variables of the template. A generator is consumed while the page is rendered.
     """
     write_text(path, render_page(template, title, **context))
     return path
@@ -44,7 +44,7 @@ def fragment(macro: str, *values: object) -> str:
 
 
 def scoped(content: str) -> str:
-    """Return a part of a page together with the style sheet, scoped to it: for a notebook."""
+    """Return a part of a page together with the style sheet, scoped to that part, for a notebook."""
     style = style_sheet().replace(":root", ":scope").replace("body {", ":scope {")
     return f"<div><style>@scope {{\n{style}}}</style>{content}</div>"
 

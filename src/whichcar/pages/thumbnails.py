@@ -1,4 +1,4 @@
-"""Thumbnails that a page holds itself, as data in its <img> elements."""
+"""Thumbnails that are embedded in a page, as data in its <img> elements."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Figure:
 
 
 def image_tag(source: Path | Pixels | Image.Image, alt: str = "") -> Markup:
-    """Return an <img> that holds a thumbnail of the image as JPEG; for a file that cannot be read, the reason."""
+    """Return an <img> with a thumbnail of the image as JPEG, or the reason if a file cannot be read."""
     if isinstance(source, Path):
         try:
             source = read_image(source, at_least=(SIDE, SIDE))
@@ -55,7 +55,7 @@ def thumbnail(source: Pixels | Image.Image) -> Image.Image:
 
 
 def embedded(content: bytes, kind: str, alt: str = "") -> Markup:
-    """Return an <img> that holds an image file of this MIME type; it is decoded when it comes into view."""
+    """Return an <img> with an embedded image file of this MIME type, which is decoded when it comes into view."""
     data = base64.b64encode(content).decode("ascii")
     return Markup('<img loading=lazy decoding=async alt="{}" src="data:{};base64,{}">').format(
         one_line(alt), kind, data
@@ -63,5 +63,5 @@ def embedded(content: bytes, kind: str, alt: str = "") -> Markup:
 
 
 def evenly(rows: Iterable[T], count: int, most: int) -> list[T]:
-    """Return at most `most` of `count` rows, evenly spaced, so that those of all classes are among them."""
+    """Return at most `most` of `count` rows, evenly spaced, so that all classes are represented."""
     return [row for place, row in enumerate(rows) if count <= most or place * most % count < most]

@@ -1,1 +1,1 @@
-"""Stages on a Ray cluster, for more than one machine does."""
+"""Stages on a Ray cluster, for work that is too much for one machine."""

@@ -1,4 +1,4 @@
-"""Check on a cluster: its workers scan the images of a folder; this machine compares them and judges."""
+"""Check on a cluster: its workers scan the images of a folder; this machine compares the scans and finds issues."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from whichcar.scale.run import Runner, run_parts
 from whichcar.scale.storage import storage_at
 from whichcar.scale.work import Job, scanning
 
-SCANS = ".scans"  # the folder of the scans until this machine has taken them
+SCANS = ".scans"  # folder of the scans that this machine has not taken yet
 
 
 def check_on_cluster(
@@ -31,20 +31,20 @@ def check_on_cluster(
     output: str | Path | None = None,
     runner: Runner = on_ray,
 ) -> Checked:
-    """Check the images of a folder as `data.check.check.check` does, after a cluster has scanned those that are new.
+    """Check the images of a folder as `data.check.check.check` does, after a cluster has scanned the new ones.
 
-    The workers write the scans of each part to `.scans/` in `output`, from where they are put into the scan cache of
-    this machine. Images that the cache knows are not sent, nor are the parts that an interrupted call finished.
+    The workers write the scans of each part to `.scans/` in `output`, and this machine moves them to its scan cache.
+    Images in the cache are not sent, nor are parts that an interrupted call finished.
 
     Args:
         address: of the cluster, as for `ray_cluster.check_address`.
         data, labels, smallest: as for `check`; `data` must be a folder on a disk that all machines share.
-        output: such a folder, too, which can be written (default: `data`).
-        runner: does the parts.
+        output: a writable folder on such a disk (default: `data`).
+        runner: runs the parts.
 
     Raises:
         ClusterError: there is no such cluster, or a node cannot do the work.
-        DataError, MissingExtraError: as `check`; or `data` is a bucket or a tar file.
+        DataError, MissingExtraError: as for `check`; or `data` is a bucket or a tar file.
     """
     if is_remote(str(data)) or Path(data).is_file():
         raise DataError(
@@ -54,12 +54,12 @@ def check_on_cluster(
     collection = collect(Path(data), Path(labels) if labels else None)
     source, target = storage_at(data), storage_at(Path(data if output is None else output, SCANS))
     job = Job("scan", source, target, {}, {})
-    scanning(job)  # an error in it shows now
+    scanning(job)  # so that its errors show now
     paths = track([entry.path for entry in collection.entries], "looking for new images")
     origin = {"stage": "scan", "source": source.place, "edition": EDITION}
     with ScanCache() as cache:
         with Manifest(target, origin).opened(forget=True) as manifest:
-            _take(cache, collection.root, manifest)  # what an interrupted call left; its parts may be others by now
+            _take(cache, collection.root, manifest)  # what an interrupted call left, which may have had other parts
             new = {}
             for path in paths:
                 manifest.beat()
@@ -72,7 +72,7 @@ def check_on_cluster(
 
 
 def _take(cache: ScanCache, root: Path, manifest: Manifest) -> None:
-    """Put the scans of all finished parts into the cache; a part whose file is gone has been taken before."""
+    """Move the scans of all finished parts to the cache; a part without a file has been moved before."""
     for part in track(list(manifest.parts), "taking in", unit="parts"):
         content = manifest.target.read(f"{part}.parquet")
         for row in rows_in(content) if content else ():

@@ -33,29 +33,29 @@ def crop_on_cluster(
 ) -> Totals:
     """Crop all images of a source to their vehicles; the target then holds what `detection.crop.crop` writes.
 
-    A tar file becomes one of the same name, with the crops and whatever else is in it. What an earlier call finished is
-    left out.
+    A tar file becomes a tar file of the same name, with the crops and all other members. Parts that an earlier call
+    finished are skipped.
 
     Args:
         address: of the cluster, as for `ray_cluster.check_address`.
         source: a folder, a tar file, or an `s3://` address of either; tar files in a folder are shards of images.
-        target: a folder or an `s3://` address, empty or of an earlier call with the same settings.
-        runner: does the parts.
-        detector: a name or a file, which must be there on every node, under the same path.
-        **settings: the others of `CropSettings`.
+        target: a folder or an `s3://` address, empty or written by an earlier call with the same settings.
+        runner: runs the parts.
+        detector: a name, or a file that exists under the same path on every node.
+        **settings: the other fields of `CropSettings`.
 
     Raises:
         ClusterError: there is no such cluster, or a node cannot do the work.
         ConfigError, DetectorError: as for `detection.crop.crop`.
-        DataError: no images, a damaged shard, a damaged or unfinished split.json, a foreign target, or a bucket that
-            does not answer.
+        DataError: no images, a damaged shard, a damaged or unfinished split.json, a target with other files, or a
+            bucket that does not answer.
     """
     checked = crop_settings(detector=None if detector is None else str(detector), **settings)
     storage, names = source_of(source)
     to = storage_at(target)
     if _overlap(storage, to):
         raise DataError(f"{target}: is inside {source}, or contains it; give a folder next to it")
-    # Copied, so that the same images are held out for validation; errors show before any work.
+    # split.json is copied, so that the same images are held out for validation, and read now, so that errors show.
     folders = sorted({name.partition("/")[0] for name in names if "/" in name})
     splits = records_in(without_password(storage.root), folders, storage.read)
     cropper, record = Cropper(checked, threads=1), record_of(checked)
@@ -90,7 +90,7 @@ def _describe(target: Storage, record: dict[str, Any], finished: bool) -> None:
 
 
 def _remove_stale(target: Storage, parts: Sequence[Part], present: Container[str]) -> None:
-    """Delete what earlier runs wrote of files that are no longer in the source, which would be trained on."""
+    """Delete the crops of files that are no longer in the source; otherwise they would be trained on."""
     tables, current = storage_at(target.address(TABLES)), {part.name for part in parts}
     for listing in [name for name in tables.walk() if name.endswith(".json")]:
         part = listing.removesuffix(".json")

@@ -1,8 +1,8 @@
-"""What a run on a cluster has written: `manifest.json` in its target names the finished parts and who writes there.
+"""The record of a run on a cluster: `manifest.json` in its target names the finished parts and the writing process.
 
-A second run does the parts that are missing in it, so that no images of the target have to be listed. It also keeps a
-second run out while the first one lives: the process table tells on the same machine, the time of the last entry on
-another one.
+A second run does the parts that are missing in it, so the images of the target need not be listed. The manifest also
+keeps a second run out while the first one is alive. The process table shows that on the same machine, the time of the
+last heartbeat on another one.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ NAME = "manifest.json"
 
 
 class Manifest:
-    """The finished parts of a target, by their names, with what was counted in each.
+    """The finished parts of a target by name, with the counts of each.
 
     Args:
         target: folder or bucket.
-        origin: what the results depend on, for JSON; a run with another origin is refused.
+        origin: what the results depend on, as JSON values; a run with another origin is refused.
     """
 
     def __init__(self, target: Storage, origin: Mapping[str, Any]) -> None:
@@ -38,13 +38,13 @@ class Manifest:
 
     @contextlib.contextmanager
     def opened(self, forget: bool = False) -> Iterator[Manifest]:
-        """Read the finished parts and take the target until the block ends; what is finished then is saved.
+        """Read the finished parts and reserve the target until the block ends, then save what is finished.
 
         Args:
-            forget: do parts again that were written with other settings, instead of refusing them.
+            forget: redo parts that were written with other settings, instead of raising an error.
 
         Raises:
-            DataError: it holds something else, was written with other settings, or another run writes there.
+            DataError: the target holds something else, was written with other settings, or is used by another run.
         """
         content = self._read()
         if content is None and next(self.target.walk(), None) is not None:
@@ -62,20 +62,20 @@ class Manifest:
                 self._save(released=True)
 
     def add(self, part: str, counts: Mapping[str, Any]) -> None:
-        """Note that a part is finished."""
+        """Record that a part is finished."""
         self.parts[part] = dict(counts)
 
     def beat(self) -> None:
-        """Save what is finished, and that this run is alive, if that was not done for a while.
+        """Save the finished parts and a heartbeat, if that was not done for a while.
 
         Raises:
-            DataError: another run writes there now.
+            DataError: another run writes to the target now.
         """
         if time.monotonic() - self._saved > HEARTBEAT_SECONDS:
             self._save()
 
     def finish(self, parts: Iterable[str]) -> None:
-        """Note that these are all parts, and that they are finished."""
+        """Record that these are all parts, and that they are finished."""
         self.parts = {name: self.parts[name] for name in parts}
         self._write(finished=True)
 

@@ -1,4 +1,4 @@
-"""Parquet files of rows: what the workers write of a part, and what is read of it."""
+"""Parquet files of rows, which the workers write for each part."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from whichcar.errors import MissingExtraError
 
 
 def schema_of(columns: Mapping[str, str]) -> Any:  # noqa: ANN401  (PyArrow has no types)
-    """Return the schema of columns by PyArrow's names of their types, such as `int64`.
+    """Return a schema from the names of columns and of their PyArrow types, such as `int64`.
 
     Raises:
         MissingExtraError: PyArrow is not installed.
@@ -20,7 +20,7 @@ def schema_of(columns: Mapping[str, str]) -> Any:  # noqa: ANN401  (PyArrow has 
 
 
 def content_of(rows: Sequence[Mapping[str, Any]], schema: object) -> bytes:
-    """Return the content of a file with these rows; what a row lacks is null."""
+    """Return the content of a file with these rows; missing values are null."""
     content = io.BytesIO()
     _pyarrow().parquet.write_table(_pyarrow().Table.from_pylist(rows, schema), content)
     return content.getvalue()

@@ -1,7 +1,7 @@
-"""The parts that work is done in: a tar shard each, and a few hundred images that lie loose.
+"""The parts that the work is divided into: one tar shard each, or a few hundred loose images.
 
-A part is what one worker does at a time, and what is lost when that worker dies. Images of a part are read by the
-worker itself, so that they do not pass through Ray's object store.
+A part is what one worker does at a time, and what is lost if that worker dies. The worker itself reads the images of a
+part, so that they do not pass through Ray's object store.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from whichcar.scale.storage import Storage, storage_at
 from whichcar.text import as_text, one_line, reason_of
 
 PART_IMAGES = 200
-_READERS = 8  # files of a bucket that a worker has requested at a time
+_READERS = 8  # concurrent requests of a worker to a bucket
 SHARD = ".tar"
 
 
@@ -33,7 +33,7 @@ class DamagedShardError(DataError):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Some images of a source: one tar shard, or files; `name` stands for just these, `version` for their content."""
+    """Some images of a source: one tar shard, or files; `name` identifies the files, `version` their content."""
 
     name: str
     files: tuple[str, ...]
@@ -41,13 +41,13 @@ class Part:
 
     @property
     def is_shard(self) -> bool:
-        """True where the images are in a tar file."""
+        """True if the images are in a tar file."""
         return self.files[0].endswith(SHARD)
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A file of a part: an image, or another member of a shard, of which there is only the content."""
+    """A file of a part: an image, or another member of a shard, which has only `content`."""
 
     name: str
     image: Given | Skipped | None
@@ -55,13 +55,13 @@ class Item:
 
 
 def source_of(source: str | Path) -> tuple[Storage, dict[str, str]]:
-    """Return the storage of a source, and the names in it that are worked on, with the version of each.
+    """Return the storage of a source, and the names of the files to process with the version of each.
 
     Args:
-        source: a folder, an `s3://` address of many files, or of one tar file.
+        source: a folder, a tar file, or an `s3://` address of either.
 
     Raises:
-        DataError: there is no such folder, or no image and no tar file in it.
+        DataError: there is no such folder or file, or the folder has no image and no tar file.
     """
     text = str(source)
     if text.endswith(SHARD):
@@ -88,7 +88,7 @@ def _is_lost(storage: Storage, name: str) -> bool:
 
 
 def parts_of(versions: Mapping[str, str]) -> list[Part]:
-    """Return the parts of the files with these names, in order."""
+    """Divide the files with these names into parts: first the tar shards, then the loose images, each in order."""
     parts: list[Part] = []
     loose: list[str] = []
     for name in versions:
@@ -111,8 +111,8 @@ def items_of(source: Storage, part: Part) -> Iterator[Item]:
     """Yield the images of a part, and other members of a shard, lazily.
 
     Raises:
-        DamagedShardError: after the last member of a shard that can be read.
-        DataError: a bucket does not answer, or refuses.
+        DamagedShardError: a shard is damaged; raised after its last member that can be read.
+        DataError: a bucket does not answer, or refuses the request.
     """
     if part.is_shard:
         yield from _members(source, part.files[0])

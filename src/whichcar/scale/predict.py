@@ -31,26 +31,26 @@ def predict_on_cluster(
     vehicles: Vehicles | None = None,
     runner: Runner = on_ray,
 ) -> Totals:
-    """Classify all images of a source; the rows of each part are a file `part-….parquet` in the target.
+    """Classify all images of a source; the rows of each part are written to `part-….parquet` in the target.
 
-    The rows are those of `inference.predict.predict`, with the same columns. What an earlier call finished is left out.
+    Rows and columns are the same as in `inference.predict.predict`. Parts that an earlier call finished are skipped.
 
     Args:
         address: of the cluster, as for `ray_cluster.check_address`.
         source: a folder, a tar file, or an `s3://` address of either; tar files in a folder are shards of images.
-        target: a folder or an `s3://` address, empty or of an earlier call with the same settings.
-        model, crop, detector, family: as for `Classifier`. A file must be there on every node, under the same path.
+        target: a folder or an `s3://` address, empty or written by an earlier call with the same settings.
+        model, crop, detector, family: as for `Classifier`. A file must exist under the same path on every node.
         top, confidence, vehicles: as for `Classifier.predict`.
-        runner: does the parts.
+        runner: runs the parts.
 
     Raises:
         ClusterError: there is no such cluster, or a node cannot do the work.
-        DataError: no images, a damaged shard, a foreign target, or a bucket that does not answer.
-        CheckpointError, ConfigError, DetectorError: as `Classifier`.
+        DataError: no (usable) images, a damaged shard, a target with other files, or a bucket that does not answer.
+        CheckpointError, ConfigError, DetectorError: as for `Classifier`.
     """
     crop = True if crop is None and vehicles is not None else crop
     classifier = Classifier(model, crop, detector, family)
-    classifier.predicting(top, confidence)  # an error in them shows now
+    classifier.predicting(top, confidence)  # so that their errors show now
     top = min(top, len(classifier.class_names))
     crops, blake2b = classifier.input_crop.crops, checksum(classifier.checkpoint)
     names = columns(top, crops, confidence is not None, vehicles is not None)
@@ -80,7 +80,7 @@ def predict_on_cluster(
     with Manifest(job.target, origin).opened() as manifest:
         totals = run_parts(address, job, parts, manifest, runner)
         results = {f"{part.name}.parquet" for part in parts}
-        for name in list(job.target.walk()):  # also of a part that no run could finish, which no manifest names
+        for name in list(job.target.walk()):  # including parts that no run could finish, which no manifest names
             if name.startswith("part-") and name.endswith(".parquet") and name not in results:
                 job.target.remove(name)
         manifest.finish(part.name for part in parts)
@@ -90,6 +90,6 @@ def predict_on_cluster(
 
 
 def _everywhere(name: str, path: Path) -> str:
-    """Return the name of what comes with the package or is downloaded by it, else the whole path of a file."""
+    """Return the name of a model or detector that the package has or downloads, else the absolute path of a file."""
     is_named = name in released() or not Path(name).exists()
     return name if is_named else str(path.absolute())

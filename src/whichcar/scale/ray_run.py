@@ -1,7 +1,7 @@
-"""A job on a Ray cluster: Ray Data gives its parts to workers, one per processor, and replaces those that die.
+"""A job on a Ray cluster: Ray Data distributes its parts to workers, one per processor, and replaces dead workers.
 
-Ray itself runs in a process of its own (`main`), as for a search: it takes over signals, writes to the terminal past
-Python, and ends its process when the cluster has been gone for a minute.
+Ray itself runs in a separate process (`main`), as for a search, because it takes over signals, writes to the terminal
+past Python, and ends its process when the cluster has been gone for a minute.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from whichcar.scale.storage import Storage
 from whichcar.scale.work import Counts, Job, Worker
 from whichcar.search.launcher import tied_command
 
-PASSED_ON = ("WHICHCAR_", "AWS_")  # variables that workers get from this process, where their node has none of its own
+PASSED_ON = ("WHICHCAR_", "AWS_")  # variables that workers get from this process, unless their node sets its own
 POLL_SECONDS = 5.0
 
 
 def on_ray(address: str, job: Job, parts: Sequence[Part]) -> Iterator[Counts | None]:
-    """Do the parts on the cluster and yield the counts of each as it is finished, and None every few seconds.
+    """Run the parts on the cluster; yield the counts of each finished part, and None every few seconds without one.
 
     Raises:
-        ClusterError: there is no such cluster (any more), a node cannot do this job, or a part killed its workers.
+        ClusterError: there is no such cluster (any more), or Ray fails; other failures are in `Counts.error`.
         MissingExtraError: Ray is not installed.
     """
     address = check_address(address)
@@ -54,7 +54,7 @@ def on_ray(address: str, job: Job, parts: Sequence[Part]) -> Iterator[Counts | N
 
 
 def _lines(process: subprocess.Popen[bytes], request: bytes) -> Iterator[bytes | None]:
-    """Send the request and yield the lines of the answer, and None where there is none for a while."""
+    """Send the request and yield the lines of the answer; yield None if there is none for a while."""
     lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
 
     def read() -> None:
@@ -63,7 +63,7 @@ def _lines(process: subprocess.Popen[bytes], request: bytes) -> Iterator[bytes |
                 lines.put(line)
         lines.put(b"")
 
-    with contextlib.suppress(BrokenPipeError):  # it has ended already, and its log says why
+    with contextlib.suppress(BrokenPipeError):  # the process has ended already, and its log says why
         (process.stdin or sys.stdin.buffer).write(request)
         (process.stdin or sys.stdin.buffer).close()
     threading.Thread(target=read, daemon=True).start()
@@ -88,10 +88,10 @@ def _reason(log: IO[bytes]) -> str:
 
 
 def main() -> None:
-    """Connect to the cluster, do the parts of the request on standard input, and print the counts of each."""
+    """Connect to the cluster, run the parts of the request on standard input, and print the counts of each."""
     request = json.load(sys.stdin)
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answer:
-        os.dup2(2, 1)  # what Ray prints goes to the log
+        os.dup2(2, 1)  # Ray's output goes to the log
         try:
             connect(request["address"])
         except ClusterError as error:
@@ -109,13 +109,13 @@ def main() -> None:
 
 
 class Attempts:
-    """Counts how often each part was begun."""
+    """Counts how often each part was started."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
 
     def begin(self, part: str) -> int:
-        """Return how often it is begun with this time."""
+        """Count a start of a part, and return how often it has been started."""
         self._counts[part] += 1
         return self._counts[part]
 
@@ -135,10 +135,10 @@ def _finished(job: Job, parts: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     results = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
         Worker,
         fn_constructor_args=(job, begin),
-        # A worker that has one part in hand takes no other: the last parts would wait for it.
+        # A worker takes one part at a time; otherwise the last parts would wait for other parts of the same worker.
         compute=ActorPoolStrategy(min_size=1, max_size=workers, initial_size=workers, max_tasks_in_flight_per_actor=1),
         num_cpus=1,
-        # The calls to a lost node fail many times before its workers are replaced; parts are counted by `begin`.
+        # Calls to a lost node fail many times before its workers are replaced; `begin` counts the starts of a part.
         max_restarts=-1,
         max_task_retries=-1,
     )

@@ -1,4 +1,4 @@
-"""One run of a stage in parts: what earlier runs finished is left out, and what this one finishes is noted."""
+"""One run of a stage in parts: parts that earlier runs finished are skipped, and newly finished parts are recorded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Runner = Callable[[str, Job, Sequence[Part]], Iterator[Counts | None]]
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What a target holds: finished parts, those of them that an earlier run finished, images, and unusable images."""
+    """What a target holds: finished parts, parts that an earlier run finished, images, and unusable images."""
 
     parts: int
     earlier: int
@@ -27,10 +27,10 @@ class Totals:
 
 
 def run_parts(address: str, job: Job, parts: Sequence[Part], manifest: Manifest, runner: Runner = on_ray) -> Totals:
-    """Do the parts that the manifest lacks, or has with other content, and note each of them there.
+    """Run the parts that are missing from the manifest or have changed, and record them there.
 
     Raises:
-        ClusterError: as `on_ray`, or a part could not be done.
+        ClusterError: as for `on_ray`, or a part failed.
         DataError: shards are damaged, or another run has taken the target over.
     """
     missing = [part for part in parts if manifest.parts.get(part.name, {}).get("version") != part.version]

@@ -1,13 +1,13 @@
 """The server as a Ray Serve application: replicas on any number of machines, behind Ray's own proxy.
 
-Ray balances the load, batches, bounds the queue, replaces replicas and exchanges the model; routes, limits of an upload
-and answers are those of `whichcar serve`.
+Ray balances the load, batches, limits the queue, replaces replicas and exchanges the model. Routes, upload limits and
+answers are the same as in `whichcar serve`.
 
     whichcar.scale.serve.run(RaySettings(model="cars.whichcar", replicas=2))
     serve run whichcar.scale.serve:application model=cars.whichcar replicas=2
 """
 
-# Without annotations as strings: `serve run` reads the type of the settings from them.
+# Annotations are not strings here, because `serve run` reads the type of the settings from them.
 
 import asyncio
 import importlib
@@ -33,7 +33,7 @@ NAME = "whichcar"
 
 
 class RaySettings(BaseModel):
-    """What is served and how; the names are also those of `args` in a Serve config file."""
+    """What is served and how; the names are also used in the `args` of a Serve config file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -52,7 +52,7 @@ class RaySettings(BaseModel):
 
 
 class ReplicaService(Service):
-    """A model in this process, asked through Ray's batches.
+    """A model in this process, called through Ray's batching.
 
     Raises:
         WhichcarError: the model or the tokens cannot be loaded.
@@ -82,13 +82,13 @@ class ReplicaService(Service):
 
     @property
     def description(self) -> Row:
-        """What there is to say of the model."""
+        """The description of the model."""
         return self._description
 
     async def rows(
         self, jobs: Sequence[Job], until: float, gone: Callable[[], Awaitable[None]] | None = None
     ) -> tuple[Row, list[Row]]:
-        """Give the images to Ray's batches and wait for their answers."""
+        """Pass the images to Ray's batching and wait for their answers."""
         rows = await self.in_time(asyncio.gather(*map(self._classified, jobs)), until, gone)
         return {name: self.description[name] for name in ("name", "sha256")}, rows
 
@@ -100,11 +100,11 @@ class ReplicaService(Service):
 def application(settings: RaySettings) -> "Application":
     """Return an application for `serve.run`, or for Serve's command and config files.
 
-    Replicas get the variables `WHICHCAR_…` of this process where their node has none of its own.
+    Replicas get the `WHICHCAR_…` variables of this process, unless their node sets its own.
 
     Raises:
         MissingExtraError: Ray Serve, or a package of the server, is not installed.
-        CheckpointError: the released model is asked for, and this installation does not have it.
+        CheckpointError: the released model is requested, but this installation does not have it.
     """
     serve, routes = _needed("ray.serve", "ray"), _needed("whichcar.serving.app", "serve")
     if settings.model is None:
@@ -130,19 +130,19 @@ def application(settings: RaySettings) -> "Application":
 
 
 def run(settings: RaySettings, host: str = "127.0.0.1", port: int = 8000, blocking: bool = True) -> None:
-    """Serve on the cluster that Ray is connected to, or on one of this machine, until Ctrl-C.
+    """Serve on the cluster that Ray is connected to, or on a local one, until Ctrl-C.
 
     Args:
         settings: what is served and how.
         host: address of the proxies.
         port: their port.
-        blocking: return only when it ends; else once it is ready.
+        blocking: return only when serving ends; else as soon as it is ready.
 
     Raises:
         MissingExtraError: Ray Serve, or a package of the server, is not installed.
     """
     serve = _needed("ray.serve", "ray")
-    # Ray counts this from the arrival at a proxy; a replica's own limit is a little shorter then.
+    # Ray counts this from the arrival at a proxy, so it is a little longer than a replica's own limit.
     serve.start(http_options={"host": host, "port": port, "request_timeout_s": settings.timeout + 1})
     serve.run(application(settings), name=NAME, blocking=blocking)
 

@@ -1,4 +1,4 @@
-"""Folders and buckets alike: the files under a path or an `s3://` address."""
+"""One interface to folders and buckets: the files under a path or an `s3://` address."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from whichcar.text import as_text, without_password
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
-PAUSE = 1.0  # seconds before the first new try; each further one waits twice as long
+PAUSE = 1.0  # seconds before the first retry, doubled for each further one
 
 
 @dataclass(frozen=True, slots=True)
 class Storage:
     """The files under `root`, by their names relative to it, with `/`.
 
-    `root` is as the user gave it, `place` the same where the working directory is another: on another machine.
+    `root` is as the user gave it; `place` is independent of the working directory, for other machines.
     """
 
     root: str
@@ -49,7 +49,7 @@ class Storage:
         return is_remote(self.root)
 
     def walk(self) -> Iterator[str]:
-        """Yield the names of all files, but for hidden ones, those of a folder in sorted order.
+        """Yield the names of all files except hidden ones, sorted within each folder.
 
         Raises:
             DataError: a bucket does not answer, or refuses.
@@ -68,15 +68,15 @@ class Storage:
                 yield name, _version(entry)
 
     def shown(self, text: str) -> str:
-        """Return the path of a file in `place` as one in `root`, as a row has it."""
+        """Return the path of a file in `place` as a path in `root`, as shown in rows."""
         return as_text(self.root) + text.removeprefix(self.place) if text.startswith(self.place) else text
 
     def address(self, name: str) -> str:
-        """Return where a file is."""
+        """Return the full path or address of a file."""
         return f"{self.place}/{name}"
 
     def version(self, name: str) -> str:
-        """Return what changes where a file is replaced: its size, and its time or ETag; "" where there is none.
+        """Return a version that changes if a file is replaced: its size, and its time or ETag; "" if there is no file.
 
         Raises:
             DataError: a bucket does not answer, or refuses.
@@ -90,7 +90,7 @@ class Storage:
         return f"{status.st_size} {status.st_mtime_ns}"
 
     def read(self, name: str) -> bytes | None:
-        """Return the content of a file; None where there is no such file.
+        """Return the content of a file; None if there is no such file.
 
         Raises:
             DataError: it cannot be read.
@@ -106,7 +106,7 @@ class Storage:
             raise DataError(f"{self.root}/{name}: cannot be read ({error.strerror}); change its permissions") from error
 
     def open(self, name: str) -> AbstractContextManager[IO[bytes]]:
-        """Return a file that is read from its beginning to its end."""
+        """Open a file that is read from its beginning to its end."""
         if not self.is_remote:
             return Path(self.address(name)).open("rb")
         opened: AbstractContextManager[IO[bytes]] = self._tried(
@@ -115,11 +115,11 @@ class Storage:
         return opened
 
     def write(self, name: str, content: bytes | Path) -> None:
-        """Write a file, whole or not at all.
+        """Write a file atomically.
 
         Args:
-            name: of the file.
-            content: what it is to hold, or a file that holds it.
+            name: name of the file.
+            content: its content, or a file with its content.
 
         Raises:
             DataError: it cannot be written.
@@ -137,7 +137,7 @@ class Storage:
             self._tried(lambda: _system().put_file(str(content), self.address(name)), name)
 
     def remove(self, name: str) -> None:
-        """Delete a file, if it is there."""
+        """Delete a file, if it exists."""
         if not self.is_remote:
             with contextlib.suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 Path(self.address(name)).unlink()
@@ -148,11 +148,11 @@ class Storage:
             return
 
     def _tried(self, call: Callable[[], Result], name: str) -> Result:
-        """Return what a call to the bucket returns; one that is busy is asked again.
+        """Return the result of a call to the bucket; retry if the bucket is busy.
 
         Raises:
             FileNotFoundError: there is no such file, or bucket.
-            DataError: anything else that another try cannot help, or that several did not.
+            DataError: any other error that a retry cannot fix, or that several retries did not fix.
         """
         where = without_password(f"{self.root}/{name}" if name else self.root)
         for number in range(TRIES):
@@ -176,7 +176,7 @@ def _version(entry: Mapping[str, Any]) -> str:
 
 @functools.cache
 def _system() -> Any:  # noqa: ANN401  (fsspec has no types)
-    """Return what reads and writes buckets, one for each process."""
+    """Return the file system that reads and writes buckets, one per process."""
     return filesystem("s3")
 
 
@@ -184,7 +184,7 @@ def storage_at(root: str | Path) -> Storage:
     """Return the storage of a folder or an `s3://` address.
 
     Raises:
-        DataError: an address of another kind.
+        DataError: it is another kind of address.
     """
     text = str(root)
     if not is_remote(text):
@@ -196,5 +196,5 @@ def storage_at(root: str | Path) -> Storage:
 
 
 def temporary_file() -> Any:  # noqa: ANN401  (of `tempfile`)
-    """Return an open file that is deleted when it is closed, to collect what is too large for memory."""
+    """Return an open file that is deleted when it is closed, for data that is too large for memory."""
     return tempfile.NamedTemporaryFile(suffix=".part")

@@ -1,4 +1,4 @@
-"""What a worker does: it reads a part, predicts, crops or scans its images, and writes the part's result."""
+"""The work of a worker: it reads a part, predicts, crops or scans its images, and writes the result."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from whichcar.version import VERSION
 
 _WHOLE_NUMBERS = ("left", "top", "right", "bottom", "candidates", NUMBER_COLUMN)
 TABLES = ".boxes"
-SCAN_COLUMNS = {  # of an image: its path as bytes, the state of the file (`state_of`), and the scan (`to_row`)
+SCAN_COLUMNS = {  # per image: its path as bytes, the state of the file (`state_of`), and the scan (`to_row`)
     "path": "binary",
     **dict.fromkeys(("size", "modified", "changed"), "int64"),
     "checksum": "binary",
@@ -47,12 +47,12 @@ SCAN_COLUMNS = {  # of an image: its path as bytes, the state of the file (`stat
     **dict.fromkeys(("hash", "mirrored"), "int64"),
     **dict.fromkeys(("thumbnail", "measures"), "binary"),
 }
-TRIES = 4  # of a part whose worker died, before that is taken to be the part's fault
+TRIES = 4  # starts of a part whose workers die, before the part is blamed
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Which stage all workers do, from where to where, and how. `settings` are those of the stage, for JSON."""
+    """The stage that all workers run, its source and target, and its settings, as JSON values."""
 
     stage: str
     source: Storage
@@ -64,9 +64,9 @@ class Job:
 
 @dataclass(slots=True)
 class Counts:
-    """What became of a part: its images, those that could not be used, and what is wrong with the part, if anything.
+    """The result of a part: its images, the unusable ones among them, and what is wrong with the part, if anything.
 
-    `damaged` is why a shard could not be read to its end: the part is to be done again. `error` ends the whole run.
+    `damaged` is why a shard could not be read to its end: the part must be run again. `error` ends the whole run.
     """
 
     part: str
@@ -80,15 +80,15 @@ Work = Callable[[Part, Counts], None]
 
 
 class Worker:
-    """Does parts of a job on one processor, in a process of its own on any machine.
+    """Runs parts of a job on one processor, in a process of its own on any machine.
 
     Args:
         job: what to do.
-        begin: counts how often a part was begun, and returns it: those before this time ended with their worker.
+        begin: counts the starts of a part and returns their number; all earlier starts ended with their worker.
     """
 
     def __init__(self, job: Job, begin: Callable[[str], int]) -> None:
-        """Load what the stage needs; an error waits for the first part."""
+        """Load what the stage needs; an error is reported with the first part."""
         self._begin, self._source = begin, job.source
         os.environ.update({name: value for name, value in job.variables.items() if name not in os.environ})
         self._cores = contextlib.ExitStack()
@@ -106,7 +106,7 @@ class Worker:
             self._error = f"node {socket.gethostname()}: {error}"
 
     def __call__(self, row: Mapping[str, str]) -> dict[str, str]:
-        """Do the part that is `row["part"]` as JSON, and return its counts as JSON."""
+        """Run the part that is `row["part"]` as JSON, and return its counts as JSON."""
         content = json.loads(row["part"])
         part = Part(content["name"], tuple(content["files"]))
         error = self._error or self._deadly(part)
@@ -114,7 +114,7 @@ class Worker:
         return {"counts": json.dumps(asdict(counts))}
 
     def _deadly(self, part: Part) -> str:
-        """Return what is wrong with a part that several workers have died on; empty for others."""
+        """Return an error for a part that several workers have died on; empty for other parts."""
         if self._begin(part.name) <= TRIES:
             return ""
         first, others = self._source.shown(self._source.address(part.files[0])), len(part.files) - 1
@@ -129,7 +129,7 @@ def _check_seen(job: Job, storage: Storage, name: str) -> None:
 
 
 def counts_of(work: Work, part: Part) -> Counts:
-    """Do a part and return what became of it."""
+    """Run a part and return its counts."""
     counts = Counts(part.name)
     try:
         work(part, counts)
@@ -139,13 +139,13 @@ def counts_of(work: Work, part: Part) -> Counts:
 
 
 def predicting(job: Job) -> Work:
-    """Return what classifies the images of a part and writes their rows as `PART.parquet`.
+    """Return a function that classifies the images of a part and writes their rows to `PART.parquet`.
 
     Settings: `model`, `blake2b` (of its file), `crop`, `detector`, `family`, as for `Classifier`; `top`, `confidence`,
-    `vehicles`, as for `Classifier.predict`; `columns`, of a row.
+    `vehicles`, as for `Classifier.predict`; `columns`, the names of the columns.
 
     Raises:
-        CheckpointError: there is no such model here, or another file has its name.
+        CheckpointError: this node does not have the model, or has another file of that name.
         MissingExtraError: PyArrow is not installed.
     """
     from whichcar.inference.classifier import Classifier
@@ -179,16 +179,16 @@ def _type_of(column: str) -> str:
 
 
 def cropping(job: Job) -> Work:
-    """Return what crops the images of a part: to files of the same names, those of a shard to a shard.
+    """Return a function that crops the images of a part to files of the same names, or a shard to a shard.
 
-    Their rows go to `.boxes/PART.csv`, as in boxes.csv but without a header; `.boxes/PART.json` has the files of the
-    part from its beginning. Settings: those of `CropSettings`.
+    The rows are written to `.boxes/PART.csv`, as in boxes.csv but without a header. `.boxes/PART.json` lists the files
+    of the part and is written first. Settings: the fields of `CropSettings`.
 
     Raises:
-        DetectorError: there is no such detector here.
+        DetectorError: this node does not have the detector.
     """
     cropper = Cropper(crop_settings(**job.settings), threads=1)
-    _ = cropper.detector  # an error in it shows now
+    _ = cropper.detector  # so that its errors show now
     images = CropImages(cropper)
 
     def cropped(items: Iterator[Item]) -> Iterator[tuple[Item, Cropped | None]]:
@@ -199,7 +199,7 @@ def cropping(job: Job) -> Work:
                 yield item, None if item.image is None else skipped(item.name, item.image.reason)
 
     def work(part: Part, counts: Counts) -> None:
-        # First, so that a later run knows what may be here, also where this part is not finished.
+        # Written first, so that a later run knows what may be here, even if this part is not finished.
         job.target.write(f"{TABLES}/{part.name}.json", json.dumps(part.files).encode())
         lines = []
         results = cropped(_counted(items_of(job.source, part), counts))
@@ -225,7 +225,7 @@ def _into_files(job: Job, results: Iterator[tuple[Item, Cropped | None]]) -> Ite
 
 
 def _into_shard(job: Job, part: Part, results: Iterator[tuple[Item, Cropped | None]]) -> Iterator[Any]:
-    """Write a shard with the crops, and with the other members as they are, such as labels."""
+    """Write a shard with the crops and the unchanged other members, such as labels; yield the rows of the crops."""
     shard = part.files[0]
     with temporary_file() as file:
         with tarfile.open(fileobj=file, mode="w|") as tar:
@@ -234,7 +234,7 @@ def _into_shard(job: Job, part: Part, results: Iterator[tuple[Item, Cropped | No
                 if result is not None:
                     yield result.row
                 if content is not None:
-                    member = tarfile.TarInfo(item.name.removeprefix(f"{shard}/"))  # of a fixed date
+                    member = tarfile.TarInfo(item.name.removeprefix(f"{shard}/"))  # with a fixed date
                     member.size = len(content)
                     tar.addfile(member, io.BytesIO(content))
         file.flush()
@@ -242,13 +242,13 @@ def _into_shard(job: Job, part: Part, results: Iterator[tuple[Item, Cropped | No
 
 
 def scanning(job: Job) -> Work:
-    """Return what scans the image files of a part and writes `SCAN_COLUMNS` of each as `PART.parquet`.
+    """Return a function that scans the image files of a part and writes their `SCAN_COLUMNS` to `PART.parquet`.
 
     Raises:
         MissingExtraError: cleanvision or PyArrow is not installed.
     """
     schema = schema_of(SCAN_COLUMNS)
-    measure(np.zeros((32, 32, 3), np.uint8))  # an error in it shows now
+    measure(np.zeros((32, 32, 3), np.uint8))  # so that its errors show now
 
     def work(part: Part, counts: Counts) -> None:
         rows = []
@@ -265,7 +265,7 @@ def scanning(job: Job) -> Work:
 
 
 def _counted(items: Iterator[Item], counts: Counts) -> Iterator[Item]:
-    """Yield the items and count the images; a damaged shard ends there."""
+    """Yield the items and count the images; a damaged shard ends them and is noted in `counts`."""
     try:
         for item in items:
             counts.images += item.image is not None

@@ -1,4 +1,4 @@
-"""Who may ask: bearer tokens, read again when their file changes, and how many images each may send in a minute."""
+"""Access control: bearer tokens, read again when their file changes, and a limit of images per minute and caller."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from whichcar.text import reason_of
 
 VARIABLE = "WHICHCAR_TOKENS"
 _MOST_CALLERS = 10_000
-_FRESH = 1.0  # seconds for which the file is not looked at again
+_FRESH = 1.0  # seconds before the file is checked again
 
 
 class Access:
     """Checks the tokens and counts the images of each caller.
 
     Args:
-        file: has one token a line; empty lines and those that begin with `#` do not count. Those of the environment
-            variable, separated by blanks, are valid too. Without both, anybody may ask.
-        rate: images a caller may send in a minute; that many may come at once.
+        file: a file with one token per line; empty lines and those that begin with `#` are ignored. Tokens in the
+            environment variable, separated by blanks, are valid too. If there are neither, access is open to all.
+        rate: images per minute that a caller may send; that many may come at once.
 
     Raises:
         ConfigError: the file cannot be read, or holds no token.
@@ -41,17 +41,17 @@ class Access:
             raise ConfigError(f"{self._file}: holds no token; write one a line")
 
     def caller(self, authorization: str | None, address: str) -> bytes | str:
-        """Return what identifies a caller: the digest of its token, or its address where no tokens are needed.
+        """Return the identity of a caller: the digest of its token, or its address if no tokens are needed.
 
         Raises:
-            Refused: it has no valid token.
+            Refused: the caller has no valid token.
         """
         if self._file is None and not self._fixed:
             return address
         scheme, _, token = (authorization or "").partition(" ")
         given, valid = _digest(token.strip()), False
         for known in self._fixed | self._current():
-            valid |= hmac.compare_digest(given, known)  # all of them, so that time tells nothing
+            valid |= hmac.compare_digest(given, known)  # all of them, so that the time reveals nothing
         if scheme.lower() != "bearer" or not valid:
             sentence = "This server needs a valid token, sent as `Authorization: Bearer TOKEN`."
             raise Refused(401, sentence, "token", {"WWW-Authenticate": "Bearer"})
@@ -61,7 +61,7 @@ class Access:
         """Count a caller's images.
 
         Raises:
-            Refused: there were too many within a minute.
+            Refused: the caller exceeds the rate.
         """
         if self._rate is None:
             return
@@ -80,7 +80,7 @@ class Access:
             raise Refused(429, sentence, "rate", {"Retry-After": str(seconds)})
 
     def _current(self) -> set[bytes]:
-        """Return the digests of the file's tokens; none where it is gone, so that deleting it revokes them all."""
+        """Return the digests of the file's tokens; none if it cannot be read, so that deleting it revokes them all."""
         if self._file is not None and time.monotonic() - self._looked > _FRESH:
             try:
                 self._tokens_of(self._file)

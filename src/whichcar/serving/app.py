@@ -25,7 +25,7 @@ from whichcar.serving.settings import Job
 from whichcar.serving.uploads import FIELD, check_announced, discard, parse, read_body
 from whichcar.version import VERSION
 
-_LARGE = 1_000_000  # bytes of a body that a thread parses
+_LARGE = 1_000_000  # bytes above which a body is parsed in a thread
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": text}
     for status, text in {
@@ -59,7 +59,7 @@ _BODY = {
 
 
 def create_app(service: Service) -> FastAPI:
-    """Return the server as an ASGI application; it closes the service when it ends."""
+    """Return the server as an ASGI application; it closes the service on shutdown."""
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -148,7 +148,7 @@ async def received(request: Request, service: Service, until: float) -> AsyncIte
     """Read a request's body, within the limits of size, memory and time, and hold it while the block runs.
 
     Raises:
-        Refused: it is too large, too slow, or too many others are held.
+        Refused: the body is too large or too slow, too much is queued or in memory, or the client has disconnected.
     """
     most, stream = service.settings.max_bytes, request.stream()
     try:
@@ -169,12 +169,12 @@ async def received(request: Request, service: Service, until: float) -> AsyncIte
 
 
 def address_of(request: Request) -> str:
-    """Return the client's address; empty where the transport knows none."""
+    """Return the client's address; empty if the transport does not know it."""
     return request.client.host if request.client else ""
 
 
 async def gone(request: Request) -> None:
-    """Return when the client has closed its connection; its request must have been read."""
+    """Wait until the client closes its connection; its request must have been read."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 

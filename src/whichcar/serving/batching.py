@@ -1,7 +1,7 @@
 """A bounded queue of images, from which threads take batches.
 
-Images are counted, not requests. What does not fit is refused at once; an image whose future is cancelled, since its
-client has gone or its time is over, leaves the queue and costs nothing more.
+Images are counted, not requests. Images that do not fit are refused at once. If a future is cancelled, because its
+client has disconnected or its time is over, its image leaves the queue and costs nothing more.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ class _Waiting(Generic[Item, Answer]):
 
 
 class Batcher(Generic[Item, Answer]):
-    """Threads that each take the images which wait longest, up to `size`, and have them answered.
+    """Threads that each take a batch of the oldest items, up to `size`, and have it answered.
 
     Args:
-        answer: one function a thread, from items to as many answers; what it raises is every item's answer.
-        size: the most items a call gets.
-        wait: seconds that a call waits for more items where there are fewer.
-        capacity: the most items that may wait.
-        observe: called for each batch with its size, and the seconds its oldest item waited and the answer took.
+        answer: one function per thread, which returns one answer per item; an error it raises answers every item.
+        size: maximum number of items per call.
+        wait: seconds that a call waits for more items if there are fewer.
+        capacity: maximum number of waiting items.
+        observe: called for each batch with its size, and the seconds that its oldest item waited and its answer took.
     """
 
     def __init__(
@@ -65,11 +65,11 @@ class Batcher(Generic[Item, Answer]):
             thread.start()
 
     def __len__(self) -> int:
-        """Return how many items wait."""
+        """Return the number of waiting items."""
         return len(self._waiting)
 
     def submit(self, items: Sequence[Item]) -> list[Future[Answer]]:
-        """Queue all of these items or none, and return their answers to come.
+        """Queue all of these items or none, and return a future for each answer.
 
         Raises:
             QueueFull: there is no room for all of them, or the batcher is closed.
@@ -85,7 +85,7 @@ class Batcher(Generic[Item, Answer]):
         return [one.future for one in waiting]
 
     def close(self) -> None:
-        """Answer what waits, then end the threads."""
+        """Answer the waiting items, then end the threads."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -104,7 +104,7 @@ class Batcher(Generic[Item, Answer]):
                 answers = answer([one.item for one in batch])
                 for one, result in zip(batch, answers, strict=True):
                     one.future.set_result(result)
-            except Exception as error:  # it is the answer; the thread goes on
+            except Exception as error:  # the error is the answer; the thread goes on
                 for one in batch:
                     if not one.future.done():
                         one.future.set_exception(error)
@@ -113,7 +113,7 @@ class Batcher(Generic[Item, Answer]):
             self._observe(len(batch), started - batch[0].since, time.monotonic() - started)
 
     def _next_batch(self) -> list[_Waiting[Item, Answer]]:
-        """Wait for items and return them, oldest first; none where the batcher is closed and nothing waits."""
+        """Wait for items and return them, oldest first; none if the batcher is closed and nothing waits."""
         batch: list[_Waiting[Item, Answer]] = []
         until = 0.0
         with self._changed:

@@ -1,4 +1,4 @@
-"""A client of `whichcar serve` that needs nothing but Python."""
+"""A client for `whichcar serve` that needs only Python."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ _NOT_OURS = "the answer is not one of `whichcar serve`; see what listens at this
 
 
 class Client:
-    """A server's model, used as `Classifier` is.
+    """A model on a server, used like `Classifier`.
 
     Args:
-        address: of the server.
-        token: a bearer token, where the server needs one.
+        address: the server's address.
+        token: a bearer token, if the server needs one.
         timeout: seconds for one answer.
-        retries: how often an image is sent again where the server is busy, as late as it asks for.
+        retries: how often an image is sent again if the server is busy, after the delay that it asks for.
 
     Raises:
-        ServerError: the address is none of a server.
+        ServerError: the address is not a valid server address.
         ConfigError: the token cannot be sent.
 
     Example:
@@ -50,7 +50,7 @@ class Client:
     def __init__(
         self, address: str = "http://127.0.0.1:8000", token: str | None = None, timeout: float = 60.0, retries: int = 8
     ) -> None:
-        """Remember the address; the first connection is made by the first question."""
+        """Store the address; the first connection is made with the first request."""
         self._name = one_line(without_password(address))
         try:
             parts = urllib.parse.urlsplit(address)
@@ -68,10 +68,10 @@ class Client:
         self._retries = retries
 
     def model(self) -> dict[str, Any]:
-        """Return what the server says of its model: name, checksum, class names, card.
+        """Return the server's description of its model: name, checksum, class names, card.
 
         Raises:
-            ServerError: it cannot be reached, or refuses.
+            ServerError: the server cannot be reached, or refuses the request.
         """
         with self._connections() as idle:
             return self._answer(idle, "GET", "/model")
@@ -84,18 +84,18 @@ class Client:
         vehicles: Vehicles | None = None,
         explain: bool = False,
     ) -> list[Prediction | Skipped]:
-        """Return one row an image, or vehicle, in order, as `Classifier.predict` does; a few are sent at once.
+        """Return one row per image or vehicle, in order, as `Classifier.predict` does; a few are sent at once.
 
         Args:
             images: a file's path or its content (bytes), or several of these.
-            top: how many classes a row names.
-            confidence: the accuracy wanted, as for `Classifier.predict`.
+            top: number of classes per row.
+            confidence: the required accuracy, as for `Classifier.predict`.
             vehicles: `all` or `largest`, as for `Classifier.predict`.
-            explain: each row has an `explanation`: where in the image the network sees its answer.
+            explain: add an `explanation` to each row: where in the image the network sees its answer.
 
         Raises:
-            DataError: something else was given.
-            ServerError: the server cannot be reached, or refuses.
+            DataError: `images` contains something else.
+            ServerError: the server cannot be reached, or refuses the request.
         """
         several = isinstance(images, Iterable) and not isinstance(images, str | bytes | os.PathLike)
         given = {"top": top, "confidence": confidence, "vehicles": vehicles, "explain": "true" if explain else None}
@@ -119,7 +119,7 @@ class Client:
 
     @contextlib.contextmanager
     def _connections(self) -> Iterator[_Idle]:
-        """Yield a list in which threads leave their connections for the next question; they are closed in the end."""
+        """Yield a list in which threads leave their connections for the next request; all are closed at the end."""
         idle: _Idle = []
         try:
             yield idle
@@ -160,7 +160,7 @@ class Client:
         raise ServerError(f"{self._name}: {sentence}", sentence, status, reason)
 
     def _read(self, content: bytes) -> dict[str, Any]:
-        """Return a JSON object; what another program answers, such as a proxy's page, is none."""
+        """Return an answer as a JSON object; the page of another program, such as a proxy, is an error."""
         try:
             answer = json.loads(content)
         except (ValueError, RecursionError) as error:
@@ -188,7 +188,7 @@ class Client:
             connection.close()
             if is_new or not isinstance(error, ConnectionError):
                 raise
-            return self._ask(idle, method, route, body)  # the server has closed one that was idle
+            return self._ask(idle, method, route, body)  # the server has closed the idle connection
         if answer.will_close:
             connection.close()
         else:

@@ -1,6 +1,6 @@
-"""A connection that cannot be held open: uvicorn's own, and a clock.
+"""A uvicorn connection with a timeout, so that clients cannot hold it open.
 
-uvicorn waits for the head of a request as long as it takes, and for a client to take its answer.
+uvicorn itself waits without a limit for the head of a request, and for a client to read its response.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 
 def connection_type(timeout: float) -> type[asyncio.Protocol]:
-    """Return uvicorn's connection, which is closed when it has taken too long.
+    """Return a subclass of uvicorn's connection that is closed after a timeout.
 
     Args:
-        timeout: seconds for the head of a request, from the connection's beginning or the answer before; for the
-            server's answer; and for the client to take it.
+        timeout: seconds for the head of a request, counted from the start of the connection or the response before; for
+            the server's response; and for the client to read it.
     """
 
     class Connection(H11Protocol):
@@ -34,7 +34,7 @@ def connection_type(timeout: float) -> type[asyncio.Protocol]:
 
         def on_response_complete(self) -> None:
             self._allow(timeout)
-            super().on_response_complete()  # which begins with the next request, if that was sent already
+            super().on_response_complete()  # which starts the next request, if that was sent already
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._stop()

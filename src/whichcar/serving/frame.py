@@ -1,4 +1,4 @@
-"""What every answer goes through: headers, and the count of requests by route and status."""
+"""Middleware for all responses: their headers, and the count of requests by route and status."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from whichcar.serving.metrics import Metrics
 
-# Nothing is loaded from anywhere else; the model card has its style inside, and its images.
+# Nothing is loaded from elsewhere; the model card embeds its style and its images.
 _CARD = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; frame-ancestors 'none'"
 _PAGE = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
@@ -27,7 +27,7 @@ _HEADERS = {
 
 
 class Frame:
-    """Adds the headers and counts; while the server drains, it tells clients to send nothing more on a connection."""
+    """Adds the headers and counts requests; while the server drains, it tells clients not to reuse a connection."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, draining: Callable[[], bool]) -> None:
         """Wrap an application."""

@@ -1,4 +1,4 @@
-"""What a worker process does: it loads a model, and classifies the images of a batch."""
+"""The work of a worker process: it loads a model and classifies batches of images."""
 
 from __future__ import annotations
 
@@ -27,30 +27,30 @@ from whichcar.taxonomy import taxonomy_of
 from whichcar.training.run.refits import experiment_name
 
 Row = dict[str, Any]
-_DIGITS = 4  # of logits
+_DIGITS = 4  # decimal places of logits
 
 
 class Handler:
     """A model that classifies jobs.
 
     Raises:
-        WhichcarError: as `Classifier`.
+        WhichcarError: as for `Classifier`.
     """
 
     def __init__(self, setup: WorkerSetup) -> None:
         """Load the model."""
         self.classifier = Classifier(setup.model or None, setup.crop, setup.detector, setup.family)
         if self.classifier.input_crop.crops:
-            self.classifier.input_crop.each_vehicle("all")  # loads the detector, so that an error in it shows now
+            self.classifier.input_crop.each_vehicle("all")  # loads the detector, so that its errors show now
         self._max_pixels, self._crop = setup.max_pixels, setup.crop
         self._levels = taxonomy_of(self.classifier.class_names).levels
         self._answering = lru_cache(64)(self.classifier.answering)
         self.sha256 = sha256(self.classifier.checkpoint)
-        self._explainer: Explainer | None = None  # a second session, for those alone who ask
+        self._explainer: Explainer | None = None  # a second session, loaded at the first request for an explanation
         self._loading = Lock()
 
     def description(self) -> Row:
-        """Return what the server says of the model, as JSON."""
+        """Return the server's description of the model, as JSON values."""
         from whichcar.inference.bundle import read_bundle
 
         file = self.classifier.checkpoint
@@ -59,7 +59,7 @@ class Handler:
         name = bundle.name if bundle else experiment_name(file.parent)
         calibration = self.classifier.calibration
         return {
-            # A part of addresses: /v2/models/NAME. That of a refit has a slash; the folder / has none.
+            # Part of a URL: /v2/models/NAME. The name of a refit has a slash; the folder / has no name.
             "name": name.replace("/", "-") or file.stem,
             "sha256": self.sha256,
             "class_names": list(self.classifier.class_names),
@@ -77,7 +77,7 @@ class Handler:
         }
 
     def rows(self, jobs: Sequence[Job]) -> list[Row]:
-        """Return one row a job, in order: an answer, or one for each vehicle, or `problem` with a sentence."""
+        """Return one row per job, in order: an answer, or one per vehicle, or `problem` with a sentence."""
         opened = [self._opened(job) for job in jobs]
         scored = iter(self.classifier.scored_here([one for rows in opened for one in rows]))
         return [
@@ -85,7 +85,7 @@ class Handler:
         ]
 
     def _opened(self, job: Job) -> list[OpenedRow]:
-        # Pixels at the size of the network are what was cropped already.
+        # Pixels at the size of the network have been cropped already.
         return self.classifier.opened(self._given(job), job.vehicles, whole=not isinstance(job.content, bytes))
 
     def _given(self, job: Job) -> Given:
@@ -99,7 +99,7 @@ class Handler:
                 return
             with decoded(job.content, size and enough_for(size), job.name, self._max_pixels) as image:
                 yield image
-                if image.header.animated:  # to be asked for after the pixels
+                if image.header.animated:  # read after the pixels, since it seeks to further frames
                     raise image_error(job.name, "it has several frames or pages; send one still image")
 
         return Given(job.name, opened)
@@ -174,5 +174,5 @@ def _box(box: Box | None) -> Row | None:
 
 
 def _without_name(error: WhichcarError, model: str) -> str:
-    """Return an error's text without the path, or the name, of the model that it may begin with."""
+    """Return an error's text without the path or name of the model that it may begin with."""
     return str(error).removeprefix(f"{model}: ")

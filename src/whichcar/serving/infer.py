@@ -1,4 +1,4 @@
-"""The Open Inference Protocol, version 2, in a thin form for the clients of Triton and KServe: tensors in and out."""
+"""A minimal form of the Open Inference Protocol, version 2, for clients of Triton and KServe: tensors in and out."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from whichcar.serving.settings import Job
 from whichcar.version import VERSION
 
 _INPUT, _OUTPUT = "images", "probabilities"
-_OTHERS = 1000  # commas of a request outside of `data`, at most
-_BINARY = "inference-header-content-length"  # Triton's extension: first JSON, of that length, then the tensors
+_OTHERS = 1000  # maximum number of commas in a request outside `data`
+_BINARY = "inference-header-content-length"  # Triton's extension: JSON of that length, followed by the tensors
 
 
 def add_routes(app: FastAPI, service: Service) -> None:
@@ -60,7 +60,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
 
     inputs = {"type": "array", "items": InferInput.model_json_schema()}
     schema = {"type": "object", "required": ["inputs"], "properties": {"id": {"type": "string"}, "inputs": inputs}}
-    parsing = asyncio.Lock()  # JSON of a few megabytes takes hundreds as objects
+    parsing = asyncio.Lock()  # a few megabytes of JSON take hundreds as objects
     body = {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
     @app.post(
@@ -94,7 +94,7 @@ def _images(content: bytes, length: str, service: Service) -> tuple[str, Pixels]
     """Return the id of a request and its images, (n, height, width, 3) uint8.
 
     Raises:
-        Refused: it is not what the model takes.
+        Refused: the request does not fit the model's input.
     """
     end = int(length) if length.isascii() and length.isdigit() and len(length) < 12 else len(content)
     (height, width), most = service.description["image_size"], service.settings.max_images

@@ -1,4 +1,4 @@
-"""What a server counts, in the format of Prometheus."""
+"""The counters of a server, in the format of Prometheus."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Metrics:
         self.model = Gauge("whichcar_model_info", "The model", ("name", "sha256"), registry=registry)
 
     def watch(self, name: str, help_text: str, value: Callable[[], float]) -> None:
-        """Add a value that is asked for when the metrics are."""
+        """Add a gauge that is read whenever the metrics are read."""
         Gauge(name, help_text, registry=self._registry).set_function(value)
 
     def batch_done(self, images: int, waited: float, took: float) -> None:
@@ -43,5 +43,5 @@ class Metrics:
         self.seconds.labels("inference").observe(took)
 
     def text(self) -> bytes:
-        """Return all values."""
+        """Return all metrics as text."""
         return generate_latest(self._registry)

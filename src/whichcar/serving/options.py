@@ -1,4 +1,4 @@
-"""The options of a prediction request, from its address or its form."""
+"""The options of a prediction request, from its query string or its form."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from whichcar.text import one_line, suggestion
 
 
 class Options(Section):
-    """Those of one request."""
+    """The options of one request."""
 
     top: int = Field(5, ge=1, description="Number of classes listed per image.")
     confidence: float | None = Field(
@@ -28,7 +28,7 @@ class Options(Section):
     explain: bool = Field(False, description="Return where in the image the network sees the answer.")
 
 
-OPTIONS: dict[str, dict[str, Any]] = {  # as JSON Schema, without null: an option that is not wanted is left out
+OPTIONS: dict[str, dict[str, Any]] = {  # as JSON Schema, without null: an unused option is left out
     name: {key: value for key, value in {**schema.pop("anyOf", [{}])[0], **schema}.items() if value is not None}
     for name, schema in Options.model_json_schema()["properties"].items()
 }
@@ -39,10 +39,10 @@ def options_of(given: Sequence[tuple[str, str]], description: Mapping[str, Any])
 
     Args:
         given: names and values, as text.
-        description: of the model, which limits them.
+        description: the model's description, which limits the options.
 
     Raises:
-        Refused: one is not known, given twice, or out of its limits.
+        Refused: an option is unknown, given twice, out of its limits, or not supported by the model.
     """
     names = [name for name, _ in given]
     for name in names:

@@ -1,4 +1,4 @@
-"""The JSON that the server takes and gives, as its OpenAPI description has it."""
+"""The JSON of requests and responses, as described in the server's OpenAPI document."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`serve`: a model behind a port, until a signal ends it."""
+"""`serve`: a model behind a port, until a signal stops it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from whichcar.serving.settings import ServerSettings, WorkerSetup
 log = logging.getLogger(__name__)
 
 _BACKLOG = 2048
-_GRACE = 25  # seconds for the requests that were accepted; then follow at most 5 for the workers
+_GRACE = 25  # seconds for the accepted requests; the workers then have at most 5 more
 
 
 def serve(
@@ -25,12 +25,12 @@ def serve(
     family: str | None = None,
     started: Callable[[str, str], None] | None = None,
 ) -> None:
-    """Classify uploaded images over HTTP until SIGTERM or Ctrl-C; what was accepted until then is answered.
+    """Classify uploaded images over HTTP until SIGTERM or Ctrl-C; requests accepted by then are answered.
 
     Args:
         model: as for `Classifier`; a bundle's workers need no Keras.
         settings: address, workers and limits.
-        crop: as for `Classifier`; None crops where the network was trained on cropped images.
+        crop: as for `Classifier`; None crops if the network was trained on cropped images.
         detector: as for `Classifier`.
         family: as for `Classifier`.
         started: called with the address and the model's name once requests are accepted.
@@ -82,17 +82,17 @@ def serve(
 
 
 def _listening(host: str, port: int) -> socket.socket:
-    """Return a socket that is bound, so that a port in use shows before a model is loaded.
+    """Return a bound socket, so that a port in use is reported before a model is loaded.
 
     Raises:
-        ConfigError: it cannot be.
+        ConfigError: the address cannot be used.
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        both = family == socket.AF_INET6 and socket.has_dualstack_ipv6()  # `::` takes IPv4 addresses, too
+        both = family == socket.AF_INET6 and socket.has_dualstack_ipv6()  # `::` accepts IPv4 addresses, too
         return socket.create_server(address, family=family, backlog=_BACKLOG, dualstack_ipv6=both)
     except (OSError, OverflowError, UnicodeError) as error:
-        reason = (getattr(error, "strerror", None) or str(error)).partition(" (while ")[0]  # Python adds the address
+        reason = (getattr(error, "strerror", None) or str(error)).partition(" (while ")[0]  # Python appends the address
         raise ConfigError(
             f"{host}:{port}: cannot be listened at ({reason}); choose another --host or --port"
         ) from error

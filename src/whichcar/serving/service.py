@@ -1,4 +1,4 @@
-"""What the routes need: who may ask, the counters, the limits, and what classifies."""
+"""What the routes need: access control, counters, limits, and the classifier."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Service(ABC):
     """
 
     def __init__(self, settings: ServerSettings) -> None:
-        """Read the tokens and start to count."""
+        """Read the tokens and create the counters."""
         self.settings, self.draining = settings, False
         self.access, self.metrics = Access(settings.tokens, settings.rate), Metrics()
         self.buffered = Buffered(settings.max_buffered)
@@ -34,37 +34,37 @@ class Service(ABC):
     @property
     @abstractmethod
     def description(self) -> Row:
-        """What there is to say of the model."""
+        """The description of the model."""
 
     @property
     def is_full(self) -> bool:
-        """True where a request would be refused; its body is then not read."""
+        """True if a request would be refused; its body is then not read."""
         return False
 
     @abstractmethod
     async def rows(
         self, jobs: Sequence[Job], until: float, gone: Callable[[], Awaitable[None]] | None = None
     ) -> tuple[Row, list[Row]]:
-        """Return name and checksum of the model that answered, and one row a job.
+        """Return the name and checksum of the model that answered, and one row per job.
 
         Args:
             jobs: the images of a request.
-            until: when its time is over, on the monotonic clock.
+            until: deadline of the request, on the monotonic clock.
             gone: returns when the client has closed its connection.
 
         Raises:
-            Refused: the queue is full, the time is over, a worker died, or the client has gone.
+            Refused: the queue is full, the deadline has passed, a worker died, or the client has disconnected.
         """
 
     async def in_time(
         self, answers: asyncio.Future[list[Row]], until: float, gone: Callable[[], Awaitable[None]] | None
     ) -> list[Row]:
-        """Return the answers, unless the time is over or the client has gone; they are cancelled then.
+        """Return the answers, or cancel them if the deadline passes or the client disconnects first.
 
         Raises:
-            Refused: that is so.
+            Refused: the deadline has passed, or the client has disconnected.
         """
-        answers.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be left to ask for it
+        answers.add_done_callback(lambda done: done.cancelled() or done.exception())  # marks an error as retrieved
         tasks: set[asyncio.Future[Any]] = {answers}
         if gone is not None:
             tasks.add(asyncio.ensure_future(gone()))
@@ -81,12 +81,12 @@ class Service(ABC):
                 task.cancel()
 
     def started(self) -> list[Coroutine[Any, Any, None]]:
-        """Return what is to run alongside the requests; called once the event loop runs."""
+        """Return coroutines to run alongside the requests; called once the event loop runs."""
         return []
 
     @abstractmethod
     def close(self) -> None:
-        """End; called once no request waits for an answer."""
+        """Shut down; called once no request waits for an answer."""
 
     def describe(self) -> None:
         """Put the model's name and checksum into the metrics."""

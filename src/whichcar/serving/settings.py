@@ -13,13 +13,13 @@ MEGABYTE = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
-    """How a server works; `whichcar serve` has an option for those that depend on the machine or the network.
+    """Settings of a server; `whichcar serve` has an option for those that depend on the machine or the network.
 
-    `queue` bounds the images that wait, over all requests. A worker thread takes up to `batch_size` of them and waits
+    `queue` limits the images that wait, over all requests. A worker thread takes up to `batch_size` of them and waits
     `batch_wait` seconds for more. `timeout` is the longest time in seconds from a request's first byte to its answer.
-    A worker that has not answered a batch after `hang_timeout` seconds is replaced. `max_bytes` bounds a request,
-    `max_buffered` all requests that are in memory. `rate` is how many images each token, or without tokens each
-    address, may send in a minute (None: any number).
+    A worker that has not answered a batch after `hang_timeout` seconds is replaced. `max_bytes` limits the size of a
+    request, `max_buffered` the total size of all requests in memory. `rate` is how many images each token, or each
+    address if there are no tokens, may send in a minute (None: any number).
     """
 
     host: str = "127.0.0.1"
@@ -41,7 +41,7 @@ class ServerSettings:
 
 @dataclass(frozen=True, slots=True)
 class WorkerSetup:
-    """What a worker process is started with: the model's file, and whether and by what images are cropped."""
+    """The settings that a worker process is started with: the model file, and whether and how images are cropped."""
 
     model: str
     crop: bool | None
@@ -52,10 +52,10 @@ class WorkerSetup:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One image to classify: the content of its file, or its pixels at the size of the network, (h, w, 3) uint8.
+    """One image to classify: the content of its file, or its pixels at the network's input size, (h, w, 3) uint8.
 
-    Of the latter all probabilities are returned, of a file a row with the `top` best classes, or with `vehicles` those
-    of each vehicle; `explain` adds where the network sees them.
+    The row for pixels has all probabilities. The row for a file has the `top` best classes, or with `vehicles` the best
+    classes of each vehicle; `explain` adds where the network sees them.
     """
 
     name: str

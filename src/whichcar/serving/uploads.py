@@ -23,30 +23,30 @@ if TYPE_CHECKING:
 FIELD = "image"
 _MOST_HEADER = 8192  # bytes of the headers of one part
 _MOST_VALUE = 200  # bytes of an option
-logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # what it logs of a broken form, it raises too
-_LINGER = 2.0  # seconds in which a refused body is read on, so that its sender sees the answer
+logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # it also raises what it logs about a broken form
+_LINGER = 2.0  # seconds to go on reading a refused body, so that its sender sees the response
 
 
 @dataclass(slots=True)
 class Upload:
-    """The images of a request, by the names their sender gave them, and its options as text."""
+    """The images of a request, by the names that the client gave them, and its options as text."""
 
     images: list[tuple[str, bytes]] = field(default_factory=list)
     options: dict[str, str] = field(default_factory=dict)
 
 
 class Buffered:
-    """How many bytes of all requests are in memory. Only what has come counts: a slow sender takes no room."""
+    """The number of bytes of all requests in memory; only received bytes count, so a slow client takes no room."""
 
     def __init__(self, most: int) -> None:
-        """Allow that many bytes."""
+        """Allow up to `most` bytes."""
         self._most, self.used = most, 0
 
     @contextlib.contextmanager
     def held(self) -> Iterator[Callable[[int], None]]:
-        """Yield the function that counts bytes of one request, until the block ends.
+        """Yield a function that counts the bytes of one request until the block ends.
 
-        It raises `Refused` where there are too many of all requests.
+        It raises `Refused` if all requests together exceed the limit, unless no other request is in memory.
         """
         own = 0
 
@@ -64,10 +64,10 @@ class Buffered:
 
 
 def check_announced(headers: Mapping[str, str], most: int) -> None:
-    """Check how many bytes a body has by its headers, where they say.
+    """Check the size of a body by its headers, if they state it.
 
     Raises:
-        Refused: more than `most`.
+        Refused: the body has more than `most` bytes.
     """
     text = headers.get("content-length", "")
     if text.isascii() and text.isdigit() and int(text) > most:
@@ -75,15 +75,15 @@ def check_announced(headers: Mapping[str, str], most: int) -> None:
 
 
 def too_large(most: int) -> Refused:
-    """Return the refusal of a body of more bytes than these."""
+    """Return the refusal of a body of more than `most` bytes."""
     return Refused(413, f"A request may have up to {most / MEGABYTE:g} MB; make the images smaller.", "too large")
 
 
 async def read_body(stream: AsyncIterator[bytes], most: int, count: Callable[[int], None]) -> bytes:
-    """Return a body whose bytes are counted as they come.
+    """Return a body, counting its bytes as they arrive.
 
     Raises:
-        Refused: it has more bytes than `most`, or `count` refuses; no more of it is kept.
+        Refused: the body has more than `most` bytes, or `count` refuses; the rest is not kept.
     """
     body = bytearray()
     async for part in stream:
@@ -95,7 +95,7 @@ async def read_body(stream: AsyncIterator[bytes], most: int, count: Callable[[in
 
 
 async def discard(stream: AsyncIterator[bytes]) -> None:
-    """Read what is left of a body and keep nothing: a sender whose connection is reset would not see the answer."""
+    """Read and discard the rest of a body: if the connection were reset, the client would not see the response."""
     with contextlib.suppress(Exception):
         async with asyncio.timeout(_LINGER):
             async for _ in stream:
@@ -103,10 +103,10 @@ async def discard(stream: AsyncIterator[bytes]) -> None:
 
 
 def parse(body: bytes, content_type: str, most_images: int) -> Upload:
-    """Return what a body holds: the parts of a form, or else one image.
+    """Return the content of a body: the parts of a form, or one image.
 
     Raises:
-        Refused: a form that is broken, or has a field that is not known, or no image, or too many of them.
+        Refused: the body is empty or JSON, or the form is broken, has an unknown field, no image, or too many images.
     """
     kind, parameters = parse_options_header(content_type)
     if kind == b"application/json":
@@ -147,10 +147,10 @@ class _Parts:
         self._ended = False
 
     def of(self, body: bytes, boundary: bytes) -> list[tuple[str, str | None, bytes]]:
-        """Return the parts in order: the field's name, the file's name or None for a text, and the content.
+        """Return the parts in order: the name of the field, the name of the file (None for text), and the content.
 
         Raises:
-            Refused: it is no form, not whole, or has too many or too long parts.
+            Refused: the form is broken or incomplete, or has too many or too long parts.
         """
         callbacks: MultipartCallbacks = {
             "on_part_begin": self._begin,
@@ -172,7 +172,7 @@ class _Parts:
         return self._found
 
     def _begin(self) -> None:
-        if len(self._found) >= self._most + 16:  # the options too
+        if len(self._found) >= self._most + 16:  # 16 for the options
             raise Refused(413, f"A request may have up to {self._most} images.", "too many")
         self._content, self._disposition = bytearray(), b""
 
@@ -206,7 +206,7 @@ class _Parts:
 
 
 def _file_name(name: str) -> str:
-    """Return the last part of a name, without control characters, as the sender's own system writes paths."""
+    """Return the last component of a POSIX or Windows path, without control characters."""
     return one_line(PurePosixPath(PureWindowsPath(name).name).name)[:200] or "image"
 
 

@@ -1,7 +1,7 @@
-"""A worker process: `python -m whichcar.serving.worker FD...`, one connection to the server for each of its threads.
+"""A worker process: `python -m whichcar.serving.worker FD...`, with one connection to the server per thread.
 
-It ends when the server closes the connections, or is gone. Jobs come pickled from the server, which is trusted; answers
-go back as JSON, so that an image which took over a worker could not take over the server too.
+It ends when the server closes the connections or exits. Jobs come pickled from the server, which is trusted. Answers
+are sent as JSON, so that an image that took over a worker could not take over the server too.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def _serve(handler: Any, connection: Connection) -> None:  # noqa: ANN401  (impo
 
 
 def _send(connection: Connection, answer: dict[str, Any]) -> None:
-    with contextlib.suppress(OSError):  # the server is gone; whoever reads from the connection next sees that
+    with contextlib.suppress(OSError):  # the server is gone; the next read from the connection shows that
         connection.send_bytes(json.dumps(answer).encode())
 
 

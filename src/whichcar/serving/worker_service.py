@@ -22,7 +22,7 @@ from whichcar.serving.workers import WorkerDied, Workers
 
 log = logging.getLogger(__name__)
 
-_POLL = 2.0  # seconds between looks at the model's file
+_POLL = 2.0  # seconds between checks of the model's file
 
 
 class WorkerService(Service):
@@ -58,18 +58,18 @@ class WorkerService(Service):
 
     @property
     def description(self) -> Row:
-        """What there is to say of the model."""
+        """The description of the model."""
         return self.workers.description
 
     @property
     def is_full(self) -> bool:
-        """True where no image may wait any more."""
+        """True if the queue is full."""
         return len(self.batcher) >= self.batcher.capacity
 
     def started(self) -> list[Coroutine[Any, Any, None]]:
-        """Reload at SIGHUP, and when the file changes where that is wanted."""
+        """Return coroutines that reload the model at SIGHUP and, if requested, when its file changes."""
         wanted = asyncio.Event()
-        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # not in a thread of a test
+        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # not possible in a thread of a test
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, wanted.set)
         watching = [self._watch_model(wanted)] if self.settings.reload_model else []
         return [self._reload_when(wanted), *watching]
@@ -92,10 +92,10 @@ class WorkerService(Service):
         finally:
             for future in futures:
                 future.cancel()
-        return await self.rows(jobs, until, gone)  # the model was exchanged between two of them
+        return await self.rows(jobs, until, gone)  # the model was exchanged between two of the images
 
     def reload(self) -> None:
-        """Load the model again from its file; where that fails, the old one stays and the log says why."""
+        """Reload the model from its file; if that fails, keep the old one and log the reason."""
         try:
             self.workers.reload()
         except (WhichcarError, OSError) as error:
@@ -107,14 +107,14 @@ class WorkerService(Service):
         log.warning("now serving %s (sha256 %s)", self.description["name"], self.description["sha256"][:12])
 
     async def _reload_when(self, wanted: asyncio.Event) -> None:
-        """Reload the model whenever the event is set; once more at the end where that happens meanwhile."""
+        """Reload the model whenever the event is set, and once more if it is set during a reload."""
         while True:
             await wanted.wait()
             wanted.clear()
             await asyncio.to_thread(self.reload)
 
     async def _watch_model(self, changed: asyncio.Event) -> None:
-        """Set an event whenever the model's file has changed and then stays as it is for a moment."""
+        """Set an event whenever the model's file has changed and then stays unchanged for one poll."""
         loaded = before = self._stamp()
         while True:
             await asyncio.sleep(_POLL)
@@ -132,7 +132,7 @@ class WorkerService(Service):
         return status.st_mtime_ns, status.st_size, status.st_ino
 
     def close(self) -> None:
-        """End the workers and the queue; what has not been answered by now will not be."""
+        """Stop the workers and the queue; jobs that are still unanswered stay unanswered."""
         self.workers.stop()  # first: a thread of the queue may wait for a worker that hangs or cannot be replaced
         self.batcher.close()
         self.workers.close()

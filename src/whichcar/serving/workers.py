@@ -1,4 +1,4 @@
-"""The worker processes as the server sees them: started, asked, replaced when they die, exchanged for another model."""
+"""The server's side of the worker processes: starting, asking, replacing and exchanging them."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from whichcar.serving.settings import Job, WorkerSetup
 
 log = logging.getLogger(__name__)
 
-_LOADING = 300.0  # seconds after which a worker that has not loaded its model is given up
-_LOOK = 0.2  # seconds between looks at whether the server stops meanwhile
+_LOADING = 300.0  # seconds for a worker to load its model before it is given up
+_LOOK = 0.2  # seconds between checks whether the server is stopping
 _PAUSE = 1.0  # seconds between attempts to replace a worker that does not start
 
 
@@ -30,16 +30,16 @@ class WorkerDied(Exception):
 
 
 class WorkerProcess:
-    """A process with a model, and a connection for each of its threads.
+    """A process with a model, and one connection per thread.
 
-    Sending to one that has read nothing for `hang_timeout` seconds is an OSError.
+    Sending raises OSError if the worker has read nothing for `hang_timeout` seconds.
 
     Raises:
         WhichcarError: the model cannot be loaded; the message is the worker's.
     """
 
     def __init__(self, setup: WorkerSetup, threads: int, hang_timeout: float, stopping: threading.Event) -> None:
-        """Start it and wait until its model is loaded, or `stopping` is set."""
+        """Start the process and wait until its model is loaded, or `stopping` is set."""
         pairs = [socket.socketpair() for _ in range(threads)]
         numbers = [inside.fileno() for _, inside in pairs]
         command = [sys.executable, "-m", "whichcar.serving.worker", *map(str, numbers)]
@@ -73,12 +73,12 @@ class WorkerProcess:
         return description
 
     def kill(self) -> None:
-        """End it at once; a thread that still reads from a connection finds its end, so none is closed here."""
+        """Kill the process; no connection is closed, so that a thread that still reads from one finds its end."""
         self.process.kill()
         self.process.wait()
 
     def close(self) -> None:
-        """Close the connections, which ends it, and wait for that."""
+        """Close the connections, which ends the process, and wait for that."""
         for connection in self.connections:
             connection.close()
         try:
@@ -89,18 +89,18 @@ class WorkerProcess:
 
 
 class Line:
-    """A thread's way to one thread of a worker process; one question at a time."""
+    """A server thread's connection to one thread of a worker process; one request at a time."""
 
     def __init__(self, place: _Place, number: int, hang_timeout: float) -> None:
-        """Ask the process at `place` through its connection `number`."""
+        """Use connection `number` of the process at `place`."""
         self._place, self._number, self._hang_timeout = place, number, hang_timeout
         self.lock = threading.Lock()
 
     def ask(self, jobs: Sequence[Job]) -> list[dict[str, Any]]:
-        """Return one row a job, each with the `model` that answered.
+        """Return one row per job, each with the `model` that answered.
 
         Raises:
-            WorkerDied: the process ended meanwhile; it is being replaced.
+            WorkerDied: the process ended and is being replaced, the worker failed, or the server is stopping.
         """
         with self.lock:
             worker = self._place.worker()
@@ -122,22 +122,22 @@ class Line:
 
 
 class _Place:
-    """Where one worker process is, and another one as soon as it has died."""
+    """The place of one worker process, which is replaced when it dies."""
 
     def __init__(self, start: Callable[[], WorkerProcess], worker: WorkerProcess, stopping: threading.Event) -> None:
         self._start, self._worker, self._stopping = start, worker, stopping
-        self._before = worker  # after an exchange the one before, which may still answer
+        self._before = worker  # after an exchange, the previous process, which may still answer
         self._lock = threading.Lock()
         self._is_lost = False
         self.replaced = 0
 
     def worker(self) -> WorkerProcess:
-        """Return the process, replaced where it has died."""
+        """Return the process, after replacing it if it has died."""
         while True:
             with self._lock:
                 if (not self._is_lost and self._worker.process.poll() is None) or self._replace():
                     return self._worker
-            self._stopping.wait(_PAUSE)  # meanwhile `exchange` may bring another one
+            self._stopping.wait(_PAUSE)  # meanwhile `exchange` may install another process
 
     def lost(self, worker: WorkerProcess) -> None:
         with self._lock:
@@ -177,11 +177,11 @@ class Workers:
     """All worker processes.
 
     Args:
-        setup: what each is started with.
-        processes: how many.
-        threads: of each process.
+        setup: what each worker is started with.
+        processes: number of processes.
+        threads: threads per process.
         hang_timeout: seconds after which a worker that does not answer is replaced.
-        reload: what calls `reload`, called where the file holds another model when a worker is replaced.
+        reload: must call `Workers.reload`; called if the file holds another model when a worker is replaced.
 
     Raises:
         WhichcarError: the model cannot be loaded.
@@ -208,7 +208,7 @@ class Workers:
         return WorkerProcess(self._setup, self._threads, self._hang_timeout, self._stopping)
 
     def _replacement(self) -> WorkerProcess:
-        """Start a worker where one has died; all are to answer with the same model."""
+        """Start a replacement for a worker that died; it must have the same model as the others."""
         if self._reloading.locked():
             raise CheckpointError("all workers are being exchanged")
         worker = self._start()
@@ -219,7 +219,7 @@ class Workers:
         raise CheckpointError(f"{self._setup.model}: holds another model now; all workers are exchanged")
 
     def _exchange(self) -> None:
-        """Reload, once where several workers have died together."""
+        """Reload the model, only once if several workers have died together."""
         if self._exchanging.acquire(blocking=False):
             try:
                 self._reload()
@@ -227,20 +227,20 @@ class Workers:
                 self._exchanging.release()
 
     def _watch(self) -> None:
-        """Replace a worker that has died, also one without a request."""
+        """Replace workers that have died, even without a request."""
         while not self._stopping.wait(_PAUSE):
             for place in self._places:
                 with contextlib.suppress(WorkerDied):
                     place.worker()
 
     def reload(self) -> dict[str, Any]:
-        """Load the model again from its file in new processes, which then take the place of the old ones.
+        """Load the model from its file in new processes, which then replace the old ones.
 
         Returns:
             The new description.
 
         Raises:
-            WhichcarError: it cannot be loaded; the old model stays.
+            WhichcarError: the new model cannot be loaded; the old one stays.
         """
         with self._reloading:
             started: list[WorkerProcess] = []
@@ -254,19 +254,19 @@ class Workers:
             for number, (place, worker) in enumerate(zip(self._places, started, strict=True)):
                 before = place.exchange(worker)
                 for line in self.lines[number * self._threads : (number + 1) * self._threads]:
-                    with line.lock:  # its question to the old process is answered
+                    with line.lock:  # its request to the old process has been answered
                         pass
                 before.close()
             return self.description
 
     def stop(self) -> None:
-        """Kill all workers and replace none any more; whoever waits for an answer gets `WorkerDied`."""
+        """Kill all workers and replace none of them; threads that wait for an answer get `WorkerDied`."""
         self._stopping.set()
         for place in self._places:
             place.stop()
 
     def close(self) -> None:
-        """End all workers."""
+        """Stop all workers."""
         self.stop()
         with self._reloading:
             for place in self._places:

@@ -83,7 +83,7 @@ def draw_vehicle(image: Image.Image, vehicle: Vehicle, rng: Random) -> None:
 
 
 def _rounded(solid: Solid) -> list[tuple[Point, bool]]:
-    """Return the profile with rounded corners; each point with whether the edge after it is glass."""
+    """Return the profile with rounded corners; each point comes with whether the edge after it is glass."""
     points, result = solid.profile, list[tuple[Point, bool]]()
     for index, (x, y) in enumerate(points):
         glass = index in solid.glass
@@ -147,7 +147,7 @@ class _Brush:
         self._side(solid, [point for point, _ in outline], half, colour)
 
     def _side(self, solid: Solid, outline: Sequence[Point], half: Callable[[float], float], colour: Colour) -> None:
-        """Fill the near side in bands, darker towards the ground, then windows and door lines."""
+        """Fill the near side in bands, darker towards the ground, then draw windows and door lines."""
         low, high = min(y for _, y in outline), max(y for _, y in outline)
         self._fill(((x, y, -half(y)) for x, y in outline), shade(colour, 0.95))
         for share, alpha in ((0.5, 30), (0.3, 40), (0.14, 60)):
@@ -267,6 +267,6 @@ class _Brush:
 
 
 def _turn(points: Sequence[Point]) -> float:
-    """Return twice the signed area of a polygon in pixels: its sign is the visible side."""
+    """Return twice the signed area of a polygon in pixels; its sign tells which side is visible."""
     pairs = zip(points, [*points[1:], points[0]], strict=True)
     return sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in pairs)

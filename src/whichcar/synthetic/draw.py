@@ -1,4 +1,4 @@
-"""A small labelled set of invented cars and trucks, drawn: for the demo, the tests and the benchmarks."""
+"""A small labelled data set of drawn, invented cars and trucks, for the demo, the tests and the benchmarks."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from whichcar.synthetic.camera import draw_vehicle
 from whichcar.synthetic.scenes import draw_foreground, draw_scene
 from whichcar.synthetic.vehicles import VEHICLES, Vehicle
 
-_FINER = 2  # drawn this many times larger, then reduced: smooth edges
-_EDITION = 1  # changes whenever the same seed gives other images
+_FINER = 2  # images are drawn this many times larger, then reduced, for smooth edges
+_EDITION = 1  # changes whenever the same seed produces other images
 
 
 def draw(
@@ -24,14 +24,14 @@ def draw(
 ) -> None:
     """Draw `output`/car_ims/NNNNNN.jpg and `output`/car_dataset_labels.csv.
 
-    The same arguments give the same images. Paint, pose and surroundings vary from image to image and say
+    The same arguments produce the same images. Paint, pose and surroundings vary from image to image and say
     nothing about the class. About a quarter of each class is labelled `test`. Existing images are kept.
 
     Args:
-        output: folder to write to; made if missing.
-        classes: how many of the vehicles, 2 ... 12.
-        per_class: images of each, at least 2.
-        seed: of every random choice.
+        output: folder to write to; created if missing.
+        classes: number of classes, 2 ... 12.
+        per_class: images per class, at least 2.
+        seed: seed of every random choice.
         size: height and width of an image.
 
     Raises:

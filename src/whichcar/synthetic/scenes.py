@@ -1,4 +1,4 @@
-"""Busy surroundings for drawn vehicles: sky, hills, houses, trees, road and things in the way."""
+"""Busy surroundings for drawn vehicles: sky, hills, houses, trees, road and objects in the way."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LEAVES: tuple[Colour, ...] = ((58, 104, 52), (86, 128, 60), (44, 84, 58), (160,
 
 
 def draw_scene(size: tuple[int, int], rng: Random) -> Image.Image:
-    """Return an RGB image of `size` (width, height) with nothing in its middle yet."""
+    """Return an RGB image of `size` (width, height) without a vehicle."""
     width, height = size
     horizon = round(height * rng.uniform(0.36, 0.56))
     image = Image.new("RGB", size)

@@ -1,7 +1,7 @@
 """Twelve invented vehicles, as solids in metres.
 
 A vehicle's wheels are on y = 0 and it faces along x; z runs from its near side to its far side. A solid is a side
-profile extruded along z, so that one list of points gives its side, its front and its roof.
+profile extruded along z, so that one list of points defines its side, its front and its roof.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Vehicle:
 
     @property
     def ends(self) -> tuple[float, float]:
-        """The x of its rear and of its front."""
+        """The x coordinates of its rear and its front."""
         along = [x for solid in self.solids for x, _ in solid.profile]
         return min(along), max(along)
 

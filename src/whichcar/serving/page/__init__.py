@@ -1,4 +1,4 @@
-"""The page at /: four files that load nothing from elsewhere; its style is that of all pages and a little more."""
+"""The page at /: four files that load nothing from elsewhere; its style extends the style of all pages."""
 
 from __future__ import annotations
 
