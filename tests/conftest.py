@@ -33,6 +33,12 @@ def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFac
     monkeypatch.setenv("WHICHCAR_CACHE", str(tmp_path_factory.getbasetemp() / "whichcar_cache"))
 
 
+@pytest.fixture
+def in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let Keras compute in float32 on processors with bfloat16, too, to compare its answers with those of a bundle."""
+    monkeypatch.setattr("whichcar.training.hardware.processor_has_bfloat16", lambda: False)
+
+
 @pytest.fixture(scope="session")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four classes of eight drawn images with their label file; not to be written to."""

@@ -66,6 +66,7 @@ def test_without_that_model_one_line_says_what_to_name(
     assert "this installation has no such model" in error and "--model" in error and error.count("\n") == 1
 
 
+@pytest.mark.usefixtures("in_float32")
 def test_the_model_may_be_named_before_the_images(
     released: Path, colour_experiment: Path, bundle: Path, car: Path, printed: Callable[..., str]
 ) -> None:

@@ -42,6 +42,7 @@ def exported(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Exporte
     )
 
 
+@pytest.mark.usefixtures("in_float32")
 def test_a_bundle_answers_as_the_checkpoint_does(trained: Path, exported: Exported) -> None:
     images = np.random.default_rng(0).integers(0, 256, (5, 40, 50, 3), np.uint8)
     bundle, checkpoint = Classifier(exported.bundle), Classifier(trained)
@@ -57,6 +58,7 @@ def test_a_bundle_says_what_it_was_made_from(exported: Exported) -> None:
     assert bundle.experiment["seed"] == 1
 
 
+@pytest.mark.usefixtures("in_float32")
 def test_a_bundle_gives_calibrated_probabilities_and_knows_the_thresholds(trained: Path, tmp_path: Path) -> None:
     experiment = shutil.copytree(trained, tmp_path / "exp")
     checkpoint = find_checkpoint(experiment)

@@ -25,6 +25,7 @@ def written(folder: Path, suffix: str = ".whichcar", **changes: object) -> Path:
     return folder / f"model{suffix}"
 
 
+@pytest.mark.usefixtures("in_float32")
 def test_a_bundle_answers_as_the_checkpoint_does(colour_experiment: Path, bundle: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (5, 40, 50, 3)).astype(np.uint8)
     keras, onnx = (Classifier(model, crop=False) for model in (colour_experiment, bundle))
