@@ -220,9 +220,8 @@ class _Stage:
         content["names"] = [name for name in content["names"] if name not in lost]
         for names, fate in ((found, "brought back"), (sorted(lost), "nor in the source, which has changed")):
             if names:
-                log.warning(
-                    "%s of the set not there any more, such as %s; %s", plural(len(names), "file"), names[0], fate
-                )
+                count, example = plural(len(names), "file"), one_line(names[0])
+                log.warning("%s of the set not there any more, such as %s; %s", count, example, fate)
 
     def _fetched(self, kind: str, got: tuple[Downloaded, ...], fresh: bool) -> Fetched:
         """Describe the set of images by its label file."""

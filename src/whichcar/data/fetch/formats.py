@@ -95,7 +95,8 @@ def _write_labels(path: Path, labels: list[Label], images: set[str]) -> None:
     """Write the label file, leaving out names that are not UTF-8, and warn about labels without an image."""
     rows = [label for label in labels if label.img_name == as_text(label.img_name)]
     if len(rows) < len(labels):
-        log.warning("%d images have names that are not UTF-8; rename them, they get no label", len(labels) - len(rows))
+        count = plural(len(labels) - len(rows), "image")
+        log.warning("names that are not UTF-8: %s; rename them, they get no label", count)
     known = set(map(nfc, images))
     if lost := [row.img_name for row in rows if nfc(row.img_name) not in known]:
         log.warning("%d of %d labels have no image, such as %r", len(lost), len(rows), lost[0])
