@@ -57,7 +57,7 @@ def test_bytes_and_missing_files_are_rows_and_wrong_options_an_error(server: Run
     assert isinstance(good, Prediction) and good.path == "image 1"
     assert isinstance(bad, Skipped)
     assert client.model()["name"] == "colours"
-    with pytest.raises(ServerError, match="`top` is a whole number"):
+    with pytest.raises(ServerError, match="`top` must be at least 1; got 0"):
         client.predict(image(), top=0)
 
 
