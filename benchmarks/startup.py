@@ -2,7 +2,7 @@
 
 Command:  python benchmarks/startup.py                  (seconds)
 Expected: `import whichcar` and `whichcar --help` under 0.3 s; the answer for one photo, by the model that comes with
-          whichcar and with the vehicle found, within 1.5 s (aim: 1 s).
+          whichcar and with the vehicle found, within 0.5 s on a fast host, 1 s on a slow one.
 """
 
 import subprocess
