@@ -87,8 +87,8 @@ class Confusion:
 def clopper_pearson(correct: int, total: int, tail: float = 0.025) -> tuple[float, float]:
     """Return the exact interval of a proportion (Clopper and Pearson 1934), 95 % by default.
 
-    The true proportion is below the lower end with a probability of at most `tail`, and likewise above the upper end;
-    each end alone is the bound of a one-sided test. The interval of 0 of 0 is 0..1.
+    The true proportion is below the lower end with a probability of at most `tail`, and above the upper end with the
+    same; each end alone is the bound of a one-sided test. The interval of 0 of 0 is 0..1.
     """
     return _lower_bound(correct, total, tail), 1 - _lower_bound(total - correct, total, tail)
 

@@ -216,7 +216,7 @@ def taxonomy_of(class_names: Sequence[str]) -> Taxonomy:
     A name is a vehicle name if it has a year or a body type, or begins with a known make. If at most half of the names
     are vehicle names, the classes are the only level; otherwise a class with another name is a group of its own at
     every level. A level is left out if it has only one group or as many groups as the level before; a facet is left out
-    if it has only one group or as many as there are classes.
+    if it has only one group or one group per class.
     """
     names = tuple(class_names)
     classes = Level("class", names, np.arange(len(names), dtype=np.int64))  # including names that differ only in case

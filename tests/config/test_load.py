@@ -200,9 +200,9 @@ def test_the_whole_optimizer_can_be_replaced(path: Path) -> None:
 def test_a_mistake_in_set_is_marked_as_such(path: Path, override: str, line: str) -> None:
     with pytest.raises(ConfigError) as raised:
         read_experiment(path, [override])
-    first, told = str(raised.value).splitlines()
+    first, second = str(raised.value).splitlines()
     assert first == f"{path}: 1 problem"
-    assert told.startswith(f"  {line}")
+    assert second.startswith(f"  {line}")
 
 
 def test_mistakes_in_the_file_and_in_set_are_reported_together(path: Path) -> None:

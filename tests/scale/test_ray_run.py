@@ -124,7 +124,7 @@ def test_a_stopped_run_is_resumed(
     def interrupt() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.delenv("RAY_AUTH_MODE")  # the token is used all the same
+    monkeypatch.delenv("RAY_AUTH_MODE")  # the token is used anyway
     with pytest.raises(KeyboardInterrupt):
         predict_on_cluster(cluster.address, images, tmp_path / "out", bundle, top=2, runner=after(2, interrupt))
     totals = predict_on_cluster(cluster.address, images, tmp_path / "out", bundle, top=2)

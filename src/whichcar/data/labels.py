@@ -76,7 +76,7 @@ def labels_from_folders(root: Path) -> list[Label]:
     `img_name` is the path relative to `root`, such as `BMW X3 2012/a b.jpg`.
 
     Raises:
-        DataError: there is no class folder, a class has no images, or the split is unfinished.
+        DataError: there is no class folder, a class without images, or the split is unfinished.
     """
     structure = structure_of(root)
     for remark in structure.remarks:

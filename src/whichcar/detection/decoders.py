@@ -93,7 +93,7 @@ def decode_queries(logits: Array, boxes: Array, size: tuple[int, int], threshold
         size: (height, width) of the network's input.
         threshold: pairs of query and class scored at or below it are left out.
 
-    Only the best pairs are kept, at most as many as there are queries. These networks need no overlap suppression.
+    Only the best pairs are kept, at most one per query. These networks need no overlap suppression.
     """
     scores = 1 / (1 + np.exp(-np.maximum(logits.astype(np.float32), -_LARGEST)))
     queries, classes = np.nonzero(scores > threshold)

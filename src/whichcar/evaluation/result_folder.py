@@ -29,7 +29,7 @@ def folder_of(
 
 
 def name_in_folder(experiment: Path) -> str:
-    """Return a file's name within the results folder; bundles of the same name are told apart by their paths."""
+    """Return a file's name within the results folder; the paths distinguish bundles of the same name."""
     is_of_user = is_bundle(experiment) and name_of(experiment) == str(experiment)
     return _with_digest(experiment) if is_of_user else file_name(experiment.name)
 

@@ -281,7 +281,7 @@ def _check_size(name: str | Path, image: Image.Image, most_pixels: int = LARGEST
 
 
 def _check_scans(name: str | Path, file: BinaryIO) -> None:
-    """Refuse a JPEG with more scans than any encoder writes: each covers all pixels, so many can stall the reader."""
+    """Refuse a JPEG with more scans than any encoder writes: each covers all pixels, so a large number can stall it."""
     place, scans = file.tell(), 0
     file.seek(0)
     while part := file.read(1 << 20):

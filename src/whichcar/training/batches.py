@@ -89,7 +89,7 @@ class TrainingBatches:
         present = rng.permutation(np.unique(self._classes))
         share = -(-total // len(present))
         drawn = [np.resize(rng.permutation(np.flatnonzero(self._classes == number)), share) for number in present]
-        # One image per class in each round, so that cutting off the end drops at most one image per class.
+        # One image per class in each round, so that truncation drops at most one image per class.
         return rng.permutation(np.stack(drawn, axis=1).ravel()[:total])
 
     def _changed(self, images: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Batch:

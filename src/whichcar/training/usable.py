@@ -23,7 +23,7 @@ def check_usable(tree: Tree, skipped: Sequence[Skipped], validation_split: float
         validation_split: share of train set aside for validation; if 0, no validation image is required.
 
     Raises:
-        DataError: a class has no readable training image, or there is no readable validation image.
+        DataError: a class is without a readable training image, or there is no readable validation image.
     """
     reasons = {Path(image.path): image.reason for image in skipped}
     train, validation = (_by_class(tree, samples, reasons) for samples in (tree.train, tree.validation))

@@ -54,7 +54,7 @@ class Duplicates:
     """Copies among images, all by number.
 
     `exact` are groups of images with the same bytes, each ascending. `near` are pairs of images with different bytes,
-    each the first of its group: as many as are needed to connect all images that a chain of copies connects.
+    each the first of its group: enough to connect all images that a chain of copies connects.
     """
 
     exact: list[list[int]]
