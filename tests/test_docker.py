@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import yaml
@@ -56,6 +58,44 @@ def test_an_image_starts_any_command_and_holds_what_the_tests_need(name: str) ->
     extras = set(project["project"]["optional-dependencies"])
     assert held <= extras
     assert extras - held == {"dev", "docs", "hub", "reference", "cpu" if "gpu" in held else "gpu"}
+
+
+@pytest.fixture(scope="module")
+def chroot() -> ModuleType:
+    """The script that takes the steps of a Dockerfile without a container engine."""
+    spec = importlib.util.spec_from_file_location("chroot", ROOT / "docker" / "chroot.py")
+    assert spec
+    assert spec.loader
+    module = sys.modules["chroot"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", [*DOCKERFILES, "Dockerfile_serve"])
+def test_the_script_knows_every_line_of_a_dockerfile(name: str, chroot: ModuleType) -> None:
+    steps = chroot.parse((ROOT / "docker" / name).read_text())
+    last = max(number for number, step in enumerate(steps) if step.name == "FROM")
+    assert [step.words for step in steps if step.name == "FROM"] == ["python:3.12-slim AS build", "python:3.12-slim"]
+    assert steps[last + 1].flags == {"from": "build"}
+    settings = chroot.Settings()
+    for step in steps[last + 1 :]:
+        if step.name not in {"COPY", "RUN"}:
+            settings.take(step)
+    assert settings.env["PATH"] == f"/opt/whichcar/bin:{chroot.PATH}"
+    if name in DOCKERFILES:
+        assert (settings.user, settings.workdir, settings.entrypoint) == ("0:0", "/home/app/src", ["as_owner"])
+        assert (settings.env["HOME"], settings.cmd) == ("/home/app", ["whichcar", "--help"])
+    else:
+        assert (settings.user, settings.entrypoint[:2]) == ("10001:10001", ["whichcar", "serve"])
+        assert settings.healthcheck[:2] == ["python", "-c"]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"), [("ARG A=1", "ARG"), ("VOLUME /data", "VOLUME"), ("COPY --chmod=755 a b", "COPY --chmod")]
+)
+def test_the_script_refuses_a_line_that_it_does_not_know(line: str, said: str, chroot: ModuleType) -> None:
+    with pytest.raises(ValueError, match=f"^{said}: no such"):
+        chroot.parse(f"FROM python:3.12-slim\n# a comment\n{line}\n")
 
 
 def test_the_image_of_the_server_is_checked_for_health_and_does_not_run_as_root() -> None:

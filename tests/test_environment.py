@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import pwd
 import re
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -20,7 +22,7 @@ ROOT = Path(whichcar.__file__).parent
 SETTINGS = Path(__file__).parents[1] / "docs" / "settings.md"
 # Set by whichcar for others, or read and set by others' packages only to keep them quiet.
 INNER = {
-    *("WHICHCAR_DATA", "RAY_ENABLE_UV_RUN_RUNTIME_ENV", "RAY_AUTH_MODE"),
+    *("WHICHCAR_DATA", "ORT_DISABLE_TELEMETRY", "RAY_ENABLE_UV_RUN_RUNTIME_ENV", "RAY_AUTH_MODE"),
     *("TF_CPP_MIN_LOG_LEVEL", "ABSL_MIN_LOG_LEVEL", "TF_ENABLE_ONEDNN_OPTS", "JAX_COMPILATION_CACHE_DIR", "XLA_FLAGS"),
 }
 
@@ -93,6 +95,15 @@ def test_every_command_that_keeps_a_cache_runs_without_a_home(
     assert run(["check", str(drawn), "--output", str(out)]) == 0
     assert run(["look", str(drawn), "--output", str(out / "look.html")]) == 0
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_onnx_runtime_keeps_no_identifier_of_this_machine(tmp_path: Path) -> None:
+    known = {
+        name: value for name, value in os.environ.items() if name not in {"ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME"}
+    }
+    code = "import whichcar, onnxruntime; onnxruntime.SessionOptions()"
+    subprocess.run([sys.executable, "-c", code], env=known | {"HOME": str(tmp_path)}, check=True)
+    assert list(tmp_path.rglob("*")) == []
 
 
 def test_a_tilde_is_expanded_in_one_place() -> None:

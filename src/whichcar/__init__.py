@@ -6,6 +6,7 @@ The names below are loaded when they are first used, so that `import whichcar` c
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING
 
 from whichcar.version import VERSION
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from whichcar.training.new import new
     from whichcar.training.refit import refit
     from whichcar.training.train import train
+
+# Read when onnxruntime is imported, anywhere: no usage data is sent to its developers, no identifier kept in ~/.cache.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = VERSION
 

@@ -360,7 +360,8 @@ def test_a_run_of_fewer_batches_than_an_update_takes_is_refused(tree: Path, tmp_
 
 def test_a_finished_run_is_left_as_it_is(finished: Path) -> None:
     before = {entry: entry.stat().st_mtime_ns for entry in finished.parent.rglob("*") if entry.name != "lock"}
-    assert train(finished) == train(finished, resume=True) == trained_in(finished.parent)
+    same = {repr(one) for one in (train(finished), train(finished, resume=True), trained_in(finished.parent))}
+    assert len(same) == 1  # from Python 3.13 on, == is false for records that hold nan
     assert before == {entry: entry.stat().st_mtime_ns for entry in finished.parent.rglob("*") if entry.name != "lock"}
 
 
@@ -752,7 +753,7 @@ def test_a_new_run_whose_loss_is_not_a_number_leaves_the_earlier_one(
     with pytest.raises(TrainingError, match="loss became"):
         train(quick, ["compile.optimizer={sgd: {learning_rate: 1e30}}", "fit.epochs=9"], overwrite=True, track="mlflow")
     assert everything(quick.parent) == before
-    assert train(quick) == first
+    assert repr(train(quick)) == repr(first)  # from Python 3.13 on, == is false for records that hold nan
     assert mlflow_store.get_run(number).info.status == "FINISHED", "the earlier run's is not touched"
 
 

@@ -12,7 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, NamedTuple, Self, cast
+from typing import IO, Any, NamedTuple, cast
 
 from whichcar import files
 from whichcar.errors import DataError
@@ -38,13 +38,12 @@ BROKEN = (
 
 
 class _Header(tarfile.TarInfo):
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        header = super().frombuf(buf, encoding, errors)
+    # Python's own entry point for subclasses. Newer versions do not call `frombuf` for every header.
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
         about = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE)
-        if header.type in (*about, tarfile.SOLARIS_XHDTYPE) and header.size > _MOST_HEADER:
-            raise tarfile.ReadError(f"a header of {header.size // 1_000_000} MB")
-        return header
+        if self.type in (*about, tarfile.SOLARIS_XHDTYPE) and self.size > _MOST_HEADER:
+            raise tarfile.ReadError(f"a header of {self.size // 1_000_000} MB")
+        return cast("tarfile.TarInfo", super()._proc_member(archive))  # type: ignore[misc]
 
 
 class Member(NamedTuple):
