@@ -28,6 +28,8 @@ def test_a_generator_is_counted_without_a_total(
     assert capsys.readouterr().err.startswith("adding: 4 numbers, ")
     assert list(track(iter("a"), "adding")) == ["a"]
     assert capsys.readouterr().err.startswith("adding: 1 image, ")
+    assert list(track(iter("a"), "adding", unit="batches")) == ["a"]
+    assert capsys.readouterr().err.startswith("adding: 1 batch, ")
 
 
 def test_an_error_before_the_first_item_stands_alone(

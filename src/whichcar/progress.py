@@ -6,6 +6,7 @@ On a terminal a bar moves; elsewhere (a log file, CI) one line appears about eve
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 import time
@@ -101,7 +102,8 @@ class Bar:
         since, before = (self._start, self._before) if ended else self._marks[0]
         rate = (self.done - before) / max(now - since, 1e-6)
         parts = [f"{self.done}" if self.total is None else f"{self.done}/{self.total}"]
-        parts[0] += f" {self.unit.removesuffix('s') if (self.total or self.done) == 1 else self.unit}"
+        is_one = (self.total or self.done) == 1
+        parts[0] += f" {re.sub('(?<=ch)es$|s$', '', self.unit) if is_one else self.unit}"
         if rate > 0:
             parts.append(f"{_number(rate)} {self.unit}/s")
         if ended:

@@ -237,7 +237,9 @@ MISTAKES = [
     ("seed: 1\ndata: 3", ["data: must contain settings, one per line; got 3"]),
     (
         "seed: 1\ndata: {batch_size: 1}",
-        ["data.directory: is missing: folder with train/ and test/, or with one folder per class"],
+        [
+            "data.directory: is missing: folder with train/ and test/, or with one folder per class; relative to where the command runs"
+        ],
     ),
     ("seed: 1\ndata: {directory: ''}", ['data.directory: must not be empty; got ""']),
     ("seed: 1\ndata: {directory: 12}", ["data.directory: must be text; quote it if necessary; got 12"]),

@@ -322,6 +322,15 @@ def test_images_that_training_used_are_reported_with_a_warning(
     assert "warning: 1 of 3 images are validation images on which the checkpoint was chosen" in shown
 
 
+def test_images_named_as_training_images_are_reported_with_a_warning(
+    experiment: Path, tree: Path, tmp_path: Path, painter: Painter
+) -> None:
+    source = next(path for path in sorted((tree / "train").rglob("*.jpg")))
+    painter(tmp_path / "photos" / source.parent.name / source.with_suffix(".png").name, RED)
+    (warning,) = evaluate(experiment, data=tmp_path / "photos").warnings
+    assert warning.startswith("1 of 1 image: class and name are those of a training or validation image")
+
+
 def test_new_images_are_reported_without_a_warning(experiment: Path, tmp_path: Path, painter: Painter) -> None:
     painter(tmp_path / "mine" / "Red Sedan 2011" / "new.jpg", RED)
     assert evaluate(experiment, data=tmp_path / "mine").warnings == ()

@@ -90,7 +90,7 @@ def test_wherever_a_run_was_killed_the_next_one_makes_the_same_file(
 ) -> None:
     output = tmp_path / name
     assert predicted(images, bundle, output) == 0
-    assert capsys.readouterr().out == f"{output}: 10 rows\n"
+    assert capsys.readouterr().out == f"{output}: 10 rows, 1 of them not usable\n"
     whole = output.read_bytes()
     about = tmp_path / f"{name}.json"
     lines = whole.splitlines(keepends=True)
@@ -99,7 +99,7 @@ def test_wherever_a_run_was_killed_the_next_one_makes_the_same_file(
         output.write_bytes(whole[:end])
         assert predicted(images, bundle, output) == 0, end
         assert output.read_bytes() == whole
-    assert "10 rows, 10 of them from an earlier run" in capsys.readouterr().out
+    assert "10 rows, 1 of them not usable, 10 of them from an earlier run" in capsys.readouterr().out
     assert json.loads(about.read_text())["model"]["name"] == "colours.whichcar"
     assert not list(tmp_path.glob(".*"))
 

@@ -21,7 +21,7 @@ DATA = os.environ.get("WHICHCAR_DATA")
 def test_the_released_model_names_its_data_its_licence_and_what_it_was_measured_on() -> None:
     path = released()["cars196"]
     bundle = read_bundle(path)
-    assert (len(bundle.class_names), bundle.image_size, bundle.precision) == (196, (224, 224), "int8")
+    assert (len(bundle.class_names), bundle.image_size, bundle.precision) == (196, (256, 256), "int8")
     assert path.stat().st_size < 26_000_000
     assert "non-commercial" in bundle.licence and bundle.licence in bundle.card
     assert bundle.temperature != 1 and bundle.thresholds is not None and bundle.crop is not None

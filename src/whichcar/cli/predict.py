@@ -227,6 +227,15 @@ def _tracked(
     return track(rows, "predicting", None if "-" in paths else sum(1 for _ in images))
 
 
+def _counted(rows: Iterable[Prediction | Skipped], file: OutputFile) -> Iterator[Prediction | Skipped]:
+    """Yield the rows, and count those of images that cannot be read as the file's problems."""
+    from whichcar.records import Skipped
+
+    for row in rows:
+        file.problems += isinstance(row, Skipped)
+        yield row
+
+
 def _write(
     file: OutputFile,
     names: list[str],
@@ -241,7 +250,8 @@ def _write(
     rows = classify(file.remaining(images))  # what is wrong with the options is raised before the file is there
     with file.opened(), resumable(f"{file.path}: interrupted; its rows are complete"):
         rows = rows if file.usable else one_usable(rows, file.rows)
-        tracked = _tracked(rows, file.remaining(each(paths)), paths, vehicles)
+        tracked = _tracked(_counted(rows, file), file.remaining(each(paths)), paths, vehicles)
         new = file.write(lines(tracked, file.form, names))
     before = f", {file.rows:,} of them from an earlier run" if file.rows else ""
-    say(f"{file.path}: {plural(file.rows + new, 'row')}{before}")
+    unusable = f", {file.problems:,} of them not usable" if file.problems else ""
+    say(f"{file.path}: {plural(file.rows + new, 'row')}{unusable}{before}")

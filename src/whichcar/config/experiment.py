@@ -22,7 +22,10 @@ Augmentations = Annotated[dict[str, dict[str, Any]], BeforeValidator(checked)]
 class Data(Section):
     """Where the images are and how they are batched."""
 
-    directory: str = Field(min_length=1, description="folder with train/ and test/, or with one folder per class")
+    directory: str = Field(
+        min_length=1,
+        description="folder with train/ and test/, or with one folder per class; relative to where the command runs",
+    )
     labels: Literal["inferred"] = Field("inferred", description="class names are the names of the folders")
     label_mode: Literal["categorical"] = Field("categorical", description="labels are one-hot vectors")
     validation_split: float = Field(

@@ -60,12 +60,20 @@ def _used(eval_set: EvalSet, trained: Path | None, metadata: Metadata, checkpoin
             f"{chosen} of {plural(len(paths), 'image')} are validation images on which the checkpoint was chosen "
             "(the same file or an identical copy), so the accuracy is optimistic; leave them out"
         )
-    if eval_set.split == "train" and not warnings:
-        warnings.append(
-            "the folder is called train: if the checkpoint was trained on these images in another form, such as "
-            "cropped, the accuracy is too high"
-        )
+    if not warnings and not eval_set.own:
+        names = {_name(sample.path) for sample in (*tree.train, *tree.validation)}
+        if same := sum(_name(path) in names for path in paths):
+            warnings.append(
+                f"{same} of {plural(len(paths), 'image')}: class and name are those of a training or validation image "
+                "of this checkpoint; if it is the same photo in another form, such as not cropped, the accuracy is "
+                "too high"
+            )
     return tuple(warnings)
+
+
+def _name(path: Path) -> tuple[str, str]:
+    """Return the class folder of an image, and its name without the ending, which cropping keeps."""
+    return path.parent.name, path.stem
 
 
 def _of_bundle(path: Path) -> str:

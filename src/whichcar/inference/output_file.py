@@ -30,7 +30,7 @@ _FOLDERS = ("annotate", "save-crops", "explain")
 class OutputFile:
     """Rows of predictions on disk; `done` counts images with complete rows by path, and `rows` is the number of rows.
 
-    `usable` is true if one of these rows is of a readable image.
+    `usable` is true if one of these rows is of a readable image, and `problems` counts those that are not.
 
     Args:
         path: `NAME.csv` or `NAME.jsonl`.
@@ -51,7 +51,7 @@ class OutputFile:
             raise DataError(f"{path}: its name tells the format; end it in {' or '.join(FORMS)}")
         self.path, self.form = path, FORMS[path.suffix.lower()]
         self.done: Counter[str] = Counter()
-        self.rows, self.usable = 0, False
+        self.rows, self.usable, self.problems = 0, False, 0
         self._counts = [columns.index(NUMBER_COLUMN), columns.index("candidates")] if rows_per_image == "many" else []
         self._columns = list(columns)
         self._origin = {name: _relative(value, path) for name, value in origin.items()}
@@ -150,7 +150,9 @@ class OutputFile:
                     if self.form == "csv" and number == 0:
                         continue
                     rows += 1
-                    self.usable |= cells[-1] in ("", "None")
+                    is_usable = cells[-1] in ("", "None")
+                    self.usable |= is_usable
+                    self.problems += not is_usable
                     if self._ends_image(cells):
                         self.done[cells[0]] += 1
                         self.rows, end = rows, place
@@ -205,8 +207,10 @@ def _difference(name: str, before: Any, now: Any) -> str:  # noqa: ANN401  (what
     if name == "crop" and isinstance(before, Mapping) and now:
         if before.get("all") != now.get("all"):
             return "without --crop, now with --crop" if now.get("all") else "with --crop, now without --crop"
-        detectors = f"{_name(before.get('detector'))}, now {_name(now['detector'])}"
-        return f"with another --detector or crop settings ({detectors})"
+        detectors = _name(before.get("detector")), _name(now["detector"])
+        if detectors[0] == detectors[1]:
+            return "with other crop settings"
+        return f"with another --detector ({detectors[0]}, now {detectors[1]})"
     if name == "crop":
         return "with --crop, now with --no-crop" if before else "with --no-crop, now with --crop"
     words = [

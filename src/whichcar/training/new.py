@@ -83,7 +83,10 @@ def new(
         check_weights(weights)
         speed, features = measure(facts, weights, tree, hardware, imports)
     except ConfigError as error:
-        ways = "(--weights PATH), or train from random weights, which takes far more images (--weights none)"
+        ways = (
+            "(`new --weights PATH`, `train --set model.weights=PATH`), or train from random weights, which takes far "
+            "more images (`--weights none`)"
+        )
         raise ConfigError(f"{error} {ways}") from error
     facts = replace(facts, has_classifier=has_classifier(backbone, weights, features))
     choice = choose(facts, speed, minutes, str(data), weights, share)
