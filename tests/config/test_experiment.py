@@ -238,7 +238,8 @@ MISTAKES = [
     (
         "seed: 1\ndata: {batch_size: 1}",
         [
-            "data.directory: is missing: folder with train/ and test/, or with one folder per class; relative to where the command runs"
+            "data.directory: is missing: folder with train/ and test/, or with one folder per class; relative to where "
+            "the command runs"
         ],
     ),
     ("seed: 1\ndata: {directory: ''}", ['data.directory: must not be empty; got ""']),
