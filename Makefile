@@ -46,7 +46,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  + sys.version.split()[0] + ". Name another one: make PYTHON=python3.12 ...")'
 	@echo "setting up $(VENV) (4 GB on disk, once) ..."
 	@$(PYTHON) -m venv $(VENV) || { echo "error: cannot make $(VENV); on Debian or Ubuntu: apt install python3-venv"; exit 1; }
-	@$(BIN)/pip install -q --no-compile --disable-pip-version-check -c constraints.txt -e '.[cpu,export,fetch,hf,check,mlflow,openvino,sweep,postgresql,ray,serve,test,dev,docs]'
+	@$(BIN)/pip install -q --no-compile --disable-pip-version-check -c constraints.txt -e '.[cpu,export,fetch,hf,check,litert,mlflow,openvino,sweep,postgresql,ray,serve,test,dev,docs]'
 	@touch $@
 
 $(REFERENCE)/installed: pyproject.toml constraints.txt

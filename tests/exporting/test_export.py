@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import importlib.util
 import json
 import os
 import re
@@ -16,7 +17,7 @@ import onnx
 import pytest
 
 import whichcar
-from whichcar.errors import CheckpointError, ConfigError, DataError
+from whichcar.errors import CheckpointError, ConfigError, DataError, MissingExtraError
 from whichcar.evaluation.calibration import calibrated
 from whichcar.exporting.export import Exported, export
 from whichcar.exporting.images import export_images
@@ -128,6 +129,62 @@ def test_openvino_gets_the_same_network(trained: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(answer, Classifier(exported.bundle).probabilities(images), atol=1e-5)
 
 
+def test_litert_gets_the_same_network_with_its_labels(trained: Path, tmp_path: Path) -> None:
+    from ai_edge_litert.interpreter import Interpreter
+
+    exported = export(trained, tmp_path / "cars.whichcar", plain=tmp_path / "plain", formats=["litert"])
+    path = tmp_path / "plain" / "model.tflite"
+    assert exported.others == (path,)
+    assert [form.name for form in exported.verification.forms] == ["Keras float32", "ONNX float32", "LiteRT float32"]
+    with zipfile.ZipFile(path) as archive:
+        assert archive.read("labels.txt").decode().splitlines() == list(CLASSES)
+        described = json.loads(archive.read("bundle.json"))
+    assert described == json.loads(json.dumps(read_bundle(exported.bundle).as_json()))
+    run = Interpreter(model_path=str(path)).get_signature_runner()
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 24, 32, 3), np.uint8)
+    scores = run(images=pixels)["probabilities"]
+    np.testing.assert_allclose(scores, Classifier(exported.bundle).probabilities(pixels), atol=1e-5)
+
+
+def test_litert_is_quantized_and_verified_too(trained: Path, tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    exported = export(trained, tmp_path / "cars.whichcar", "int8", plain=plain, formats=["litert"])
+    forms = {form.name: form for form in exported.verification.forms}
+    assert list(forms) == ["Keras float32", "ONNX float32", "LiteRT float32", "ONNX int8", "LiteRT int8"]
+    assert forms["LiteRT float32"].difference < 1e-4 < forms["LiteRT int8"].difference < 0.1
+    assert forms["LiteRT int8"].agreeing.correct == forms["LiteRT int8"].agreeing.total
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=str(plain / "model.tflite"))
+    assert any(tensor["dtype"] == np.int8 for tensor in interpreter.get_tensor_details())
+
+
+def test_a_network_that_litert_cannot_take_is_refused(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tensorflow as tf
+
+    def convert() -> bytes:
+        raise RuntimeError("no operator for it\nin LiteRT")
+
+    monkeypatch.setattr(tf.lite.TFLiteConverter, "from_concrete_functions", lambda *_: SimpleNamespace(convert=convert))
+    with pytest.raises(
+        CheckpointError, match=r"to LiteRT \(no operator .*; leave out --format litert"
+    ):
+        export(trained, tmp_path / "cars.whichcar", plain=tmp_path / "plain", formats=["litert"])
+    assert not (tmp_path / "cars.whichcar").exists()
+
+
+def test_a_missing_litert_is_said_before_the_work(
+    colour_experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "ai_edge_litert" else real(name))
+    monkeypatch.delattr("whichcar.exporting.export.float32_copy")
+    with pytest.raises(MissingExtraError, match=r"LiteRT is not installed; install it with: .*litert"):
+        export(colour_experiment, tmp_path / "cars.whichcar", plain=tmp_path, formats=["litert"])
+
+
 def test_a_network_that_disagrees_is_not_written(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -206,7 +263,7 @@ def test_by_default_a_bundle_lies_in_the_experiments_folder_and_replaces_an_earl
         ({"to": "."}, r"^\.: the name of a bundle ends in \.whichcar; give exp\.whichcar"),
         ({"to": ""}, r"^\.: the name of a bundle ends in \.whichcar; give exp\.whichcar"),
         ({"to": "/"}, r"^/: the name of a bundle ends in \.whichcar; give /exp\.whichcar"),
-        ({"formats": ["tensorrt"]}, "format: must be one of onnx, openvino; got 'tensorrt'"),
+        ({"formats": ["tensorrt"]}, "format: must be one of onnx, openvino, litert; got 'tensorrt'"),
         ({"precision": "int4"}, "precision: must be one of float32, int8; got 'int4'"),
     ],
 )

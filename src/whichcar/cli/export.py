@@ -13,7 +13,8 @@ from whichcar.cli.render import columns
 from whichcar.cli.streams import say_lines
 
 if TYPE_CHECKING:
-    from whichcar.exporting.export import Exported, Format
+    from whichcar.exporting.comparison import Format
+    from whichcar.exporting.export import Exported
     from whichcar.inference.bundle import Precision
 
 
@@ -32,14 +33,14 @@ if TYPE_CHECKING:
     show_default=True,
     help="Numbers of the exported network; int8 is smaller and faster.",
 )
-@click.option("--plain", type=FOLDER, help="Folder for the network alone, for other runtimes: model.onnx.")
+@click.option("--plain", type=FOLDER, help="Folder for the network alone, for other runtimes, such as model.onnx.")
 @click.option(
     "--format",
     "formats",
-    type=click.Choice(["onnx", "openvino"]),
+    type=click.Choice(["onnx", "openvino", "litert"]),
     multiple=True,
-    help="Form of the network in the folder of --plain; openvino is model.xml and model.bin (repeatable).  "
-    "[default: onnx]",
+    help="Form of the network in the folder of --plain; openvino is model.xml and model.bin, litert is model.tflite "
+    "(repeatable).  [default: onnx]",
 )
 @click.option("--data", type=FOLDER, help="Folder of the training dataset.  [default: where it was for the training]")
 @click.option("--licence", metavar="TEXT", help="Terms of use, for the model card.")
@@ -70,7 +71,7 @@ def export(
     Examples:
       whichcar export experiments/exp_003
       whichcar export experiments/exp_003 --precision int8 --to cars.whichcar
-      whichcar export experiments/exp_003 --plain build/network --format onnx --format openvino
+      whichcar export experiments/exp_003 --plain build/network --format onnx --format litert
     """
     if formats and plain is None:
         raise click.UsageError("--format needs --plain DIR")

@@ -2,63 +2,97 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, Protocol
 
 from whichcar.errors import CheckpointError, DataError
 from whichcar.exporting.images import NOISE, ExportImages, batches, calibration_images, noise
+from whichcar.exporting.litert import LiteRtNetwork
 from whichcar.exporting.openvino import OpenVinoNetwork
 from whichcar.exporting.quantize import candidates
 from whichcar.exporting.verify import Verification, measure
+from whichcar.images.pixels import Pixels
 from whichcar.inference.bundle import Bundle
-from whichcar.inference.runtimes import OnnxRuntime, Runtime
+from whichcar.inference.runtimes import KerasRuntime, OnnxRuntime, Runtime
 from whichcar.parallel import usable_cores
 from whichcar.records import Metadata
-from whichcar.text import plural
+from whichcar.text import one_line, plural
 from whichcar.training.hardware import processor_name
 
+Format = Literal["onnx", "openvino", "litert"]
 Forms = dict[str, tuple[Runtime, int]]  # by name, with the size in bytes
+TITLES: dict[Format, str] = {"openvino": "OpenVINO", "litert": "LiteRT"}
 LARGEST_DIFFERENCE = 1e-3  # between probabilities in float32; 1e-6 to 1e-4 is usual
 LARGEST_LOSS = 0.003  # of accuracy, through int8
 
 
+class Network(Runtime, Protocol):
+    """A network in the format of another runtime; `size` is in bytes."""
+
+    size: int
+
+    def write(self, bundle: Bundle, path: Path) -> tuple[Path, ...]:
+        """Write the network and its description, and return the files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A bundle, the measurements of its network, and the same network in other formats."""
+
+    bundle: Bundle
+    verification: Verification
+    others: Mapping[Format, Network]
+
+
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Compares the forms of a network, including OpenVINO's if requested, with Keras' on the images of an export."""
+    """Compares the forms of a network, including those in other `formats`, with Keras' on the images of an export."""
 
-    keras: Runtime
+    keras: KerasRuntime
     checkpoint: Path
     metadata: Metadata
     images: ExportImages
-    uses_openvino: bool
+    formats: Collection[Format]
 
-    def float32(self, bundle: Bundle) -> tuple[Bundle, Verification]:
-        """Return the bundle, and the measurements of its network."""
-        return bundle, self._measured(self._forms(bundle))
+    def float32(self, bundle: Bundle) -> Compared:
+        """Compare the bundle's network."""
+        others = self._others(bundle, None)
+        return Compared(bundle, self._measured(self._forms(bundle, others)), others)
 
-    def int8(self, bundle: Bundle) -> tuple[Bundle, Verification]:
-        """Return the first int8 form of a bundle that is accurate enough, and the measurements of both."""
-        float32 = self._forms(bundle)
+    def int8(self, bundle: Bundle) -> Compared:
+        """Compare the first int8 form of a bundle that is accurate enough, and the float32 form."""
+        float32 = self._forms(bundle, self._others(bundle, None))
         images = calibration_images(self.images, self.metadata.image_size)
         for calibration, candidate in candidates(bundle, images, self.checkpoint):
-            measured = self._measured(float32 | self._forms(candidate))
-            before, *after = (form.top_1 for form in measured.forms if form.top_1)
-            worst = min(after, key=lambda accuracy: accuracy.value)
+            others = self._others(candidate, images)
+            measured = self._measured(float32 | self._forms(candidate, others))
+            accuracy = {form.name: form.top_1 for form in measured.forms if form.top_1}
+            before = next(iter(accuracy.values()))
+            name, worst = min(accuracy.items(), key=lambda item: item[1].value)
             if before.value - worst.value <= LARGEST_LOSS:
-                return candidate, replace(measured, calibration=calibration.name)
+                return Compared(candidate, replace(measured, calibration=calibration.name), others)
         raise CheckpointError(
-            f"{self.checkpoint}: int8 loses {100 * (before.value - worst.value):.1f} points of accuracy on "
+            f"{self.checkpoint}: {name} loses {100 * (before.value - worst.value):.1f} points of accuracy on "
             f"{plural(before.total, f'{self.images.split} image')} ({before.value:.1%} to {worst.value:.1%}), more "
             f"than {100 * LARGEST_LOSS:g}, and was not written (one image is {100 / before.total:.1f} points); "
             "export it with --precision float32"
         )
 
-    def _forms(self, bundle: Bundle) -> Forms:
+    def _others(self, bundle: Bundle, calibrating: Pixels | None) -> dict[Format, Network]:
+        """Return the network in the requested formats; `calibrating` are the images for int8, None for float32."""
+        others: dict[Format, Network] = {}
+        if "openvino" in self.formats:
+            others["openvino"] = OpenVinoNetwork(bundle)
+        if "litert" in self.formats:
+            model, name = self.keras.model, one_line(self.checkpoint)
+            others["litert"] = LiteRtNetwork(model, bundle.image_size, calibrating, name)
+        return others
+
+    def _forms(self, bundle: Bundle, others: Mapping[Format, Network]) -> Forms:
         forms: Forms = {f"ONNX {bundle.precision}": (OnnxRuntime(bundle, self.checkpoint), len(bundle.network))}
-        if self.uses_openvino:
-            network = OpenVinoNetwork(bundle)
-            forms[f"OpenVINO {bundle.precision}"] = network, network.size
-        return forms
+        return forms | {f"{TITLES[one]} {bundle.precision}": (other, other.size) for one, other in others.items()}
 
     def _measured(self, forms: Forms) -> Verification:
         images, size = self.images, self.metadata.image_size

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 
@@ -16,11 +16,12 @@ from whichcar.config.backbones import DEFAULT
 from whichcar.errors import ConfigError, DataError
 from whichcar.evaluation.calibration import calibrate
 from whichcar.evaluation.result_file import read_result
-from whichcar.exporting.comparison import Comparison
+from whichcar.exporting.comparison import Comparison, Format
 from whichcar.exporting.images import NOISE, export_images
+from whichcar.exporting.litert import check_litert
 from whichcar.exporting.model_card import with_card
 from whichcar.exporting.onnx import check_installed, float32_copy, to_onnx, use_tensorflow
-from whichcar.exporting.openvino import OPENVINO_SUFFIX, OpenVinoNetwork, check_openvino
+from whichcar.exporting.openvino import check_openvino
 from whichcar.exporting.verify import Verification
 from whichcar.inference.answer import Calibration
 from whichcar.inference.bundle import PLAIN_SUFFIX, SUFFIX, Bundle, Precision, write_bundle
@@ -35,7 +36,7 @@ from whichcar.version import VERSION
 
 log = logging.getLogger(__name__)
 
-Format = Literal["onnx", "openvino"]
+SUFFIXES: dict[Format, str] = {"onnx": PLAIN_SUFFIX, "openvino": ".xml", "litert": ".tflite"}
 LICENCE = "not stated; ask whoever trained it"
 
 
@@ -70,7 +71,8 @@ def export(
         precision: `float32`, or `int8` (weights and activations, calibrated on training images), which fails if it
             loses more than 0.3 points of accuracy on the validation images.
         plain: a folder for the network alone, for other runtimes, with everything else as its metadata.
-        formats: formats to write there: `onnx` (`model.onnx`), `openvino` (`model.xml` and `model.bin`) or both.
+        formats: formats to write there: `onnx` (`model.onnx`), `openvino` (`model.xml` and `model.bin`), `litert`
+            (`model.tflite`).
         data: the location of the dataset the network was trained on, if it was moved.
         licence: the terms under which the network may be used.
         notes: sentences for the model card, such as the origin of the data.
@@ -80,7 +82,7 @@ def export(
         DataError: `data` is another dataset, its images cannot be read, the dataset is missing for int8, or the
             experiment's result.json is damaged.
         ConfigError: `precision` or a format is unknown, or `to` has another suffix.
-        MissingExtraError: the extra `export`, or `openvino`, is not installed.
+        MissingExtraError: the extra `export`, or that of a format, is not installed.
         OSError: a file cannot be written.
     """
     chosen = [("precision", precision, get_args(Precision)), *(("format", word, get_args(Format)) for word in formats)]
@@ -88,8 +90,12 @@ def export(
         if word not in known:
             raise ConfigError(f"{what}: must be one of {', '.join(known)}; got {word!r}")
     check_installed()
-    if uses_openvino := plain is not None and "openvino" in formats:
+    if plain is None:
+        formats = ()
+    if "openvino" in formats:
         check_openvino()
+    if "litert" in formats:
+        check_litert()
     experiment = in_use(Path(experiment))
     checkpoint = find_checkpoint(experiment)
     metadata = read_metadata(checkpoint)
@@ -111,19 +117,18 @@ def export(
     network = to_onnx(model, metadata.image_size, one_line(checkpoint))
     bundle = _bundle(name, metadata, network, licence, calibration)
     keras = KerasRuntime(model, len(metadata.class_names), np.uint8)
-    comparison = Comparison(keras, checkpoint, metadata, images, uses_openvino)
-    bundle, verification = (comparison.float32 if precision == "float32" else comparison.int8)(bundle)
-    bundle = with_card(bundle, verification, result, notes)
+    comparison = Comparison(keras, checkpoint, metadata, images, formats)
+    compared = (comparison.float32 if precision == "float32" else comparison.int8)(bundle)
+    bundle = with_card(compared.bundle, compared.verification, result, notes)
     write_bundle(bundle, target)
     written: list[Path] = []
-    for path in others:
-        if path.suffix == OPENVINO_SUFFIX:
-            OpenVinoNetwork(bundle).write(bundle, path)
-            written += [path, path.with_suffix(".bin")]
-        else:
+    for word, path in others.items():
+        if word == "onnx":
             write_bundle(bundle, path)
             written.append(path)
-    return Exported(target, tuple(written), verification)
+        else:
+            written += compared.others[word].write(bundle, path)
+    return Exported(target, tuple(written), compared.verification)
 
 
 def _is_finished(experiment: Path) -> bool:
@@ -135,16 +140,15 @@ def _is_finished(experiment: Path) -> bool:
 
 def _targets(
     experiment: Path, name: str, to: str | Path | None, plain: str | Path | None, formats: Sequence[Format]
-) -> tuple[Path, tuple[Path, ...]]:
-    """Return the paths of the bundle and of the other files, after checking that all can be written."""
+) -> tuple[Path, dict[Format, Path]]:
+    """Return the paths of the bundle and of the other formats, after checking that all can be written."""
     home = experiment if experiment.is_dir() else experiment.parent
     target = home / f"{name}{SUFFIX}" if to is None else Path(to)
     if target.suffix != SUFFIX:
         advice = target / f"{name}{SUFFIX}" if target.is_dir() else target.with_suffix(SUFFIX)
         raise ConfigError(f"{target}: the name of a bundle ends in {SUFFIX}; give {advice}")
-    suffixes = {"onnx": PLAIN_SUFFIX, "openvino": OPENVINO_SUFFIX}
-    others = () if plain is None else tuple(Path(plain) / f"model{suffixes[word]}" for word in dict.fromkeys(formats))
-    for path in (target, *others):
+    others = {} if plain is None else {word: Path(plain) / f"model{SUFFIXES[word]}" for word in formats}
+    for path in (target, *others.values()):
         files.check_writable(path)
     return target, others
 

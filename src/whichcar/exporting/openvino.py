@@ -17,8 +17,6 @@ from whichcar.inference.runtimes import Probabilities
 if TYPE_CHECKING:
     import openvino
 
-OPENVINO_SUFFIX = ".xml"
-
 
 def check_openvino() -> None:
     """Check, before long work, that OpenVINO is installed.
@@ -58,8 +56,8 @@ class OpenVinoNetwork:
         scores: Probabilities = self._infer([images])[0].copy()
         return scores
 
-    def write(self, bundle: Bundle, path: Path) -> None:
-        """Write `path`, which ends in `.xml`, and the `.bin` next to it, each atomically.
+    def write(self, bundle: Bundle, path: Path) -> tuple[Path, ...]:
+        """Write `path`, which ends in `.xml`, and the `.bin` next to it, each atomically, and return both.
 
         The `.xml` holds the content of the bundle's `bundle.json` as runtime information under `whichcar`.
 
@@ -78,3 +76,4 @@ class OpenVinoNetwork:
             openvino.save_model(self._model, folder / "network.xml", compress_to_fp16=False)
             tmp.write_bytes((folder / "network.xml").read_bytes())
             weights_tmp.write_bytes((folder / "network.bin").read_bytes())
+        return path, weights

@@ -100,7 +100,7 @@ def prepare(
     os.environ.setdefault("ABSL_MIN_LOG_LEVEL", "3")
     # TensorFlow disables oneDNN's convolutions on processors without AVX-512 VNNI, but they are faster there too.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    with _native_messages_hidden():
+    with native_messages_hidden():
         import keras
     # TensorFlow warns when steps are recompiled, which is intended when images grow.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
@@ -119,7 +119,7 @@ def prepare(
 
 
 @contextlib.contextmanager
-def _native_messages_hidden() -> Iterator[None]:
+def native_messages_hidden() -> Iterator[None]:
     """Hide what C++ writes to standard error: TensorFlow prints there before its log level takes effect.
 
     If the block raises, the hidden output is shown.
