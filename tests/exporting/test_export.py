@@ -168,9 +168,7 @@ def test_a_network_that_litert_cannot_take_is_refused(
         raise RuntimeError("no operator for it\nin LiteRT")
 
     monkeypatch.setattr(tf.lite.TFLiteConverter, "from_concrete_functions", lambda *_: SimpleNamespace(convert=convert))
-    with pytest.raises(
-        CheckpointError, match=r"to LiteRT \(no operator .*; leave out --format litert"
-    ):
+    with pytest.raises(CheckpointError, match=r"to LiteRT \(no operator .*; leave out --format litert"):
         export(trained, tmp_path / "cars.whichcar", plain=tmp_path / "plain", formats=["litert"])
     assert not (tmp_path / "cars.whichcar").exists()
 
