@@ -1,4 +1,4 @@
-"""Large images of every format, and the peak memory of commands on a folder of them."""
+"""Large JPEG, PNG, TIFF and WebP images in every mode, and the peak memory of commands on a folder of them."""
 
 import struct
 import subprocess
@@ -49,7 +49,7 @@ def print_peaks(scratch: Path, commands: Mapping[str, Callable[[Path, str], list
 
     Args:
         scratch: an empty folder.
-        commands: name of a row to what returns the arguments of Python for a folder of images and a free name.
+        commands: name of a row to what returns the arguments of Python for a folder with `images/` and a free name.
     """
     print("\nPeak memory with large images, MB\n")
     print(f"| | {' | '.join(f'{size} megapixels' for size in SIZES)} |\n|---|{'---:|' * len(SIZES)}")

@@ -2,8 +2,8 @@
 
 Command:  python benchmarks/memory.py                   (about 30 minutes on 2 cores, 8 GB of disk)
 Expected: the peak of training with 80,000 images within 10 % of that with 8,000, and that of `predict --output` with
-          20,000 images within 10 % of that with 1,000; at most 1,500 MB to decode images of up to 99 megapixels in all
-          formats, with 16 threads, and to classify them.
+          20,000 images within 10 % of that with 1,000; at most 1,500 MB to decode images of up to 99 megapixels in
+          JPEG, PNG, TIFF and WebP, with 16 threads, and to classify them.
 
 Each run is a process of its own. A training reads the tree, decodes every image into the cache, builds the network,
 trains 20 steps and draws every batch of the epoch. `predict` crops and classifies with the model that comes with

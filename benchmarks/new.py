@@ -66,10 +66,10 @@ def whichcar(*words: str) -> float:
 
 
 def by_hand(path: Path, base: str, changes: dict[str, dict[str, object]]) -> None:
-    """Write the settings of an experiment of this repository with some sections changed."""
+    """Write the settings of an experiment of this repository with some sections changed; None deletes a setting."""
     settings = yaml.safe_load((EXPERIMENTS / base / "config.yml").read_text())
     for section, values in changes.items():
-        settings[section] |= values
+        settings[section] = {key: value for key, value in (settings[section] | values).items() if value is not None}
     path.parent.mkdir()
     path.write_text(yaml.safe_dump(settings))
 

@@ -157,6 +157,9 @@ def test_litert_is_quantized_and_verified_too(trained: Path, tmp_path: Path) -> 
 
     interpreter = Interpreter(model_path=str(plain / "model.tflite"))
     assert any(tensor["dtype"] == np.int8 for tensor in interpreter.get_tensor_details())
+    with zipfile.ZipFile(plain / "model.tflite") as archive:
+        assert json.loads(archive.read("bundle.json"))["thresholds"] is None
+    assert read_bundle(exported.bundle).thresholds is not None
 
 
 def test_a_network_that_litert_cannot_take_is_refused(
@@ -168,9 +171,30 @@ def test_a_network_that_litert_cannot_take_is_refused(
         raise RuntimeError("no operator for it\nin LiteRT")
 
     monkeypatch.setattr(tf.lite.TFLiteConverter, "from_concrete_functions", lambda *_: SimpleNamespace(convert=convert))
-    with pytest.raises(CheckpointError, match=r"to LiteRT \(no operator .*; leave out --format litert"):
+    with pytest.raises(CheckpointError, match=r"to LiteRT \(no operator for it\); leave out --format litert"):
         export(trained, tmp_path / "cars.whichcar", plain=tmp_path / "plain", formats=["litert"])
     assert not (tmp_path / "cars.whichcar").exists()
+
+
+def test_a_litert_network_that_int8_makes_worse_is_refused_at_once(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from whichcar.exporting import comparison as module
+
+    class Worse(module.LiteRtNetwork):
+        def __call__(self, images: np.ndarray) -> np.ndarray:
+            return np.roll(super().__call__(images), 1 if self.precision == "int8" else 0, axis=1)
+
+    class Once:
+        def __call__(self, *_: object) -> object:
+            yield CALIBRATIONS[0], replace(read_bundle(bundle), precision="int8")
+            pytest.fail("another int8 form of ONNX does not help")
+
+    bundle = export(trained, tmp_path / "float32.whichcar").bundle
+    monkeypatch.setattr(module, "LiteRtNetwork", Worse)
+    monkeypatch.setattr(module, "candidates", Once())
+    with pytest.raises(CheckpointError, match=r"LiteRT int8 loses .* points .*; leave out --format litert$"):
+        export(trained, tmp_path / "cars.whichcar", "int8", plain=tmp_path / "plain", formats=["litert"])
 
 
 def test_a_missing_litert_is_said_before_the_work(

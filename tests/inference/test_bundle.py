@@ -33,6 +33,13 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     assert read_bundle(tmp_path / "new" / "a.whichcar") == bundle
 
 
+def test_names_that_are_not_utf_8_are_kept(tmp_path: Path) -> None:
+    bundle = colour_bundle()
+    bundle = dataclasses.replace(bundle, class_folders=(*bundle.class_folders[:-1], "Citro\udcebn C3 2012"))
+    write_bundle(bundle, tmp_path / "a.whichcar")
+    assert read_bundle(tmp_path / "a.whichcar") == bundle
+
+
 def test_the_members_are_stored_in_a_fixed_order_and_the_bytes_are_reproducible(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_bundle(colour_bundle(), tmp_path / f"{name}.whichcar")

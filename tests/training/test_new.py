@@ -131,7 +131,10 @@ def test_data_that_cannot_be_trained_on_are_refused_before_measuring(
         ("-3", "minutes must be more than 0; got -3"),
         ("nan", "minutes must be more than 0; got nan"),
         ("inf", "minutes must be more than 0; got inf"),
-        ("0.01", f"0.01 minutes do not suffice: {PASS} takes 1 on this machine; give --minutes 1"),
+        (
+            "0.01",
+            f"0.01 minutes do not suffice: {PASS} takes 1 on this machine; use: whichcar new --minutes 1",
+        ),
     ],
 )
 def test_too_few_minutes_are_refused(

@@ -63,7 +63,9 @@ def _write(experiment: Path, data: Path, minutes: float, backbone: str, weights:
     logging.getLogger("whichcar").setLevel(logging.INFO)
     start = None if weights.lower() == "none" else weights
     written = new_experiment(experiment, data, minutes, start, overwrite, backbone)
-    lines = [f"settings: {written.config}, for about {written.minutes:.0f} of {minutes:g} minutes of training"]
+    lines = [
+        f"settings: {written.config}, for about {max(1, round(written.minutes))} of {minutes:g} minutes of training"
+    ]
     say_lines([*lines, *([f"remark: {written.remark}"] if written.remark else [])])
 
 

@@ -14,8 +14,9 @@ from whichcar.exporting.openvino import OpenVinoNetwork
 from whichcar.exporting.quantize import candidates
 from whichcar.exporting.verify import Verification, measure
 from whichcar.images.pixels import Pixels
-from whichcar.inference.bundle import Bundle
+from whichcar.inference.bundle import Bundle, Precision
 from whichcar.inference.runtimes import KerasRuntime, OnnxRuntime, Runtime
+from whichcar.metrics import Proportion
 from whichcar.parallel import usable_cores
 from whichcar.records import Metadata
 from whichcar.text import one_line, plural
@@ -24,6 +25,7 @@ from whichcar.training.hardware import processor_name
 Format = Literal["onnx", "openvino", "litert"]
 Forms = dict[str, tuple[Runtime, int]]  # by name, with the size in bytes
 TITLES: dict[Format, str] = {"openvino": "OpenVINO", "litert": "LiteRT"}
+LITERT_INT8 = f"{TITLES['litert']} int8"
 LARGEST_DIFFERENCE = 1e-3  # between probabilities in float32; 1e-6 to 1e-4 is usual
 LARGEST_LOSS = 0.003  # of accuracy, through int8
 
@@ -32,9 +34,15 @@ class Network(Runtime, Protocol):
     """A network in the format of another runtime; `size` is in bytes."""
 
     size: int
+    precision: Precision
 
     def write(self, bundle: Bundle, path: Path) -> tuple[Path, ...]:
         """Write the network and its description, and return the files."""
+
+
+def loses(before: Proportion, after: Proportion) -> bool:
+    """Return whether int8 loses more accuracy than is allowed."""
+    return before.value - after.value > LARGEST_LOSS
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,41 +66,44 @@ class Comparison:
 
     def float32(self, bundle: Bundle) -> Compared:
         """Compare the bundle's network."""
-        others = self._others(bundle, None)
+        others = self._openvino(bundle) | self._litert(bundle, None)
         return Compared(bundle, self._measured(self._forms(bundle, others)), others)
 
     def int8(self, bundle: Bundle) -> Compared:
         """Compare the first int8 form of a bundle that is accurate enough, and the float32 form."""
-        float32 = self._forms(bundle, self._others(bundle, None))
+        float32 = self._forms(bundle, self._openvino(bundle) | self._litert(bundle, None))
         images = calibration_images(self.images, self.metadata.image_size)
+        litert = self._litert(bundle, images)  # the same for every candidate
         for calibration, candidate in candidates(bundle, images, self.checkpoint):
-            others = self._others(candidate, images)
+            others = self._openvino(candidate) | litert
             measured = self._measured(float32 | self._forms(candidate, others))
             accuracy = {form.name: form.top_1 for form in measured.forms if form.top_1}
             before = next(iter(accuracy.values()))
-            name, worst = min(accuracy.items(), key=lambda item: item[1].value)
-            if before.value - worst.value <= LARGEST_LOSS:
+            if loses(before, accuracy.get(LITERT_INT8, before)):
+                name, advice = LITERT_INT8, "leave out --format litert"
+                break
+            name, advice = min(accuracy, key=lambda form: accuracy[form].value), "export it with --precision float32"
+            if not loses(before, accuracy[name]):
                 return Compared(candidate, replace(measured, calibration=calibration.name), others)
+        worst = accuracy[name]
         raise CheckpointError(
             f"{self.checkpoint}: {name} loses {100 * (before.value - worst.value):.1f} points of accuracy on "
             f"{plural(before.total, f'{self.images.split} image')} ({before.value:.1%} to {worst.value:.1%}), more "
-            f"than {100 * LARGEST_LOSS:g}, and was not written (one image is {100 / before.total:.1f} points); "
-            "export it with --precision float32"
+            f"than {100 * LARGEST_LOSS:g}, and was not written (one image is {100 / before.total:.1f} points); {advice}"
         )
 
-    def _others(self, bundle: Bundle, calibrating: Pixels | None) -> dict[Format, Network]:
-        """Return the network in the requested formats; `calibrating` are the images for int8, None for float32."""
-        others: dict[Format, Network] = {}
-        if "openvino" in self.formats:
-            others["openvino"] = OpenVinoNetwork(bundle)
-        if "litert" in self.formats:
-            model, name = self.keras.model, one_line(self.checkpoint)
-            others["litert"] = LiteRtNetwork(model, bundle.image_size, calibrating, name)
-        return others
+    def _openvino(self, bundle: Bundle) -> dict[Format, Network]:
+        return {"openvino": OpenVinoNetwork(bundle)} if "openvino" in self.formats else {}
+
+    def _litert(self, bundle: Bundle, calibrating: Pixels | None) -> dict[Format, Network]:
+        """Return Keras' network; `calibrating` are the images for int8, None for float32."""
+        if "litert" not in self.formats:
+            return {}
+        return {"litert": LiteRtNetwork(self.keras.model, bundle.image_size, calibrating, one_line(self.checkpoint))}
 
     def _forms(self, bundle: Bundle, others: Mapping[Format, Network]) -> Forms:
         forms: Forms = {f"ONNX {bundle.precision}": (OnnxRuntime(bundle, self.checkpoint), len(bundle.network))}
-        return forms | {f"{TITLES[one]} {bundle.precision}": (other, other.size) for one, other in others.items()}
+        return forms | {f"{TITLES[one]} {other.precision}": (other, other.size) for one, other in others.items()}
 
     def _measured(self, forms: Forms) -> Verification:
         images, size = self.images, self.metadata.image_size

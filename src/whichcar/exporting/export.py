@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import importlib.util
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -13,15 +14,13 @@ import numpy as np
 
 from whichcar import files
 from whichcar.config.backbones import DEFAULT
-from whichcar.errors import ConfigError, DataError
+from whichcar.errors import ConfigError, DataError, MissingExtraError
 from whichcar.evaluation.calibration import calibrate
 from whichcar.evaluation.result_file import read_result
 from whichcar.exporting.comparison import Comparison, Format
 from whichcar.exporting.images import NOISE, export_images
-from whichcar.exporting.litert import check_litert
 from whichcar.exporting.model_card import with_card
 from whichcar.exporting.onnx import check_installed, float32_copy, to_onnx, use_tensorflow
-from whichcar.exporting.openvino import check_openvino
 from whichcar.exporting.verify import Verification
 from whichcar.inference.answer import Calibration
 from whichcar.inference.bundle import PLAIN_SUFFIX, SUFFIX, Bundle, Precision, write_bundle
@@ -37,6 +36,8 @@ from whichcar.version import VERSION
 log = logging.getLogger(__name__)
 
 SUFFIXES: dict[Format, str] = {"onnx": PLAIN_SUFFIX, "openvino": ".xml", "litert": ".tflite"}
+# The packages of formats, each in an extra with the format's name.
+PACKAGES = (("openvino", "OpenVINO", "openvino"), ("ai_edge_litert", "LiteRT", "litert"))
 LICENCE = "not stated; ask whoever trained it"
 
 
@@ -92,10 +93,9 @@ def export(
     check_installed()
     if plain is None:
         formats = ()
-    if "openvino" in formats:
-        check_openvino()
-    if "litert" in formats:
-        check_litert()
+    for package, title, extra in PACKAGES:
+        if extra in formats and importlib.util.find_spec(package) is None:
+            raise MissingExtraError(title, extra)
     experiment = in_use(Path(experiment))
     checkpoint = find_checkpoint(experiment)
     metadata = read_metadata(checkpoint)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import warnings
 import zipfile
@@ -13,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from whichcar import files
-from whichcar.errors import CheckpointError, MissingExtraError
+from whichcar.errors import CheckpointError
 from whichcar.exporting.onnx import INPUT, OUTPUT
 from whichcar.images.pixels import Pixels
-from whichcar.inference.bundle import Bundle
+from whichcar.inference.bundle import Bundle, Precision
 from whichcar.inference.runtimes import Probabilities
 from whichcar.parallel import usable_cores
-from whichcar.text import reason_of
+from whichcar.text import first_line, one_line
 from whichcar.training.hardware import native_messages_hidden
 
 if TYPE_CHECKING:
@@ -27,16 +26,6 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 LABELS, DESCRIPTION = "labels.txt", "bundle.json"
-
-
-def check_litert() -> None:
-    """Check, before long work, that LiteRT is installed.
-
-    Raises:
-        MissingExtraError: it is not installed.
-    """
-    if importlib.util.find_spec("ai_edge_litert") is None:
-        raise MissingExtraError("LiteRT", "litert")
 
 
 class LiteRtNetwork:
@@ -57,20 +46,17 @@ class LiteRtNetwork:
     """
 
     batch_size, callers = 1, 0
+    hardware: Mapping[str, str] = {}
 
     def __init__(self, model: keras.Model, image_size: tuple[int, int], calibrating: Pixels | None, name: str) -> None:
         """Convert the model and load it."""
-        import ai_edge_litert
         from ai_edge_litert.interpreter import Interpreter
 
         self._content = _converted(model, image_size, calibrating, name)
         self.size = len(self._content)
         with native_messages_hidden():
             self._run = Interpreter(model_content=self._content, num_threads=usable_cores()).get_signature_runner()
-        self.hardware: Mapping[str, str] = {
-            "backend": f"litert {ai_edge_litert.__version__}",
-            "precision": "float32" if calibrating is None else "int8",
-        }
+        self.precision: Precision = "float32" if calibrating is None else "int8"
 
     def __call__(self, images: Pixels) -> Probabilities:
         """Return (n, classes) float32 probabilities for (n, height, width, 3) uint8 RGB."""
@@ -79,16 +65,18 @@ class LiteRtNetwork:
     def write(self, bundle: Bundle, path: Path) -> tuple[Path, ...]:
         """Write the network atomically, with a zip archive of the class names and of `bundle.json` appended.
 
-        Appended files are a convention of LiteRT, which ignores them; `unzip` extracts them.
+        Appended files are a convention of LiteRT, which ignores them; `unzip` extracts them. The thresholds of an int8
+        bundle are left out: they do not apply to this network's probabilities.
 
         Raises:
             OSError: the file cannot be written.
         """
+        described = bundle.as_json() | ({"thresholds": None} if self.precision == "int8" else {})
         with files.atomic_write(path) as tmp:
             tmp.write_bytes(self._content)
             with zipfile.ZipFile(tmp, "a") as archive:
-                archive.writestr(LABELS, "".join(f"{one}\n" for one in bundle.class_names))
-                archive.writestr(DESCRIPTION, json.dumps(bundle.as_json(), ensure_ascii=False))
+                archive.writestr(LABELS, "".join(f"{one_line(one)}\n" for one in bundle.class_names))
+                archive.writestr(DESCRIPTION, json.dumps(described))
         return (path,)
 
 
@@ -115,6 +103,6 @@ def _converted(model: keras.Model, image_size: tuple[int, int], calibrating: Pix
             content: bytes = converter.convert()
     except Exception as error:  # ConverterError, RuntimeError and others
         raise CheckpointError(
-            f"{name}: cannot be converted to LiteRT ({reason_of(error)}); leave out --format litert"
+            f"{name}: cannot be converted to LiteRT ({first_line(error)}); leave out --format litert"
         ) from error
     return content

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from whichcar import files
-from whichcar.errors import MissingExtraError
 from whichcar.images.pixels import Pixels
 from whichcar.inference.bundle import KEY, Bundle
 from whichcar.inference.runtimes import Probabilities
@@ -18,20 +16,11 @@ if TYPE_CHECKING:
     import openvino
 
 
-def check_openvino() -> None:
-    """Check, before long work, that OpenVINO is installed.
-
-    Raises:
-        MissingExtraError: it is not installed.
-    """
-    if importlib.util.find_spec("openvino") is None:
-        raise MissingExtraError("OpenVINO", "openvino")
-
-
 class OpenVinoNetwork:
     """A bundle's network converted to OpenVINO and compiled for the local CPU (a `Runtime`); `size` is in bytes."""
 
     batch_size, callers = 16, 0
+    hardware: Mapping[str, str] = {}
 
     def __init__(self, bundle: Bundle) -> None:
         """Convert and compile the network."""
@@ -46,10 +35,7 @@ class OpenVinoNetwork:
         # Otherwise it computes in bfloat16 if the processor can.
         compiled = openvino.Core().compile_model(self._model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         self._infer = compiled.create_infer_request().infer
-        self.hardware: Mapping[str, str] = {
-            "backend": f"openvino {openvino.__version__}",
-            "precision": bundle.precision,
-        }
+        self.precision = bundle.precision
 
     def __call__(self, images: Pixels) -> Probabilities:
         """Return (n, classes) float32 probabilities for (n, height, width, 3) uint8 RGB."""
@@ -66,7 +52,7 @@ class OpenVinoNetwork:
         """
         import openvino
 
-        self._model.set_rt_info(json.dumps(bundle.as_json(), ensure_ascii=False), [KEY])
+        self._model.set_rt_info(json.dumps(bundle.as_json()), [KEY])
         weights = path.with_suffix(".bin")
         with (
             files.temporary_folder(2 * self.size) as folder,

@@ -20,7 +20,7 @@ from whichcar.errors import CheckpointError
 from whichcar.files import atomic_write
 from whichcar.inference.onnx_metadata import metadata_of, with_metadata, without_metadata
 from whichcar.records import Metadata
-from whichcar.text import one_line, reason_of
+from whichcar.text import as_text, one_line, reason_of
 
 FORMAT = 1
 SUFFIX, PLAIN_SUFFIX = ".whichcar", ".onnx"
@@ -98,7 +98,7 @@ def write_bundle(bundle: Bundle, path: str | Path) -> None:
     Raises:
         OSError: the disk is full or the folder cannot be written.
     """
-    path, text = Path(path), json.dumps(bundle.as_json(), indent=1, ensure_ascii=False, allow_nan=False)
+    path, text = Path(path), as_text(json.dumps(bundle.as_json(), indent=1, ensure_ascii=False, allow_nan=False))
     with atomic_write(path) as tmp:
         if path.suffix == PLAIN_SUFFIX:
             tmp.write_bytes(with_metadata(bundle.network, KEY, text))

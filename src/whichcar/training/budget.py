@@ -10,7 +10,7 @@ import bisect
 import math
 from dataclasses import dataclass
 
-from whichcar.config.backbones import DEFAULT
+from whichcar.config.backbones import DEFAULT, KERAS
 from whichcar.config.recipe import MOMENT_IMAGES
 
 MOST_PASSES = 100  # ours: training accuracy is 0.97 after 10; Salman et al. 2020 gain 4 points from 59 to 150
@@ -188,7 +188,8 @@ def seconds_of(facts: Facts, speed: Speed, phases: Phases) -> float:
         total += epochs * epoch + writing + speed.compile_step + speed.compile_predict
     if facts.has_classifier:  # co-tuning starts by predicting the training images
         total += speed.compile_predict + speed.predict(phases[0][1]) * facts.train
-    total += speed.predict(phases[-1][1]) * min(MOMENT_IMAGES, facts.train)
+    if KERAS[facts.backbone].has_batch_norm:
+        total += speed.compile_predict + speed.predict(phases[-1][1]) * min(MOMENT_IMAGES, facts.train)
     last = sum(speed.compile_predict + speed.predict(size) * facts.scored for size in tried)
     return total + last + 5 * speed.save
 

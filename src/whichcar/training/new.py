@@ -123,8 +123,8 @@ def _tree(data: Path) -> tuple[Tree, float]:
     """Return the dataset and the validation share of train: as recorded, else a fifth."""
     record = read_record(locate(data).root)
     share = (record or {}).get("validation_share")
-    tree = read_tree(data, VALIDATION if share is None else share, SEED)
-    return tree, VALIDATION if share is None else share
+    share = VALIDATION if share is None else share
+    return read_tree(data, share, SEED), share
 
 
 def _facts(tree: Tree, backbone: str) -> Facts:
@@ -160,7 +160,7 @@ def _heading(
     yield f"Question: how accurate is {facts.backbone} on {one_line(tree.root)} after {minutes:g} minutes of training?"
     yield f"Command:  {shell_command(['whichcar', 'train', config.parent])}"
     passes = plural(settings["fit"]["epochs"], "pass", "passes")
-    yield f"Expected: about {choice.minutes:.0f} minutes for {passes} over the training images."
+    yield f"Expected: about {plural(max(1, round(choice.minutes)), 'minute')} for {passes} over the training images."
     yield (
         f"Data:     {plural(facts.classes, 'class')}, {facts.train:,} training and {facts.validation:,} validation "
         f"images; the shorter side of the median image is {facts.side} pixels."

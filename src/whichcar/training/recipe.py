@@ -41,15 +41,11 @@ COSINE_SCALE, HEAD_RATE = 16, 10  # ours: experiments/README.md, few images
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Settings of a run, nested as in YAML, the reasons for some by dotted name, and the expected minutes.
-
-    `is_complete` means that more time would not help: the largest images and `MOST_PASSES`, or a head alone.
-    """
+    """Settings of a run, nested as in YAML, the reasons for some by dotted name, and the expected minutes."""
 
     settings: dict[str, Any]
     reasons: dict[str, str]
     minutes: float
-    is_complete: bool
     remark: str = ""
 
 
@@ -80,7 +76,7 @@ def choose(facts: Facts, speed: Speed, minutes: float, directory: str, weights: 
     what = "a head on the frozen network" if weights else "one pass over the training images"
     least = math.ceil(needed / 60 / AIM)
     short = f"{minutes:g} minutes do not suffice"
-    raise ConfigError(f"{short}: {what} takes {least} on this machine; give --minutes {least}")
+    raise ConfigError(f"{short}: {what} takes {least} on this machine; use: whichcar new --minutes {least}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +88,7 @@ class _Start:
 
 def _head_only(facts: Facts, seconds: float, size: int, start: _Start) -> Choice:
     reasons = {
-        "data.image_size": "at most the images' own size, in steps of 32",
+        "data.image_size": "the images' own size, to the nearest multiple of 32",
         "recipe.freeze": "the time does not suffice to train all layers: the whole backbone stays as it is",
         "recipe.cached_features": "the backbone runs once over the images, then only the head is trained",
         "compile.optimizer": "Adam needs no tuning for a head alone",
@@ -101,7 +97,7 @@ def _head_only(facts: Facts, seconds: float, size: int, start: _Start) -> Choice
     settings["compile"] = {"optimizer": {"adam": {"learning_rate": 0.001}}}
     settings["recipe"] = {"schedule": "cosine", "freeze": len(KERAS[facts.backbone].stages), "cached_features": True}
     remark = "too few passes of all layers fit: only the head is trained, on a frozen backbone; more minutes give more"
-    return Choice(settings, _common(facts) | reasons, seconds / 60, True, remark)
+    return Choice(settings, _common(facts) | reasons, seconds / 60, remark)
 
 
 def _all_layers(facts: Facts, speed: Speed, phases: Phases, start: _Start) -> Choice:
@@ -116,7 +112,7 @@ def _all_layers(facts: Facts, speed: Speed, phases: Phases, start: _Start) -> Ch
     if start.weights:
         settings["model"]["cosine_scale"] = COSINE_SCALE
     rate = round(0.02 * facts.batch_size / 32, 5)
-    settings["compile"] = {"optimizer": _optimizer(start.weights, rate)}
+    settings["compile"] = {"optimizer": optimizer(start.weights, rate)}
     settings["recipe"] = recipe = dict(_recipe(facts, phases, start.weights))
     if facts.validation:
         recipe["test_sizes"] = [[tried, tried] for tried in sizes_tried(facts, size)]
@@ -124,10 +120,13 @@ def _all_layers(facts: Facts, speed: Speed, phases: Phases, start: _Start) -> Ch
     if passes < ENOUGH_PASSES and facts.updates * passes < ENOUGH_UPDATES:
         remark = f"only {plural(passes, 'pass', 'passes')} over the training images: more minutes give more"
     reasons = _common(facts) | _reasons(facts, passes, is_complete)
-    return Choice(settings, reasons, seconds_of(facts, speed, phases) / 60, is_complete, remark)
+    if start.weights is None:
+        del reasons["compile.optimizer"]  # that of SGD
+    return Choice(settings, reasons, seconds_of(facts, speed, phases) / 60, remark)
 
 
-def _optimizer(weights: str | None, rate: float) -> dict[str, Any]:
+def optimizer(weights: str | None, rate: float) -> dict[str, Any]:
+    """Return the value of `compile.optimizer`; `rate` is for pretrained weights."""
     if weights is None:
         return {"adamw": {"learning_rate": 0.001, "weight_decay": 0.02}}
     return {"sgd": {"learning_rate": rate, "momentum": 0.9, "nesterov": True, "weight_decay": 0.003}}
@@ -201,7 +200,7 @@ def _common(facts: Facts) -> dict[str, str]:
 def _reasons(facts: Facts, passes: int, is_complete: bool) -> dict[str, str]:
     fits = "the most passes that are planned" if is_complete else "all that fit into the minutes"
     return {
-        "data.image_size": f"crops of {facts.side} pixels are not enlarged; in steps of 32, up to {LARGEST}",
+        "data.image_size": f"crops of {facts.side} pixels are hardly enlarged; a multiple of 32, up to {LARGEST}",
         "compile.optimizer": "a rate of 0.02 for 32 images a step, in proportion for fewer",
         "fit.epochs": fits,
         "recipe.warmup_share": "the rate grows from zero, then falls to zero along a cosine",

@@ -14,12 +14,12 @@ from whichcar.config.experiment import Experiment
 from whichcar.data.split.tree import Tree
 from whichcar.errors import ImageError
 from whichcar.images.read import read_resized
-from whichcar.parallel import ordered_map
+from whichcar.parallel import ordered_map, usable_cores
 from whichcar.progress import Bar
 from whichcar.training.budget import BACKWARD, CROP, FROZEN_SHARE, Facts, Speed, frozen_stages
 from whichcar.training.hardware import Hardware, release_memory, without_kept_steps
 from whichcar.training.network.models import TrainingModels
-from whichcar.training.recipe import COSINE_SCALE
+from whichcar.training.recipe import COSINE_SCALE, optimizer
 from whichcar.training.setup import build_models
 from whichcar.training.weights import plain_model
 
@@ -98,7 +98,7 @@ def _experiment(facts: Facts, weights: str | None) -> Experiment:
             "cosine_scale": COSINE_SCALE if weights else 0,
             "data_aug_layer": {"random_brightness": {"factor": 0.2}, "random_contrast": {"factor": 0.2}},
         },
-        "compile": {"optimizer": {"sgd": {"momentum": 0.9, "nesterov": True, "weight_decay": 0.003}}},
+        "compile": {"optimizer": optimizer(weights, 0.01)},
         "recipe": {"freeze": frozen_stages(facts, weights), "random_resized_crop": {"side": list(CROP)}},
     })  # fmt: skip
 
@@ -117,7 +117,8 @@ def _timed(step: Callable[[], object], bar: Bar) -> Timed:
 
 def _decoding(paths: Sequence[Path], side: int) -> float:
     """Return the seconds per image when all threads decode."""
-    chosen = paths[:: max(1, -(-len(paths) // _LOOKS))]
+    looks = max(_LOOKS, 4 * usable_cores())  # several for each thread
+    chosen = paths[:: max(1, -(-len(paths) // looks))]
     start = time.perf_counter()
     for _ in ordered_map(lambda path: _read(path, side), chosen):
         pass
