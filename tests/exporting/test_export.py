@@ -170,7 +170,7 @@ def test_a_network_that_litert_cannot_take_is_refused(
     def convert() -> bytes:
         raise RuntimeError("no operator for it\nin LiteRT")
 
-    monkeypatch.setattr(tf.lite.TFLiteConverter, "from_concrete_functions", lambda *_: SimpleNamespace(convert=convert))
+    monkeypatch.setattr(tf.lite.TFLiteConverter, "from_saved_model", lambda *_: SimpleNamespace(convert=convert))
     with pytest.raises(CheckpointError, match=r"to LiteRT \(no operator for it\); leave out --format litert"):
         export(trained, tmp_path / "cars.whichcar", plain=tmp_path / "plain", formats=["litert"])
     assert not (tmp_path / "cars.whichcar").exists()

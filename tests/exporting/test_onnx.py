@@ -10,6 +10,7 @@ import onnxruntime as ort
 import pytest
 
 from whichcar.errors import CheckpointError
+from whichcar.exporting.litert import LiteRtNetwork
 from whichcar.exporting.onnx import float32_copy, to_onnx
 from whichcar.training.hardware import prepare
 
@@ -91,9 +92,12 @@ def test_every_family_of_backbones_gets_keras_answers(backbone: str, tmp_path: P
     moving(images, training=True)
     model.set_weights(moving.get_weights())
     model.save(tmp_path / "model.keras")
-    network = to_onnx(float32_copy(tmp_path / "model.keras"), (64, 64), backbone)
+    exported = float32_copy(tmp_path / "model.keras")
+    network = to_onnx(exported, (64, 64), backbone)
     (answer,) = ort.InferenceSession(network, providers=["CPUExecutionProvider"]).run(None, {"images": images})
     np.testing.assert_allclose(answer, model.predict_on_batch(images), atol=1e-4)
+    litert = LiteRtNetwork(exported, (64, 64), None, backbone)
+    np.testing.assert_allclose(litert(images), answer, atol=1e-4)
     operators = Counter(node.op_type for node in onnx.load_from_string(network).graph.node)
     assert operators["Transpose"] <= 2 or backbone == "convnext_tiny"  # its layer norm is over the last axis
 

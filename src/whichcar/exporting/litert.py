@@ -93,16 +93,19 @@ def _converted(model: keras.Model, image_size: tuple[int, int], calibrating: Pix
     # The calibration of int8 cannot read variables.
     constant = convert_variables_to_constants_v2(function(lambda images: model(images, training=False)))
     named = function(lambda images: {OUTPUT: constant(images)[0]})
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([named], tf.Module())
-    if calibrating is not None:
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = lambda: ([image[None]] for image in calibrating)
-    try:
-        with native_messages_hidden(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that uint8 images have no range for int8
-            content: bytes = converter.convert()
-    except Exception as error:  # ConverterError, RuntimeError and others
-        raise CheckpointError(
-            f"{name}: cannot be converted to LiteRT ({first_line(error)}); leave out --format litert"
-        ) from error
+    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)  # those of swish cannot be saved
+    with files.temporary_folder(8 * model.count_params()) as folder, native_messages_hidden():
+        tf.saved_model.save(tf.Module(), folder, named, options)
+        converter = tf.lite.TFLiteConverter.from_saved_model(str(folder))
+        if calibrating is not None:
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            converter.representative_dataset = lambda: ([image[None]] for image in calibrating)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that uint8 images have no range for int8
+                content: bytes = converter.convert()
+        except Exception as error:  # ConverterError, RuntimeError and others
+            raise CheckpointError(
+                f"{name}: cannot be converted to LiteRT ({first_line(error)}); leave out --format litert"
+            ) from error
     return content
