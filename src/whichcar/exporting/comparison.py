@@ -40,7 +40,7 @@ class Network(Runtime, Protocol):
         """Write the network and its description, and return the files."""
 
 
-def loses(before: Proportion, after: Proportion) -> bool:
+def _loses_too_much(before: Proportion, after: Proportion) -> bool:
     """Return whether int8 loses more accuracy than is allowed."""
     return before.value - after.value > LARGEST_LOSS
 
@@ -79,11 +79,11 @@ class Comparison:
             measured = self._measured(float32 | self._forms(candidate, others))
             accuracy = {form.name: form.top_1 for form in measured.forms if form.top_1}
             before = next(iter(accuracy.values()))
-            if loses(before, accuracy.get(LITERT_INT8, before)):
+            if _loses_too_much(before, accuracy.get(LITERT_INT8, before)):
                 name, advice = LITERT_INT8, "leave out --format litert"
                 break
             name, advice = min(accuracy, key=lambda form: accuracy[form].value), "export it with --precision float32"
-            if not loses(before, accuracy[name]):
+            if not _loses_too_much(before, accuracy[name]):
                 return Compared(candidate, replace(measured, calibration=calibration.name), others)
         worst = accuracy[name]
         raise CheckpointError(

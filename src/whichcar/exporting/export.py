@@ -17,7 +17,7 @@ from whichcar.config.backbones import DEFAULT
 from whichcar.errors import ConfigError, DataError, MissingExtraError
 from whichcar.evaluation.calibration import calibrate
 from whichcar.evaluation.result_file import read_result
-from whichcar.exporting.comparison import Comparison, Format
+from whichcar.exporting.comparison import TITLES, Comparison, Format
 from whichcar.exporting.images import NOISE, export_images
 from whichcar.exporting.model_card import with_card
 from whichcar.exporting.onnx import check_installed, float32_copy, to_onnx, use_tensorflow
@@ -36,8 +36,7 @@ from whichcar.version import VERSION
 log = logging.getLogger(__name__)
 
 SUFFIXES: dict[Format, str] = {"onnx": PLAIN_SUFFIX, "openvino": ".xml", "litert": ".tflite"}
-# The packages of formats, each in an extra with the format's name.
-PACKAGES = (("openvino", "OpenVINO", "openvino"), ("ai_edge_litert", "LiteRT", "litert"))
+PACKAGES: dict[Format, str] = {"openvino": "openvino", "litert": "ai_edge_litert"}  # extras are named like formats
 LICENCE = "not stated; ask whoever trained it"
 
 
@@ -93,9 +92,9 @@ def export(
     check_installed()
     if plain is None:
         formats = ()
-    for package, title, extra in PACKAGES:
+    for extra, package in PACKAGES.items():
         if extra in formats and importlib.util.find_spec(package) is None:
-            raise MissingExtraError(title, extra)
+            raise MissingExtraError(TITLES[extra], extra)
     experiment = in_use(Path(experiment))
     checkpoint = find_checkpoint(experiment)
     metadata = read_metadata(checkpoint)

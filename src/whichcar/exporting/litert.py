@@ -15,7 +15,7 @@ from whichcar import files
 from whichcar.errors import CheckpointError
 from whichcar.exporting.onnx import INPUT, OUTPUT
 from whichcar.images.pixels import Pixels
-from whichcar.inference.bundle import Bundle, Precision
+from whichcar.inference.bundle import DESCRIPTION, Bundle, Precision
 from whichcar.inference.runtimes import Probabilities
 from whichcar.parallel import usable_cores
 from whichcar.text import first_line, one_line
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
-LABELS, DESCRIPTION = "labels.txt", "bundle.json"
+LABELS = "labels.txt"
 
 
 class LiteRtNetwork:

@@ -25,7 +25,7 @@ from whichcar.text import as_text, one_line, reason_of
 FORMAT = 1
 SUFFIX, PLAIN_SUFFIX = ".whichcar", ".onnx"
 KEY = "whichcar"
-_JSON, _NETWORK, _CARD, _PAGE = "bundle.json", "network.onnx", "card.md", "card.html"
+DESCRIPTION, _NETWORK, _CARD, _PAGE = "bundle.json", "network.onnx", "card.md", "card.html"
 _AGAIN = "copy or export it again"
 _WRITTEN = "give a file that `whichcar export` wrote"
 
@@ -104,7 +104,7 @@ def write_bundle(bundle: Bundle, path: str | Path) -> None:
             tmp.write_bytes(with_metadata(bundle.network, KEY, text))
             return
         with zipfile.ZipFile(tmp, "w", zipfile.ZIP_STORED) as archive:
-            members = {_JSON: text.encode(), _NETWORK: bundle.network}
+            members = {DESCRIPTION: text.encode(), _NETWORK: bundle.network}
             members |= {_CARD: bundle.card.encode(), _PAGE: bundle.page.encode()}
             for name, content in members.items():
                 member = zipfile.ZipInfo(name)  # with a fixed date
@@ -132,14 +132,14 @@ def _from_zip(path: Path, content: bytes) -> Bundle:
         raise CheckpointError(f"{path}: {kind}; {_WRITTEN}")
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            wanted = (_JSON, *_MEMBERS.values()) if _JSON in archive.namelist() else ()
+            wanted = (DESCRIPTION, *_MEMBERS.values()) if DESCRIPTION in archive.namelist() else ()
             members = {name: _member(archive, name, content) for name in wanted}
     except Exception as error:  # zipfile, zlib, lzma, struct and io raise theirs on damaged bytes
         raise CheckpointError(f"{path}: the bundle is damaged ({reason_of(error)}); {_AGAIN}") from error
     if not members:
-        raise CheckpointError(f"{path}: is not a bundle (no {_JSON} in it); {_WRITTEN}")
+        raise CheckpointError(f"{path}: is not a bundle (no {DESCRIPTION} in it); {_WRITTEN}")
     card, page = (members[name].decode("utf-8", "replace") for name in (_CARD, _PAGE))
-    return _bundle(path, members[_JSON], members[_NETWORK], card, page)
+    return _bundle(path, members[DESCRIPTION], members[_NETWORK], card, page)
 
 
 def _member(archive: zipfile.ZipFile, name: str, content: bytes) -> bytes:
@@ -174,7 +174,7 @@ def _described(path: Path, text: str | bytes) -> dict[str, Any]:
     try:
         content = json.loads(text)
         if not isinstance(content, dict) or not isinstance(content.get("format"), int):
-            raise ValueError(f"{_JSON} has no number of its format")
+            raise ValueError(f"{DESCRIPTION} has no number of its format")
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: the bundle is damaged ({reason_of(error)}); {_AGAIN}") from error
     if content["format"] > FORMAT:
@@ -183,7 +183,7 @@ def _described(path: Path, text: str | bytes) -> dict[str, Any]:
             f"version reads {FORMAT}; update whichcar, or export it again with this version"
         )
     if problem := _problem(content):
-        raise CheckpointError(f"{path}: the bundle is damaged ({_JSON}: {problem}); {_AGAIN}")
+        raise CheckpointError(f"{path}: the bundle is damaged ({DESCRIPTION}: {problem}); {_AGAIN}")
     return content
 
 
