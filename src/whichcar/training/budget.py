@@ -22,7 +22,7 @@ FIRST_PHASE = 128  # minimum size of all phases before the last; ours: exp_003
 LAST_SHARE = 3 / 17  # share of the passes in each phase after the first; ours: exp_003
 CROP = (0.75, 1.0)  # share of each side that the random crop keeps; ours: exp_003
 HEAD_UPDATES = 4000
-SECONDS_OF_HEAD_STEP = 0.01
+SECONDS_OF_HEAD_STEP = (0.003, 0.00001)  # and per class; ours: 0.002 with 12 classes, 0.006 with 196, 0.008 with 500
 BACKWARD = 2  # cost of a backward pass, in forward passes
 FROZEN, FROZEN_OF_FEW = 2, 3  # number of first stages frozen, in general and with few images; ours
 FROZEN_SHARE = {0: 0.0, FROZEN: 0.25, FROZEN_OF_FEW: 0.5}  # share of a forward pass in the frozen stages
@@ -200,7 +200,9 @@ def seconds_of_head(facts: Facts, speed: Speed, size: int) -> float:
     epochs = epochs_of_head(facts)
     steps = epochs * (facts.updates + facts.scored / facts.batch_size)
     features = speed.compile_predict + images * (speed.predict(size) + speed.decode)
-    return speed.start + features + steps * SECONDS_OF_HEAD_STEP + epochs / 2 * speed.save
+    step, step_per_class = SECONDS_OF_HEAD_STEP
+    training = speed.compile_predict + steps * (step + step_per_class * facts.classes)
+    return speed.start + features + training + epochs / 2 * speed.save
 
 
 def epochs_of_head(facts: Facts) -> int:
