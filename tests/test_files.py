@@ -1,3 +1,4 @@
+import errno
 import os
 import tempfile
 from collections.abc import Callable
@@ -94,6 +95,19 @@ def test_linking_what_is_missing_or_onto_what_is_there_raises(tmp_path: Path) ->
     with pytest.raises(FileExistsError):
         files.link_or_copy(tmp_path / "a", tmp_path / "b")
     assert (tmp_path / "b").read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("number", [errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.ENOSYS])
+def test_a_file_is_copied_to_a_disk_without_hard_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def link(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", link)
+    (tmp_path / "a").write_bytes(b"car")
+    files.link_or_copy(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "b").read_bytes() == b"car"
 
 
 def test_another_error_is_not_taken_for_another_file_system(tmp_path: Path) -> None:

@@ -220,7 +220,7 @@ def link_or_copy(source: Path, target: Path) -> None:
     try:
         os.link(source.resolve(), target)  # an image may itself be a symbolic link
     except OSError as error:
-        if not is_other_disk(error) and error.errno not in (errno.EPERM, errno.EMLINK, errno.ENOTSUP):
+        if not is_other_disk(error) and error.errno not in (errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS):
             raise
         with atomic_write(target) as tmp:
             shutil.copyfile(source, tmp)

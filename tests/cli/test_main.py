@@ -156,13 +156,16 @@ def test_split_says_what_went_where_and_what_did_not(
 ) -> None:
     labels = tmp_path / "labels.csv"
     rows = (drawn / "car_dataset_labels.csv").read_text()
-    labels.write_text(rows + "missing.jpg,Alder Meridian Sedan 2012,train\n")
+    odd = '"two\nlines.jpg",Alder Meridian Sedan 2012,train\n,Alder Meridian Sedan 2012,train\n'
+    labels.write_text(rows + "missing.jpg,Alder Meridian Sedan 2012,train\n" + odd)
     assert main.run(["split", str(drawn), str(labels), str(tmp_path / "v1"), "--validation", "0.5"]) == 0
     out = capsys.readouterr().out
     assert "4 classes\n" in out
     assert "train 24 images, 12 of them for validation; test 8 images\n" in out
-    assert "1 row could not be used" in out
-    assert "missing.jpg" in out
+    assert "3 rows could not be used" in out
+    assert "    missing.jpg: " in out
+    assert "    two\\nlines.jpg: " in out
+    assert "    (no name): img_name is empty" in out
     assert json.loads((tmp_path / "v1" / "split.json").read_text())["validation_share"] == 0.5
 
 

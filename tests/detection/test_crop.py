@@ -357,7 +357,7 @@ def test_a_damaged_table_or_record_is_reported_or_rewritten(tree: Path, tmp_path
     list(crop(tree, tmp_path / "out", detector=red_cars))
     assert list(read_boxes(table)) == first
     (tmp_path / "out" / RECORD).write_text("{}")
-    with pytest.raises(DataError, match=r"crop\.json: is not what `whichcar crop` wrote; remove it, or crop again"):
+    with pytest.raises(DataError, match=r"crop\.json: is not what `whichcar crop` wrote; crop again with --redo"):
         crop(tree, tmp_path / "out", detector=red_cars)
 
 
@@ -414,6 +414,32 @@ def test_what_has_changed_is_named(tree: Path, tmp_path: Path, red_cars: OnnxDet
     list(crop(tree, tmp_path / "out", detector=red_cars))
     with pytest.raises(DataError, match=r"with margin 0\.0, now it is 0\.1; give the same, another folder, or --redo"):
         list(crop(tree, tmp_path / "out", detector=red_cars, margin=0.1))
+
+
+def test_crops_of_another_input_are_refused_unless_it_was_moved(
+    tree: Path, tmp_path: Path, red_cars: OnnxDetector
+) -> None:
+    list(crop(tree, tmp_path / "out", detector=red_cars))
+    kept = contents(tmp_path / "out")
+    shutil.copytree(tree, tmp_path / "other")
+    with pytest.raises(DataError, match=rf"with input {tree}, now it is {tmp_path / 'other'}; give the same, another"):
+        crop(tmp_path / "other", tmp_path / "out", detector=red_cars)
+    assert contents(tmp_path / "out") == kept
+    shutil.rmtree(tmp_path / "other")
+    tree.rename(tmp_path / "other")
+    list(crop(tmp_path / "other", tmp_path / "out", detector=red_cars))
+    assert json.loads((tmp_path / "out" / RECORD).read_text())["source"] == str(tmp_path / "other")
+
+
+def test_crops_without_their_record_are_not_taken_for_those_of_these_settings(
+    tree: Path, tmp_path: Path, red_cars: OnnxDetector
+) -> None:
+    list(crop(tree, tmp_path / "out", detector=red_cars))
+    (tmp_path / "out" / RECORD).unlink()
+    with pytest.raises(DataError, match=r"has crops but no crop\.json, so their settings are unknown; crop again with"):
+        crop(tree, tmp_path / "out", detector=red_cars, margin=0.25)
+    list(crop(tree, tmp_path / "out", detector=red_cars, margin=0.25, redo=True))
+    assert {read_image(path).shape for path in (tmp_path / "out/test/Red").glob("*.jpg")} == {(72, 96, 3)}
 
 
 @pytest.mark.parametrize("redo", [False, True])
@@ -602,6 +628,20 @@ def test_stopped_while_redoing_nothing_old_is_taken_for_new(tree: Path, tmp_path
     list(crop(tree, tmp_path / "out", detector=red_cars, margin=0.25))
     assert {read_image(path).shape for path in (tmp_path / "out/test/Red").glob("*.jpg")} == {(72, 96, 3)}
     assert json.loads((tmp_path / "out" / RECORD).read_text())["settings"]["margin"] == 0.25
+
+
+def test_stopped_while_old_crops_are_deleted_the_folder_is_not_complete(
+    tree: Path, tmp_path: Path, red_cars: OnnxDetector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    list(crop(tree, tmp_path / "out", detector=red_cars))
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Path, "unlink", stop)
+        list(crop(tree, tmp_path / "out", detector=red_cars, margin=0.25, redo=True))
+    with pytest.raises(DataError, match="the crop stage is unfinished here"):
+        read_record(tmp_path / "out")
 
 
 @pytest.mark.parametrize(("batch_size", "workers"), [(1, 1), (4, 2), (100, 3)])

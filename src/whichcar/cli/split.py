@@ -11,7 +11,7 @@ import click
 from whichcar.cli.options import FILE, FOLDER
 from whichcar.cli.render import SHOWN
 from whichcar.cli.streams import say_lines
-from whichcar.text import listed, plural, shell_command
+from whichcar.text import listed, one_line, plural, shell_command
 
 if TYPE_CHECKING:
     from whichcar.data.split.split import Split
@@ -102,6 +102,7 @@ def render_split(split: Split) -> Iterator[str]:
     if split.problems:
         yield f"  {plural(len(split.problems), 'row')} could not be used:"
         for problem in split.problems[:SHOWN]:
-            yield f"    {problem.path}: {problem.reason}"
+            name = one_line(problem.path) if problem.path.name else "(no name)"
+            yield f"    {name}: {problem.reason}"
         if len(split.problems) > SHOWN:
             yield f"    ... all of them in {split.output / 'split.json'}"

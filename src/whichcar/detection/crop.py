@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -142,7 +143,7 @@ def _content(folder: Path) -> dict[str, Any] | None:
         crop_settings(**content["settings"])
         _ = content["finished"], content["detector"]["name"], content["detector"]["sha256"]
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: is not what `whichcar crop` wrote; remove it, or crop again with --redo") from error
+        raise DataError(f"{path}: is not what `whichcar crop` wrote; crop again with --redo") from error
     return content
 
 
@@ -172,7 +173,15 @@ class _Stage:
             raise DataError(f"{self.output}: contains files that `whichcar crop` did not write; give an empty folder")
         self.record = record_of(self.settings, self.custom)
         before = None if redo else _content(self.output)
+        if not redo and before is None and any(path.is_file() for path in self._tables()):
+            raise DataError(
+                f"{self.output}: has crops but no {RECORD}, so their settings are unknown; crop again with --redo"
+            )
         if before is not None:
+            source = str(before.get("source", ""))
+            moved = not os.path.isdir(source)  # noqa: PTH112  (also a folder that may no longer be read)
+            if not moved and not Path(source).samefile(self.source):
+                raise self._changed("input", source, self.source)
             for key in self.record["settings"].keys() - {"detector"}:
                 if before["settings"].get(key) != self.record["settings"][key]:
                     raise self._changed(key, before["settings"].get(key), self.record["settings"][key])
@@ -186,7 +195,7 @@ class _Stage:
         try:
             with self._exclusive():
                 self._open(redo)
-                with BoxTable(self.output / boxes.FILE, self.output / _WORK / boxes.FILE) as table:
+                with BoxTable(*self._tables()) as table:
                     yield from self._rows(table, batch_size)
                     self._remove(table.finish(files.walk_images(self.source)))
                 self._describe(finished=True)
@@ -210,7 +219,10 @@ class _Stage:
     def _open(self, redo: bool) -> None:
         """Record the settings of this run; with `redo`, delete the output of earlier runs."""
         if redo:
-            for table in (self.output / boxes.FILE, self.output / _WORK / boxes.FILE):
+            with contextlib.suppress(DataError):  # damaged
+                if before := _content(self.output):  # stopped while it deletes, the folder is not complete
+                    files.write_json(self.output / RECORD, before | {"finished": False})
+            for table in self._tables():
                 if table.is_file():
                     with contextlib.suppress(DataError):  # damaged
                         for row in boxes.read_boxes(table):
@@ -219,6 +231,10 @@ class _Stage:
         self._describe(finished=False)
         for name, content in self.splits.items():
             files.write_text(self.output / name, content.decode("utf-8"))
+
+    def _tables(self) -> tuple[Path, Path]:
+        """Return the tables of boxes of a finished and of an unfinished run."""
+        return self.output / boxes.FILE, self.output / _WORK / boxes.FILE
 
     def _content(self, name: str) -> bytes | None:
         """Return the content of a file in the input; None if there is none."""

@@ -335,3 +335,10 @@ def test_equal_classes_of_one_image_are_not_uneven(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         Image.new("RGB", (90, 80), colour).save(tmp_path / name / "1.png")
     assert not [one for one in check(tmp_path).findings if one.issue == "imbalance"]
+
+
+def test_a_name_too_long_for_a_file_is_a_finding(data: Path) -> None:
+    with (data / "car_dataset_labels.csv").open("a") as file:
+        file.write("x" * 300 + ".jpg,Alder Meridian Sedan 2012,train\n")
+    assert main.run(["check", str(data), "--fail-on", "row_without_file"]) == 1
+    assert "x" * 300 in (data / "check.html").read_text()

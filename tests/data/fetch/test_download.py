@@ -133,13 +133,29 @@ def test_what_is_there_already_is_not_fetched_again_unless_it_changed(web: str, 
     assert download(f"{web}/a.tgz", tmp_path).path.read_bytes() == CONTENT[::-1]
 
 
+def test_a_file_of_a_server_that_names_no_version_is_fetched_again(web: str, tmp_path: Path) -> None:
+    download(f"{web}/no-parts.tgz", tmp_path)
+    Handler.content = CONTENT[::-1]
+    assert download(f"{web}/no-parts.tgz", tmp_path).path.read_bytes() == CONTENT[::-1]
+
+
+def test_a_file_of_another_address_is_fetched_though_its_name_is_the_same(web: str, tmp_path: Path) -> None:
+    download(f"{web}/a.tgz?set=1", tmp_path)
+    Handler.asked.clear()
+    download(f"{web}/a.tgz?set=2&token=secret", tmp_path)
+    assert Handler.asked
+    Handler.asked.clear()
+    download(f"{web}/a.tgz?set=2&token=other", tmp_path)
+    assert Handler.asked == []
+
+
 @pytest.mark.parametrize("name", ["no-parts.tgz", "no-parts-none.tgz"])
 def test_a_server_that_gives_no_parts_is_read_in_one_go(
     web: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     monkeypatch.delenv("WHICHCAR_QUIET", raising=False)
     (tmp_path / f"{name}.part").write_bytes(b"x" * 1000)
-    (tmp_path / f".{name}.part.json").write_text(json.dumps({"size": len(CONTENT)}))
+    (tmp_path / f".{name}.part.json").write_text(json.dumps({"address": f"{web}/{name}", "size": len(CONTENT)}))
     assert download(f"{web}/{name}", tmp_path).path.read_bytes() == CONTENT
     assert f"fetching {name}: 1024/1024 kB, " in capsys.readouterr().err
 

@@ -174,6 +174,32 @@ def test_another_set_does_not_take_the_place_of_the_first(drawn: Path, by_class:
     assert names(tmp_path / "data/car_ims") == names(by_class)
 
 
+def test_redo_deletes_no_images_that_were_added(drawn: Path, by_class: Path, tmp_path: Path) -> None:
+    fetch([drawn], tmp_path / "data")
+    own = tmp_path / "data" / "car_ims" / "new folder" / "mine.jpg"
+    own.parent.mkdir()
+    shutil.copy(next((drawn / "car_ims").iterdir()), own)
+    message = "--redo would delete images that `whichcar fetch` did not write, such as car_ims/new folder/mine.jpg"
+    with pytest.raises(DataError, match=message):
+        fetch([by_class], tmp_path / "data", redo=True)
+    own.unlink()
+    fetch([by_class], tmp_path / "data", redo=True)
+    assert names(tmp_path / "data/car_ims") == names(by_class)
+
+
+def test_a_source_variable_with_an_open_quotation_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WHICHCAR_SOURCE", "/data/Bob's cars.zip")
+    with pytest.raises(DataError, match=r"^WHICHCAR_SOURCE: No closing quotation; quote its paths as in a shell$"):
+        fetch(into=tmp_path / "data")
+
+
+def test_rows_without_a_class_are_no_class(drawn: Path, tmp_path: Path) -> None:
+    shutil.copytree(drawn, tmp_path / "source")
+    labels = tmp_path / "source" / "car_dataset_labels.csv"
+    labels.write_text(labels.read_text() + "late.jpg,,train\n")
+    assert len(fetch([tmp_path / "source"], tmp_path / "data").classes) == 4
+
+
 def test_images_that_were_there_before_are_left_alone(drawn: Path, by_class: Path, tmp_path: Path) -> None:
     shutil.copytree(drawn / "car_ims", tmp_path / "data" / "car_ims")
     with pytest.raises(DataError, match="has a car_ims/ that `whichcar fetch` did not write"):

@@ -3,6 +3,7 @@ import os
 import random
 import shutil
 import tempfile
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from PIL import Image, ImageOps
 from whichcar.cli import main
 from whichcar.data.check.check import check
 from whichcar.data.labels import draw_share, labels_from_folders, write_labels
+from whichcar.data.split import plan
 from whichcar.data.split.split import Split, split
 from whichcar.data.split.tree import read_tree
 from whichcar.errors import DataError
@@ -195,6 +197,13 @@ def test_other_labels_data_or_settings_over_an_output_are_refused(
     assert snapshot(tmp_path / "v1") == before
 
 
+def test_other_groups_over_an_output_are_refused(tmp_path: Path) -> None:
+    rows = dataset(tmp_path / "data")
+    split(tmp_path / "data", rows, tmp_path / "v1")
+    with pytest.raises(DataError, match=r"or with other options \(--group-by, --keep-copies\); choose another"):
+        split(tmp_path / "data", rows, tmp_path / "v1", group_by="^(.*)")
+
+
 def test_what_is_wrong_with_the_output_is_an_error_before_images_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -353,6 +362,21 @@ def test_images_that_would_meet_are_distinguished(tmp_path: Path) -> None:
     before = snapshot(tmp_path)
     split(tmp_path / "data", rows[::-1], tmp_path / "v1")
     assert snapshot(tmp_path) == before
+
+
+def test_many_images_of_one_name_are_numbered_without_gaps_in_linear_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"{listing:03d}/1.jpg" for listing in range(300)]
+    for shade, name in enumerate(names):
+        write_image(tmp_path / "data" / name, 3 * shade)
+    calls = Counter[str]()
+    monkeypatch.setattr(plan, "_key", lambda name: calls.update([name]) or name.casefold())
+    rows = [Label(name, ("BMW", "Audi")[index % 2], "train") for index, name in enumerate(names)]
+    split(tmp_path / "data", rows, tmp_path / "v1", keep_copies=True)
+    placed = sorted(path.name for path in (tmp_path / "v1" / "train" / "BMW").iterdir())
+    assert placed == sorted(["1.jpg", *(f"1 ({number}).jpg" for number in range(2, 151))])
+    assert calls.total() < 10 * len(names)
 
 
 def test_classes_that_would_share_a_folder_are_distinguished(tmp_path: Path) -> None:
@@ -549,6 +573,14 @@ def test_a_folder_that_is_divided_already_keeps_its_division(tmp_path: Path) -> 
         split(tmp_path / "cars", tmp_path / "v2", test_share=0.5)
 
 
+def test_of_labels_that_are_all_in_train_a_test_split_can_be_drawn(tmp_path: Path) -> None:
+    rows = [replace(row, subset="train") for row in dataset(tmp_path / "data")]
+    assert split(tmp_path / "data", rows, tmp_path / "v1").counts["test"] == 0
+    drawn = split(tmp_path / "data", rows, tmp_path / "v2", test_share=0.25)
+    assert drawn.test_share == 0.25
+    assert drawn.counts["test"] > 0
+
+
 def test_a_split_that_is_split_keeps_its_validation_images_and_class_names(tmp_path: Path) -> None:
     rows = with_validation(dataset(tmp_path / "data"))
     first = split(tmp_path / "data", rows, tmp_path / "v1")
@@ -640,6 +672,7 @@ def test_files_of_formats_that_are_not_opened_are_counted(tmp_path: Path, caplog
     data = folders(tmp_path / "data")
     first, second, *_ = sorted(data.iterdir())
     (first / "phone.HEIC").touch()
+    (first / "._phone.HEIC").touch()  # of a Mac
     split(data, tmp_path / "v1")
     line = "1 file of a format that is not opened, such as HEIC, not used; convert to JPEG or PNG"
     assert caplog.messages == [f"{data}: {line}"]

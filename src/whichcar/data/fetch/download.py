@@ -155,7 +155,8 @@ def _there_already(remote: _Remote, target: Path) -> Downloaded | None:
     if not target.is_file() or not marks_file.is_file():
         return None
     try:
-        if _marks_in(marks_file) != remote.marks():
+        marks = remote.marks()
+        if marks.keys() == {"address", "size"} or _marks_in(marks_file) != marks:  # without tags, it may have changed
             return None
     except transport_errors():
         return None  # the download itself will report what is wrong
@@ -197,10 +198,10 @@ class _Remote:
         return filesystem(self.scheme)
 
     def marks(self) -> dict[str, Any]:
-        """Return what identifies a version of the file: its size and the tags that the server sends."""
+        """Return what identifies a version of the file: its address, its size and the tags that the server sends."""
         info = self._system.info(self.url)
         found = {name: str(info[name]) for name in _MARKS if info.get(name)}
-        return {"size": info.get("size"), **found}
+        return {"address": identity(self.url), "size": info.get("size"), **found}
 
     def tables(self) -> list[str]:
         """Return the URLs of all Parquet files below this one."""

@@ -81,7 +81,10 @@ def fetch(
     """
     into = Path(into)
     given = [sources] if isinstance(sources, str | Path) else sources
-    wanted = [str(source) for source in given] or shlex.split(os.environ.get(SOURCE_VARIABLE, ""))
+    try:
+        wanted = [str(source) for source in given] or shlex.split(os.environ.get(SOURCE_VARIABLE, ""))
+    except ValueError as error:
+        raise DataError(f"{SOURCE_VARIABLE}: {error}; quote its paths as in a shell") from error
     if not wanted:
         raise DataError(
             f"fetch: no source; name one, such as s3://bucket/car_ims.tgz, or list them in {SOURCE_VARIABLE}"
@@ -146,6 +149,8 @@ class _Stage:
                     return self._fetched(known["kind"], there, fresh=False)
         if known is None:
             self._check_new()
+        elif redo and known["finished"]:
+            self._check_own(set(known["names"]))
         got = bring(self.wanted, self.into / "raw", self.sha256)
         try:
             content = self._arrange(got)
@@ -168,6 +173,17 @@ class _Stage:
             if place.exists():
                 called = f"{name}/" if place.is_dir() else name
                 raise DataError(f"{self.into}: has a {called} that `whichcar fetch` did not write; give another folder")
+
+    def _check_own(self, written: set[str]) -> None:
+        """Raise DataError if images that no earlier run wrote would be deleted."""
+        if written == {formats.LABELS}:  # the manifest of an earlier version lists no images
+            return
+        names = (f"{formats.IMAGES}/{name}" for name in files.walk_images(self.into / formats.IMAGES))
+        if own := next((name for name in names if name not in written), None):
+            raise DataError(
+                f"{self.into}: --redo would delete images that `whichcar fetch` did not write, such as "
+                f"{one_line(own)}; move them elsewhere first"
+            )
 
     def _known(self) -> dict[str, Any] | None:
         """Return the manifest of an earlier run, or None."""
@@ -227,7 +243,7 @@ class _Stage:
         """Describe the set of images by its label file."""
         images = sum(1 for _ in files.walk_images(self.into / formats.IMAGES))
         rows = read_labels(self.into / formats.LABELS)
-        classes = tuple(sorted({row.class_name for row in rows}))
+        classes = tuple(sorted({row.class_name for row in rows if row.class_name}))
         counts = Counter(row.subset for row in rows if row.subset)
         splits = {split: counts.pop(split) for split in SPLITS if split in counts} | counts
         return Fetched(self.into, kind, images, len(rows), got, fresh, classes, splits)

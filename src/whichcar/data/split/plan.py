@@ -207,7 +207,7 @@ def _without_orphans(found: Sequence[LabelledImage], problems: dict[int, RowProb
 def _folders(names: Iterable[str]) -> dict[str, str]:
     """Return a unique folder for every class name; names that differ only in case, or not at all, get a number."""
     folders: dict[str, str] = {}
-    taken: set[str] = set()
+    taken: dict[str, int] = {}
     for name in sorted(names):
         folders[name] = _free(folder_name(name), "", taken)
     return folders
@@ -217,7 +217,7 @@ def _targets(found: Iterable[LabelledImage], folders: Mapping[str, str]) -> tupl
     """Return a mapping from targets to sources, and from img_names to targets if the name was taken in its folder."""
     targets: dict[str, Path] = {}
     renamed: dict[str, str] = {}
-    taken: dict[str, set[str]] = defaultdict(set)
+    taken: dict[str, dict[str, int]] = defaultdict(dict)
     for item in sorted(found, key=lambda item: (len(item.source.parts), str(item.source))):
         place = f"{TEST if item.label.subset == TEST else TRAIN}/{folders[item.label.class_name]}"
         name = _free(item.source.stem, item.source.suffix, taken[place])
@@ -227,12 +227,20 @@ def _targets(found: Iterable[LabelledImage], folders: Mapping[str, str]) -> tupl
     return dict(sorted(targets.items())), renamed
 
 
-def _free(stem: str, suffix: str, taken: set[str]) -> str:
-    """Return stem + suffix, with ` (2)`, ` (3)` ... between them if that is taken, and mark the name as taken."""
-    name = stem + suffix
-    number = 1
-    while (key := unicodedata.normalize("NFC", name).casefold()) in taken:
+def _free(stem: str, suffix: str, taken: dict[str, int]) -> str:
+    """Return stem + suffix, with ` (2)`, ` (3)` ... between them if that is taken, and mark the name as taken.
+
+    `taken` has the highest number of each name so far, so that many files of one name take linear time.
+    """
+    name, first = stem + suffix, _key(stem + suffix)
+    number = taken.get(first, 1)
+    while _key(name) in taken:
         number += 1
         name = f"{stem} ({number}){suffix}"
-    taken.add(key)
+    taken[first] = number
+    taken.setdefault(_key(name), 1)
     return name
+
+
+def _key(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()

@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from whichcar.data.labels import check_share, draw_share, labels_from_folders, r
 from whichcar.data.split.groups import with_groups
 from whichcar.data.split.plan import Plan, make_plan
 from whichcar.data.split.tree import unopened
-from whichcar.data.split_names import TRAIN
+from whichcar.data.split_names import TRAIN, split_of
 from whichcar.data.split_record import RECORD, load_record
 from whichcar.data.structure import structure_of
 from whichcar.errors import DataError
@@ -103,6 +103,8 @@ def split(
     rows, source = _rows(data, labels, output)
     if group_by is not None:
         rows = with_groups(rows, group_by)
+    if test_share is not None and {split_of(row.subset) for row in rows} == {TRAIN}:
+        rows = [replace(row, subset="") for row in rows]  # nothing says what is in test, so it can be drawn
     share = _test_share(rows, test_share, source)
     with _writing_to(output):
         _check_output(output, {"seed": seed, "validation_share": validation, "test_share": share})
@@ -233,12 +235,15 @@ def _check_output(output: Path, settings: Mapping[str, Any]) -> None:
 
 
 def _check_content(output: Path, record: Mapping[str, Any]) -> None:
-    """Raise DataError if `output` was made from other labels or data."""
+    """Raise DataError if `output` was made from other labels or data, or with other options."""
     known = load_record(output) or {}
     free = {"finished", "sources", "unlabelled", "unused_classes"}  # the same images may be named by another path
     before, now = _without_reasons(known), _without_reasons(record)
     if known and any(before.get(key) != value for key, value in now.items() if key not in free):
-        raise DataError(f"{output}: made from other labels or images; {_WAYS_OUT}")
+        raise DataError(
+            f"{output}: made from other labels or images, or with other options (--group-by, --keep-copies); "
+            f"{_WAYS_OUT}"
+        )
 
 
 def _without_reasons(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -125,7 +125,9 @@ def read_tree(
 def unopened(images: Iterable[Path]) -> int:
     """Return the number of files next to these images that are in an unsupported image format, such as HEIC."""
     folders = {path.parent for path in images}
-    return sum(files.is_unopened(path) for folder in folders for path in folder.iterdir())
+    return sum(
+        files.is_visible(path.name) and files.is_unopened(path) for folder in folders for path in folder.iterdir()
+    )
 
 
 def locate(directory: Path) -> Structure:
