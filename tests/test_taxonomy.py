@@ -39,6 +39,8 @@ CARS = (
         ("Mini Suvereno 2012", "Mini", "Suvereno", "", "2012"),
         ("Audi A4 Avant 2009-2011", "Audi", "A4 Avant", "", "2009-2011"),
         ("Audi_A4_Sedan_2009–11", "Audi", "A4", "Sedan", "2009-2011"),
+        ("Opel Astra Sedan 1998-04", "Opel", "Astra", "Sedan", "1998-2004"),
+        ("Opel Astra 1994-98", "Opel", "Astra", "", "1994-1998"),
         ("Audi A4 2012-2012", "Audi", "A4", "", "2012"),
         ("Jaguar XK XKR 2012", "Jaguar", "XK", "Coupe", "2012"),
         ("Infiniti G Coupe IPL 2012", "Infiniti", "G", "Coupe", "2012"),

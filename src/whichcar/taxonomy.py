@@ -149,7 +149,9 @@ def parse_name(name: str) -> VehicleName:
             parts = _parts(" ".join(words[:-1] if place else words[1:]))
             if parts[1] or parts[2] or words[place] not in _LIKE_YEARS.get(parts[0].casefold(), ()):
                 first, last = years.groups()
-                last = first[:2] + last if last and len(last) == 2 else last or first
+                if last and len(last) == 2:
+                    last = ("20" if first.startswith("19") and last < first[2:] else first[:2]) + last  # 1998-04
+                last = last or first
                 return VehicleName(*parts, int(first), max(int(first), int(last)))
     return VehicleName(*_parts(" ".join(words)), None, None)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,14 @@ def test_a_network_that_was_trained_on_the_images_is_warned_of(experiment: Path,
     other = make_experiment(tmp_path / "other_experiment", tmp_path / "other", left_half())
     result = evaluate(experiment, data=moved, others=[other])
     assert any(warning.startswith(f"{other}: ") and "training images" in warning for warning in result.warnings)
+
+
+def test_a_model_is_warned_of_for_its_own_images_where_there_is_no_test_split(tree: Path, tmp_path: Path) -> None:
+    shutil.rmtree(tree / "test")
+    first, other = (make_experiment(tmp_path / name, tree, left_half()) for name in ("first", "other"))
+    warnings = evaluate(first, others=[other]).warnings
+    assert [warning for warning in warnings if warning.startswith("there is no test split")] == [warnings[0]]
+    assert any(warning.startswith(f"{other}: ") and "validation images on which" in warning for warning in warnings)
 
 
 def test_a_model_that_is_named_twice_or_whose_uses_cannot_be_counted_is_refused_at_once(

@@ -188,6 +188,27 @@ def test_the_accuracy_before_a_refit_may_be_measured_after_it(
     assert (before.correct, before.total) == (4, 5)
 
 
+def test_the_accuracy_before_a_refit_is_that_on_the_same_images(
+    experiment: Path, tree: Path, tmp_path: Path, painter: Painter, colour_model: object
+) -> None:
+    painter(tmp_path / "mine" / "Blue C-V Van 2012" / "a.jpg", BLUE)
+    evaluate(experiment, tmp_path / "mine")
+    add_refit(experiment, tree, colour_model)
+    before = evaluate(experiment, tmp_path / "mine").before_refit
+    assert before is not None
+    assert (before.correct, before.total) == (1, 1)
+    assert evaluate(experiment).before_refit is None
+
+
+def test_a_damaged_result_from_before_a_refit_stops_no_evaluation(
+    experiment: Path, tree: Path, colour_model: object
+) -> None:
+    evaluate(experiment)
+    add_refit(experiment, tree, colour_model)
+    (experiment / "result.json").write_text("{}")
+    assert evaluate(experiment).before_refit is None
+
+
 def test_the_validation_images_are_training_images_of_a_refit(
     experiment: Path, tree: Path, colour_model: object
 ) -> None:
@@ -525,6 +546,18 @@ def test_an_experiment_trained_without_tracking_is_logged_whole(experiment: Path
     evaluate(experiment, track="mlflow")
     run = tracked(mlflow_store, experiment)
     assert (run.info.status, run.data.params, run.data.metrics["val_loss"]) == ("FINISHED", {"seed": "7"}, 1.9)
+
+
+def test_a_result_stays_where_tracking_it_is_interrupted(
+    experiment: Path, mlflow_store: MlflowClient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(tracking_of("mlflow", experiment)), "result", stop)
+    assert run(["evaluate", str(experiment), "--track", "mlflow"]) == 130
+    assert "interrupted; the result is written, but not all of it is tracked" in capsys.readouterr().err
+    assert (experiment / "result.json").is_file()
 
 
 def test_other_images_are_tracked_under_their_own_name(

@@ -214,3 +214,17 @@ def test_the_command_writes_a_figure_for_each_image(kind: str, tmp_path: Path, r
         "a.png", "explain.jsonl", "old/a.jpg",
     ]  # fmt: skip
     assert read_image(tmp_path / "why" / "a.png").shape == (360, 1440, 3)
+
+
+def test_a_bundle_that_cannot_be_explained_is_one_error(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bent = Explainer(OnnxFeatureMap(onnx_network("bent"), "a.whichcar"))
+    explain = bent.explain
+    monkeypatch.setattr(Explainer, "explain", lambda *_: explain(noise()))
+    (tmp_path / "photos").mkdir()
+    for name in ("a.png", "b.png"):
+        Image.fromarray(noise()).save(tmp_path / "photos" / name)
+    command = ["predict", str(tmp_path / "photos"), "--explain", str(tmp_path / "why"), "--model", str(bundle)]
+    assert main.run(command) == 2
+    assert capsys.readouterr().err.count("cannot be explained") == 1

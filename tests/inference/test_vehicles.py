@@ -197,6 +197,18 @@ def test_wherever_a_run_with_several_rows_an_image_was_killed_the_next_one_makes
     assert main.run([*command, "--vehicles", "largest"]) == 2
 
 
+def test_an_image_without_a_vehicle_is_usable_also_in_a_second_run(
+    bundle: Path, street: Street, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    street("images/a.png", TWO)
+    street("images/empty.png", {})
+    command = ["predict", "images", "--model", str(bundle), "--output", str(tmp_path / "a.csv"), "--vehicles", "all"]
+    for said in ("a.csv: 3 rows", "a.csv: 3 rows, 3 of them from an earlier run"):
+        assert main.run(command) == 0
+        assert said in capsys.readouterr().out
+    assert "not usable" not in said
+
+
 def test_an_annotated_image_and_the_crops_have_the_name_of_their_image(bundle: Path, street: Street) -> None:
     for name in ("photos/a.png", "photos/old/a.png"):
         street(name, TWO)

@@ -11,7 +11,7 @@ from whichcar.cli.streams import say
 
 
 @click.command()
-@click.argument("experiments", nargs=-1, type=FOLDER)
+@click.argument("experiments", nargs=-1, type=FILE)  # files, as in experiments/*, are skipped
 @click.option(
     "--against",
     type=FOLDER,

@@ -229,10 +229,10 @@ def _tracked(
 
 def _counted(rows: Iterable[Prediction | Skipped], file: OutputFile) -> Iterator[Prediction | Skipped]:
     """Yield the rows, and count those of images that cannot be read as the file's problems."""
-    from whichcar.records import Skipped
+    from whichcar.records import NoVehicle, Prediction
 
     for row in rows:
-        file.problems += isinstance(row, Skipped)
+        file.problems += not isinstance(row, Prediction | NoVehicle)
         yield row
 
 

@@ -28,18 +28,20 @@ def warnings_about(
     for name, network in {"": classifier, **members}.items():
         trained = trained_tree(data, network.metadata)
         start = f"{name}: " if name else ""
-        yield from (f"{start}{warning}" for warning in _used(eval_set, trained, network.metadata, network.checkpoint))
+        if not name and eval_set.own and eval_set.split == "validation":
+            yield (
+                "there is no test split: these are the validation images on which the checkpoint was chosen, so the "
+                "accuracy is optimistic; measure it with --data DIR on images that training has not seen"
+            )
+        else:
+            used = _used(eval_set, trained, network.metadata, network.checkpoint)
+            yield from (f"{start}{warning}" for warning in used)
         if framing := network.input_crop.disagreement(eval_set.samples[0].path):
             yield f"{name or Path(classifier.name).name}: {framing}"
 
 
 def _used(eval_set: EvalSet, trained: Path | None, metadata: Metadata, checkpoint: Path) -> tuple[str, ...]:
     """Return warnings about images that training has seen; `trained` is the tree it used, None if that is missing."""
-    if eval_set.own and eval_set.split == "validation":
-        return (
-            "there is no test split: these are the validation images on which the checkpoint was chosen, so the "
-            "accuracy is optimistic; measure it with --data DIR on images that training has not seen",
-        )
     if trained is None:
         return _unchecked(f"{metadata.data_root} is not there" if metadata.data_root else _of_bundle(checkpoint))
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import importlib.util
 import logging
@@ -16,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from whichcar import files, metrics
-from whichcar.errors import ConfigError, DataError, MissingExtraError
+from whichcar.errors import ConfigError, DataError, Interrupted, MissingExtraError
 from whichcar.evaluation.averages import averages, check_classes
 from whichcar.evaluation.calibration import calibrate
 from whichcar.evaluation.caution import warnings_about
@@ -95,7 +96,7 @@ def evaluate(
     warnings = tuple(warnings_about(classifier, members, eval_set, data))
     folder = folder_of(experiment, eval_set, classifier.metadata, crop, detector, family)
     check_writable(folder)
-    before_refit = _before_refit(folder, eval_set, classifier.metadata)
+    before_refit = _before_refit(experiment, eval_set, classifier.metadata, crop, detector, family)
     calibration = _calibration(classifier, eval_set.trained, crop)
     start = time.perf_counter()
     with files.atomic_write(folder / files.PREDICTIONS) as table:
@@ -128,7 +129,10 @@ def evaluate(
         _plot(result)
         write_report(result)
         files.write_json(folder / files.RESULT, as_json(result))
-    tracking.result(as_json(result), folder)
+    try:
+        tracking.result(as_json(result), folder)
+    except KeyboardInterrupt:
+        raise Interrupted(f"{folder}: interrupted; the result is written, but not all of it is tracked") from None
     return result
 
 
@@ -177,18 +181,21 @@ def _plot(result: Result) -> None:
     plot_confusion(folder / "confusion.png", result.levels[0].matrix, names)
 
 
-def _before_refit(folder: Path, eval_set: EvalSet, metadata: Metadata) -> metrics.Proportion | None:
+def _before_refit(
+    experiment: Path, eval_set: EvalSet, metadata: Metadata, crop: bool, detector: str | None, family: str | None
+) -> metrics.Proportion | None:
     """Return the accuracy, on the same images, of the checkpoint this one was refitted from; None if it is unknown."""
-    before = refitted(folder)
+    before = refitted(home_of(experiment))
     best = None if before is None else read_best(before)
     if before is None or best is None:
         return None
     # Once there is a refit, the experiment's folder means the refit, so its own checkpoint is evaluated as a file.
-    as_file = folder_of(before / best["checkpoint"], eval_set, metadata, crop=False, detector=None, family=None)
-    for result in (read_result(place) for place in (before, as_file) if (place / files.RESULT).is_file()):
-        is_refitted = result["checkpoint"].get("blake2b") == metadata.settings.get("refit_of")
-        if is_refitted and result["data"]["fingerprint"] == eval_set.fingerprint:
-            return metrics.Proportion(result["top_1"]["correct"], result["top_1"]["total"])
+    for one in (before, before / best["checkpoint"]):
+        with contextlib.suppress(DataError):  # not evaluated, or damaged
+            result = read_result(folder_of(one, eval_set, metadata, crop, detector, family))
+            is_refitted = result["checkpoint"].get("blake2b") == metadata.settings.get("refit_of")
+            if is_refitted and result["data"]["fingerprint"] == eval_set.fingerprint:
+                return metrics.Proportion(result["top_1"]["correct"], result["top_1"]["total"])
     return None
 
 

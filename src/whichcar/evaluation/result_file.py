@@ -36,7 +36,7 @@ def read_result(experiment: Path) -> dict[str, Any]:
         if (experiment / REFIT / RESULT).is_file():
             raise DataError(f"{experiment}: was not evaluated before its refit; give {experiment / REFIT}")
         raise DataError(f"{experiment}: has not been evaluated; run: {again}")
-    return read_json(experiment / RESULT, _KEYS, f"make it again with: {again}")
+    return read_json(experiment / RESULT, _KEYS, f"delete it, or make it again with: {again}")
 
 
 def as_json(result: Result) -> dict[str, Any]:

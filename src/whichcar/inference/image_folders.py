@@ -14,7 +14,7 @@ from urllib.parse import quote, urlsplit
 from PIL import Image
 
 from whichcar.detection.detection import with_margin
-from whichcar.errors import DataError, ImageError
+from whichcar.errors import CheckpointError, DataError, ImageError
 from whichcar.files import is_disk_full, is_image
 from whichcar.images.inputs import Given
 from whichcar.images.pixels import DecodedImage
@@ -120,6 +120,8 @@ class ImageFolders:
                 self._write_both(self._place(given.path), image, rows)
         except ImageError as error:
             log.warning("%s: has no image written: %s", given.path, error.reason)
+        except CheckpointError:  # the network cannot be explained, so no image can
+            raise
         except (OSError, ValueError) as error:
             if isinstance(error, OSError) and is_disk_full(error):
                 raise DataError(f"{self._outputs[0]}: the disk is full; free some space and run it again") from error

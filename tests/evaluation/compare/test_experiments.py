@@ -86,6 +86,16 @@ def test_the_commands_stand_below_the_table(trained: Path) -> None:
     assert "checkpoint `model.02-0.1234.keras`; the test images were used 2 times" in evidence
 
 
+def test_a_result_of_an_earlier_checkpoint_is_reported(trained: Path) -> None:
+    evaluate(trained)
+    checkpoint = "model.02-0.1234.keras"
+    write_json(trained / "best.json", {"checkpoint": checkpoint, "blake2b": checksum(trained / checkpoint)})
+    assert "warning: of another" not in experiments_table([trained])
+    write_json(trained / "best.json", {"checkpoint": checkpoint, "blake2b": "another"})
+    warning = "warning: of another checkpoint than the epochs and settings shown; run: `whichcar evaluate "
+    assert warning in experiments_table([trained])
+
+
 def test_experiments_that_differ_in_their_seed_only_get_mean_and_spread(trained: Path, tmp_path: Path) -> None:
     evaluate(trained)
     folders = []
@@ -230,8 +240,9 @@ def test_where_nothing_can_be_tested_the_reason_is_an_error(tmp_path: Path, trai
 def test_what_is_no_experiment_is_passed_over(trained: Path, tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("x")
     (tmp_path / "sweeps").mkdir()
-    table = experiments_table([tmp_path / "README.md", tmp_path / "sweeps", trained])
-    assert table.count("\n| ") == 2
+    given = [tmp_path / "README.md", tmp_path / "sweeps", trained]
+    assert experiments_table(given).count("\n| ") == 2
+    assert main.run(["compare", *map(str, given)]) == 0
 
 
 def test_no_experiment_at_all_is_an_error(tmp_path: Path) -> None:

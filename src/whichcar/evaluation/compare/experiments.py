@@ -241,5 +241,9 @@ def _evidence(row: Row) -> list[str]:
             f"`{row.result['command']}` ({day}, checkpoint `{row.result['checkpoint']['file']}`; "
             f"the {split} images were used {often})"
         )
+        best = row.best.get("blake2b")
+        if best and row.result["checkpoint"].get("blake2b", best) != best:
+            again = shell_command(["whichcar", "evaluate", row.folder])
+            parts.append(f"warning: of another checkpoint than the epochs and settings shown; run: `{again}`")
         parts += [f"warning: {warning}" for warning in row.result.get("warnings", [])]
     return [f"- {row.name}: {'; '.join(parts)}"] if parts else []

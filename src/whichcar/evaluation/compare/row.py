@@ -71,5 +71,5 @@ def read_row(folder: Path) -> Row:
         history=read_history(folder / files.HISTORY) if (folder / files.HISTORY).is_file() else (),
         settings=settings,
         environment=content(files.ENVIRONMENT, {}),
-        best=content(files.BEST, {"val_accuracy?": float, "epoch?": int, "image_size?": list}),
+        best=content(files.BEST, {"blake2b?": str, "val_accuracy?": float, "epoch?": int, "image_size?": list}),
     )
