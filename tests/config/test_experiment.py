@@ -583,6 +583,8 @@ def test_settings_that_contradict_each_other_are_refused(tmp_path: Path, text: s
         "recipe: {schedule: cosine, warmup_steps: 150, mixup: 0.2, cutmix: 1.0, rand_augment: {}, ema: 0.999}",
         "recipe: {test_sizes: [[176, 176], [192, 192]], random_resized_crop: {side: [0.8, 1]}}",
         "seed: 1\ndata: {directory: x, validation_split: 0}\nrecipe: {test_sizes: [[192, 192]]}",
+        "seed: 1\ndata: {directory: x, cache_size: [192, 192]}\n"
+        "recipe: {stages: [{epochs: 5, image_size: [96, 96]}, {epochs: 5, image_size: [160, 160]}]}",
         "fit: {callbacks: {early_stopping: {monitor: val_accuracy, mode: max}}}",
     ],
 )

@@ -81,9 +81,10 @@ def folder(drawn: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def write_settings(folder: Path, epochs: int) -> None:
+def write_settings(folder: Path, epochs: int, **callbacks: object) -> None:
     (folder / "exp").mkdir(exist_ok=True)
-    (folder / "exp" / "config.yml").write_text(yaml.safe_dump(SETTINGS | {"fit": {"epochs": epochs}}))
+    fit = {"epochs": epochs, "callbacks": callbacks}
+    (folder / "exp" / "config.yml").write_text(yaml.safe_dump(SETTINGS | {"fit": fit}))
 
 
 @pytest.mark.slow
@@ -122,6 +123,14 @@ def test_two_hosts_refit_too(folder: Path) -> None:
     first, second = ended(*start_two(folder, "--refit"))
     assert (first.status, second.status) == (0, 0), first.output + second.output
     assert read_history(folder / "exp" / "refit" / "history.csv")
+
+
+@pytest.mark.slow
+def test_hosts_that_save_at_other_times_keep_the_best_checkpoint_alone(folder: Path) -> None:
+    write_settings(folder, EPOCHS, model_checkpoint={"keep": 1, "monitor": "epoch"})
+    first, second = ended(*start_two(folder, second=("--set", "hardware.save_minutes=0.001")))
+    assert (first.status, second.status) == (0, 0), first.output + second.output
+    assert [path.suffix for path in (folder / "exp").glob("model.*")] == [".keras"]
 
 
 @pytest.mark.slow

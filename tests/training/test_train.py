@@ -847,6 +847,27 @@ def test_settings_that_do_not_extend_a_finished_run_are_refused(tree: Path, tmp_
     refused(advised, recipe={"stages": wide}, fit=longer | {"epochs": 4})
 
 
+def test_a_run_is_not_shortened_to_its_epochs_so_far_without_the_recomputed_moments(tree: Path, tmp_path: Path) -> None:
+    trained(write(tmp_path / "exp", settings(tree, fit={"epochs": 2, "stop_after": 1})))
+    shortened = {"fit": {"epochs": 1}, "recipe": {"precise_batch_norm": True}}
+    advice = "recomputes moments at the end of the last epoch, and epoch 1 is over; set fit.epochs to 2 or more"
+    record = tmp_path / "exp" / "resolved.json"
+    content = json.loads(record.read_text())
+    content["settings"].setdefault("recipe", {})["precise_batch_norm"] = True
+    record.write_text(json.dumps(content))
+    with pytest.raises(TrainingError, match=advice):
+        run(write(tmp_path / "exp", settings(tree, **shortened)), resume=True)
+
+
+def test_that_a_warm_up_of_a_share_begins_again_is_a_warning(
+    tree: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    recipe = {"warmup_share": 0.5}
+    trained(write(tmp_path / "exp", settings(tree, fit={"epochs": 1}, recipe=recipe)))
+    run(write(tmp_path / "exp", settings(tree, fit={"epochs": 4}, recipe=recipe)), resume=True)
+    assert "the constant schedule is computed for 4 epochs now" in caplog.text
+
+
 def test_what_a_run_is_trained_on_from_are_the_running_moments_not_those_recomputed_at_its_end(
     tree: Path, tmp_path: Path
 ) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from whichcar.config.experiment import Model
+from whichcar.errors import CheckpointError
 from whichcar.records import Metadata
 from whichcar.training.hardware import prepare
 from whichcar.training.run.checkpoint import save_checkpoint
@@ -77,6 +78,14 @@ def test_a_head_of_the_other_kind_is_not_used_and_a_warning_says_so(
     np.testing.assert_array_equal(*(model.get_layer("block1_conv1").get_weights()[0] for model in (built, network)))
     assert len(built.get_layer("predictions").weights) == 1
     assert f"the backbone of {trained} is used, its head is not: one of the two is a cosine head" in caplog.text
+
+
+def test_a_whole_network_of_keras_which_takes_bgr_is_refused(tmp_path: Path) -> None:
+    import keras
+
+    keras.applications.ResNet50(weights=None).save(tmp_path / "resnet50.keras")
+    with pytest.raises(CheckpointError, match="is not a resnet50 as whichcar builds it"):
+        plain_model(Model(weights=str(tmp_path / "resnet50.keras")), (32, 32), NAMES)
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,8 @@ def contradictions(experiment: Experiment) -> Iterator[tuple[tuple[str, ...], st
     if any(fixed not in (None, wanted) for fixed, wanted in zip(shape, size, strict=True)):
         why = f"is {list(shape)} but data.image_size is {list(size)}; delete input_shape, and it follows image_size"
         yield ("model.input_shape", "data.image_size"), why
-    largest = [max(sides) for sides in zip(size, *(stage.image_size for stage in recipe.stages), strict=True)]
+    trained = [stage.image_size for stage in recipe.stages] or [size]
+    largest = [max(sides) for sides in zip(*trained, strict=True)]
     cache = experiment.data.cache_size
     if cache and not recipe.cached_features and (cache[0] < largest[0] or cache[1] < largest[1]):
         why = f"is {list(cache)}, and images are trained at {largest}, to which they would be enlarged; delete it"

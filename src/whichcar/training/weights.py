@@ -16,7 +16,7 @@ from whichcar.data.labels import folder_name
 from whichcar.environment import expanded
 from whichcar.errors import CheckpointError
 from whichcar.text import one_line
-from whichcar.training.network.backbones import HEAD, finalize
+from whichcar.training.network.backbones import HEAD, PREPROCESSING, finalize
 from whichcar.training.network.models import Size
 from whichcar.training.network.resnet50 import create_model, existing, is_whole_model
 from whichcar.training.run.checkpoint import read_metadata
@@ -57,7 +57,9 @@ def plain_model(settings: Model, image_size: Size, class_names: Sequence[str]) -
     # A trained model was loaded: take its weights.
     fresh = create_model(None, **section)
     layers, trained = ([layer for layer in one.layers if layer.weights] for one in (fresh, model))
-    if _shapes(layers[:-1]) != _shapes(trained[:-1]) or trained[-1].name != HEAD:
+    # Keras' own ResNet50 takes BGR and has no such layer; its head has the same name as ours.
+    own, its = (any(layer.name == PREPROCESSING for layer in one.layers) for one in (fresh, model))
+    if own != its or _shapes(layers[:-1]) != _shapes(trained[:-1]) or trained[-1].name != HEAD:
         raise CheckpointError(_other_network(weights, settings.backbone))
     for layer, same in zip(layers[:-1], trained[:-1], strict=True):
         layer.set_weights(same.get_weights())

@@ -17,6 +17,7 @@ from whichcar.config.experiment import ModelCheckpoint
 from whichcar.files import checksum, link_or_copy
 from whichcar.metrics import Score
 from whichcar.records import Metadata
+from whichcar.training.hosts import are_several
 from whichcar.training.network.models import Size, TrainingModels
 from whichcar.training.network.resnet50 import load_saved_model
 from whichcar.training.run.checkpoint import read_best, save_checkpoint
@@ -26,6 +27,7 @@ from whichcar.training.run.monitor import MetricMonitor
 from whichcar.training.run.overwriting import SPARED
 
 # Minimum time between checkpoints if only the best is kept: writing one takes half a second, and epochs may be short.
+# Not on several hosts, whose clocks differ: to set weights there takes all of them.
 WRITE_SECONDS = 10.0
 
 
@@ -53,7 +55,7 @@ class CheckpointManager:
         if not improved and (best_only or not self._is_among_best(values[settings.monitor])):
             return epoch
         epoch = replace(epoch, checkpoint=self._folder.pattern.format(**values))
-        if settings.keep == 1 and time.monotonic() - self._wrote < WRITE_SECONDS:
+        if settings.keep == 1 and not are_several() and time.monotonic() - self._wrote < WRITE_SECONDS:
             self._waiting = (epoch, size, self._models.trained_layer.get_weights())
             return epoch
         self._waiting = None
