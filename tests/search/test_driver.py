@@ -74,8 +74,15 @@ def test_settings_already_trained_under_best_are_not_overwritten(sweeps: Sweeps)
     (sweeps.folder / "best" / "config.yml").write_text("trained\n")
     (sweeps.folder / "best" / "resolved.json").write_text("{}")
     sweeps.write(budget={"trials": 1})
-    sweeps.run()
+    swept = sweeps.run()
     assert (sweeps.folder / "best" / "config.yml").read_text() == "trained\n"
+    assert swept.config == sweeps.folder / "best_0000" / "config.yml" and swept.config.exists()
+    assert swept.report is not None and f"whichcar train {swept.config}" in swept.report.read_text()
+
+
+def test_best_settings_that_were_trained_stay_under_best(finished: Sweeps) -> None:
+    (finished.folder / "best" / "resolved.json").write_text("{}")
+    assert finished.run().config == finished.folder / "best" / "config.yml"
 
 
 @pytest.mark.slow

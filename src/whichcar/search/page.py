@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whichcar.config.section import shown
-from whichcar.files import CONFIG
 from whichcar.pages import render
 from whichcar.pages.charts import BLUE, HEIGHT, ORANGE, THEME, plotly_script
 from whichcar.progress import clock
@@ -28,13 +27,18 @@ ENOUGH = 4  # complete trials needed for importance, slices and coordinates to m
 
 
 def write_page(
-    spec: SweepSpec, study: optuna.Study, trials: Sequence[FrozenTrial], ranked: Sequence[FrozenTrial]
+    spec: SweepSpec,
+    study: optuna.Study,
+    trials: Sequence[FrozenTrial],
+    ranked: Sequence[FrozenTrial],
+    config: Path | None,
 ) -> Path:
     """Write report.html into the sweep's folder and return its path.
 
     Args:
         trials: all trials that count.
         ranked: the complete trials, best first.
+        config: settings of the best trial, ready for training; None if no trial is complete.
 
     Raises:
         MissingExtraError: plotly is not installed.
@@ -50,7 +54,7 @@ def write_page(
         ranked=ranked,
         outcomes=", ".join(f"{outcomes[name]} {name}" for name in dict.fromkeys(OUTCOMES.values()) if outcomes[name]),
         clock=clock(sum(map(seconds_of, trials))),
-        train_command=shell_command(["whichcar", "train", spec.folder / "best" / CONFIG]),
+        train_command=config and shell_command(["whichcar", "train", config]),
         columns=("trial", metric, *_short(names)),
         rows=[_row(trial, names) for trial in ranked[:SHOWN]],
         plots=_plots(metric, study, ranked),

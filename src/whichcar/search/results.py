@@ -59,7 +59,7 @@ class Results:
         ranked = self.ranked()
         if not ranked:
             return None, None, None
-        return ranked[0].number, ranked[0].value, self._spec.folder / "best" / CONFIG
+        return ranked[0].number, ranked[0].value, self._config_of(ranked[0])
 
     def mean_seconds(self) -> float | None:
         """Return the mean run time of the ended trials."""
@@ -68,7 +68,7 @@ class Results:
 
     def status(self, rows: Sequence[Row]) -> Status:
         """Return the state of the whole search for the live table; `rows` are the trials that it shows as running."""
-        number, value, _ = self.best()
+        number, value = next(((trial.number, trial.value) for trial in self.ranked()), (None, None))
         return Status(Counter(self.counts()), self._spec.trials, number, value, tuple(rows), self.mean_seconds())
 
     def running(self) -> list[Row]:
@@ -120,22 +120,32 @@ class Results:
         if not ended:
             return None
         self.write_table()
-        return write_page(self._spec, self._study, self.trials(), self.ranked())
+        return write_page(self._spec, self._study, self.trials(), self.ranked(), self.best()[2])
 
     def _write_best(self) -> None:
-        ranked = self.ranked()
-        config = self._spec.folder / "best" / CONFIG
-        if not ranked or (config.parent / RESOLVED).exists():  # it was trained, so its config is kept
+        if not (ranked := self.ranked()):
             return
-        best = ranked[0]
+        best, config = ranked[0], self._config_of(ranked[0])
+        if (config.parent / RESOLVED).exists():  # it was trained, so its config is kept
+            return
         head = (
-            f"# The best of {plural(len(self.trials()), 'trial')} of {self._spec.path}: trial {best.number}, "
-            f"{self._spec.sweep.objective.metric} {best.value:.4f}.\n"
+            f"# The best of {plural(len(self.trials()), 'trial')} of {self._spec.path}: {self._title(best)}\n"
             f"# Command:  {shell_command(['whichcar', 'train', config])}\n"
         )
         content = head + yaml.safe_dump(self._spec.settings_of(best.params), sort_keys=False)
         if not config.exists() or config.read_text(encoding="utf-8") != content:
             write_text(config, content)
+
+    def _config_of(self, best: FrozenTrial) -> Path:
+        """Return best/config.yml, or that of a folder named after the trial if another one was trained in best/."""
+        config = self._spec.folder / "best" / CONFIG
+        is_trained = (config.parent / RESOLVED).exists()
+        if is_trained and not (config.exists() and self._title(best) in config.read_text(encoding="utf-8")):
+            return self._spec.folder / f"best_{best.number:04d}" / CONFIG
+        return config
+
+    def _title(self, best: FrozenTrial) -> str:
+        return f"trial {best.number}, {self._spec.sweep.objective.metric} {best.value:.4f}."
 
     def _delete_checkpoints(self) -> None:
         """Delete the checkpoints of all trials but the best `keep`."""
