@@ -46,7 +46,7 @@ class TrackingError(WhichcarError, RuntimeError):
 
 
 class SweepError(WhichcarError, RuntimeError):
-    """A search cannot start or continue: its study cannot be used, or its first trials all fail with the same error."""
+    """A search cannot start or continue: unusable study, full disk, or first trials that all fail with one error."""
 
 
 class ClusterError(WhichcarError, RuntimeError):

@@ -52,7 +52,8 @@ CROP_RECORD = "crop.json"
 # The subfolder of an experiment that holds its refit.
 REFIT = "refit"
 
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+DISK_FULL = "the disk is full"  # in the error of a training; a search stops there
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextlib.contextmanager
@@ -70,7 +71,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
         tmp.replace(path)
     except OSError as error:
         # The error names the temporary file, which means nothing to the user, or no file, as write errors do.
-        if str(error.filename) == str(tmp) or (error.filename is None and error.errno in _DISK_FULL):
+        if str(error.filename) == str(tmp) or (error.filename is None and error.errno in _FULL):
             error.filename, error.filename2 = str(path), None
         raise
     finally:
@@ -285,7 +286,7 @@ def is_other_disk(error: OSError) -> bool:
 def is_disk_full(error: OSError) -> bool:
     """Return whether the system refused to write because the disk, a quota or a size limit is used up."""
     # HDF5 reports the error number only in its message.
-    return error.errno in _DISK_FULL or any(f"errno = {number}," in str(error) for number in _DISK_FULL)
+    return error.errno in _FULL or any(f"errno = {number}," in str(error) for number in _FULL)
 
 
 def folders(root: Path) -> list[Path]:

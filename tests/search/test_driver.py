@@ -215,6 +215,16 @@ def test_a_trial_whose_value_is_nan_has_failed(sweeps: Sweeps) -> None:
     assert [(row["outcome"], row["reason"]) for row in sweeps.rows] == [("failed", "val_accuracy is nan")]
 
 
+def test_a_full_disk_stops_the_search_and_its_trial_resumes_from_the_saved_state(sweeps: Sweeps) -> None:
+    sweeps.write_base("full")
+    sweeps.write(budget={"trials": 1})
+    with pytest.raises(SweepError, match=r"trial_0000: the disk is full; make room and run the command again$"):
+        sweeps.run()
+    assert (sweeps.folder / "trial_0000" / "state" / "state.npz").exists()
+    assert sweeps.run().counts == {"complete": 1}
+    assert (sweeps.folder / "trial_0000" / "starts.txt").read_text() == "0\n1\n"
+
+
 def test_a_crash_is_a_failure_and_not_a_kill(sweeps: Sweeps) -> None:
     sweeps.write_base("abort")
     sweeps.write(budget={"trials": 1})

@@ -43,6 +43,10 @@ def main() -> None:
         accuracy = float("nan") if failure == "nan" else number / (number + 1) * (1 - dropout)
         history.append(Epoch(number, 1.0, 0.5, 1.0, accuracy, 0.1, "32x32", 1.0, 1.0, ""))
         write_history(folder / "history.csv", history)
+        if failure == "full" and number == 1:
+            (folder / "state" / "state.npz").touch()
+            sys.stderr.write(f"error: {folder}: the disk is full; what was saved is untouched: make room and resume\n")
+            sys.exit(2)
     (folder / "model.h5").touch()
     best = max(history, key=lambda epoch: epoch.val_accuracy)
     (folder / "best.json").write_text(json.dumps({"val_loss": best.val_loss, "val_accuracy": best.val_accuracy}))

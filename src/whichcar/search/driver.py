@@ -88,7 +88,7 @@ def sweep(
     Raises:
         MissingExtraError: Optuna, plotly or Ray is needed and not installed.
         ConfigError, CheckpointError: the sweep file, or a value it may try, is invalid.
-        SweepError: the study cannot be used, or the first trials all fail with the same error.
+        SweepError: the study cannot be used, the disk is full, or the first trials all fail with the same error.
         Interrupted: Ctrl-C or SIGTERM; running trials are saved, and the next call resumes them.
     """
     if importlib.util.find_spec("plotly") is None:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 
 from whichcar.config.section import shown
-from whichcar.errors import ConfigError
-from whichcar.files import BEST, CONFIG, HISTORY, STATE, read_json, write_text
+from whichcar.errors import ConfigError, SweepError
+from whichcar.files import BEST, CONFIG, DISK_FULL, HISTORY, STATE, read_json, write_text
 from whichcar.search.launcher import LOG, Launcher, Process, how_it_ended, killed_from_outside
 from whichcar.search.lease import HEARTBEAT_SECONDS, LEASE, Lease
 from whichcar.search.live_table import Row
@@ -103,7 +103,11 @@ class RunningTrial:
         return None
 
     def poll(self) -> Ended | None:
-        """Report new epochs; return the outcome once the trial has ended."""
+        """Report new epochs; return the outcome once the trial has ended.
+
+        Raises:
+            SweepError: it ended because the disk is full; it can be resumed.
+        """
         assert self._process is not None  # noqa: S101  (started)
         # First, since after a pause of this process another may own the trial, and then nothing may be written to it.
         if time.monotonic() - self._renewed > HEARTBEAT_SECONDS and not self._renew_lease():
@@ -189,7 +193,10 @@ class RunningTrial:
                 return self._end("failed", reason=f"{self._spec.sweep.objective.metric} is {value}")
             return self._end("complete", value)
         if not killed_from_outside(status):
-            return self._end("failed", reason=self._last_lines() or how_it_ended(status))
+            reason = self._last_lines() or how_it_ended(status)
+            if DISK_FULL in reason:  # says nothing about the values; the trial resumes from its saved state
+                raise SweepError(f"{self.folder}: {DISK_FULL}; make room and run the command again")
+            return self._end("failed", reason=reason)
         self._kills += 1
         self._trial.set_user_attr(KILLS, self._kills)
         if self._kills > self._spec.sweep.restarts:

@@ -12,7 +12,7 @@ from whichcar.config.experiment import Experiment
 from whichcar.config.load import config_in, read_experiment
 from whichcar.environment import expanded
 from whichcar.errors import Interrupted, TrainingError, WhichcarError
-from whichcar.files import BEST, HISTORY, checksum, is_disk_full
+from whichcar.files import BEST, DISK_FULL, HISTORY, checksum, is_disk_full
 from whichcar.text import plural, shell_command
 from whichcar.training.feature_cache import on_features
 from whichcar.training.hardware import is_out_of_memory, prepare
@@ -98,7 +98,7 @@ def train(
         if isinstance(error, OSError) and is_disk_full(error):
             again = "start it again" if folder.is_replacing else "resume with --resume"
             raise TrainingError(
-                f"{folder.path}: the disk is full; what was saved is untouched: make room and {again}"
+                f"{folder.path}: {DISK_FULL}; what was saved is untouched: make room and {again}"
             ) from error
         raise
     finally:
