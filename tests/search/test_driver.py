@@ -14,13 +14,14 @@ from pathlib import Path
 import pytest
 import yaml
 
+from whichcar.cli.sweep import render_swept
 from whichcar.config.load import read_experiment
 from whichcar.errors import CheckpointError, ConfigError, MissingExtraError, SweepError
 from whichcar.search import driver, lease
 from whichcar.search.driver import Swept
 from whichcar.search.lease import LEASE, Lease
 from whichcar.search.space import read_spec
-from whichcar.search.study import new_trial, open_study
+from whichcar.search.study import close_study, new_trial, open_study
 
 from .conftest import Sweeps, trial_processes, until
 
@@ -144,7 +145,7 @@ def test_stepped_values_have_no_rounding_noise(sweeps: Sweeps) -> None:
 
 def test_a_second_call_does_nothing_until_the_budget_is_raised(finished: Sweeps) -> None:
     before = finished.rows
-    assert finished.run().new == 0
+    assert any("the budget is spent; raise it in the file" in line for line in render_swept(finished.run()))
     finished.write(budget={"trials": 4})
     swept = finished.run()
     assert (swept.new, swept.counts) == (1, {"complete": 4})
@@ -186,7 +187,7 @@ def test_a_bad_trial_is_pruned_after_its_epoch_and_its_process_ended(sweeps: Swe
         pytest.fail("the seed draws the bad one first; choose another")
 
 
-def test_a_grid_tries_every_combination_once(sweeps: Sweeps) -> None:
+def test_a_grid_tries_every_combination_once_and_says_when_none_is_left(sweeps: Sweeps) -> None:
     sweeps.write_base(seconds=0.01, epochs=1)
     sweeps.write(
         space={"model.dropout_rate": {"low": 0, "high": 0.2, "step": 0.1}, "data.batch_size": [8, 16]},
@@ -197,6 +198,7 @@ def test_a_grid_tries_every_combination_once(sweeps: Sweeps) -> None:
     sweeps.run()
     drawn = sorted((float(row["model.dropout_rate"]), int(row["data.batch_size"])) for row in sweeps.rows)
     assert drawn == [(rate, size) for rate in (0.0, 0.1, 0.2) for size in (8, 16)]
+    assert "  nothing to do: every combination of the grid has been tried" in render_swept(sweeps.run())
 
 
 def test_a_failed_trial_is_a_row_with_its_error_and_the_search_continues(sweeps: Sweeps) -> None:
@@ -236,9 +238,18 @@ def test_a_crash_is_a_failure_and_not_a_kill(sweeps: Sweeps) -> None:
 def test_the_search_stops_when_the_first_trials_fail_with_the_same_error(sweeps: Sweeps) -> None:
     sweeps.write_base("crash")
     sweeps.write(space={"model.dropout_rate": {"low": 0.0, "high": 0.2}}, budget={"trials": 50})
-    with pytest.raises(SweepError, match=r"first 3 trials failed with the same error: .*the loss became nan"):
+    with pytest.raises(SweepError, match=r"first 3 trials failed with the same error: .*the loss became nan") as error:
         sweeps.run()
     assert sweeps.outcomes() == ["failed"] * 3
+    again = "fix it and run the command again (failed trials count; raise --trials), or give the sweep another name"
+    assert str(error.value).endswith(f"{again} to start over")
+
+
+def test_a_grid_whose_first_trials_fail_is_not_advised_to_raise_its_trials(sweeps: Sweeps) -> None:
+    sweeps.write_base("crash")
+    sweeps.write(space={"model.dropout_rate": [0.0, 0.1, 0.2]}, sampler={"name": "grid"})
+    with pytest.raises(SweepError, match=r"\); fix it and give the sweep another name to start over$"):
+        sweeps.run()
 
 
 def test_a_search_that_was_ended_at_once_can_be_resumed_in_the_same_process(
@@ -332,8 +343,17 @@ def test_an_error_of_the_page_does_not_hide_that_of_the_search(sweeps: Sweeps, m
 
 def test_trials_of_other_settings_are_refused(finished: Sweeps) -> None:
     finished.write(space={"model.dropout_rate": {"low": 0.0, "high": 0.4}})
-    with pytest.raises(SweepError, match=r"few.yml: .*study.db holds trials of other settings \(space\."):
+    advice = f"give the sweep another name, or remove {finished.folder} to start over"
+    with pytest.raises(SweepError, match=rf"few.yml: .*study.db holds trials of other settings \(space\..*{advice}$"):
         finished.run()
+
+
+def test_other_settings_in_a_storage_elsewhere_need_another_name(sweeps: Sweeps, tmp_path: Path) -> None:
+    storage = str(tmp_path / "shared.db")
+    close_study(open_study(read_spec(sweeps.file), storage))
+    sweeps.write(space={"model.dropout_rate": {"low": 0.0, "high": 0.4}})
+    with pytest.raises(SweepError, match=r"\); give the sweep another name to start over$"):  # its folder is not there
+        sweeps.run(storage)
 
 
 def test_a_trial_folder_of_another_study_is_not_overwritten(finished: Sweeps) -> None:

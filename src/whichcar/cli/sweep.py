@@ -79,7 +79,8 @@ def render_swept(swept: Swept) -> Iterator[str]:
     counts = ", ".join(f"{count} {outcome}" for outcome, count in swept.counts.items())
     yield f"{swept.folder}: {counts or 'no trial'}"
     if not swept.new:
-        yield "  nothing to do: the budget is spent; raise it in the file, or with --trials or --minutes, to continue"
+        spent = "the budget is spent; raise it in the file, or with --trials or --minutes, to continue"
+        yield f"  nothing to do: {'every combination of the grid has been tried' if swept.exhausted else spent}"
     if swept.best is not None:
         yield f"  best: trial {swept.best}, {swept.metric} {swept.value:.4f}"
     yield f"table   {swept.folder / TRIALS}"

@@ -21,7 +21,7 @@ from whichcar.search.lease import LEASE, Lease
 from whichcar.search.live_table import LiveTable, Status
 from whichcar.search.ray_launcher import WHICHCAR, RayDriver, Slots
 from whichcar.search.results import Results
-from whichcar.search.space import SweepSpec, read_spec
+from whichcar.search.space import SweepSpec, combinations, read_spec
 from whichcar.search.study import (
     SURPLUS,
     close_study,
@@ -54,7 +54,8 @@ class Swept:
     """The result of a search.
 
     `counts` has the number of trials by outcome, `new` the number that ended in this call; `best`, `value` and `config`
-    are the number, value and config of the best trial, None if no trial is complete.
+    are the number, value and config of the best trial, None if no trial is complete. `exhausted` is true if a grid has
+    no combination left.
     """
 
     folder: Path
@@ -65,6 +66,7 @@ class Swept:
     value: float | None
     config: Path | None
     report: Path | None
+    exhausted: bool
 
 
 def sweep(
@@ -128,7 +130,8 @@ def sweep(
             counts, best = results.counts(), results.best()
         finally:
             close_study(study)
-    return Swept(spec.folder, counts, driver.ended, spec.sweep.objective.metric, *best, page)
+    exhausted = spec.sweep.sampler.name == "grid" and sum(counts.values()) >= combinations(spec.space)
+    return Swept(spec.folder, counts, driver.ended, spec.sweep.objective.metric, *best, page, exhausted)
 
 
 def command_words(
@@ -258,10 +261,11 @@ class Driver:
         failures = self._failures or []
         if len(failures) >= SAME_FAILURES and len({_shape(reason) for reason in failures}) == 1:
             last = failures[-1].strip().splitlines()[-1]
+            is_grid = self._spec.sweep.sampler.name == "grid"  # which tries no combination twice
+            again = "" if is_grid else "run the command again (failed trials count; raise --trials), or "
             raise SweepError(
                 f"{self._spec.folder}: the first {plural(len(failures), 'trial')} failed with the same error: {last} "
-                f"(details: {trial.folder / 'log.txt'}); fix it and run the command again (failed trials count; "
-                "raise --trials), or remove the folder to start over"
+                f"(details: {trial.folder / 'log.txt'}); fix it and {again}give the sweep another name to start over"
             )
 
     def _stop(self) -> None:

@@ -64,7 +64,7 @@ def open_study(spec: SweepSpec, storage: str | None = None) -> optuna.Study:
         close_study(study)
         raise SweepError(
             f"{spec.path}: {without_password(where)} holds trials of other settings ({first_difference(known, now)}); "
-            f"give the sweep another name, or remove {spec.folder} to start over"
+            f"give the sweep another name{'' if storage else f', or remove {spec.folder}'} to start over"
         )
     return study
 
