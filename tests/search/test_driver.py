@@ -324,7 +324,7 @@ def test_options_are_repeated_exactly() -> None:
 
 def test_without_plotly_no_trial_starts(sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(MissingExtraError, match="plotly"):
+    with pytest.raises(MissingExtraError, match=r"plotly.*\[sweep\]"):
         sweeps.run()
     assert not sweeps.folder.exists()
 

@@ -51,9 +51,9 @@ def plotly_script() -> Markup:
     return Markup(get_plotlyjs())
 
 
-def missing_plotly() -> MissingExtraError:
-    """Return the error that says how to install plotly."""
-    return MissingExtraError("plotly, which draws the charts,", "check")
+def missing_plotly(extra: str = "check") -> MissingExtraError:
+    """Return the error that says how to install plotly, with the extra of the command that draws the charts."""
+    return MissingExtraError("plotly, which draws the charts,", extra)
 
 
 def chart(figure: Figure, name: str) -> Markup:

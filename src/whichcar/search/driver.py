@@ -94,7 +94,7 @@ def sweep(
         Interrupted: Ctrl-C or SIGTERM; running trials are saved, and the next call resumes them.
     """
     if importlib.util.find_spec("plotly") is None:
-        raise missing_plotly()
+        raise missing_plotly("sweep")
     address = check_address(ray) if ray is not None else None
     spec = read_spec(path, overrides, limits)
     for weights in _weights(spec):
