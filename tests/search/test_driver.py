@@ -10,13 +10,14 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from whichcar.cli.sweep import render_swept
 from whichcar.config.load import read_experiment
-from whichcar.errors import CheckpointError, ConfigError, MissingExtraError, SweepError
+from whichcar.errors import CheckpointError, ConfigError, Interrupted, MissingExtraError, SweepError
 from whichcar.search import driver, lease
 from whichcar.search.driver import Swept
 from whichcar.search.lease import LEASE, Lease
@@ -266,6 +267,27 @@ def test_a_search_that_was_ended_at_once_can_be_resumed_in_the_same_process(
     (trial,) = open_study(read_spec(sweeps.file)).trials
     assert trial.user_attrs[LEASE] is None  # or the next call would wait for it for ever
     assert sweeps.run().counts == {"complete": 1}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "message"), [(0.0, "resume from what they saved last"), (60.0, "are saved")]
+)
+def test_ctrl_c_says_whether_running_trials_are_saved(
+    sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch, seconds: float, message: str
+) -> None:
+    show, started = driver.LiveTable.show, sweeps.folder / "trial_0000" / "starts.txt"
+
+    def interrupt(*arguments: Any) -> None:  # noqa: ANN401
+        show(*arguments)
+        if started.exists():
+            signal.raise_signal(signal.SIGINT)
+
+    sweeps.write_base(seconds=1.0)
+    sweeps.write(budget={"trials": 1})
+    monkeypatch.setattr(driver, "STOP_SECONDS", seconds)
+    monkeypatch.setattr(driver.LiveTable, "show", interrupt)
+    with pytest.raises(Interrupted, match=f"stopped; running trials {message}$"):
+        sweeps.run()
 
 
 def test_a_trial_that_is_killed_too_often_has_failed(sweeps: Sweeps) -> None:

@@ -91,7 +91,7 @@ def sweep(
         MissingExtraError: Optuna, plotly or Ray is needed and not installed.
         ConfigError, CheckpointError: the sweep file, or a value it may try, is invalid.
         SweepError: the study cannot be used, the disk is full, or the first trials all fail with the same error.
-        Interrupted: Ctrl-C or SIGTERM; running trials are saved, and the next call resumes them.
+        Interrupted: Ctrl-C or SIGTERM; the next call resumes the running trials.
     """
     if importlib.util.find_spec("plotly") is None:
         raise missing_plotly("sweep")
@@ -175,8 +175,8 @@ class Driver:
                     if ended := trial.poll():
                         self._settle(trial, ended)
                 if stop.is_set():
-                    self._stop()
-                    raise Interrupted(f"{self._spec.folder}: stopped; running trials are saved")
+                    saved = "are saved" if self._stop() else "resume from what they saved last"
+                    raise Interrupted(f"{self._spec.folder}: stopped; running trials {saved}")
                 if not self._fill() and not self._running and not running(self._study):
                     self._results.settle()  # trials of other processes may have ended since
                     self._live_table.show(self._status(), last=True)
@@ -268,16 +268,18 @@ class Driver:
                 f"(details: {trial.folder / 'log.txt'}); fix it and {again}give the sweep another name to start over"
             )
 
-    def _stop(self) -> None:
-        """Let running trials save their state, and release their leases."""
+    def _stop(self) -> bool:
+        """Let running trials save their state, and release their leases; return whether all ended in time."""
         for trial in self._running:
             trial.ask_to_stop()
         until = time.monotonic() + STOP_SECONDS
         while time.monotonic() < until and not all(trial.has_stopped() for trial in self._running):
             time.sleep(POLL_SECONDS)
+        ended = all(trial.has_stopped() for trial in self._running)
         for trial in self._running:
             trial.release()
         self._running.clear()
+        return ended
 
     def _status(self) -> Status:
         return self._results.status([trial.row() for trial in self._running])
