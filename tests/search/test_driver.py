@@ -269,9 +269,7 @@ def test_a_search_that_was_ended_at_once_can_be_resumed_in_the_same_process(
     assert sweeps.run().counts == {"complete": 1}
 
 
-@pytest.mark.parametrize(
-    ("seconds", "message"), [(0.0, "resume from what they saved last"), (60.0, "are saved")]
-)
+@pytest.mark.parametrize(("seconds", "message"), [(0.0, "resume from what they saved last"), (60.0, "are saved")])
 def test_ctrl_c_says_whether_running_trials_are_saved(
     sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch, seconds: float, message: str
 ) -> None:

@@ -31,6 +31,16 @@ def test_parallel_trials_share_the_processors(tmp_path: Path) -> None:
     assert message == [str(cores[0::2] or cores), str(cores[1::2] or cores)]
 
 
+def test_parallel_trials_share_the_memory_of_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "XLA_PYTHON_CLIENT_MEM_FRACTION"
+    monkeypatch.delenv(name, raising=False)
+    for slots, own in ((1, None), (2, None), (2, "0.30")):
+        if own:
+            monkeypatch.setenv(name, own)
+        launch(tmp_path, f"import os; print(os.environ.get({name!r}))", 0, slots)
+    assert (tmp_path / "log.txt").read_text().split() == ["None", "0.45", "0.30"]
+
+
 def test_a_command_whose_parent_has_died_does_not_start(tmp_path: Path) -> None:
     command = [sys.executable, "-I", "-S", die_with_parent.__file__, "1", "0", sys.executable, "-c", "print('started')"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

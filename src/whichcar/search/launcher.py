@@ -59,8 +59,13 @@ def tied_command(command: Sequence[str], cores: Sequence[int]) -> list[str]:
     return [sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid()), ",".join(map(str, cores)), *command]
 
 
+def gpu_limits(share: float) -> dict[str, str]:
+    """Return the environment of a trial with this share of a GPU; else the first one takes most of the memory."""
+    return {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{0.9 * share:.2f}", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+
+
 class LocalLauncher:
-    """Starts trials on this machine, each with its share of the processors; they die with this process."""
+    """Starts trials on this machine, each with its share of processors and GPU memory; they die with this process."""
 
     def __init__(self, command: Command = train_command) -> None:
         self._command = command
@@ -75,7 +80,7 @@ class LocalLauncher:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **QUIET},
+                env={**(gpu_limits(1 / slots) if slots > 1 else {}), **os.environ, **QUIET},
                 start_new_session=True,
             )
 

@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 
 from whichcar.errors import ClusterError, Interrupted, SweepError
 from whichcar.ray_cluster import connect, last_line, own_cores
-from whichcar.search.launcher import QUIET, how_it_ended, killed_from_outside, tied_command
+from whichcar.search.launcher import QUIET, gpu_limits, how_it_ended, killed_from_outside, tied_command
 from whichcar.search.live_table import LiveTable
 from whichcar.search.results import Results
 
@@ -238,8 +238,8 @@ def host_problem(nodes: Sequence[Mapping[str, Any]], *, sqlite: bool) -> str:
 def _variables(cpus: int, gpus: float) -> dict[str, str]:
     """Return the environment of a slot; Ray only counts processors, so TensorFlow and JAX would use all of them."""
     limits = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "NPROC"), str(cpus))
-    if 0 < gpus < 1:  # else the first trial takes most of the shared GPU's memory
-        limits |= {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{0.9 * gpus:.2f}", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+    if 0 < gpus < 1:
+        limits |= gpu_limits(gpus)
     return limits | {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
 
 
