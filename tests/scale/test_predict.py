@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 
 from whichcar.cli import main
+from whichcar.detection import zoo
 from whichcar.errors import ClusterError, DataError, WhichcarError
+from whichcar.inference.bundle import write_bundle
 from whichcar.inference.classifier import Classifier
 from whichcar.scale import manifest as manifest_module
 from whichcar.scale import parts as parts_module
@@ -26,6 +28,7 @@ from whichcar.scale.predict import predict_on_cluster
 from whichcar.scale.storage import Storage, _system, storage_at
 from whichcar.scale.work import TRIES, Counts, Job, Worker
 
+from ..bundles import colour_bundle
 from ..colours import COLOURS, draw
 from .conftest import Here
 
@@ -247,6 +250,25 @@ def test_other_settings_are_refused(bundle: Path, images: Path, tmp_path: Path) 
     predict_on_cluster("here", images, tmp_path / "out", bundle, runner=Here())
     message = refused(images, tmp_path / "out", bundle, top=2)
     assert "was written with another columns (8 values, now 6 values); give the same, or another" in message
+
+
+def test_another_shard_of_the_same_folder_is_refused(bundle: Path, images: Path, tmp_path: Path) -> None:
+    one, other = (shard_of(images, tmp_path / "shards" / name) for name in ("000.tar", "001.tar"))
+    predict_on_cluster("here", one, tmp_path / "out", bundle, runner=Here())
+    for source in (other, one.parent):
+        message = refused(source, tmp_path / "out", bundle)
+        assert f"was written with another source ({one}, now {source}); give the same, or another folder" in message
+    assert len(rows_in(tmp_path / "out")) == 7
+
+
+def test_cropping_what_is_cropped_already_is_another_setting(
+    images: Path, tmp_path: Path, red_car_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(zoo.FILE_VARIABLE, str(red_car_file))
+    model = tmp_path / "crops.whichcar"
+    write_bundle(colour_bundle(crop={"settings": {}, "detector": {"name": "yolox-nano", "sha256": None}}), model)
+    predict_on_cluster("here", images, tmp_path / "out", model, runner=Here())
+    assert "was written with another crop" in refused(images, tmp_path / "out", model, crop=True)
 
 
 def test_missing_credentials_are_one_line(

@@ -145,10 +145,7 @@ def predict(
     if output is not None:
         used = {"name": classifier.checkpoint.name, "blake2b": checksum(classifier.checkpoint)}
         options = {"top": top, "confidence": confidence, **folders, "vehicles": vehicles}
-        cropped = classifier.input_crop.record
-        if crop and cropped and vehicles is None:  # also images that `whichcar crop` wrote
-            cropped = {**cropped, "all": True}
-        origin = {"model": used, "crop": cropped, **options}
+        origin = {"model": used, "crop": classifier.input_crop.origin(vehicles), **options}
         file = OutputFile(Path(output), names, origin, "many" if vehicles == "all" else "one")
         _write(file, names, images, paths, vehicles, classify)
         return

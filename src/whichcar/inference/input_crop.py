@@ -71,6 +71,11 @@ class InputCrop:
         """Settings and detector, for the record of a result; None if nothing is cropped."""
         return self._load()[1] if self.crops else None
 
+    def origin(self, vehicles: Vehicles | None) -> dict[str, Any] | None:
+        """Return `record` for the origin of rows, with `all` if images that `whichcar crop` wrote are cropped too."""
+        also = {"all": True} if self._crop and vehicles is None else {}
+        return self.record and {**self.record, **also}
+
     @property
     def margin(self) -> float:
         """Margin around a vehicle's box, as a fraction of its sides."""

@@ -15,7 +15,7 @@ from whichcar.detection.cropper import Cropper
 from whichcar.detection.onnx import OnnxDetector
 from whichcar.errors import DataError
 from whichcar.scale.manifest import Manifest
-from whichcar.scale.parts import Part, parts_of, source_of
+from whichcar.scale.parts import Part, parts_of, place_of, source_of
 from whichcar.scale.ray_run import on_ray
 from whichcar.scale.run import Runner, Totals, run_parts
 from whichcar.scale.storage import Storage, storage_at, temporary_file
@@ -64,7 +64,7 @@ def crop_on_cluster(
     parts = parts_of(names)
     job = Job("crop", storage, to, record["settings"], {})
     record = {"source": storage.place, **record}
-    with Manifest(to, {"stage": "crop", **record}).opened() as manifest:
+    with Manifest(to, {"stage": "crop", **record, "source": place_of(source, storage)}).opened() as manifest:
         _describe(to, record, finished=False)
         for name, content in splits.items():
             to.write(name, content)

@@ -83,6 +83,12 @@ def source_of(source: str | Path) -> tuple[Storage, dict[str, str]]:
     return storage, versions
 
 
+def place_of(source: str | Path, storage: Storage) -> str:
+    """Return the absolute path or address of a source; the storage of a tar file is its folder."""
+    name = str(source).rpartition("/")[2]
+    return storage.address(name) if name.endswith(SHARD) else storage.place
+
+
 def _is_lost(storage: Storage, name: str) -> bool:
     return not storage.is_remote and is_broken_link(Path(storage.address(name)))
 

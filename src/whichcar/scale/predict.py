@@ -11,7 +11,7 @@ from whichcar.inference.input_crop import Vehicles
 from whichcar.inference.predict import columns
 from whichcar.inference.released import DEFAULT, released
 from whichcar.scale.manifest import Manifest
-from whichcar.scale.parts import parts_of, source_of
+from whichcar.scale.parts import parts_of, place_of, source_of
 from whichcar.scale.ray_run import on_ray
 from whichcar.scale.run import Runner, Totals, run_parts
 from whichcar.scale.storage import storage_at
@@ -68,10 +68,10 @@ def predict_on_cluster(
     }
     origin = {
         "stage": "predict",
-        "source": storage.place,
+        "source": place_of(source, storage),
         "model": {"name": classifier.checkpoint.name, "blake2b": blake2b},
         "columns": names,
-        "crop": classifier.input_crop.record,
+        "crop": classifier.input_crop.origin(vehicles),
         "confidence": confidence,
         "vehicles": vehicles,
     }
