@@ -197,6 +197,15 @@ def test_a_target_inside_the_source_and_a_missing_vehicle_are_refused(
         crop_on_cluster("here", tree, tmp_path / "out", Here(), detector=red_car_file, missing="fail")
 
 
+def test_another_shard_of_the_same_folder_is_refused(tmp_path: Path, red_car_file: Path) -> None:
+    image = draw(tmp_path / "images" / "0.jpg", COLOURS["Red Sedan 2011"])
+    one, other = (shard_of(image.parent, tmp_path / "shards" / name) for name in ("000.tar", "001.tar"))
+    crop_on_cluster("here", one, tmp_path / "out", Here(), detector=red_car_file)
+    with pytest.raises(DataError, match=rf"was written with another source \({one}, now {other}\)"):
+        crop_on_cluster("here", other, tmp_path / "out", Here(), detector=red_car_file)
+    assert (tmp_path / "out" / "000.tar").exists()
+
+
 def test_options_of_one_machine_are_refused(tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.run(["crop", str(tree), str(tmp_path / "out"), "--ray", "auto", "--redo", "--workers", "2"]) == 2
     assert "leave --workers and --redo out" in capsys.readouterr().err
@@ -212,3 +221,12 @@ def test_the_command_says_what_became_of_the_images(
     there, in_bucket = capsys.readouterr().out.split(f"{bucket}/v2: ")
     assert there.startswith(f"{tmp_path / 'out'}: 9 images\n       3   33.3%  cropped (car 3; median score 0.90)\n")
     assert in_bucket == "9 images, 1 of them left out, in 3 parts, 3 of them from an earlier run\n"
+
+
+def test_the_command_takes_the_address_of_a_folder(
+    tree: Path, tmp_path: Path, red_car_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = f"file://{tmp_path / 'out'}"
+    crop_on_cluster("here", tree, target, Here(), detector=red_car_file)
+    assert main.run(["crop", str(tree), target, "--ray", "127.0.0.1:9", "--detector", str(red_car_file)]) == 0
+    assert capsys.readouterr().out.startswith(f"{tmp_path / 'out'}: 9 images\n")

@@ -95,6 +95,7 @@ def _on_cluster(address: str, source: str, output: str, settings: dict[str, Any]
     from whichcar.data.fetch.download import is_remote
     from whichcar.scale.crop import crop_on_cluster
 
+    output = output.removeprefix("file://")
     with resumable(f"{output}: interrupted; finished parts are kept"):
         done = crop_on_cluster(address, source, output, **settings)
     if not is_remote(output):
