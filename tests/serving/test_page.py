@@ -104,6 +104,25 @@ def test_classes_below_a_tenth_of_a_percent_are_not_shown(browser: Any, server: 
     assert opened.page.locator("td.n").all_inner_texts() == ["99.8\u00a0%", "0.1\u00a0%"]
 
 
+def test_the_page_speaks_of_vehicles_only_if_the_classes_have_makes(browser: Any, server: Running) -> None:  # noqa: ANN401
+    opened = Opened(browser, server.address)
+    opened.page.get_by_text("The class of a photo, one of 3 classes. Photos are classified").wait_for()
+    answer = {"level": None, "name": "unknown", "probability": 0.4}
+    classes = [{"name": "Red Sedan 2011", "probability": 0.4}]
+    row = {"name": "red.png", "problem": None, "answer": answer, "classes": classes, "crop": None, "explanation": None}
+    opened.page.route("**/predict?*", lambda route: route.fulfill(json={"images": [row]}))
+    opened.page.set_input_files("#files", FILES[0])
+    opened.answers(1)
+    assert "The best guess of the class has" in opened.page.locator(".sure").inner_text()
+    model = server.ask("GET", "/model").json | {"levels": ["class", "model", "make"]}
+    opened.page.route("**/model", lambda route: route.fulfill(json=model))
+    opened.page.reload()
+    opened.page.get_by_text("Make, model and year of the vehicle in a photo, one of 3 classes.").wait_for()
+    opened.page.set_input_files("#files", FILES[0])
+    opened.answers(1)
+    assert "The best guess of the make has" in opened.page.locator(".sure").inner_text()
+
+
 def test_a_photo_can_be_dropped_and_pasted(browser: Any, server: Running) -> None:  # noqa: ANN401
     opened = Opened(browser, server.address)
     opened.give("zone.dispatchEvent(new DragEvent('drop', { dataTransfer: data, bubbles: true, cancelable: true }));")

@@ -79,12 +79,13 @@ def verified_on(verification: Verification) -> str:
 
 def _sections(bundle: Bundle, verification: Verification, result: Mapping[str, Any] | None) -> Iterator[Section]:
     height, width = bundle.image_size
-    whole = "whole images" if bundle.crop is None else "images cropped to the vehicle"
+    whole = "whole images" if bundle.crop is None else "images cropped to the detected object"
     classes = plural(len(bundle.class_names), "class")
+    subject = "the make, model and year of the vehicle" if bundle.taxonomy else "the class of the object"
     yield Section(
         "Model",
         (
-            f"An image classifier for vehicles with {classes}, such as {one_line(bundle.class_names[0])}.",
+            f"An image classifier with {classes}, such as {one_line(bundle.class_names[0])}.",
             f"Backbone {bundle.backbone}, {bundle.precision}, trained with Keras on {whole}.",
             f"Input: RGB, uint8, resized to {height} x {width} (height x width). Output: one probability a class.",
             f"Licence: {one_line(bundle.licence)}.",
@@ -93,8 +94,8 @@ def _sections(bundle: Bundle, verification: Verification, result: Mapping[str, A
     yield Section(
         "Intended use",
         (
-            "Naming the make, model and year of the vehicle that an image shows, where it fills most of the image.",
-            "Not for decisions about persons, as evidence, or for identifying a single vehicle or its owner.",
+            f"Predicting {subject} that an image shows, if it fills most of the image.",
+            "Not for decisions about persons, as evidence, or for identifying an individual object or its owner.",
         ),
     )
     yield from _metrics(result)
@@ -138,13 +139,13 @@ def _metrics(result: Mapping[str, Any] | None) -> Iterator[Section]:
 
 def _limits(bundle: Bundle, result: Mapping[str, Any] | None) -> Section:
     sentences = [
-        "It knows only its classes: a vehicle of another one, or an image without a vehicle, gets one of them too.",
+        "It knows only its classes: an image of anything else gets one of them too.",
         "Its data have one label an image; other countries, years and conditions than theirs are not covered.",
     ]
     if bundle.crop is not None:
         sentences.append(
-            "It expects images cropped to the vehicle; `whichcar predict` crops them first, other programs must do so "
-            "themselves."
+            "It expects images cropped to the detected object; `whichcar predict` crops them first, other programs must "
+            "do so themselves."
         )
     if result is None:
         return Section("Limits", tuple(sentences))

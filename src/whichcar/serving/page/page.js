@@ -13,6 +13,7 @@ const percent = (share) => {
 const waiting = [];
 let running = 0;
 let token = "";
+let coarsest = "class"; // name of the level with the fewest groups
 let cropping = false; // whether the model looks at vehicles rather than at whole images
 let refused = []; // photos that wait for a token
 
@@ -96,10 +97,11 @@ function show(photo, vehicles) {
   const { article } = photo;
   photo.vehicles = vehicles;
   const list = article.querySelector(".vehicles");
-  const buttons = vehicles.map((vehicle, number) => make("button", `${number + 1} ${label(vehicle)}`));
+  const choices = vehicles.length > 1 ? vehicles : []; // a single one need not have been detected
+  const buttons = choices.map((vehicle, number) => make("button", `${number + 1} ${label(vehicle)}`));
   buttons.forEach((button, number) => button.addEventListener("click", () => choose(photo, number)));
   list.replaceChildren(...buttons);
-  list.hidden = vehicles.length === 1;
+  list.hidden = !buttons.length;
   photo.frames = vehicles.map((vehicle, number) => {
     const frame = make("div", vehicles.length > 1 ? make("span", `${number + 1}`) : "", "frame");
     frame.addEventListener("click", () => choose(photo, number)); // the buttons are for the keyboard
@@ -175,7 +177,7 @@ function heading(vehicle) {
 function sureness(vehicle) {
   const { level, name, probability } = said(vehicle);
   if (isWhole(vehicle) && !level) return "Without a vehicle, nothing is certain enough.";
-  if (!level) return `The best guess of the make has a probability of ${percent(probability)} only.`;
+  if (!level) return `The best guess of the ${coarsest} has a probability of ${percent(probability)} only.`;
   if (isWhole(vehicle)) return `If the whole photo is one after all: ${name}, ${percent(probability)}.`;
   const most = vehicle.answer && level !== "class" ? `, and no more than the ${level} is certain enough` : "";
   return `Probability ${percent(probability)}${most}.`;
@@ -281,9 +283,9 @@ function say(text) {
 async function describe() {
   const model = await (await fetch("/model")).json();
   const classes = model.class_names.length.toLocaleString("en");
-  find("about").textContent =
-    `Make, model and year of the car in a photo, one of ${classes} classes. ` +
-    "Photos are classified by this server and not stored.";
+  const subject = model.levels.length > 1 ? "Make, model and year of the vehicle in a photo" : "The class of a photo";
+  find("about").prepend(`${subject}, one of ${classes} classes. `);
+  coarsest = model.levels.at(-1);
   cropping = model.crops;
   if (!model.confidences.length) return;
   const options = [...model.confidences].sort().map((share) => {

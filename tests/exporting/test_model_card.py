@@ -1,0 +1,31 @@
+"""The model card describes what the classes are: vehicles only where their names have makes."""
+
+from __future__ import annotations
+
+import pytest
+
+from whichcar.exporting.images import NOISE
+from whichcar.exporting.model_card import with_card
+from whichcar.exporting.verify import Form, Verification
+from whichcar.metrics import Proportion
+from whichcar.taxonomy import taxonomy_of
+
+from ..bundles import colour_bundle
+
+CARS = ("Audi A4 Sedan 2011", "Audi TT Coupe 2011", "BMW M3 Coupe 2012")
+BIRDS = ("Black Tern", "House Wren", "Song Sparrow")
+
+
+@pytest.mark.parametrize(
+    ("names", "use"),
+    [
+        (CARS, "Predicting the make, model and year of the vehicle that an image shows"),
+        (BIRDS, "Predicting the class of the object that an image shows"),
+    ],
+)
+def test_the_intended_use_is_that_of_the_classes(names: tuple[str, ...], use: str) -> None:
+    verification = Verification(NOISE, False, (Form("Keras", 1, Proportion(1, 1), 0, None, None, 1),), "CPU", 1)
+    bundle = colour_bundle(class_names=names, taxonomy=taxonomy_of(names).as_json())
+    card = with_card(bundle, verification, None).card
+    assert f"{use}, if it fills most of the image." in card
+    assert ("vehicle" in card) == (names is CARS)
