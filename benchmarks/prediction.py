@@ -2,17 +2,18 @@
 
 Command:  python benchmarks/prediction.py               (about 5 minutes on 2 cores)
 Expected: whichcar with Keras at least 3 times one `predict` call per image; with a bundle, float32 faster than Keras in
-          float32, int8 at least 2.5 times that (AVX2; more with VNNI); both at least 0.9 of ONNX Runtime with
-          images in memory.
+          float32, int8 at least 2 times that (AVX2; more with VNNI); both at least 0.9 of ONNX Runtime with images in
+          memory.
 
-All but the last two read the same images from disk, with the same ResNet-50 at 224 pixels, in turns. "In memory" calls
-ONNX Runtime alone with decoded images, in as many threads as there are cores. WHICHCAR_DATA names a folder with
-car_ims/; else cars are drawn. int8 is the model that comes with whichcar.
+All but the last two read the same images from disk, in turns. int8 is the model that comes with whichcar, a ResNet-50 at
+256 pixels; the others are one ResNet-50 at 224 pixels. "In memory" calls ONNX Runtime alone with decoded images, in as
+many threads as there are cores. WHICHCAR_DATA names a folder with car_ims/; else cars are drawn.
 """
 
 import os
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ SIZE = (224, 224)
 
 def main() -> None:
     from whichcar.exporting.onnx import float32_copy, to_onnx
+    from whichcar.images.pixels import Pixels
     from whichcar.images.read import read_resized
     from whichcar.inference.bundle import Bundle, read_bundle, write_bundle
     from whichcar.inference.classifier import Classifier
@@ -43,7 +45,6 @@ def main() -> None:
         if data == Path(scratch):
             draw(data)
         paths = sorted((data / "car_ims").iterdir())[:COUNT]
-        images = np.stack([read_resized(path, SIZE) for path in paths])
         checkpoint = Path(scratch) / "model.keras"
         names = tuple(f"class {number}" for number in range(196))
         model = create_model(None, (None, None, 3), classes=len(names), image_size=SIZE)
@@ -60,7 +61,7 @@ def main() -> None:
                 image = keras.utils.load_img(path, target_size=SIZE)
                 stock.predict(np.expand_dims(keras.utils.img_to_array(image), 0), verbose=0)
 
-        def in_memory(runtime: OnnxRuntime) -> None:
+        def in_memory(runtime: OnnxRuntime, images: list[Pixels]) -> None:
             with ThreadPoolExecutor(runtime.callers) as pool:
                 list(pool.map(lambda image: runtime(image[None]), images))
 
@@ -70,11 +71,12 @@ def main() -> None:
         models |= {f"whichcar, bundle {form}": Classifier(path, crop=False) for form, path in forms.items()}
         sides = {"one predict call an image": one_by_one}
         sides |= {name: lambda model=model: model.predict(paths) for name, model in models.items()}
-        for form, path in forms.items():
-            runtime = OnnxRuntime(read_bundle(path), path)
-            sides[f"ONNX Runtime {form}, images in memory"] = lambda runtime=runtime: in_memory(runtime)
+        for form, file in forms.items():
+            bundle = read_bundle(file)
+            runtime, images = OnnxRuntime(bundle, file), [read_resized(path, bundle.image_size) for path in paths]
+            sides[f"ONNX Runtime {form}, images in memory"] = partial(in_memory, runtime, images)
         rates = {name: COUNT / seconds for name, seconds in seconds_in_turns(sides, ROUNDS).items()}
-    print_rates("Classifying images, ResNet-50 at 224 pixels", rates, "whichcar, Keras float32")
+    print_rates("Classifying images, ResNet-50 at 224 pixels (int8: 256)", rates, "whichcar, Keras float32")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ Command:  python benchmarks/training_step.py            (9 minutes on 2 cores; P
           python benchmarks/training_step.py --size 128 --batch 64
 Expected: at least 1.4 times stock Keras (`model.fit`, TensorFlow) and 0.9 to 1.1 times PyTorch (channels last, the same
           frozen stages) on a processor with avx512_bf16; 2.0 and 1.1 times in float32 at 128 pixels. Two frozen stages
-          are 1.2 times as fast as none, three 1.4 times.
+          are 1.2 to 1.3 times as fast as none, three 1.4 to 1.6 times.
 
 All train the same network with the same optimizer on the same synthetic batch, in bfloat16 where the processor has it.
 Contenders with the same number of frozen stages take turns.

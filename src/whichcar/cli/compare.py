@@ -38,9 +38,9 @@ def compare(experiments: tuple[Path, ...], against: Path | None, write: Path | N
       whichcar compare
       whichcar compare experiments/exp_002 experiments/exp_003
       whichcar compare experiments/* --against experiments/exp_003
-      whichcar compare --write experiments/README.md
-      whichcar compare --write experiments/README.md --block crops experiments/crops/*_?
-      whichcar compare experiments/sweeps/show/grid experiments/sweeps/show/pruned
+      whichcar compare --write results.md
+      whichcar compare --write results.md --block crops experiments/crops/*_?
+      whichcar compare experiments/sweeps/show/grid experiments/sweeps/show/pruned_1
     """
     if block and not write:
         raise click.UsageError("--block needs --write FILE, which has the markers")
