@@ -5,9 +5,9 @@ Expected: whichcar with Keras at least 3 times one `predict` call per image; wit
           float32, int8 at least 2 times that (AVX2; more with VNNI); both at least 0.9 of ONNX Runtime with images in
           memory.
 
-All but the last two read the same images from disk, in turns. int8 is the model that comes with whichcar, a ResNet-50 at
-256 pixels; the others are one ResNet-50 at 224 pixels. "In memory" calls ONNX Runtime alone with decoded images, in as
-many threads as there are cores. WHICHCAR_DATA names a folder with car_ims/; else cars are drawn.
+All but the last two read the same images from disk, in turns. int8 is the model that comes with whichcar, a ResNet-50
+at 256 pixels; the others are one ResNet-50 at 224 pixels. "In memory" calls ONNX Runtime alone with decoded images, in
+as many threads as there are cores. WHICHCAR_DATA names a folder with car_ims/; else cars are drawn.
 """
 
 import os

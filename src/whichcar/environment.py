@@ -15,15 +15,15 @@ log = logging.getLogger(__name__)
 # A test compares the README and `whichcar --help` with this table.
 VARIABLES = {
     "WHICHCAR_CACHE": "Folder for decoded images, scan results and detectors (default: ~/.cache/whichcar).",
-    "WHICHCAR_SOURCE": "What `fetch` gets where no SOURCE is given; several are separated by spaces.",
-    "WHICHCAR_DETECTOR": "Detector where --detector is not given: a name or FILE.onnx.",
+    "WHICHCAR_SOURCE": "What `fetch` gets if no SOURCE is given; several are separated by spaces.",
+    "WHICHCAR_DETECTOR": "Detector if --detector is not given: a name or FILE.onnx.",
     "WHICHCAR_ANONYMOUS": "Set to 1 to read public S3 buckets without credentials.",
     "WHICHCAR_QUIET": "Set to 1 to hide progress bars.",
     "XDG_CACHE_HOME": "Folder of all caches, instead of ~/.cache.",
     "KERAS_BACKEND": "Framework for training: tensorflow or jax (default: jax with a GPU, else tensorflow).",
     "MLFLOW_TRACKING_URI": "Address of the server for --track mlflow.",
     "MLFLOW_EXPERIMENT_NAME": "MLflow experiment to log runs in.",
-    "AWS_ENDPOINT_URL": "S3 server where it is not AWS; AWS_ACCESS_KEY_ID and the like work as usual.",
+    "AWS_ENDPOINT_URL": "Address of the S3 server if it is not AWS. Variables such as AWS_ACCESS_KEY_ID work as usual.",
     "WHICHCAR_TOKENS": "Bearer tokens that `serve` accepts, separated by spaces, in addition to those of --tokens.",
     "RAY_ADDRESS": "Cluster that `--ray auto` uses.",
 }

@@ -338,8 +338,8 @@ MISTAKES = [
     (
         "recipe: {test_sizes: [192]}",
         [
-            "recipe.test_sizes[0]: must be a list (prediction sizes tried on validation; the best is kept (without "
-            "validation: the one size)); got 192"
+            "recipe.test_sizes[0]: must be a list (image sizes for prediction, tried on validation; the best is used "
+            "(without validation images: exactly one size)); got 192"
         ],
     ),
     (

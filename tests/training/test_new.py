@@ -24,7 +24,7 @@ from whichcar.training.hardware import Hardware
 from whichcar.training.new import new
 from whichcar.training.throughput import measure
 
-PASS = "one pass over the training images"
+EPOCH = "one epoch of training"
 SPEED = Speed(0.12, 0.0005, 5e-7, 10, 3, 12, 0.002, 0.5)
 
 
@@ -133,7 +133,7 @@ def test_data_that_cannot_be_trained_on_are_refused_before_measuring(
         ("inf", "minutes must be more than 0; got inf"),
         (
             "0.01",
-            f"0.01 minutes do not suffice: {PASS} takes 1 on this machine; use: whichcar new --minutes 1",
+            f"0.01 minutes do not suffice: {EPOCH} takes 1 on this machine; use: whichcar new --minutes 1",
         ),
     ],
 )

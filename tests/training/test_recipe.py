@@ -110,7 +110,7 @@ def test_the_minutes_that_an_error_asks_for_suffice() -> None:
 
 
 def test_without_weights_one_pass_is_asked_for() -> None:
-    with pytest.raises(ConfigError, match=r"one pass over the training images takes \d+ .* --minutes \d+"):
+    with pytest.raises(ConfigError, match=r"one epoch of training takes \d+ .* --minutes \d+"):
         choose(Facts(196, 200_000, 50_000, 224), CPU, 3, "data", None, 0.2)
 
 
@@ -140,7 +140,7 @@ def test_without_validation_images_the_last_epoch_is_evaluated() -> None:
     assert settings.data.validation_split == 0
     assert settings.fit.callbacks.model_checkpoint.monitor == "epoch"
     assert not settings.recipe.test_sizes
-    assert choice.reasons["data.validation_split"] == "no images are set aside: the last epoch is evaluated"
+    assert choice.reasons["data.validation_split"] == "no images are held out: the last epoch is used"
 
 
 @pytest.mark.parametrize(("side", "size"), [(10, 32), (64, 64), (96, 96), (224, 192), (256, 224), (4000, 224)])

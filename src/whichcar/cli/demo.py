@@ -272,8 +272,8 @@ def _next_steps(into: Path, outcomes: Mapping[str, Outcome]) -> Iterator[str]:
 @click.option(
     "--real",
     type=FOLDER,
-    help="Your own images: one folder per class, or car_ims/ and car_dataset_labels.csv. The network is small and starts "
-    "from random weights; for accuracy, use whichcar train.",
+    help="Your own images: one folder per class, or car_ims/ and car_dataset_labels.csv. The network is small and "
+    "starts from random weights; for accuracy, use whichcar train.",
 )
 @click.option("--quick", is_flag=True, help="Use fewer images and epochs, which shows every stage but learns little.")
 def demo(into: Path, real: Path | None, quick: bool) -> None:

@@ -56,9 +56,13 @@ from whichcar.cli.streams import say
     "--tokens",
     type=FILE,
     metavar="FILE",
-    help="File with one bearer token a line, read again when it changes. WHICHCAR_TOKENS adds further ones.",
+    help="File with one bearer token per line, read again when it changes. WHICHCAR_TOKENS adds further ones.",
 )
-@click.option("--rate", type=click.IntRange(1), help="Images a minute for each token, or without tokens each address.")
+@click.option(
+    "--rate",
+    type=click.IntRange(1),
+    help="Maximum number of images per minute for each token (without tokens: for each address).",
+)
 @click.option("--reload-model", is_flag=True, help="Load the bundle again when its file changes, as SIGHUP does.")
 @click.option(
     "--crop/--no-crop",

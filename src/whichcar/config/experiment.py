@@ -53,12 +53,14 @@ class Model(Section):
     backbone: str = Field(
         backbones.DEFAULT,
         min_length=1,
-        description="network of keras.applications, such as efficientnet_v2_b0, or preset of KerasHub (name or folder)",
+        description="network of keras.applications, such as efficientnet_v2_b0, or preset of KerasHub (name, address "
+        "or folder)",
     )
     weights: str | None = Field(
         "imagenet",
         min_length=1,
-        description="imagenet (the published ones), null (random), or the path of a trained model or of the backbone's",
+        description="imagenet (published weights), null (random weights), or the path of a trained model or of a Keras "
+        "weights file for the backbone",
     )
     input_shape: tuple[Side | None, Side | None, Literal[3]] = Field(
         (224, 224, 3), description="height, width and 3 channels; follows data.image_size"

@@ -84,7 +84,9 @@ class Recipe(Section):
         description="weight of co-tuning (You et al. 2020), such as 1; needs weights with the top layer; 0: off",
     )
     test_sizes: tuple[Size, ...] = Field(
-        (), description="prediction sizes tried on validation; the best is kept (without validation: the one size)"
+        (),
+        description="image sizes for prediction, tried on validation; the best is used (without validation images: "
+        "exactly one size)",
     )
 
     _filled = field_validator("random_resized_crop", "rand_augment", mode="before")(not_null)

@@ -144,8 +144,8 @@ def _limits(bundle: Bundle, result: Mapping[str, Any] | None) -> Section:
     ]
     if bundle.crop is not None:
         sentences.append(
-            "It expects images cropped to the detected object; `whichcar predict` crops them first, other programs must "
-            "do so themselves."
+            "It expects images cropped to the detected object; `whichcar predict` crops them first, other programs "
+            "must do so themselves."
         )
     if result is None:
         return Section("Limits", tuple(sentences))

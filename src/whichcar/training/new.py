@@ -159,8 +159,8 @@ def _heading(
     rate = 1 / (speed.train(size, facts.batch_size))
     yield f"Question: how accurate is {facts.backbone} on {one_line(tree.root)} after {minutes:g} minutes of training?"
     yield f"Command:  {shell_command(['whichcar', 'train', config.parent])}"
-    passes = plural(settings["fit"]["epochs"], "pass", "passes")
-    yield f"Expected: about {plural(max(1, round(choice.minutes)), 'minute')} for {passes} over the training images."
+    epochs = plural(settings["fit"]["epochs"], "epoch")
+    yield f"Expected: about {plural(max(1, round(choice.minutes)), 'minute')} for {epochs}."
     yield (
         f"Data:     {plural(facts.classes, 'class')}, {facts.train:,} training and {facts.validation:,} validation "
         f"images; the shorter side of the median image is {facts.side} pixels."

@@ -73,7 +73,7 @@ def choose(facts: Facts, speed: Speed, minutes: float, directory: str, weights: 
         if size:
             return _head_only(facts, seconds_of_head(facts, speed, size), size, _Start(directory, weights, share))
     needed = seconds_of_head(facts, speed, sizes[-1]) if weights else seconds_of(facts, speed, [(1, sizes[-1])])
-    what = "a head on the frozen network" if weights else "one pass over the training images"
+    what = "a head on the frozen network" if weights else "one epoch of training"
     least = math.ceil(needed / 60 / AIM)
     short = f"{minutes:g} minutes do not suffice"
     raise ConfigError(f"{short}: {what} takes {least} on this machine; use: whichcar new --minutes {least}")
@@ -89,14 +89,14 @@ class _Start:
 def _head_only(facts: Facts, seconds: float, size: int, start: _Start) -> Choice:
     reasons = {
         "data.image_size": "the images' own size, to the nearest multiple of 32",
-        "recipe.freeze": "the time does not suffice to train all layers: the whole backbone stays as it is",
+        "recipe.freeze": "the time does not suffice to train all layers: the whole backbone is frozen",
         "recipe.cached_features": "the backbone runs once over the images, then only the head is trained",
         "compile.optimizer": "Adam needs no tuning for a head alone",
     }
     settings = _frame(facts, start, size, epochs_of_head(facts))
     settings["compile"] = {"optimizer": {"adam": {"learning_rate": 0.001}}}
     settings["recipe"] = {"schedule": "cosine", "freeze": len(KERAS[facts.backbone].stages), "cached_features": True}
-    remark = "too few passes of all layers fit: only the head is trained, on a frozen backbone; more minutes give more"
+    remark = "too few epochs of all layers fit: only the head is trained, on a frozen backbone; more minutes give more"
     return Choice(settings, _common(facts) | reasons, seconds / 60, remark)
 
 
@@ -118,7 +118,7 @@ def _all_layers(facts: Facts, speed: Speed, phases: Phases, start: _Start) -> Ch
         recipe["test_sizes"] = [[tried, tried] for tried in sizes_tried(facts, size)]
     remark = ""
     if passes < ENOUGH_PASSES and facts.updates * passes < ENOUGH_UPDATES:
-        remark = f"only {plural(passes, 'pass', 'passes')} over the training images: more minutes give more"
+        remark = f"only {plural(passes, 'epoch')} of training: more minutes give more"
     reasons = _common(facts) | _reasons(facts, passes, is_complete)
     if start.weights is None:
         del reasons["compile.optimizer"]  # that of SGD
@@ -184,33 +184,38 @@ def _frame(facts: Facts, start: _Start, size: int, epochs: int) -> dict[str, Any
 
 def _common(facts: Facts) -> dict[str, str]:
     unvalidated = {
-        "data.validation_split": "no images are set aside: the last epoch is evaluated",
+        "data.validation_split": "no images are held out: the last epoch is used",
         "fit.callbacks.model_checkpoint.monitor": "without validation images, the last epoch",
     }
-    other = {"model.backbone": "the rules behind these settings were found with resnet50: for others they are a start"}
+    other = {
+        "model.backbone": "the rules for these settings were found with resnet50; for others they are a starting point"
+    }
     common = {
         "data.validation_split": "share of the training images that epochs and sizes are chosen on",
-        "data.batch_size": "smaller for fewer than 1,000 images, for more steps in a pass",
-        "fit.callbacks.model_checkpoint.monitor": "the loss where there are fewer than 500 validation images",
+        "data.batch_size": "smaller for fewer than 1,000 images, so that an epoch has more steps",
+        "fit.callbacks.model_checkpoint.monitor": "the loss if there are fewer than 500 validation images",
         "fit.callbacks.model_checkpoint.keep": "a checkpoint of resnet50 takes about 95 MB",
     }
     return common | ({} if facts.validation else unvalidated) | ({} if facts.backbone == DEFAULT else other)
 
 
 def _reasons(facts: Facts, passes: int, is_complete: bool) -> dict[str, str]:
-    fits = "the most passes that are planned" if is_complete else "all that fit into the minutes"
+    fits = "the largest planned number" if is_complete else "the largest number that fits into the minutes"
     return {
-        "data.image_size": f"crops of {facts.side} pixels are hardly enlarged; a multiple of 32, up to {LARGEST}",
-        "compile.optimizer": "a rate of 0.02 for 32 images a step, in proportion for fewer",
+        "data.image_size": f"random crops of images of {facts.side} pixels are hardly enlarged; a multiple of "
+        f"32, up to {LARGEST}",
+        "compile.optimizer": "learning rate 0.02 for batches of 32, in proportion for smaller ones",
         "fit.epochs": fits,
-        "recipe.warmup_share": "the rate grows from zero, then falls to zero along a cosine",
-        "recipe.head_rate": "the new head learns faster than the backbone, which has learned before",
-        "recipe.co_tuning": "ImageNet's classifier stays while training, so that features are not forgotten",
-        "model.cosine_scale": "a head that answers by angle alone: its loss does not explode, also with few classes",
-        "recipe.mixup": f"half of the batches are mixed: more passes than about {ENOUGH_PASSES} are learned by heart",
-        "recipe.plain_epochs": "the last passes see images as they are",
-        "recipe.freeze": "two stages stay as they are, three with fewer than 2,000 images: as accurate, and faster",
-        "recipe.precise_batch_norm": "its moments are measured at the end, on images as they are; worth about a point",
+        "recipe.warmup_share": "the learning rate grows from zero, then falls to zero along a cosine",
+        "recipe.head_rate": "the new head needs a higher rate than the pretrained backbone",
+        "recipe.co_tuning": "keeps the ImageNet classifier as a second output, to preserve the pretrained features",
+        "model.cosine_scale": "cosine head: its loss stays stable, also with few classes",
+        "recipe.mixup": f"half of the batches are mixed: beyond about {ENOUGH_PASSES} epochs, the network "
+        "would memorize the images",
+        "recipe.plain_epochs": "the last epochs are without mixing",
+        "recipe.freeze": "two stages are frozen, three if there are fewer than 2,000 images: as accurate, and faster",
+        "recipe.precise_batch_norm": "moments recomputed at the end on images without augmentation; worth about a "
+        "point if there are few images",
         "recipe.stages": "small images first: most of the learning at a third of the cost, then the details",
-        "recipe.test_sizes": "tried on the validation images at the end; the best is kept",
+        "recipe.test_sizes": "tried on the validation images at the end; the best is used",
     }

@@ -48,22 +48,22 @@ ISSUES = {
         Issue("exact_duplicate", "warning", "another file has the same bytes"),
         Issue("near_duplicate", "warning", "another file has the same photo: re-encoded, resized, cropped or mirrored"),
         Issue("file_without_row", "warning", "no row of the label file names the image, so it is not used"),
-        Issue("wrong_extension", "warning", "the file's name does not say what it holds"),
+        Issue("wrong_extension", "warning", "the suffix does not match the file's format"),
         Issue(
             "class_name", "warning", "the class may be a second spelling of another, or is not named like the others"
         ),
         Issue("blank", "warning", "hardly anything is visible"),
-        Issue("tiny", "warning", "too few pixels to identify a car"),
+        Issue("tiny", "warning", "too few pixels to identify anything"),
         Issue(
             "likely_group",
             "note",
-            "images in several splits are named like photos of one car; if they are, "
+            "images in several splits are named like photos of one object; if they are, "
             f"split them with --group-by {shell_command([SUGGESTED])}",
         ),
         Issue("odd_aspect", "note", "extreme aspect ratio: little detail is left after resizing to a square"),
         Issue("dark", "note", "even its brightest parts are dark"),
         Issue("bright", "note", "even its darkest parts are bright"),
-        Issue("blurry", "note", "hardly any edges"),
+        Issue("blurry", "note", "blurred: hardly any edges"),
         Issue("odd_mode", "note", "not 8-bit RGB; it is converted when it is read"),
         Issue("exif_rotated", "note", "EXIF orientation is not 1; rotated when it is read"),
         Issue("animated", "note", "several frames; the first is taken"),
