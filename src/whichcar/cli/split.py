@@ -102,7 +102,7 @@ def render_split(split: Split) -> Iterator[str]:
     if split.problems:
         yield f"  {plural(len(split.problems), 'row')} could not be used:"
         for problem in split.problems[:SHOWN]:
-            name = one_line(problem.path) if problem.path.name else "(no name)"
+            name = "(no name)" if problem.path == Path() else one_line(problem.path)
             yield f"    {name}: {problem.reason}"
         if len(split.problems) > SHOWN:
             yield f"    ... all of them in {split.output / 'split.json'}"
