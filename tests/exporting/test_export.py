@@ -309,7 +309,8 @@ def test_a_damaged_result_is_said_before_the_work(
     experiment = shutil.copytree(colour_experiment, tmp_path / "exp")
     (experiment / "result.json").write_text("{")
     monkeypatch.delattr("whichcar.exporting.export.float32_copy")
-    with pytest.raises(DataError, match=r"result.json: damaged, .*; delete it, or make it again with: whichcar evaluate"):
+    advice = "delete it, or make it again with: whichcar evaluate"
+    with pytest.raises(DataError, match=rf"result.json: damaged, .*; {advice}"):
         export(experiment)
 
 
