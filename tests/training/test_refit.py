@@ -236,3 +236,14 @@ def test_what_cannot_be_refitted_is_one_line(
     with pytest.raises(TrainingError, match=message) as caught:
         refit(make(refitted, tmp_path / "v1"))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("held_out", [True, False])
+def test_after_a_training_the_command_for_a_refit_is_shown_if_images_were_held_out(
+    tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], held_out: bool
+) -> None:
+    data = {"train_on_validation": not held_out}
+    config = write(tmp_path / "exp", settings(tree, data=data, fit={"epochs": 1}))
+    assert main.run(["train", str(config)]) == 0
+    line = f"before use, to train again on the validation images too: whichcar train {config} --refit\n"
+    assert (line in capsys.readouterr().out) == held_out

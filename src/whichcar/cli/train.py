@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from pathlib import Path
 
 import click
@@ -101,4 +102,8 @@ def train(
         say_lines([f"trained with host 0, which has the results of {config}"])
         return
     folder = trained.folder.parent if refit else trained.folder
-    say_lines([f"checkpoint: {trained.checkpoint}", f"next: {shell_command(['whichcar', 'evaluate', folder])}"])
+    lines = [f"checkpoint: {trained.checkpoint}", f"next: {shell_command(['whichcar', 'evaluate', folder])}"]
+    if not refit and not math.isnan(trained.history[-1].val_accuracy):
+        again = shell_command(["whichcar", "train", config, "--refit"])
+        lines.append(f"before use, to train again on the validation images too: {again}")
+    say_lines(lines)
