@@ -549,11 +549,6 @@ CONTRADICTIONS = [
         "recipe.rate_factors: both lower the learning rate; delete one of them",
     ),
     (
-        "fit: {callbacks: {early_stopping: {}}}\nrecipe: {precise_batch_norm: true}",
-        "recipe.precise_batch_norm: moments are recomputed after the last epoch, which early stopping may not reach;"
-        " delete one of the two",
-    ),
-    (
         "seed: 1\ndata: {directory: x, image_size: [96, 96], cache_size: [128, 96]}\n"
         "recipe: {stages: [{epochs: 5, image_size: [64, 128]}, {epochs: 5, image_size: [96, 96]}]}",
         "data.cache_size: is [128, 96], and images are trained at [96, 128], to which they would be enlarged;"

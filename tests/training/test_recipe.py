@@ -159,7 +159,7 @@ def test_a_head_on_pretrained_layers_answers_by_angle_whatever_the_number_of_cla
 
 
 def test_co_tuning_is_chosen_where_the_weights_have_imagenets_classifier_and_takes_its_time() -> None:
-    plain, co_tuned = (choose(Facts(50, 1600, 0, 224, has), CPU, 32, "data", "imagenet", 0) for has in (False, True))
+    plain, co_tuned = (choose(Facts(50, 1600, 0, 224, has), CPU, 40, "data", "imagenet", 0) for has in (False, True))
     assert "co_tuning" not in plain.settings["recipe"]
     assert co_tuned.settings["recipe"]["co_tuning"] == 1
     assert co_tuned.settings["fit"]["epochs"] < plain.settings["fit"]["epochs"]

@@ -19,8 +19,10 @@ from whichcar.data.split.split import split
 from whichcar.data.split.tree import read_tree
 from whichcar.errors import TrainingError
 from whichcar.files import checksum
+from whichcar.images.read import read_resized
 from whichcar.training import train as start
 from whichcar.training.loop import Run
+from whichcar.training.network.resnet50 import load_saved_model
 from whichcar.training.refit import refit
 from whichcar.training.run.checkpoint import find_checkpoint, read_metadata
 from whichcar.training.train import Trained, train
@@ -247,3 +249,15 @@ def test_after_a_training_the_command_for_a_refit_is_shown_if_images_were_held_o
     assert main.run(["train", str(config)]) == 0
     line = f"before use, to train again on the validation images too: whichcar train {config} --refit\n"
     assert (line in capsys.readouterr().out) == held_out
+
+
+def test_without_validation_images_moments_are_recomputed_at_the_size_of_prediction(tree: Path, tmp_path: Path) -> None:
+    import keras
+
+    recipe = {"precise_batch_norm": True, "test_sizes": [[40, 40]], "random_resized_crop": {"side": [0.3, 0.4]}}
+    made = train(write(tmp_path / "exp", settings(tree, data={"train_on_validation": True}, recipe=recipe)))
+    model = load_saved_model(made.checkpoint)
+    images = np.stack([read_resized(path, (40, 40)) for path in sorted((tree / "train").rglob("*.jpg"))])
+    seen = keras.Model(model.inputs[0], model.get_layer("conv1_conv").output)(images.astype(np.float32))
+    found = model.get_layer("conv1_bn").get_weights()[-2]
+    assert found == pytest.approx(np.mean(seen, axis=(0, 1, 2)), rel=1e-3, abs=1e-5)

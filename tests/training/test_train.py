@@ -30,6 +30,7 @@ from whichcar.config.load import read_experiment
 from whichcar.data.split.split import split
 from whichcar.data.split.tree import read_tree
 from whichcar.errors import CheckpointError, ConfigError, DataError, Interrupted, TrainingError, WhichcarError
+from whichcar.images.read import read_resized
 from whichcar.metrics import Score
 from whichcar.training import loop, setup
 from whichcar.training import train as start
@@ -478,17 +479,25 @@ def test_a_batch_of_one_image_is_not_divided(tmp_path: Path) -> None:
     assert "use smaller images: lower data.image_size" in str(out_of_memory(path, read_experiment(path)))
 
 
-def test_precise_batch_norm_leaves_the_moments_of_training_images_as_they_are(tree: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("changes", [{}, {"test_sizes": [[20, 20], [52, 52]]}])
+def test_precise_batch_norm_leaves_the_moments_of_training_images_at_the_size_of_prediction(
+    tree: Path, tmp_path: Path, changes: dict[str, Any]
+) -> None:
     import keras
 
     recipe = {"precise_batch_norm": True, "random_resized_crop": {"side": [0.3, 0.4]}, "ema": 0.5}
-    made = run(write(tmp_path / "exp", settings(tree, recipe=recipe)))
+    stopping = {"early_stopping": {"monitor": "val_loss", "patience": 1, "min_delta": 100.0}}
+    fit = {"epochs": 4, "callbacks": stopping}
+    made = run(write(tmp_path / "exp", settings(tree, fit=fit, recipe=recipe | changes)))
     made.train()
     made.folder.close()
-    model, images = made.models.export_model, made.data.images.take(made.data.train_rows)
+    height, width = made.checkpoints.best["image_size"]
+    model = made.models.export_model
+    images = np.stack([read_resized(made.data.path_of(row), (height, width)) for row in made.data.train_rows])
     seen = keras.Model(model.inputs[0], model.get_layer("conv1_conv").output)(images.astype(np.float32))
     expected = [np.mean(seen, axis=(0, 1, 2)), np.var(seen, axis=(0, 1, 2))]
-    for found, moment in zip(model.get_layer("conv1_bn").get_weights()[-2:], expected, strict=True):
+    written = load_model(made.folder.path / made.checkpoints.best["checkpoint"]).get_layer("conv1_bn").get_weights()
+    for found, moment in zip(written[-2:], expected, strict=True):
         assert found == pytest.approx(moment, rel=1e-3, abs=1e-5)
 
 
@@ -847,18 +856,6 @@ def test_settings_that_do_not_extend_a_finished_run_are_refused(tree: Path, tmp_
     refused(advised, recipe={"stages": wide}, fit=longer | {"epochs": 4})
 
 
-def test_a_run_is_not_shortened_to_its_epochs_so_far_without_the_recomputed_moments(tree: Path, tmp_path: Path) -> None:
-    trained(write(tmp_path / "exp", settings(tree, fit={"epochs": 2, "stop_after": 1})))
-    shortened = {"fit": {"epochs": 1}, "recipe": {"precise_batch_norm": True}}
-    advice = "recomputes moments at the end of the last epoch, and epoch 1 is over; set fit.epochs to 2 or more"
-    record = tmp_path / "exp" / "resolved.json"
-    content = json.loads(record.read_text())
-    content["settings"].setdefault("recipe", {})["precise_batch_norm"] = True
-    record.write_text(json.dumps(content))
-    with pytest.raises(TrainingError, match=advice):
-        run(write(tmp_path / "exp", settings(tree, **shortened)), resume=True)
-
-
 def test_that_a_warm_up_of_a_share_begins_again_is_a_warning(
     tree: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -874,9 +871,10 @@ def test_what_a_run_is_trained_on_from_are_the_running_moments_not_those_recompu
     recipe = {"precise_batch_norm": True}
     made = whole_run(write(tmp_path / "exp", settings(tree, fit={"epochs": 1}, recipe=recipe)))
     plain = whole_run(write(tmp_path / "plain", settings(tree, fit={"epochs": 1})))
+    further = run(write(tmp_path / "exp", settings(tree, fit={"epochs": 2}, recipe=recipe)), resume=True)
     running, recomputed, expected = (
         model.get_layer("conv1_bn").moving_mean.numpy()
-        for model in (made.models.main_model, made.models.export_model, plain.models.main_model)
+        for model in (further.models.main_model, made.models.export_model, plain.models.main_model)
     )
     np.testing.assert_array_equal(running, expected)
     assert np.abs(recomputed - running).max() > 1e-3

@@ -103,7 +103,7 @@ def train(
         return
     folder = trained.folder.parent if refit else trained.folder
     lines = [f"checkpoint: {trained.checkpoint}", f"next: {shell_command(['whichcar', 'evaluate', folder])}"]
-    if not refit and not math.isnan(trained.history[-1].val_accuracy):
+    if not refit and not all(math.isnan(epoch.val_accuracy) for epoch in trained.history):
         again = shell_command(["whichcar", "train", config, "--refit"])
         lines.append(f"before use, to train again on the validation images too: {again}")
     say_lines(lines)

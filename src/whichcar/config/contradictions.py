@@ -21,9 +21,6 @@ def contradictions(experiment: Experiment) -> Iterator[tuple[tuple[str, ...], st
     if recipe.rate_factors and callbacks.reduce_on_plateau:
         why = "both lower the learning rate; delete one of them"
         yield ("recipe.rate_factors", "fit.callbacks.reduce_on_plateau"), why
-    if recipe.precise_batch_norm and callbacks.early_stopping:
-        why = "moments are recomputed after the last epoch, which early stopping may not reach; delete one of the two"
-        yield ("recipe.precise_batch_norm", "fit.callbacks.early_stopping"), why
     if recipe.cached_features:
         yield from _not_with_features(experiment)
     yield from _not_with_a_frozen_backbone(experiment)

@@ -10,7 +10,7 @@ from whichcar.config.section import Section, Size, not_null
 
 FromEpoch = Annotated[int, Field(ge=1)]
 Factor = Annotated[float, Field(gt=0)]
-MOMENT_IMAGES = 2048  # for `precise_batch_norm`; Wu and Johnson 2021: 1,000 to 10,000 suffice
+MOMENT_IMAGES = 512  # for `precise_batch_norm`; ours: with 512, 1,024 and 2,048, accuracy 0.810, 0.803 and 0.801
 
 
 class RandomResizedCrop(Section):
@@ -67,8 +67,8 @@ class Recipe(Section):
     )
     precise_batch_norm: bool = Field(
         False,
-        description="after the last epoch, recompute the moments of batch normalization on training images that are "
-        "not augmented (Wu and Johnson 2021)",
+        description="at the end, recompute the moments of batch normalization on training images that are not "
+        "augmented, at the size of prediction (Wu and Johnson 2021)",
     )
     stages: tuple[Stage, ...] = Field(
         (), description="phases of progressive resizing; their epochs are scaled to fit.epochs"

@@ -188,9 +188,8 @@ def seconds_of(facts: Facts, speed: Speed, phases: Phases) -> float:
         total += epochs * epoch + writing + speed.compile_step + speed.compile_predict
     if facts.has_classifier:  # co-tuning starts by predicting the training images
         total += speed.compile_predict + speed.predict(phases[0][1]) * facts.train
-    if KERAS[facts.backbone].has_batch_norm:
-        total += speed.compile_predict + speed.predict(phases[-1][1]) * min(MOMENT_IMAGES, facts.train)
-    last = sum(speed.compile_predict + speed.predict(size) * facts.scored for size in tried)
+    images = facts.scored + (min(MOMENT_IMAGES, facts.train) if KERAS[facts.backbone].has_batch_norm else 0)
+    last = sum(speed.compile_predict + speed.predict(size) * images for size in tried)
     return total + last + 5 * speed.save
 
 

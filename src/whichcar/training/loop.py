@@ -33,7 +33,7 @@ from whichcar.training.run.state import load_state, save_state
 from whichcar.training.setup import TrainingData, make_batches, metadata_of, record_of
 from whichcar.training.sizes import Sizes
 from whichcar.training.tracking import Tracking
-from whichcar.training.validation import recompute_moments, score_sizes, validate
+from whichcar.training.validation import settle, validate
 
 log = logging.getLogger(__name__)
 # The end of an epoch is a good point to resume from, but a state is 300 MB, so not every short epoch saves one.
@@ -111,7 +111,7 @@ class Run:
                         self._stop(self.progress.epoch)
                 # Save the last epoch's state, which an extended run resumes from, before the best weights are loaded.
                 self.save()
-                self._settle_size()
+                self._settle()
         finally:
             events.close()
             self.checkpoints.write()
@@ -182,10 +182,7 @@ class Run:
                 self._save_after(60 * self.experiment.hardware.save_minutes)
             self._read_results()
         size = self.sizes.validation[progress.epoch]
-        precise = self.experiment.recipe.precise_batch_norm and progress.epoch + 1 == self.epochs
-        with self.models.averaged(moments=precise):
-            if precise:
-                recompute_moments(self.models, self.data, self.experiment, size)
+        with self.models.averaged():
             score = validate(self.models, self.data, self.experiment.data.batch_size, size)
         self._end_epoch(score, size, events)
 
@@ -286,14 +283,14 @@ class Run:
         settings = self.experiment.fit.callbacks.early_stopping
         return bool(self.stopping and settings and self.history and self.stopping.has_waited(settings.patience))
 
-    def _settle_size(self) -> None:
-        """Choose the size to predict at by the validation loss of the best epoch."""
-        if not self.sizes.tried or not len(self.data.validation_classes):
-            return
-        self.checkpoints.load_best()
-        height, width = self.checkpoints.best["image_size"]
-        sizes = [(height, width), *self.sizes.tried]
-        self.checkpoints.settle_size(score_sizes(self.models, self.data, self.experiment.data.batch_size, sizes))
+    def _settle(self) -> None:
+        """With the best epoch's weights, recompute moments and choose the size to predict at, if the settings ask."""
+        tried = self.sizes.tried if len(self.data.validation_classes) else ()
+        if tried or self.experiment.recipe.precise_batch_norm:
+            self.checkpoints.load_best()
+            height, width = self.checkpoints.best["image_size"]
+            sizes = sorted({(height, width), *tried})
+            self.checkpoints.settle_size(settle(self.models, self.data, self.experiment, sizes))
 
     def _describe(self, finished: bool) -> None:
         self.folder.describe(self.hardware, record_of(self.data), finished)

@@ -61,13 +61,8 @@ def check_length(
             f"{path}: early stopping has ended this run after {plural(done, 'epoch')}; to train on, change that "
             f"too, for example with --set fit.callbacks.early_stopping.patience={epochs}"
         )
-    if done == epochs and recipe.precise_batch_norm:
-        raise TrainingError(
-            f"{path}: recipe.precise_batch_norm recomputes moments at the end of the last epoch, and epoch {done} is "
-            f"over; set fit.epochs to {done + 1} or more"
-        )
     log.info("%s: trained for %s so far, resuming until %d", path, plural(done, "epoch"), epochs)
-    if history and (recipe.schedule != "constant" or recipe.warmup_share):
+    if history and (recipe.schedule != "constant" or done < recipe.warmup_share * epochs):
         log.warning(
             "the %s schedule is computed for %s now: the learning rate resumes from its value there, not from "
             "%.3g, where it was",

@@ -54,6 +54,11 @@ class TrainingData:
     validation: Mapping[Size, tuple[Rows, np.ndarray]]
     validation_classes: np.ndarray
 
+    def path_of(self, row: int) -> Path:
+        """Return the file of a row."""
+        before = len(self.tree.train)
+        return (self.tree.train[row] if row < before else self.tree.validation[row - before]).path
+
 
 def load_tree(settings: Data, classes: int | None, seed: int) -> Tree:
     """Read the tree and check it against the settings; no image is read yet.

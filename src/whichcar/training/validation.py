@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from itertools import islice
 
 import numpy as np
 
@@ -12,7 +13,9 @@ from whichcar import metrics
 from whichcar.config.experiment import Experiment
 from whichcar.config.recipe import MOMENT_IMAGES
 from whichcar.errors import TrainingError
+from whichcar.images.read import read_resized
 from whichcar.metrics import Score
+from whichcar.parallel import ordered_map
 from whichcar.progress import track
 from whichcar.training.batches import plain_batches
 from whichcar.training.network.models import Size, TrainingModels
@@ -35,16 +38,6 @@ def validate(models: TrainingModels, data: TrainingData, batch_size: int, size: 
     return Score(metrics.log_loss(own), metrics.top_k_accuracy(scores, labels))
 
 
-def recompute_moments(models: TrainingModels, data: TrainingData, experiment: Experiment, size: Size) -> None:
-    """Recompute the moments of batch normalization on `MOMENT_IMAGES` training images resized to `size`."""
-    count = min(MOMENT_IMAGES, len(data.train_rows))
-    batch_size = min(count, max(MOMENT_BATCH, experiment.data.batch_size))
-    rows = np.random.default_rng(experiment.seed).permutation(data.train_rows)[: count // batch_size * batch_size]
-    batches = plain_batches(data.images, rows, batch_size)
-    total = len(rows) // batch_size
-    models.recompute_moments(track(batches, "recomputing batch normalization", total, "batches"), size)
-
-
 def _check_finite(scores: np.ndarray) -> None:
     """Check that predictions are finite, which they may not be even if the training loss is."""
     if not np.isfinite(scores).all():
@@ -54,14 +47,36 @@ def _check_finite(scores: np.ndarray) -> None:
         )
 
 
-def score_sizes(
-    models: TrainingModels, data: TrainingData, batch_size: int, sizes: Sequence[Size]
+def settle(
+    models: TrainingModels, data: TrainingData, experiment: Experiment, sizes: Sequence[Size]
 ) -> dict[Size, Score]:
-    """Score the network at each size; networks do best somewhat above their training size (Touvron et al. 2019)."""
+    """Score the network at each size, with moments recomputed at that size if the recipe asks for it.
+
+    The network keeps the moments of the size with the lowest loss. Networks do best somewhat above their training size
+    (Touvron et al. 2019), and better still with moments of that size.
+    """
     scores: dict[Size, Score] = {}
-    for size in sorted(set(sizes)):
-        scores[size] = validate(models, data, batch_size, size)
-        log.info(
-            "test size %dx%d: validation accuracy %.4f, loss %.4f", *size, scores[size].accuracy, scores[size].loss
-        )
+    best: list[np.ndarray] = []
+    for size in sizes:
+        if experiment.recipe.precise_batch_norm:
+            _recompute_moments(models, data, experiment, size)
+        scores[size] = validate(models, data, experiment.data.batch_size, size)
+        if len(sizes) > 1:
+            shown = scores[size].accuracy, scores[size].loss
+            log.info("test size %dx%d: validation accuracy %.4f, loss %.4f", *size, *shown)
+        if not best or scores[size].loss < min(score.loss for other, score in scores.items() if other != size):
+            best = models.trained_layer.get_weights()
+    models.trained_layer.set_weights(best)
     return scores
+
+
+def _recompute_moments(models: TrainingModels, data: TrainingData, experiment: Experiment, size: Size) -> None:
+    """Recompute the moments of batch normalization on `MOMENT_IMAGES` training images, as read for prediction."""
+    count = min(MOMENT_IMAGES, len(data.train_rows))
+    batch_size = min(count, max(MOMENT_BATCH, experiment.data.batch_size))
+    rows = np.random.default_rng(experiment.seed).permutation(data.train_rows)[: count // batch_size * batch_size]
+    images = ordered_map(lambda row: read_resized(data.path_of(row), size), rows)
+    batches = (np.stack(list(islice(images, batch_size))) for _ in range(len(rows) // batch_size))
+    models.recompute_moments(
+        track(batches, "recomputing batch normalization", len(rows) // batch_size, "batches"), size
+    )

@@ -82,7 +82,7 @@ class TrainingModels:
         return scores
 
     def recompute_moments(self, batches: Iterable[np.ndarray], size: Size) -> None:
-        """Recompute the moments of trainable batch norm layers, inside `averaged`, on images resized to `size`.
+        """Recompute the moments of trainable batch norm layers on images resized to `size`.
 
         Each of `batches` is (n, height, width, 3) uint8 RGB, with the same n.
         """
@@ -99,15 +99,14 @@ class TrainingModels:
         self.trained_layer.set_weights(model.get_weights())
 
     @contextmanager
-    def averaged(self, moments: bool = False) -> Iterator[None]:
+    def averaged(self) -> Iterator[None]:
         """Use the weights to be saved for predictions inside the block: their EMA if the recipe keeps one.
 
-        They stay in `export_model`. With `moments`, the moments of batch norm may be recomputed inside the block; the
-        running moments are restored afterwards, since an extended run resumes with them.
+        They stay in `export_model`.
         """
         self._settle()
         self.trained_layer.set_weights(averaged_weights(self.main_model, self.optimizer))
-        if not (self.optimizer.use_ema or moments):
+        if not self.optimizer.use_ema:
             yield
             return
         trained = self.main_model.get_weights()

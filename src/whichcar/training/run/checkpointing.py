@@ -94,7 +94,8 @@ class CheckpointManager:
         size = min(scores, key=lambda tried: scores[tried].loss)
         best, score = self.best, scores[size]
         best = best | {"image_size": list(size), "val_loss": score.loss, "val_accuracy": score.accuracy}
-        best["test_sizes"] = {f"{height}x{width}": asdict(score) for (height, width), score in scores.items()}
+        if len(scores) > 1:
+            best["test_sizes"] = {f"{height}x{width}": asdict(score) for (height, width), score in scores.items()}
         self._write(best["checkpoint"], size)
         self._name_best(best)
 
