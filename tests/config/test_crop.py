@@ -17,7 +17,7 @@ def test_what_is_not_given_has_its_default_and_text_is_read_as_a_number() -> Non
     ("values", "message"),
     [
         ({"quality": 101}, "crop: quality: must be at most 100; got 101"),
-        ({"classes": []}, "crop: classes: must be a list (COCO classes to crop to, separated by commas); got []"),
+        ({"classes": []}, "crop: classes: must be a list (COCO classes to crop to); got []"),
         ({"family": "yolo8"}, "crop: family: must be one of yolox, yolo, "),
     ],
 )

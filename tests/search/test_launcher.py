@@ -32,13 +32,15 @@ def test_parallel_trials_share_the_processors(tmp_path: Path) -> None:
 
 
 def test_parallel_trials_share_the_memory_of_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    name = "XLA_PYTHON_CLIENT_MEM_FRACTION"
-    monkeypatch.delenv(name, raising=False)
-    for slots, own in ((1, None), (2, None), (2, "0.30")):
-        if own:
-            monkeypatch.setenv(name, own)
-        launch(tmp_path, f"import os; print(os.environ.get({name!r}))", 0, slots)
-    assert (tmp_path / "log.txt").read_text().split() == ["None", "0.45", "0.30"]
+    name, deprecated = "XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION"
+    for one in (name, deprecated):
+        monkeypatch.delenv(one, raising=False)
+    for slots, own in ((1, {}), (2, {}), (2, {name: "0.30"}), (2, {deprecated: "0.20"})):
+        with monkeypatch.context() as patch:
+            for key, value in own.items():
+                patch.setenv(key, value)
+            launch(tmp_path, f"import os; print(os.environ.get({name!r}), os.environ.get({deprecated!r}))", 0, slots)
+    assert (tmp_path / "log.txt").read_text().splitlines() == ["None None", "0.45 None", "0.30 None", "None 0.20"]
 
 
 def test_a_command_whose_parent_has_died_does_not_start(tmp_path: Path) -> None:

@@ -120,6 +120,7 @@ def test_the_page_speaks_of_vehicles_only_if_the_classes_have_makes(browser: Any
     opened.page.reload()
     opened.page.get_by_text("Make, model and year of the vehicle in a photo, one of 3 classes.").wait_for()
     assert opened.page.get_by_role("heading", level=1).inner_text() == "Which car is it?"
+    assert opened.page.title() == "Which car is it? – whichcar"
     opened.page.set_input_files("#files", FILES[0])
     opened.answers(1)
     assert "The best guess of the make has" in opened.page.locator(".sure").inner_text()

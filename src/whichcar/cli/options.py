@@ -76,7 +76,8 @@ def _crop_options() -> list[click.Parameter]:
             "show_default": default is not None,
         }
         if isinstance(default, tuple):
-            shown |= {"default": ",".join(default), "callback": listed}
+            text = f"{field.metadata['description']}, separated by commas"
+            shown |= {"help": _sentence(text), "default": ",".join(default), "callback": listed}
         else:
             forms = (kinds[name], *get_args(kinds[name]))  # `Literal[...]`, or `Literal[...] | None`
             words = [word for form in forms for word in get_args(form) if isinstance(word, str)]

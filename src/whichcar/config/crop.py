@@ -38,7 +38,7 @@ class CropSettings:
     )
     score: float = field(default=SCORE, metadata={"ge": 0, "lt": 1, "description": "minimum detection confidence"})
     classes: tuple[str, ...] = field(
-        default=VEHICLES, metadata={"min_length": 1, "description": "COCO classes to crop to, separated by commas"}
+        default=VEHICLES, metadata={"min_length": 1, "description": "COCO classes to crop to"}
     )
     choice: Literal["largest", "central"] = field(
         default="largest",

@@ -76,13 +76,15 @@ def evaluate(
     folder, or for a refit to `refit/` inside it. A result for other images, for a checkpoint file, or with `crop` is
     written to a separate folder under `evaluations/`, so the experiment's own result is kept; a result for a bundle is
     written to `evaluations/` in the current folder. `test_uses.json` counts how often these images have been used and
-    is never reset. Without matplotlib, no plots are written. An interrupted evaluation writes no result.
+    is never reset. Without matplotlib, no plots are written. An evaluation that is interrupted before
+    its end writes no result.
 
     Raises:
         CheckpointError: there is no usable checkpoint or bundle.
         ConfigError: `track` is given with a bundle, `tta` is something else, or one of `others` is given twice.
         DataError: the images are missing, none can be read, their classes are not the checkpoint's, or the folder of
             the experiment, or of one of `others`, is read-only.
+        Interrupted: Ctrl-C while the result, which is written, is sent to the tracking service.
         TrackingError: the tracking service rejects the result; if the service is down, only a warning is logged.
     """
     experiment, data = in_use(find_model(experiment)), None if data is None else Path(data)

@@ -61,7 +61,10 @@ def tied_command(command: Sequence[str], cores: Sequence[int]) -> list[str]:
 
 def gpu_limits(share: float) -> dict[str, str]:
     """Return the environment of a trial with this share of a GPU; else the first one takes most of the memory."""
-    return {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{0.9 * share:.2f}", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+    limits = {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+    if "XLA_PYTHON_CLIENT_MEM_FRACTION" in os.environ:  # the deprecated name; JAX refuses both together
+        return limits
+    return limits | {"XLA_CLIENT_MEM_FRACTION": f"{0.9 * share:.2f}"}
 
 
 class LocalLauncher:

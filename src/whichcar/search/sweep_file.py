@@ -163,7 +163,9 @@ class Sweep(Section):
     budget: Budget = Field(Budget(), description="limits of the whole search")
     sampler: Sampler = Field(Sampler(), description="how values are sampled")
     pruner: Pruner = Field(Pruner(), description="early stopping of bad trials")
-    parallel: int = Field(1, ge=1, description="number of parallel trials; they share the processors")
+    parallel: int = Field(
+        1, ge=1, description="number of parallel trials; they share the processors and each GPU's memory"
+    )
     restarts: int = Field(
         5, ge=0, description="how often a killed trial is restarted (with --ray, also what runs trials)"
     )

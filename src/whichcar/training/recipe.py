@@ -214,8 +214,8 @@ def _reasons(facts: Facts, passes: int, is_complete: bool) -> dict[str, str]:
         "would memorize the images",
         "recipe.plain_epochs": "the last epochs are without mixing",
         "recipe.freeze": "two stages are frozen, three if there are fewer than 2,000 images: as accurate, and faster",
-        "recipe.precise_batch_norm": "moments recomputed at the end on images without augmentation; worth about a "
-        "point if there are few images",
+        "recipe.precise_batch_norm": "moments recomputed at the end on images without augmentation, at each size "
+        "that is tried",
         "recipe.stages": "small images first: most of the learning at a third of the cost, then the details",
         "recipe.test_sizes": "tried on the validation images at the end; the best is used",
     }

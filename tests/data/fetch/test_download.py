@@ -133,10 +133,11 @@ def test_what_is_there_already_is_not_fetched_again_unless_it_changed(web: str, 
     assert download(f"{web}/a.tgz", tmp_path).path.read_bytes() == CONTENT[::-1]
 
 
-def test_a_file_of_a_server_that_names_no_version_is_fetched_again(web: str, tmp_path: Path) -> None:
+def test_a_file_of_a_server_that_names_no_version_is_fetched_again_on_demand(web: str, tmp_path: Path) -> None:
     download(f"{web}/no-parts.tgz", tmp_path)
     Handler.content = CONTENT[::-1]
-    assert download(f"{web}/no-parts.tgz", tmp_path).path.read_bytes() == CONTENT[::-1]
+    assert download(f"{web}/no-parts.tgz", tmp_path).path.read_bytes() == CONTENT
+    assert download(f"{web}/no-parts.tgz", tmp_path, redo=True).path.read_bytes() == CONTENT[::-1]
 
 
 def test_a_file_of_another_address_is_fetched_though_its_name_is_the_same(web: str, tmp_path: Path) -> None:

@@ -200,7 +200,9 @@ def test_other_labels_data_or_settings_over_an_output_are_refused(
 def test_other_groups_over_an_output_are_refused(tmp_path: Path) -> None:
     rows = dataset(tmp_path / "data")
     split(tmp_path / "data", rows, tmp_path / "v1")
-    with pytest.raises(DataError, match=r"or with other options \(--group-by, --keep-copies\); choose another"):
+    with pytest.raises(
+        DataError, match=r"or with other options \(--group-by, --keep-copies, --test-share\); choose another"
+    ):
         split(tmp_path / "data", rows, tmp_path / "v1", group_by="^(.*)")
 
 

@@ -75,7 +75,12 @@ def tables_of(url: str) -> list[str]:
 
 
 def download(
-    url: str, folder: Path, sha256: str | None = None, pause: float = 1.0, name: str | None = None
+    url: str,
+    folder: Path,
+    sha256: str | None = None,
+    pause: float = 1.0,
+    name: str | None = None,
+    redo: bool = False,
 ) -> Downloaded:
     """Download one file into `folder`, resuming where an earlier call stopped.
 
@@ -88,6 +93,7 @@ def download(
         sha256: the expected checksum, if it is known.
         pause: seconds before the first retry; each further one waits twice as long.
         name: the file's name (default: the last part of the URL).
+        redo: download a file again, unless the server has a tag or a date that shows it has not changed.
 
     Raises:
         DataError: the file is missing, may not be read, changes during the download or has another checksum, the disk
@@ -100,7 +106,7 @@ def download(
     target, part = folder / name, folder / f"{name}.part"
     folder.mkdir(parents=True, exist_ok=True)
     remote = _Remote(url)
-    known = _there_already(remote, target)
+    known = _there_already(remote, target, redo)
     if known and (sha256 is None or known.sha256 == sha256.lower()):
         return known
     tries = 0
@@ -149,14 +155,15 @@ def identity(url: str) -> str:
     return address + (f"?{hashlib.sha256(repr(query).encode()).hexdigest()[:12]}" if query else "")
 
 
-def _there_already(remote: _Remote, target: Path) -> Downloaded | None:
+def _there_already(remote: _Remote, target: Path, redo: bool) -> Downloaded | None:
     """Return the file that an earlier call downloaded, if the server still has the same version."""
     marks_file = _mark_of(target)
     if not target.is_file() or not marks_file.is_file():
         return None
     try:
         marks = remote.marks()
-        if marks.keys() == {"address", "size"} or _marks_in(marks_file) != marks:  # without tags, it may have changed
+        has_tag = marks.keys() > {"address", "size"}
+        if _marks_in(marks_file) != marks or (redo and not has_tag):
             return None
     except transport_errors():
         return None  # the download itself will report what is wrong

@@ -151,7 +151,7 @@ class _Stage:
             self._check_new()
         elif redo and known["finished"]:
             self._check_own(set(known["names"]))
-        got = bring(self.wanted, self.into / "raw", self.sha256)
+        got = bring(self.wanted, self.into / "raw", self.sha256, redo)
         try:
             content = self._arrange(got)
             if known and gone:

@@ -27,13 +27,14 @@ TERMS = {
 }
 
 
-def bring(wanted: list[str], raw: Path, sha256: str | None) -> list[Downloaded]:
+def bring(wanted: list[str], raw: Path, sha256: str | None, redo: bool = False) -> list[Downloaded]:
     """Return the sources as files or folders on this disk, from the first home that has all of them.
 
     Args:
         wanted: URLs and paths, or one name in `NAMED`.
         raw: folder for what is downloaded.
         sha256: checksum of the first source, if it is known.
+        redo: as for `download`.
 
     Raises:
         DataError: no home has all sources, or the first source has another checksum.
@@ -45,7 +46,7 @@ def bring(wanted: list[str], raw: Path, sha256: str | None) -> list[Downloaded]:
             sums = itertools.chain([sha256], itertools.repeat(None))
             expanded = _expanded(home)
             return [
-                _bring(source, raw, name, known)
+                _bring(source, raw, name, known, redo)
                 for source, name, known in zip(expanded, _names(expanded), sums, strict=False)
             ]
         except DataError as error:
@@ -102,10 +103,10 @@ def _names(sources: Sequence[str]) -> list[str]:
     return names
 
 
-def _bring(source: str, raw: Path, name: str, sha256: str | None) -> Downloaded:
+def _bring(source: str, raw: Path, name: str, sha256: str | None, redo: bool) -> Downloaded:
     """Return a source as a file or folder on this disk."""
     if is_remote(source):
-        return download(source, raw, sha256, name=name)
+        return download(source, raw, sha256, name=name, redo=redo)
     path = Path(source)
     if path.is_dir():
         return Downloaded(path, source, 0, "")

@@ -243,7 +243,8 @@ def _evidence(row: Row) -> list[str]:
         )
         best = row.best.get("blake2b")
         if best and row.result["checkpoint"].get("blake2b", best) != best:
-            again = shell_command(["whichcar", "evaluate", row.folder])
-            parts.append(f"warning: of another checkpoint than the epochs and settings shown; run: `{again}`")
+            again = f"run: `{shell_command(['whichcar', 'evaluate', row.folder])}`"
+            advice = f"delete {row.folder / files.RESULT}" if current_refit(row.folder) else again
+            parts.append(f"warning: the result is of another checkpoint than best.json names; {advice}")
         parts += [f"warning: {warning}" for warning in row.result.get("warnings", [])]
     return [f"- {row.name}: {'; '.join(parts)}"] if parts else []

@@ -284,7 +284,10 @@ async function describe() {
   const model = await (await fetch("/model")).json();
   const classes = model.class_names.length.toLocaleString("en");
   const subject = model.levels.length > 1 ? "Make, model and year of the vehicle in a photo" : "The class of a photo";
-  if (model.levels.length > 1) find("title").textContent = "Which car is it?";
+  if (model.levels.length > 1) {
+    find("title").textContent = "Which car is it?";
+    document.title = "Which car is it? – whichcar";
+  }
   find("about").prepend(`${subject}, one of ${classes} classes. `);
   coarsest = model.levels.at(-1);
   cropping = model.crops;
