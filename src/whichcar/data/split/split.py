@@ -241,8 +241,8 @@ def _check_content(output: Path, record: Mapping[str, Any]) -> None:
     before, now = _without_reasons(known), _without_reasons(record)
     if known and any(before.get(key) != value for key, value in now.items() if key not in free):
         raise DataError(
-            f"{output}: made from other labels or images, or with other options (--group-by, --keep-copies, --test-share); "
-            f"{_WAYS_OUT}"
+            f"{output}: made from other labels or images, or with other options (--group-by, --keep-copies, "
+            f"--test-share); {_WAYS_OUT}"
         )
 
 
