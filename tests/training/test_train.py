@@ -501,6 +501,21 @@ def test_precise_batch_norm_leaves_the_moments_of_training_images_at_the_size_of
         assert found == pytest.approx(moment, rel=1e-3, abs=1e-5)
 
 
+def test_an_image_that_is_gone_when_moments_are_recomputed_costs_no_epoch(tree: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "v1"
+    shutil.copytree(tree, copy)
+    path = write(tmp_path / "exp", settings(copy, recipe={"precise_batch_norm": True}))
+    made = run(path)
+    gone = made.data.path_of(made.data.train_rows[0])
+    content = gone.read_bytes()
+    gone.unlink()
+    with pytest.raises(DataError, match=r"put it back and use --resume: all epochs are saved"):
+        made.train()
+    made.folder.close()
+    gone.write_bytes(content)
+    assert len(trained(path, resume=True).history) == 2
+
+
 def test_out_of_memory_on_several_hosts_the_command_is_for_all_of_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

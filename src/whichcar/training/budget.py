@@ -180,7 +180,8 @@ def seconds_of(facts: Facts, speed: Speed, phases: Phases) -> float:
     """Return the seconds that training all layers takes, including decoding, validation and checkpoints."""
     batch, tried = facts.batch_size, sizes_tried(facts, phases[-1][1])
     scored = {size for _, size in phases} | set(tried)
-    total = speed.start + speed.decode * (facts.train + facts.validation * len(scored))
+    moments = min(MOMENT_IMAGES, facts.train) if KERAS[facts.backbone].has_batch_norm else 0
+    total = speed.start + speed.decode * (facts.train + facts.validation * len(scored) + moments * len(tried))
     for epochs, size in phases:
         epoch = speed.train(size, batch) * facts.updates * batch + speed.predict(size) * facts.scored
         # A checkpoint and a state three times its size, at most every 30 seconds; a copy of the weights per validation.
@@ -188,8 +189,8 @@ def seconds_of(facts: Facts, speed: Speed, phases: Phases) -> float:
         total += epochs * epoch + writing + speed.compile_step + speed.compile_predict
     if facts.has_classifier:  # co-tuning starts by predicting the training images
         total += speed.compile_predict + speed.predict(phases[0][1]) * facts.train
-    images = facts.scored + (min(MOMENT_IMAGES, facts.train) if KERAS[facts.backbone].has_batch_norm else 0)
-    last = sum(speed.compile_predict + speed.predict(size) * images for size in tried)
+    compiled = speed.compile_predict * (2 if moments else 1)
+    last = sum(compiled + speed.predict(size) * (facts.scored + moments) for size in tried)
     return total + last + 5 * speed.save
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from whichcar import metrics
 from whichcar.config.experiment import Experiment
 from whichcar.config.recipe import MOMENT_IMAGES
-from whichcar.errors import TrainingError
+from whichcar.errors import DataError, ImageError, TrainingError
 from whichcar.images.read import read_resized
 from whichcar.metrics import Score
 from whichcar.parallel import ordered_map
@@ -22,7 +22,8 @@ from whichcar.training.network.models import Size, TrainingModels
 from whichcar.training.setup import TrainingData
 
 log = logging.getLogger(__name__)
-MOMENT_BATCH = 64  # minimum number of images that moments are computed on at a time
+MOMENT_BATCH = 64  # minimum number of images that moments are computed on at a time,
+MOMENT_PIXELS = MOMENT_BATCH * 256**2  # or fewer if they are larger than 256 x 256
 
 
 def validate(models: TrainingModels, data: TrainingData, batch_size: int, size: Size) -> Score:
@@ -61,7 +62,7 @@ def settle(
         if experiment.recipe.precise_batch_norm:
             _recompute_moments(models, data, experiment, size)
         scores[size] = validate(models, data, experiment.data.batch_size, size)
-        if len(sizes) > 1:
+        if not math.isnan(scores[size].loss):
             shown = scores[size].accuracy, scores[size].loss
             log.info("test size %dx%d: validation accuracy %.4f, loss %.4f", *size, *shown)
         if not best or scores[size].loss < min(score.loss for other, score in scores.items() if other != size):
@@ -73,10 +74,15 @@ def settle(
 def _recompute_moments(models: TrainingModels, data: TrainingData, experiment: Experiment, size: Size) -> None:
     """Recompute the moments of batch normalization on `MOMENT_IMAGES` training images, as read for prediction."""
     count = min(MOMENT_IMAGES, len(data.train_rows))
-    batch_size = min(count, max(MOMENT_BATCH, experiment.data.batch_size))
+    least = min(MOMENT_BATCH, MOMENT_PIXELS // (size[0] * size[1]))
+    batch_size = min(count, max(least, experiment.data.batch_size))
     rows = np.random.default_rng(experiment.seed).permutation(data.train_rows)[: count // batch_size * batch_size]
     images = ordered_map(lambda row: read_resized(data.path_of(row), size), rows)
     batches = (np.stack(list(islice(images, batch_size))) for _ in range(len(rows) // batch_size))
-    models.recompute_moments(
-        track(batches, "recomputing batch normalization", len(rows) // batch_size, "batches"), size
-    )
+    bar = track(batches, "recomputing batch normalization", len(rows) // batch_size, "batches")
+    try:
+        models.recompute_moments(bar, size)
+    except ImageError as error:
+        raise DataError(
+            f"{error} (it was readable before; put it back and use --resume: all epochs are saved)"
+        ) from error
