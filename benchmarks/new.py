@@ -2,8 +2,9 @@
 
 Command:  python benchmarks/new.py DATA --weights PATH             (8 hours; DATA: Stanford Cars after `split`)
           python benchmarks/new.py DATA --weights PATH --case 5    (the smallest; several cases may be given)
-Expected: at most a point below the better of exp_003's recipe and a head on the frozen backbone, in 85-115 % of the
-          minutes, or in fewer where the most passes that are planned take less; measured with 5 and with 12 classes.
+Expected: at most a point below the better of exp_003's recipe and a head on the frozen backbone, unless these take much
+          longer; in 85-115 % of the minutes, or in fewer where the most epochs that are planned take less. Not measured
+          with 200 minutes.
 
 Each case is a part of DATA: some classes, or some training images of each. It is trained three times: with the settings
 of `whichcar new`, with those of experiments/exp_003 (its own number of passes), and with a head on cached features.
