@@ -42,7 +42,7 @@ from whichcar.training.run.checkpoint import read_best
 from whichcar.training.run.folder import versions
 from whichcar.training.run.refits import experiment_name, in_use, refitted
 from whichcar.training.run.test_uses import count_use, read_uses
-from whichcar.training.tracking import tracking_of
+from whichcar.training.tracking import Tracking, tracking_of
 
 log = logging.getLogger(__name__)
 
@@ -76,8 +76,8 @@ def evaluate(
     folder, or for a refit to `refit/` inside it. A result for other images, for a checkpoint file, or with `crop` is
     written to a separate folder under `evaluations/`, so the experiment's own result is kept; a result for a bundle is
     written to `evaluations/` in the current folder. `test_uses.json` counts how often these images have been used and
-    is never reset. Without matplotlib, no plots are written. An evaluation that is interrupted before
-    its end writes no result.
+    is never reset. Without matplotlib, no plots are written. An evaluation that is interrupted before its end
+    writes no result.
 
     Raises:
         CheckpointError: there is no usable checkpoint or bundle.
@@ -108,10 +108,7 @@ def evaluate(
         options = {"data": data, "crop": crop, "detector": detector, "family": family, "tta": tta}
         command = _command(experiment, {**options, "with": [Path(name_of(path)) for path in paths]})
         origin = _origin(classifier, eval_set, experiment, data, command)
-        for path, member in zip(paths, members.values(), strict=True):
-            count = _count(path, origin.fingerprint)
-            if count != _count(experiment, origin.fingerprint):
-                count_use(*count, _use(member, eval_set, origin.time))
+        _count_others(dict(zip(paths, members.values(), strict=True)), experiment, eval_set, origin)
         measured = _measured(images, classifier.class_names, calibration)
         result = Result(
             origin=origin,
@@ -131,11 +128,24 @@ def evaluate(
         _plot(result)
         write_report(result)
         files.write_json(folder / files.RESULT, as_json(result))
-    try:
-        tracking.result(as_json(result), folder)
-    except KeyboardInterrupt:
-        raise Interrupted(f"{folder}: interrupted; the result is written, but not all of it is tracked") from None
+    _track(result, tracking)
     return result
+
+
+def _count_others(members: Mapping[Path, Classifier], experiment: Path, eval_set: EvalSet, origin: Origin) -> None:
+    """Count the use of the images for each model that is averaged with, unless it shares the experiment's count."""
+    for path, member in members.items():
+        count = _count(path, origin.fingerprint)
+        if count != _count(experiment, origin.fingerprint):
+            count_use(*count, _use(member, eval_set, origin.time))
+
+
+def _track(result: Result, tracking: Tracking) -> None:
+    try:
+        tracking.result(as_json(result), result.folder)
+    except KeyboardInterrupt:
+        where = result.folder
+        raise Interrupted(f"{where}: interrupted; the result is written, but not all of it is tracked") from None
 
 
 def _check(experiment: Path, others: Sequence[Path], track: str | None, tta: str | None) -> None:

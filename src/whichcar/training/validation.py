@@ -22,8 +22,8 @@ from whichcar.training.network.models import Size, TrainingModels
 from whichcar.training.setup import TrainingData
 
 log = logging.getLogger(__name__)
-MOMENT_BATCH = 64  # minimum number of images that moments are computed on at a time,
-MOMENT_PIXELS = MOMENT_BATCH * 256**2  # or fewer if they are larger than 256 x 256
+MOMENT_BATCH = 64  # minimum number of images that moments are computed on at a time; fewer if they are large
+MOMENT_PIXELS = MOMENT_BATCH * 256**2
 
 
 def validate(models: TrainingModels, data: TrainingData, batch_size: int, size: Size) -> Score:
@@ -65,7 +65,7 @@ def settle(
         if not math.isnan(scores[size].loss):
             shown = scores[size].accuracy, scores[size].loss
             log.info("test size %dx%d: validation accuracy %.4f, loss %.4f", *size, *shown)
-        if not best or scores[size].loss < min(score.loss for other, score in scores.items() if other != size):
+        if size == min(scores, key=lambda tried: scores[tried].loss):
             best = models.trained_layer.get_weights()
     models.trained_layer.set_weights(best)
     return scores
