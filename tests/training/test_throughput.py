@@ -66,6 +66,20 @@ def test_a_download_of_the_weights_is_no_part_of_the_start(tree: Tree, monkeypat
     assert (speed.start, features, cached) == (3.0, 6, ["imagenet"])
 
 
+def test_work_of_others_during_some_steps_does_not_count(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, steps = [0.0], iter([9.0, 4.0, 3.5, 4.0, 2.0, 5.0, 2.5])
+
+    def train_on_batch(*_: object, **__: object) -> tuple[float, float]:
+        clock[0] += next(steps)
+        return 0.0, 0.0
+
+    monkeypatch.setattr(keras.applications, "ResNet50", tiny())
+    monkeypatch.setattr(throughput.TrainingModels, "train_on_batch", train_on_batch)
+    monkeypatch.setattr(throughput, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    speed, _ = measure(FACTS, None, tree, HARDWARE, 0.0)
+    assert (speed.update, speed.compile_step) == (2.0, 7.0)
+
+
 def test_a_checkpoint_of_the_same_classes_is_measured_without_a_false_remark(
     tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
