@@ -362,6 +362,10 @@ MISTAKES = [
         "model: {backbone: vgg16}\nrecipe: {precise_batch_norm: true}",
         ["recipe.precise_batch_norm: vgg16 has no batch normalization; delete it"],
     ),
+    (
+        "model: {backbone: vgg16}\nrecipe: {co_tuning: 1}",
+        ["recipe.co_tuning: vgg16 has no single layer from its features to ImageNet's classes; delete it"],
+    ),
     ("recipe:\n  rand_augment:", ["recipe.rand_augment: is empty; write {} for its defaults, or delete the line"]),
     ("hardware: {devices: all}", ['hardware.devices: must be auto or a whole number of at least 1; got "all"']),
     ("hardware: {devices: true}", ["hardware.devices: must be auto or a whole number of at least 1; got true"]),

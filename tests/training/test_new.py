@@ -30,7 +30,7 @@ SPEED = Speed(0.12, 0.0005, 5e-7, 10, 3, 12, 0.002, 0.5)
 
 @pytest.fixture(autouse=True)
 def _measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage, "measure", lambda *_: (SPEED, 2048))
+    monkeypatch.setattr(stage, "measure", lambda *_: SPEED)
 
 
 def write_images(root: Path, classes: int = 2, each: int = 6) -> Path:
@@ -57,7 +57,7 @@ def test_the_file_is_valid_and_says_why(images: Path) -> None:
     text = written.config.read_text()
     assert "# Command:  whichcar train exp/mine" in text
     assert "2 classes, 10 training and 2 validation images; the shorter side of the median image is 70 pixels" in text
-    assert "measured" in text and "images/s in training" in text
+    assert "images/s in training" in text and "from measured steps" in text
     recipe = text.split("recipe:")[1].splitlines()
     assert all(line.startswith("  ") for line in recipe[1:]) and sum("# " in line for line in recipe) >= 3
 
@@ -182,9 +182,9 @@ def test_another_backbone_is_measured_and_written(images: Path, monkeypatch: pyt
     measured: list[Facts] = []
     asked: list[tuple[object, ...]] = []
 
-    def fake(facts: Facts, *_: object) -> tuple[Speed, int]:
+    def fake(facts: Facts, *_: object) -> Speed:
         measured.append(facts)
-        return SPEED, 768
+        return SPEED
 
     monkeypatch.setattr(stage, "measure", fake)
     monkeypatch.setattr(stage, "has_classifier", lambda *given: bool(asked.append(given)))
@@ -196,7 +196,7 @@ def test_another_backbone_is_measured_and_written(images: Path, monkeypatch: pyt
         assert experiment.model.backbone == "convnext_tiny"
         assert experiment.fit.callbacks.model_checkpoint.filepath.endswith(".keras")
     assert [facts.backbone for facts in measured] == ["convnext_tiny"] * 2
-    assert asked == [("convnext_tiny", None, 768)] * 2
+    assert asked == [("convnext_tiny", None)] * 2
     text = Path("mine/config.yml").read_text()
     assert "how accurate is convnext_tiny on cars" in text and "found with resnet50" in text
 

@@ -42,6 +42,11 @@ class Backbone:
         """True if it has batch normalization layers."""
         return not self.keras_name.startswith(("ConvNeXt", "VGG"))
 
+    @property
+    def has_classifier(self) -> bool:
+        """True if a single dense layer leads from its features to ImageNet's classes."""
+        return not self.keras_name.startswith(("MobileNetV3", "VGG"))
+
 
 _RESNET = ("conv1_", "conv2_", "conv3_", "conv4_", "conv5_")
 _RESNET_V2 = (*_RESNET[:4], "conv5_|post_")

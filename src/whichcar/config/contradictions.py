@@ -50,7 +50,7 @@ def contradictions(experiment: Experiment) -> Iterator[tuple[tuple[str, ...], st
 
 
 def _not_with_the_backbone(experiment: Experiment) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Yield settings that the backbone does not support: stages, batch normalization, image sizes or file format."""
+    """Yield settings that the backbone does not support: stages, layers, image sizes or file format."""
     name, recipe = experiment.model.backbone, experiment.recipe
     known = KERAS.get(name)
     place, filepath = "fit.callbacks.model_checkpoint.filepath", experiment.fit.callbacks.model_checkpoint.filepath
@@ -67,6 +67,9 @@ def _not_with_the_backbone(experiment: Experiment) -> Iterator[tuple[tuple[str, 
     for key in ("precise_batch_norm", "batch_norm_momentum"):
         if getattr(recipe, key) and not known.has_batch_norm:
             yield (f"recipe.{key}", "model.backbone"), f"{name} has no batch normalization; delete it"
+    if recipe.co_tuning and not known.has_classifier:
+        why = f"{name} has no single layer from its features to ImageNet's classes; delete it"
+        yield ("recipe.co_tuning", "model.backbone"), why
     sizes = {"data.image_size": [experiment.data.image_size], "recipe.test_sizes": recipe.test_sizes}
     for place, used in {**sizes, "recipe.stages": [stage.image_size for stage in recipe.stages]}.items():
         small = [list(size) for size in used if min(size) < known.smallest]

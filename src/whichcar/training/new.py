@@ -81,14 +81,14 @@ def new(
     imports = time.perf_counter() - start
     try:
         check_weights(weights)
-        speed, features = measure(facts, weights, tree, hardware, imports)
+        speed = measure(facts, weights, tree, hardware, imports)
     except ConfigError as error:
         ways = (
             "(`new --weights PATH`, `train --set model.weights=PATH`), or train from random weights, which takes far "
             "more images (`--weights none`)"
         )
         raise ConfigError(f"{error} {ways}") from error
-    facts = replace(facts, has_classifier=has_classifier(backbone, weights, features))
+    facts = replace(facts, has_classifier=has_classifier(backbone, weights))
     choice = choose(facts, speed, minutes, str(data), weights, share)
     config = folder / files.CONFIG
     folder.mkdir(parents=True, exist_ok=True)
@@ -167,7 +167,8 @@ def _heading(
     )
     yield (
         f"Machine:  {hardware.all_devices}, {hardware.cores} cores, {hardware.backend}, {hardware.precision}: "
-        f"measured, {rate:.1f} images/s in training and {1 / speed.predict(size):.1f} in prediction at {size}x{size}."
+        f"{rate:.1f} images/s in training and {1 / speed.predict(size):.1f} in prediction at "
+        f"{size}x{size}, from measured steps."
     )
     if choice.remark:
         yield f"Remark:   {choice.remark}."

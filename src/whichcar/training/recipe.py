@@ -88,7 +88,7 @@ class _Start:
 
 def _head_only(facts: Facts, seconds: float, size: int, start: _Start) -> Choice:
     reasons = {
-        "data.image_size": "the images' own size, to the nearest multiple of 32",
+        "data.image_size": f"near the images' {facts.side} pixels; up to {LARGEST}, and fewer where time is short",
         "recipe.freeze": "the time does not suffice to train all layers: the whole backbone is frozen",
         "recipe.cached_features": "the backbone runs once over the images, then only the head is trained",
         "compile.optimizer": "Adam needs no tuning for a head alone",
@@ -191,7 +191,8 @@ def _common(facts: Facts) -> dict[str, str]:
         "model.backbone": "the rules for these settings were found with resnet50; for others they are a starting point"
     }
     common = {
-        "data.validation_split": "share of the training images that epochs and sizes are chosen on",
+        "data.validation_split": "share of the training images that epochs and sizes are chosen on, unless the data "
+        "has validation images of its own",
         "data.batch_size": "smaller for fewer than 1,000 images, so that an epoch has more steps",
         "fit.callbacks.model_checkpoint.monitor": "the loss if there are fewer than 500 validation images",
         "fit.callbacks.model_checkpoint.keep": "a checkpoint of resnet50 takes about 95 MB",
@@ -203,7 +204,7 @@ def _reasons(facts: Facts, passes: int, is_complete: bool) -> dict[str, str]:
     fits = "the largest planned number" if is_complete else "the largest number that fits into the minutes"
     return {
         "data.image_size": f"random crops of images of {facts.side} pixels are hardly enlarged; a multiple of "
-        f"32, up to {LARGEST}",
+        f"32 up to {LARGEST} that fits into the minutes",
         "compile.optimizer": "learning rate 0.02 for batches of 32, in proportion for smaller ones",
         "fit.epochs": fits,
         "recipe.warmup_share": "the learning rate grows from zero, then falls to zero along a cosine",
@@ -216,6 +217,6 @@ def _reasons(facts: Facts, passes: int, is_complete: bool) -> dict[str, str]:
         "recipe.freeze": "two stages are frozen, three if there are fewer than 2,000 images: as accurate, and faster",
         "recipe.precise_batch_norm": "moments recomputed at the end on images without augmentation, at each size "
         "that is tried",
-        "recipe.stages": "small images first: most of the learning at a third of the cost, then the details",
+        "recipe.stages": "small images first: more epochs in the same time; then the details",
         "recipe.test_sizes": "tried on the validation images at the end; the best is used",
     }

@@ -147,7 +147,7 @@ def build_models(experiment: Experiment, hardware: Hardware, class_names: Sequen
     from whichcar.training.network.co_tuning import co_tuning_head
 
     plain = plain_model(experiment.model, experiment.data.image_size, class_names)
-    head = co_tuning_head(experiment, len(class_names), plain.get_layer("dropout").output.shape[-1])
+    head = co_tuning_head(experiment, len(class_names))
     return models_from(plain, experiment, hardware, head)
 
 

@@ -28,7 +28,7 @@ Timed = tuple[float, float]
 _LOOKS = 24  # images read to time decoding
 
 
-def measure(facts: Facts, weights: str | None, tree: Tree, hardware: Hardware, imports: float) -> tuple[Speed, int]:
+def measure(facts: Facts, weights: str | None, tree: Tree, hardware: Hardware, imports: float) -> Speed:
     """Measure the values of `Speed`; steps run on images of noise, which take the same time as others.
 
     Args:
@@ -37,9 +37,6 @@ def measure(facts: Facts, weights: str | None, tree: Tree, hardware: Hardware, i
         tree: the dataset.
         hardware: what training runs on.
         imports: seconds that loading the backend took.
-
-    Returns:
-        The speed, and the number of features of the backbone.
 
     Raises:
         ConfigError: the published weights cannot be downloaded.
@@ -54,12 +51,12 @@ def measure(facts: Facts, weights: str | None, tree: Tree, hardware: Hardware, i
     built = time.perf_counter() - start
     with without_kept_steps(hardware.backend):
         (compile_step, step), (compile_predict, small), (_, large) = _steps(models, facts)
-    save, features = _saving(models), models.export_model.get_layer("dropout").output.shape[-1]
+    save = _saving(models)
     del models
     release_memory()
     pixel = min(max(0.0, large - small) / (LARGE**2 - SMALL**2), small / SMALL**2) / batch
     backward = BACKWARD * (1 - FROZEN_SHARE[frozen_stages(facts, weights)])
-    speed = Speed(
+    return Speed(
         update=max(0.0, step - (1 + backward) * small),
         image=small / batch - pixel * SMALL**2,
         pixel=pixel,
@@ -70,7 +67,6 @@ def measure(facts: Facts, weights: str | None, tree: Tree, hardware: Hardware, i
         save=save,
         backward=backward,
     )
-    return speed, features
 
 
 def _steps(models: TrainingModels, facts: Facts) -> tuple[Timed, Timed, Timed]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from whichcar.config.experiment import Experiment
-from whichcar.errors import CheckpointError, ConfigError
+from whichcar.errors import CheckpointError
 from whichcar.training.hardware import prepare
 
 HARDWARE = prepare("float32")
@@ -131,14 +131,27 @@ def test_one_file_with_the_top_layer_gives_backbone_and_classifier(
     kernel = whole.layers[1].get_weights()[0]
     np.testing.assert_array_equal(backbone.get_layer("conv1_conv").get_weights()[0], kernel[:, :, ::-1])
     settings = experiment(weights=str(tmp_path / "top.weights.h5"))
-    head = co_tuning_head(settings, 4, 6)
+    head = co_tuning_head(settings, 4)
     assert head
     head.build((None, 6))
     np.testing.assert_array_equal(np.asarray(head.kernel), whole.layers[-1].get_weights()[0])
-    assert [has_classifier("resnet50", str(tmp_path / f"{name}.weights.h5"), 6) for name in ("top", "notop")] == [1, 0]
+    assert [has_classifier("resnet50", str(tmp_path / f"{name}.weights.h5")) for name in ("top", "notop")] == [1, 0]
     with pytest.raises(
         CheckpointError, match=r"co_tuning: .*notop.weights.h5 has no ImageNet classifier; give as model"
     ):
-        co_tuning_head(experiment(weights=str(tmp_path / "notop.weights.h5")), 4, 6)
-    with pytest.raises(ConfigError, match="co_tuning: resnet50 has no single layer from its features to ImageNet's"):
-        co_tuning_head(settings, 4, 7)
+        co_tuning_head(experiment(weights=str(tmp_path / "notop.weights.h5")), 4)
+
+
+def test_a_classifier_that_cannot_be_downloaded_is_told_and_that_of_vgg_is_not_asked_for(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def offline(weights: str | None, **_: object) -> None:
+        raise OSError(f"URL fetch failure on https://example.org/{weights}.h5")
+
+    for name in ("ResNet50", "VGG16"):
+        monkeypatch.setattr(keras.applications, name, offline)
+    assert not has_classifier("vgg16", "imagenet") and not caplog.messages
+    assert not has_classifier("resnet50", "imagenet")
+    assert [message.partition(";")[0] for message in caplog.messages] == [
+        "without co-tuning: model.weights: the ImageNet weights of ResNet50 could not be downloaded"
+    ]

@@ -120,7 +120,7 @@ def test_images_are_scaled_to_one_where_a_repository_says_nothing(
     monkeypatch.setattr(keras_hub.layers.ImageConverter, "from_preset", lambda _: None)
     layer = built(presets / "resnet", (32, 32)).get_layer("preprocessing")
     np.testing.assert_allclose(np.asarray(layer(np.full((1, 2, 2, 3), 127.5))), 0.5, atol=1e-5)
-    assert "says nothing of how images are scaled: they are scaled to 0..1" in caplog.text
+    assert "has no ImageConverter, which says how to scale images: they are scaled to 0..1" in caplog.text
 
 
 def test_random_weights_are_not_the_presets(presets: Path) -> None:
@@ -154,7 +154,7 @@ def test_an_image_size_that_is_no_multiple_of_the_patches_is_one_line(presets: P
     ("preset", "message"),
     [
         ("resnet_vd_50_sld_v2_imagenet", r"KerasHub has no preset .*; did you mean `resnet_vd_50_ssld_v2_imagenet`\?"),
-        ("gone/preset", "gone/preset cannot be loaded for images of 28 x 28 .*save_to_preset and give the folder"),
+        ("gone/preset", "gone/preset cannot be loaded for images of 28 x 28 .*save_to_preset, and give the folder"),
     ],
 )
 def test_a_preset_that_cannot_be_had_is_one_line(preset: str, message: str) -> None:

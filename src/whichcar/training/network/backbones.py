@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import re
 import warnings
 from collections.abc import Iterable
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import keras
     import numpy as np
 
+log = logging.getLogger(__name__)
 HEAD = "predictions"
 # The layers of the head, which stay float32. Only a cosine head has the first two.
 HEAD_LAYERS = ("head_norm", "head_scale", HEAD)
@@ -71,13 +73,12 @@ def build_backbone(name: str, weights: str | Path | None, images: Any) -> Any:  
     return model.output
 
 
-def imagenet_classifier(name: str, weights: str | None, features: int) -> tuple[np.ndarray, np.ndarray]:
+def imagenet_classifier(name: str, weights: str | None) -> tuple[np.ndarray, np.ndarray]:
     """Return the kernel (features, 1000) and bias (1000,) of a backbone's ImageNet classifier.
 
     Args:
-        name: a network of `keras.applications`.
+        name: a network of `keras.applications` whose `has_classifier` is true.
         weights: `imagenet`, or the path of weights with the top layer.
-        features: number of features of the backbone.
 
     Raises:
         ConfigError: there is no such classifier, or it cannot be downloaded.
@@ -89,8 +90,6 @@ def imagenet_classifier(name: str, weights: str | None, features: int) -> tuple[
         raise ConfigError(f"{here}: {what} without ImageNet's classifier; use a Keras backbone with its weights")
     model = _keras_model(KERAS[name], "imagenet" if weights == "imagenet" else None, top=True)
     start = model.layers[-1].get_weights()
-    if [value.shape for value in start] != [(features, 1000), (1000,)]:
-        raise ConfigError(f"{here}: {name} has no single layer from its features to ImageNet's classes; delete it")
     if weights != "imagenet":
         # If the file lacks this layer, Keras leaves it unchanged, with an error or a warning depending on the format.
         with warnings.catch_warnings(), contextlib.suppress(OSError, ValueError, KeyError):
@@ -105,11 +104,16 @@ def imagenet_classifier(name: str, weights: str | None, features: int) -> tuple[
     return kernel, bias
 
 
-def has_classifier(name: str, weights: str | None, features: int) -> bool:
-    """Return whether `imagenet_classifier` finds a classifier for the same arguments."""
+def has_classifier(name: str, weights: str | None) -> bool:
+    """Return whether a network of `keras.applications` has an ImageNet classifier in these weights."""
+    if weights is None or not KERAS[name].has_classifier:
+        return False
     try:
-        imagenet_classifier(name, weights, features)
-    except (CheckpointError, ConfigError):
+        imagenet_classifier(name, weights)
+    except CheckpointError:
+        return False
+    except ConfigError as error:  # the classifier cannot be downloaded, while the backbone's weights are here
+        log.warning("without co-tuning: %s", error)
         return False
     return True
 

@@ -52,12 +52,11 @@ class CoTuningHead(keras.layers.Dense):
         return keras.losses.categorical_crossentropy(keras.ops.matmul(labels, self.relation), probabilities)
 
 
-def co_tuning_head(experiment: Experiment, classes: int, features: int) -> CoTuningHead | None:
+def co_tuning_head(experiment: Experiment, classes: int) -> CoTuningHead | None:
     """Return the head for `recipe.co_tuning`, or None if co-tuning is off.
 
     Args:
         classes: number of classes.
-        features: number of features of the backbone.
 
     Raises:
         ConfigError: the backbone has no ImageNet classifier, or it cannot be downloaded.
@@ -66,7 +65,7 @@ def co_tuning_head(experiment: Experiment, classes: int, features: int) -> CoTun
     weight = experiment.recipe.co_tuning
     if not weight:
         return None
-    kernel, bias = imagenet_classifier(experiment.model.backbone, experiment.model.weights, features)
+    kernel, bias = imagenet_classifier(experiment.model.backbone, experiment.model.weights)
     return CoTuningHead(classes, weight, kernel, bias)
 
 

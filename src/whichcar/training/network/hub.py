@@ -103,7 +103,8 @@ def _backbone(preset: str, pretrained: bool, size: tuple[int, int]) -> keras.Mod
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ConfigError(
             f"model.backbone: {preset} cannot be loaded for images of {size[0]} x {size[1]} ({one_line(reason)}); if "
-            "it cannot be downloaded here, save it elsewhere with KerasHub's save_to_preset and give the folder"
+            "it cannot be downloaded here, save its Backbone and its ImageConverter elsewhere to one folder with "
+            "KerasHub's save_to_preset, and give the folder"
         ) from error
 
 
@@ -125,7 +126,7 @@ def _scale(preset: str) -> tuple[Any, Any]:
     except (FileNotFoundError, ValueError):
         converter = None
     if converter is None:  # also for an address `hf://…` of a repository that does not specify the scaling
-        log.warning("%s says nothing of how images are scaled: they are scaled to 0..1", preset)
+        log.warning("%s has no ImageConverter, which says how to scale images: they are scaled to 0..1", preset)
         return 1 / 255, 0.0
     return (1.0 if converter.scale is None else converter.scale), (
         0.0 if converter.offset is None else converter.offset
