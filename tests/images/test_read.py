@@ -1,3 +1,4 @@
+import io
 import os
 import struct
 import subprocess
@@ -237,6 +238,18 @@ def test_of_an_animation_the_first_frame_is_taken(tmp_path: Path, suffix: str) -
     path = tmp_path / f"a.{suffix}"
     quarters().save(path, save_all=True, append_images=[Image.new("RGB", (80, 48), "black")] * 2)
     assert_quarters(read_image(path))
+
+
+def test_a_webp_marked_as_an_animation_may_have_one_frame(tmp_path: Path) -> None:
+    content = io.BytesIO()
+    quarters().save(content, "WEBP", lossless=True)
+    still, (height, width) = content.getvalue()[12:], (48, 80)
+    size = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+    chunks = (b"VP8X", b"\x02\0\0\0" + size), (b"ANIM", bytes(6)), (b"ANMF", bytes(6) + size + bytes(4) + still)
+    body = b"WEBP" + b"".join(name + len(inside).to_bytes(4, "little") + inside for name, inside in chunks)
+    (tmp_path / "a.webp").write_bytes(b"RIFF" + len(body).to_bytes(4, "little") + body)
+    assert_quarters(read_image(tmp_path / "a.webp"))
+    assert_quarters(read_image(tmp_path / "a.webp", at_least=(20, 20)))
 
 
 def test_the_content_decides_not_the_suffix(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from PIL import Image
 
 _VERSION = 0x0209  # libwebp's ABI version; only the high byte must match
 _RGBA = 1
+_ANIMATION = 4  # UNSUPPORTED_FEATURE
 _NOT_ENOUGH = (5, 7)  # SUSPENDED, NOT_ENOUGH_DATA
 
 
@@ -60,7 +61,8 @@ def decode(content: bytes, size: tuple[int, int], reduced: bool, mode: str) -> I
         mode: the image's mode, RGB or RGBA.
 
     Returns:
-        An image of mode RGBX or RGBA; None if the library cannot be called directly.
+        An image of mode RGBX or RGBA; None if the library cannot be called directly, or the file is an animation,
+        though it may have one frame.
 
     Raises:
         OSError: the image is damaged.
@@ -75,6 +77,8 @@ def decode(content: bytes, size: tuple[int, int], reduced: bool, mode: str) -> I
     output.colours, output.is_ours, output.stride, output.size = _RGBA, 1, pixels.strides[0], pixels.nbytes
     output.pixels = pixels.ctypes.data
     status = library.WebPDecode(content, ctypes.c_size_t(len(content)), ctypes.byref(config))
+    if status == _ANIMATION:
+        return None
     if status:
         raise OSError("image file is truncated" if status in _NOT_ENOUGH else f"WebP decoder error {status}")
     kind = "RGBX" if mode == "RGB" else mode
