@@ -227,6 +227,15 @@ def link_or_copy(source: Path, target: Path) -> None:
             shutil.copyfile(source, tmp)
 
 
+def remove_empty(folder: Path) -> None:
+    """Remove a folder if it is empty, then each one above it that is empty then.
+
+    A class folder without an image could not be trained on.
+    """
+    with contextlib.suppress(OSError):  # not empty, or not there
+        os.removedirs(folder)
+
+
 def checksum(path: Path) -> str:
     """Return the BLAKE2b-128 of a file's bytes as 32 hexadecimal digits."""
     with _opened(path) as file:

@@ -324,6 +324,28 @@ def test_a_image_that_left_takes_its_crop_along(
 
 
 @pytest.mark.parametrize("redo", [False, True])
+def test_the_folder_of_a_class_that_left_goes_with_its_crops(
+    tree: Path, tmp_path: Path, red_cars: OnnxDetector, redo: bool
+) -> None:
+    list(crop(tree, tmp_path / "out", detector=red_cars))
+    (tree / "train/Grey").rename(tree / "train/GREY")
+    shutil.rmtree(tree / "test")
+    list(crop(tree, tmp_path / "out", detector=red_cars, redo=redo))
+    assert sorted(path.name for path in (tmp_path / "out/train").iterdir()) == ["GREY", "Red"]
+    assert not (tmp_path / "out/test").exists()
+
+
+def test_files_of_formats_that_are_not_opened_are_counted(
+    tree: Path, tmp_path: Path, red_cars: OnnxDetector, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("train/Red/phone.HEIC", "train/Red/._phone.HEIC", "train/phone.avif"):
+        (tree / name).touch()
+    list(crop(tree, tmp_path / "out", detector=red_cars))
+    line = "2 files of a format that is not opened, such as HEIC, not used; convert to JPEG or PNG"
+    assert caplog.messages == [f"{tree}: {line}"]
+
+
+@pytest.mark.parametrize("redo", [False, True])
 def test_what_is_skipped_now_leaves_no_older_output(
     tree: Path, tmp_path: Path, red_cars: OnnxDetector, redo: bool
 ) -> None:

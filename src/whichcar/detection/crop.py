@@ -157,6 +157,8 @@ class _Stage:
         inner, outer = output.resolve(), source.resolve()
         if inner == outer or inner.is_relative_to(outer) or outer.is_relative_to(inner):
             raise DataError(f"{output}: is inside {source}, or contains it; give a folder next to it")
+        if unopened := sum(map(files.is_unopened, files.walk(source))):
+            log.warning("%s", files.not_opened(source, unopened))
         self.source, self.output, self.settings = source, output, settings
         # Copied to the output, so that the same images are held out for validation; errors are raised before any work.
         self.splits = records_in(source, (folder.name for folder in files.folders(source)), self._content)
@@ -226,7 +228,7 @@ class _Stage:
                 if table.is_file():
                     with contextlib.suppress(DataError):  # damaged
                         for row in boxes.read_boxes(table):
-                            (self.output / row.path).unlink(missing_ok=True)
+                            self._delete(row.path)
                     table.unlink()
         self._describe(finished=False)
         for name, content in self.splits.items():
@@ -244,12 +246,17 @@ class _Stage:
     def _remove(self, removed: Sequence[str]) -> None:
         """Delete the crops of images no longer in the input, which would otherwise be trained on."""
         for path in removed:
-            (self.output / path).unlink(missing_ok=True)
+            self._delete(path)
         if removed:
             count = text.plural(len(removed), "image")
             log.warning(
                 "%s: removed the crops of %s no longer in the input, such as %r", self.output, count, removed[0]
             )
+
+    def _delete(self, path: str) -> None:
+        """Delete a crop, and its folder if that is then empty; not while workers may be writing to it."""
+        (self.output / path).unlink(missing_ok=True)
+        files.remove_empty((self.output / path).parent)
 
     def _tidy(self) -> None:
         """Delete unfinished work; the lock stays, since another process may be waiting for it."""
