@@ -103,6 +103,15 @@ def test_the_shard_of_a_shard_that_is_gone_goes_too(tmp_path: Path, red_car_file
         assert [name for name in target.walk() if name.endswith((".tar", ".jpg"))] == ["b.tar", "c.tar/0.jpg"]
 
 
+def test_the_folder_of_a_class_that_is_gone_goes_too(tmp_path: Path, red_car_file: Path) -> None:
+    for name in ("a/0.jpg", "b/0.jpg"):
+        draw(tmp_path / "source" / name, COLOURS["Red Sedan 2011"])
+    crop_on_cluster("here", tmp_path / "source", tmp_path / "out", Here(), detector=red_car_file)
+    (tmp_path / "source" / "b").rename(tmp_path / "source" / "c")
+    crop_on_cluster("here", tmp_path / "source", tmp_path / "out", Here(), detector=red_car_file)
+    assert sorted(path.name for path in (tmp_path / "out").glob("[!.]*/")) == ["a", "c"]
+
+
 def test_what_a_part_left_that_was_never_finished_goes_with_its_images(tmp_path: Path, red_car_file: Path) -> None:
     source, out = tmp_path / "source", tmp_path / "out"
     shard = shard_of(draw(tmp_path / "images" / "0.jpg", COLOURS["Red Sedan 2011"]).parent, source / "000.tar")
@@ -204,6 +213,48 @@ def test_another_shard_of_the_same_folder_is_refused(tmp_path: Path, red_car_fil
     with pytest.raises(DataError, match=rf"was written with another source \({one}, now {other}\)"):
         crop_on_cluster("here", other, tmp_path / "out", Here(), detector=red_car_file)
     assert (tmp_path / "out" / "000.tar").exists()
+
+
+def test_the_crops_of_a_shard_may_lie_next_to_it_but_not_replace_it(
+    tmp_path: Path, red_car_file: Path, bucket: str
+) -> None:
+    image = draw(tmp_path / "images" / "0.jpg", COLOURS["Red Sedan 2011"])
+    shard = shard_of(image.parent, tmp_path / "elsewhere.tar")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "000.tar").symlink_to(shard)
+    storage_at(f"{bucket}/data").write("000.tar", shard)
+    for data in (str(tmp_path / "data"), f"{bucket}/data"):
+        crop_on_cluster("here", f"{data}/000.tar", f"{data}/cropped", Here(), detector=red_car_file)
+        assert "000.tar" in list(storage_at(f"{data}/cropped").walk())
+        with pytest.raises(DataError, match=r"is inside .*000\.tar, or contains it; give a folder next to it"):
+            crop_on_cluster("here", f"{data}/000.tar", data, Here(), detector=red_car_file)
+
+
+def test_another_setting_is_named_and_a_detector_may_move(tmp_path: Path, red_car_file: Path) -> None:
+    draw(tmp_path / "source" / "0.jpg", COLOURS["Red Sedan 2011"])
+    moved = tmp_path / red_car_file.name
+    moved.write_bytes(red_car_file.read_bytes())
+    crop_on_cluster("here", tmp_path / "source", tmp_path / "out", Here(), detector=red_car_file)
+    assert crop_on_cluster("here", tmp_path / "source", tmp_path / "out", Here(), detector=moved).earlier == 1
+    with pytest.raises(DataError, match=r"was written with another settings\.margin \(0\.0, now 0\.05\); give the"):
+        crop_on_cluster("here", tmp_path / "source", tmp_path / "out", Here(), detector=red_car_file, margin=0.05)
+
+
+def test_an_image_that_is_a_link_in_a_shard_is_a_row(tmp_path: Path, red_car_file: Path) -> None:
+    image = draw(tmp_path / "images" / "0.jpg", COLOURS["Red Sedan 2011"])
+    image.with_name("1.jpg").hardlink_to(image)
+    shard = shard_of(image.parent, tmp_path / "shards" / "000.tar")
+    assert crop_on_cluster("here", shard, tmp_path / "out", Here(), detector=red_car_file).images == 2
+    first, second = read_boxes(tmp_path / "out" / "boxes.csv")
+    assert first.kind == "cropped" and second.path == "000.tar/1.jpg"
+    assert second.outcome.startswith("skipped: is a link in the tar file; pack the image itself")
+
+
+def test_shards_without_an_image_are_refused(tmp_path: Path, red_car_file: Path) -> None:
+    (tmp_path / "nothing").mkdir()
+    shard = shard_of(tmp_path / "nothing", tmp_path / "shards" / "000.tar")
+    with pytest.raises(DataError, match=r"000\.tar: no images in it"):
+        crop_on_cluster("here", shard, tmp_path / "out", Here(), detector=red_car_file)
 
 
 def test_options_of_one_machine_are_refused(tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -219,6 +219,48 @@ def test_a_bucket_is_read_and_written_as_a_folder_is(
     assert rest.done == []
 
 
+def test_crops_in_a_bucket_are_not_cropped_again_as_in_a_folder(
+    tmp_path: Path, bucket: str, red_car_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(zoo.FILE_VARIABLE, str(red_car_file))
+    model = tmp_path / "crops.whichcar"
+    write_bundle(colour_bundle(crop={"settings": {}, "detector": {"name": "yolox-nano", "sha256": None}}), model)
+    rows = []
+    for place, options in (("whole", {}), ("crops", {"detector": red_car_file})):
+        draw(tmp_path / place / "in" / "0.jpg", COLOURS["Red Sedan 2011"])
+        put_all(tmp_path / place, f"{bucket}/{place}")
+        if place == "crops":
+            for root in (str(tmp_path), bucket):
+                storage_at(f"{root}/crops").write("crop.json", b"{}")
+        for source in (f"{bucket}/{place}/in", tmp_path / place / "in"):
+            target = tmp_path / f"{place}{len(rows)}"
+            predict_on_cluster("here", source, target, model, runner=Here(), **options)
+            rows += [row | {"path": ""} for row in rows_in(target)]
+    assert rows[0] == rows[1] and rows[2] == rows[3]
+    assert [row["outcome"] for row in rows[1:3]] == ["cropped", None]
+
+
+def test_objects_that_represent_folders_are_no_files(
+    bundle: Path, images: Path, tmp_path: Path, bucket: str, here: Here
+) -> None:
+    for name in ("answers/", "answers/later/"):
+        _system().pipe_file(f"{bucket}/{name}", b"")
+    predict_on_cluster("here", images, f"{bucket}/answers", bundle, runner=here)
+    assert len(here.done) == 3
+
+
+def test_files_of_formats_that_are_not_opened_are_counted(
+    bundle: Path, tmp_path: Path, bucket: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    image = draw(tmp_path / "in" / "a" / "0.jpg", COLOURS["Red Sedan 2011"])
+    for number, root in enumerate((str(tmp_path / "in"), f"{bucket}/in")):
+        for name in ("a/0.jpg", "a/phone.HEIC", "a/._phone.HEIC"):
+            storage_at(root).write(name, image.read_bytes())
+        predict_on_cluster("here", root, tmp_path / str(number), bundle, runner=Here())
+        line = "1 file of a format that is not opened, such as HEIC, not used; convert to JPEG or PNG"
+        assert caplog.messages.pop() == f"{root}: {line}"
+
+
 def test_a_bucket_that_fails_within_a_shard_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Failing(io.BytesIO):
         def read(self, *_: object) -> bytes:
@@ -241,9 +283,21 @@ def refused(*arguments: Any, **options: Any) -> str:  # noqa: ANN401
 def test_what_is_no_source_or_no_target_is_one_line(bundle: Path, images: Path, tmp_path: Path, bucket: str) -> None:
     assert "no such folder" in refused(tmp_path / "nowhere", tmp_path / "out", bundle)
     assert "no images in it" in refused(f"{bucket}/nothing", tmp_path / "out", bundle)
+    storage_at(bucket).write("car.jpg", b"")
+    storage_at(f"{bucket}/folder.tar").write("0.jpg", b"")
+    assert "no images in it" in refused(f"{bucket}/car.jpg", tmp_path / "out", bundle)
+    for name in ("00.tar", "folder.tar"):  # one that is mistyped, and one that is a folder
+        assert f"{name}: no such file; give a folder, a" in refused(f"{bucket}/{name}", tmp_path / "out", bundle)
+    assert not (tmp_path / "out").exists()
     assert "there is no such file; check bucket" in refused("s3://no-such-bucket/x", tmp_path / "out", bundle)
     assert "must be a folder, a tar file or an s3:// address" in refused("https://example.org/x", tmp_path, bundle)
     assert "contains files of something else" in refused(images, images.parent, bundle)
+
+
+def test_shards_without_an_image_are_refused(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "nothing").mkdir()
+    shard = shard_of(tmp_path / "nothing", tmp_path / "000.tar")
+    assert refused(shard, tmp_path / "out", bundle).startswith(f"{shard}: no images in it")
 
 
 def test_other_settings_are_refused(bundle: Path, images: Path, tmp_path: Path) -> None:

@@ -14,8 +14,9 @@ from whichcar.detection.crop import RECORD, record_of
 from whichcar.detection.cropper import Cropper
 from whichcar.detection.onnx import OnnxDetector
 from whichcar.errors import DataError
+from whichcar.files import NO_IMAGES, remove_empty
 from whichcar.scale.manifest import Manifest
-from whichcar.scale.parts import Part, parts_of, place_of, source_of
+from whichcar.scale.parts import SHARD, Part, parts_of, place_of, source_of
 from whichcar.scale.ray_run import on_ray
 from whichcar.scale.run import Runner, Totals, run_parts
 from whichcar.scale.storage import Storage, storage_at, temporary_file
@@ -53,7 +54,7 @@ def crop_on_cluster(
     checked = crop_settings(detector=None if detector is None else str(detector), **settings)
     storage, names = source_of(source)
     to = storage_at(target)
-    if _overlap(storage, to):
+    if _overlap(storage, to, is_file=str(source).endswith(SHARD)):
         raise DataError(f"{target}: is inside {source}, or contains it; give a folder next to it")
     # split.json is copied, so that the same images are held out for validation, and read now, so that errors show.
     folders = sorted({name.partition("/")[0] for name in names if "/" in name})
@@ -64,7 +65,10 @@ def crop_on_cluster(
     parts = parts_of(names)
     job = Job("crop", storage, to, record["settings"], {})
     record = {"source": storage.place, **record}
-    with Manifest(to, {"stage": "crop", **record, "source": place_of(source, storage)}).opened() as manifest:
+    # The path of a detector file does not matter, only its checksum.
+    settings = {name: value for name, value in record["settings"].items() if name != "detector"}
+    origin = {"stage": "crop", **record, "settings": settings, "source": place_of(source, storage)}
+    with Manifest(to, origin).opened() as manifest:
         _describe(to, record, finished=False)
         for name, content in splits.items():
             to.write(name, content)
@@ -73,15 +77,18 @@ def crop_on_cluster(
         _join_tables(to, parts)
         _describe(to, record, finished=True)
         manifest.finish(part.name for part in parts)
+    if not totals.images:
+        raise DataError(f"{source}: {NO_IMAGES}")
     return totals
 
 
-def _overlap(source: Storage, target: Storage) -> bool:
+def _overlap(source: Storage, target: Storage, is_file: bool) -> bool:
+    """Return whether the target contains the source or lies in it; `is_file`: the source is one file in `source`."""
     if source.is_remote != target.is_remote:
         return False
     places = [storage.place for storage in (source, target)]
     one, other = places if source.is_remote else [str(Path(place).resolve()) for place in places]
-    return f"{one}/".startswith(f"{other}/") or f"{other}/".startswith(f"{one}/")
+    return f"{one}/".startswith(f"{other}/") or (not is_file and f"{other}/".startswith(f"{one}/"))
 
 
 def _describe(target: Storage, record: dict[str, Any], finished: bool) -> None:
@@ -99,6 +106,8 @@ def _remove_stale(target: Storage, parts: Sequence[Part], present: Container[str
         for name in json.loads(tables.read(listing) or b"[]"):
             if name not in present:
                 target.remove(name)
+                if not target.is_remote:
+                    remove_empty(Path(target.address(name)).parent)
         tables.remove(f"{part}.csv")
         tables.remove(listing)
 

@@ -52,7 +52,7 @@ class Manifest:
         if content is not None:
             self._check_writer(content["writer"])
             if not forget:
-                self._check_origin(content["origin"])
+                self._check_origin(content["origin"], self._origin)
             self.parts = content["parts"] if content["origin"] == self._origin else {}
         self._write(finished=False)
         try:
@@ -106,14 +106,17 @@ class Manifest:
             ) from error
         return content
 
-    def _check_origin(self, before: Mapping[str, Any]) -> None:
-        now = self._origin
+    def _check_origin(self, before: Mapping[str, Any], now: Mapping[str, Any], above: str = "") -> None:
         for name in sorted(now.keys() | before.keys()):
-            if before.get(name) != now.get(name):
-                raise DataError(
-                    f"{self.target.root}: was written with another {name} ({_short(before.get(name))}, now "
-                    f"{_short(now.get(name))}); give the same, or another folder or prefix"
-                )
+            old, new = before.get(name), now.get(name)
+            if old == new:
+                continue
+            if isinstance(old, Mapping) and isinstance(new, Mapping) and "name" not in new:
+                self._check_origin(old, new, f"{above}{name}.")
+            raise DataError(
+                f"{self.target.root}: was written with another {above}{name} ({_short(old)}, now {_short(new)}); give "
+                "the same, or another folder or prefix"
+            )
 
     def _check_writer(self, writer: Mapping[str, Any] | None) -> None:
         if not writer or self._lease.is_free(0, writer):

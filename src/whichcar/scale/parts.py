@@ -7,6 +7,7 @@ part, so that they do not pass through Ray's object store.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +15,15 @@ from pathlib import Path
 from whichcar.data.fetch.archives import BROKEN, tar_members
 from whichcar.data.fetch.download import transport_errors, transport_reason
 from whichcar.errors import DataError
-from whichcar.files import NO_IMAGES, is_broken_link, is_image, is_visible
+from whichcar.files import NO_IMAGES, is_broken_link, is_image, is_unopened, is_visible, not_opened
 from whichcar.images.inputs import Given, image_at
 from whichcar.images.read import decoded, enough_for
 from whichcar.parallel import ordered_map
 from whichcar.records import Skipped
 from whichcar.scale.storage import Storage, storage_at
-from whichcar.text import as_text, one_line, reason_of
+from whichcar.text import as_text, one_line, reason_of, without_password
 
+log = logging.getLogger(__name__)
 PART_IMAGES = 200
 _READERS = 8  # concurrent requests of a worker to a bucket
 SHARD = ".tar"
@@ -67,17 +69,21 @@ def source_of(source: str | Path) -> tuple[Storage, dict[str, str]]:
     if text.endswith(SHARD):
         before, _, name = text.rpartition("/")
         storage = storage_at(before or ("/" if text.startswith("/") else "."))
-        if not storage.is_remote and not Path(storage.address(name)).is_file():
-            raise DataError(f"{text}: no such file; give a folder, a tar file or an s3:// address")
-        return storage, {name: storage.version(name)}
+        version = storage.version(name)
+        if not version or not (storage.is_remote or Path(storage.address(name)).is_file()):
+            raise DataError(f"{without_password(text)}: no such file; give a folder, a tar file or an s3:// address")
+        return storage, {name: version}
     storage = storage_at(text)
     if not storage.is_remote and not Path(storage.place).is_dir():
         raise DataError(f"{text}: no such folder; give a folder, a tar file or an s3:// address")
-    versions = {
-        name: version
-        for name, version in storage.versions()
-        if name.endswith(SHARD) or is_image(name) or _is_lost(storage, name)
-    }
+    versions: dict[str, str] = {}
+    unopened = 0
+    for name, version in storage.versions():
+        unopened += is_unopened(name)
+        if name.endswith(SHARD) or is_image(name) or _is_lost(storage, name):
+            versions[name] = version
+    if unopened:
+        log.warning("%s", not_opened(without_password(text), unopened))
     if not versions:
         raise DataError(f"{text}: {NO_IMAGES}; nor is there a tar file")
     return storage, versions
@@ -114,7 +120,7 @@ def _digest(texts: Sequence[str]) -> str:
 
 
 def items_of(source: Storage, part: Part) -> Iterator[Item]:
-    """Yield the images of a part, and other members of a shard, lazily.
+    """Yield the images of a part, and other files of a shard, lazily; an image that is a link in it is skipped.
 
     Raises:
         DamagedShardError: a shard is damaged; raised after its last member that can be read.
@@ -147,12 +153,16 @@ def _members(source: Storage, shard: str) -> Iterator[Item]:
     try:
         with source.open(shard) as file:
             for member in tar_members(file):
-                if member.content is None or not all(map(is_visible, member.name.removeprefix("./").split("/"))):
+                if not all(map(is_visible, member.name.removeprefix("./").split("/"))):
                     continue
-                content = member.content.read()
                 name = f"{shard}/{as_text(member.name.removeprefix('./'))}"
                 path = source.address(name) if source.is_remote else Path(source.address(name))
-                yield Item(name, _image_in(content, path) if is_image(member.name) else None, content)
+                if member.content is not None:
+                    content = member.content.read()
+                    yield Item(name, _image_in(content, path) if is_image(member.name) else None, content)
+                elif is_image(member.name):
+                    advice = "pack the image itself (tar --dereference --hard-dereference)"
+                    yield Item(name, Skipped(path, f"{member.problem} in the tar file; {advice}"))
     except BROKEN as error:
         raise DamagedShardError(f"the tar file is damaged ({one_line(reason_of(error))}); copy it again") from error
     except FileNotFoundError as error:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import contextlib
+from pathlib import Path, PurePosixPath
 
 from whichcar.errors import DataError
-from whichcar.files import checksum
+from whichcar.files import CROP_RECORD, NO_IMAGES, checksum
 from whichcar.inference.classifier import Classifier
 from whichcar.inference.input_crop import Vehicles
 from whichcar.inference.predict import columns
@@ -14,7 +15,7 @@ from whichcar.scale.manifest import Manifest
 from whichcar.scale.parts import parts_of, place_of, source_of
 from whichcar.scale.ray_run import on_ray
 from whichcar.scale.run import Runner, Totals, run_parts
-from whichcar.scale.storage import storage_at
+from whichcar.scale.storage import Storage, storage_at
 from whichcar.scale.work import Job
 
 
@@ -66,6 +67,8 @@ def predict_on_cluster(
         "vehicles": vehicles,
         "columns": names,
     }
+    if crop is None and storage.is_remote and _is_cropped(storage):  # workers find crop.json in folders, not in buckets
+        settings |= {"crop": False, "detector": None, "family": None}
     origin = {
         "stage": "predict",
         "source": place_of(source, storage),
@@ -84,9 +87,19 @@ def predict_on_cluster(
             if name.startswith("part-") and name.endswith(".parquet") and name not in results:
                 job.target.remove(name)
         manifest.finish(part.name for part in parts)
+    if not totals.images:
+        raise DataError(f"{source}: {NO_IMAGES}")
     if totals.unusable == totals.images:
         raise DataError(f"{source}: none of {totals.images:,} images could be used; {target} has the reasons")
     return totals
+
+
+def _is_cropped(storage: Storage) -> bool:
+    """Return whether `whichcar crop` wrote this part of a bucket or one that contains it."""
+    place = PurePosixPath(storage.place.removeprefix("s3://"))
+    with contextlib.suppress(DataError):  # the credentials may be for this part only
+        return any(storage_at(f"s3://{path}").read(CROP_RECORD) is not None for path in (place, *place.parents[:-1]))
+    return False
 
 
 def _everywhere(name: str, path: Path) -> str:

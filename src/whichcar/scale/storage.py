@@ -64,7 +64,8 @@ class Storage:
         prefix = self.place.partition("://")[2] + "/"
         for path, entry in sorted(self._tried(lambda: _system().find(self.place, detail=True), "").items()):
             name = path.removeprefix(prefix)
-            if all(map(files.is_visible, name.split("/"))):
+            # The object at this very address is listed too, and so are the empty objects that represent folders.
+            if path.startswith(prefix) and not path.endswith("/") and all(map(files.is_visible, name.split("/"))):
                 yield name, _version(entry)
 
     def shown(self, text: str) -> str:
@@ -171,7 +172,7 @@ class Storage:
 
 
 def _version(entry: Mapping[str, Any]) -> str:
-    return f"{entry['size']} {entry['ETag']}"
+    return f"{entry['size']} {entry['ETag']}" if "ETag" in entry else ""  # of a prefix
 
 
 @functools.cache
