@@ -155,6 +155,38 @@ def test_the_keyboard_reaches_everything_and_a_screen_reader_reads_it(browser: A
     assert opened.page.get_by_label("Choose photos").count() == 1
 
 
+def test_the_model_card_is_linked_if_there_is_one(browser: Any, server: Running) -> None:  # noqa: ANN401
+    opened = Opened(browser, server.address)
+    card = opened.page.get_by_role("link", name="Model card")
+    card.wait_for()
+    model = server.ask("GET", "/model").json | {"card": ""}
+    opened.page.route("**/model", lambda route: route.fulfill(json=model))
+    opened.page.reload()
+    opened.page.locator("#accuracy").wait_for()
+    assert not card.is_visible()
+
+
+def test_a_file_that_cannot_be_read_is_not_blamed_on_the_server(
+    browser: Any,  # noqa: ANN401
+    server: Running,
+    tmp_path: Path,
+) -> None:
+    opened = Opened(browser, server.address)
+    held: list[Any] = []
+    opened.page.route("**/model", lambda route: held.append(route))  # photos wait for it
+    opened.page.reload()
+    (tmp_path / "red.png").write_bytes(image())
+    opened.page.set_input_files("#files", tmp_path / "red.png")
+    (tmp_path / "red.png").unlink()
+    held.pop().continue_()
+    assert opened.answers(1) == {"red.png": "No answer"}
+    assert opened.page.locator(".sure").inner_text().startswith("This cannot be read; it is a folder, or a file that")
+    opened.page.route("**/predict?*", lambda route: route.abort())
+    opened.page.set_input_files("#files", FILES[1])
+    assert opened.answers(2)["blue.png"] == "No answer"
+    assert opened.page.locator(".sure").first.inner_text() == "The server cannot be reached."
+
+
 def test_the_page_fits_a_telephone_which_can_take_a_photo(browser: Any, server: Running) -> None:  # noqa: ANN401
     options = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
     opened = Opened(browser, server.address, **options)
@@ -240,6 +272,29 @@ def test_a_photo_without_a_vehicle_says_so(browser: Any, cropping: Running) -> N
     assert not opened.page.locator("table").last.is_visible()
     opened.page.locator("summary").last.click()
     assert opened.page.locator("table").last.is_visible()
+
+
+def test_an_answer_stays_while_its_explanation_waits_for_a_token(browser: Any, cropping: Running) -> None:  # noqa: ANN401
+    def answer(route: Any) -> None:  # noqa: ANN401
+        valid = "explain" not in route.request.url or route.request.headers.get("authorization") == "Bearer one"
+        route.continue_() if valid else route.fulfill(status=401, json={"error": "No.", "reason": "token"})
+
+    opened = Opened(browser, cropping.address)
+    opened.page.set_input_files("#files", scene(((0, 0), RED), ((2, 1), GREEN)))
+    before = opened.answers(1)
+    opened.page.route("**/predict?*", answer)
+    why, reason = opened.page.get_by_role("button", name="Show why"), opened.page.locator(".reason")
+    for token, text in (("two", "This server needs a token."), ("one", "This token is not valid.")):
+        why.click()
+        reason.get_by_text(text).wait_for()
+        assert opened.page.get_by_role("status").first.inner_text() == text
+        assert opened.answers(1) == before
+        opened.page.locator("#token").fill(token)
+        opened.page.keyboard.press("Enter")
+    why.click()
+    opened.page.get_by_role("button", name="Why not").wait_for()
+    assert opened.page.locator(".frame").count() == 2
+    assert opened.answers(1) == before
 
 
 @pytest.mark.slow

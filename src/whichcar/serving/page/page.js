@@ -44,7 +44,7 @@ function next() {
     running += 1;
     const photo = waiting.shift();
     answer(photo)
-      .catch(() => problem(photo, "The server cannot be reached."))
+      .catch(async () => problem(photo, await unsent(photo.file)))
       .finally(() => {
         running -= 1;
         next();
@@ -62,6 +62,13 @@ async function answer(photo) {
   } else if (row) show(photo, row.vehicles || [row]);
 }
 
+// Returns why a file could not be sent: the browser cannot read it, or not any more; or there is no server.
+function unsent(file) {
+  return file.stream().getReader().read().then( // a slice of a deleted file is empty, not an error
+    () => "The server cannot be reached.",
+    () => "This cannot be read; it is a folder, or a file that was changed, moved or deleted.");
+}
+
 // Returns the server's answer for a photo; undefined where the page says why there is none.
 async function asked(photo, options) {
   const confidence = photo.confidence ?? find("confidence").value;
@@ -74,11 +81,13 @@ async function asked(photo, options) {
     const reply = await fetch(`/predict?${query}`, { method: "POST", body: form, headers });
     if (reply.ok) return (await reply.json()).images[0];
     if (reply.status === 401) {
-      title(photo.article, "Waiting for a token …", true);
-      refused.push(photo);
+      const text = token ? "This token is not valid." : "This server needs a token.";
       find("access").hidden = false;
       find("token").focus();
-      say("This server needs a token.");
+      say(text);
+      if (options.explain) throw new Error(text); // the photo has its answer
+      title(photo.article, "Waiting for a token …", true);
+      refused.push(photo);
       return;
     }
     const seconds = Number(reply.headers.get("Retry-After"));
@@ -202,12 +211,11 @@ async function explain(photo, button) {
   reason.textContent = "Looking for reasons …";
   try {
     const row = await asked(photo, { explain: true, ...(photo.vehicles[0].crop?.number && { vehicles: "all" }) });
-    if (!row) return;
     photo.vehicles = row.vehicles || [row];
     choose(photo, photo.chosen);
     article.querySelector(".why button").focus();
   } catch (error) {
-    reason.textContent = error instanceof TypeError ? "The server cannot be reached." : error.message;
+    reason.textContent = error instanceof TypeError ? await unsent(photo.file) : error.message;
     button.disabled = false;
   }
 }
@@ -291,6 +299,7 @@ async function describe() {
   find("about").prepend(`${subject}, one of ${classes} classes. `);
   coarsest = model.levels.at(-1);
   cropping = model.crops;
+  find("card").hidden = !model.card;
   if (!model.confidences.length) return;
   const options = [...model.confidences].sort().map((share) => {
     const text = Number((100 * share).toFixed(2));
