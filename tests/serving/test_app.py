@@ -173,6 +173,14 @@ def test_every_answer_has_security_headers_and_allows_no_other_origin(server: Ru
         assert "server" not in headers, path
 
 
+def test_head_is_answered_as_get_without_a_body(server: Running) -> None:
+    for path in ("/", "/health", "/ready", "/model", "/v2/health/live", "/nothing"):
+        get, head = server.ask("GET", path), server.ask("HEAD", path)
+        assert (head.status, head.body) == (get.status, b""), path
+        assert head.headers["content-length"] == get.headers["content-length"], path
+    assert server.ask("HEAD", "/predict").status == 405
+
+
 def test_the_model_says_what_it_is(server: Running, calibrated: Path) -> None:
     model, bundle = server.ask("GET", "/model").json, read_bundle(calibrated)
     assert model["class_names"] == list(bundle.class_names)

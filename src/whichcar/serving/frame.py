@@ -38,6 +38,8 @@ class Frame:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if scope["method"] == "HEAD":  # FastAPI's routes have no HEAD; the server does not send the body
+            scope = {**scope, "method": "GET"}
 
         async def framed(message: Message) -> None:
             if message["type"] == "http.response.start":
