@@ -51,6 +51,23 @@ def test_a_model_whose_file_was_replaced_is_not_explained_by_the_new_one(tmp_pat
     assert "was replaced since it was loaded" in row["problem"]
 
 
+def test_a_model_whose_file_is_gone_is_not_explained_and_still_answers(tmp_path: Path, bundle: Path) -> None:
+    loaded = handler(Path(shutil.copy(bundle, tmp_path / "a.whichcar")))
+    (tmp_path / "a.whichcar").unlink()
+    plain, explained = loaded.rows([Job("a", image()), Job("b", image(), explain=True)])
+    assert plain["problem"] is None
+    assert "the model's file is gone" in explained["problem"]
+
+
+def test_a_checkpoint_that_a_better_one_has_replaced_is_explained(colour_experiment: Path, tmp_path: Path) -> None:
+    experiment = shutil.copytree(colour_experiment, tmp_path / "exp")
+    loaded = handler(experiment)
+    (experiment / "model.02-0.1234.keras").unlink()
+    (row,) = loaded.rows([Job("a", image(), explain=True)])
+    assert row["problem"] is None
+    assert row["explanation"]["predicted"] == row["classes"][0]["name"]
+
+
 def test_a_checkpoint_has_the_name_of_its_experiment_wherever_it_is_served_from(
     colour_experiment: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

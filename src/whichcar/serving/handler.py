@@ -46,6 +46,7 @@ class Handler:
         self._levels = taxonomy_of(self.classifier.class_names).levels
         self._answering = lru_cache(64)(self.classifier.answering)
         self.sha256 = sha256(self.classifier.checkpoint)
+        self._is_bundle = self.classifier.checkpoint.suffix.lower() in BUNDLES
         self._explainer: Explainer | None = None  # a second session, loaded at the first request for an explanation
         self._loading = Lock()
 
@@ -54,8 +55,7 @@ class Handler:
         from whichcar.inference.bundle import read_bundle
 
         file = self.classifier.checkpoint
-        is_bundle = file.suffix.lower() in BUNDLES
-        bundle = read_bundle(file) if is_bundle else None
+        bundle = read_bundle(file) if self._is_bundle else None
         name = bundle.name if bundle else experiment_name(file.parent)
         calibration = self.classifier.calibration
         return {
@@ -134,8 +134,10 @@ class Handler:
     def _explanation(self, opened: Opened) -> Row:
         with self._loading:
             if self._explainer is None:
-                if sha256(self.classifier.checkpoint) != self.sha256:
-                    raise ConfigError("the model's file was replaced since it was loaded; load it again (SIGHUP)")
+                if self._is_bundle and not self._is_unchanged():  # the explainer reads its network from the file
+                    raise ConfigError(
+                        "the model's file is gone or was replaced since it was loaded; reload it (SIGHUP)"
+                    )
                 self._explainer = self.classifier.explainer()
         explanation, names = self._explainer.explain(opened.image), self.classifier.class_names
         return {
@@ -145,6 +147,12 @@ class Handler:
             "for_answer": explanation.for_answer.astype(float).round(_DIGITS).tolist(),
             "against_rival": explanation.against_rival.astype(float).round(_DIGITS).tolist(),
         }
+
+    def _is_unchanged(self) -> bool:
+        try:
+            return sha256(self.classifier.checkpoint) == self.sha256
+        except OSError:
+            return False
 
     def _best_of_levels(self, scored: Scored) -> list[Row]:
         """Return the most probable group at each level, finest first."""
