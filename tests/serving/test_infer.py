@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
+import tracemalloc
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -23,7 +25,8 @@ class Model(Service):
 
     @property
     def description(self) -> Row:
-        return {"name": "m", "sha256": "0" * 64, "image_size": (4, 4)}
+        model = {"class_names": ["a"], "confidences": [], "vehicles": False}
+        return {"name": "m", "sha256": "0" * 64, "image_size": (4, 4)} | model
 
     async def rows(
         self, jobs: Sequence[Job], until: float, gone: Callable[[], Awaitable[None]] | None = None
@@ -34,7 +37,8 @@ class Model(Service):
         pass
 
 
-async def send(app: Any, body: bytes) -> tuple[int, bytes]:  # noqa: ANN401  (an ASGI application)
+async def send(app: Any, body: bytes, path: str = "/v2/models/m/infer", **headers: str) -> tuple[int, bytes]:  # noqa: ANN401
+    """Send a request to an ASGI application and return the status and the body of its response."""
     sent: list[dict[str, Any]] = []
 
     async def receive() -> dict[str, Any]:
@@ -43,7 +47,8 @@ async def send(app: Any, body: bytes) -> tuple[int, bytes]:  # noqa: ANN401  (an
     async def keep(message: dict[str, Any]) -> None:
         sent.append(message)
 
-    scope = {"type": "http", "method": "POST", "path": "/v2/models/m/infer", "query_string": b"", "headers": []}
+    given = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": given}
     await app(scope, receive, keep)
     return sent[0]["status"], b"".join(message.get("body", b"") for message in sent)
 
@@ -53,6 +58,27 @@ def test_more_values_than_the_images_can_have_are_refused_before_they_are_parsed
     app = create_app(Model(ServerSettings(max_images=2)))
     status, answer = asyncio.run(send(app, START + b",".join([value] * 1200) + b"]}]}"))
     assert (status, b"The request has more values than 2 images." in answer) == (400, True)
+
+
+def test_a_long_text_among_the_values_takes_no_more_memory_than_itself() -> None:
+    app, body = create_app(Model(ServerSettings())), START + b'"",' * 47 + b'"' + b"x" * 1_000_000 + b'"]}]}'
+    tracemalloc.start()
+    try:
+        status, answer = asyncio.run(send(app, body))
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (status, json.loads(answer)["error"]) == (400, "`data` are 48 whole numbers from 0 to 255.")
+    assert most < 20_000_000  # 48 texts as long as the longest are 192 MB
+
+
+@pytest.mark.parametrize("value", ["true", "null", "1.0", '"1"', "-1", "256", "1e2", "[1]", "{}", "9" * 30])
+def test_a_value_is_a_whole_number_of_a_byte(value: str) -> None:
+    app = create_app(Model(ServerSettings()))
+    body = START + b"1," * 47 + value.encode() + b"]}]}"
+    status, answer = asyncio.run(send(app, body))
+    assert (status, json.loads(answer)["reason"]) == (400, "tensor")
+    assert asyncio.run(send(app, START + b"1," * 47 + b"255]}]}"))[0] == 200
 
 
 def test_one_request_is_parsed_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,19 +2,77 @@
 
 from __future__ import annotations
 
+import asyncio
+import tracemalloc
+from collections.abc import Awaitable, Callable, Sequence
+
 import numpy as np
 import pytest
 
+from whichcar.serving import uploads
+from whichcar.serving.app import create_app
 from whichcar.serving.problems import Refused
+from whichcar.serving.service import Row
+from whichcar.serving.settings import Job, ServerSettings
 from whichcar.serving.uploads import Buffered, parse
 
 from .conftest import form
+from .test_infer import START, Model, send
 
 
 def test_a_form_has_images_and_options() -> None:
     upload = parse(*form(("image", "a.png", b"\0\1\r\n--"), ("top", None, b"3"), ("image", "b.png", b"")), 2)
     assert upload.images == [("a.png", b"\0\1\r\n--"), ("b.png", b"")]
     assert upload.options == {"top": "3"}
+
+
+def test_a_form_is_the_same_in_pieces_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, kind = form()
+    boundary = kind.partition("boundary=")[2]
+    content = f"\r\n--{boundary[:-1]}\r\n-\r\r\n--".encode()  # almost the end of a part
+    head = f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\n\r\n'.encode()
+    body = head + content + f"\r\n--{boundary}--\r\n".encode()
+    for size in range(1, len(body) + 1):
+        monkeypatch.setattr(uploads, "MEGABYTE", size)
+        assert parse(body, kind, 1).images == [("a.png", content)]
+
+
+SIDES = (1000, 2000)
+SIZE = 3 * SIDES[0] * SIDES[1]
+FORM, KIND = form(("image", "a.png", bytes(SIZE)))
+TENSOR = START.replace(b"1,4,4", b"1,1000,2000").replace(b'"data":[', b'"parameters":{"binary_data_size":1}}]}')
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "headers"),
+    [
+        ("/predict", FORM, {"content_type": KIND}),
+        ("/predict", bytes(SIZE), {"content_type": "image/png"}),
+        ("/v2/models/m/infer", TENSOR + bytes(SIZE), {"inference_header_content_length": str(len(TENSOR))}),
+    ],
+    ids=["form", "image", "tensor"],
+)
+def test_an_upload_is_in_memory_once_while_its_images_wait(path: str, body: bytes, headers: dict[str, str]) -> None:
+    held: list[int] = []
+
+    class Waiting(Model):
+        @property
+        def description(self) -> Row:
+            return super().description | {"image_size": SIDES}
+
+        async def rows(
+            self, jobs: Sequence[Job], until: float, gone: Callable[[], Awaitable[None]] | None = None
+        ) -> tuple[Row, list[Row]]:
+            held.append(tracemalloc.get_traced_memory()[0])
+            raise Refused(503, "", "")
+
+    app = create_app(Waiting(ServerSettings()))
+    tracemalloc.start()
+    try:
+        asyncio.run(send(app, body, path, **headers))
+    finally:
+        tracemalloc.stop()
+    assert SIZE <= held[0] < 1.2 * SIZE
 
 
 def test_any_other_body_is_one_image() -> None:

@@ -130,6 +130,7 @@ def _add_predict(app: FastAPI, service: Service) -> None:
             most = service.settings.max_images
             parsing = (body, kind, most)
             upload = await asyncio.to_thread(parse, *parsing) if len(body) > _LARGE else parse(*parsing)
+            body.clear()  # the images are copies
             options = options_of([*request.query_params.multi_items(), *upload.options.items()], service.description)
             service.access.count(caller, len(upload.images))
             service.metrics.seconds.labels("read").observe(time.monotonic() - started)
@@ -144,8 +145,8 @@ def _add_predict(app: FastAPI, service: Service) -> None:
 
 
 @contextlib.asynccontextmanager
-async def received(request: Request, service: Service, until: float) -> AsyncIterator[bytes]:
-    """Read a request's body, within the limits of size, memory and time, and hold it while the block runs.
+async def received(request: Request, service: Service, until: float) -> AsyncIterator[bytearray]:
+    """Read a request's body, within the limits of size, memory and time, and count it while the block runs.
 
     Raises:
         Refused: the body is too large or too slow, too much is queued or in memory, or the client has disconnected.

@@ -76,6 +76,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
             length = request.headers.get(_BINARY, "")
             async with parsing:
                 asked, images = await asyncio.to_thread(_images, content, length, service)
+            content.clear()  # the images are copies
             service.access.count(caller, len(images))
             jobs = [Job(f"image {number}", image) for number, image in enumerate(images, 1)]
             model, rows = await service.rows(jobs, until, lambda: gone(request))
@@ -90,7 +91,7 @@ def _check_name(name: str, service: Service) -> None:
         raise Refused(404, f"There is no such model; this server has `{service.description['name']}`.", "model")
 
 
-def _images(content: bytes, length: str, service: Service) -> tuple[str, Pixels]:
+def _images(content: bytearray, length: str, service: Service) -> tuple[str, Pixels]:
     """Return the id of a request and its images, (n, height, width, 3) uint8.
 
     Raises:
@@ -118,19 +119,19 @@ def _images(content: bytes, length: str, service: Service) -> tuple[str, Pixels]
     return asked.id, _values(given, content[end:]).reshape(shape)
 
 
-def _values(given: InferInput, binary: bytes) -> Pixels:
+def _values(given: InferInput, binary: bytearray) -> Pixels:
     count = math.prod(given.shape)
     if "binary_data_size" in given.parameters:
         if len(binary) != count:
             raise _wrong(f"The shape needs {count} bytes of data; got {len(binary)}.")
         return np.frombuffer(binary, np.uint8)
     try:
-        values = np.asarray(given.data)
+        values = np.asarray(given.data, object).ravel()  # an array of text has room for the longest in each place
     except ValueError as error:
         raise _wrong("The lists of `data` have different lengths.") from error
-    if values.size != count or values.dtype.kind != "i" or values.min() < 0 or values.max() > 255:
+    if values.size != count or {*map(type, values)} != {int} or values.min() < 0 or values.max() > 255:
         raise _wrong(f"`data` are {count} whole numbers from 0 to 255.")
-    return values.astype(np.uint8).ravel()
+    return values.astype(np.uint8)
 
 
 def _wrong(sentence: str) -> Refused:

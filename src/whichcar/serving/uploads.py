@@ -79,7 +79,7 @@ def too_large(most: int) -> Refused:
     return Refused(413, f"A request may have up to {most / MEGABYTE:g} MB; make the images smaller.", "too large")
 
 
-async def read_body(stream: AsyncIterator[bytes], most: int, count: Callable[[int], None]) -> bytes:
+async def read_body(stream: AsyncIterator[bytes], most: int, count: Callable[[int], None]) -> bytearray:
     """Return a body, counting its bytes as they arrive.
 
     Raises:
@@ -91,7 +91,7 @@ async def read_body(stream: AsyncIterator[bytes], most: int, count: Callable[[in
         body += part
         if len(body) > most:
             raise too_large(most)
-    return bytes(body)
+    return body
 
 
 async def discard(stream: AsyncIterator[bytes]) -> None:
@@ -102,8 +102,8 @@ async def discard(stream: AsyncIterator[bytes]) -> None:
                 pass
 
 
-def parse(body: bytes, content_type: str, most_images: int) -> Upload:
-    """Return the content of a body: the parts of a form, or one image.
+def parse(body: bytes | bytearray, content_type: str, most_images: int) -> Upload:
+    """Return a copy of the content of a body: the parts of a form, or one image.
 
     Raises:
         Refused: the body is empty or JSON, or the form is broken, has an unknown field, no image, or too many images.
@@ -115,10 +115,10 @@ def parse(body: bytes, content_type: str, most_images: int) -> Upload:
         return _parse_form(body, parameters.get(b"boundary", b""), most_images)
     if not body:
         raise Refused(400, "The body is empty; send an image.", "empty")
-    return Upload([("image", body)])
+    return Upload([("image", bytes(body))])
 
 
-def _parse_form(body: bytes, boundary: bytes, most_images: int) -> Upload:
+def _parse_form(body: bytes | bytearray, boundary: bytes, most_images: int) -> Upload:
     if not boundary:
         raise Refused(400, "The form has no boundary in its Content-Type.", "broken form")
     upload, parts = Upload(), _Parts(most_images)
@@ -146,7 +146,7 @@ class _Parts:
         self._content = bytearray()
         self._ended = False
 
-    def of(self, body: bytes, boundary: bytes) -> list[tuple[str, str | None, bytes]]:
+    def of(self, body: bytes | bytearray, boundary: bytes) -> list[tuple[str, str | None, bytes]]:
         """Return the parts in order: the name of the field, the name of the file (None for text), and the content.
 
         Raises:
@@ -163,7 +163,8 @@ class _Parts:
         }
         try:
             parser = MultipartParser(boundary, callbacks)
-            parser.write(body)
+            for start in range(0, len(body), MEGABYTE):
+                parser.write(bytes(body[start : start + MEGABYTE]))
             parser.finalize()
         except (FormParserError, UnicodeError, ValueError) as error:
             raise Refused(400, "The form is broken; its parts cannot be found.", "broken form") from error
