@@ -42,6 +42,7 @@ class WorkerService(Service):
             raise ConfigError(f"{self._file}: only a bundle's file can be watched; export it, or send SIGHUP")
         # Keras spreads a call over the cores by itself.
         threads = max(1, usable_cores() // settings.workers) if is_bundle else 1
+        self._loaded = self._stamp()  # before the workers read it, so that no later change is missed
         self.workers = Workers(setup, settings.workers, threads, settings.hang_timeout, self.reload)
         self.batcher = Batcher[Job, Row](
             [line.ask for line in self.workers.lines],
@@ -115,7 +116,7 @@ class WorkerService(Service):
 
     async def _watch_model(self, changed: asyncio.Event) -> None:
         """Set an event whenever the model's file has changed and then stays unchanged for one poll."""
-        loaded = before = self._stamp()
+        loaded = before = self._loaded
         while True:
             await asyncio.sleep(_POLL)
             now = self._stamp()
