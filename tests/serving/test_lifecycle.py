@@ -244,6 +244,17 @@ def test_a_server_that_stops_answers_what_it_has_accepted(busy: Running, threads
     assert "Traceback" not in busy.log and "Error" not in busy.log, busy.log
 
 
+def test_a_second_signal_ends_a_server_at_once(calibrated: Path, threads: ThreadPoolExecutor) -> None:
+    with running(calibrated, "--timeout", "120") as server, stopped(server):
+        (sent, *_) = occupy(server, threads)
+        server.process.send_signal(signal.SIGTERM)
+        until(lambda: refused(server))
+        server.process.send_signal(signal.SIGTERM)
+        with pytest.raises(ConnectionError):  # and no response of status 500
+            sent.result(5)
+        server.process.communicate(timeout=15)
+
+
 def refused(server: Running) -> bool:
     try:
         return server.ask("GET", "/ready").status == 503

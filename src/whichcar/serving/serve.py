@@ -51,8 +51,11 @@ def serve(
 
     class Server(uvicorn.Server):
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-            service.draining = True  # a second signal ends it at once
-            self.force_exit, self.should_exit = self.should_exit, True
+            service.draining = True
+            self.force_exit, self.should_exit = self.should_exit, True  # a second signal ends it at once
+            for connection in self.server_state.connections if self.force_exit else ():
+                # Since Python 3.12, asyncio's server waits until its connections are closed.
+                connection.loop.call_soon_threadsafe(connection.transport.abort)
 
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
