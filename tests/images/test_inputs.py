@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -90,6 +91,18 @@ def test_an_array_of_any_kind_counts_like_its_uint8_form(classifier: Classifier,
     assert expected.shape == (1, 3)
     np.testing.assert_allclose(classifier.probabilities(array), expected, atol=2e-3)
     np.testing.assert_allclose(classifier.probabilities(np.stack([array] * 3)), np.repeat(expected, 3, 0), atol=2e-3)
+
+
+def test_two_arrays_are_open_at_the_same_time() -> None:
+    both = threading.Barrier(2)
+
+    def opened(given: Given | Skipped) -> None:
+        assert isinstance(given, Given)
+        with given.open(None):
+            both.wait(timeout=3)
+
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(opened, each([plain(RED)] * 2)))
 
 
 def test_one_image_a_batch_and_grey_ones_give_a_row_an_image(classifier: Classifier) -> None:

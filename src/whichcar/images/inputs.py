@@ -101,7 +101,8 @@ def _images_of(source: Any, number: int) -> Iterator[Given | Skipped]:  # noqa: 
             yield from each(array.ravel().tolist())
             return
         for place, image in enumerate(_arrays(array), number):
-            yield _opened(f"image {place}", Image.fromarray(image))
+            # A lock of its own, since no other source has this image
+            yield _opened(f"image {place}", Image.fromarray(image), threading.Lock())
     else:
         kind = "None" if source is None else type(source).__name__
         raise DataError(f"an image is a path, a folder, an http(s) address, an array or a PIL image; got {kind}")
@@ -191,11 +192,11 @@ def _at_address(url: str) -> Given:
     return Given(name, lambda size: decoded(content(), size and enough_for(size), name=name))
 
 
-def _opened(path: Path | str, image: Image.Image) -> Given:
+def _opened(path: Path | str, image: Image.Image, lock: threading.Lock = _one_at_a_time) -> Given:
     @contextmanager
     def opened(_: Size | None) -> Iterator[DecodedImage]:
         # Pillow images are not thread-safe, and the same one may be given twice.
-        with _one_at_a_time, decoded_from(image, path) as found:
+        with lock, decoded_from(image, path) as found:
             yield found
 
     return Given(path, opened)
