@@ -8,6 +8,7 @@ import re
 import shutil
 import tempfile
 import zipfile
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,10 +24,12 @@ from whichcar.exporting.export import Exported, export
 from whichcar.exporting.images import export_images
 from whichcar.exporting.openvino import OpenVinoNetwork
 from whichcar.exporting.quantize import CALIBRATIONS, quantized
+from whichcar.exporting.verify import Form
 from whichcar.files import CALIBRATION, checksum, write_json
 from whichcar.inference.answer import tempered
 from whichcar.inference.bundle import read_bundle
 from whichcar.inference.classifier import Classifier
+from whichcar.metrics import Proportion
 from whichcar.taxonomy import taxonomy_of
 from whichcar.training.hardware import Hardware
 from whichcar.training.run.checkpoint import find_checkpoint, read_metadata
@@ -195,6 +198,57 @@ def test_a_litert_network_that_int8_makes_worse_is_refused_at_once(
     monkeypatch.setattr(module, "candidates", Once())
     with pytest.raises(CheckpointError, match=r"LiteRT int8 loses .* points .*; leave out --format litert$"):
         export(trained, tmp_path / "cars.whichcar", "int8", plain=tmp_path / "plain", formats=["litert"])
+
+
+@pytest.fixture
+def int8_export(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Exported]:
+    """Export to int8 and OpenVINO as if the forms had classified these numbers of images correctly."""
+    from whichcar.exporting import comparison as module
+
+    bundle = read_bundle(export(trained, tmp_path / "float32.whichcar").bundle)
+    real = module.measure
+
+    def exported(total: int, float32: int, onnx: int, openvino: int) -> Exported:
+        correct = {"ONNX int8": onnx, "OpenVINO int8": openvino}
+
+        def measured(*given: object) -> list[Form]:
+            forms = real(*given)  # type: ignore[arg-type]
+            return [replace(form, top_1=Proportion(correct.get(form.name, float32), total)) for form in forms]
+
+        monkeypatch.setattr(module, "measure", measured)
+        monkeypatch.setattr(module, "candidates", lambda *_: [(CALIBRATIONS[0], replace(bundle, precision="int8"))])
+        plain = tmp_path / "plain"
+        return export(trained, tmp_path / "cars.whichcar", "int8", plain=plain, formats=["openvino"])
+
+    return exported
+
+
+def test_int8_may_lose_the_limit_and_not_one_image_more(int8_export: Callable[..., Exported]) -> None:
+    assert int8_export(1000, 915, 912, 912).bundle.is_file()
+    with pytest.raises(CheckpointError, match=r"loses 0\.33 points .*, more than 0\.3,.*one image is 0\.33 points"):
+        int8_export(300, 274, 273, 273)
+
+
+@pytest.mark.parametrize(("onnx", "advice"), [(274, "leave out --format openvino, or export"), (200, "export")])
+def test_an_openvino_network_that_int8_makes_worse_is_left_out(
+    int8_export: Callable[..., Exported], onnx: int, advice: str
+) -> None:
+    with pytest.raises(CheckpointError, match=f"OpenVINO int8 loses .*; {advice} it with --precision float32$"):
+        int8_export(300, 274, onnx, 100)
+
+
+def test_an_openvino_network_that_disagrees_is_left_out(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from whichcar.exporting import comparison as module
+
+    class Wrong(OpenVinoNetwork):
+        def __call__(self, images: np.ndarray) -> np.ndarray:
+            return np.roll(super().__call__(images), 1, axis=1)
+
+    monkeypatch.setattr(module, "OpenVinoNetwork", Wrong)
+    with pytest.raises(CheckpointError, match=r"OpenVINO float32 network disagrees .*; leave out --format openvino$"):
+        export(trained, tmp_path / "cars.whichcar", plain=tmp_path / "plain", formats=["openvino"])
 
 
 def test_a_missing_litert_is_said_before_the_work(

@@ -86,7 +86,7 @@ def test_weights_stay_within_seven_bits_as_processors_without_vnni_need(experime
 
 def test_a_network_that_int8_makes_worse_is_refused(tmp_path: Path, colour_data: Path) -> None:
     experiment = convolutional(tmp_path, colour_data, outlier=1e6)
-    message = r"int8 loses \d+\.\d points of accuracy on 4 validation images \(100\.0% to \d+\.\d%\), more than 0\.3"
+    message = r"int8 loses \d+\.00 points of accuracy on 4 validation images \(100\.00% to \d+\.00%\), more than 0\.3"
     with pytest.raises(CheckpointError, match=message):
         export(experiment, precision="int8")
     assert not list(experiment.glob("*.whichcar"))

@@ -25,7 +25,7 @@ from whichcar.training.hardware import processor_name
 Format = Literal["onnx", "openvino", "litert"]
 Forms = dict[str, tuple[Runtime, int]]  # by name, with the size in bytes
 TITLES: dict[Format, str] = {"openvino": "OpenVINO", "litert": "LiteRT"}
-LITERT_INT8 = f"{TITLES['litert']} int8"
+LITERT_INT8, OPENVINO_INT8 = f"{TITLES['litert']} int8", f"{TITLES['openvino']} int8"
 LARGEST_DIFFERENCE = 1e-3  # between probabilities in float32; 1e-6 to 1e-4 is usual
 LARGEST_LOSS = 0.003  # of accuracy, through int8
 
@@ -42,7 +42,7 @@ class Network(Runtime, Protocol):
 
 def _loses_too_much(before: Proportion, after: Proportion) -> bool:
     """Return whether int8 loses more accuracy than is allowed."""
-    return before.value - after.value > LARGEST_LOSS
+    return before.correct - after.correct > LARGEST_LOSS * before.total  # a difference of proportions is not exact
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +83,15 @@ class Comparison:
                 name, advice = LITERT_INT8, "leave out --format litert"
                 break
             name, advice = min(accuracy, key=lambda form: accuracy[form].value), "export it with --precision float32"
+            if name == OPENVINO_INT8 and not _loses_too_much(before, accuracy["ONNX int8"]):
+                advice = f"leave out --format openvino, or {advice}"
             if not _loses_too_much(before, accuracy[name]):
                 return Compared(candidate, replace(measured, calibration=calibration.name), others)
         worst = accuracy[name]
         raise CheckpointError(
-            f"{self.checkpoint}: {name} loses {100 * (before.value - worst.value):.1f} points of accuracy on "
-            f"{plural(before.total, f'{self.images.split} image')} ({before.value:.1%} to {worst.value:.1%}), more "
-            f"than {100 * LARGEST_LOSS:g}, and was not written (one image is {100 / before.total:.1f} points); {advice}"
+            f"{self.checkpoint}: {name} loses {100 * (before.value - worst.value):.2f} points of accuracy on "
+            f"{plural(before.total, f'{self.images.split} image')} ({before.value:.2%} to {worst.value:.2%}), more "
+            f"than {100 * LARGEST_LOSS:g}, and was not written (one image is {100 / before.total:.2f} points); {advice}"
         )
 
     def _openvino(self, bundle: Bundle) -> dict[Format, Network]:
@@ -115,9 +117,10 @@ class Comparison:
             raise DataError(f"{root}: none of its images can be read; check it with `whichcar check`")
         for form in measured:
             if form.name.endswith("float32") and not form.difference <= LARGEST_DIFFERENCE:
+                advice = {f"{title} float32": f"leave out --format {one}" for one, title in TITLES.items()}
                 raise CheckpointError(
                     f"{self.checkpoint}: the {form.name} network disagrees with Keras', by up to {form.difference:.2g} "
-                    f"in a probability ({LARGEST_DIFFERENCE:g} is allowed), and was not written; predict with the "
-                    "checkpoint"
+                    f"in a probability ({LARGEST_DIFFERENCE:g} is allowed), and was not written; "
+                    f"{advice.get(form.name, 'predict with the checkpoint')}"
                 )
         return Verification(images.split, images.trained_on, tuple(measured), processor_name(), usable_cores())
