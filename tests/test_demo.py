@@ -160,6 +160,13 @@ def test_many_images_get_fewer_epochs(tmp_path: Path, images: int, epochs: int) 
     assert yaml.safe_load((tmp_path / "config.yml").read_text())["fit"]["epochs"] == epochs
 
 
+@pytest.mark.parametrize("name", ["it's: a demo", "é 🚗", "Autos_\udcfc"])
+def test_the_settings_name_the_folder_of_the_images(tmp_path: Path, name: str) -> None:
+    demo.write_config(tmp_path / "config.yml", "whole", tmp_path / name, demo.FULL, 100)
+    settings = yaml.safe_load((tmp_path / "config.yml").read_text(encoding="utf-8"))
+    assert settings["data"]["directory"] == str(tmp_path / name)
+
+
 def test_edited_settings_are_kept(tmp_path: Path) -> None:
     (tmp_path / "config.yml").write_text("mine\n")
     demo.write_config(tmp_path / "config.yml", "whole", tmp_path, demo.FULL, 100)

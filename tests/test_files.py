@@ -65,6 +65,13 @@ def test_json_gives_a_path_that_is_not_utf_8_back(tmp_path: Path) -> None:
     assert files.read_json(tmp_path / "a.json") == {"source": "Autos_\udcfc/\\udcfc"}
 
 
+def test_text_and_tables_have_escapes_for_what_is_not_utf_8(tmp_path: Path) -> None:
+    files.write_text(tmp_path / "a", "Citro\udcebn")
+    files.write_csv(tmp_path / "b", ["path"], [["Citro\udcebn"]])
+    for name in ("a", "b"):
+        assert "Citro\\udcebn" in (tmp_path / name).read_text(encoding="utf-8")
+
+
 def test_a_link_shares_the_bytes_on_one_file_system(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"car")
     files.link_or_copy(tmp_path / "a", tmp_path / "b")

@@ -117,15 +117,15 @@ def system_errors(path: Path, what: str, advice: str) -> Iterator[None]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` atomically as UTF-8."""
+    """Write `text` atomically as UTF-8; bytes in it that are not UTF-8 become escapes, as for `as_text`."""
     with atomic_write(path) as tmp:
-        tmp.write_text(text, encoding="utf-8")
+        tmp.write_text(as_text(text), encoding="utf-8")
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a table with a header row atomically as CSV in UTF-8."""
+    """Write a table with a header row atomically as CSV; bytes that are not UTF-8 become escapes."""
     with atomic_write(path) as tmp, tmp.open("w", encoding="utf-8", newline="") as file:
-        file.writelines(f"{csv_line(row)}\n" for row in itertools.chain([columns], rows))
+        file.writelines(as_text(f"{csv_line(row)}\n") for row in itertools.chain([columns], rows))
 
 
 def csv_line(cells: Iterable[object]) -> str:
@@ -141,8 +141,8 @@ def write_json(path: Path, content: Any) -> None:  # noqa: ANN401  (whatever JSO
     Raises:
         ValueError: a number in it is NaN or infinite, which JSON cannot represent; unknown values must be None.
     """
-    # A byte that is not UTF-8 is written as an escape such as \udcff, which JSON reads back as that surrogate.
-    write_text(path, as_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)) + "\n")
+    # `write_text` escapes a byte that is not UTF-8, as \udcff for example, which JSON reads back as that surrogate.
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_json(

@@ -25,7 +25,7 @@ from whichcar.training.run.checkpoint import read_metadata
 from whichcar.training.run.history import Epoch, write_history
 from whichcar.training.tracking import tracking_of
 
-from ..colours import FOLDERS, add_refit, draw, make_experiment
+from ..colours import CLASSES, FOLDERS, add_refit, draw, make_experiment
 from ..permissions import only
 
 if TYPE_CHECKING:
@@ -303,6 +303,15 @@ def test_a_file_name_that_is_no_text_is_written_with_escapes(
     assert result_of(result.folder)["unreadable"][0]["path"] == "Red Sedan 2011/b\\udcff.jpg"
     assert "a\\udcff.jpg" in (result.folder / "report.html").read_text(encoding="utf-8")
     assert "a\\udcff.jpg" in (result.folder / "predictions.csv").read_text(encoding="utf-8")
+
+
+def test_a_class_name_that_is_not_utf_8_is_written_with_escapes(
+    tmp_path: Path, tree: Path, colour_model: object
+) -> None:
+    names = ("Citro\udcebn C3 2012", *CLASSES[1:])
+    result = evaluate(make_experiment(tmp_path / "old", tree, colour_model, class_names=names))
+    for name in ("predictions.csv", "report.html"):
+        assert "Citro\\udcebn C3 2012" in (result.folder / name).read_text(encoding="utf-8")
 
 
 def test_a_tree_without_test_is_evaluated_on_its_validation_split(experiment: Path, tree: Path) -> None:

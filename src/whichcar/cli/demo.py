@@ -206,10 +206,12 @@ def _crop(source: Path, output: Path, say: Say) -> None:
 
 def write_config(path: Path, name: str, directory: Path, plan: Plan, images: int) -> None:
     """Write an experiment's settings; a file that exists is kept, since it may have been edited."""
+    import yaml
+
     if path.exists():
         return
     epochs = max(2, min(plan.epochs, round(_IMAGES_TRAINED / images))) if plan is FULL else plan.epochs
-    quoted = "'" + str(directory).replace("'", "''") + "'"
+    quoted = yaml.safe_dump(str(directory), default_style="'", allow_unicode=True, width=10**9).rstrip("\n")
     described = {WHOLE: "whole", CROPS: "cropped"}[name]
     files.write_text(path, _CONFIG.format(name=described, directory=quoted, plan=plan, epochs=epochs))
 

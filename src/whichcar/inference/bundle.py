@@ -69,8 +69,8 @@ class Bundle:
     def metadata(self) -> Metadata:
         """The same metadata as a checkpoint's, without the location of the training data."""
         return Metadata(
-            self.class_names, self.class_folders, self.image_size, {"whichcar": self.whichcar, **self.versions},
-            self.experiment, "", self.crop, self.fingerprints,
+            tuple(map(as_text, self.class_names)), self.class_folders, self.image_size,
+            {"whichcar": self.whichcar, **self.versions}, self.experiment, "", self.crop, self.fingerprints,
         )  # fmt: skip
 
     def as_json(self) -> dict[str, Any]:

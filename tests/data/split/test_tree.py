@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import unicodedata
 from pathlib import Path
@@ -60,6 +61,13 @@ def test_a_folder_per_class_is_divided_by_names_share_and_seed_alone(tmp_path: P
     assert read_tree(root, 0.2, seed=6).drawn != first.drawn
     shutil.copytree(root, tmp_path / "copy")
     assert read_tree(tmp_path / "copy", 0.2, seed=5).drawn == first.drawn
+
+
+def test_a_class_name_is_text_whatever_its_folder_is_called(tmp_path: Path) -> None:
+    folder = os.fsdecode(b"Citro\xebn C3 2012")
+    tree = read_tree(flat(tmp_path / "tree", {"a": 10, folder: 10}), 0.2, seed=5)
+    assert tree.class_names == ("Citro\\udcebn C3 2012", "a")
+    assert tree.class_folders == (folder, "a")
 
 
 def test_reading_a_tree_writes_nothing(tmp_path: Path) -> None:

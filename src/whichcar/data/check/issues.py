@@ -10,7 +10,7 @@ from whichcar import files
 from whichcar.data.split.groups import SUGGESTED
 from whichcar.errors import DataError
 from whichcar.records import Finding
-from whichcar.text import as_text, shell_command
+from whichcar.text import shell_command
 
 FILE = "issues.csv"
 COLUMNS = ("path", "issue", "severity", "detail")
@@ -100,5 +100,5 @@ def matching(findings: Iterable[Finding], names: Sequence[str], option: str) -> 
 
 def write_findings(path: Path, findings: Iterable[Finding]) -> None:
     """Write issues.csv, one row per finding, whole or not at all."""
-    rows = ((as_text(one.path), one.issue, one.severity, as_text(one.detail)) for one in ordered(findings))
+    rows = ((one.path, one.issue, one.severity, one.detail) for one in ordered(findings))
     files.write_csv(path, COLUMNS, rows)

@@ -19,16 +19,17 @@ from whichcar.data.split_record import RECORD, read_record
 from whichcar.data.structure import Structure, splits_in, structure_of
 from whichcar.errors import DataError
 from whichcar.records import Sample
-from whichcar.text import nfc, plural, shell_command
+from whichcar.text import as_text, nfc, plural, shell_command
 
 
 @dataclass(frozen=True)
 class Tree:
     """The images of a data folder; a sample's class_index refers to the sorted class folders, whose names are NFC.
 
-    `drawn` are the validation images as paths relative to the training folder, if they were drawn because neither
-    folders nor `split.json` define them; a training run has to remember them. `remarks` are lines about folders that
-    are not used. `given_in` are the folder and the file that define the validation split.
+    In `class_names`, bytes of a folder's name that are not UTF-8 are escaped. `drawn` are the validation images as
+    paths relative to the training folder, if they were drawn because neither folders nor `split.json` define them; a
+    training run has to remember them. `remarks` are lines about folders that are not used. `given_in` are the folder
+    and the file that define the validation split.
     """
 
     root: Path
@@ -109,7 +110,7 @@ def read_tree(
     return Tree(
         root=root,
         class_folders=tuple(classes),
-        class_names=tuple(nfc(true_names.get(name, name)) for name in classes),
+        class_names=tuple(as_text(nfc(true_names.get(name, name))) for name in classes),
         train=train,
         validation=of_validation,
         test=_held_out(structure, TEST, numbers),

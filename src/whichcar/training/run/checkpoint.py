@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from whichcar.errors import CheckpointError, DataError
 from whichcar.files import BEST, CONFIG, RESOLVED, atomic_write, checksum, read_json
 from whichcar.records import Metadata
-from whichcar.text import listed, plural, reason_of, shell_command
+from whichcar.text import as_text, listed, plural, reason_of, shell_command
 from whichcar.training.hardware import fused_batch_norm_is_faster, prepare
 from whichcar.training.network.resnet50 import load_saved_model, training_copy
 from whichcar.training.run.overwriting import recover
@@ -72,7 +72,7 @@ def read_metadata(path: Path) -> Metadata:
     try:
         content = json.loads(_read_text(path))
         return Metadata(
-            tuple(content["class_names"]),
+            tuple(map(as_text, content["class_names"])),
             tuple(content["class_folders"]),
             (int(content["image_size"][0]), int(content["image_size"][1])),
             dict(content["created_with"]),
@@ -82,7 +82,7 @@ def read_metadata(path: Path) -> Metadata:
             dict(content.get("fingerprints") or {}),
             tuple(content["validation"]) if content.get("validation") is not None else None,
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: holds no class names; give a checkpoint that `whichcar train` wrote") from error
     except (OSError, zipfile.BadZipFile) as error:
         raise CheckpointError(
