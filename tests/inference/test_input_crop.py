@@ -108,7 +108,7 @@ def test_images_that_the_crop_stage_wrote_are_known_to_be_cropped(
     assert predicted(make(trained_on_crops=True), tmp_path / "cut" / "a.png", crop=False) == "Red Sedan 2011"
     assert warnings(caplog) == []
     predicted(tmp_path / "experiments" / "crops True", tmp_path / "cut" / "a.png", crop=True)
-    assert "are cropped to the vehicle already, and --crop crops them again" in caplog.text
+    assert "are cropped to the vehicle already, and cropped again; leave out --crop or --vehicles" in caplog.text
 
 
 def test_what_is_averaged_sees_images_framed_as_the_evaluated_model_does(make: Callable[..., Path]) -> None:

@@ -126,6 +126,34 @@ def test_another_model_or_other_options_are_refused(
         assert output.read_bytes() == before
 
 
+def test_another_file_of_the_same_name_is_refused_as_such(
+    images: Path,
+    tmp_path: Path,
+    red_car_file: Path,
+    blue_spot_file: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    model, detector, output = tmp_path / "colours.whichcar", tmp_path / "mine.onnx", tmp_path / "a.csv"
+    shutil.copy(red_car_file, detector)
+    write_bundle(colour_bundle(), model)
+    words = ("--crop", "--detector", str(detector))
+    assert predicted(images, model, output, *words) == 0
+    shutil.copy(blue_spot_file, detector)
+    assert predicted(images, model, output, *words) == 2
+    assert "written with another --detector (a file of the same name, mine.onnx); use" in capsys.readouterr().err
+    shutil.copy(red_car_file, detector)
+    write_bundle(colour_bundle(created="2026-01-01T00:00:00+00:00"), model)
+    assert predicted(images, model, output, *words) == 2
+    assert "written with another model (a file of the same name, colours.whichcar); use" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
+def test_a_class_name_that_is_not_utf_8_is_written_with_escapes(images: Path, tmp_path: Path, name: str) -> None:
+    write_bundle(colour_bundle(class_names=("Citro\udcebn C3 2012",) * 3), tmp_path / "a.whichcar")
+    assert predicted(images, tmp_path / "a.whichcar", tmp_path / name) == 0
+    assert (tmp_path / name).read_text(encoding="utf-8").count("udceb") == 9 * 3
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

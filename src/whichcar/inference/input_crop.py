@@ -157,7 +157,7 @@ class InputCrop:
         """Return how this image differs in cropping from the training images; "" if it does not."""
         already_cropped = _is_crop(path)
         if self._crop and already_cropped:
-            return "these images are cropped to the vehicle already, and --crop crops them again; leave it out"
+            return "these images are cropped to the vehicle already, and cropped again; leave out --crop or --vehicles"
         if self._trained and not self.crops and not already_cropped:
             return "was trained on images cropped to the vehicle, and these seem to be whole: add --crop"
         if already_cropped and not self._crop and not self._trained:

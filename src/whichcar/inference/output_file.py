@@ -203,14 +203,13 @@ def _relative(value: object, path: Path) -> object:
 def _difference(name: str, before: Any, now: Any) -> str:  # noqa: ANN401  (whatever JSON can hold)
     """Describe in a few words how an option differs between the runs."""
     if name == "model":
-        return f"with another model ({_name(before)}, now {_name(now)})"
+        return f"with another model {_change(before, now)}"
     if name == "crop" and isinstance(before, Mapping) and now:
         if before.get("all") != now.get("all"):
             return "without --crop, now with --crop" if now.get("all") else "with --crop, now without --crop"
-        detectors = _name(before.get("detector")), _name(now["detector"])
-        if detectors[0] == detectors[1]:
+        if before.get("detector") == now["detector"]:
             return "with other crop settings"
-        return f"with another --detector ({detectors[0]}, now {detectors[1]})"
+        return f"with another --detector {_change(before.get('detector'), now['detector'])}"
     if name == "crop":
         return "with --crop, now with --no-crop" if before else "with --no-crop, now with --crop"
     words = [
@@ -221,6 +220,12 @@ def _difference(name: str, before: Any, now: Any) -> str:  # noqa: ANN401  (what
 
 def _folder(value: object, path: Path) -> object:
     return os.path.normpath(path.parent / value) if isinstance(value, str) else value
+
+
+def _change(before: object, now: object) -> str:
+    """Describe how a model or detector differs between the runs, in parentheses."""
+    names = _name(before), _name(now)
+    return f"({names[0]}, now {names[1]})" if names[0] != names[1] else f"(a file of the same name, {names[0]})"
 
 
 def _name(value: object) -> str:
