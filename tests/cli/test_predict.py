@@ -204,6 +204,13 @@ def test_a_folder_that_may_not_be_listed_is_the_same_row_wherever_it_is_named(
             assert "permissions" in json.loads(first.splitlines()[0])["problem"]
 
 
+def test_an_onnx_file_has_no_card_to_print(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_bundle(colour_bundle(), tmp_path / "model.onnx")
+    assert main.run(["models", "--card", str(tmp_path / "model.onnx")]) == main.MISTAKE
+    message = "model.onnx: holds no model card; give the .whichcar file of the same export\n"
+    assert capsys.readouterr().err.endswith(message)
+
+
 def test_models_lists_those_of_the_package_and_prints_a_card(released: Path, printed: Callable[..., str]) -> None:
     header, row = printed("models").splitlines()
     assert header.split()[0] == "name"

@@ -299,6 +299,11 @@ def test_a_label_never_leaves_the_image_and_a_hundred_boxes_are_drawn(size: tupl
     assert image.size == size and (np.asarray(image) != 70).any()
 
 
+def test_the_rows_of_a_stream_are_annotated_like_a_list() -> None:
+    plain, rows = np.zeros((200, 400, 3), np.uint8), [NoVehicle("a.jpg", "no vehicle")]
+    assert annotate(plain, iter(rows)) == annotate(plain, rows) != annotate(plain, [])
+
+
 def test_an_unknown_vehicle_has_no_probability_on_its_label() -> None:
     plain, box = np.zeros((200, 400, 3), np.uint8), Box(20, 60, 380, 190)
     unknown = annotate(plain, [row(1, 1, box, Answer("", "unknown", 0.4))])

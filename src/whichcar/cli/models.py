@@ -9,6 +9,7 @@ import click
 
 from whichcar.cli.render import columns
 from whichcar.cli.streams import say, say_lines
+from whichcar.errors import CheckpointError
 from whichcar.text import one_line
 
 
@@ -25,11 +26,14 @@ def models(card: str | None, as_json: bool) -> None:
     """
     if card is not None and as_json:
         raise click.UsageError("--card and --json exclude each other; choose one")
-    from whichcar.inference.bundle import read_bundle
+    from whichcar.inference.bundle import SUFFIX, read_bundle
     from whichcar.inference.released import find_model, released
 
     if card is not None:
-        say(read_bundle(released().get(card) or find_model(card)).card.rstrip("\n"))
+        text = read_bundle(released().get(card) or find_model(card)).card
+        if not text:
+            raise CheckpointError(f"{card}: holds no model card; give the {SUFFIX} file of the same export")
+        say(text.rstrip("\n"))
         return
     found: list[dict[str, Any]] = []
     for name, path in released().items():

@@ -27,7 +27,7 @@ def annotate(image: Pixels, rows: Iterable[Prediction | Skipped]) -> Image.Image
         image: (height, width, 3) uint8 RGB, upright.
         rows: the rows of this image; a skipped one is annotated with its reason.
     """
-    drawing = _Drawing(Image.fromarray(image))
+    drawing, rows = _Drawing(Image.fromarray(image)), list(rows)
     shown = [(row, row.crop.box) for row in rows if isinstance(row, Prediction) and row.crop and row.crop.box]
     for number, (_, box) in enumerate(shown):
         drawing.box(box, _COLOURS[number % len(_COLOURS)])
