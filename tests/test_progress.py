@@ -1,9 +1,11 @@
+import errno
 import io
 import os
 import re
 import select
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -100,20 +102,76 @@ def test_an_error_still_ends_the_bar(capsys: pytest.CaptureFixture[str], monkeyp
     assert capsys.readouterr().err.startswith("training: 3/10 images")
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")
-def test_a_terminal_shows_a_moving_bar() -> None:
+def on_a_terminal(code: str, output: Path) -> str:
+    """Run Python code with a terminal as standard error and a file as standard output; return what is shown."""
     leader, follower = os.openpty()
-    code = "from whichcar.progress import track; list(track(range(50), 'cut [bold]', unit='boxes'))"
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100", "WHICHCAR_QUIET": ""}
-    done = subprocess.run([sys.executable, "-c", code], stderr=follower, env=environment, timeout=60, check=False)
+    with output.open("w") as file:
+        command = [sys.executable, "-c", code]
+        subprocess.run(command, stdout=file, stderr=follower, env=environment, timeout=60, check=True)
     shown = b""
     while select.select([leader], [], [], 0.2)[0]:
         shown += os.read(leader, 65536)
     os.close(leader)
     os.close(follower)
-    assert done.returncode == 0
-    assert "cut [bold]" in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
-    assert "50/50 boxes" in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")
+def test_a_terminal_shows_a_moving_bar(tmp_path: Path) -> None:
+    code = "from whichcar.progress import track; list(track(range(50), 'cut [bold]', unit='boxes'))"
+    shown = on_a_terminal(code, tmp_path / "out")
+    assert "cut [bold]" in shown and "50/50 boxes" in shown
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")
+def test_rows_go_to_their_file_and_warnings_to_lines_of_their_own_while_a_bar_is_on_the_terminal(
+    tmp_path: Path,
+) -> None:
+    code = """
+import logging
+from whichcar.cli import main, streams
+from whichcar.progress import track
+main.run(["--version"])
+for number in track(range(3), "predicting"):
+    streams.say(f"row {number}")
+    logging.getLogger("whichcar").warning("odd %d", number)
+"""
+    shown = on_a_terminal(code, tmp_path / "rows")
+    assert (tmp_path / "rows").read_text().splitlines()[1:] == ["row 0", "row 1", "row 2"]
+    assert [line.rpartition("\r")[2] for line in shown.split("\r\n") if "odd" in line] == ["odd 0", "odd 1", "odd 2"]
+    assert "3/3 images" in shown and "row" not in shown
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")
+def test_a_terminal_that_goes_away_does_not_end_the_work(tmp_path: Path) -> None:
+    code = """
+import os
+from whichcar.progress import Bar
+leader, follower = os.openpty()
+os.dup2(follower, 2)
+with Bar("training", 3) as bar:
+    os.close(leader)
+    bar.update()
+print("trained")
+"""
+    on_a_terminal(code, tmp_path / "out")
+    assert (tmp_path / "out").read_text() == "trained\n"
+
+
+def test_lines_that_cannot_be_written_do_not_end_the_work(now: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = []
+
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            lines.append(text)
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("sys.stderr", Full())
+    with Bar("training", 40) as bar:
+        now[0] += 10
+        bar.update(20)
+    assert [line.partition(",")[0] for line in lines] == ["training: 20/40 images"] * 2
 
 
 def test_importing_progress_does_not_load_rich() -> None:

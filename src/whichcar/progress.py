@@ -6,6 +6,7 @@ On a terminal a bar moves; elsewhere (a log file, CI) one line appears about eve
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 import threading
@@ -83,8 +84,7 @@ class Bar:
                 progress.update(task, completed=self.done, text=self._text(now))
             elif not self._quiet and now - self._last_line >= SECONDS_BETWEEN_LINES:
                 self._last_line = now
-                sys.stderr.write(f"{self.label}: {self._text(now)}\n")
-                sys.stderr.flush()
+                say_error(f"{self.label}: {self._text(now)}")
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Show the total, also after an error, unless the error came before anything was done."""
@@ -92,10 +92,10 @@ class Bar:
         if self._rich is not None:
             progress, task = self._rich
             progress.update(task, completed=self.done, text=text)
-            progress.stop()
+            with contextlib.suppress(OSError):  # the terminal is gone
+                progress.stop()
         elif self.stays and not self._quiet and (self.done != self._before or kind is None):
-            sys.stderr.write(f"{self.label}: {text}\n")
-            sys.stderr.flush()
+            say_error(f"{self.label}: {text}")
 
     def _text(self, now: float, ended: bool = False) -> str:
         """Return a text such as `640/6515 images, 34 images/s, 2:53 left, loss 1.234`."""
@@ -133,9 +133,17 @@ def _rich_bar(label: str, total: int | None, stays: bool, done: int) -> tuple[Pr
         TextColumn("{task.fields[text]}", markup=False),
         console=Console(stderr=True),
         transient=not stays,
+        redirect_stdout=False,  # rows for a file would be printed on standard error
     )
     progress.start()
     return progress, progress.add_task(escape(label), total=total, completed=done, text="")
+
+
+def say_error(line: str) -> None:
+    """Print a line on standard error, as far as that can be written: a full disk below a log ends no work."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
 
 
 def clock(seconds: float) -> str:

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import re
 import subprocess
 import sys
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 
-from whichcar.search.live_table import Row, Status
+from whichcar.search.live_table import LiveTable, Row, Status
 
 from .conftest import DRIVER, Sweeps
 
@@ -49,6 +51,26 @@ def test_on_a_terminal_a_table_shows_running_trials(sweeps: Sweeps) -> None:
         assert column in text
     assert "1/1 done, best 0." in text
     assert re.search(r"│ +0 │ +1/3 │ +0\.\d{4} │", re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", text))
+
+
+def test_while_a_table_is_on_the_terminal_rows_go_to_standard_output_and_the_search_survives_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    master, terminal = pty.openpty()
+    stream = os.fdopen(terminal, "w")
+    monkeypatch.delenv("WHICHCAR_QUIET")
+    monkeypatch.setattr("sys.stderr", stream)
+    spec = SimpleNamespace(name="few", sweep=SimpleNamespace(parallel=1, objective=SimpleNamespace(metric="loss")))
+    status = Status(Counter(running=1), 3, None, None, (), None)
+    with LiveTable(spec) as table:  # type: ignore[arg-type]
+        table.show(status)
+        sys.stdout.write("a row\n")
+        os.close(master)
+        table.say("trial 0: complete")
+        table.show(status, last=True)
+    assert capsys.readouterr().out == "a row\n"
+    with contextlib.suppress(OSError):
+        stream.close()
 
 
 def test_the_time_left_accounts_for_running_trials() -> None:

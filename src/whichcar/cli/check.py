@@ -12,7 +12,8 @@ from click.core import ParameterSource
 
 from whichcar.cli.interrupts import resumable
 from whichcar.cli.options import FILE, FOLDER, names
-from whichcar.cli.streams import say, say_error, say_lines
+from whichcar.cli.streams import say, say_lines
+from whichcar.progress import say_error
 from whichcar.text import plural, shell_command
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterator, Sequence
+from typing import TextIO
 
 import click
 
@@ -31,9 +32,10 @@ from whichcar.cli import (
     sweep,
     train,
 )
-from whichcar.cli.streams import described, prepare_streams, say_error
+from whichcar.cli.streams import described, prepare_streams
 from whichcar.environment import VARIABLES
 from whichcar.errors import Interrupted, WhichcarError
+from whichcar.progress import say_error
 from whichcar.version import VERSION
 
 INTERRUPTED = 130
@@ -44,7 +46,7 @@ def run(arguments: Sequence[str]) -> int:
     """Run the command with these arguments and return its exit status."""
     try:
         prepare_streams()
-        logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+        logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_LogHandler()])
         status = whichcar.main(list(arguments), prog_name="whichcar", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
@@ -75,6 +77,14 @@ def _refusal(error: click.ClickException) -> Iterator[str]:
         yield error.ctx.get_usage()
         yield f"Try '{error.ctx.command_path} --help' for help.\n"
     yield f"error: {error.format_message()}"
+
+
+class _LogHandler(logging.StreamHandler[TextIO]):
+    """Writes to what is standard error at the time, which puts lines above a progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
 
 
 class _Group(click.Group):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import contextlib
 import errno
 import io
 import os
@@ -54,13 +53,6 @@ def say_lines(lines: Iterable[str]) -> None:
     """Print lines as they come."""
     for line in lines:
         say(line)
-
-
-def say_error(line: str) -> None:
-    """Print a line on standard error, as far as that can be written."""
-    with contextlib.suppress(OSError):
-        sys.stderr.write(f"{line}\n")
-        sys.stderr.flush()
 
 
 def described(error: OSError) -> str:

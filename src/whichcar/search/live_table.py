@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections import Counter
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from whichcar.config.section import shown
 from whichcar.environment import is_set
-from whichcar.progress import clock
+from whichcar.progress import clock, say_error
 from whichcar.search.space import SweepSpec
 
 if TYPE_CHECKING:
@@ -70,21 +71,23 @@ class LiveTable:
             from rich.console import Console
             from rich.live import Live
 
-            self._live = Live(console=Console(stderr=True), auto_refresh=False)
+            self._live = Live(console=Console(stderr=True), auto_refresh=False, redirect_stdout=False)
             self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         """Stop; the last table stays visible."""
         if self._live is not None:
-            self._live.stop()
+            with contextlib.suppress(OSError):  # the terminal is gone
+                self._live.stop()
 
     def show(self, status: Status, last: bool = False) -> None:
         """Redraw the live table, at most twice a second unless it is the last time."""
         now = time.monotonic()
         if self._live is not None and (last or now - self._drawn >= REDRAW_SECONDS):
             self._drawn = now
-            self._live.update(self._table(status), refresh=True)
+            with contextlib.suppress(OSError):
+                self._live.update(self._table(status), refresh=True)
 
     def ended(self, ended: Ended, row: Row, status: Status) -> None:
         """Report how a trial ended."""
@@ -101,10 +104,10 @@ class LiveTable:
     def say(self, line: str) -> None:
         """Write a line, above the live table if there is one."""
         if self._live is not None:
-            self._live.console.print(line, markup=False, highlight=False)
+            with contextlib.suppress(OSError):
+                self._live.console.print(line, markup=False, highlight=False)
         elif not self._quiet:
-            sys.stderr.write(f"{line}\n")
-            sys.stderr.flush()
+            say_error(line)
 
     def _summary(self, status: Status) -> str:
         counts = status.counts
