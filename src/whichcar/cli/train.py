@@ -19,7 +19,10 @@ from whichcar.text import shell_command
 @click.argument("config", type=FILE)
 @overrides_option
 @click.option(
-    "--resume", is_flag=True, help="Resume an interrupted training, or extend a finished one with --set fit.epochs=N."
+    "--resume",
+    is_flag=True,
+    help="Resume an interrupted training, or extend a finished one with --set fit.epochs=N (and recipe.stages, if it "
+    "has any).",
 )
 @click.option(
     "--overwrite",
@@ -85,13 +88,14 @@ def train(
     follows = joined != config  # the first host has the results, and reports
     if follows:
         track = None
+    sets = [word for text in overrides for word in ("--set", text)]
     try:
         train_network = train_and_refit if refit else train_once
         trained = train_network(joined, overrides, resume=resume, overwrite=overwrite, track=track)
     except Interrupted as error:
         if follows:
             raise Interrupted(f"{config}: stopped; host 0 has what is saved") from None
-        command = ["whichcar", "train", str(config), *(word for text in overrides for word in ("--set", text))]
+        command = ["whichcar", "train", str(config), *sets]
         command += [*(["--refit"] if refit else []), "--resume" if error.saved else "--overwrite"]
         command += ["--hosts", hosts] if hosts else []
         command += ["--host", str(host)] if host is not None else []
@@ -104,6 +108,6 @@ def train(
     folder = trained.folder.parent if refit else trained.folder
     lines = [f"checkpoint: {trained.checkpoint}", f"next: {shell_command(['whichcar', 'evaluate', folder])}"]
     if not refit and not all(math.isnan(epoch.val_accuracy) for epoch in trained.history):
-        again = shell_command(["whichcar", "train", config, "--refit"])
+        again = shell_command(["whichcar", "train", config, *sets, "--refit"])
         lines.append(f"before use, to train again on the validation images too: {again}")
     say_lines(lines)
