@@ -50,9 +50,12 @@ def _tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def refitted_once(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """The refit of a run with a cosine schedule and sizes that are tried; not to be written to."""
+    """The refit of a run with a cosine schedule and sizes that are tried; not to be written to.
+
+    The name of its folder has a line break, which must not end the comment in the refit's config.
+    """
     recipe = {"schedule": "cosine", "test_sizes": [[40, 40]]}
-    return refit(write(tmp_path_factory.mktemp("shared") / "exp", settings(tree, recipe=recipe)))
+    return refit(write(tmp_path_factory.mktemp("shared") / "exp\nodd: name", settings(tree, recipe=recipe)))
 
 
 @pytest.fixture
@@ -245,9 +248,10 @@ def test_after_a_training_the_command_for_a_refit_is_shown_if_images_were_held_o
     tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], held_out: bool
 ) -> None:
     data = {"train_on_validation": not held_out}
-    config = write(tmp_path / "exp", settings(tree, data=data, fit={"epochs": 1}))
-    assert main.run(["train", str(config)]) == 0
-    line = f"before use, to train again on the validation images too: whichcar train {config} --refit\n"
+    config = write(tmp_path / "exp", settings(tree, data=data, fit={"epochs": 2}))
+    assert main.run(["train", str(config), "--set", "fit.epochs=1"]) == 0
+    command = f"whichcar train {config} --set fit.epochs=1 --refit"
+    line = f"before use, to train again on the validation images too: {command}\n"
     assert (line in capsys.readouterr().out) == held_out
 
 

@@ -17,7 +17,7 @@ from whichcar.search.space import SweepSpec
 from whichcar.search.study import SURPLUS
 from whichcar.search.sweep_file import Parameter
 from whichcar.search.trial import EPOCHS, KILLS, OUTCOMES, REASON, Ended, seconds_of, trial_folder
-from whichcar.text import command_line, plural, shell_command
+from whichcar.text import command_line, one_line, plural, shell_command
 from whichcar.training.run.folder import versions
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class Results:
         if (config.parent / RESOLVED).exists():  # it was trained, so its config is kept
             return
         head = (
-            f"# The best of {plural(len(self.trials()), 'trial')} of {self._spec.path}: {self._title(best)}\n"
+            f"# The best of {plural(len(self.trials()), 'trial')} of {one_line(self._spec.path)}: {self._title(best)}\n"
             f"# Command:  {shell_command(['whichcar', 'train', config])}\n"
         )
         content = head + yaml.safe_dump(self._spec.settings_of(best.params), sort_keys=False)

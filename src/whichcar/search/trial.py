@@ -19,7 +19,7 @@ from whichcar.search.lease import HEARTBEAT_SECONDS, LEASE, Lease
 from whichcar.search.live_table import Row
 from whichcar.search.space import SweepSpec
 from whichcar.search.study import latest
-from whichcar.text import plural, shell_command
+from whichcar.text import one_line, plural, shell_command
 from whichcar.training.run.history import Epoch, read_history
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ class RunningTrial:
     def _head(self) -> str:
         values = "".join(f"#   {name}: {shown(value)}\n" for name, value in self.values.items())
         command = shell_command(["whichcar", "train", self.config])
-        return f"# Trial {self.number} of {self._spec.path}; to train it alone: {command}\n{values}"
+        return f"# Trial {self.number} of {one_line(self._spec.path)}; to train it alone: {command}\n{values}"
 
     def _already_reported(self) -> int:
         return max(latest(self._trial).intermediate_values, default=0)

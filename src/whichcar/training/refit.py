@@ -16,7 +16,7 @@ from whichcar.data.split.tree import Tree, read_tree
 from whichcar.environment import expanded
 from whichcar.errors import Interrupted, TrainingError
 from whichcar.files import CONFIG, REFIT, RESOLVED, checksum, read_json, write_text
-from whichcar.text import plural, shell_command
+from whichcar.text import one_line, plural, shell_command
 from whichcar.training.run.checkpoint import read_metadata
 from whichcar.training.run.overwriting import recover
 from whichcar.training.run.refits import current_refit
@@ -70,7 +70,7 @@ def refit(
         settings = lay_over(settings, name.split("."), value)
     folder = before.folder / REFIT
     text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
-    head = f"# {config}, trained on the validation images too; written by whichcar train --refit"
+    head = f"# {one_line(config)}, trained on the validation images too; written by whichcar train --refit"
     write_text(folder / CONFIG, f"{head}\n{text}")
     log.info(
         "%s: training on %s, those of validation included",
