@@ -17,7 +17,7 @@ import yaml
 
 from whichcar.cli.sweep import render_swept
 from whichcar.config.load import read_experiment
-from whichcar.errors import CheckpointError, ConfigError, Interrupted, MissingExtraError, SweepError
+from whichcar.errors import CheckpointError, ConfigError, DataError, Interrupted, MissingExtraError, SweepError
 from whichcar.search import driver, lease
 from whichcar.search.driver import Swept
 from whichcar.search.lease import LEASE, Lease
@@ -589,3 +589,18 @@ def test_a_wrong_path_of_weights_is_an_error_before_the_first_trial(sweeps: Swee
     with pytest.raises(CheckpointError, match=r"model\.weights: no file nowhere.h5; give imagenet, null, or the path"):
         sweeps.run()
     assert not sweeps.folder.exists()
+
+
+def test_a_search_among_the_classes_of_its_images_is_an_error_before_the_first_trial(sweeps: Sweeps) -> None:
+    sweeps.write_base(str(sweeps.file.parent))
+    with pytest.raises(DataError, match=r"few: lies in .*, whose folders are the classes"):
+        sweeps.run()
+    assert not sweeps.folder.exists()
+
+
+def test_a_line_break_in_the_path_of_the_file_ends_no_comment_of_a_config(tmp_path: Path) -> None:
+    (tmp_path / "a\nline: odd").mkdir()
+    sweeps = Sweeps(tmp_path / "a\nline: odd")
+    sweeps.write(budget={"trials": 1})
+    assert sweeps.run().counts == {"complete": 1}
+    assert read_experiment(sweeps.folder / "best").seed == 1

@@ -737,6 +737,7 @@ def test_nothing_that_fails_before_the_first_step_touches_the_run_to_be_overwrit
     fails("no `mlfow`; known: mlflow", track="mlfow")
     fails("unsupported|Could not|registry|scheme", track="mlflow", MLFLOW_TRACKING_URI="gopher://nowhere")
     fails("nowhere", f"data.directory={tmp_path / 'nowhere'}")
+    fails(r"exp: lies in .*, whose folders are the classes", f"data.directory={tmp_path}")
     fails(r"model\.classes: 7, but", "model.classes=7")
     fails("a file", WHICHCAR_CACHE=str(tmp_path / "a file" / "cache"))
     fails("KERAS_BACKEND=theano: not usable", KERAS_BACKEND="theano")

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from whichcar.data.split.tree import check_outside
+from whichcar.environment import expanded
 from whichcar.errors import Interrupted, SweepError
 from whichcar.files import locked
 from whichcar.pages.charts import missing_plotly
@@ -90,6 +92,7 @@ def sweep(
     Raises:
         MissingExtraError: Optuna, plotly or Ray is needed and not installed.
         ConfigError, CheckpointError: the sweep file, or a value it may try, is invalid.
+        DataError: the trials would lie among the classes of the images.
         SweepError: the study cannot be used, the disk is full, or the first trials all fail with the same error.
         Interrupted: Ctrl-C or SIGTERM; the next call resumes the running trials.
     """
@@ -97,6 +100,7 @@ def sweep(
         raise missing_plotly("sweep")
     address = check_address(ray) if ray is not None else None
     spec = read_spec(path, overrides, limits)
+    check_outside(spec.folder, expanded(spec.settings["data"]["directory"]))
     for weights in _weights(spec):
         check_weights(weights)
     with storage_errors(storage or str(spec.folder)):

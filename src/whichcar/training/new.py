@@ -14,7 +14,7 @@ import yaml
 from whichcar import files
 from whichcar.config.backbones import DEFAULT, KERAS, backbone_name
 from whichcar.config.load import CONFIGS
-from whichcar.data.split.tree import Tree, locate, read_tree
+from whichcar.data.split.tree import Tree, check_outside, locate, read_tree
 from whichcar.data.split_record import read_record
 from whichcar.environment import expanded
 from whichcar.errors import ConfigError, DataError, ImageError
@@ -66,7 +66,7 @@ def new(
         ConfigError: a config exists, the minutes do not suffice, there is no such backbone, or the weights cannot be
             downloaded.
         CheckpointError: the weights file does not exist or belongs to another network.
-        DataError: the data folder is not usable.
+        DataError: the data folder is not usable, or the experiment would lie among its classes.
         MissingExtraError: Keras or a backend is not installed.
     """
     folder = expanded(experiment)
@@ -74,6 +74,7 @@ def new(
         raise ConfigError(f"minutes must be more than 0; got {minutes:g}")
     backbone = _known(backbone, folder)
     _check_free(folder, overwrite)
+    check_outside(folder, expanded(data))
     tree, share = _tree(expanded(data))
     facts = _facts(tree, backbone)
     start = time.perf_counter()

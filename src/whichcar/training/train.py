@@ -10,6 +10,7 @@ from typing import Any
 
 from whichcar.config.experiment import Experiment
 from whichcar.config.load import config_in, read_experiment
+from whichcar.data.split.tree import check_outside
 from whichcar.environment import expanded
 from whichcar.errors import Interrupted, TrainingError, WhichcarError
 from whichcar.files import BEST, DISK_FULL, HISTORY, checksum, is_disk_full
@@ -110,6 +111,7 @@ def _prepare(experiment: Experiment, folder: ExperimentFolder, is_resumed: bool,
     check_packages()
     check_weights(experiment.model.weights)
     sizes = sizes_of(experiment.data, experiment.recipe, experiment.fit.epochs)
+    check_outside(folder.path, expanded(experiment.data.directory))
     tree = load_tree(experiment.data, experiment.model.classes, experiment.seed)
     wanted = experiment.hardware
     hardware = prepare(

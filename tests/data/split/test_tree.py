@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from whichcar.data.split.split import split
-from whichcar.data.split.tree import read_tree
+from whichcar.data.split.tree import check_outside, read_tree
 from whichcar.errors import DataError
 from whichcar.records import Label
 
@@ -33,6 +33,24 @@ def test_another_share_than_the_recorded_one_says_both_ways_out(tmp_path: Path) 
     split(tmp_path / "data", dataset(tmp_path / "data"), tmp_path / "v1")
     with pytest.raises(DataError, match=r"set data.validation_split to 0.2, or split into another folder with 0.1"):
         read_tree(tmp_path / "v1", 0.1, 123)
+
+
+def test_a_folder_among_those_of_the_classes_is_refused(tmp_path: Path) -> None:
+    for name in ("plain/a", "plain/b", "split/train/a", "split/train/b", "split/test/a"):
+        write_image(tmp_path / name / "1.jpg")
+    (tmp_path / "link").symlink_to("plain")
+    for inside, data, root in (
+        ("plain", "plain", "plain"),
+        ("plain/exp", "plain", "plain"),
+        ("link/a/exp", "plain", "plain"),
+        ("plain/exp", "link", "link"),
+        ("split/train/exp", "split", "split/train"),
+        ("split/test/exp", "split", "split/test"),
+    ):
+        with pytest.raises(DataError, match=f"{inside}: lies in {tmp_path / root}, whose folders are the classes"):
+            check_outside(tmp_path / inside, tmp_path / data)
+    for outside, data in (("exp", "plain"), ("plain2", "plain"), ("split/exp", "split"), ("exp", "missing")):
+        check_outside(tmp_path / outside, tmp_path / data)
 
 
 def test_the_working_folder_does_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

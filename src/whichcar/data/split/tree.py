@@ -151,6 +151,24 @@ def locate(directory: Path) -> Structure:
     return structure
 
 
+def check_outside(folder: Path, directory: Path) -> None:
+    """Check that a folder to be written does not lie among the class folders of a dataset, as one more class.
+
+    Raises:
+        DataError: it does, or the layout of the dataset is ambiguous.
+    """
+    place = folder.resolve()
+    if not place.is_relative_to(directory.resolve()):
+        return
+    structure = locate(directory)
+    for classes in structure.splits.values() or [structure.root]:
+        if place.is_relative_to(classes.resolve()):
+            raise DataError(
+                f"{folder}: lies in {classes}, whose folders are the classes; choose a folder outside, or run the "
+                "command in another one"
+            )
+
+
 def _train_folder(structure: Structure) -> Path:
     """Return the folder that contains the class folders of the training split."""
     if not structure.splits:
