@@ -103,6 +103,13 @@ def test_every_group_lies_in_one_group_of_the_next_level() -> None:
         assert (fine.matrix.T @ coarse.matrix > 0).sum(axis=1).tolist() == [1] * len(fine.groups)
 
 
+def test_a_name_without_a_year_belongs_to_a_make_that_others_have_with_one() -> None:
+    names = ("Zastava Yugo", "Zastava Yugo 1985", "Audi A4 2012", "Audi A6 2012", "Audi A8 2012")
+    _, model, make = taxonomy_of(names).levels
+    assert model.groups == ("Zastava Yugo", "Audi A4", "Audi A6", "Audi A8")
+    assert make.groups == ("Zastava", "Audi")
+
+
 def test_body_type_and_year_group_the_classes_in_other_ways() -> None:
     body, year = taxonomy_of(CARS).facets
     assert (body.name, body.groups) == ("body type", ("Sedan", "Coupe", "SUV"))

@@ -216,9 +216,9 @@ def taxonomy_of(class_names: Sequence[str]) -> Taxonomy:
     """Group classes by the model, make, body type and year in their names.
 
     A name is a vehicle name if it has a year or a body type, or begins with a known make. If at most half of the names
-    are vehicle names, the classes are the only level; otherwise a class with another name is a group of its own at
-    every level. A level is left out if it has only one group or as many groups as the level before; a facet is left out
-    if it has only one group or one group per class.
+    are vehicle names, the classes are the only level; otherwise their makes are known too, and a class with another
+    name is a group of its own at every level. A level is left out if it has only one group or as many groups as the
+    level before; a facet is left out if it has only one group or one group per class.
     """
     names = tuple(class_names)
     classes = Level("class", names, np.arange(len(names), dtype=np.int64))  # including names that differ only in case
@@ -226,6 +226,8 @@ def taxonomy_of(class_names: Sequence[str]) -> Taxonomy:
     is_vehicle = [_is_vehicle(parts) for parts in parsed]
     if sum(is_vehicle) <= len(names) / 2:
         return Taxonomy((classes,), ())
+    seen = {parts.make.casefold() for parts, known in zip(parsed, is_vehicle, strict=True) if known}
+    is_vehicle = [parts.make.casefold() in seen for parts in parsed]
     pairs = list(zip(names, parsed, is_vehicle, strict=True))
     models = [f"{parts.make} {parts.model}".strip() if known else name for name, parts, known in pairs]
     makes = [parts.make if known else name for name, parts, known in pairs]
