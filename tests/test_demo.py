@@ -131,6 +131,36 @@ def test_a_demo_of_other_images_is_refused_since_its_trainings_are_kept(
     assert trainings == ["whole", "crops"]
 
 
+def test_after_images_that_are_refused_the_same_folder_takes_others(
+    tmp_path: Path, drawn: Path, trainings: list[str]
+) -> None:
+    for number, image in enumerate(sorted((drawn / "car_ims").iterdir())[:16]):
+        (tmp_path / "mine" / f"class {number % 2}").mkdir(parents=True, exist_ok=True)
+        shutil.copy(image, tmp_path / "mine" / f"class {number % 2}")
+    with pytest.raises(DataError, match="no class folders in it"):
+        demo.run(tmp_path / "into", tmp_path / "mine" / "class 0", say=lambda line: None)
+    demo.run(tmp_path / "into", tmp_path / "mine", say=lambda line: None)
+    assert trainings == ["whole", "crops"]
+
+
+@pytest.mark.parametrize(
+    ("into", "real", "message"),
+    [
+        ("demo_\udcfc", None, r"demo_\udcfc: is not text in UTF-8, so that no settings file can name it"),
+        ("mine/demo", "mine", "mine/demo: lies in mine, whose folders are the classes; name one outside with --into"),
+    ],
+)
+def test_a_folder_that_cannot_be_used_is_refused_before_anything_is_written(
+    into: str, real: str | None, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    Path("mine").mkdir()
+    assert main.run(["demo", "--into", into, *(["--real", real] if real else [])]) == main.MISTAKE
+    assert capsys.readouterr().err.startswith(f"error: {message}")
+    assert [path.name for path in tmp_path.rglob("*")] == ["mine"]
+
+
 def test_images_with_a_label_file_keep_its_splits(tmp_path: Path, drawn: Path) -> None:
     demo._split(drawn, tmp_path / "v1", demo.FULL, lambda line: None)
     with (drawn / "car_dataset_labels.csv").open(newline="") as file:

@@ -21,6 +21,7 @@ from whichcar.cli.options import FOLDER
 from whichcar.cli.render import columns
 from whichcar.cli.split import render_split
 from whichcar.cli.streams import say
+from whichcar.data.fetch.formats import LABELS
 from whichcar.data.split_record import RECORD
 from whichcar.errors import DataError
 from whichcar.text import as_text, one_line, plural, shell_command
@@ -115,13 +116,21 @@ def run(into: Path, real: Path | None = None, quick: bool = False, say: Say = pr
         The outcome on whole images and on crops.
 
     Raises:
-        DataError: no folder `real`, or `into` has files that no demo wrote, or a demo of other images.
+        DataError: no folder `real`, or `into` has files that no demo wrote, or a demo of other images, or lies among
+            the classes of `real`, or has a name that is not UTF-8.
     """
     started = time.monotonic()
     plan = QUICK if quick else FULL
-    if real is not None and not real.is_dir():
+    if real is not None:
+        if not real.is_dir():
+            raise DataError(
+                f"{real}: no such folder; name one with one folder of images per class, or car_ims/ and its labels"
+            )
+        if not (real / LABELS).exists() and into.resolve().is_relative_to(real.resolve()):
+            raise DataError(f"{into}: lies in {real}, whose folders are the classes; name one outside with --into")
+    if as_text(into) != into.as_posix():
         raise DataError(
-            f"{real}: no such folder; name one with one folder of images per class, or car_ims/ and its labels"
+            f"{one_line(into)}: is not text in UTF-8, so that no settings file can name it; give another with --into"
         )
     _claim(into, images=as_text(real.resolve()) if real else None, quick=quick)
     raw = _get_images(into, real, plan, say)
@@ -150,20 +159,19 @@ def _claim(into: Path, **facts: str | bool | None) -> None:
             would be taken for this one's.
     """
     record = into / _RECORD
-    if record.is_file():
-        before = files.read_json(record, fix=f"delete {into}, or give another folder with --into")
-        if any(before.get(name, value) != value for name, value in facts.items()):
-            raise DataError(
-                f"{into}: holds a demo of other images or another --quick; delete it, or name another with --into"
-            )
-        files.write_json(record, before | facts)
-        return
-    if entry := next((path for path in sorted(into.glob("*")) if files.is_visible(path.name)), None):
+    others = [path.name for path in sorted(into.glob("*")) if files.is_visible(path.name) and path != record]
+    if others and not record.is_file():
         raise DataError(
-            f"{into}: contains files that `whichcar demo` did not write, such as {one_line(entry.name)}; "
+            f"{into}: contains files that `whichcar demo` did not write, such as {one_line(others[0])}; "
             "give a new or empty folder with --into"
         )
-    files.write_json(record, {"whichcar": VERSION} | facts)
+    # Alone, the record is of a demo that was refused its images.
+    before = files.read_json(record, fix=f"delete {into}, or give another folder with --into") if others else {}
+    if any(before.get(name, value) != value for name, value in facts.items()):
+        raise DataError(
+            f"{into}: holds a demo of other images or another --quick; delete it, or name another with --into"
+        )
+    files.write_json(record, {"whichcar": VERSION} | before | facts)
 
 
 def _get_images(into: Path, real: Path | None, plan: Plan, say: Say) -> Path:
@@ -277,7 +285,11 @@ def _next_steps(into: Path, outcomes: Mapping[str, Outcome]) -> Iterator[str]:
     help="Your own images: one folder per class, or car_ims/ and car_dataset_labels.csv. The network is small and "
     "starts from random weights; for accuracy, use whichcar train.",
 )
-@click.option("--quick", is_flag=True, help="Use fewer images and epochs, which shows every stage but learns little.")
+@click.option(
+    "--quick",
+    is_flag=True,
+    help="Draw fewer images and train for one epoch, which shows every stage but learns little.",
+)
 def demo(into: Path, real: Path | None, quick: bool) -> None:
     """Run all stages on a small dataset: draw cars, split, crop, train on whole images and on crops, evaluate both.
 
