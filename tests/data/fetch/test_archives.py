@@ -174,6 +174,14 @@ def test_a_name_in_a_zip_that_does_not_say_so_may_be_utf_8(tmp_path: Path, name:
     assert files(tmp_path / "out") == {"Citroën.jpg": b"1"}
 
 
+def test_folders_in_a_zip_may_end_in_a_backslash(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        for name in ("photos\\", "photos\\Audi TT\\", "photos\\Audi TT\\1.jpg", "photos\\empty\\"):
+            file.writestr(name, b"" if name.endswith("\\") else b"image")
+    assert unpack(tmp_path / "a.zip", tmp_path / "out") == 1
+    assert [path for path in (tmp_path / "out").rglob("*") if path.is_file()] == [tmp_path / "out/photos/Audi TT/1.jpg"]
+
+
 def test_a_name_in_a_zip_that_is_not_the_utf_8_it_claims_is_reported(tmp_path: Path) -> None:
     archive = zipped(tmp_path / "a.zip", ("Citroën.jpg", b"1"))
     archive.write_bytes(archive.read_bytes().replace("ë".encode(), b"\xff\xff"))

@@ -251,6 +251,67 @@ def test_a_label_file_that_lacks_something_is_not_passed_over(
     assert split(tmp_path / "data", tmp_path / "v1").counts["test"] == 8
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("filename,label,split\n1.jpg,Audi,train\n", "no column img_name, class, subset; found filename, label, split"),
+        ("<!DOCTYPE html>\n<title>Log in</title>\n", "no column img_name, class; found <!DOCTYPE html>"),
+    ],
+)
+def test_a_csv_that_is_a_source_must_be_a_label_file(by_class: Path, tmp_path: Path, content: str, said: str) -> None:
+    (tmp_path / "labels.csv").write_text(content)
+    with pytest.raises(DataError, match=rf"labels\.csv: {said}"):
+        fetch([packed(by_class, tmp_path / "a.zip"), tmp_path / "labels.csv"], tmp_path / "data")
+
+
+@pytest.mark.parametrize("name", ["labels.xlsx", "labels.ods", "Labels.CSV.gz", "labels.csv.xz"])
+def test_spreadsheets_and_compressed_tables_are_not_taken_for_archives(drawn: Path, tmp_path: Path, name: str) -> None:
+    source = packed(drawn / "car_ims", tmp_path / "a.zip", "xl").rename(tmp_path / name)
+    with pytest.raises(DataError, match=f"{name}: spreadsheets and compressed tables are not read; save or unpack it"):
+        fetch([source, drawn / "car_dataset_labels.csv"], tmp_path / "data")
+
+
+@pytest.mark.parametrize("layout", ["one folder", "one folder as a zip", "images in a zip", "named with ./"])
+def test_images_are_found_by_their_names_in_the_label_file(
+    drawn: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, layout: str
+) -> None:
+    folder, labels = tmp_path / "cars", tmp_path / "labels.csv"
+    shutil.copytree(drawn / "car_ims", folder)
+    shutil.copy(drawn / "car_dataset_labels.csv", labels)
+    if layout == "named with ./":
+        labels.write_text(labels.read_text().replace("0000", "./0000"))
+    if layout.startswith("one folder"):
+        labels.rename(folder / "labels.csv")
+    sources = [folder] if layout == "one folder" else [packed(folder, tmp_path / "a.zip", "cars")]
+    fetch([*sources, *([labels] if labels.exists() else [])], tmp_path / "data")
+    assert caplog.messages == []
+    assert split(tmp_path / "data", tmp_path / "v1").problems == []
+
+
+@pytest.mark.parametrize("prefix", ["car_ims/", "./"])
+def test_names_that_split_finds_in_car_ims_are_not_called_labels_without_an_image(
+    drawn: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, prefix: str
+) -> None:
+    shutil.copytree(drawn, tmp_path / "set")
+    table = tmp_path / "set" / "car_dataset_labels.csv"
+    table.write_text(table.read_text().replace("0000", f"{prefix}0000"))
+    fetch(tmp_path / "set", tmp_path / "data")
+    assert caplog.messages == []
+    assert split(tmp_path / "data", tmp_path / "v1").problems == []
+
+
+@pytest.mark.parametrize("kind", ["label file", "folder per class"])
+def test_images_that_are_left_out_are_counted(
+    drawn: Path, by_class: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    root = Path(shutil.copytree(drawn if kind == "label file" else by_class, tmp_path / "set"))
+    for image in sorted((drawn / "car_ims").iterdir())[:2]:
+        shutil.copy(image, root / f"unsorted {image.name}")
+    assert fetch(root, tmp_path / "data").kind == kind
+    place = "car_ims/" if kind == "label file" else "the class folders"
+    assert caplog.messages == [f"{root}: 2 images outside {place} left out"]
+
+
 @pytest.mark.parametrize("labelled", [True, False])
 def test_a_table_that_names_images_and_no_class_is_no_label_file(
     drawn: Path, by_class: Path, tmp_path: Path, labelled: bool

@@ -147,7 +147,7 @@ class _Tail:
 def _zip(archive: Path) -> Iterator[Member]:
     with zipfile.ZipFile(archive) as found:
         for entry in found.infolist():
-            if entry.is_dir():
+            if entry.filename.endswith(("/", "\\")):  # some Windows tools write backslashes
                 continue
             kind = stat.S_IFMT(entry.external_attr >> 16)
             problem = "is a link" if kind == stat.S_IFLNK else "is encrypted" if entry.flag_bits & 1 else ""

@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 SOURCE_VARIABLE = "WHICHCAR_SOURCE"
 MANIFEST = "manifest.json"
 _STAGING = ".fetching"
+_UNREAD = (".xlsx", ".xlsm", ".ods", *(f"{table}{packing}" for table in TABLES for packing in (".gz", ".bz2", ".xz")))
 
 # The keys of a manifest, and of each entry in its `files`.
 _KEYS = {"sources": list, "finished": bool, "files": list, "labels": int, "kind": str, "names?": list}
@@ -272,6 +273,8 @@ def _stage(path: Path, unpacked: Path) -> None:
         for table in tables:
             _stage(table, unpacked / table.parent.relative_to(path))
         return
+    if path.name.lower().endswith(_UNREAD):  # by its content, a spreadsheet is a zip
+        raise DataError(f"{path}: spreadsheets and compressed tables are not read; save or unpack it as .csv in UTF-8")
     if is_archive(path):
         unpack(path, unpacked)
         return
@@ -279,6 +282,8 @@ def _stage(path: Path, unpacked: Path) -> None:
         raise DataError(
             f"{path}: is not an archive ({KINDS}), label file (.csv, .mat) or table ({SUFFIX}); give one of these"
         )
+    if path.suffix.lower() == ".csv":
+        read_labels(path)  # raises unless it is a label file: one that is named is not passed over
     unpacked.mkdir(parents=True, exist_ok=True)
     if (unpacked / path.name).exists():
         raise DataError(f"{path}: {path.name} is in the archive too; keep one")

@@ -7,9 +7,10 @@ per class. Only the names of images are read, and nothing is decoded.
 from __future__ import annotations
 
 import logging
+import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from whichcar import files
 from whichcar.data.fetch import devkit
@@ -49,11 +50,22 @@ def find(root: Path, called: str) -> ImageSet:
     paths = list(files.walk(root))
     if count := sum(map(files.is_unopened, paths)):
         log.warning("%s", files.not_opened(called, count))
+    image_set = _recognised(root, paths, called)
+    names = files.walk_images(image_set.root) if image_set.names is None else image_set.names
+    if count := sum(map(files.is_image, paths)) - sum(map(files.is_image, names)):
+        place = f"{image_set.root.name}/" if image_set.names is None else "the class folders"
+        log.warning("%s: %s outside %s left out", called, plural(count, "image"), place)
+    return image_set
+
+
+def _recognised(root: Path, paths: list[str], called: str) -> ImageSet:
+    """Return the set of images under `root`, whose files are `paths`; raises the errors of `find`."""
     tables = [root / path for path in paths if path.lower().endswith(".csv") and _is_label_file(root / path)]
     if len(tables) > 1:
         raise DataError(f"{called}: {len(tables)} label files, {tables[0].name} and {tables[1].name}; keep one")
     if tables:
-        return ImageSet("label file", _images(root), read_labels(tables[0]))
+        rows = read_labels(tables[0])
+        return ImageSet("label file", _images(root, paths, tables[0], rows), rows)
     mats = {Path(path).name: root / path for path in paths if path.endswith(".mat")}
     if annotations := devkit.read(root, mats, called):
         return ImageSet("devkit", *annotations)
@@ -97,8 +109,8 @@ def _write_labels(path: Path, labels: list[Label], images: set[str]) -> None:
     if len(rows) < len(labels):
         count = plural(len(labels) - len(rows), "image")
         log.warning("names that are not UTF-8: %s; rename them, they get no label", count)
-    known = set(map(nfc, images))
-    if lost := [row.img_name for row in rows if nfc(row.img_name) not in known]:
+    known = {nfc(f"{prefix}{name}") for name in images for prefix in ("", f"{IMAGES}/")}  # as `split` finds them
+    if lost := [row.img_name for row in rows if nfc(PurePosixPath(row.img_name).as_posix()) not in known]:
         log.warning("%d of %d labels have no image, such as %r", len(lost), len(rows), lost[0])
     write_labels(path, rows)
 
@@ -116,10 +128,15 @@ def _is_label_file(path: Path) -> bool:
     return {"img_name", "class"} <= {name.strip('" ') for name in names}
 
 
-def _images(root: Path) -> Path:
-    """Return the folder that a label file's names are relative to: `car_ims/` if there is one."""
-    named = devkit.folder_called(root, IMAGES)
-    return _without_wrapping(root) if named is None else root / named
+def _images(root: Path, paths: list[str], table: Path, rows: list[Label]) -> Path:
+    """Return the folder that a label file's names are relative to: `car_ims/`, or where most of them are found."""
+    if (named := devkit.folder_called(root, IMAGES)) is not None:
+        return root / named
+    known = set(map(nfc, paths))
+    folders = [path.rpartition("/")[0] for path in paths if files.is_image(path)]
+    common = Path(os.path.commonpath(folders or [""]))
+    places = (_without_wrapping(root).relative_to(root), table.parent.relative_to(root), common)
+    return root / max(places, key=lambda place: sum(nfc((place / row.img_name).as_posix()) in known for row in rows))
 
 
 def _without_wrapping(root: Path) -> Path:
