@@ -1,4 +1,5 @@
 import gc
+import os
 import shutil
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from whichcar.files import write_json
 from whichcar.inference.classifier import Classifier
 from whichcar.records import Label
 
-from ..colours import COLOURS, draw, make_experiment
+from .. import colours
+from ..colours import COLOURS, FOLDERS, draw, make_experiment
 
 
 @pytest.fixture
@@ -107,6 +109,23 @@ def test_a_fold_whose_training_fails_is_an_error(
     write_json(experiment / "resolved.json", {"finished": True, "settings": settings})
     with pytest.raises(TrainingError, match=r"1_of_2: its training failed \(exit status 2\); its messages are above"):
         find_label_errors(tree, experiment, folds=2)
+
+
+def test_a_class_that_a_fold_could_not_learn_is_an_error_before_the_first_training(
+    tmp_path: Path, colour_model: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = os.fsdecode(b"Citro\xebn C3")  # `split` takes no names that are not UTF-8
+    for number, (name, colour) in enumerate(zip((folder, *FOLDERS[1:]), COLOURS.values(), strict=True)):
+        for copy in range(4):
+            draw(tmp_path / "photos" / name / f"{copy}.jpg", colour, seed=10 * number + copy)
+    monkeypatch.setattr(colours, "FOLDERS", (folder, *FOLDERS[1:]))
+    experiment = make_experiment(tmp_path / "exp", tmp_path / "photos", colour_model)
+    settings = {"seed": 1, "data": {"directory": str(tmp_path / "photos"), "validation_split": 0.25}}
+    write_json(experiment / "resolved.json", {"finished": True, "settings": settings})
+    monkeypatch.setattr(label_errors, "_train", lambda _: pytest.fail("trained"))
+    message = r"photos: without fold 1 of 2, no usable training image is left of 'Citro\\udcebn C3'; see problems in "
+    with pytest.raises(DataError, match=message):
+        find_label_errors(tmp_path / "photos", experiment, folds=2)
 
 
 def test_another_tree_is_refused(experiment: Path, tree: Path, tmp_path: Path) -> None:

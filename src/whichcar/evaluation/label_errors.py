@@ -18,11 +18,11 @@ import yaml
 from whichcar import files
 from whichcar.data.check.issues import finding
 from whichcar.data.duplicates.find import copies_among, joined
-from whichcar.data.labels import draw_folds
+from whichcar.data.labels import draw_folds, named
 from whichcar.data.split.split import split
 from whichcar.data.split.tree import Tree
 from whichcar.data.split_names import TEST, TRAIN
-from whichcar.data.split_record import read_record
+from whichcar.data.split_record import RECORD, read_record
 from whichcar.errors import CheckpointError, DataError, MissingExtraError, TrainingError
 from whichcar.evaluation.eval_set import is_trained_tree, tree_of
 from whichcar.inference.classifier import Classifier
@@ -56,7 +56,8 @@ def find_label_errors(data: Path, experiment: Path, folds: int | None = None) ->
         folds: number of cross-validation folds, at least 2; None: only the held-out splits.
 
     Raises:
-        DataError: `data` is another tree, `folds` is below 2, or no image to predict can be read.
+        DataError: `data` is another tree, `folds` is below 2, no image to predict can be read, or a fold leaves no
+            usable training image of a class.
         CheckpointError: there is no usable checkpoint.
         MissingExtraError: cleanlab is not installed.
     """
@@ -137,8 +138,8 @@ def _predict_folds(experiment: Path, tree: Tree, folds: int) -> Predictions:
     places = {name: number for number, name in enumerate(names)}
     together = joined([*copies, *([places[name] for name in of if name in places] for of in groups.values())])
     drawn = draw_folds(classes, folds, settings["seed"], [[names[number] for number in group] for group in together])
-    for number in range(folds):
-        folder = experiment / FOLDER / f"{number + 1}_of_{folds}"
+    folders = [experiment / FOLDER / f"{number + 1}_of_{folds}" for number in range(folds)]
+    for number, folder in enumerate(folders):
         rows = [
             Label(
                 name,
@@ -148,9 +149,15 @@ def _predict_folds(experiment: Path, tree: Tree, folds: int) -> Predictions:
             )
             for name, sample in zip(names, known, strict=True)
         ]
-        split(
+        done = split(
             tree.root, rows, folder / "data", settings["data"]["validation_split"], settings["seed"], keep_copies=True
         )
+        if lost := sorted(set(tree.class_folders) - set(done.classes.values())):
+            raise DataError(
+                f"{tree.root}: without fold {number + 1} of {folds}, no usable training image is left of {named(lost)}"
+                f"; see problems in {folder / 'data' / RECORD}"
+            )
+    for number, folder in enumerate(folders):
         config = {**settings, "data": {**settings["data"], "directory": str((folder / "data").resolve())}}
         files.write_text(folder / files.CONFIG, yaml.safe_dump(config, sort_keys=False))
         log.warning("fold %d of %d: training in %s", number + 1, folds, folder)
