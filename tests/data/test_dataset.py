@@ -46,6 +46,20 @@ def test_images_next_to_car_ims_are_not_the_label_files_matter(data: Path) -> No
     assert len(collect(data).entries) == 32
 
 
+@pytest.mark.parametrize("place", ["v1", "versions/v1"])
+def test_what_split_and_crop_wrote_into_the_data_folder_is_not_taken_for_images_without_a_row(
+    data: Path, place: str
+) -> None:
+    (data / "car_ims").rename(data / "images")
+    rows = [Label(f"images/{number:06d}.jpg", "AB"[number % 2], "train") for number in range(1, 32)]
+    write_labels(data / "labels.csv", rows)
+    split(data, data / "labels.csv", data / place)
+    shutil.copytree(data / "images", data / "crops" / "images")
+    (data / "crops" / "crop.json").touch()
+    found = collect(data, data / "labels.csv")
+    assert (len(found.entries), found.without_row) == (32, ["images/000032.jpg"])
+
+
 def test_a_split_tree_tells_train_validation_and_test(data: Path, tmp_path: Path) -> None:
     split(data, data / "car_dataset_labels.csv", tmp_path / "v1", 0.25)
     record = json.loads((tmp_path / "v1" / "split.json").read_text())

@@ -12,7 +12,7 @@ from whichcar.data.fetch.formats import IMAGES, LABELS
 from whichcar.data.labels import read_labels
 from whichcar.data.split.match import LabelledImage, RowProblem, match
 from whichcar.data.split_names import TRAIN, VALIDATION
-from whichcar.data.split_record import read_record
+from whichcar.data.split_record import RECORD, read_record
 from whichcar.data.structure import Structure, structure_of
 from whichcar.errors import DataError
 from whichcar.records import Label
@@ -61,7 +61,7 @@ def collect(root: Path, labels: Path | None = None) -> Collection:
 
     Args:
         root: the folder.
-        labels: the label file (default: car_dataset_labels.csv in `root`, unless `root` is divided into splits).
+        labels: the label file (default: car_dataset_labels.csv in `root`, unless its splits contain class folders).
 
     Raises:
         DataError: the folder is missing or has no images, or the label file cannot be read.
@@ -71,7 +71,7 @@ def collect(root: Path, labels: Path | None = None) -> Collection:
     if labels is not None:
         return _labelled(root, labels)
     structure = structure_of(root)
-    if (root / LABELS).is_file() and (structure.root != root or not structure.splits):
+    if (root / LABELS).is_file() and (structure.root != root or not structure.has_classes_in_splits):
         return _labelled(root, root / LABELS)
     paths, others = _walk(root)
     if not paths:
@@ -133,7 +133,11 @@ def _labelled(root: Path, labels: Path) -> Collection:
     disagreeing = {path: sorted({f"{row.subset} {row.class_name!r}" for row in same}) for path, same in rows_of.items()}
     # If the labelled images lie in car_ims/, the label file says nothing about other folders next to it.
     inside = (root / IMAGES).is_dir() and all(path.startswith(f"{IMAGES}/") for path in rows_of)
-    paths, others = _walk(root, IMAGES if inside else "")
+    # Nor does it about folders that `split` and `crop` wrote: they hold the same images again.
+    records = [path for name in (RECORD, files.CROP_RECORD) for path in root.glob(f"*/**/{name}")]
+    made = tuple(f"{path.parent.relative_to(root).as_posix()}/" for path in records)
+    walked = _walk(root, IMAGES if inside else "")
+    paths, others = ([path for path in some if not path.startswith(made)] for some in walked)
     named = {PurePosixPath(row.img_name).as_posix() for row in rows}
     return Collection(
         root=root,

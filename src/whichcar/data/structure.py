@@ -31,6 +31,11 @@ class Structure:
     left_out: tuple[Path, ...] = ()
 
     @property
+    def has_classes_in_splits(self) -> bool:
+        """Whether a split contains class folders, so that a label file is not needed."""
+        return len(self.splits) > len(self.unlabelled)
+
+    @property
     def remarks(self) -> list[str]:
         """One line for each folder whose images are not used."""
         return [

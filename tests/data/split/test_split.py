@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 
 from whichcar.cli import main
 from whichcar.data.check.check import check
+from whichcar.data.dataset import collect
 from whichcar.data.labels import draw_share, labels_from_folders, write_labels
 from whichcar.data.split import plan
 from whichcar.data.split.split import Split, split
@@ -581,6 +582,8 @@ def test_of_labels_that_are_all_in_train_a_test_split_can_be_drawn(tmp_path: Pat
     drawn = split(tmp_path / "data", rows, tmp_path / "v2", test_share=0.25)
     assert drawn.test_share == 0.25
     assert drawn.counts["test"] > 0
+    blank = [*rows, Label("", "", "")]  # as the last row of a spreadsheet may be
+    assert split(tmp_path / "data", blank, tmp_path / "v3", test_share=0.25).counts == drawn.counts
 
 
 def test_a_split_that_is_split_keeps_its_validation_images_and_class_names(tmp_path: Path) -> None:
@@ -601,6 +604,17 @@ def test_the_label_file_in_the_folder_is_used(tmp_path: Path) -> None:
     assert result.counts == {"train": 24, "validation": 5, "test": 6}
     named = split(str(tmp_path / "data"), str(tmp_path / "data" / "car_dataset_labels.csv"), str(tmp_path / "v1"))
     assert named == result
+
+
+def test_the_label_file_is_used_where_split_folders_hold_images_without_class_folders(tmp_path: Path) -> None:
+    rows = dataset(tmp_path / "data", folder="")
+    for row in rows:
+        (tmp_path / "data" / row.subset).mkdir(exist_ok=True)
+        (tmp_path / "data" / row.img_name).rename(tmp_path / "data" / row.subset / row.img_name)
+    rows = [replace(row, img_name=f"{row.subset}/{row.img_name}") for row in rows]
+    write_labels(tmp_path / "data" / "car_dataset_labels.csv", rows)
+    assert split(tmp_path / "data", tmp_path / "v1").counts == {"train": 24, "validation": 5, "test": 6}
+    assert {entry.class_name for entry in collect(tmp_path / "data").entries} == set(CLASSES)
 
 
 def test_labels_without_a_subset_have_their_test_split_drawn(tmp_path: Path) -> None:

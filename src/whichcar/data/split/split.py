@@ -103,7 +103,7 @@ def split(
     rows, source = _rows(data, labels, output)
     if group_by is not None:
         rows = with_groups(rows, group_by)
-    if test_share is not None and {split_of(row.subset) for row in rows} == {TRAIN}:
+    if test_share is not None and {split_of(row.subset) for row in rows if row.subset} == {TRAIN}:
         rows = [replace(row, subset="") for row in rows]  # nothing says what is in test, so it can be drawn
     share = _test_share(rows, test_share, source)
     with _writing_to(output):
@@ -139,7 +139,7 @@ def _rows(data: Path, labels: str | Path | Sequence[Label] | None, output: Path)
         raise DataError(f"{data}: no such folder; give the folder with the images")
     if labels is None and (data / LABELS).is_file():
         structure = structure_of(data)
-        labels = data / LABELS if structure.root != data or not structure.splits else None
+        labels = data / LABELS if structure.root != data or not structure.has_classes_in_splits else None
     if isinstance(labels, str | Path):
         return read_labels(labels), as_text(labels)
     if labels is not None:
