@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ import numpy as np
 
 from whichcar import files
 from whichcar.errors import CheckpointError, MissingExtraError
-from whichcar.training.hardware import TENSORFLOW, prepare
+from whichcar.training.hardware import TENSORFLOW, prepare, quiet
 from whichcar.training.network.backbones import HEAD
 from whichcar.training.network.resnet50 import load_saved_model, training_copy
 
@@ -111,7 +110,7 @@ def to_onnx(model: keras.Model, size: tuple[int, int], name: str) -> bytes:
         with keras.StatelessScope(state_mapping=list(zip(weights.values(), values, strict=True))):
             return {OUTPUT: model(images, training=False)}
 
-    with _quiet("tf2onnx"), _inlined():
+    with quiet(), _inlined():  # tf2onnx warns of a failed optimization, and ONNX Runtime makes up for it
         function = tf.function(predict, input_signature=signature, autograph=False)
         handlers: dict[str, tuple[Any, list[Any]]] = {"Erfc": (_erfc, [])}
         converted, _ = tf2onnx.convert.from_function(function, signature, OPSET, custom_op_handlers=handlers)
@@ -166,17 +165,6 @@ def _inlined() -> Iterator[None]:
         yield
     finally:
         tf.config.run_functions_eagerly(before)
-
-
-@contextmanager
-def _quiet(name: str) -> Iterator[None]:
-    """Silence a logger: a failed optimisation is skipped, and ONNX Runtime makes up for it."""
-    logger = logging.getLogger(name)
-    logger.disabled = True
-    try:
-        yield
-    finally:
-        logger.disabled = False
 
 
 def _optimized(network: bytes) -> bytes:

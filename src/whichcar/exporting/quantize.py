@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +18,7 @@ from whichcar.inference.bundle import Bundle
 from whichcar.inference.runtimes import OnnxRuntime, Probabilities
 from whichcar.onnx_session import open_session
 from whichcar.parallel import usable_cores
+from whichcar.training.hardware import quiet
 
 if TYPE_CHECKING:
     import onnx
@@ -94,7 +92,7 @@ def quantized(network: bytes, images: Pixels, calibration: Calibration) -> bytes
     with (
         files.temporary_folder(3 * len(network)) as folder,
         progress.Bar(f"calibrating int8 ({calibration.name})", len(images)) as bar,
-        _quiet(),
+        quiet(),  # ONNX Runtime advises to preprocess the network, which `to_onnx` has done
     ):
         source, target = folder / "float32.onnx", folder / "int8.onnx"
         source.write_bytes(network)
@@ -179,18 +177,6 @@ def _means(network: bytes, output: str, images: Pixels) -> npt.NDArray[np.float3
     values = np.concatenate([session.run([output], {INPUT: part})[0] for part in parts])
     means: npt.NDArray[np.float32] = values.mean(axis=0, keepdims=True)
     return means
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Hide ONNX Runtime's output, and its advice to preprocess the network, which `to_onnx` has done."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        logging.disable(before)
 
 
 def divergence(reference: Probabilities, probabilities: Probabilities) -> float:

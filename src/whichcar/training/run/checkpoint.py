@@ -18,7 +18,7 @@ from whichcar.errors import CheckpointError, DataError
 from whichcar.files import BEST, CONFIG, RESOLVED, atomic_write, checksum, read_json
 from whichcar.records import Metadata
 from whichcar.text import as_text, listed, plural, reason_of, shell_command
-from whichcar.training.hardware import fused_batch_norm_is_faster, prepare
+from whichcar.training.hardware import fused_batch_norm_is_faster, prepare, quiet
 from whichcar.training.network.resnet50 import load_saved_model, training_copy
 from whichcar.training.run.overwriting import recover
 from whichcar.training.run.refits import in_use
@@ -36,11 +36,11 @@ def save_checkpoint(model: keras.Model, metadata: Metadata, path: Path) -> None:
     Raises:
         OSError: the disk is full or the folder cannot be written.
     """
-    with atomic_write(path) as tmp, warnings.catch_warnings():
-        # `.h5` is supported on purpose; Keras warns that it is legacy at every save.
+    # `.h5` is supported on purpose; Keras warns that it is legacy at every save.
+    with atomic_write(path) as tmp, warnings.catch_warnings(), quiet():
         warnings.simplefilter("ignore")
         try:
-            _save_quietly(model, tmp)
+            model.save(tmp)
             write_metadata(tmp, metadata)
         except RuntimeError as error:
             # HDF5 raises this if the disk is full when it closes a file.
@@ -190,18 +190,6 @@ def load_model(path: Path) -> keras.Model:
         raise CheckpointError(f"{path}: no such checkpoint")
     hardware = prepare()
     return training_copy(load_saved_model(path), hardware.policy, fused_batch_norm_is_faster(hardware.backend))
-
-
-def _save_quietly(model: keras.Model, path: Path) -> None:
-    import logging
-
-    absl = logging.getLogger("absl")
-    level = absl.level
-    absl.setLevel(logging.ERROR)
-    try:
-        model.save(path)
-    finally:
-        absl.setLevel(level)
 
 
 def _read_text(path: Path) -> str | bytes:
