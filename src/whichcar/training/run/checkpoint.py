@@ -10,7 +10,7 @@ import json
 import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,20 +69,13 @@ def read_metadata(path: Path) -> Metadata:
     Raises:
         CheckpointError: the file is missing or broken, or whichcar did not write it.
     """
+    from pydantic import TypeAdapter
+
     try:
-        content = json.loads(_read_text(path))
-        return Metadata(
-            tuple(map(as_text, content["class_names"])),
-            tuple(content["class_folders"]),
-            (int(content["image_size"][0]), int(content["image_size"][1])),
-            dict(content["created_with"]),
-            dict(content["settings"]),
-            str(content["data_root"]),
-            content.get("crop"),
-            dict(content.get("fingerprints") or {}),
-            tuple(content["validation"]) if content.get("validation") is not None else None,
-        )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        # Not `validate_json`, which refuses the surrogates of a name that is not UTF-8.
+        metadata = TypeAdapter(Metadata).validate_python(json.loads(_read_text(path)))
+        return replace(metadata, class_names=tuple(map(as_text, metadata.class_names)))
+    except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: holds no class names; give a checkpoint that `whichcar train` wrote") from error
     except (OSError, zipfile.BadZipFile) as error:
         raise CheckpointError(
