@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 from matplotlib import font_manager
+from matplotlib.figure import Figure
 
-from whichcar.figures import lettering, new_figure, save_figure
+from whichcar.figures import lettering, save_figure
 
 
 def drawn(label: str, **options: object) -> str:
     """Return what matplotlib shows for a label: the text itself, where it is no formula."""
-    figure = new_figure()
+    figure = Figure()
     text = figure.text(0, 0, label, **options)
     shown, is_formula = text._preprocess_math(label)
     assert not is_formula
@@ -37,7 +38,7 @@ def test_a_font_that_has_the_characters_is_taken(tmp_path: Path) -> None:
     letters = lettering([name])
     others = {entry.name for entry in font_manager.fontManager.ttflist} - {"DejaVu Sans"}
     assert len(letters.families) > 1 and set(letters.families[1:]) <= others
-    figure = new_figure()
+    figure = Figure()
     figure.text(0, 0, letters.label(name), fontfamily=letters.families)
     save_figure(figure, tmp_path / "figure.png", dpi=50)  # a missing glyph would be a warning, which is an error here
 

@@ -8,11 +8,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from whichcar.errors import MissingExtraError
 from whichcar.files import atomic_write
 from whichcar.text import one_line, shortened
 
@@ -45,19 +44,6 @@ class Lettering:
     def width(self, texts: Iterable[str], size: float) -> float:
         """Return the approximate width in inches of the longest of these labels at a font size of `size` points."""
         return max((sum(map(_ems, self.label(text))) for text in texts), default=0.0) * size / 72
-
-
-def new_figure(**options: Any) -> Figure:  # noqa: ANN401  (of matplotlib's Figure)
-    """Return an empty figure.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
-    """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError("matplotlib", "cpu") from error
-    return Figure(**options)
 
 
 def save_figure(figure: Figure, path: Path, dpi: int) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from whichcar.figures import lettering, new_figure, save_figure
+from whichcar.figures import lettering, save_figure
 from whichcar.taxonomy import taxonomy_of
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ def plot_confusion(path: Path, matrix: npt.NDArray[np.int64], names: Sequence[st
     and errors red, on a square-root scale, so that one error in forty is visible. Classes are ordered by make and
     model; above 30 classes, darker lines separate the makes.
     """
+    from matplotlib.figure import Figure
+
     taxonomy = taxonomy_of(names)
     matrix, names = matrix[np.ix_(taxonomy.order, taxonomy.order)], [names[number] for number in taxonomy.order]
     count = len(names)
@@ -39,7 +41,7 @@ def plot_confusion(path: Path, matrix: npt.NDArray[np.int64], names: Sequence[st
     far = margin if count > FEW else 0.4
     side = count * cell
     width, height = max(margin + side + far, 3.6), 0.5 + margin + side + far  # the heading needs this width
-    figure = new_figure(figsize=(width, height), facecolor="white")
+    figure = Figure(figsize=(width, height), facecolor="white")
     axes = figure.add_axes((margin / width, far / height, side / width, side / height))
     _cells(axes, matrix, font)
     if count <= NAMED:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whichcar.errors import DataError, MissingExtraError
-from whichcar.figures import lettering, new_figure, save_figure
+from whichcar.figures import lettering, save_figure
 from whichcar.files import write_csv
 from whichcar.progress import clock
 from whichcar.text import one_line
@@ -126,9 +126,10 @@ def check_packages() -> None:
 
 def draw_curves(path: Path, history: Sequence[Epoch], title: str) -> None:
     """Draw loss, accuracy and learning rate over the epochs as PNG; dotted lines show where the image size changes."""
-    figure = new_figure(figsize=(12, 3.6), layout="constrained")
+    from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
+    figure = Figure(figsize=(12, 3.6), layout="constrained")
     epochs = [epoch.epoch for epoch in history]
     letters = lettering([title])
     figure.suptitle(letters.label(title), fontfamily=letters.families)
@@ -160,10 +161,7 @@ class EventLog:
     """TensorBoard events under `folder`: scalars under Keras' names, and histograms of weights."""
 
     def __init__(self, folder: Path, histogram_freq: int, start: int) -> None:
-        try:
-            from tensorboardX import SummaryWriter
-        except ImportError as error:
-            raise MissingExtraError("tensorboardX", "cpu") from error
+        from tensorboardX import SummaryWriter
 
         self._every = histogram_freq
         # purge_step hides what a killed run wrote after its last saved state. A background thread writes the events;
