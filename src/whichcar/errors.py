@@ -4,6 +4,9 @@ The command prints such an error without a traceback and exits with status 2.
 A message is short (one line per problem) and says where the problem is, what was found and how to fix it.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class WhichcarError(Exception):
     """Base of all errors that a user can fix."""
@@ -75,6 +78,15 @@ class MissingExtraError(WhichcarError, ImportError):
         from whichcar.install import install_command
 
         super().__init__(f"{what} is not installed; install it with: {install_command(extra)}")
+
+
+@contextmanager
+def extra(what: str, name: str) -> Iterator[None]:
+    """Raise MissingExtraError if an import in the block fails: `what` is missing, which the extra `name` installs."""
+    try:
+        yield
+    except ImportError as error:
+        raise MissingExtraError(what, name) from error
 
 
 class Interrupted(WhichcarError):

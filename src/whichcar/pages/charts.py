@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from whichcar.errors import MissingExtraError
+from whichcar.errors import extra
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -44,16 +44,9 @@ def plotly_script() -> Markup:
     Raises:
         MissingExtraError: plotly is not installed.
     """
-    try:
+    with extra("plotly, which draws the charts,", "check"):
         from plotly.offline import get_plotlyjs
-    except ImportError as error:
-        raise missing_plotly() from error
     return Markup(get_plotlyjs())
-
-
-def missing_plotly(extra: str = "check") -> MissingExtraError:
-    """Return the error that says how to install plotly, with the extra of the command that draws the charts."""
-    return MissingExtraError("plotly, which draws the charts,", extra)
 
 
 def chart(figure: Figure, name: str) -> Markup:

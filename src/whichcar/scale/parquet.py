@@ -6,7 +6,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from whichcar.errors import MissingExtraError
+from whichcar.errors import extra
 
 
 def schema_of(columns: Mapping[str, str]) -> Any:  # noqa: ANN401  (PyArrow has no types)
@@ -33,8 +33,6 @@ def rows_in(content: bytes) -> list[dict[str, Any]]:
 
 
 def _pyarrow() -> Any:  # noqa: ANN401
-    try:
+    with extra("PyArrow", "ray"):
         import pyarrow.parquet
-    except ImportError as error:
-        raise MissingExtraError("PyArrow", "ray") from error
     return pyarrow

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from whichcar.data.split.tree import check_outside
 from whichcar.environment import expanded
-from whichcar.errors import Interrupted, SweepError
+from whichcar.errors import Interrupted, MissingExtraError, SweepError
 from whichcar.files import locked
-from whichcar.pages.charts import missing_plotly
 from whichcar.ray_cluster import check_address
 from whichcar.search.launcher import Launcher, LocalLauncher, trains
 from whichcar.search.lease import LEASE, Lease
@@ -97,7 +96,7 @@ def sweep(
         Interrupted: Ctrl-C or SIGTERM; the next call resumes the running trials.
     """
     if importlib.util.find_spec("plotly") is None:
-        raise missing_plotly("sweep")
+        raise MissingExtraError("plotly, which draws the charts,", "sweep")
     address = check_address(ray) if ray is not None else None
     spec = read_spec(path, overrides, limits)
     check_outside(spec.folder, expanded(spec.settings["data"]["directory"]))

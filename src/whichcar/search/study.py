@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from whichcar.errors import MissingExtraError, SweepError, WhichcarError
+from whichcar.errors import MissingExtraError, SweepError, WhichcarError, extra
 from whichcar.search.baseline import start_values
 from whichcar.search.lease import LEASE, Lease
 from whichcar.search.space import SweepSpec, is_active
@@ -40,10 +40,8 @@ def open_study(spec: SweepSpec, storage: str | None = None) -> optuna.Study:
         SweepError: the storage is none of these, or holds trials with other settings under this name.
         MissingExtraError: Optuna is not installed.
     """
-    try:
+    with extra("optuna", "sweep"):
         import optuna
-    except ImportError as error:
-        raise MissingExtraError("optuna", "sweep") from error
 
     if storage:
         _check_storage(storage)

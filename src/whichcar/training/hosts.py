@@ -18,7 +18,7 @@ import numpy as np
 
 from whichcar.config.load import config_in, folder_of
 from whichcar.environment import keep_compiled
-from whichcar.errors import MissingExtraError, TrainingError
+from whichcar.errors import TrainingError, extra
 from whichcar.text import one_line
 
 AUTO = "auto"  # Slurm, Open MPI, Kubernetes and Cloud TPU tell each process its index
@@ -51,10 +51,8 @@ def join(config: Path, hosts: str, number: int | None = None) -> Path:
         raise TrainingError(f"--host: is this host's place in --hosts, 0 to {len(names) - 1}; {wrong}")
     os.environ["KERAS_BACKEND"] = "jax"
     keep_compiled()
-    try:
+    with extra("JAX", "gpu"):
         import jax
-    except ImportError as error:
-        raise MissingExtraError("JAX", "gpu") from error
     place = (names[0], len(names), number) if names else ()
     try:
         jax.distributed.initialize(*place, heartbeat_timeout_seconds=_PATIENCE, shutdown_timeout_seconds=_PATIENCE)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from whichcar import files
 from whichcar.config.load import as_texts
-from whichcar.errors import ConfigError, Interrupted, MissingExtraError, TrackingError, WhichcarError
+from whichcar.errors import ConfigError, Interrupted, TrackingError, WhichcarError, extra
 from whichcar.text import first_line
 from whichcar.training.run.history import Epoch, read_history
 from whichcar.training.run.refits import experiment_name
@@ -147,10 +147,8 @@ class Tracking:
         if self._made is None:
             for name, value in DEFAULTS.items():
                 os.environ.setdefault(name, value)
-            try:
+            with extra("mlflow", "mlflow"):
                 from mlflow import MlflowClient
-            except ImportError as error:
-                raise MissingExtraError("mlflow", "mlflow") from error
             logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it warns at every single attempt
             self._made = MlflowClient()
         return self._made

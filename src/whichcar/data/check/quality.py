@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from whichcar.errors import MissingExtraError
+from whichcar.errors import extra
 from whichcar.images.pixels import Pixels
 
 MEASURES = ("brightness_perc_5", "brightness_perc_99", "entropy", "blurriness", "blurriness_grayscale_std")
@@ -67,10 +67,8 @@ def judge(
 
 @functools.cache
 def _manager() -> Any:  # noqa: ANN401  (cleanvision's)
-    try:
+    with extra("cleanvision", "check"):
         from cleanvision.issue_managers.image_property_issue_manager import ImagePropertyIssueManager
-    except ImportError as error:
-        raise MissingExtraError("cleanvision", "check") from error
     return ImagePropertyIssueManager()
 
 

@@ -15,8 +15,9 @@ import numpy as np
 
 from whichcar.data.explore.overview import Overview
 from whichcar.data.split_names import SPLITS, VALIDATION
+from whichcar.errors import extra
 from whichcar.images.pixels import Pixels
-from whichcar.pages.charts import BLUE, GREEN, GREY, HEIGHT, ORANGE, THEME, missing_plotly
+from whichcar.pages.charts import BLUE, GREEN, GREY, HEIGHT, ORANGE, THEME
 from whichcar.text import one_line, plural, shortened
 
 if TYPE_CHECKING:
@@ -175,10 +176,8 @@ def _figure(
     height: int = HEIGHT,
 ) -> Figure:
     """Return a figure; `legend` maps each name in it to its colour."""
-    try:
+    with extra("plotly, which draws the charts,", "check"):
         from plotly import graph_objects
-    except ImportError as error:
-        raise missing_plotly() from error
     layout: dict[str, Any] = {"template": THEME, "height": height, "showlegend": False}
     layout |= {"xaxis": {"title": {"text": x_title}}, "yaxis": {"title": {"text": y_title}}}
     if legend:

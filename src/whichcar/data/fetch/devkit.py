@@ -17,7 +17,7 @@ import numpy as np
 
 from whichcar import files
 from whichcar.data.split_names import TEST, TRAIN
-from whichcar.errors import DataError, MissingExtraError
+from whichcar.errors import DataError, extra
 from whichcar.records import Label
 from whichcar.text import nfc, reason_of
 
@@ -99,10 +99,8 @@ def _split_tables(tables: Mapping[str, Path]) -> dict[str, Path]:
 
 
 def _read_mat(path: Path) -> dict[str, Any]:
-    try:
+    with extra("SciPy, which reads .mat files,", "fetch"):
         from scipy.io import loadmat
-    except ImportError as error:
-        raise MissingExtraError("SciPy, which reads .mat files,", "fetch") from error
     try:
         with path.open("rb") as file:
             start = file.read(512).lstrip().lower()

@@ -13,7 +13,7 @@ from typing import Any
 
 from whichcar.data.labels import write_labels
 from whichcar.data.split_names import SPLITS, TRAIN, split_in, split_of
-from whichcar.errors import DataError, MissingExtraError
+from whichcar.errors import DataError, extra
 from whichcar.progress import Bar
 from whichcar.records import Label
 from whichcar.text import nfc, plural, reason_of
@@ -115,11 +115,9 @@ def _rows(table: _Table) -> Iterator[tuple[bytes, str | None, str | None]]:
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     """Open a table; errors in reading it while the block runs become a DataError."""
-    try:
+    with extra("pyarrow, which reads .parquet files,", "hf"):
         import pyarrow
         import pyarrow.parquet
-    except ImportError as error:
-        raise MissingExtraError("pyarrow, which reads .parquet files,", "hf") from error
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             yield file
