@@ -14,7 +14,7 @@ RESULT = {
     "predictions": {"blake2b": "0"}, "classes": [], "warnings": [],
     "top_1": {"value": 0.5, "correct": 1, "total": 2, "interval_95": [0.1, 0.9]},
     "top_5": {"value": 1.0, "interval_95": [0.3, 1]}, "mean_recall": 0.5, "log_loss": 1, "most_confused": [],
-    "data": {"split": "test", "root": "data", "fingerprint": "f", "images": 2, "evaluations": 1},
+    "data": {"split": "test", "root": "data", "fingerprint": "f", "images": 2, "evaluations": 1, "crops": False},
 }  # fmt: skip
 HISTORY = """epoch,loss,accuracy,val_loss,val_accuracy,learning_rate,image_size,images_per_second,seconds,checkpoint
 1,2.0,0.3,1.9,0.4,0.02,8x8,3.0,2.0,a.h5

@@ -20,7 +20,7 @@ _KEYS = {
     **dict.fromkeys(("top_1.value", "top_5.value", "mean_recall", "log_loss"), float),
     **dict.fromkeys(("top_1.interval_95", "top_5.interval_95"), list),
     **dict.fromkeys(("image_size", "classes", "most_confused", "warnings"), list),
-    "data.crops?": bool,
+    "data.crops": bool,
     "predictions.blake2b": str,
 }
 

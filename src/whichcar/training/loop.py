@@ -148,7 +148,7 @@ class Run:
         check_class_folders(self.folder, self.data.tree, directory)
         record = load_state(self.folder.state, self.models.state_variables())
         size = list(self.sizes.cache)  # larger if a larger stage was added, which changes the key
-        if record.get("cache_size", size) == size and record["images"] != self.data.images.key:
+        if record["cache_size"] == size and record["images"] != self.data.images.key:
             raise TrainingError(
                 f"{self.folder.path}: the images of {directory} changed since this run was stopped; put them back, or "
                 "start over with --overwrite"

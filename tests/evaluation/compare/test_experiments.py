@@ -198,7 +198,8 @@ def answered(folder: Path, right: Sequence[bool], fingerprint: str = "f") -> Pat
     write_text(folder / "predictions.csv", "path,label,predicted,probability,correct,rank,label_probability,error\n"
                + "\n".join(rows) + "\n")  # fmt: skip
     share = {"value": sum(right) / len(right), "correct": sum(right), "total": len(right), "interval_95": [0, 1]}
-    data = {"fingerprint": fingerprint, "split": "test", "images": len(right), "root": "cars", "evaluations": 1}
+    data = {"fingerprint": fingerprint, "split": "test", "images": len(right), "root": "cars"}
+    data |= {"evaluations": 1, "crops": False}
     origin = {"command": "whichcar evaluate", "time": "2026-11-24", "checkpoint": {"file": "m"}, "image_size": [2, 2]}
     origin |= {"predictions": {"blake2b": checksum(folder / "predictions.csv")}, "classes": [{}] * 6, "warnings": []}
     origin |= {"mean_recall": 0.5, "log_loss": 1.0, "most_confused": []}
@@ -334,8 +335,7 @@ def test_crops_are_tested_against_the_whole_images_of_the_same_paths(tmp_path: P
     with pytest.raises(DataError, match=r"measured on other images .* only the same files, or crops of them"):
         experiments_table([crops], whole)
     result = json.loads((crops / "result.json").read_text())
-    write_json(tmp_path / "cropped" / "crop.json", {})
-    write_json(crops / "result.json", {**result, "data": {**result["data"], "root": str(tmp_path / "cropped")}})
+    write_json(crops / "result.json", {**result, "data": {**result["data"], "crops": True}})
     table = experiments_table([crops], whole)
     assert "| crops | +44.4 | " in table
     assert "Crops are matched with whole images by their paths in the split: crops." in table
@@ -344,11 +344,3 @@ def test_crops_are_tested_against_the_whole_images_of_the_same_paths(tmp_path: P
     write_json(crops / "result.json", json.loads((crops / "result.json").read_text()) | others)
     with pytest.raises(DataError, match="measured on other images"):
         experiments_table([crops], whole)
-
-
-def test_a_result_that_says_that_its_images_are_crops_needs_no_folder_to_show_it(tmp_path: Path) -> None:
-    whole = answered(tmp_path / "whole", [True] * 50 + [False] * 50)
-    crops = answered(tmp_path / "crops", [True] * 90, "of crops")
-    result = json.loads((crops / "result.json").read_text())
-    write_json(crops / "result.json", {**result, "data": {**result["data"], "root": "gone", "crops": True}})
-    assert "| crops | +44.4 | " in experiments_table([crops], whole)

@@ -37,7 +37,7 @@ _STAGING = ".fetching"
 _UNREAD = (".xlsx", ".xlsm", ".ods", *(f"{table}{packing}" for table in TABLES for packing in (".gz", ".bz2", ".xz")))
 
 # The keys of a manifest, and of each entry in its `files`.
-_KEYS = {"sources": list, "finished": bool, "files": list, "labels": int, "kind": str, "names?": list}
+_KEYS = {"sources": list, "finished": bool, "files": list, "labels": int, "kind": str, "names": list}
 _FILE_KEYS = {"path", "source", "size", "sha256"}
 
 
@@ -177,8 +177,6 @@ class _Stage:
 
     def _check_own(self, written: set[str]) -> None:
         """Raise DataError if images that no earlier run wrote would be deleted."""
-        if written == {formats.LABELS}:  # the manifest of an earlier version lists no images
-            return
         names = (f"{formats.IMAGES}/{name}" for name in files.walk_images(self.into / formats.IMAGES))
         if own := next((name for name in names if name not in written), None):
             raise DataError(
@@ -191,7 +189,7 @@ class _Stage:
         if not self.manifest.is_file():
             return None
         fix = "remove it and run the same command again"
-        known = {"names": [formats.LABELS]} | files.read_json(self.manifest, _KEYS, fix)
+        known = files.read_json(self.manifest, _KEYS, fix)
         whole = all(isinstance(one, dict) and one.keys() >= _FILE_KEYS for one in known["files"])
         if not whole or not all(isinstance(name, str) for name in known["names"]):
             raise DataError(f"{self.manifest}: damaged, an entry of `files` or `names` is incomplete; {fix}")

@@ -12,7 +12,6 @@ from whichcar.evaluation.compare.markdown import table
 from whichcar.evaluation.mcnemar import Paired
 from whichcar.evaluation.result_file import read_result
 from whichcar.files import PREDICTIONS, RESULT, checksum
-from whichcar.inference.input_crop import is_cropped
 from whichcar.metrics import LEVEL
 from whichcar.text import reason_of, shell_command
 from whichcar.training.run.refits import experiment_name
@@ -80,7 +79,7 @@ def paired(first: Path, second: Path) -> Paired:
         "only the same files, or crops of them that `whichcar crop` wrote under the same paths, can be matched: "
         "evaluate both on the same ones, with `whichcar evaluate --data DIR`"
     )
-    if other_files and not (_is_crop(first_result) or _is_crop(second_result)):
+    if other_files and not (first_result["data"]["crops"] or second_result["data"]["crops"]):
         raise other_images
     correct, others = _correct(first, first_result), _correct(second, second_result)
     both = correct.keys() & others.keys()
@@ -94,12 +93,6 @@ def paired(first: Path, second: Path) -> Paired:
         lost=sum(others[path] and not correct[path] for path in both),
         by_path=other_files,
     )
-
-
-def _is_crop(result: dict[str, Any]) -> bool:
-    """Return True if `whichcar crop` wrote the images of a result; results of earlier versions do not say."""
-    crops = result["data"].get("crops")
-    return is_cropped(Path(result["data"]["root"]).absolute()) if crops is None else bool(crops)
 
 
 def _again(folder: Path) -> str:

@@ -59,8 +59,7 @@ def read_row(folder: Path) -> Row:
     def content(name: str, keys: dict[str, type]) -> dict[str, Any]:
         return files.read_json(folder / name, keys, _FIX) if (folder / name).is_file() else {}
 
-    resolved = content(files.RESOLVED, {"settings?": dict})
-    settings = resolved.get("settings", resolved)
+    settings = content(files.RESOLVED, {"settings": dict}).get("settings", {})
     if (before := refitted(folder)) is not None and settings:  # its other settings were decided by the first training
         first = read_row(before).settings
         settings = first | {"data": first.get("data", {}) | {"train_on_validation": True}}
