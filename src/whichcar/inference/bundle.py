@@ -11,13 +11,12 @@ import io
 import json
 import struct
 import zipfile
-from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from whichcar.errors import CheckpointError
-from whichcar.files import atomic_write
+from whichcar.errors import CheckpointError, DataError
+from whichcar.files import atomic_write, parse_json
 from whichcar.inference.onnx_metadata import metadata_of, with_metadata, without_metadata
 from whichcar.records import Metadata
 from whichcar.text import as_text, one_line, reason_of
@@ -80,13 +79,11 @@ class Bundle:
 
 
 _MEMBERS = {"network": _NETWORK, "card": _CARD, "page": _PAGE}
-# Required keys of bundle.json, with their types in JSON; NoneType: may be null.
-_REQUIRED: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("name", "precision", "backbone", "licence", "created", "whichcar", "network_sha256"), (str,)),
-    **dict.fromkeys(("class_names", "class_folders", "image_size"), (list,)),
-    **dict.fromkeys(("experiment", "metrics", "versions", "fingerprints"), (dict,)),
-    **dict.fromkeys(("taxonomy", "thresholds", "crop"), (dict, type(None))),
-    "temperature": (int, float),
+_KEYS: dict[str, type] = {
+    **dict.fromkeys(("name", "precision", "backbone", "licence", "created", "whichcar", "network_sha256"), str),
+    **dict.fromkeys(("class_names", "class_folders", "image_size"), list),
+    **dict.fromkeys(("experiment", "metrics", "versions", "fingerprints", "taxonomy?", "thresholds?", "crop?"), dict),
+    "temperature": float,
 }
 
 
@@ -162,47 +159,34 @@ def _from_onnx(path: Path, content: bytes) -> Bundle:
         raise CheckpointError(f"{path}: is damaged, or not an ONNX file ({reason_of(error)}); {_AGAIN}") from error
     if text is None:
         raise CheckpointError(f"{path}: holds no class names (no metadata `{KEY}`); {_WRITTEN}")
-    return _bundle(path, text, without_metadata(content, KEY))
+    return _bundle(path, text.encode(), without_metadata(content, KEY))
 
 
-def _described(path: Path, text: str | bytes) -> dict[str, Any]:
+def _described(path: Path, text: bytes) -> dict[str, Any]:
     """Return the content of bundle.json, checked.
 
     Raises:
         CheckpointError: it is damaged or of a newer version.
     """
     try:
-        content = json.loads(text)
-        if not isinstance(content, dict) or not isinstance(content.get("format"), int):
-            raise ValueError(f"{DESCRIPTION} has no number of its format")
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: the bundle is damaged ({reason_of(error)}); {_AGAIN}") from error
-    if content["format"] > FORMAT:
-        raise CheckpointError(
-            f"{path}: its format is {content['format']}, of whichcar {one_line(content.get('whichcar'))}, and this "
-            f"version reads {FORMAT}; update whichcar, or export it again with this version"
-        )
-    if problem := _problem(content):
-        raise CheckpointError(f"{path}: the bundle is damaged ({DESCRIPTION}: {problem}); {_AGAIN}")
+        content = parse_json(text, path, {"format": int}, _AGAIN)
+        if content["format"] > FORMAT:
+            raise CheckpointError(
+                f"{path}: its format is {content['format']}, of whichcar {one_line(content.get('whichcar'))}, and this "
+                f"version reads {FORMAT}; update whichcar, or export it again with this version"
+            )
+        parse_json(text, path, _KEYS, _AGAIN)
+    except DataError as error:
+        raise CheckpointError(str(error)) from error
+    size, names, folders = content["image_size"], content["class_names"], content["class_folders"]
+    if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
+        raise CheckpointError(f"{path}: damaged, `image_size` is not a height and a width; {_AGAIN}")
+    if not names or len(folders) != len(names) or not all(isinstance(name, str) for name in (*names, *folders)):
+        raise CheckpointError(f"{path}: damaged, there are no class names, or not one folder for each; {_AGAIN}")
     return content
 
 
-def _problem(content: Mapping[str, Any]) -> str:
-    """Return what is wrong with the content of bundle.json; "" if nothing is."""
-    for name, types in _REQUIRED.items():
-        if not isinstance(content.get(name), types):
-            return f"{name} is {'missing' if name not in content else 'of another type'}"
-    size, names = content["image_size"], content["class_names"]
-    if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
-        return "image_size is not a height and a width"
-    if not names or len(content["class_folders"]) != len(names):
-        return "there are no class names, or not one folder for each"
-    if not all(isinstance(name, str) for name in (*names, *content["class_folders"])):
-        return "a class name or folder is not text"
-    return ""
-
-
-def _bundle(path: Path, text: str | bytes, network: bytes, card: str = "", page: str = "") -> Bundle:
+def _bundle(path: Path, text: bytes, network: bytes, card: str = "", page: str = "") -> Bundle:
     content = _described(path, text)
     if hashlib.sha256(network).hexdigest() != content["network_sha256"]:
         raise CheckpointError(f"{path}: the bundle is damaged (its network has another checksum); {_AGAIN}")
