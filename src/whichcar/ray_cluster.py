@@ -86,6 +86,14 @@ def last_line(error: BaseException) -> str:
     return f"{line}; every node needs the same whichcar as this machine" if missing else line
 
 
+def reason_in(log: bytes) -> str:
+    """Return the last error in the log of a process that was connected to a cluster; Ray ends it without one."""
+    lines = log.decode("utf-8", "replace").splitlines()
+    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    gone = "the Ray cluster is gone, or the connection to it; the same command resumes the rest once it is back"
+    return errors[-1] if errors else gone
+
+
 @contextlib.contextmanager
 def own_cores(count: int) -> Iterator[list[int]]:
     """Reserve `count` processors of this machine that no other slot uses, until the block ends.

@@ -17,10 +17,10 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import IO, Any
+from typing import Any
 
 from whichcar.errors import ClusterError
-from whichcar.ray_cluster import check_address, connect, last_line
+from whichcar.ray_cluster import check_address, connect, last_line, reason_in
 from whichcar.scale.parts import Part
 from whichcar.scale.storage import Storage
 from whichcar.scale.work import Counts, Job, Worker
@@ -50,7 +50,8 @@ def on_ray(address: str, job: Job, parts: Sequence[Part]) -> Iterator[Counts | N
             finally:
                 process.kill()
         if process.returncode:
-            raise ClusterError(f"--ray {address}: {_reason(log)}")
+            log.seek(0)
+            raise ClusterError(f"--ray {address}: {reason_in(log.read())}")
 
 
 def _lines(process: subprocess.Popen[bytes], request: bytes) -> Iterator[bytes | None]:
@@ -77,14 +78,6 @@ def _lines(process: subprocess.Popen[bytes], request: bytes) -> Iterator[bytes |
             process.wait()
             return
         yield line
-
-
-def _reason(log: IO[bytes]) -> str:
-    log.seek(0)
-    lines = log.read().decode("utf-8", "replace").splitlines()
-    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    gone = "the Ray cluster is gone, or the connection to it; the same command does the rest once it is back"
-    return errors[-1] if errors else gone
 
 
 def main() -> None:

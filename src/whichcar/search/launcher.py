@@ -6,9 +6,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 from whichcar.files import LOCK, locked
 from whichcar.search import die_with_parent
@@ -59,6 +59,20 @@ def tied_command(command: Sequence[str], cores: Sequence[int]) -> list[str]:
     return [sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid()), ",".join(map(str, cores)), *command]
 
 
+def start(
+    command: Sequence[str],
+    cores: Sequence[int],
+    log: IO[bytes],
+    env: Mapping[str, str] | None = None,
+    cwd: str | None = None,
+) -> subprocess.Popen[bytes]:
+    """Start a `tied_command` that writes to `log`, in its own session, since a Ctrl-C is meant for this process."""
+    tied, null = tied_command(command, cores), subprocess.DEVNULL
+    return subprocess.Popen(
+        tied, stdin=null, stdout=log, stderr=subprocess.STDOUT, env=env, cwd=cwd, start_new_session=True
+    )
+
+
 def gpu_limits(share: float) -> dict[str, str]:
     """Return the environment of a trial with this share of a GPU; else the first one takes most of the memory."""
     limits = {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
@@ -74,18 +88,12 @@ class LocalLauncher:
         self._command = command
 
     def launch(self, config: Path, slot: int, slots: int) -> Process:
-        """Start a process in its own session, so that a Ctrl-C meant for the search does not reach it twice."""
+        """Start a process."""
         cores = sorted(os.sched_getaffinity(0))
         share = cores[slot::slots] or cores
         with (config.parent / LOG).open("ab") as log:
-            return subprocess.Popen(
-                tied_command(self._command(config), share),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env={**(gpu_limits(1 / slots) if slots > 1 else {}), **os.environ, **QUIET},
-                start_new_session=True,
-            )
+            limits = gpu_limits(1 / slots) if slots > 1 else {}
+            return start(self._command(config), share, log, {**limits, **os.environ, **QUIET})
 
 
 def trains(folder: Path) -> bool:

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from whichcar.errors import ClusterError, Interrupted, SweepError
-from whichcar.ray_cluster import connect, last_line, own_cores
-from whichcar.search.launcher import QUIET, gpu_limits, how_it_ended, killed_from_outside, tied_command
+from whichcar.ray_cluster import connect, last_line, own_cores, reason_in
+from whichcar.search.launcher import QUIET, gpu_limits, how_it_ended, killed_from_outside, start
 from whichcar.search.live_table import LiveTable
 from whichcar.search.results import Results
 
@@ -79,7 +79,7 @@ class RayDriver:
                 self._results.settle()
                 self._show(last=True)
             if process.returncode:
-                raise SweepError(f"--ray {self._slots.address}: {self._reason()}")
+                raise SweepError(f"--ray {self._slots.address}: {reason_in(self._log.read_bytes())}")
 
     def kill(self) -> None:
         """End the connection to the cluster, and with it whatever still runs there."""
@@ -97,13 +97,7 @@ class RayDriver:
     def _start(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", __spec__.name, json.dumps(asdict(self._slots))]
         with self._log.open("wb") as log:
-            return subprocess.Popen(
-                tied_command(command, sorted(os.sched_getaffinity(0))),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # a Ctrl-C is meant for the search
-            )
+            return start(command, sorted(os.sched_getaffinity(0)), log)
 
     def _show(self, last: bool = False) -> None:
         status = self._results.status(self._results.running())
@@ -113,18 +107,6 @@ class RayDriver:
                 self.ended += 1
                 self._live_table.ended(ended, row, status)
         self._live_table.show(status, last)
-
-    def _reason(self) -> str:
-        lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
-        errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-        return (
-            errors[0]
-            if errors
-            else (
-                "the Ray cluster is gone, or the connection to it; the same command resumes what the trials saved, "
-                "once it is back or without --ray"
-            )
-        )
 
 
 def share(nodes: Sequence[tuple[int, int]], slots: int) -> tuple[int, float]:
@@ -161,17 +143,11 @@ def run_slot(number: int, slots: Slots, directory: str, cpus: int, variables: Ma
     with own_cores(cpus) as cores, log.open("ab") as file:
         file.write(f"on node {socket.gethostname()}, processors {','.join(map(str, cores))}\n".encode())
         file.flush()
-        start = file.tell()
+        begin = file.tell()
         process = None
         try:
-            process = subprocess.Popen(
-                tied_command([sys.executable, *slots.words], cores),
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                cwd=directory,
-                env={**os.environ, **variables, **QUIET},
-                start_new_session=True,
+            process = start(
+                [sys.executable, *slots.words], cores, file, {**os.environ, **variables, **QUIET}, directory
             )
             while process.poll() is None:
                 time.sleep(POLL_SECONDS)
@@ -181,7 +157,7 @@ def run_slot(number: int, slots: Slots, directory: str, cpus: int, variables: Ma
                 process.wait()
     if killed_from_outside(process.returncode):
         raise ChildProcessError(f"slot {number}: {how_it_ended(process.returncode)} (log: {log})")
-    lines = log.read_bytes()[start:].decode("utf-8", "replace").strip().splitlines()
+    lines = log.read_bytes()[begin:].decode("utf-8", "replace").strip().splitlines()
     message = (lines or ["no message"])[-1].removeprefix("error: ")
     return f"{message} (log: {log})" if process.returncode else ""
 
