@@ -1,7 +1,7 @@
 """Move images into quarantine, without deleting any, and move them back.
 
-Each move is first recorded as a row of DIR/quarantine.csv, so a run that is killed between two moves can be undone
-like any other.
+All moves are first recorded in DIR/quarantine.csv, so a run that is killed between two moves can be undone like any
+other.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ FILE = "quarantine.csv"
 # Findings about rows and classes, which do not name an existing image.
 OF_NO_IMAGE = frozenset({"row_without_file", "bad_row", "missing_class", "class_name", "imbalance"})
 COLUMNS = ("path", "from", "issue", "detail")
-_HEADER = ",".join(f'"{name}"' for name in COLUMNS).encode() + b"\n"
 
 
 def check_place(root: Path, into: Path) -> None:
@@ -37,8 +36,8 @@ def check_place(root: Path, into: Path) -> None:
     if into.is_dir() and any(into.iterdir()):
         if not (into / FILE).is_file():
             raise DataError(f"{into}: holds files that `whichcar check` did not write; give an empty folder")
-        for path, home in _read(into):
-            if home != root.absolute() / path:
+        for path, home, *_ in _read(into):
+            if Path(home) != root.absolute() / path:
                 raise DataError(f"{into}: holds images of another folder ({home}); give a folder of its own")
     files.check_writable(into / FILE)
 
@@ -59,12 +58,13 @@ def quarantine(root: Path, findings: Iterable[Finding], into: Path) -> int:
             continue
         if (root / inside).is_file():
             chosen[one.path] = one
+    if not chosen:
+        return 0
+    if taken := next((into / path for path in sorted(chosen) if os.path.lexists(into / path)), None):
+        raise DataError(f"{taken}: is there already; give another folder, or put back what it holds")
     try:
-        _end_row(into / FILE)
-        for path, one in track(sorted(chosen.items()), "moving"):
-            if os.path.lexists(into / path):
-                raise DataError(f"{into / path}: is there already; give another folder, or put back what it holds")
-            _write_down(into / FILE, (path, str((root / path).absolute()), one.issue, one.detail))
+        _record([[path, str((root / path).absolute()), one.issue, one.detail] for path, one in chosen.items()], into)
+        for path in track(sorted(chosen), "moving"):
             _move(root / path, into / path)
     except OSError as error:
         back = shell_command(["whichcar", "check", "--undo", into])
@@ -81,7 +81,8 @@ def put_back(quarantined: Path) -> int:
         DataError: the folder is not a quarantine, or another file lies in an image's place; those before it are back.
     """
     moved = 0
-    for path, home in track(_read(quarantined), "putting back"):
+    for path, original, *_ in track(_read(quarantined), "putting back"):
+        home = Path(original)
         if os.path.lexists(quarantined / path):  # otherwise it was never moved, or is already back
             if os.path.lexists(home):
                 raise DataError(f"{home}: another file lies in its place; move that away and run it again")
@@ -97,39 +98,26 @@ def put_back(quarantined: Path) -> int:
     return moved
 
 
-def _read(quarantined: Path) -> list[tuple[str, Path]]:
-    """Return each path in the quarantine with its original path, except an incomplete row: its image was not moved."""
+def _read(quarantined: Path) -> list[list[str]]:
+    """Return the table's rows, with the cells of `COLUMNS`."""
     table = quarantined / FILE
     try:
         with table.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-            return [(row["path"], Path(row["from"])) for row in csv.DictReader(file) if row["detail"] is not None]
+            return [[row[name] for name in COLUMNS] for row in csv.DictReader(file, restval="")]
     except (OSError, KeyError) as error:
         raise DataError(f"{table}: is not there, or not as `whichcar check --quarantine` writes it") from error
 
 
-def _end_row(table: Path) -> None:
-    """Complete the table's last row if writing it was interrupted, so that another one can follow.
-
-    A table without rows is removed, since its header may be incomplete; it is written again with the first row.
-    """
-    content = table.read_bytes() if table.exists() else b""
-    if _HEADER.startswith(content):
-        table.unlink(missing_ok=True)
-    elif content.count(b'"') % 2 or content[-1:] not in (b"", b"\n"):
-        with table.open("ab") as file:
-            file.write(b'"' * (content.count(b'"') % 2) + b"\n")
-
-
-def _write_down(table: Path, row: tuple[str, ...]) -> None:
-    table.parent.mkdir(parents=True, exist_ok=True)
-    new = not table.exists() or not table.stat().st_size
-    with table.open("a", encoding="utf-8", errors="surrogateescape", newline="") as file:
+def _record(rows: Iterable[list[str]], quarantined: Path) -> None:
+    """Add rows to the table, in place of those of the same images."""
+    table = quarantined / FILE
+    by_path = {row[0]: row for row in [*(_read(quarantined) if table.exists() else []), *rows]}
+    with (
+        files.atomic_write(table) as tmp,
+        tmp.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+    ):
         writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)  # a name may contain any line break
-        if new:
-            writer.writerow(COLUMNS)
-        writer.writerow(row)
-        file.flush()
-        os.fsync(file.fileno())
+        writer.writerows([COLUMNS, *by_path.values()])
 
 
 def _move(source: Path, target: Path) -> None:
