@@ -5,7 +5,6 @@ import subprocess
 import sys
 import threading
 import time
-import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,6 +18,8 @@ from whichcar.images import read
 from whichcar.images.inputs import each
 from whichcar.images.read import decoded, read_format, read_image, read_resized
 from whichcar.records import Box
+
+from ..image_files import png
 
 RED, GREEN, BLUE, YELLOW = (220, 30, 20), (20, 200, 40), (10, 40, 210), (230, 220, 30)
 GREY = (0.299, 0.587, 0.114)
@@ -44,18 +45,8 @@ def assert_quarters(image: np.ndarray, tolerance: int = 8) -> None:
     np.testing.assert_allclose(corners(image), [RED, GREEN, BLUE, YELLOW], atol=tolerance)
 
 
-def png(path: Path, array: np.ndarray, colour_type: int) -> Path:
-    """Write a 16-bit PNG, which Pillow itself cannot for colours; array is (height, width, channels) uint16."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-    height, width = array.shape[:2]
-    lines = b"".join(b"\0" + line.astype(">u2").tobytes() for line in array)
-    header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
-    path.write_bytes(
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
-    )
+def written(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
     return path
 
 
@@ -201,10 +192,9 @@ def test_a_transparent_palette_colour_becomes_white(tmp_path: Path) -> None:
 
 def test_sixteen_bits_grey_is_scaled_not_clipped(tmp_path: Path) -> None:
     ramp = np.linspace(0, 65535, 256).round().astype(np.uint16)[None, :, None].repeat(4, 0)
-    image = read_image(png(tmp_path / "a.png", ramp, colour_type=0))
+    image = read_image(written(tmp_path / "a.png", png(ramp, 0)))
     np.testing.assert_array_equal(image[0, :, 0], np.arange(256))
-    dark = png(tmp_path / "b.png", ramp // 256, colour_type=0)
-    assert read_image(dark).max() == 1
+    assert read_image(written(tmp_path / "b.png", png(ramp // 256, 0))).max() == 1
 
 
 @pytest.mark.parametrize("colour_type", [2, 4, 6])
@@ -212,7 +202,7 @@ def test_sixteen_bits_in_colour_or_with_alpha_are_read(tmp_path: Path, colour_ty
     channels = {2: 3, 4: 2, 6: 4}[colour_type]
     array = np.full((4, 4, channels), 65535, np.uint16)
     array[:, :, 0] = 200 * 257
-    image = read_image(png(tmp_path / "a.png", array, colour_type))
+    image = read_image(written(tmp_path / "a.png", png(array, colour_type)))
     expected = (200, 200, 200) if colour_type == 4 else (200, 255, 255)
     np.testing.assert_allclose(image[0, 0], expected, atol=1)
 
@@ -407,12 +397,8 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")  # the limit is ours, not the warning's
 @pytest.mark.parametrize("side", [10_001, 14_000, 60_000])
 def test_above_a_hundred_megapixels_is_refused_before_decoding(tmp_path: Path, side: int) -> None:
-    path = png(tmp_path / "a.png", np.zeros((1, 1, 1), np.uint16), colour_type=0)
-    content = bytearray(path.read_bytes())
-    content[16:24] = struct.pack(">II", side, side)
-    content[29:33] = struct.pack(">I", zlib.crc32(bytes(content[12:29])))
-    path.write_bytes(content)
-    assert "100 million pixels" in message(path)
+    content = png(np.zeros((1, 1), np.uint16), 0, claimed=(side, side))
+    assert "100 million pixels" in message(written(tmp_path / "a.png", content))
 
 
 @pytest.mark.slow
