@@ -23,6 +23,7 @@ from whichcar.errors import ConfigError, DataError
 from whichcar.images.read import read_image
 from whichcar.records import Box, Crop
 
+from ..waiting import until
 from .conftest import GREY, RED, scene
 
 Paint = Callable[..., Path]
@@ -571,10 +572,7 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
 
 
 def wait_for(output: Path, count: int) -> None:
-    deadline = time.monotonic() + 60
-    while len(list(output.glob("[0-9]/*.jpg"))) < count:
-        assert time.monotonic() < deadline, "no progress"
-        time.sleep(0.005)
+    until(lambda: len(list(output.glob("[0-9]/*.jpg"))) >= count)
 
 
 @pytest.mark.slow

@@ -29,6 +29,7 @@ from whichcar.inference.classifier import Classifier
 from whichcar.scale.serve import RaySettings, application
 
 from ..colours import COLOURS, draw
+from ..waiting import until
 
 # A cluster of its own, which ends with its standard input.
 PROGRAM = """
@@ -128,11 +129,8 @@ def test_more_requests_than_may_wait_get_a_503_at_once(port: int, tmp_path: Path
     try:
         for thread in threads:
             thread.start()
-        end = time.monotonic() + 30
-        while statuses.count(503) < 12 and time.monotonic() < end:
-            time.sleep(0.05)
+        until(lambda: statuses.count(503) >= 12, 30)  # 24 less what two replicas have and what waits
         assert statuses == [503] * len(statuses)
-        assert len(statuses) >= 12  # 24 less what two replicas have and what waits
     finally:
         for replica in before:
             os.kill(replica, signal.SIGCONT)
@@ -166,10 +164,7 @@ def test_one_of_two_replicas_is_killed_under_load(port: int, bundle: Path, tmp_p
         thread.start()
     time.sleep(2)
     os.kill(before[0], signal.SIGKILL)
-    end = time.monotonic() + 60
-    while set(replicas()) == set(before) or len(replicas()) < 2:
-        assert time.monotonic() < end
-        time.sleep(0.2)
+    until(lambda: set(replicas()) != set(before) and len(replicas()) >= 2)
     time.sleep(2)
     ended.set()
     for thread in threads:

@@ -6,10 +6,8 @@ import csv
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 import yaml
@@ -17,7 +15,6 @@ import yaml
 from whichcar.search.driver import Swept, sweep
 from whichcar.search.launcher import LocalLauncher
 
-Result = TypeVar("Result")
 PROGRAM = Path(__file__).with_name("trial_program.py")
 DRIVER = Path(__file__).with_name("driver_program.py")
 
@@ -67,16 +64,6 @@ class Sweeps:
 
     def outcomes(self) -> list[str]:
         return [row["outcome"] for row in self.rows]
-
-
-def until(condition: Callable[[], Result], seconds: float = 60.0) -> Result:
-    """Wait until something is true (or not empty) and return it."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if result := condition():
-            return result
-        time.sleep(0.02)
-    raise AssertionError(f"not within {seconds} s: {condition}")
 
 
 def trial_processes(folder: Path) -> dict[int, str]:

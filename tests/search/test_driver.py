@@ -24,7 +24,8 @@ from whichcar.search.lease import LEASE, Lease
 from whichcar.search.space import read_spec
 from whichcar.search.study import close_study, new_trial, open_study
 
-from .conftest import Sweeps, trial_processes, until
+from ..waiting import until
+from .conftest import Sweeps, trial_processes
 
 
 @pytest.fixture(scope="module")

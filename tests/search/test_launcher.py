@@ -13,7 +13,7 @@ from whichcar.search import die_with_parent
 from whichcar.search.launcher import LocalLauncher, how_it_ended, killed_from_outside
 from whichcar.search.lease import Lease
 
-from .conftest import until
+from ..waiting import until
 
 
 def launch(tmp_path: Path, code: str, slot: int = 0, slots: int = 1) -> LocalLauncher:

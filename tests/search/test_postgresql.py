@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Sweeps, until
+from ..waiting import until
+from .conftest import Sweeps
 
 pytest.importorskip("psycopg", reason="the PostgreSQL driver is not installed (pip install 'whichcar[postgresql]')")
 

@@ -26,7 +26,8 @@ from whichcar.errors import ClusterError, MissingExtraError
 from whichcar.ray_cluster import check_address, own_cores
 from whichcar.search.ray_launcher import Slots, host_problem, run_slot, share
 
-from .conftest import Sweeps, trial_processes, until
+from ..waiting import until
+from .conftest import Sweeps, trial_processes
 
 
 class Node:

@@ -21,7 +21,8 @@ from whichcar.cli import main
 from whichcar.data.split.split import split
 from whichcar.synthetic.draw import draw
 
-from .conftest import trial_processes, until
+from ..waiting import until
+from .conftest import trial_processes
 
 
 @pytest.fixture(scope="module")

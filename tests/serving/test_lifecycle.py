@@ -10,7 +10,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from whichcar.parallel import usable_cores
 
 from ..bundles import colour_bundle
 from ..colours import CLASSES
+from ..waiting import until
 from .conftest import Reply, Running, image, running
 
 QUEUE, TIMEOUT = 3, 3.0
@@ -70,13 +71,6 @@ def value(server: Running, name: str) -> float:
     found = re.search(rf"^{name} (\S+)$", server.ask("GET", "/metrics").body.decode(), re.MULTILINE)
     assert found is not None
     return float(found[1])
-
-
-def until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def occupy(server: Running, pool: ThreadPoolExecutor) -> list[Future[Reply]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from whichcar.serving.settings import Job, ServerSettings, WorkerSetup
 from whichcar.serving.worker_service import WorkerService
 from whichcar.serving.workers import WorkerDied
 
+from ..waiting import until
 from .test_workers import Worker
 
 
@@ -33,8 +33,7 @@ def test_a_server_with_a_dead_worker_that_cannot_be_replaced_ends(
     monkeypatch.setattr(Worker, "file", "broken")
     service.workers._places[0].worker().kill()
     (asked,) = service.batcher.submit([Job("a", b"")])
-    while not service.batcher.working:
-        time.sleep(0.01)
+    until(lambda: service.batcher.working)
     closing = threading.Thread(target=service.close, daemon=True)
     closing.start()
     closing.join(5)

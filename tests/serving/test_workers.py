@@ -17,6 +17,8 @@ from whichcar.serving import workers as workers_module
 from whichcar.serving.settings import Job, WorkerSetup
 from whichcar.serving.workers import WorkerDied, WorkerProcess, Workers
 
+from ..waiting import until
+
 SETUP = WorkerSetup("cars.whichcar", None, None, None, 1)
 
 
@@ -53,10 +55,7 @@ def test_workers_that_die_together_are_exchanged_once(monkeypatch: pytest.Monkey
     monkeypatch.setattr(Worker, "file", "new")
     for place in workers._places:
         place._worker.kill()
-    end = time.monotonic() + 5
-    while {place._worker.description["sha256"] for place in workers._places} != {"new"}:
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    until(lambda: {place._worker.description["sha256"] for place in workers._places} == {"new"}, 5)
     assert len(reloads) == 1
     workers.close()
 
@@ -74,10 +73,7 @@ def test_all_workers_have_the_model_of_one_that_was_replaced(
     first.kill()
     time.sleep(0.05)
     monkeypatch.setattr(Worker, "file", "new")
-    end = time.monotonic() + 5
-    while workers.description["sha256"] != "new" or second.process.poll() is None:
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    until(lambda: workers.description["sha256"] == "new" and second.process.poll() is not None, 5)
     assert [place.worker().description["sha256"] for place in workers._places] == ["new", "new"]
     workers.close()
 
@@ -102,8 +98,7 @@ def test_a_stop_does_not_wait_for_a_worker_that_hangs(frozen: Callable[[float], 
     workers = frozen(20)
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(workers.lines[0].ask, [Job("a", b"")])
-        while not workers.lines[0].lock.locked():
-            time.sleep(0.01)
+        until(workers.lines[0].lock.locked)
         workers.stop()
         with pytest.raises(WorkerDied):
             asked.result(5)

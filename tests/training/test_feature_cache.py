@@ -21,7 +21,7 @@ from whichcar.training.run.checkpoint import load_model
 from whichcar.training.run.history import Epoch
 from whichcar.training.train import Trained, train
 
-from ..search.conftest import until
+from ..waiting import until
 
 if TYPE_CHECKING:
     import keras

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +18,8 @@ from whichcar.data.split.split import split
 from whichcar.errors import TrainingError
 from whichcar.training.hosts import join
 from whichcar.training.run.history import Epoch, read_history
+
+from ..waiting import until
 
 PROGRAM = str(Path(__file__).with_name("hosts_program.py"))
 ONE_DEVICE = {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
@@ -66,13 +67,6 @@ def trained(folder: Path) -> list[Epoch]:
     return read_history(folder / "exp" / "history.csv")
 
 
-def wait_for(path: Path) -> None:
-    until = time.monotonic() + 240
-    while not path.exists():
-        assert time.monotonic() < until, f"{path}: was not written"
-        time.sleep(0.05)
-
-
 @pytest.fixture
 def folder(drawn: Path, tmp_path: Path) -> Path:
     split(drawn, drawn / "car_dataset_labels.csv", tmp_path / "v1")
@@ -107,7 +101,7 @@ def test_two_hosts_train_as_one_does_and_only_the_first_writes(folder: Path) -> 
 def test_when_one_host_is_stopped_or_killed_all_end_and_resume(folder: Path, sent: signal.Signals) -> None:
     write_settings(folder, 2000)
     first, second = start_two(folder, "--set", "hardware.save_minutes=0.001")
-    wait_for(folder / "exp" / "history.csv")
+    until((folder / "exp" / "history.csv").exists, 240)
     second.send_signal(sent)
     stopped, other = ended(first, second)
     assert stopped.status == (130 if sent == signal.SIGTERM else stopped.status) != 0, stopped.output

@@ -4,7 +4,6 @@ import csv
 import math
 import re
 import struct
-import time
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,8 @@ from PIL import Image
 
 from whichcar.errors import DataError
 from whichcar.training.run.history import Epoch, EventLog, draw_curves, read_history, write_history
+
+from ...waiting import until
 
 COLUMNS = ["epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "image_size"]
 COLUMNS += ["images_per_second", "seconds", "checkpoint"]
@@ -155,10 +156,7 @@ def test_tensorboard_reads_back_what_keras_would_have_written(tmp_path: Path, mo
 def test_events_are_there_soon_after_each_epoch(tmp_path: Path, model: object) -> None:
     log = EventLog(tmp_path / "logs", 0, 0)
     log.add(history(1)[0], model)  # type: ignore[arg-type]
-    deadline = time.monotonic() + 60
-    while not any(tag == "epoch_loss" for tag, _, _ in events(tmp_path / "logs" / "train")):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    until(lambda: any(tag == "epoch_loss" for tag, _, _ in events(tmp_path / "logs" / "train")))
     log.close()
 
 
