@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import http.server
 import os
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
@@ -22,13 +20,14 @@ from whichcar.detection.zoo import DEFAULT, ENTRIES, MORE_ACCURATE, Entry, entry
 from whichcar.errors import DetectorError
 from whichcar.files import sha256
 
+from ..loopback import Silent, served
 from .conftest import scene
 
 CONTENT = b"detector " * 100_000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
+class Handler(Silent):
     requested: ClassVar[list[str]] = []
 
     def do_GET(self) -> None:
@@ -41,19 +40,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(CONTENT[: len(CONTENT) // 2] if self.path == "/short.onnx" else CONTENT)
 
-    def log_message(self, *_: object) -> None:
-        pass
-
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setattr(Handler, "requested", [])
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        threading.Thread(target=running.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{running.server_port}"
-        running.shutdown()
+    with served(Handler) as address:
+        yield address
 
 
 def entry(url: str, digest: str = DIGEST) -> Entry:

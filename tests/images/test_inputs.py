@@ -4,8 +4,6 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from whichcar.images.inputs import Given, each
 from whichcar.inference.classifier import Classifier
 from whichcar.records import Prediction, Skipped
 
+from ..loopback import served_folder
 from ..permissions import only
 
 Painter = Callable[..., Path]
@@ -244,22 +243,13 @@ def test_a_missing_experiment_is_refused_in_one_line() -> None:
         whichcar.predict("no such experiment", "a.jpg")
 
 
-class _Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        """Keep the log out of the tests' output."""
-
-
 @pytest.fixture
-def address(tmp_path: Path, painter: Painter, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def address(tmp_path: Path, painter: Painter) -> Iterator[str]:
     """The address of a server that has car.png and page.html."""
     painter(tmp_path / "car.png", RED)
     (tmp_path / "page.html").write_text("<!DOCTYPE html><p>no image here</p>")
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=tmp_path)) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with served_folder(tmp_path) as address:
+        yield address
 
 
 def test_addresses_are_classified_among_files_and_failures_are_rows(

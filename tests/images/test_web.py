@@ -5,7 +5,7 @@ import io
 import socket
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -14,6 +14,8 @@ from PIL import Image
 from whichcar.errors import ImageError
 from whichcar.images import web
 from whichcar.images.web import read_url
+
+from ..loopback import Silent
 
 PAIR = base64.b64encode("jo:pa ss/é".encode()).decode()
 
@@ -38,7 +40,7 @@ class Server(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}"
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(Silent):
     server: Server
 
     def do_GET(self) -> None:
@@ -73,9 +75,6 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(*header)
         self.end_headers()
         self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        """Keep the log out of the tests' output."""
 
 
 @pytest.fixture

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +15,7 @@ from whichcar.errors import ConfigError, DataError, ServerError
 from whichcar.records import NoVehicle, Prediction, Skipped
 
 from ..colours import COLOURS, draw
+from ..loopback import Silent, served
 from .conftest import BLUE, GREEN, RED, Running, image, street
 
 
@@ -107,11 +105,10 @@ def test_an_answer_of_another_program_is_an_error_of_the_server(body: bytes) -> 
         whichcar.Client(f"{address}/größe x").predict(b"x")
 
 
-@contextlib.contextmanager
-def other_program(body: bytes) -> Iterator[str]:
+def other_program(body: bytes) -> contextlib.AbstractContextManager[str]:
     """The address of a server that answers everything with a status of 200 and this."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Silent):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
             self.send_response(200)
@@ -119,14 +116,4 @@ def other_program(body: bytes) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
+    return served(Handler)

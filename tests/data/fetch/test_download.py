@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import http.server
 import json
-import os
 import re
 import socket
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
@@ -19,13 +16,15 @@ from whichcar.data.fetch import download as download_module
 from whichcar.data.fetch.download import download, file_name, identity, is_remote
 from whichcar.errors import DataError
 
+from ...loopback import Silent, served
+
 pytest.importorskip("s3fs", reason="whichcar[fetch] is not installed")
 
 CONTENT = bytes(range(256)) * 4_000  # a megabyte
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
+class Handler(Silent):
     """Serves CONTENT with ranges; the path says what goes wrong."""
 
     protocol_version = "HTTP/1.1"
@@ -81,22 +80,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
             type(self).tag = f'"{len(self.asked)}"'
         self.wfile.write(self.content[start:end])
 
-    def log_message(self, *_: object) -> None:
-        pass
-
 
 @pytest.fixture
 def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     for name in ("asked", "cuts", "tag", "content"):
         monkeypatch.setattr(Handler, name, {"asked": [], "cuts": 0, "tag": '"one"', "content": CONTENT}[name])
     monkeypatch.setattr(download_module, "BLOCK", 200_000)
-    for name in list(os.environ):
-        if name.lower().endswith("_proxy"):
-            monkeypatch.delenv(name)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with served(Handler) as address:
+        yield address
 
 
 def test_a_file_comes_whole_with_its_checksum(web: str, tmp_path: Path) -> None:

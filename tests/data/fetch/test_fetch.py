@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-import http.server
 import json
 import os
 import shutil
 import tarfile
-import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +20,8 @@ from whichcar.data.labels import read_labels
 from whichcar.data.split.split import split
 from whichcar.errors import DataError
 from whichcar.files import locked, walk_images
+
+from ...loopback import served_folder
 
 
 def packed(folder: Path, archive: Path, inside: str = ".") -> Path:
@@ -38,21 +37,6 @@ def packed(folder: Path, archive: Path, inside: str = ".") -> Path:
 
 def names(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-
-
-@contextlib.contextmanager
-def http_server(folder: Path) -> Iterator[str]:
-    """Serve a folder as `python -m http.server` does, which knows no parts of files."""
-    folder.mkdir(exist_ok=True)
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder)) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
 
 
 @pytest.fixture
@@ -445,7 +429,7 @@ def test_archives_may_share_what_is_no_image_and_no_table(drawn: Path, tmp_path:
 
 def test_archives_of_one_name_do_not_overwrite_each_other(drawn: Path, tmp_path: Path) -> None:
     images = sorted((drawn / "car_ims").iterdir())
-    with http_server(tmp_path / "web") as address:
+    with served_folder(tmp_path / "web") as address:
         for half, some in (("a", images[:16]), ("b", images[16:])):
             (tmp_path / "web" / half).mkdir(parents=True)
             with tarfile.open(tmp_path / "web" / half / "images.tgz", "w:gz") as file:

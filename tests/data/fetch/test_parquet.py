@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import http.server
 import json
 import os
 import re
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
@@ -20,6 +18,8 @@ from whichcar.data.labels import read_labels
 from whichcar.data.split.split import split
 from whichcar.errors import DataError
 from whichcar.images.read import read_image
+
+from ...loopback import Silent, served
 
 pyarrow = pytest.importorskip("pyarrow", reason="whichcar[hf] is not installed")
 from pyarrow import parquet  # noqa: E402
@@ -194,7 +194,7 @@ def test_a_table_without_images_or_labels_says_what_it_has(tmp_path: Path) -> No
         fetch([tmp_path / "c.parquet"], tmp_path / "data")
 
 
-class Hub(http.server.BaseHTTPRequestHandler):
+class Hub(Silent):
     """What the client of the Hugging Face hub asks for, for one data set."""
 
     protocol_version = "HTTP/1.1"
@@ -242,9 +242,6 @@ class Hub(http.server.BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(part)
 
-    def log_message(self, *_: object) -> None:
-        pass
-
 
 @pytest.fixture
 def hub(images: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
@@ -253,10 +250,8 @@ def hub(images: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     halves["data/contrast/0000.parquet"] = images  # of no split: not even downloaded
     files = {name: table(tmp_path / "made" / name, some).read_bytes() for name, some in halves.items()}
     monkeypatch.setattr(Hub, "files", files | {"README.md": b"cars"})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with served(Hub) as address:
+        yield address
 
 
 def run(hub: str, *arguments: str) -> subprocess.CompletedProcess[str]:
