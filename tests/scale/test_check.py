@@ -18,6 +18,7 @@ from whichcar.data.duplicates import scan
 from whichcar.errors import ClusterError
 from whichcar.scale import parts as parts_module
 from whichcar.scale.check import SCANS, check_on_cluster
+from whichcar.scale.manifest import NAME
 from whichcar.scale.parts import Part
 from whichcar.scale.storage import storage_at
 from whichcar.scale.work import Counts, Job, Worker
@@ -120,7 +121,7 @@ def test_what_a_stopped_run_of_another_version_left_is_done_again(
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
         check_on_cluster("here", data, runner=Here(stop=2))
-    manifest = data / SCANS / "manifest.json"
+    manifest = data / SCANS / NAME
     manifest.write_text(manifest.read_text().replace('"edition": ', '"edition": 9'))
     checked = plain(data)
     assert check_on_cluster("here", data, runner=here) == checked

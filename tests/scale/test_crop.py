@@ -17,6 +17,7 @@ from whichcar.errors import ClusterError, DataError
 from whichcar.records import Label
 from whichcar.scale import parts as parts_module
 from whichcar.scale.crop import crop_on_cluster
+from whichcar.scale.manifest import NAME
 from whichcar.scale.storage import storage_at
 
 from ..colours import COLOURS, draw
@@ -52,7 +53,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file() and path.name != "manifest.json" and not path.relative_to(folder).parts[0].startswith(".")
+        if path.is_file() and path.name != NAME and not path.relative_to(folder).parts[0].startswith(".")
     }
 
 
@@ -157,7 +158,7 @@ def test_a_bucket_gets_what_a_folder_gets(
     crop_on_cluster("here", f"{bucket}/v1", f"{bucket}/v2", here, detector=red_car_file)
     list(crop(tree, tmp_path / "plain", detector=red_car_file))
     target = storage_at(f"{bucket}/v2")
-    found = {name: target.read(name) or b"" for name in target.walk() if name != "manifest.json"}
+    found = {name: target.read(name) or b"" for name in target.walk() if name != NAME}
     found["crop.json"] = found["crop.json"].replace(f"{bucket}/v1".encode(), str(tree).encode())  # the source
     assert found == contents(tmp_path / "plain")
 

@@ -22,7 +22,7 @@ from whichcar.inference.classifier import Classifier
 from whichcar.scale import manifest as manifest_module
 from whichcar.scale import parts as parts_module
 from whichcar.scale import storage as storage_module
-from whichcar.scale.manifest import Manifest
+from whichcar.scale.manifest import NAME, Manifest
 from whichcar.scale.parts import DamagedShardError, Part, items_of
 from whichcar.scale.predict import predict_on_cluster
 from whichcar.scale.storage import Storage, _system, storage_at
@@ -94,6 +94,12 @@ def test_the_rows_are_those_of_the_plain_command(
     found, expected = rows_in(tmp_path / "out"), plain_rows(bundle, images, **options)
     assert list(map(known, found)) == list(map(known, expected))
     assert {len(row) for row in found} == {14 if crop else 6}
+
+
+def test_the_target_is_read_as_one_table(bundle: Path, images: Path, tmp_path: Path, here: Here) -> None:
+    predict_on_cluster("here", images, tmp_path, bundle, top=2, runner=here)
+    rows = parquet.read_table(tmp_path).to_pylist()  # as pandas.read_parquet does
+    assert sorted(rows, key=lambda row: str(row["path"])) == rows_in(tmp_path)
 
 
 def test_a_second_run_does_the_rest(bundle: Path, images: Path, tmp_path: Path, here: Here) -> None:
@@ -213,7 +219,7 @@ def test_a_bucket_is_read_and_written_as_a_folder_is(
     for row in expected:
         row["path"] = str(row["path"]).replace(str(images), f"{bucket}/deep/images")
     assert list(map(known, rows_in(tmp_path))) == list(map(known, expected))
-    assert json.loads((tmp_path / "manifest.json").read_text())["finished"]
+    assert json.loads((tmp_path / NAME).read_text())["finished"]
     rest = Here()
     predict_on_cluster("here", f"{bucket}/deep/images", f"{bucket}/answers", bundle, top=2, runner=rest)
     assert rest.done == []

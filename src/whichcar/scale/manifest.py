@@ -1,4 +1,4 @@
-"""The record of a run on a cluster: `manifest.json` in its target names the finished parts and the writing process.
+"""The record of a run on a cluster: `_manifest.json` in its target names the finished parts and the writing process.
 
 A second run does the parts that are missing in it, so the images of the target need not be listed. The manifest also
 keeps a second run out while the first one is alive. The process table shows that on the same machine, the time of the
@@ -18,7 +18,7 @@ from whichcar.scale.storage import Storage
 from whichcar.search.lease import HEARTBEAT_SECONDS, STALE_SECONDS, Lease
 from whichcar.text import as_text, plural
 
-NAME = "manifest.json"
+NAME = "_manifest.json"  # readers of a folder of Parquet files, such as pandas, skip names that begin with _
 
 
 class Manifest:
