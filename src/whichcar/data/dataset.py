@@ -39,7 +39,8 @@ class Collection:
 
     `kind` describes the layout; `labels` is the label file, if the classes come from one. `problems` lists its rows
     that cannot be used, with their img_name; `disagreeing` maps an image to its labels if they contradict each other;
-    `without_row` lists images that no row names; `others` lists files without an image suffix.
+    `without_row` lists images that no row names; `others` lists files without an image suffix that lie next to images,
+    or have the suffix of an unsupported format such as HEIC.
     """
 
     root: Path
@@ -89,13 +90,13 @@ def collect(root: Path, labels: Path | None = None) -> Collection:
 
 
 def _walk(root: Path, below: str = "") -> tuple[list[str], list[str]]:
-    """Return the paths of the images, and of other files in the same folders."""
+    """Return the paths of the images, and of other files that may be images: see `Collection.others`."""
     start = f"{below}/" if below else ""
     paths = [start + path for path in files.walk_images(root / below)]
     folders = {path.rpartition("/")[0] for path in paths}
     known = set(paths)
-    others = (start + path for path in files.walk(root / below))
-    return paths, [path for path in others if path not in known and path.rpartition("/")[0] in folders]
+    others = (path for file in files.walk(root / below) if (path := start + file) not in known)
+    return paths, [path for path in others if path.rpartition("/")[0] in folders or files.is_unopened(path)]
 
 
 def _divided(root: Path, structure: Structure, paths: Sequence[str]) -> list[Entry]:

@@ -330,6 +330,19 @@ def test_the_reason_of_an_unreadable_image_stands_on_the_page_once(tmp_path: Pat
     assert content.count("it begins with the bytes 00 01 02 03 04 05 06 07;") == 1
 
 
+def test_files_of_formats_that_are_not_opened_are_found_in_any_folder(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+    for name in ("a", "b"):
+        Image.new("RGB", (90, 80), "red" if name == "a" else "blue").save(tmp_path / name / "1.png")
+    for name in ("b", "c"):
+        (tmp_path / name / "phone.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
+    (tmp_path / "c" / "list.txt").touch()
+    found = [one for one in check(tmp_path).findings if one.issue == "unreadable"]
+    assert [one.path for one in found] == ["b/phone.HEIC", "c/phone.HEIC"]
+    assert {one.detail for one in found} == {"HEIC is not supported; convert it to JPEG"}
+
+
 def test_equal_classes_of_one_image_are_not_uneven(tmp_path: Path) -> None:
     for name, colour in (("a", "red"), ("b", "green"), ("c", "blue")):
         (tmp_path / name).mkdir()
