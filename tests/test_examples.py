@@ -56,7 +56,7 @@ def blocks(language: str = "") -> list[str]:
 
 def of_pages() -> Iterator[str]:
     for block in blocks():
-        yield from re.findall(r"^(?:\$ )?(whichcar .+)$", block, re.MULTILINE)
+        yield from re.findall(r"^(?:\$ )?(whichcar .+)$", block.replace("\\\n", ""), re.MULTILINE)
 
 
 def options() -> set[str]:
@@ -155,7 +155,7 @@ def test_python_that_is_shown_calls_what_exists(code: str) -> None:
     called = [(node, ast.unparse(node.func)) for node in ast.walk(tree) if isinstance(node, ast.Call)]
     public = [(node, package, name.removeprefix("whichcar.")) for node, name in called if name.startswith("whichcar.")]
     public += [(node, known[name], name) for node, name in called if name in known]
-    assert public
+    assert public or "import keras" in code  # shows that Keras alone can load a checkpoint
     for node, module, name in public:
         assert module is not package or name in package.__all__
         parameters = inspect.signature(getattr(module, name)).parameters
