@@ -30,6 +30,8 @@ def test_a_prediction_is_the_best_class_and_among_equal_ones_not_the_true_one() 
     scores = np.array([[0.7, 0.2, 0.1], [0.4, 0.4, 0.2], [0.4, 0.4, 0.2]], np.float32)
     assert metrics.predictions(scores, np.array([1, 0, 1])).tolist() == [0, 1, 0]
     assert scores[1, 0] == np.float32(0.4)
+    half = np.float32(0.5)
+    assert metrics.predictions(np.array([[np.nextafter(half, 0), half]], np.float32), np.array([1])).tolist() == [1]
 
 
 def test_no_images_give_zero_and_not_an_error() -> None:

@@ -129,9 +129,9 @@ def ranks(scores: Scores, labels: Numbers) -> npt.NDArray[np.int64]:
 
 def predictions(scores: Scores, labels: Numbers) -> npt.NDArray[np.int64]:
     """Return the best class of each image; among equal scores the true class comes last, as in `ranks`."""
-    rows, lowered = np.arange(len(labels)), scores.copy()
-    lowered[rows, labels] = np.nextafter(lowered[rows, labels], scores.dtype.type(-1))
-    return np.asarray(lowered.argmax(axis=1), dtype=np.int64)
+    others = scores.copy()
+    others[np.arange(len(labels)), labels] = -np.inf
+    return np.where(ranks(scores, labels) == 1, labels, others.argmax(axis=1)).astype(np.int64)
 
 
 def top_k_accuracy(scores: Scores, labels: Numbers, k: int = 1) -> float:
