@@ -212,6 +212,11 @@ class Taxonomy:
         return {level.name: [level.groups[number] for number in level.index] for level in self.all[1:]}
 
 
+def are_vehicles(class_names: Sequence[str]) -> bool:
+    """Return True if more than half of the names have a year or a body type, or begin with a known make."""
+    return 2 * sum(_is_vehicle(parse_name(name)) for name in class_names) > len(class_names)
+
+
 def taxonomy_of(class_names: Sequence[str]) -> Taxonomy:
     """Group classes by the model, make, body type and year in their names.
 
@@ -222,11 +227,10 @@ def taxonomy_of(class_names: Sequence[str]) -> Taxonomy:
     """
     names = tuple(class_names)
     classes = Level("class", names, np.arange(len(names), dtype=np.int64))  # including names that differ only in case
-    parsed = [parse_name(name) for name in names]
-    is_vehicle = [_is_vehicle(parts) for parts in parsed]
-    if sum(is_vehicle) <= len(names) / 2:
+    if not are_vehicles(names):
         return Taxonomy((classes,), ())
-    seen = {parts.make.casefold() for parts, known in zip(parsed, is_vehicle, strict=True) if known}
+    parsed = [parse_name(name) for name in names]
+    seen = {parts.make.casefold() for parts in parsed if _is_vehicle(parts)}
     is_vehicle = [parts.make.casefold() in seen for parts in parsed]
     pairs = list(zip(names, parsed, is_vehicle, strict=True))
     models = [f"{parts.make} {parts.model}".strip() if known else name for name, parts, known in pairs]

@@ -12,6 +12,7 @@ from PIL import Image
 
 import whichcar
 from whichcar.cli import main
+from whichcar.data.duplicates.find import Duplicates, Pair
 from whichcar.data.duplicates.scan import ScanCache
 from whichcar.data.explore.explore import look
 from whichcar.detection.crop import crop
@@ -152,6 +153,23 @@ def test_a_boxes_table_of_a_fetched_set_is_no_crop(tmp_path: Path, page: Page) -
     paint(tmp_path / "A" / "1.png", 1)
     (tmp_path / "boxes.csv").write_text("img_name,left,top,right,bottom\n1.png,1,2,3,4\n")
     assert "Crops" not in titles(page(tmp_path))
+
+
+def test_pixels_alone_make_no_equal_files(tmp_path: Path, page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in (1, 2):
+        paint(tmp_path / "data" / f"{number}.png", number)
+    near = Duplicates([], [Pair(0, 1, 1.0, False)])  # as of a photo with and without its EXIF data
+    monkeypatch.setattr("whichcar.data.explore.overview.find_duplicates", lambda *_: near)
+    content = page(tmp_path / "data").split('<h2 id="copies">')[1]
+    assert "similarity 1.00" in content and "the same bytes" not in content
+
+
+def test_names_that_are_not_those_of_vehicles_have_no_makes(tmp_path: Path, page: Page) -> None:
+    for number, name in enumerate(("American Crow", "American Redstart", "Black Tern")):
+        paint(tmp_path / "birds" / name / "1.png", number)
+    content = page(tmp_path / "birds")
+    assert titles(content)[:3] == ["Numbers", "Classes", "Sizes and brightness"]
+    assert "chart-make" not in content and "without a year" not in content
 
 
 def test_images_without_classes_have_no_charts_of_them(tmp_path: Path, page: Page) -> None:

@@ -21,6 +21,7 @@ from whichcar.pages.charts import plotly_script
 from whichcar.pages.render import write_page
 from whichcar.pages.thumbnails import Figure
 from whichcar.records import Crop
+from whichcar.taxonomy import are_vehicles
 from whichcar.text import plural
 
 FILE = "explore.html"
@@ -36,8 +37,9 @@ def explore(
 ) -> Path:
     """Write a page about a folder of images and return its path.
 
-    It shows numbers, classes, makes and years, sizes, aspect ratios, brightness, a sample, one image as an array, crops
-    of a folder written by `crop`, the brightest, darkest, largest and smallest images, copies, and unreadable files.
+    It shows numbers, classes, makes and years if the classes are vehicles, sizes, aspect ratios, brightness, a sample,
+    one image as an array, crops of a folder written by `crop`, the brightest, darkest, largest and smallest images,
+    copies, and unreadable files.
 
     Args:
         data: a folder with a label file, a split, one folder per class, or images only.
@@ -68,7 +70,7 @@ def _content(overview: Overview, seed: int) -> dict[str, Any]:
         "numbers": numbers(overview),
         "charts": {
             "class": charts.class_chart(overview) if overview.classes else None,
-            "make": charts.make_chart(overview) if overview.classes else None,
+            "make": charts.make_chart(overview) if are_vehicles(list(overview.classes)) else None,
             "year": charts.year_chart(overview) if years else None,
             "width": charts.size_chart(overview),
             "aspect": charts.aspect_chart(overview),

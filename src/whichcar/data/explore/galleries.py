@@ -49,10 +49,11 @@ def extremes(overview: Overview, which: Extreme, count: int = 8) -> list[Figure]
 def copies(overview: Overview, most: int = 30) -> list[Copies]:
     """Return pairs of copies, those with different classes or splits first; equal files are paired with the first."""
     pairs = sorted(_pairs(overview), key=lambda pair: (_harm(overview, pair), pair.first, pair.second))
+    exact = {(group[0], other) for group in overview.duplicates.exact for other in group[1:]}
     return [
         Copies(
             (_figure(overview, pair.first), _figure(overview, pair.second)),
-            ("the same bytes" if pair.similarity == 1 else f"similarity {pair.similarity:.2f}")
+            ("the same bytes" if (pair.first, pair.second) in exact else f"similarity {pair.similarity:.2f}")
             + (", mirrored" if pair.mirrored else ""),
             *_WARNINGS[_harm(overview, pair)],
         )
