@@ -228,9 +228,24 @@ def test_every_experiment_is_tested_against_one(tmp_path: Path) -> None:
     assert any(line.startswith(reason) for line in table[where + 6 :])
 
 
+def test_results_for_other_images_are_tested_and_named_with_their_experiments(tmp_path: Path) -> None:
+    base, other = (tmp_path / name / "evaluations" / "photos-1" for name in ("a", "b"))
+    for folder in (base, other):
+        answered(folder, [True])
+        write_json(folder.parents[1] / "best.json", {})
+        result = json.loads((folder / "result.json").read_text())
+        write_json(folder / "result.json", result | {"data": result["data"] | {"split": "images"}})
+    table = experiments_table([other], base)
+    assert "| against a/photos-1 |" in table and "| b/photos-1 | +0.0 |" in table
+    assert "; the images were used once)" in table
+    (other / "predictions.csv").unlink()
+    with pytest.raises(DataError, match=r"make it again with: whichcar evaluate$"):  # the command of the result
+        experiments_table([other], base)
+
+
 def test_where_nothing_can_be_tested_the_reason_is_an_error(tmp_path: Path, trained: Path) -> None:
     base = answered(tmp_path / "base", [True])
-    with pytest.raises(DataError, match=r"other: measured on other images"):
+    with pytest.raises(DataError, match=r"other: measured on other images .* --data DIR`, and compare the folders"):
         experiments_table([answered(tmp_path / "other", [True], "g")], base)
     with pytest.raises(DataError, match=r"exp_9: has not been evaluated; run: whichcar evaluate .*exp_9"):
         experiments_table([base], trained)

@@ -237,9 +237,10 @@ def _evidence(row: Row) -> list[str]:
         often = "once" if row.uses == 1 else f"{row.uses} times"
         day = str(row.result["time"])[:10]
         split = row.result["data"]["split"]
+        images = split if split == "images" else f"{split} images"
         parts.append(
             f"`{row.result['command']}` ({day}, checkpoint `{row.result['checkpoint']['file']}`; "
-            f"the {split} images were used {often})"
+            f"the {images} were used {often})"
         )
         best = row.best.get("blake2b")
         if best and row.result["checkpoint"].get("blake2b", best) != best:

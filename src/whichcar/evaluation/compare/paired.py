@@ -11,7 +11,7 @@ from whichcar.errors import DataError
 from whichcar.evaluation.compare.markdown import table
 from whichcar.evaluation.mcnemar import Paired
 from whichcar.evaluation.result_file import read_result
-from whichcar.files import PREDICTIONS, RESULT, checksum
+from whichcar.files import EVALUATIONS, PREDICTIONS, RESULT, checksum
 from whichcar.metrics import LEVEL
 from whichcar.text import reason_of, shell_command
 from whichcar.training.run.refits import experiment_name
@@ -77,7 +77,7 @@ def paired(first: Path, second: Path) -> Paired:
     other_images = DataError(
         f"{first}: measured on other images ({_images(first_result)}) than {second} ({_images(second_result)}); "
         "only the same files, or crops of them that `whichcar crop` wrote under the same paths, can be matched: "
-        "evaluate both on the same ones, with `whichcar evaluate --data DIR`"
+        "evaluate both on the same ones, with `whichcar evaluate --data DIR`, and compare the folders of those results"
     )
     if other_files and not (first_result["data"]["crops"] or second_result["data"]["crops"]):
         raise other_images
@@ -107,19 +107,20 @@ def _images(result: dict[str, Any]) -> str:
 def _correct(folder: Path, result: dict[str, Any]) -> dict[str, bool]:
     """Return whether each image that could be read was predicted correctly, by its path relative to the data's root."""
     path = folder / PREDICTIONS
+    again = result["command"] if folder.resolve().parent.name == EVALUATIONS else _again(folder)
     try:
         with path.open(encoding="utf-8", newline="") as file:
             correct = {row["path"]: row["correct"] == "1" for row in csv.DictReader(file) if not row["error"]}
     except FileNotFoundError:
-        raise DataError(f"{path}: is not there; make it again with: {_again(folder)}") from None
+        raise DataError(f"{path}: is not there; make it again with: {again}") from None
     except (OSError, UnicodeDecodeError, csv.Error, KeyError) as error:
-        raise DataError(f"{path}: not readable ({reason_of(error)}); make it again with: {_again(folder)}") from error
+        raise DataError(f"{path}: not readable ({reason_of(error)}); make it again with: {again}") from error
     top_1 = result["top_1"]
     if (len(correct), sum(correct.values())) != (top_1["total"], top_1["correct"]):
         raise DataError(
             f"{path}: {sum(correct.values())} of {len(correct)} correct, but {RESULT} says {top_1['correct']} of "
-            f"{top_1['total']}; make both again with: {_again(folder)}"
+            f"{top_1['total']}; make both again with: {again}"
         )
     if result["predictions"]["blake2b"] != checksum(path):
-        raise DataError(f"{path}: is not the table of {RESULT} next to it; make both again with: {_again(folder)}")
+        raise DataError(f"{path}: is not the table of {RESULT} next to it; make both again with: {again}")
     return correct

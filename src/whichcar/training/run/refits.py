@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from whichcar.files import BEST, REFIT, RESOLVED, read_json
+from whichcar.files import BEST, EVALUATIONS, REFIT, RESOLVED, read_json
 from whichcar.text import shell_command
 from whichcar.training.run.overwriting import recover
 
@@ -59,6 +59,9 @@ def refitted(folder: Path) -> Path | None:
 
 
 def experiment_name(folder: Path) -> str:
-    """Return the name of an experiment, such as `exp_003` or `exp_003/refit`."""
+    """Return the name of an experiment, or of a folder in its `evaluations/`: `exp_003/refit`, `exp_003/photos`."""
     folder = folder.resolve()
+    above = folder.parent.parent
+    if folder.parent.name == EVALUATIONS and (above / BEST).is_file():
+        return f"{experiment_name(above)}/{folder.name}"
     return f"{folder.parent.name}/{folder.name}" if refitted(folder) else folder.name
