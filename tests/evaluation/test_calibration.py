@@ -156,6 +156,17 @@ def test_the_labels_of_classes_that_are_new_since_training_are_not_taken_for_tho
         measure(experiment)
 
 
+def test_validation_images_that_may_have_been_trained_on_since_are_warned_of(
+    experiment: Path, tree: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    calibrate(experiment)
+    assert not caplog.messages
+    (experiment / "calibration.json").unlink()
+    draw(tree / "train" / "Red Sedan 2011" / "new.jpg", (210, 40, 30))
+    calibrate(experiment)
+    assert [message.partition(" since")[0] for message in caplog.messages] == [f"{tree}: has changed"]
+
+
 def test_a_refit_has_the_calibration_of_what_it_is_a_refit_of(
     experiment: Path, tree: Path, colour_model: object
 ) -> None:

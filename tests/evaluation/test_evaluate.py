@@ -361,6 +361,42 @@ def test_images_named_as_training_images_are_reported_with_a_warning(
     assert warning.startswith("1 of 1 image: class and name are those of a training or validation image")
 
 
+def test_a_copy_hides_no_images_that_are_named_as_training_images(
+    experiment: Path, tree: Path, tmp_path: Path, painter: Painter
+) -> None:
+    copied, *others = sorted((tree / "train" / "Red Sedan 2011").iterdir())
+    for path in others:
+        painter(tmp_path / "mine" / "Red Sedan 2011" / path.name, RED)
+    shutil.copy(copied, tmp_path / "mine" / "Red Sedan 2011")
+    copies, names = evaluate(experiment, data=tmp_path / "mine").warnings
+    total = len(others) + 1
+    assert copies.startswith(f"1 of {total} images are ")
+    assert names.startswith(f"{total - 1} of {total} images: class and name are those of a training")
+
+
+def test_the_name_of_an_image_is_that_within_its_class_however_deep_it_lies(
+    tree: Path, tmp_path: Path, colour_model: object, painter: Painter
+) -> None:
+    painter(tree / "train" / "Red Sedan 2011" / "front" / "9.jpg", RED)
+    experiment = make_experiment(tmp_path / "exp", tree, colour_model)
+    painter(tmp_path / "mine" / "Blue C-V Van 2012" / "front" / "9.jpg", BLUE)
+    assert evaluate(experiment, data=tmp_path / "mine").warnings == ()
+    painter(tmp_path / "mine" / "Red Sedan 2011" / "9.png", RED)
+    (warning,) = evaluate(experiment, data=tmp_path / "mine").warnings
+    assert warning.startswith("1 of 2 images: class and name")
+
+
+def test_training_images_that_are_test_images_now_are_reported_with_a_warning(
+    experiment: Path, tree: Path, painter: Painter
+) -> None:
+    painter(tree / "train" / "Red Sedan 2011" / "new.jpg", RED)
+    assert evaluate(experiment).warnings == (), "the test images are those of before"
+    moved = min((tree / "train" / "Red Sedan 2011").iterdir())
+    moved.rename(tree / "test" / "Red Sedan 2011" / moved.name)
+    (warning,) = evaluate(experiment).warnings
+    assert warning.endswith(f"not be checked: the training images of {tree} have changed since this training")
+
+
 def test_new_images_are_reported_without_a_warning(experiment: Path, tmp_path: Path, painter: Painter) -> None:
     painter(tmp_path / "mine" / "Red Sedan 2011" / "new.jpg", RED)
     assert evaluate(experiment, data=tmp_path / "mine").warnings == ()

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from whichcar import files, metrics
 from whichcar.errors import DataError
-from whichcar.evaluation.eval_set import named_tree, tree_of
+from whichcar.evaluation.eval_set import has_changed, named_tree, tree_of
 from whichcar.inference.answer import (
     Calibration,
     Probabilities,
@@ -97,10 +97,12 @@ def _validation(file: Path, data: str | Path | None, metadata: Metadata) -> list
         gone = f"{metadata.data_root}, with its validation images, is not there"
         reason = gone if data is None else f"{data} is not the dataset that it was trained on"
         raise DataError(f"{file}: not calibrated: {reason}")
-    samples = tree_of(tree, metadata).validation
-    if not samples:
+    images = tree_of(tree, metadata)
+    if not images.validation:
         raise DataError(f"{file}: not calibrated: {tree} has no validation images that it was not trained on")
-    return samples
+    if metadata.validation is None and has_changed(images, metadata):
+        log.warning("%s: has changed since the training of %s, which may have used its validation images", tree, file)
+    return images.validation
 
 
 def _scored(classifier: Classifier, samples: Sequence[Sample]) -> tuple[Probabilities, Numbers]:

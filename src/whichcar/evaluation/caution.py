@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from whichcar.data.identity import in_common
 from whichcar.errors import DataError
-from whichcar.evaluation.eval_set import EvalSet, trained_tree, tree_of
+from whichcar.evaluation.eval_set import EvalSet, has_changed, trained_tree, tree_of
 from whichcar.inference.bundle import read_bundle
 from whichcar.inference.classifier import Classifier
-from whichcar.records import Metadata
+from whichcar.records import Metadata, Sample
 from whichcar.text import plural
 
 
@@ -34,14 +34,22 @@ def warnings_about(
                 "accuracy is optimistic; measure it with --data DIR on images that training has not seen"
             )
         else:
-            used = _used(eval_set, trained, network.metadata, network.checkpoint)
+            used = _used(eval_set, classifier.class_names, trained, network.metadata, network.checkpoint)
             yield from (f"{start}{warning}" for warning in used)
         if framing := network.input_crop.disagreement(eval_set.samples[0].path):
             yield f"{name or Path(classifier.name).name}: {framing}"
 
 
-def _used(eval_set: EvalSet, trained: Path | None, metadata: Metadata, checkpoint: Path) -> tuple[str, ...]:
-    """Return warnings about images that training has seen; `trained` is the tree it used, None if that is missing."""
+def _used(
+    eval_set: EvalSet, class_names: Sequence[str], trained: Path | None, metadata: Metadata, checkpoint: Path
+) -> tuple[str, ...]:
+    """Return warnings about images that training has seen.
+
+    Args:
+        eval_set, class_names: the evaluated images, and the classes that they are numbered by.
+        trained: the tree that training used, None if it is missing.
+        metadata, checkpoint: those of the network.
+    """
     if trained is None:
         return _unchecked(f"{metadata.data_root} is not there" if metadata.data_root else _of_bundle(checkpoint))
     try:
@@ -49,33 +57,37 @@ def _used(eval_set: EvalSet, trained: Path | None, metadata: Metadata, checkpoin
     except DataError as error:
         return _unchecked(str(error))
     paths = [sample.path for sample in eval_set.samples]
-    seen = len(in_common(paths, [sample.path for sample in tree.train]))
-    chosen = len(in_common(paths, [sample.path for sample in tree.validation]))
+    seen = in_common(paths, [sample.path for sample in tree.train])
+    chosen = in_common(paths, [sample.path for sample in tree.validation])
     warnings = []
     if seen:
         warnings.append(
-            f"{seen} of {plural(len(paths), 'image')} are training images of this checkpoint (the same file or an "
+            f"{len(seen)} of {plural(len(paths), 'image')} are training images of this checkpoint (the same file or an "
             "identical copy), so the accuracy is too high; leave them out"
         )
     if chosen:
         warnings.append(
-            f"{chosen} of {plural(len(paths), 'image')} are validation images on which the checkpoint was chosen "
+            f"{len(chosen)} of {plural(len(paths), 'image')} are validation images on which the checkpoint was chosen "
             "(the same file or an identical copy), so the accuracy is optimistic; leave them out"
         )
-    if not warnings and not eval_set.own:
-        names = {_name(sample.path) for sample in (*tree.train, *tree.validation)}
-        if same := sum(_name(path) in names for path in paths):
+    if not eval_set.own:
+        names = {_name(sample, metadata.class_names) for sample in (*tree.train, *tree.validation)}
+        copies = {*seen, *chosen}
+        others = [sample for sample in eval_set.samples if sample.path not in copies]
+        if same := sum(_name(sample, class_names) in names for sample in others):
             warnings.append(
                 f"{same} of {plural(len(paths), 'image')}: class and name are those of a training or validation image "
                 "of this checkpoint; if it is the same photo in another form, such as not cropped, the accuracy is "
                 "too high"
             )
+    if has_changed(tree, metadata) and eval_set.fingerprint != metadata.fingerprints.get("test"):
+        warnings += _unchecked(f"the training images of {tree.root} have changed since this training")
     return tuple(warnings)
 
 
-def _name(path: Path) -> tuple[str, str]:
-    """Return the class folder of an image, and its name without the ending, which cropping keeps."""
-    return path.parent.name, path.stem
+def _name(sample: Sample, class_names: Sequence[str]) -> tuple[str, str]:
+    """Return the class of an image, and its file's name without the ending, which cropping keeps."""
+    return class_names[sample.class_index], sample.path.stem
 
 
 def _of_bundle(path: Path) -> str:

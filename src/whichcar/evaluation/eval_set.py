@@ -128,6 +128,11 @@ def tree_of(root: Path, metadata: Metadata, join: bool = True) -> Tree:
     return tree
 
 
+def has_changed(tree: Tree, metadata: Metadata) -> bool:
+    """Return True if a tree's training and validation images are not those of the checkpoint's training."""
+    return metadata.fingerprints.get("train") not in (None, tree.fingerprints["train"])
+
+
 def held_out(root: Path, metadata: Metadata) -> EvalSet:
     """Return the held-out images of an experiment: `test/` of its tree, or the validation split if there is none.
 
