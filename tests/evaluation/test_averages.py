@@ -87,7 +87,12 @@ def test_a_model_is_warned_of_for_its_own_images_where_there_is_no_test_split(tr
 
 
 def test_a_model_that_is_named_twice_or_whose_uses_cannot_be_counted_is_refused_at_once(
-    experiment: Path, images: Path, tmp_path: Path, colour_model: object
+    experiment: Path,
+    images: Path,
+    tmp_path: Path,
+    colour_model: object,
+    bundle: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     other = make_experiment(tmp_path / "other", tmp_path / "gone", colour_model)
     with pytest.raises(ConfigError, match=r"--with .*other: is named twice; name each model once"):
@@ -95,6 +100,14 @@ def test_a_model_that_is_named_twice_or_whose_uses_cannot_be_counted_is_refused_
     experiment.chmod(0o777)  # also for the user that root is below
     with only(0o555, other), pytest.raises(DataError, match=r"other: cannot be written \(Permission denied\)"):
         evaluate(experiment, data=images, others=[other])
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    model = shutil.copy(bundle, tmp_path / "model.whichcar")
+    with (
+        only(0o555, Path.cwd()),
+        pytest.raises(DataError, match=r"^evaluations: cannot be written \(Permission denied\)"),
+    ):
+        evaluate(experiment, data=images, others=[model])
     assert not list(experiment.rglob("test_uses.json"))
 
 

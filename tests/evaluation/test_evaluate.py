@@ -424,6 +424,17 @@ def test_the_result_says_whether_its_images_are_crops(
     assert crops == [False, True]
 
 
+def test_the_result_of_a_bundle_is_not_put_among_the_classes(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw(tmp_path / "mine" / "Red Sedan 2011" / "1.jpg", RED)
+    monkeypatch.chdir(tmp_path / "mine")
+    for data in (Path(), tmp_path / "mine"):
+        with pytest.raises(DataError, match=r"^evaluations/\S+: lies in \S+, whose folders are the classes; choose"):
+            evaluate(bundle, data)
+    assert not (tmp_path / "mine" / "evaluations").exists()
+
+
 def test_a_carriage_return_in_the_name_of_an_image_does_not_end_its_row(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,8 +14,10 @@ from whichcar.evaluation.predictions import EvaluatedImage
 from whichcar.evaluation.result import Slice
 from whichcar.evaluation.result_file import as_json
 from whichcar.evaluation.slices import slices_of
+from whichcar.inference.bundle import write_bundle
 from whichcar.records import Box, Crop, Sample
 
+from ..bundles import colour_bundle
 from ..colours import draw
 
 NAMES = ("Audi A4 Sedan 2010", "Audi A4 Wagon 2010", "Ford Focus Sedan 2010")
@@ -97,6 +99,23 @@ def test_crops_are_measured_and_told_from_whole_images(images: list[EvaluatedIma
     assert shares == {"below 50%": 10, "50% or more": 30}
     assert [slices["vehicle", kind].accuracy.total for kind in ("cropped", "whole")] == [40, 20]
     assert slices["vehicle", "whole"].accuracy.correct == 20
+
+
+def test_the_sides_of_a_crop_are_those_with_its_margin(
+    tmp_path: Path, red_car_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    crop = {"settings": {"margin": 0.04}, "detector": {"name": "red cars.onnx", "sha256": None}}
+    write_bundle(colour_bundle(crop=crop), tmp_path / "crops.whichcar")
+    for number in range(40):
+        pixels = np.full((128, 128, 3), 120, np.uint8)
+        pixels[10 : 60 + 50 * (number % 2), 10:110] = (250, 0, 0)
+        path = tmp_path / "mine" / "Red Sedan 2011" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+    result = evaluate(tmp_path / "crops.whichcar", tmp_path / "mine", crop=True, detector=str(red_car_file))
+    sides = [one.kind for one in result.slices if one.property_name == "shorter side"]
+    assert sides == ["54 to 108", "108 or more"], "4 % of 50 and of 100 pixels at each side"
 
 
 def test_an_image_that_the_crop_stage_skipped_is_neither_cropped_nor_whole(tmp_path: Path) -> None:

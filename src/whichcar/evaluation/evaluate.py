@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from whichcar import files, metrics
+from whichcar.data.split.tree import check_outside
 from whichcar.errors import ConfigError, DataError, Interrupted, MissingExtraError
 from whichcar.evaluation.averages import averages, check_classes
 from whichcar.evaluation.calibration import calibrate
@@ -83,7 +84,7 @@ def evaluate(
         CheckpointError: there is no usable checkpoint or bundle.
         ConfigError: `track` is given with a bundle, `tta` is something else, or one of `others` is given twice.
         DataError: the images are missing, none can be read, their classes are not the checkpoint's, or the folder of
-            the experiment, or of one of `others`, is read-only.
+            the experiment, or of one of `others`, is read-only, or the result would lie among the class folders.
         Interrupted: Ctrl-C while the result, which is written, is sent to the tracking service.
         TrackingError: the tracking service rejects the result; if the service is down, only a warning is logged.
     """
@@ -97,6 +98,8 @@ def evaluate(
     check_classes(classifier, members)
     warnings = tuple(warnings_about(classifier, members, eval_set, data))
     folder = folder_of(experiment, eval_set, classifier.metadata, crop, detector, family)
+    if data is not None:
+        check_outside(folder, data)
     check_writable(folder)
     before_refit = _before_refit(experiment, eval_set, classifier.metadata, crop, detector, family)
     calibration = _calibration(classifier, eval_set.trained, crop)
@@ -109,13 +112,14 @@ def evaluate(
         command = _command(experiment, {**options, "with": [Path(name_of(path)) for path in paths]})
         origin = _origin(classifier, eval_set, experiment, data, command)
         _count_others(dict(zip(paths, members.values(), strict=True)), experiment, eval_set, origin)
+        margin = classifier.input_crop.margin if crop else 0.0
         measured = _measured(images, classifier.class_names, calibration)
         result = Result(
             origin=origin,
             **measured,
             misclassified=most_confident_errors(images, classifier),
             examples=confused_images(measured["confused"], images, eval_set, classifier.metadata),
-            slices=slices_of(images, eval_set.root, classifier.class_names, classifier.image_size),
+            slices=slices_of(images, eval_set.root, classifier.class_names, classifier.image_size, margin),
             averages=averaged,
             unreadable=unreadable,
             seconds=seconds,
@@ -159,9 +163,10 @@ def _check(experiment: Path, others: Sequence[Path], track: str | None, tta: str
         )
     if tta not in (None, "flip"):
         raise ConfigError(f"tta: must be flip; got {tta!r}")
-    for folder in map(counted_in, (experiment, *others)):
+    for path in (experiment, *others):
+        folder = counted_in(path)
         read_uses(folder)
-        if folder.is_dir():
+        if folder.is_dir() or is_bundle(path):
             check_writable(folder)
 
 

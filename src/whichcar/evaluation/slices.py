@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from whichcar.data.boxes import FILE, read_boxes, table_of
+from whichcar.detection.detection import with_margin
 from whichcar.errors import DataError, ImageError
 from whichcar.evaluation.predictions import EvaluatedImage
 from whichcar.evaluation.result import Slice
@@ -47,7 +48,11 @@ class _Vehicle(NamedTuple):
 
 
 def slices_of(
-    images: Sequence[EvaluatedImage], root: Path, class_names: Sequence[str], size: tuple[int, int]
+    images: Sequence[EvaluatedImage],
+    root: Path,
+    class_names: Sequence[str],
+    size: tuple[int, int],
+    margin: float = 0.0,
 ) -> tuple[Slice, ...]:
     """Return the accuracy on the images of each kind; kinds with fewer than `FEWEST` images are left out.
 
@@ -61,14 +66,16 @@ def slices_of(
         root: the folder that contains them; if `whichcar crop` wrote it, its boxes.csv says which are cropped.
         class_names: class names of the network.
         size: (height, width) of its input.
+        margin: of the crops that were classified, around their boxes, as a share of the box's sides.
     """
     if len(images) < FEWEST:
         return ()
     correct = np.array([image.rank == 1 for image in images])
     vehicles = _vehicles(images, root)
+    quarters = _quarters(images, vehicles, size, margin)
     groups = [
         (found.name, kind, correct[found.numbers == number])
-        for found in (*_body_types(images, class_names), *_outcomes(vehicles), *_quarters(images, vehicles, size))
+        for found in (*_body_types(images, class_names), *_outcomes(vehicles), *quarters)
         for number, kind in enumerate(found.kinds)
     ]
     groups = [group for group in groups if FEWEST <= len(group[2]) < len(images)]
@@ -108,12 +115,12 @@ def _outcomes(vehicles: Sequence[_Vehicle | None]) -> Iterator[_Property]:
 
 
 def _quarters(
-    images: Sequence[EvaluatedImage], vehicles: Sequence[_Vehicle | None], size: tuple[int, int]
+    images: Sequence[EvaluatedImage], vehicles: Sequence[_Vehicle | None], size: tuple[int, int], margin: float
 ) -> Iterator[_Property]:
     """Yield each measure, divided into quartiles."""
     if len(images) < 4 * FEWEST:
         return
-    measured = ordered_map(lambda pair: _measures(*pair, size), list(zip(images, vehicles, strict=True)))
+    measured = ordered_map(lambda pair: _measures(*pair, size, margin), list(zip(images, vehicles, strict=True)))
     table = np.array(list(track(measured, "describing", len(images)))).T
     for name, values in zip(_MEASURES, table, strict=True):
         known = values[~np.isnan(values)]
@@ -126,11 +133,14 @@ def _quarters(
         yield _Property(name, kinds, np.where(np.isnan(values), -1, np.searchsorted(edges, values, "right")))
 
 
-def _measures(image: EvaluatedImage, vehicle: _Vehicle | None, size: tuple[int, int]) -> tuple[float, ...]:
+def _measures(
+    image: EvaluatedImage, vehicle: _Vehicle | None, size: tuple[int, int], margin: float
+) -> tuple[float, ...]:
     """Return `_MEASURES` of an image; NaN if it can no longer be read, or has no box for `box / image`."""
     box = None if image.crop is None else image.crop.box
     try:
         with decoded(image.sample.path, enough_for(size) if box is None else None) as found:
+            box = box and with_margin(box, margin, found.size)
             pixels = found.resized(size, box)
             width, height = (found.header.width, found.header.height) if box is None else (box.width, box.height)
     except ImageError:
