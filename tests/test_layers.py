@@ -147,7 +147,7 @@ def test_only_training_and_above_know_the_frameworks() -> None:
 def test_files_of_json_are_read_in_one_place() -> None:
     # What these read is no JSON file: messages of processes, lines, or text in a checkpoint, state, table or package.
     others = {"ray_launcher.py", "study.py", "state.py", "checkpoint.py", "parquet.py", "install.py"}
-    others |= {"bundle.py", "output_file.py", "workers.py", "client.py", "manifest.py", "ray_run.py", "work.py"}
+    others |= {"output_file.py", "workers.py", "client.py", "manifest.py", "ray_run.py", "work.py"}
     others |= {"listed_folder.py", "crop.py"}
     reading = {path.name for path in ROOT.rglob("*.py") if "json.load" in path.read_text(encoding="utf-8")}
     assert reading == {"files.py", *others}
