@@ -11,7 +11,7 @@ from PIL import Image
 from whichcar.config.recipe import RandAugment, Recipe
 from whichcar.data.decoded_cache import DecodedCache, decode_all
 from whichcar.parallel import THREAD_PREFIX
-from whichcar.training.batches import Batch, TrainingBatches, plain_batches
+from whichcar.training.batches import Batch, TrainingBatches, images_at_once, plain_batches
 
 MIXED = Recipe(mixup=0.2, cutmix=1.0, mix_share=0.7, rand_augment=RandAugment(num_ops=2, factor=0.5))
 PLAIN = Recipe()
@@ -101,10 +101,18 @@ def test_balanced_is_equal_also_where_classes_do_not_fill_the_epoch(images: Deco
     assert extra == set(range(7))
 
 
-def test_fewer_images_than_a_batch_make_one_batch(images: DecodedCache) -> None:
-    few = TrainingBatches(images, np.array([4, 9, 2]), np.array([0, 1, 1]), 2, 8, 1, PLAIN)
+@pytest.mark.parametrize("balanced", [False, True])
+def test_fewer_images_than_a_batch_make_one_batch(images: DecodedCache, balanced: bool) -> None:
+    few = TrainingBatches(images, np.array([4, 9, 2, 3]), np.array([0, 1, 1, 0]), 2, 8, 1, PLAIN, balanced)
     assert len(few) == 1
-    assert [sorted(batch) for batch in numbers(few.epoch(0))] == [[2, 4, 9]]
+    assert [sorted(batch) for batch in numbers(few.epoch(0))] == [[2, 3, 4, 9]]
+
+
+@pytest.mark.parametrize(
+    ("size", "count"), [((32, 32), 64), ((256, 256), 64), ((257, 256), 32), ((518, 518), 8), ((2048, 2048), 1)]
+)
+def test_of_large_images_fewer_are_predicted_at_once(size: tuple[int, int], count: int) -> None:
+    assert images_at_once(size) == count
 
 
 @pytest.mark.parametrize("parts", [2, 4, 8])

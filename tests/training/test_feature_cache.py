@@ -6,19 +6,24 @@ import fcntl
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import h5py
 import numpy as np
 import pytest
 import yaml
 
+from whichcar.config.experiment import Experiment
 from whichcar.data.split.split import split
 from whichcar.environment import cache_root
 from whichcar.synthetic.draw import draw
 from whichcar.training import feature_cache
+from whichcar.training.feature_cache import on_features
+from whichcar.training.hardware import prepare
 from whichcar.training.run.checkpoint import load_model
 from whichcar.training.run.history import Epoch
+from whichcar.training.setup import TrainingData
 from whichcar.training.train import Trained, train
 
 from ..waiting import until
@@ -142,6 +147,47 @@ def test_other_sizes_and_other_weights_have_features_of_their_own(place: Path, p
         file["layers/conv2d/vars/0"][...] *= -1
     short(place, tmp_path / "turned", f"model.weights={turned}")
     assert len(feature_files()) == 3
+
+
+def test_features_depend_on_the_scaling_and_of_large_images_fewer_are_computed_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    hardware = prepare("float32")
+    import keras
+
+    class Images(list[np.ndarray]):
+        key = "images"
+
+    def batches(images: Images, rows: np.ndarray, batch_size: int) -> None:
+        counts.append(batch_size)
+        raise ZeroDivisionError  # the path is known
+
+    def path(size: int, scale: float) -> str:
+        content = {
+            "seed": 1,
+            "data": {"directory": "cars", "image_size": [size, size]},
+            "recipe": {"cached_features": True, "freeze": 5},
+        }
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input((None, None, 3))
+        x = keras.layers.Resizing(size, size, name="resize")(inputs)
+        x = keras.layers.Rescaling(scale, name="preprocessing")(x)
+        x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3, name="conv1_conv")(x))
+        x = keras.layers.Dropout(0.0, name="dropout")(x)
+        network = keras.Model(inputs, keras.layers.Dense(2, "softmax", name="predictions")(x))
+        data = cast(TrainingData, SimpleNamespace(images=Images()))
+        caplog.clear()
+        with pytest.raises(ZeroDivisionError):
+            on_features(Experiment.model_validate(content), hardware, data, network)
+        return next(line for line in caplog.messages if line.startswith("features of the backbone: "))
+
+    counts: list[int] = []
+    caplog.set_level("INFO", "whichcar")
+    monkeypatch.setenv("WHICHCAR_CACHE", str(tmp_path))
+    monkeypatch.setattr(feature_cache, "plain_batches", batches)
+    assert path(32, 1 / 255) == path(32, 1 / 255) != path(32, 1 / 127.5)
+    path(512, 1 / 255)
+    assert counts == [64, 64, 64, 16]
 
 
 @pytest.mark.slow

@@ -85,7 +85,7 @@ class TrainingBatches:
     def _order(self, rng: np.random.Generator) -> np.ndarray:
         if not self._balanced:
             return rng.permutation(len(self._rows))
-        total = len(self) * self._batch_size
+        total = len(self) * min(self._batch_size, len(self._rows))
         present = rng.permutation(np.unique(self._classes))
         share = -(-total // len(present))
         drawn = [np.resize(rng.permutation(np.flatnonzero(self._classes == number)), share) for number in present]
@@ -113,6 +113,14 @@ def plain_batches(images: Rows, rows: np.ndarray, batch_size: int) -> Iterator[n
         return images.take(np.concatenate([chosen, np.repeat(chosen[-1:], batch_size - len(chosen))]))
 
     return ordered_map(make, range(0, len(rows), batch_size), workers=_workers(), ahead=AHEAD)
+
+
+def images_at_once(size: tuple[int, int]) -> int:
+    """Return how many images of this size to predict at a time: 64 up to 256 x 256 pixels, fewer of larger ones.
+
+    It is a power of two, which several devices can divide.
+    """
+    return 1 << min(6, max(1, 64 * 256**2 // (size[0] * size[1])).bit_length() - 1)
 
 
 def _workers() -> int:

@@ -21,10 +21,10 @@ from whichcar.data.decoded_cache import StoredRows
 from whichcar.environment import cache_root
 from whichcar.errors import ConfigError
 from whichcar.progress import Bar
-from whichcar.training.batches import Rows, plain_batches
+from whichcar.training.batches import Rows, images_at_once, plain_batches
 from whichcar.training.devices import divided
 from whichcar.training.hardware import Hardware
-from whichcar.training.network.backbones import HEAD, stages_of
+from whichcar.training.network.backbones import HEAD, PREPROCESSING, stages_of
 from whichcar.training.network.models import TrainingModels
 from whichcar.training.network.resnet50 import training_copy
 from whichcar.training.setup import TrainingData, compile_model, models_from
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 FORMAT = 2
-BATCH = 64
 
 
 class Features(StoredRows):
@@ -68,7 +67,8 @@ def on_features(
     log.info("features of the backbone: %s", path)
     if not path.exists():
         log.info("they are computed once for all trainings; if another process is doing that, it is waited for")
-        _compute(models_from(export_model, experiment, hardware).train_model, hardware, data.images, path)
+        train_model = models_from(export_model, experiment, hardware).train_model
+        _compute(train_model, hardware, data.images, path, images_at_once(experiment.data.image_size))
     head = _head(export_model, experiment.seed, hardware)
     optimizer = compile_model(head, experiment.compile, experiment.recipe, hardware)
     models = TrainingModels(export_model, head, head, export_model.get_layer(HEAD), None, optimizer)
@@ -85,10 +85,12 @@ def _head(export_model: keras.Model, seed: int, hardware: Hardware) -> keras.Mod
 
 
 def _path(experiment: Experiment, hardware: Hardware, data: TrainingData, export_model: keras.Model) -> Path:
-    """Return the cache file, named after what the features depend on: images, size, backbone, weights and hardware."""
+    """Return the cache file, named after images, size, backbone, scaling, weights and hardware."""
     height, width = experiment.data.image_size
     weights = hashlib.blake2b(experiment.model.backbone.encode(), digest_size=16)
     for layer in export_model.layers:
+        if layer.name == PREPROCESSING:  # has no weights; a preset's may change with its folder
+            weights.update(repr((layer.scale, layer.offset)).encode())
         if layer.name != HEAD:
             for values in layer.get_weights():
                 weights.update(values.tobytes())
@@ -97,7 +99,7 @@ def _path(experiment: Experiment, hardware: Hardware, data: TrainingData, export
     return cache_root() / data.images.key / name
 
 
-def _compute(train_model: keras.Model, hardware: Hardware, images: Rows, path: Path) -> None:
+def _compute(train_model: keras.Model, hardware: Hardware, images: Rows, path: Path, batch_size: int) -> None:
     """Run the backbone on all images, or wait if another process is already doing so."""
     import keras
 
@@ -109,7 +111,7 @@ def _compute(train_model: keras.Model, hardware: Hardware, images: Rows, path: P
             return
         with files.atomic_write(path) as tmp, tmp.open("wb") as file, Bar("features of the backbone", left) as bar:
             npy.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (left, width)})
-            for batch in plain_batches(images, np.arange(left), BATCH):
+            for batch in plain_batches(images, np.arange(left), batch_size):
                 values = np.asarray(backbone.predict_on_batch(divided(batch)), np.float32)[:left]
                 file.write(values.tobytes())
                 left -= len(values)

@@ -17,13 +17,11 @@ from whichcar.images.read import read_resized
 from whichcar.metrics import Score
 from whichcar.parallel import ordered_map
 from whichcar.progress import track
-from whichcar.training.batches import plain_batches
+from whichcar.training.batches import images_at_once, plain_batches
 from whichcar.training.network.models import Size, TrainingModels
 from whichcar.training.setup import TrainingData
 
 log = logging.getLogger(__name__)
-MOMENT_BATCH = 64  # minimum number of images that moments are computed on at a time; fewer if they are large
-MOMENT_PIXELS = MOMENT_BATCH * 256**2
 
 
 def validate(models: TrainingModels, data: TrainingData, batch_size: int, size: Size) -> Score:
@@ -74,8 +72,7 @@ def settle(
 def _recompute_moments(models: TrainingModels, data: TrainingData, experiment: Experiment, size: Size) -> None:
     """Recompute the moments of batch normalization on `MOMENT_IMAGES` training images, as read for prediction."""
     count = min(MOMENT_IMAGES, len(data.train_rows))
-    least = min(MOMENT_BATCH, MOMENT_PIXELS // (size[0] * size[1]))
-    batch_size = min(count, max(least, experiment.data.batch_size))
+    batch_size = min(count, max(images_at_once(size), experiment.data.batch_size))
     rows = np.random.default_rng(experiment.seed).permutation(data.train_rows)[: count // batch_size * batch_size]
     images = ordered_map(lambda row: read_resized(data.path_of(row), size), rows)
     batches = (np.stack(list(islice(images, batch_size))) for _ in range(len(rows) // batch_size))

@@ -16,6 +16,7 @@ HARDWARE = prepare("float32")
 
 import keras  # noqa: E402
 
+from whichcar.training.network import co_tuning  # noqa: E402
 from whichcar.training.network.backbones import build_backbone, has_classifier  # noqa: E402
 from whichcar.training.network.co_tuning import CoTuningHead, co_tuning_head, relate  # noqa: E402
 from whichcar.training.network.models import TrainingModels  # noqa: E402
@@ -108,6 +109,14 @@ def test_the_relation_is_what_the_untrained_network_answers_about_the_images_of_
     np.testing.assert_allclose(relation[2], (answers[0] + answers[3]) / 2, rtol=1e-4)
     np.testing.assert_allclose(relation[0], answers[1], rtol=1e-4)
     assert not relation[[1, 3]].any()
+
+
+def test_of_large_images_fewer_are_related_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    monkeypatch.setattr(co_tuning, "plain_batches", lambda images, rows, count: sizes.append(count) or [])
+    for side in (256, 512):
+        relate(models(experiment()), [], np.arange(4), np.arange(4), (side, side))  # type: ignore[arg-type]
+    assert sizes == [64, 16]
 
 
 def tiny(weights: None, include_top: bool, pooling: str | None, input_tensor: object = None) -> keras.Model:

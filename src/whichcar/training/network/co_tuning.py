@@ -15,11 +15,10 @@ import numpy as np
 
 from whichcar.config.experiment import Experiment
 from whichcar.progress import Bar
-from whichcar.training.batches import Rows, plain_batches
+from whichcar.training.batches import Rows, images_at_once, plain_batches
 from whichcar.training.network.backbones import imagenet_classifier
 from whichcar.training.network.models import Size, TrainingModels
 
-BATCH = 64
 NAME = "co_tuning"
 
 
@@ -90,10 +89,10 @@ def relate(models: TrainingModels, images: Rows, rows: np.ndarray, classes: np.n
     answering = replace(models, main_model=keras.Model(models.train_model.input, head.output))
     answering.main_model.compile(jit_compile=models.main_model.jit_compile)
     sums = np.zeros(head.relation.shape, np.float64)
-    done = 0
+    done, batch_size = 0, images_at_once(size)
     with Bar("ImageNet's classes in the training images", len(rows)) as bar:
-        for batch in plain_batches(images, rows, BATCH):
-            own = classes[done : done + BATCH]
+        for batch in plain_batches(images, rows, batch_size):
+            own = classes[done : done + batch_size]
             np.add.at(sums, own, answering.predict_on_batch(batch, size)[: len(own)])
             done += len(own)
             bar.update(len(own))
