@@ -100,6 +100,21 @@ def test_a_processor_gets_bfloat16_only_where_it_is_fast(
     assert prepare().precision == "bfloat16"
 
 
+@pytest.mark.parametrize(("started", "flags"), [(True, ""), (False, ""), (True, "--xla_gpu_deterministic_ops=true")])
+def test_exact_results_are_not_promised_on_a_gpu_that_jax_already_uses(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, started: bool, flags: str
+) -> None:
+    monkeypatch.setattr("keras.backend.backend", lambda: "jax")
+    monkeypatch.setattr(hardware, "_device", lambda backend: ("a GPU", True))
+    monkeypatch.setattr(hardware, "use_devices", lambda devices, batch_size: 1)
+    monkeypatch.setitem(sys.modules, "jax", sys)
+    if not started:
+        monkeypatch.delitem(sys.modules, "jax")
+    monkeypatch.setenv("XLA_FLAGS", flags)
+    prepare("float32", exact=True)
+    assert ("JAX was started before it was set" in caplog.text) == (started and not flags)
+
+
 @pytest.mark.slow
 def test_the_other_backend_can_be_chosen_before_keras_is_loaded() -> None:
     pytest.importorskip("jax")

@@ -93,6 +93,7 @@ def prepare(
         raise MissingExtraError("Keras", "cpu")
     keep_compiled()
     flags = os.environ.get("XLA_FLAGS", "")
+    is_set_late = exact and _EXACT not in flags and "jax" in sys.modules
     if exact and _EXACT not in flags:  # JAX reads the flags once, when it looks for devices
         os.environ["XLA_FLAGS"] = f"{flags} {_EXACT}".strip()
     os.environ["KERAS_BACKEND"] = backend or choose_backend()
@@ -112,6 +113,12 @@ def prepare(
 
         tf.config.experimental.enable_op_determinism()
     device, on_gpu = _device(backend)
+    if is_set_late and on_gpu and backend == "jax":
+        log.warning(
+            "hardware.exact: JAX was started before it was set, so results may differ in the last digits; to avoid "
+            "that, set XLA_FLAGS=%s in the environment and start again",
+            _EXACT,
+        )
     if precision == "auto":
         precision = "bfloat16" if on_gpu or processor_has_bfloat16() else "float32"
     hardware = Hardware(backend, precision, device, usable_cores(), use_devices(devices, batch_size))
