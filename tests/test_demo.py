@@ -32,7 +32,8 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         assert resume
         assert config.is_file()
         names.append(config.parent.name)
-        return SimpleNamespace(history=(SimpleNamespace(seconds=1.0), SimpleNamespace(seconds=12.4)), checkpoint="best")
+        history = (SimpleNamespace(seconds=1.0), SimpleNamespace(seconds=12.4))
+        return SimpleNamespace(history=history, checkpoint="best", asked_to_stop=False)
 
     monkeypatch.setattr("whichcar.training.train.train", train)
     monkeypatch.setattr("whichcar.cli.demo._evaluate", lambda experiment, say: RESULT)
@@ -97,6 +98,20 @@ def test_an_interrupted_training_says_how_to_resume(
     monkeypatch.setattr(demo, "run", run)
     assert main.run(["demo"]) == 130
     assert capsys.readouterr().err.endswith("everything is saved\nrun the same command again to resume\n")
+
+
+@pytest.mark.usefixtures("small")
+def test_a_demo_that_was_asked_to_stop_at_the_end_of_a_training_does_not_begin_the_next(
+    tmp_path: Path, trainings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(config: Path, resume: bool) -> SimpleNamespace:
+        trainings.append(config.parent.name)
+        return SimpleNamespace(history=(SimpleNamespace(seconds=1.0),), checkpoint="best", asked_to_stop=True)
+
+    monkeypatch.setattr("whichcar.training.train.train", train)
+    with pytest.raises(Interrupted, match="whole: trained; stopped before the next stage"):
+        demo.run(tmp_path / "demo", quick=True, say=lambda line: None)
+    assert trainings == ["whole"]
 
 
 def test_images_in_class_folders_are_split_and_used(tmp_path: Path, drawn: Path, trainings: list[str]) -> None:

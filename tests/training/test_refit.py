@@ -20,6 +20,7 @@ from whichcar.data.split.tree import read_tree
 from whichcar.errors import TrainingError
 from whichcar.files import checksum
 from whichcar.images.read import read_resized
+from whichcar.training import loop
 from whichcar.training import train as start
 from whichcar.training.loop import Run
 from whichcar.training.network.resnet50 import load_saved_model
@@ -111,6 +112,27 @@ def test_a_refit_of_a_cosine_schedule_that_was_cut_short_ends_at_the_epoch_that_
     first = train(path)
     (path.parent / "best.json").write_text(json.dumps(first.best | {"epoch": 1}))
     assert len(refit(path).history) == 1
+
+
+def test_ctrl_c_in_the_last_validation_stops_before_the_refit_which_resume_goes_on_with(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    validate = loop.validate
+
+    def interrupted(*arguments: Any) -> Any:  # noqa: ANN401  (as they are given)
+        os.kill(os.getpid(), signal.SIGINT)
+        return validate(*arguments)
+
+    folder = write(tmp_path / "exp", settings(tree, fit={"epochs": 1})).parent
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "validate", interrupted)
+        assert main.run(["train", str(folder), "--refit"]) == main.INTERRUPTED
+    printed = f"{folder}: trained; stopped before its refit\nresume with: whichcar train {folder} --refit --resume\n"
+    assert printed in capsys.readouterr().err
+    assert content(folder / "resolved.json")["finished"]
+    assert not (folder / "refit").exists()
+    assert main.run(["train", str(folder), "--refit", "--resume"]) == 0
+    assert find_checkpoint(folder).parent == folder / "refit"
 
 
 @pytest.mark.slow

@@ -337,6 +337,17 @@ def test_a_finished_run_is_extended_by_a_stage_larger_than_all_before(tree: Path
     assert [epoch.image_size for epoch in trained(path, resume=True).history] == ["24x24", "32x32", "48x48"]
 
 
+def test_a_run_is_not_extended_by_a_larger_stage_on_other_images(tree: Path, tmp_path: Path) -> None:
+    shutil.copytree(tree, tmp_path / "v1")
+    stages = [{"epochs": 1, "image_size": [24, 24]}]
+    trained(write(tmp_path / "exp", settings(tmp_path / "v1", fit={"epochs": 1}, recipe={"stages": stages})))
+    source = next((tmp_path / "v1" / "train").rglob("*.jpg"))
+    shutil.copy(source, source.with_name("new.jpg"))
+    larger = [*stages, {"epochs": 1, "image_size": [48, 48]}]
+    with pytest.raises(TrainingError, match=r"the images of .* changed since this run was stopped; put them back, or"):
+        run(write(tmp_path / "exp", settings(tmp_path / "v1", fit={"epochs": 2}, recipe={"stages": larger})), True)
+
+
 def test_ctrl_c_during_validation_stops_before_the_next_epoch(
     tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -534,7 +545,9 @@ def test_a_shorter_run_scales_its_stages_and_logs_it(
     assert [epoch.image_size for epoch in done.history] == ["24x24", "28x28", "32x32"]
     assert "recipe.stages: scaled from 11, 3, 3 to 1, 1, 1 epochs, as fit.epochs is 3" in caplog.text
     assert "recipe.plain_epochs is 3: all 3 epochs are without mixup, CutMix and RandAugment" in caplog.text
-    assert "the learning rate is warmed up for 150 of 6 updates; for a shorter warm-up write" in caplog.text
+    assert (
+        "the learning rate is warmed up for 150 of 6 updates; for a shorter warm-up write, for example" in caplog.text
+    )
 
 
 def test_a_batch_larger_than_the_data_is_said(tree: Path, tmp_path: Path) -> None:
@@ -542,6 +555,32 @@ def test_a_batch_larger_than_the_data_is_said(tree: Path, tmp_path: Path) -> Non
     assert list(remarks(experiment, 19, 2)) == [
         "data.batch_size is 40, but there are 19 training images: each batch has 19"
     ]
+
+
+def test_a_size_that_has_no_effect_is_said(tree: Path, tmp_path: Path) -> None:
+    def said(folder: str, recipe: dict, data: dict, weights: str | None = None) -> list[str]:
+        content = settings(tree, data=data, recipe=recipe, model={"weights": weights})
+        return list(remarks(read_experiment(write(tmp_path / folder, content)), 19, 90))
+
+    stages = [{"epochs": 1, "image_size": [size, size]} for size in (24, 32)]
+    [remark] = said("larger", {"stages": stages}, {"image_size": [320, 320]})
+    assert remark.startswith("data.image_size is 320x320, but recipe.stages sets the size of each epoch; change the")
+    assert not said("last", {"stages": stages}, {"image_size": [32, 32]})
+    features = {"cached_features": True, "freeze": 5}
+    [remark] = said("features", features, {"cache_size": [64, 64]}, "imagenet")
+    assert remark.startswith("data.cache_size has no effect with recipe.cached_features")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "advice"),
+    [
+        ({"warmup_share": 0.6}, "recipe.warmup_share: 0.05"),
+        ({"warmup_steps": 60}, "recipe.warmup_share: 0.05 instead of recipe.warmup_steps"),
+    ],
+)
+def test_a_long_warm_up_is_said_with_a_shorter_one(tree: Path, tmp_path: Path, recipe: dict, advice: str) -> None:
+    [remark] = remarks(read_experiment(write(tmp_path / "exp", settings(tree, recipe=recipe))), 19, 100)
+    assert remark.endswith(f"warmed up for 60 of 100 updates; for a shorter warm-up write, for example, {advice}")
 
 
 @pytest.mark.slow
@@ -872,6 +911,23 @@ def test_settings_that_do_not_extend_a_finished_run_are_refused(tree: Path, tmp_
     refused(advised, recipe={"stages": wide}, fit=longer | {"epochs": 4})
 
 
+def test_a_run_stopped_after_a_later_epoch_follows_the_same_schedule(
+    tree: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def content(**fit: int) -> dict:
+        return settings(tree, fit={"epochs": 4, **fit}, recipe={"schedule": "cosine", "plain_epochs": 1, "mixup": 0.2})
+
+    whole = trained(write(tmp_path / "whole", content()))
+    trained(write(tmp_path / "exp", content(stop_after=1)))
+    done = trained(write(tmp_path / "exp", content(stop_after=2)), resume=True)
+    rates = [epoch.learning_rate for epoch in whole.history]
+    assert [epoch.learning_rate for epoch in done.history] == rates[:2]
+    assert "schedule is computed for" not in caplog.text
+    assert "recipe.plain_epochs" not in caplog.text
+    with pytest.raises(TrainingError, match=r"has trained for 2 epochs already; set fit\.stop_after to more"):
+        run(write(tmp_path / "exp", content(stop_after=1)), resume=True)
+
+
 def test_that_a_warm_up_of_a_share_begins_again_is_a_warning(
     tree: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -1119,7 +1175,7 @@ def test_disk_use_and_unopened_files_are_stated(tree: Path, tmp_path: Path, capl
         ),
     ):
         caplog.clear()
-        content = settings(tmp_path / "v1", fit={"epochs": 2, "callbacks": callbacks})
+        content = settings(tmp_path / "v1", fit={"epochs": 9, "stop_after": 2, "callbacks": callbacks})
         made = run(write(tmp_path / f"exp{len(callbacks)}", content))
         made.folder.close()
         assert disk_needed(made.experiment, made.models).startswith(f"disk: up to 0.0 GB {message}")

@@ -23,7 +23,7 @@ from whichcar.cli.split import render_split
 from whichcar.cli.streams import say
 from whichcar.data.fetch.formats import LABELS
 from whichcar.data.split_record import RECORD
-from whichcar.errors import DataError
+from whichcar.errors import DataError, Interrupted
 from whichcar.text import as_text, one_line, plural, shell_command
 from whichcar.version import VERSION
 
@@ -229,6 +229,8 @@ def _train(experiment: Path, say: Say) -> float:
     from whichcar.training.train import train
 
     trained = train(experiment / files.CONFIG, resume=True)
+    if trained.asked_to_stop:
+        raise Interrupted(f"{experiment}: trained; stopped before the next stage")
     say(f"     {plural(len(trained.history), 'epoch')}; best by validation: {trained.checkpoint}")
     return trained.history[-1].seconds
 

@@ -270,7 +270,7 @@ class Hardware(Section):
         "with --hosts, all",
     )
     exact: bool = Field(False, description="bit-identical results across runs on one machine (slower)")
-    save_minutes: float = Field(5.0, gt=0, description="minutes between two saves of the training state")
+    save_minutes: float = Field(5.0, gt=0, description="most minutes of training between two saves of its state")
 
 
 class Experiment(Section):

@@ -74,12 +74,15 @@ class Run:
         self.progress = Progress()
         self.history: list[Epoch] = []
         self.saved = ""  # where the run was when its state was last saved
+        self.asked_to_stop = False  # after `train`: whether a signal came too late to stop it
         self._saved = self._began = self._drawn = time.monotonic()
         self._compiled_for: Size | None = None  # the size of the last step, if this process has taken one
         self._taken: Taken | None = None  # the step whose results have not been read yet
         self._read = self._began  # when the results of a step were last read, or could have been
         callbacks = experiment.fit.callbacks
-        self.checkpoints = CheckpointManager(folder, callbacks.model_checkpoint, models, metadata_of(experiment, data))
+        metadata = metadata_of(experiment, data)
+        self._fingerprint = metadata.fingerprints["train"]
+        self.checkpoints = CheckpointManager(folder, callbacks.model_checkpoint, models, metadata)
         stopping, plateau = callbacks.early_stopping, callbacks.reduce_on_plateau
         self.stopping = MetricMonitor(stopping.monitor, stopping.mode, stopping.min_delta) if stopping else None
         self.plateau = MetricMonitor(plateau.monitor, plateau.mode, plateau.min_delta) if plateau else None
@@ -112,6 +115,7 @@ class Run:
                 # Save the last epoch's state, which an extended run resumes from, before the best weights are loaded.
                 self.save()
                 self._settle()
+                self.asked_to_stop = are_to_stop(stop.is_set(), 1)
         finally:
             events.close()
             self.checkpoints.write()
@@ -124,6 +128,7 @@ class Run:
         self.checkpoints.write()
         record = {
             "images": self.data.images.key,
+            "fingerprint": self._fingerprint,
             "cache_size": list(self.sizes.cache),
             "progress": asdict(self.progress),
             "history": [asdict(epoch) for epoch in self.history],
@@ -147,8 +152,9 @@ class Run:
         directory = self.experiment.data.directory
         check_class_folders(self.folder, self.data.tree, directory)
         record = load_state(self.folder.state, self.models.state_variables())
+        is_same = record.get("fingerprint", self._fingerprint) == self._fingerprint  # earlier versions saved none
         size = list(self.sizes.cache)  # larger if a larger stage was added, which changes the key
-        if record["cache_size"] == size and record["images"] != self.data.images.key:
+        if not is_same or (record["cache_size"] == size and record["images"] != self.data.images.key):
             raise TrainingError(
                 f"{self.folder.path}: the images of {directory} changed since this run was stopped; put them back, or "
                 "start over with --overwrite"
@@ -163,8 +169,7 @@ class Run:
             for epoch in self.history:  # the settings of early stopping may have changed
                 self.stopping.improved(asdict(epoch))
         if self.folder.changed:
-            recipe, stopped_early = self.experiment.recipe, self._stopped_early()
-            check_length(self.folder.path, recipe, self.sizes.train[: self.epochs], self.history, stopped_early)
+            check_length(self.folder, self.experiment, self.sizes.train, self.history, self._stopped_early())
 
     def _one_epoch(self, stop: threading.Event, events: EventLog) -> None:
         progress, epochs = self.progress, len(self.sizes.train)

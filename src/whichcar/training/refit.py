@@ -51,6 +51,7 @@ def refit(
     Raises:
         TrainingError: there are no validation images, the images have changed since, or the experiment is a refit.
             Also everything that `train` raises.
+        Interrupted: as in `train`; also between the two trainings.
     """
     config = config_in(Path(config_path))
     experiment = read_experiment(config, overrides)
@@ -59,6 +60,8 @@ def refit(
     if (done := current_refit(before.folder)) is not None:
         log.info("%s: already trained", done)
         return trained_in(done)
+    if before.asked_to_stop:
+        raise Interrupted(f"{before.folder}: trained; stopped before its refit")
     if read_metadata(before.checkpoint).fingerprints.get("train") != tree.fingerprints["train"]:
         raise TrainingError(
             f"{before.folder}: the training or validation images of {tree.root} have changed since this training; put "

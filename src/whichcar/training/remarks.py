@@ -25,6 +25,12 @@ def remarks(experiment: Experiment, images: int, updates: int) -> Iterator[str]:
     recipe, epochs, batch_size = experiment.recipe, experiment.fit.epochs, experiment.data.batch_size
     if images < batch_size:
         yield f"data.batch_size is {batch_size}, but there are {images} training images: each batch has {images}"
+    sizes, size = [stage.image_size for stage in recipe.stages], experiment.data.image_size
+    if sizes and size not in sizes and experiment.is_written("data.image_size"):
+        shown = "x".join(map(str, size))
+        yield f"data.image_size is {shown}, but recipe.stages sets the size of each epoch; change the stages instead"
+    if recipe.cached_features and experiment.data.cache_size:
+        yield "data.cache_size has no effect with recipe.cached_features: images are read at data.image_size"
     written = [stage.epochs for stage in recipe.stages]
     if written and sum(written) != epochs:
         counts = ", ".join(map(str, scaled(written, epochs)))
@@ -34,15 +40,16 @@ def remarks(experiment: Experiment, images: int, updates: int) -> Iterator[str]:
         yield f"recipe.plain_epochs is {recipe.plain_epochs}: {count} without mixup, CutMix and RandAugment"
     warmup = warmup_updates(updates, recipe)
     if warmup > LONG_WARMUP * updates:
+        shorter = "recipe.warmup_share: 0.05" + (" instead of recipe.warmup_steps" if recipe.warmup_steps else "")
         yield (
-            f"the learning rate is warmed up for {warmup} of {plural(updates, 'update')}; for a shorter warm-up write "
-            "recipe.warmup_share, for example 0.05, instead of recipe.warmup_steps"
+            f"the learning rate is warmed up for {warmup} of {plural(updates, 'update')}; for a shorter warm-up write, "
+            f"for example, {shorter}"
         )
 
 
 def disk_needed(experiment: Experiment, models: TrainingModels) -> str:
     """Return one line on how much disk space the run needs at most, and the setting that limits it."""
-    keep, epochs = experiment.fit.callbacks.model_checkpoint.keep, experiment.fit.epochs
+    keep, epochs = experiment.fit.callbacks.model_checkpoint.keep, experiment.fit.last_epoch
     count = epochs if keep is None else min(keep, epochs)
     size, state = _megabytes(models.export_model.weights), _megabytes(models.state_variables())
     kept = "every epoch's is kept" if keep is None else f"the best {keep} are kept" if keep > 1 else "the best is kept"

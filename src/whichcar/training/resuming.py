@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 
-from whichcar.config.recipe import Recipe
+from whichcar.config.experiment import Experiment
 from whichcar.data.labels import renamed
 from whichcar.data.split.tree import Tree
 from whichcar.errors import TrainingError
@@ -33,13 +32,17 @@ def check_class_folders(folder: ExperimentFolder, tree: Tree, directory: str) ->
 
 
 def check_length(
-    path: Path, recipe: Recipe, sizes: Sequence[Size], history: Sequence[Epoch], is_stopped_early: bool
+    folder: ExperimentFolder,
+    experiment: Experiment,
+    sizes: Sequence[Size],
+    history: Sequence[Epoch],
+    is_stopped_early: bool,
 ) -> None:
     """Check that a run can be resumed with another length, and log what changes with it.
 
     Args:
-        path: the experiment's folder.
-        recipe: recipe of the new settings.
+        folder: the experiment's folder, opened.
+        experiment: the new settings.
         sizes: training size of each epoch in the new settings.
         history: the epochs done.
         is_stopped_early: whether early stopping, with the new settings, ends the run here.
@@ -47,9 +50,11 @@ def check_length(
     Raises:
         TrainingError: the run was trained for longer or at other sizes, or would stop early at once.
     """
-    done, epochs = len(history), len(sizes)
+    path, recipe, fit = folder.path, experiment.recipe, experiment.fit
+    done, epochs = len(history), fit.last_epoch
     if done > epochs:
-        raise TrainingError(f"{path}: has trained for {plural(done, 'epoch')} already; set fit.epochs to more")
+        name = "fit.epochs" if epochs == fit.epochs else "fit.stop_after"
+        raise TrainingError(f"{path}: has trained for {plural(done, 'epoch')} already; set {name} to more")
     for epoch, (height, width) in zip(history, sizes, strict=False):
         if epoch.image_size != f"{height}x{width}":
             raise TrainingError(
@@ -62,11 +67,13 @@ def check_length(
             f"too, for example with --set fit.callbacks.early_stopping.patience={epochs}"
         )
     log.info("%s: trained for %s so far, resuming until %d", path, plural(done, "epoch"), epochs)
-    if history and (recipe.schedule != "constant" or done < recipe.warmup_share * epochs):
+    if not folder.rescheduled:
+        return
+    if history and (recipe.schedule != "constant" or done < recipe.warmup_share * fit.epochs):
         log.warning(
             "the %s schedule is computed for %s now: the learning rate resumes from its value there, not from "
             "%.3g, where it was",
-            *(recipe.schedule, plural(epochs, "epoch"), history[-1].learning_rate),
+            *(recipe.schedule, plural(fit.epochs, "epoch"), history[-1].learning_rate),
         )
     if recipe.plain_epochs:
         log.warning("recipe.plain_epochs: the last %s of the new length", plural(recipe.plain_epochs, "epoch"))

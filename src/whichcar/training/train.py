@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +34,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Trained:
-    """The results of a training run. `best` is the content of best.json: the checkpoint that evaluation uses."""
+    """The results of a training run.
+
+    `best` is the content of best.json: the checkpoint that evaluation uses. `asked_to_stop`: Ctrl-C or SIGTERM came
+    when only the end of the training was left, which was completed.
+    """
 
     folder: Path
     checkpoint: Path
     best: dict[str, Any]
     history: tuple[Epoch, ...]
+    asked_to_stop: bool = False
 
 
 def train(
@@ -81,7 +86,7 @@ def train(
             folder.set_aside()
         with tracking.training():
             run.train()
-        return trained_in(folder.path)
+        return replace(trained_in(folder.path), asked_to_stop=run.asked_to_stop)
     except (Interrupted, KeyboardInterrupt) as error:
         if folder.is_replacing or (overwrite and run is None):
             raise Interrupted(f"{folder.path}: stopped before the first checkpoint", saved=False) from error

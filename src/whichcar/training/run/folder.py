@@ -56,6 +56,7 @@ class ExperimentFolder:
         self.finished = False  # after `open`: whether the run is finished and its settings are unchanged
         self.class_folders: list[str] = []  # after `open`: class folders of the existing run
         self.changed = False  # after `open`: whether the run is resumed with another length
+        self.rescheduled = False  # after `open`: whether `fit.epochs`, which the schedule is computed for, is another
 
     def open(self, resume: bool, overwrite: bool) -> bool:
         """Lock the folder for this run; return whether there is a state to resume from.
@@ -86,6 +87,7 @@ class ExperimentFolder:
         del defaults["hardware"]
         known = _filled(known, defaults)
         self.changed = known != self._settings
+        self.rescheduled = known["fit"]["epochs"] != self._settings["fit"]["epochs"]
         others = _without_length(known), _without_length(self._settings)
         same_but_length = others[0] == others[1]
         if self.changed and not (resume and same_but_length):
