@@ -77,7 +77,7 @@ def inline() -> set[str]:
 
 HELP, EXPERIMENTS, SHOWN = (sorted({*found}) for found in (of_help(), of_experiments(), of_pages()))
 NEW = Path("experiments/mine")
-OTHERS = {"--user", "--gpus", "--logdir"}  # Docker's and TensorBoard's
+OTHERS = {"--user", "--gpus", "--logdir", "--xla_gpu_deterministic_ops"}  # Docker's, TensorBoard's and XLA's
 
 
 def parsed(line: str) -> click.Context:

@@ -274,11 +274,12 @@ def test_a_search_that_was_ended_at_once_can_be_resumed_in_the_same_process(
 def test_ctrl_c_says_whether_running_trials_are_saved(
     sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch, seconds: float, message: str
 ) -> None:
-    show, started = driver.LiveTable.show, sweeps.folder / "trial_0000" / "starts.txt"
+    show, started, raised = driver.LiveTable.show, sweeps.folder / "trial_0000" / "starts.txt", []
 
     def interrupt(*arguments: Any) -> None:  # noqa: ANN401
         show(*arguments)
-        if started.exists():
+        if started.exists() and not raised:  # a second one would stop this process at once
+            raised.append(signal.SIGINT)
             signal.raise_signal(signal.SIGINT)
 
     sweeps.write_base(seconds=1.0)

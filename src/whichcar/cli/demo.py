@@ -21,7 +21,6 @@ from whichcar.cli.options import FOLDER
 from whichcar.cli.render import columns
 from whichcar.cli.split import render_split
 from whichcar.cli.streams import say
-from whichcar.data.fetch.formats import LABELS
 from whichcar.data.split_record import RECORD
 from whichcar.errors import DataError, Interrupted
 from whichcar.text import as_text, one_line, plural, shell_command
@@ -119,6 +118,8 @@ def run(into: Path, real: Path | None = None, quick: bool = False, say: Say = pr
         DataError: no folder `real`, or `into` has files that no demo wrote, or a demo of other images, or lies among
             the classes of `real`, or has a name that is not UTF-8.
     """
+    from whichcar.data.fetch.formats import LABELS
+
     started = time.monotonic()
     plan = QUICK if quick else FULL
     if real is not None:
