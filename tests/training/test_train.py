@@ -32,6 +32,7 @@ from whichcar.data.split.tree import read_tree
 from whichcar.errors import CheckpointError, ConfigError, DataError, Interrupted, TrainingError, WhichcarError
 from whichcar.images.read import read_resized
 from whichcar.metrics import Score
+from whichcar.search.space import read_spec
 from whichcar.training import loop, setup
 from whichcar.training import train as start
 from whichcar.training.hardware import prepare
@@ -569,6 +570,22 @@ def test_a_size_that_has_no_effect_is_said(tree: Path, tmp_path: Path) -> None:
     features = {"cached_features": True, "freeze": 5}
     [remark] = said("features", features, {"cache_size": [64, 64]}, "imagenet")
     assert remark.startswith("data.cache_size has no effect with recipe.cached_features")
+    assert not said("whole", features, {"cache_size": [32, 32], "image_size": [32, 32]}, "imagenet")
+
+
+@pytest.mark.parametrize("name", ["fast", "head"])
+def test_our_searches_set_nothing_that_has_no_effect(name: str) -> None:
+    spec = read_spec(Path(__file__).parents[2] / "experiments" / "sweeps" / f"{name}.yml")
+    said = remarks(Experiment.model_validate(spec.settings), 5212, 900)
+    assert [remark for remark in said if remark.startswith("data.")] == []
+
+
+def test_settings_among_the_classes_are_refused_before_a_folder_is_made(quick: Path, tree: Path) -> None:
+    write(quick.parent, settings(tree))
+    config = quick.rename(tree / "train" / "mine.yml")
+    with pytest.raises(DataError, match=r"mine: lies in .*, whose folders are the classes"):
+        train(config)
+    assert not config.with_suffix("").exists()
 
 
 @pytest.mark.parametrize(

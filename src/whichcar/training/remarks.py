@@ -29,7 +29,7 @@ def remarks(experiment: Experiment, images: int, updates: int) -> Iterator[str]:
     if sizes and size not in sizes and experiment.is_written("data.image_size"):
         shown = "x".join(map(str, size))
         yield f"data.image_size is {shown}, but recipe.stages sets the size of each epoch; change the stages instead"
-    if recipe.cached_features and experiment.data.cache_size:
+    if recipe.cached_features and experiment.data.cache_size not in (None, size):
         yield "data.cache_size has no effect with recipe.cached_features: images are read at data.image_size"
     written = [stage.epochs for stage in recipe.stages]
     if written and sum(written) != epochs:

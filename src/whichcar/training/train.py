@@ -76,6 +76,7 @@ def train(
     experiment = read_experiment(config_path, overrides)
     folder, run = ExperimentFolder(config_path, experiment), None
     try:
+        check_outside(folder.path, expanded(experiment.data.directory))
         is_resumed = folder.open(resume, overwrite)
         tracking = tracking_of(track, folder.path, new_run=overwrite)
         if folder.finished:
@@ -116,7 +117,6 @@ def _prepare(experiment: Experiment, folder: ExperimentFolder, is_resumed: bool,
     check_packages()
     check_weights(experiment.model.weights)
     sizes = sizes_of(experiment.data, experiment.recipe, experiment.fit.epochs)
-    check_outside(folder.path, expanded(experiment.data.directory))
     tree = load_tree(experiment.data, experiment.model.classes, experiment.seed)
     wanted = experiment.hardware
     hardware = prepare(

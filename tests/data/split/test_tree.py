@@ -49,7 +49,13 @@ def test_a_folder_among_those_of_the_classes_is_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(DataError, match=f"{inside}: lies in {tmp_path / root}, whose folders are the classes"):
             check_outside(tmp_path / inside, tmp_path / data)
-    for outside, data in (("exp", "plain"), ("plain2", "plain"), ("split/exp", "split"), ("exp", "missing")):
+    for outside, data in (
+        ("exp", "plain"),
+        ("plain2", "plain"),
+        ("plain/.exp", "plain"),
+        ("split/exp", "split"),
+        ("exp", "no"),
+    ):
         check_outside(tmp_path / outside, tmp_path / data)
 
 

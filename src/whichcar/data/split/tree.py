@@ -162,7 +162,8 @@ def check_outside(folder: Path, directory: Path) -> None:
         return
     structure = locate(directory)
     for classes in structure.splits.values() or [structure.root]:
-        if place.is_relative_to(classes.resolve()):
+        classes_at = classes.resolve()
+        if place.is_relative_to(classes_at) and all(map(files.is_visible, place.relative_to(classes_at).parts)):
             raise DataError(
                 f"{folder}: lies in {classes}, whose folders are the classes; choose a folder outside, or run the "
                 "command in another one"
