@@ -60,6 +60,13 @@ def test_what_split_and_crop_wrote_into_the_data_folder_is_not_taken_for_images_
     assert (len(found.entries), found.without_row) == (32, ["images/000032.jpg"])
 
 
+def test_images_without_a_row_are_found_if_crop_wrote_the_folder_that_the_rows_name(data: Path) -> None:
+    write_labels(data / "labels.csv", [Label(f"{number:06d}.jpg", "A", "train") for number in range(1, 32)])
+    (data / "car_ims" / "crop.json").touch()
+    found = collect(data, data / "labels.csv")
+    assert (len(found.entries), found.without_row) == (32, ["car_ims/000032.jpg"])
+
+
 def test_a_split_tree_tells_train_validation_and_test(data: Path, tmp_path: Path) -> None:
     split(data, data / "car_dataset_labels.csv", tmp_path / "v1", 0.25)
     record = json.loads((tmp_path / "v1" / "split.json").read_text())

@@ -134,9 +134,11 @@ def _labelled(root: Path, labels: Path) -> Collection:
     disagreeing = {path: sorted({f"{row.subset} {row.class_name!r}" for row in same}) for path, same in rows_of.items()}
     # If the labelled images lie in car_ims/, the label file says nothing about other folders next to it.
     inside = (root / IMAGES).is_dir() and all(path.startswith(f"{IMAGES}/") for path in rows_of)
-    # Nor does it about folders that `split` and `crop` wrote: they hold the same images again.
+    # Nor does it about folders that `split` and `crop` wrote, unless a row names an image there: they hold the same
+    # images again.
     records = [path for name in (RECORD, files.CROP_RECORD) for path in root.glob(f"*/**/{name}")]
-    made = tuple(f"{path.parent.relative_to(root).as_posix()}/" for path in records)
+    written = {f"{path.parent.relative_to(root).as_posix()}/" for path in records}
+    made = tuple(place for place in written if not any(path.startswith(place) for path in rows_of))
     walked = _walk(root, IMAGES if inside else "")
     paths, others = ([path for path in some if not path.startswith(made)] for some in walked)
     named = {PurePosixPath(row.img_name).as_posix() for row in rows}
