@@ -51,7 +51,7 @@ def check(data: str | Path, labels: str | Path | None = None, smallest: int = SM
 
     Args:
         data: images with a label file, split into train/ and test/, in one folder per class, or just images.
-        labels: the label file (default: car_dataset_labels.csv in `data`, unless `data` is divided into splits).
+        labels: the label file (default: car_dataset_labels.csv in `data`, unless its splits contain class folders).
         smallest: an image whose shorter side has fewer pixels is tiny.
 
     Raises:

@@ -43,7 +43,7 @@ def explore(
 
     Args:
         data: a folder with a label file, a split, one folder per class, or images only.
-        labels: the label file (default: car_dataset_labels.csv in `data`, unless `data` is divided into splits).
+        labels: the label file (default: car_dataset_labels.csv in `data`, unless its splits contain class folders).
         output: the page (default: explore.html in `data`).
         seed: random seed for the sampled images.
 
