@@ -272,6 +272,19 @@ def test_images_are_found_by_their_names_in_the_label_file(
     assert split(tmp_path / "data", tmp_path / "v1").problems == []
 
 
+@pytest.mark.parametrize("folder", ["images", "cars/ae\u0301"])
+def test_an_image_next_to_the_label_file_does_not_hide_the_folder_of_the_others(
+    drawn: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, folder: str
+) -> None:
+    root = tmp_path / "set"
+    shutil.copytree(drawn / "car_ims", root / folder)
+    shutil.copy(drawn / "car_dataset_labels.csv", root / "labels.csv")
+    shutil.copy(drawn / "car_ims" / "000001.jpg", root / "preview.jpg")
+    fetch(root, tmp_path / "data")
+    assert caplog.messages == [f"{root}: 1 image outside {Path(folder).name}/ left out"]
+    assert split(tmp_path / "data", tmp_path / "v1").problems == []
+
+
 @pytest.mark.parametrize("prefix", ["car_ims/", "./"])
 def test_names_that_split_finds_in_car_ims_are_not_called_labels_without_an_image(
     drawn: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, prefix: str

@@ -7,8 +7,8 @@ per class. Only the names of images are read, and nothing is decoded.
 from __future__ import annotations
 
 import logging
-import os
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -133,9 +133,13 @@ def _images(root: Path, paths: list[str], table: Path, rows: list[Label]) -> Pat
     if (named := devkit.folder_called(root, IMAGES)) is not None:
         return root / named
     known = set(map(nfc, paths))
-    folders = [path.rpartition("/")[0] for path in paths if files.is_image(path)]
-    common = Path(os.path.commonpath(folders or [""]))
-    places = (_without_wrapping(root).relative_to(root), table.parent.relative_to(root), common)
+    names = {name.name: name for name in (PurePosixPath(nfc(row.img_name)) for row in rows)}
+    above: Counter[Path] = Counter()  # the folders in which files with the ending of such a name are found
+    for path in map(Path, paths):
+        if (name := names.get(nfc(path.name))) and nfc(f"/{path}").endswith(f"/{name}"):
+            above[path.parents[len(name.parts) - 1]] += 1
+    most = [place for place, _ in above.most_common(1)]
+    places = (_without_wrapping(root).relative_to(root), table.parent.relative_to(root), *most)
     return root / max(places, key=lambda place: sum(nfc((place / row.img_name).as_posix()) in known for row in rows))
 
 
