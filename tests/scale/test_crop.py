@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 
 from whichcar.cli import main
@@ -239,6 +240,16 @@ def test_another_setting_is_named_and_a_detector_may_move(tmp_path: Path, red_ca
     assert crop_on_cluster("here", tmp_path / "source", tmp_path / "out", Here(), detector=moved).earlier == 1
     with pytest.raises(DataError, match=r"was written with another settings\.margin \(0\.0, now 0\.05\); give the"):
         crop_on_cluster("here", tmp_path / "source", tmp_path / "out", Here(), detector=red_car_file, margin=0.05)
+
+
+def test_a_changed_detector_of_the_same_name_is_told_by_its_checksum(tmp_path: Path, red_car_file: Path) -> None:
+    draw(tmp_path / "source" / "0.jpg", COLOURS["Red Sedan 2011"])
+    crop_on_cluster("here", tmp_path / "source", tmp_path / "out", Here(), detector=red_car_file)
+    model = onnx.load(red_car_file)
+    model.doc_string = "exported again"
+    onnx.save(model, tmp_path / red_car_file.name)
+    with pytest.raises(DataError, match=r"was written with another detector\.sha256 \(\w{64}, now \w{64}\); give the"):
+        crop_on_cluster("here", tmp_path / "source", tmp_path / "out", Here(), detector=tmp_path / red_car_file.name)
 
 
 def test_an_image_that_is_a_link_in_a_shard_is_a_row(tmp_path: Path, red_car_file: Path) -> None:

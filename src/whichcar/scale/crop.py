@@ -65,9 +65,9 @@ def crop_on_cluster(
     parts = parts_of(names)
     job = Job("crop", storage, to, record["settings"], {})
     record = {"source": storage.place, **record}
-    # The path of a detector file does not matter, only its checksum.
-    settings = {name: value for name, value in record["settings"].items() if name != "detector"}
-    origin = {"stage": "crop", **record, "settings": settings, "source": place_of(source, storage)}
+    # The folder of a detector file does not matter, only its name and checksum.
+    used = {name: value for name, value in record["settings"].items() if name != "detector"}
+    origin = {"stage": "crop", **record, "settings": used, "source": place_of(source, storage)}
     with Manifest(to, origin).opened() as manifest:
         _describe(to, record, finished=False)
         for name, content in splits.items():

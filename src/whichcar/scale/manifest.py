@@ -111,7 +111,7 @@ class Manifest:
             old, new = before.get(name), now.get(name)
             if old == new:
                 continue
-            if isinstance(old, Mapping) and isinstance(new, Mapping) and "name" not in new:
+            if isinstance(old, Mapping) and isinstance(new, Mapping) and old.get("name") == new.get("name"):
                 self._check_origin(old, new, f"{above}{name}.")
             raise DataError(
                 f"{self.target.root}: was written with another {above}{name} ({_short(old)}, now {_short(new)}); give "
