@@ -33,7 +33,8 @@ IMAGE_FORMATS = {
     "GIF": (".gif",),
 }
 UNOPENED_SUFFIXES = frozenset(
-    (".heic", ".heif", ".avif", ".jxl", ".jp2", ".jfif", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raw", ".psd")
+    (".heic", ".heif", ".avif", ".jxl", ".jp2", ".jfif", ".psd")
+    + (".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".raw")  # of cameras
 )
 IMAGE_SUFFIXES = frozenset(suffix for suffixes in IMAGE_FORMATS.values() for suffix in suffixes)
 NO_IMAGES = f"no images in it; the name of an image ends in {', '.join(sorted(IMAGE_SUFFIXES))}"

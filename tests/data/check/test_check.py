@@ -343,6 +343,17 @@ def test_files_of_formats_that_are_not_opened_are_found_in_any_folder(tmp_path: 
     assert {one.detail for one in found} == {"HEIC is not supported; convert it to JPEG"}
 
 
+def test_camera_raw_is_unreadable_and_not_to_be_renamed(tmp_path: Path) -> None:
+    Image.new("RGB", (90, 80), "red").save(tmp_path / "1.png")
+    Image.new("RGB", (90, 80), "red").save(tmp_path / "begins as TIFF.nef", "TIFF")
+    (tmp_path / "of its own.orf").write_bytes(b"IIRO\x08\0\0\0")
+    found = [one for one in check(tmp_path).findings if one.path != "1.png"]
+    assert [(one.path, one.issue) for one in found] == [
+        ("begins as TIFF.nef", "unreadable"),
+        ("of its own.orf", "unreadable"),
+    ]
+
+
 def test_equal_classes_of_one_image_are_not_uneven(tmp_path: Path) -> None:
     for name, colour in (("a", "red"), ("b", "green"), ("c", "blue")):
         (tmp_path / name).mkdir()

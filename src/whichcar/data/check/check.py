@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
+from whichcar import files
 from whichcar.data.check import quality
 from whichcar.data.check.class_names import odd_names
 from whichcar.data.check.copies import of_copies, of_groups
@@ -83,15 +84,18 @@ def _of_rows(collection: Collection) -> Iterator[Finding]:
     for path in collection.without_row:
         yield finding(path, "file_without_row", "no row of the label file names it")
     for path in collection.others:
+        suffix = PurePosixPath(path).suffix
         try:
             form = read_format(collection.root / path)
-        except UnsupportedFormatError as error:
-            yield finding(path, "unreadable", error.reason)
+        except ImageError as error:
+            # Anything else is not an image, such as a list or a note.
+            if isinstance(error, UnsupportedFormatError) or files.is_unopened(path):
+                yield finding(path, "unreadable", error.reason)
             continue
-        except ImageError:  # not an image, such as a list or a note
-            continue
-        suffix = PurePosixPath(path).suffix
-        yield finding(path, "wrong_extension", f"a {form} image, not read for its suffix {suffix!r}; rename it")
+        if form == "TIFF" and files.is_unopened(path):  # as camera raw begins, with a small preview
+            yield finding(path, "unreadable", f"camera raw, or a TIFF image called {suffix}; convert it to JPEG")
+        else:
+            yield finding(path, "wrong_extension", f"a {form} image, not read for its suffix {suffix!r}; rename it")
 
 
 def _of_classes(collection: Collection) -> Iterator[Finding]:
