@@ -52,6 +52,11 @@ def find(root: Path, called: str) -> ImageSet:
         log.warning("%s", files.not_opened(called, count))
     image_set = _recognised(root, paths, called)
     names = files.walk_images(image_set.root) if image_set.names is None else image_set.names
+    if image_set.names is not None:  # `labels_from_folders` has named the folders that are not used
+        structure = structure_of(root)
+        unused = (*structure.unlabelled, *structure.left_out)
+        named = tuple(f"{folder.relative_to(root).as_posix()}/" for folder in unused)
+        paths = [path for path in paths if not path.startswith(named)]
     if count := sum(map(files.is_image, paths)) - sum(map(files.is_image, names)):
         place = f"{image_set.root.name}/" if image_set.names is None else "the class folders"
         log.warning("%s: %s outside %s left out", called, plural(count, "image"), place)
