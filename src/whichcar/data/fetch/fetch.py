@@ -272,7 +272,9 @@ def _stage(path: Path, unpacked: Path) -> None:
             _stage(table, unpacked / table.parent.relative_to(path))
         return
     if path.name.lower().endswith(_UNREAD):  # by its content, a spreadsheet is a zip
-        raise DataError(f"{path}: spreadsheets and compressed tables are not read; save or unpack it as .csv in UTF-8")
+        raise DataError(
+            f"{path}: spreadsheets and compressed tables are not read; unpack it, or save it as .csv in UTF-8"
+        )
     if is_archive(path):
         unpack(path, unpacked)
         return
