@@ -125,10 +125,7 @@ def _values(given: InferInput, binary: bytearray) -> Pixels:
         if len(binary) != count:
             raise _wrong(f"The shape needs {count} bytes of data; got {len(binary)}.")
         return np.frombuffer(binary, np.uint8)
-    try:
-        values = np.asarray(given.data, object).ravel()  # an array of text has room for the longest in each place
-    except ValueError as error:
-        raise _wrong("The lists of `data` have different lengths.") from error
+    values = np.asarray(given.data, object).ravel()  # an array of text has room for the longest in each place
     if values.size != count or {*map(type, values)} != {int} or values.min() < 0 or values.max() > 255:
         raise _wrong(f"`data` are {count} whole numbers from 0 to 255.")
     return values.astype(np.uint8)
