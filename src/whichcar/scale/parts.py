@@ -120,7 +120,7 @@ def _digest(texts: Sequence[str]) -> str:
 
 
 def items_of(source: Storage, part: Part) -> Iterator[Item]:
-    """Yield the images of a part, and other files of a shard, lazily; an image that is a link in it is skipped.
+    """Yield the images of a part, and other files of a shard, lazily; a link or other special file in it is skipped.
 
     Raises:
         DamagedShardError: a shard is damaged; raised after its last member that can be read.
