@@ -32,10 +32,8 @@ IMAGE_FORMATS = {
     "BMP": (".bmp",),
     "GIF": (".gif",),
 }
-UNOPENED_SUFFIXES = frozenset(
-    (".heic", ".heif", ".avif", ".jxl", ".jp2", ".jfif", ".psd")
-    + (".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".raw")  # of cameras
-)
+_RAW_SUFFIXES = (".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".raw")  # of cameras
+UNOPENED_SUFFIXES = frozenset((".heic", ".heif", ".avif", ".jxl", ".jp2", ".jfif", ".psd", *_RAW_SUFFIXES))
 IMAGE_SUFFIXES = frozenset(suffix for suffixes in IMAGE_FORMATS.values() for suffix in suffixes)
 NO_IMAGES = f"no images in it; the name of an image ends in {', '.join(sorted(IMAGE_SUFFIXES))}"
 

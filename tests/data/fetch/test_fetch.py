@@ -251,7 +251,7 @@ def test_a_csv_that_is_a_source_must_be_a_label_file(by_class: Path, tmp_path: P
 @pytest.mark.parametrize("name", ["labels.xlsx", "labels.ods", "Labels.CSV.gz", "labels.csv.xz"])
 def test_spreadsheets_and_compressed_tables_are_not_taken_for_archives(drawn: Path, tmp_path: Path, name: str) -> None:
     source = packed(drawn / "car_ims", tmp_path / "a.zip", "xl").rename(tmp_path / name)
-    with pytest.raises(DataError, match=f"{name}: spreadsheets and compressed tables are not read; unpack it, or save it"):
+    with pytest.raises(DataError, match=f"{name}: spreadsheets and compressed tables are not read; unpack it, or"):
         fetch([source, drawn / "car_dataset_labels.csv"], tmp_path / "data")
 
 
