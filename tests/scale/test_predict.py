@@ -225,12 +225,18 @@ def test_a_bucket_is_read_and_written_as_a_folder_is(
     assert rest.done == []
 
 
-def test_crops_in_a_bucket_are_not_cropped_again_as_in_a_folder(
-    tmp_path: Path, bucket: str, red_car_file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def trained_on_crops(tmp_path: Path, red_car_file: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A bundle that crops its images with the detector of `red_car_file`."""
     monkeypatch.setenv(zoo.FILE_VARIABLE, str(red_car_file))
     model = tmp_path / "crops.whichcar"
     write_bundle(colour_bundle(crop={"settings": {}, "detector": {"name": "yolox-nano", "sha256": None}}), model)
+    return model
+
+
+def test_crops_in_a_bucket_are_not_cropped_again_as_in_a_folder(
+    tmp_path: Path, bucket: str, red_car_file: Path, trained_on_crops: Path
+) -> None:
     rows = []
     for place, options in (("whole", {}), ("crops", {"detector": red_car_file})):
         draw(tmp_path / place / "in" / "0.jpg", COLOURS["Red Sedan 2011"])
@@ -240,7 +246,7 @@ def test_crops_in_a_bucket_are_not_cropped_again_as_in_a_folder(
                 storage_at(f"{root}/crops").write("crop.json", b"{}")
         for source in (f"{bucket}/{place}/in", tmp_path / place / "in"):
             target = tmp_path / f"{place}{len(rows)}"
-            predict_on_cluster("here", source, target, model, runner=Here(), **options)
+            predict_on_cluster("here", source, target, trained_on_crops, runner=Here(), **options)
             rows += [row | {"path": ""} for row in rows_in(target)]
     assert rows[0] == rows[1] and rows[2] == rows[3]
     assert [row["outcome"] for row in rows[1:3]] == ["cropped", None]
@@ -322,13 +328,10 @@ def test_another_shard_of_the_same_folder_is_refused(bundle: Path, images: Path,
 
 
 def test_cropping_what_is_cropped_already_is_another_setting(
-    images: Path, tmp_path: Path, red_car_file: Path, monkeypatch: pytest.MonkeyPatch
+    images: Path, tmp_path: Path, trained_on_crops: Path
 ) -> None:
-    monkeypatch.setenv(zoo.FILE_VARIABLE, str(red_car_file))
-    model = tmp_path / "crops.whichcar"
-    write_bundle(colour_bundle(crop={"settings": {}, "detector": {"name": "yolox-nano", "sha256": None}}), model)
-    predict_on_cluster("here", images, tmp_path / "out", model, runner=Here())
-    assert "was written with another crop" in refused(images, tmp_path / "out", model, crop=True)
+    predict_on_cluster("here", images, tmp_path / "out", trained_on_crops, runner=Here())
+    assert "was written with another crop" in refused(images, tmp_path / "out", trained_on_crops, crop=True)
 
 
 def test_missing_credentials_are_one_line(
