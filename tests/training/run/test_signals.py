@@ -15,8 +15,10 @@ from whichcar.training.run.signals import graceful_shutdown
 
 def in_a_long_call_interrupted() -> None:
     """Compute as a training step does: nothing of Python runs in the main thread meanwhile."""
-    threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGINT)).start()
+    timer = threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
     hashlib.pbkdf2_hmac("sha256", b"", b"", 200_000)
+    timer.join()  # on a busy machine it may be late, and a signal after the test would end pytest
 
 
 def test_a_signal_is_announced_once_and_while_the_main_thread_is_in_a_long_call(
