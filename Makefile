@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/installed
+# Without the last option xdist waits for ever after a crash.
+PYTEST := $(BIN)/pytest -q -n auto --dist loadfile --max-worker-restart 0
 REFERENCE := .venv_reference
 
 .DEFAULT_GOAL := help
@@ -16,10 +18,10 @@ demo: $(STAMP) ## draw cars, split, crop, train on whole images and crops, evalu
 	@$(BIN)/whichcar demo $(if $(REAL),--real '$(REAL)' --into demo_real)
 
 test: $(STAMP) ## run the tests
-	@$(BIN)/pytest -q -n auto --dist loadfile
+	@$(PYTEST)
 
 slow: $(STAMP) ## run the tests that take long: real trainings, kills, hostile images
-	@$(BIN)/pytest -q -n auto --dist loadfile -m slow
+	@$(PYTEST) -m slow
 
 reference: $(REFERENCE)/installed ## compare the detectors' decoders with PyTorch models (an environment of its own)
 	@$(REFERENCE)/bin/pytest -q tests/detection/test_onnx_reference.py

@@ -6,6 +6,8 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 import tempfile
 import zipfile
 from collections.abc import Callable
@@ -389,6 +391,25 @@ def test_openvino_leaves_no_file_where_the_disk_is_full(tmp_path: Path, monkeypa
         network.write(colour_bundle(), tmp_path / "model.xml")
     assert caught.value.filename == str(tmp_path / "model.xml")
     assert not list(tmp_path.iterdir())
+
+
+def test_ctrl_c_after_another_thread_released_an_openvino_network_is_no_segmentation_fault(bundle: Path) -> None:
+    program = """
+import os, pathlib, signal, sys, threading
+from whichcar.exporting.openvino import OpenVinoNetwork
+from whichcar.inference.bundle import read_bundle
+
+networks = [OpenVinoNetwork(read_bundle(pathlib.Path(sys.argv[1])))]
+thread = threading.Thread(target=networks.clear)
+thread.start()
+thread.join()
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+except KeyboardInterrupt:
+    print("stopped")
+"""
+    done = subprocess.run([sys.executable, "-c", program, str(bundle)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "stopped\n"), done.stderr
 
 
 def test_a_full_folder_for_temporary_files_is_named(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,7 +34,7 @@ class OpenVinoNetwork:
             openvino.save_model(self._model, path.with_suffix(".xml"), compress_to_fp16=False)
             self.size = sum(path.with_suffix(suffix).stat().st_size for suffix in (".xml", ".bin"))
         # Otherwise it computes in bfloat16 if the processor can.
-        compiled = openvino.Core().compile_model(self._model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        compiled = _core().compile_model(self._model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         self._infer = compiled.create_infer_request().infer
         self.precision = bundle.precision
 
@@ -63,3 +64,15 @@ class OpenVinoNetwork:
             tmp.write_bytes((folder / "network.xml").read_bytes())
             weights_tmp.write_bytes((folder / "network.bin").read_bytes())
         return path, weights
+
+
+@cache
+def _core() -> openvino.Core:
+    """Return the process's only one, never released: its CPU device sets the thread's alternate signal stack.
+
+    Released by another thread (a garbage collection can be), it would leave that stack unmapped, and the next Ctrl-C
+    would be a segmentation fault.
+    """
+    import openvino
+
+    return openvino.Core()
