@@ -1,7 +1,10 @@
-"""Waiting for another thread or process."""
+"""Waiting for another thread or process, and letting a process wait."""
 
+import os
+import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 Result = TypeVar("Result")
@@ -15,3 +18,10 @@ def until(condition: Callable[[], Result], seconds: float = 60.0) -> Result:
             return result
         time.sleep(0.02)
     raise AssertionError(f"not within {seconds} s: {condition}")
+
+
+def stop(pid: int) -> None:
+    """Stop a process until it gets SIGCONT, and wait for its threads, which may work on for a while."""
+    os.kill(pid, signal.SIGSTOP)
+    threads = Path(f"/proc/{pid}/task")
+    until(lambda: all(stat.read_text().rpartition(")")[2].split()[0] == "T" for stat in threads.glob("*/stat")))

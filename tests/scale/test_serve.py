@@ -29,7 +29,7 @@ from whichcar.inference.classifier import Classifier
 from whichcar.scale.serve import RaySettings, application
 
 from ..colours import COLOURS, draw
-from ..waiting import until
+from ..waiting import stop, until
 
 # A cluster of its own, which ends with its standard input.
 PROGRAM = """
@@ -123,7 +123,7 @@ def test_more_requests_than_may_wait_get_a_503_at_once(port: int, tmp_path: Path
     content = draw(tmp_path / "red.jpg", COLOURS["Red Sedan 2011"]).read_bytes()
     before = replicas()
     for replica in before:
-        os.kill(replica, signal.SIGSTOP)
+        stop(replica)
     statuses: list[int] = []
     threads = [threading.Thread(target=lambda: statuses.append(ask(port, content)[0])) for _ in range(24)]
     try:

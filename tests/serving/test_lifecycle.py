@@ -22,7 +22,7 @@ from whichcar.parallel import usable_cores
 
 from ..bundles import colour_bundle
 from ..colours import CLASSES
-from ..waiting import until
+from ..waiting import stop, until
 from .conftest import Reply, Running, image, running
 
 QUEUE, TIMEOUT = 3, 3.0
@@ -58,7 +58,7 @@ def threads() -> Iterator[ThreadPoolExecutor]:
 def stopped(server: Running) -> Iterator[list[int]]:
     workers = server.workers()
     for worker in workers:
-        os.kill(worker, signal.SIGSTOP)
+        stop(worker)
     try:
         yield workers
     finally:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +15,7 @@ from whichcar.serving import workers as workers_module
 from whichcar.serving.settings import Job, WorkerSetup
 from whichcar.serving.workers import WorkerDied, WorkerProcess, Workers
 
-from ..waiting import until
+from ..waiting import stop, until
 
 SETUP = WorkerSetup("cars.whichcar", None, None, None, 1)
 
@@ -86,7 +84,7 @@ def frozen(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[float], Worker
 
     def start(hang_timeout: float) -> Workers:
         started.append(Workers(SETUP, 1, 1, hang_timeout, lambda: None))
-        os.kill(started[0]._places[0].worker().process.pid, signal.SIGSTOP)
+        stop(started[0]._places[0].worker().process.pid)
         return started[0]
 
     yield start
