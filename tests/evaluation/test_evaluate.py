@@ -430,7 +430,7 @@ def test_the_result_of_a_bundle_is_not_put_among_the_classes(
     draw(tmp_path / "mine" / "Red Sedan 2011" / "1.jpg", RED)
     monkeypatch.chdir(tmp_path / "mine")
     for data in (Path(), tmp_path / "mine"):
-        with pytest.raises(DataError, match=r"^evaluations/\S+: lies in \S+, whose folders are the classes; choose"):
+        with pytest.raises(DataError, match=r"^evaluations/\S+: lies in \S+, where it would be taken for a class; choose"):
             evaluate(bundle, data)
     assert not (tmp_path / "mine" / "evaluations").exists()
 

@@ -595,7 +595,7 @@ def test_a_wrong_path_of_weights_is_an_error_before_the_first_trial(sweeps: Swee
 
 def test_a_search_among_the_classes_of_its_images_is_an_error_before_the_first_trial(sweeps: Sweeps) -> None:
     sweeps.write_base(str(sweeps.file.parent))
-    with pytest.raises(DataError, match=r"few: lies in .*, whose folders are the classes"):
+    with pytest.raises(DataError, match=r"few: lies in .*, where it would be taken for a class"):
         sweeps.run()
     assert not sweeps.folder.exists()
 

@@ -129,12 +129,12 @@ def test_an_experiment_among_the_classes_of_its_images_is_refused_before_measuri
 ) -> None:
     monkeypatch.setattr(stage, "measure", lambda *_: pytest.fail("measured"))
     assert main.run(["new", "cars/mine", "--data", "cars", "--weights", "none"]) == main.MISTAKE
-    assert "error: cars/mine: lies in cars, whose folders are the classes; choose a folder outside, or run" in (
+    assert "error: cars/mine: lies in cars, where it would be taken for a class; choose a folder outside, or run" in (
         capsys.readouterr().err
     )
     monkeypatch.chdir("cars")
     assert main.run(["train", ".", "--set", "model.weights=null"]) == main.MISTAKE
-    assert "error: experiments/cars: lies in ., whose folders are the classes" in capsys.readouterr().err
+    assert "error: experiments/cars: lies in ., where it would be taken for a class" in capsys.readouterr().err
     assert sorted(path.name for path in Path().iterdir()) == ["class 0", "class 1"]
 
 

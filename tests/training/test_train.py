@@ -583,7 +583,7 @@ def test_our_searches_set_nothing_that_has_no_effect(name: str) -> None:
 def test_settings_among_the_classes_are_refused_before_a_folder_is_made(quick: Path, tree: Path) -> None:
     write(quick.parent, settings(tree))
     config = quick.rename(tree / "train" / "mine.yml")
-    with pytest.raises(DataError, match=r"mine: lies in .*, whose folders are the classes"):
+    with pytest.raises(DataError, match=r"mine: lies in .*, where it would be taken for a class"):
         train(config)
     assert not config.with_suffix("").exists()
 
@@ -793,7 +793,7 @@ def test_nothing_that_fails_before_the_first_step_touches_the_run_to_be_overwrit
     fails("no `mlfow`; known: mlflow", track="mlfow")
     fails("unsupported|Could not|registry|scheme", track="mlflow", MLFLOW_TRACKING_URI="gopher://nowhere")
     fails("nowhere", f"data.directory={tmp_path / 'nowhere'}")
-    fails(r"exp: lies in .*, whose folders are the classes", f"data.directory={tmp_path}")
+    fails(r"exp: lies in .*, where it would be taken for a class", f"data.directory={tmp_path}")
     fails(r"model\.classes: 7, but", "model.classes=7")
     fails("a file", WHICHCAR_CACHE=str(tmp_path / "a file" / "cache"))
     fails("KERAS_BACKEND=theano: not usable", KERAS_BACKEND="theano")

@@ -36,7 +36,17 @@ def test_another_share_than_the_recorded_one_says_both_ways_out(tmp_path: Path) 
 
 
 def test_a_folder_among_those_of_the_classes_is_refused(tmp_path: Path) -> None:
-    for name in ("plain/a", "plain/b", "split/train/a", "split/train/b", "split/test/a"):
+    for name in (
+        "plain/a",
+        "plain/b",
+        "split/train/a",
+        "split/train/b",
+        "split/test/a",
+        "one/train/a",
+        "outer/plain/a",
+        "outer2/split/train/a",
+        "outer2/split/test/a",
+    ):
         write_image(tmp_path / name / "1.jpg")
     (tmp_path / "link").symlink_to("plain")
     for inside, data, root in (
@@ -46,8 +56,13 @@ def test_a_folder_among_those_of_the_classes_is_refused(tmp_path: Path) -> None:
         ("plain/exp", "link", "link"),
         ("split/train/exp", "split", "split/train"),
         ("split/test/exp", "split", "split/test"),
+        ("one/exp", "one", "one"),
+        ("outer/exp", "outer", "outer"),
+        ("outer2/exp", "outer2", "outer2"),
     ):
-        with pytest.raises(DataError, match=f"{inside}: lies in {tmp_path / root}, whose folders are the classes"):
+        with pytest.raises(
+            DataError, match=f"{inside}: lies in {tmp_path / root}, where it would be taken for a class"
+        ):
             check_outside(tmp_path / inside, tmp_path / data)
     for outside, data in (
         ("exp", "plain"),

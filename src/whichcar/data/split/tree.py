@@ -152,7 +152,7 @@ def locate(directory: Path) -> Structure:
 
 
 def check_outside(folder: Path, directory: Path) -> None:
-    """Check that a folder to be written does not lie among the class folders of a dataset, as one more class.
+    """Check that a folder to be written does not lie where its pictures would be taken for those of one more class.
 
     Raises:
         DataError: it does, or the layout of the dataset is ambiguous.
@@ -161,12 +161,14 @@ def check_outside(folder: Path, directory: Path) -> None:
     if not place.is_relative_to(directory.resolve()):
         return
     structure = locate(directory)
-    for classes in structure.splits.values() or [structure.root]:
+    splits = structure.splits.values()
+    # Beside a single split, and beside the only folder of a wrapper, each folder with pictures may be a class.
+    for classes in splits if len(splits) > 1 and structure.root == directory else [directory]:
         classes_at = classes.resolve()
         if place.is_relative_to(classes_at) and all(map(files.is_visible, place.relative_to(classes_at).parts)):
             raise DataError(
-                f"{folder}: lies in {classes}, whose folders are the classes; choose a folder outside, or run the "
-                "command in another one"
+                f"{folder}: lies in {classes}, where it would be taken for a class; choose a folder outside, or run "
+                "the command in another one"
             )
 
 
