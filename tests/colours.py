@@ -84,9 +84,10 @@ def make_experiment(
     model: object,
     refit_of: str | None = None,
     class_names: tuple[str, ...] = CLASSES,
+    weights: str | None = None,
 ) -> Path:
     data = {"directory": str(data_root), "validation_split": 0.25, "train_on_validation": refit_of is not None}
-    settings = {"seed": 1, "data": data, "refit_of": refit_of}
+    settings = {"seed": 1, "data": data, "refit_of": refit_of, "model": {"weights": weights}}
     prints = read_tree(data_root, 0.25, 1).fingerprints if data_root.is_dir() else {}
     metadata = Metadata(class_names, FOLDERS, (24, 32), {"whichcar": "0"}, settings, str(data_root), None, prints)
     folder.mkdir(parents=True)

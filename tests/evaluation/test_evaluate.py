@@ -352,6 +352,24 @@ def test_images_that_training_used_are_reported_with_a_warning(
     assert "warning: 1 of 3 images are validation images on which the checkpoint was chosen" in shown
 
 
+def test_images_that_the_training_of_the_start_weights_used_are_reported_with_a_warning(
+    tree: Path, tmp_path: Path, colour_model: object
+) -> None:
+    first = make_experiment(tmp_path / "first", tree, colour_model)
+    again = shutil.copytree(tree, tmp_path / "again")
+    (again / "split.json").unlink()
+    moved = min((again / "train" / "Red Sedan 2011").iterdir())
+    moved.rename(again / "test" / "Red Sedan 2011" / f"moved{moved.suffix}")
+    start = first / "model.02-0.1234.keras"
+    experiment = make_experiment(tmp_path / "second", again, colour_model, weights=str(start))
+    third = make_experiment(tmp_path / "third", again, colour_model, weights=str(experiment / "model.02-0.1234.keras"))
+    for one in (experiment, third):
+        (warning,) = evaluate(one).warnings
+        assert warning.startswith(f"training started from {start}: 1 of ")
+    start.unlink()
+    assert evaluate(third).warnings == ()
+
+
 def test_images_named_as_training_images_are_reported_with_a_warning(
     experiment: Path, tree: Path, tmp_path: Path, painter: Painter
 ) -> None:
@@ -430,7 +448,7 @@ def test_the_result_of_a_bundle_is_not_put_among_the_classes(
     draw(tmp_path / "mine" / "Red Sedan 2011" / "1.jpg", RED)
     monkeypatch.chdir(tmp_path / "mine")
     for data in (Path(), tmp_path / "mine"):
-        with pytest.raises(DataError, match=r"^evaluations/\S+: lies in \S+, where it would be taken for a class; choose"):
+        with pytest.raises(DataError, match=r"^evaluations/\S+: lies in \S+, where it would be taken for a class"):
             evaluate(bundle, data)
     assert not (tmp_path / "mine" / "evaluations").exists()
 

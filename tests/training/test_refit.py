@@ -143,12 +143,14 @@ def test_at_a_constant_rate_a_refit_ends_at_the_epoch_that_was_chosen_and_lowers
         "early_stopping": {"monitor": "val_loss", "patience": 2, "min_delta": 99},
         "reduce_on_plateau": {"monitor": "val_loss", "patience": 1, "min_delta": 99, "factor": 0.3},
     }
-    path = write(tmp_path / "exp", settings(tree, fit={"epochs": 9, "callbacks": callbacks}))
+    recipe = {"warmup_share": 1 / 3}
+    path = write(tmp_path / "exp", settings(tree, fit={"epochs": 9, "callbacks": callbacks}, recipe=recipe))
     first = train(path)
     (path.parent / "best.json").write_text(json.dumps(first.best | {"epoch": 3}))  # whichever it was
     done = refit(path)
-    assert [row.learning_rate for row in done.history] == [row.learning_rate for row in first.history]
-    assert done.history[-1].learning_rate < done.history[0].learning_rate
+    warm = slice(3, None)
+    assert [row.learning_rate for row in done.history[warm]] == [row.learning_rate for row in first.history[warm]]
+    assert done.history[-1].learning_rate < done.history[3].learning_rate
 
 
 def test_a_refit_much_longer_than_the_epoch_that_was_chosen_says_so(

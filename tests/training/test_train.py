@@ -364,6 +364,14 @@ def test_ctrl_c_during_validation_stops_before_the_next_epoch(
     assert (stopped.progress.epoch, stopped.progress.step) == (1, 0)
 
 
+def test_the_schedule_counts_the_updates_that_take_place(tree: Path, tmp_path: Path) -> None:
+    recipe = {"schedule": "cosine", "gradient_accumulation": 5}
+    trained = train(write(tmp_path / "exp", settings(tree, fit={"epochs": 4}, recipe=recipe)))
+    batches = len(read_tree(tree, 0.2, 5).train) // 8
+    assert 4 * batches // 5 == 1 and 4 * batches % 5
+    assert [row.learning_rate for row in trained.history] == [0.05] * 2 + [0.0] * 2
+
+
 def test_a_run_of_fewer_batches_than_an_update_takes_is_refused(tree: Path, tmp_path: Path) -> None:
     short = run(write(tmp_path / "exp", settings(tree, recipe={"gradient_accumulation": 1000})))
     with pytest.raises(TrainingError, match=r"gradient_accumulation is 1000, but the run has \d+ batches, so that the"):

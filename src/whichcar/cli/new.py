@@ -61,7 +61,7 @@ def _write(experiment: Path, data: Path, minutes: float, backbone: str, weights:
     from whichcar.training.new import new as new_experiment
 
     logging.getLogger("whichcar").setLevel(logging.INFO)
-    start = None if weights.lower() == "none" else weights
+    start = None if weights.lower() in ("none", "null") else weights
     written = new_experiment(experiment, data, minutes, start, overwrite, backbone)
     lines = [
         f"settings: {written.config}, for about {max(1, round(written.minutes))} of {minutes:g} minutes of training"

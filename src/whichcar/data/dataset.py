@@ -40,7 +40,7 @@ class Collection:
     `kind` describes the layout; `labels` is the label file, if the classes come from one. `problems` lists its rows
     that cannot be used, with their img_name; `disagreeing` maps an image to its labels if they contradict each other;
     `without_row` lists images that no row names; `others` lists files without an image suffix that lie next to images,
-    or have the suffix of an unsupported format such as HEIC.
+    or have the suffix of an unsupported format such as HEIC; `empty` are the class folders without an image.
     """
 
     root: Path
@@ -51,6 +51,7 @@ class Collection:
     disagreeing: dict[str, list[str]] = field(default_factory=dict)
     without_row: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
+    empty: list[str] = field(default_factory=list)
 
     def path_of(self, number: int) -> Path:
         """Return the path of an image by its index in `entries`."""
@@ -79,14 +80,16 @@ def collect(root: Path, labels: Path | None = None) -> Collection:
         raise DataError(f"{root}: {files.NO_IMAGES}")
     for remark in structure.remarks:
         log.warning("%s", remark)
+    place = structure.splits.get(TRAIN, structure.root)
+    empty = [nfc(folder.name) for folder in files.folders(place) if not any(files.walk_images(folder))]
     if structure.splits:
         *first, last = structure.splits
         kind = f"{', '.join(first)} and {last}" if first else last
-        return Collection(root, kind, _divided(root, structure, paths), others=others)
+        return Collection(root, kind, _divided(root, structure, paths), others=others, empty=empty)
     start = structure.root.relative_to(root).parts
     entries = [Entry(path, _class_of(path.split("/"), start), "") for path in paths]
     kind = "one folder per class" if any(entry.class_name for entry in entries) else "images"
-    return Collection(root, kind, entries, others=others)
+    return Collection(root, kind, entries, others=others, empty=empty)
 
 
 def _walk(root: Path, below: str = "") -> tuple[list[str], list[str]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,8 +16,6 @@ from whichcar.data.structure import structure_of
 from whichcar.errors import DataError
 from whichcar.records import Label
 from whichcar.text import listed, nfc, plural
-
-log = logging.getLogger(__name__)
 
 COLUMNS = ("img_name", "class", "subset")
 GROUP = "group"  # an optional fourth column
@@ -79,8 +76,6 @@ def labels_from_folders(root: Path) -> list[Label]:
         DataError: there is no class folder, a class without images, or the split is unfinished.
     """
     structure = structure_of(root)
-    for remark in structure.remarks:
-        log.warning("%s", remark)
     folders = {TRAIN: structure.root} if not structure.splits else structure.splits
     folders = {split: folder for split, folder in folders.items() if folder not in structure.unlabelled}
     if TRAIN not in folders:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from whichcar.data.identity import in_common
-from whichcar.errors import DataError
+from whichcar.environment import expanded
+from whichcar.errors import CheckpointError, DataError
 from whichcar.evaluation.eval_set import EvalSet, has_changed, trained_tree, tree_of
 from whichcar.inference.bundle import read_bundle
 from whichcar.inference.classifier import Classifier
 from whichcar.records import Metadata, Sample
 from whichcar.text import plural
+from whichcar.training.run.checkpoint import read_metadata
 
 
 def warnings_about(
@@ -36,8 +39,22 @@ def warnings_about(
         else:
             used = _used(eval_set, classifier.class_names, trained, network.metadata, network.checkpoint)
             yield from (f"{start}{warning}" for warning in used)
+            for path, before in _starts(network.metadata):
+                used = _used(eval_set, classifier.class_names, trained_tree(None, before), before, path)
+                yield from (f"{start}training started from {path}: {warning}" for warning in used)
         if framing := network.input_crop.disagreement(eval_set.samples[0].path):
             yield f"{name or Path(classifier.name).name}: {framing}"
+
+
+def _starts(metadata: Metadata) -> Iterator[tuple[Path, Metadata]]:
+    """Yield the checkpoint that a training started from, the one before it, and so on; for a bundle none."""
+    seen: set[object] = {None, "imagenet"}
+    with contextlib.suppress(CheckpointError):  # it is gone, or holds weights only
+        while metadata.data_root and (weights := metadata.settings.get("model", {}).get("weights")) not in seen:
+            seen.add(weights)
+            path = expanded(weights)
+            metadata = read_metadata(path)
+            yield path, metadata
 
 
 def _used(

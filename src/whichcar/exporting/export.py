@@ -165,7 +165,7 @@ def _calibration(checkpoint: Path, data: str | Path | None) -> Calibration | Non
     try:
         return calibrate(checkpoint, data)
     except DataError as error:
-        log.info("%s; probabilities are exported as they are", error)
+        log.warning("%s; probabilities are exported as they are", error)
         return None
 
 

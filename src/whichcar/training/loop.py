@@ -239,7 +239,7 @@ class Run:
 
     def _updates(self) -> int:
         """Return the number of optimizer updates in the whole run."""
-        return -(-len(self.sizes.train) * len(self.batches) // self.experiment.recipe.gradient_accumulation)
+        return len(self.sizes.train) * len(self.batches) // self.experiment.recipe.gradient_accumulation
 
     def _end_epoch(self, score: Score, size: Size, events: EventLog) -> None:
         progress = self.progress

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from whichcar.errors import Interrupted, TrainingError
 from whichcar.files import CONFIG, REFIT, RESOLVED, checksum, read_json, write_text
 from whichcar.text import one_line, plural, shell_command
 from whichcar.training.run.checkpoint import read_metadata
+from whichcar.training.run.history import Epoch
+from whichcar.training.run.monitor import MetricMonitor, rate_after
 from whichcar.training.run.overwriting import recover
 from whichcar.training.run.refits import current_refit
 from whichcar.training.sizes import sizes_of
@@ -129,13 +131,26 @@ def _changes(experiment: Experiment, before: Trained) -> Iterator[tuple[str, Any
     yield "fit.callbacks.tensor_board.log_dir", logs
     yield "fit.callbacks.early_stopping", None
     yield "fit.callbacks.reduce_on_plateau", None
-    rate = experiment.compile.optimizer.chosen.learning_rate
-    lowered = [epoch for last, epoch in pairwise(history) if epoch.learning_rate < last.learning_rate]
-    if lowered and fit.callbacks.reduce_on_plateau:
-        yield "recipe.rate_factors", [[one.epoch, float(f"{one.learning_rate / rate:.5g}")] for one in lowered]
+    if factors := _plateau_factors(experiment, history):
+        yield "recipe.rate_factors", factors
     if recipe.test_sizes:
         yield "recipe.test_sizes", [best["image_size"]]
         yield "data.cache_size", list(sizes_of(data, recipe, fit.epochs).cache)
+
+
+def _plateau_factors(experiment: Experiment, history: Sequence[Epoch]) -> list[list[float]]:
+    """Return the epochs from which the learning rate was lowered on a plateau, each with its factor."""
+    settings, rate = experiment.fit.callbacks.reduce_on_plateau, experiment.compile.optimizer.chosen.learning_rate
+    factors: list[list[float]] = []
+    if settings is None:
+        return factors
+    monitor, now = MetricMonitor(settings.monitor, settings.mode, settings.min_delta), rate
+    for epoch in history[:-1]:  # not from its learning rates, which a warm-up changes too
+        monitor.improved(asdict(epoch))
+        before, now = now, rate_after(monitor, settings, now)
+        if now < before:
+            factors.append([epoch.epoch + 1, float(f"{now / rate:.5g}")])
+    return factors
 
 
 def _is_of_another(folder: Path, refit_of: str) -> bool:

@@ -187,11 +187,14 @@ def compile_model(
     model: keras.Model, settings: Compile, recipe: Recipe, hardware: Hardware
 ) -> keras.optimizers.Optimizer:
     """Compile a model with the optimizer and loss of these settings; return the optimizer."""
-    import keras
+    from whichcar.training.network.loss import cross_entropy
+
+    def loss(labels: Any, probabilities: Any) -> Any:  # noqa: ANN401
+        smoothing = recipe.label_smoothing
+        return cross_entropy(labels * (1.0 - smoothing) + smoothing / labels.shape[-1], probabilities)
 
     optimizer = create_optimizer(settings.optimizer.chosen, recipe, model)
     further = [model.get_layer(name) for name in model.output_names[1:]]  # the co-tuning head, or none
-    loss = keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing)
     model.compile(
         optimizer,
         [loss, *(head.loss for head in further)],

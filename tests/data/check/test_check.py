@@ -177,11 +177,14 @@ def test_classes_that_are_missing_or_uneven_are_found(tree: Path) -> None:
     for path in sorted((tree / "train" / classes[2]).iterdir())[1:]:
         path.unlink()
     shutil.rmtree(tree / "test" / classes[2])
+    (tree / "train" / "Sphynx").mkdir()
     (tree / "split.json").unlink()
     checked = check(tree)
     missing = {one.path: (one.severity, one.detail) for one in checked.findings if one.issue == "missing_class"}
     assert missing[classes[0]] == ("error", "2 test images and none in train")
     assert missing[classes[1]] == ("note", "6 images in train and none in test")
+    assert missing[classes[2]] == ("note", "1 image in train and none in test")
+    assert missing["Sphynx"] == ("error", "its folder has no image; add some, or remove it")
     assert [one.detail for one in checked.findings if one.issue == "imbalance"] == [
         "one image only: none can be set aside for validation"
     ]
@@ -190,6 +193,8 @@ def test_classes_that_are_missing_or_uneven_are_found(tree: Path) -> None:
 def test_a_folder_of_one_class_or_none_can_be_checked(data: Path, tmp_path: Path) -> None:
     shutil.copytree(data / "car_ims", tmp_path / "one" / "BMW X3 2012")
     assert check(tmp_path / "one").findings == []
+    (tmp_path / "one" / "empty").mkdir()
+    assert [one.path for one in check(tmp_path / "one").findings] == ["empty"]
     assert check(data / "car_ims").findings == []
 
 

@@ -309,6 +309,32 @@ def test_images_that_are_left_out_are_counted(
     assert caplog.messages == [f"{root}: 2 images outside {place} left out"]
 
 
+def test_messages_about_an_unpacked_archive_name_the_archive(
+    by_class: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (by_class / "Sphynx").mkdir()
+    (by_class / "Sphynx" / "Thumbs.db").touch()
+    archive = packed(by_class, tmp_path / "pets.zip", "pets")
+    with pytest.raises(DataError, match=f"^{archive}/pets: 1 class folder without an image: 'Sphynx'"):
+        fetch(archive, tmp_path / "data")
+    shutil.rmtree(by_class / "Sphynx")
+    (tmp_path / "split" / "test").mkdir(parents=True)
+    by_class.rename(tmp_path / "split" / "train")
+    shutil.copy(next((tmp_path / "split" / "train").rglob("*.jpg")), tmp_path / "split" / "test")
+    archive = packed(tmp_path / "split", tmp_path / "split.zip")
+    fetch(archive, tmp_path / "data")
+    assert f"{archive}/test: images in no class folder; they have no class and are not used" in caplog.messages
+
+
+def test_an_image_beside_the_class_folders_of_an_archive_does_not_make_them_one_class(
+    by_class: Path, tmp_path: Path
+) -> None:
+    shutil.copy(next(by_class.rglob("*.jpg")), by_class / "cover.jpg")
+    archive = packed(by_class, tmp_path / "cars.zip", "cars")
+    with pytest.raises(DataError, match=f"^{archive}/cars: images beside 4 folders of images, all of one class; if"):
+        fetch(archive, tmp_path / "data")
+
+
 @pytest.mark.parametrize("labelled", [True, False])
 def test_a_table_that_names_images_and_no_class_is_no_label_file(
     drawn: Path, by_class: Path, tmp_path: Path, labelled: bool

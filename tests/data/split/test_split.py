@@ -307,8 +307,9 @@ def test_images_without_a_row_are_counted(tmp_path: Path) -> None:
     write_image(tmp_path / "data" / "car_ims" / "new.jpg")
     (tmp_path / "data" / "car_ims" / ".DS_Store").touch()
     wrong = Label(rows[1].img_name, rows[1].class_name, "extra")
+    write_image(tmp_path / "data" / "car_ims" / "Löwchen" / "1.jpg")
     result = split(tmp_path / "data", [rows[0], wrong, *rows[2:]], tmp_path / "v1")
-    assert result.unlabelled == 1
+    assert result.unlabelled == 2
 
 
 def test_when_no_row_can_be_used_the_commonest_reason_is_given(tmp_path: Path) -> None:

@@ -73,6 +73,17 @@ def test_weight_decay_shrinks_kernels_and_leaves_norms_and_biases(name: str) -> 
         np.testing.assert_allclose(change, start[path] * share, rtol=1e-4, atol=1e-7, err_msg=path)
 
 
+def test_the_two_dimensional_biases_of_attention_are_biases() -> None:
+    inputs = keras.Input((4, 6))
+    x = keras.layers.MultiHeadAttention(2, 3, bias_initializer="ones")(inputs, inputs)
+    model = keras.Model(inputs, keras.layers.Dense(3, "softmax", bias_initializer="ones")(x))
+    optimizer = optimizer_of(experiment({"adamw": {"learning_rate": 0.1, "weight_decay": 0.05}}), model)
+    before = [variable.numpy() for variable in model.trainable_variables]
+    optimizer.apply([keras.ops.zeros(v.shape) for v in model.trainable_variables], model.trainable_variables)
+    for variable, old in zip(model.trainable_variables, before, strict=True):
+        assert np.array_equal(variable.numpy(), old) == (variable.name == "bias"), variable.path
+
+
 def test_without_decay_adamw_is_adam() -> None:
     without, adam = changes(experiment(ADAMW)), changes(experiment({"adam": {"learning_rate": 0.01}}))
     for path, moved in without.items():

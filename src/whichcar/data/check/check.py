@@ -23,6 +23,7 @@ from whichcar.errors import ImageError, UnsupportedFormatError
 from whichcar.images.read import read_format
 from whichcar.progress import track
 from whichcar.records import Finding, ImageHeader
+from whichcar.text import plural
 
 SMALLEST = 64  # pixels; an image with a shorter side below this is tiny
 _UNEVEN = 4  # times fewer or more images than the median class
@@ -99,20 +100,23 @@ def _of_rows(collection: Collection) -> Iterator[Finding]:
 
 
 def _of_classes(collection: Collection) -> Iterator[Finding]:
-    """Yield classes that a split lacks, and classes with far fewer or far more images than the median class."""
+    """Yield classes without images or in one split only, and those with far fewer or more than the median class."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for entry in collection.entries:
         if entry.class_name:
             counts[entry.class_name]["test" if entry.split == "test" else "train"] += 1
     if not counts:
         return
+    for name in sorted(set(collection.empty) - set(counts)):
+        yield finding(name, "missing_class", "its folder has no image; add some, or remove it")
     splits = {split for count in counts.values() for split in count}
     median = statistics.median(count.total() for count in counts.values())
     for name, count in sorted(counts.items()):
         if "test" in splits and not count["train"]:
-            yield finding(name, "missing_class", f"{count['test']} test images and none in train")
+            yield finding(name, "missing_class", f"{plural(count['test'], 'test image')} and none in train")
         elif "test" in splits and not count["test"]:
-            yield finding(name, "missing_class", f"{count['train']} images in train and none in test", severity="note")
+            found = f"{plural(count['train'], 'image')} in train and none in test"
+            yield finding(name, "missing_class", found, severity="note")
         total = count.total()
         if total == 1 < median:
             yield finding(name, "imbalance", "one image only: none can be set aside for validation")

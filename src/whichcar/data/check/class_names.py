@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from whichcar.data.check.issues import finding
 from whichcar.records import Finding
+from whichcar.text import plural
 
 _YEAR = re.compile(r"\b(19|20)\d\d\b")
 _USUAL = 0.8  # if at least this share of names has a year, a name without one is odd
@@ -31,7 +32,8 @@ def odd_names(counts: Mapping[str, int]) -> list[Finding]:
         difference = (
             "capitals, accents or punctuation differ" if _plain(rare) == _plain(usual) else "one letter differs"
         )
-        detail = f"may be {usual!r} ({counts[usual]} images) in another spelling: {difference}; it has {counts[rare]}"
+        count = plural(counts[usual], "image")
+        detail = f"may be {usual!r} ({count}) in another spelling: {difference}; it has {counts[rare]}"
         found.append(finding(rare, "class_name", detail))
     with_year = [name for name in counts if _YEAR.search(name)]
     if len(with_year) >= _USUAL * len(counts):

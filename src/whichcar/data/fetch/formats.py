@@ -50,10 +50,15 @@ def find(root: Path, called: str) -> ImageSet:
     paths = list(files.walk(root))
     if count := sum(map(files.is_unopened, paths)):
         log.warning("%s", files.not_opened(called, count))
-    image_set = _recognised(root, paths, called)
+    try:
+        image_set = _recognised(root, paths, called)
+    except DataError as error:  # an unpacked archive is deleted
+        raise DataError(str(error).replace(str(root), called)) from error
     names = files.walk_images(image_set.root) if image_set.names is None else image_set.names
-    if image_set.names is not None:  # `labels_from_folders` has named the folders that are not used
+    if image_set.names is not None:
         structure = structure_of(root)
+        for remark in structure.remarks:
+            log.warning("%s", remark.replace(str(root), called))
         unused = (*structure.unlabelled, *structure.left_out)
         named = tuple(f"{folder.relative_to(root).as_posix()}/" for folder in unused)
         paths = [path for path in paths if not path.startswith(named)]
@@ -75,8 +80,16 @@ def _recognised(root: Path, paths: list[str], called: str) -> ImageSet:
     if annotations := devkit.read(root, mats, called):
         return ImageSet("devkit", *annotations)
     if any(files.is_image(path) and "/" in path for path in paths):
-        inner = structure_of(root).root
+        structure = structure_of(root)
+        inner = structure.root
         labels = labels_from_folders(inner)
+        if len({label.class_name for label in labels}) == 1 and not structure.splits:
+            only = inner / labels[0].img_name.partition("/")[0]
+            if count := sum(any(files.walk_images(folder)) for folder in files.folders(only)):
+                raise DataError(
+                    f"{only}: images beside {plural(count, 'folder')} of images, all of one class; if these folders "
+                    "are the classes, take the images beside them out"
+                )
         return ImageSet("folder per class", inner, labels, names=tuple(label.img_name for label in labels))
     raise DataError(
         f"{called}: no set of images; it must hold {','.join(COLUMNS)} as a .csv, the devkit's .mat files, or one "

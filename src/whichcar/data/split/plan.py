@@ -24,11 +24,11 @@ class Plan:
 
     `targets` maps a path in the output, `<subset>/<folder>/<file>`, to the image. `classes` maps folders to true class
     names. `problems` maps row numbers (from 1) to why the rows cannot be used. `renamed` maps an img_name to its target
-    if that does not have the image's own file name. `unlabelled` counts images without a row that lie next to usable
-    ones. `groups` maps the names of groups to their targets. `together` lists the targets that belong on one side,
-    because of copies and groups. `validation` are the targets that the labels assign to the validation split; they lie
-    in train/ too. `unused_classes` are the classes in the labels that have no usable image. `conflicts` counts used
-    images with a copy in another class.
+    if that does not have the image's own file name. `unlabelled` counts images without a row, in car_ims/ or next to
+    usable ones. `groups` maps the names of groups to their targets. `together` lists the targets that belong on one
+    side, because of copies and groups. `validation` are the targets that the labels assign to the validation split;
+    they lie in train/ too. `unused_classes` are the classes in the labels that have no usable image. `conflicts` counts
+    used images with a copy in another class.
     """
 
     targets: dict[str, Path]
@@ -151,10 +151,10 @@ def _drawn(used: Sequence[LabelledImage], links: _Links, share: float, seed: int
 def _unlabelled(data: Path, labels: Iterable[Label], found: Sequence[LabelledImage]) -> int:
     known = {base / PurePosixPath(label.img_name) for label in labels for base in bases_of(data)}
     known.update(item.source for item in found)
+    beside = (entry for folder in {data, *(item.source.parent for item in found)} for entry in folder.iterdir())
+    fetched = (data / "car_ims" / name for name in files.walk(data / "car_ims"))  # such as a class without any row
     return sum(
-        entry not in known and entry.suffix.lower() in files.IMAGE_SUFFIXES and not entry.name.startswith(".")
-        for folder in {data, *(item.source.parent for item in found)}
-        for entry in folder.iterdir()
+        entry not in known and files.is_image(entry) and files.is_visible(entry.name) for entry in {*beside, *fetched}
     )
 
 

@@ -39,10 +39,10 @@ class Split:
 
     `counts` contains `train` (all images in train/), `validation` (how many of these) and `test`. `classes` maps
     folders to true class names. `problems` are the rows that could not be used. `renamed` maps an img_name to its path
-    in the output if its own file name was taken. `unlabelled` counts images without a row that lie next to used ones.
-    `groups` counts named groups. `test_share` is the share of the images that was drawn for test, or None if the labels
-    or folders define the test split. `unused_classes` are the classes without a usable image, which are left out.
-    `conflicts` counts used images with a copy in another class.
+    in the output if its own file name was taken. `unlabelled` counts images without a row, in car_ims/ or next to used
+    ones. `groups` counts named groups. `test_share` is the share of the images that was drawn for test, or None if the
+    labels or folders define the test split. `unused_classes` are the classes without a usable image, which are left
+    out. `conflicts` counts used images with a copy in another class.
     """
 
     output: Path
@@ -146,6 +146,8 @@ def _rows(data: Path, labels: str | Path | Sequence[Label] | None, output: Path)
         return labels, plural(len(labels), "row")
     if output.resolve().is_relative_to(data.resolve()):
         raise DataError(f"{output}: lies in {data}, whose folders are the classes; give an output folder outside")
+    for remark in structure_of(data).remarks:
+        log.warning("%s", remark)
     rows = labels_from_folders(data)
     if len(classes := {row.class_name for row in rows}) < 2:
         raise DataError(

@@ -138,7 +138,10 @@ def locate(directory: Path) -> Structure:
         DataError: the folder is missing, its images have not been split yet, or its layout is ambiguous.
     """
     if not directory.is_dir():
-        raise DataError(f"{directory}: no such folder; make it with `whichcar split DATA LABELS OUTPUT`")
+        where = "" if directory.is_absolute() else f" in {Path.cwd()}; run the command where it is, or link it there"
+        raise DataError(
+            f"{directory}: no such folder{where}; a new one is made with `whichcar split DATA [LABELS] OUTPUT`"
+        )
     here = directory.absolute()
     if split_of(here.name) == TRAIN and not any(split_of(entry.name) == TRAIN for entry in files.folders(here)):
         names = {split_of(entry.name) for entry in files.folders(here.parent)} - {None}

@@ -228,7 +228,7 @@ def _keras_model(
         file = named[1] if named else f"the 'notop' weights of Keras' {backbone.keras_name}"
         raise ConfigError(
             f"model.weights: the ImageNet weights of {backbone.keras_name} could not be downloaded; fetch {file} where "
-            "there is a network and give its path as model.weights"
+            "there is a network and give its path as model.weights, or put it into Keras' cache (~/.keras/models)"
         ) from error
 
 

@@ -17,6 +17,7 @@ from whichcar.config.experiment import Experiment
 from whichcar.progress import Bar
 from whichcar.training.batches import Rows, images_at_once, plain_batches
 from whichcar.training.network.backbones import imagenet_classifier
+from whichcar.training.network.loss import cross_entropy
 from whichcar.training.network.models import Size, TrainingModels
 
 NAME = "co_tuning"
@@ -48,7 +49,7 @@ class CoTuningHead(keras.layers.Dense):
 
     def loss(self, labels: Any, probabilities: Any) -> Any:  # noqa: ANN401
         """Return the cross-entropy of each image, (n,), from labels (n, classes)."""
-        return keras.losses.categorical_crossentropy(keras.ops.matmul(labels, self.relation), probabilities)
+        return cross_entropy(keras.ops.matmul(labels, self.relation), probabilities)
 
 
 def co_tuning_head(experiment: Experiment, classes: int) -> CoTuningHead | None:

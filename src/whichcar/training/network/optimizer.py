@@ -37,7 +37,8 @@ def create_optimizer(settings: Adam | AdamW | Sgd, recipe: Recipe, model: keras.
     optimizer = _with_rates(kind, rates)(**keys)
     optimizer.build(model.trainable_variables)
     if keys.get("weight_decay"):
-        optimizer.exclude_from_weight_decay(var_list=[v for v in model.trainable_variables if len(v.shape) == 1])
+        excluded = [v for v in model.trainable_variables if len(v.shape) == 1 or v.name == "bias"]
+        optimizer.exclude_from_weight_decay(var_list=excluded)
     return optimizer
 
 

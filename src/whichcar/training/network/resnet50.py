@@ -190,6 +190,10 @@ def existing(path: Path) -> Path:
         CheckpointError: there is no such file.
     """
     path = expanded(path)
+    if path.is_dir():
+        raise CheckpointError(
+            f"model.weights: {path} is a folder; give a checkpoint in it, such as the one that its best.json names"
+        )
     if not path.is_file():
         raise CheckpointError(
             f"model.weights: no file {path}; give imagenet, null, or the path of a .keras or .h5 file"
