@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/installed
-# Without the last option xdist waits for ever after a crash.
+# Without the last option xdist waits for ever after a crash. A test that hangs is ended with the stacks of its threads.
 PYTEST := $(BIN)/pytest -q -n auto --dist loadfile --max-worker-restart 0
 REFERENCE := .venv_reference
 
@@ -18,7 +18,7 @@ demo: $(STAMP) ## draw cars, split, crop, train on whole images and crops, evalu
 	@$(BIN)/whichcar demo $(if $(REAL),--real '$(REAL)' --into demo_real)
 
 test: $(STAMP) ## run the tests
-	@$(PYTEST)
+	@$(PYTEST) -o faulthandler_timeout=300 -o faulthandler_exit_on_timeout=true
 
 slow: $(STAMP) ## run the tests that take long: real trainings, kills, hostile images
 	@$(PYTEST) -m slow

@@ -3,7 +3,7 @@
 The detectors are real ONNX files that need no weights: one sees red cars and blue buses, one is a grid that sees blue.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,11 +26,13 @@ CAR, BUS = 2, 5  # numbers among the classes of COCO
 SIDE = 64  # of the red-car detector's input
 
 
-@pytest.fixture(autouse=True)
-def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Keep bars off, and the decoded cache away from the user's own."""
-    monkeypatch.setenv("WHICHCAR_QUIET", "1")
-    monkeypatch.setenv("WHICHCAR_CACHE", str(tmp_path_factory.getbasetemp() / "whichcar_cache"))
+@pytest.fixture(scope="session", autouse=True)
+def _alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep bars off, and the caches away from the user's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WHICHCAR_QUIET", "1")
+        patch.setenv("WHICHCAR_CACHE", str(tmp_path_factory.getbasetemp() / "whichcar_cache"))
+        yield
 
 
 @pytest.fixture

@@ -232,7 +232,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The folder of a demo that really trained, for one epoch."""
     into = tmp_path_factory.mktemp("it's: a demo")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("WHICHCAR_QUIET", "1")
         patch.setenv("WHICHCAR_CACHE", str(into / "cache"))
         demo.run(into, quick=True, say=lambda line: None)
     yield into

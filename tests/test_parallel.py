@@ -131,7 +131,7 @@ def test_closing_waits_for_what_runs_and_starts_nothing_more() -> None:
     results.close()  # type: ignore[attr-defined]
     assert not running()
     assert sorted(ended) == sorted(begun)
-    assert len(begun) < 50
+    assert len(begun) < 400  # and not the 501 that were queued
 
 
 def test_cores_are_those_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:

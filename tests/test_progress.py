@@ -19,7 +19,7 @@ def test_track_yields_the_items_and_writes_one_line_at_the_end(
     assert list(track(["a", "b", "c"], "reading")) == ["a", "b", "c"]
     out, err = capsys.readouterr()
     assert out == ""
-    assert re.fullmatch(r"reading: 3/3 images, \d+ images/s, 0:00 in all\n", err)
+    assert re.fullmatch(r"reading: 3/3 images, [\d.]+ images/s, 0:00 in all\n", err)
 
 
 def test_a_generator_is_counted_without_a_total(

@@ -98,7 +98,7 @@ def test_two_arrays_are_open_at_the_same_time() -> None:
     def opened(given: Given | Skipped) -> None:
         assert isinstance(given, Given)
         with given.open(None):
-            both.wait(timeout=3)
+            both.wait(timeout=60)
 
     with ThreadPoolExecutor(2) as threads:
         list(threads.map(opened, each([plain(RED)] * 2)))

@@ -138,11 +138,10 @@ def test_a_server_that_does_not_answer_is_left(server: Server, monkeypatch: pyte
 
 
 def test_no_server_is_no_connection() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with pytest.raises(ImageError, match="no connection"):
-        read_url(f"http://127.0.0.1:{port}/a.jpg")
+    with socket.socket() as silent:  # it has the port and does not listen
+        silent.bind(("127.0.0.1", 0))
+        with pytest.raises(ImageError, match="no connection"):
+            read_url(f"http://127.0.0.1:{silent.getsockname()[1]}/a.jpg")
 
 
 @pytest.mark.parametrize(

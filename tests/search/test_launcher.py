@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -76,9 +75,8 @@ def test_the_lease_of_a_zombie_process_is_free() -> None:
         me = Lease()
         assert not me.is_free(0, record)
         process.kill()
-        time.sleep(0.2)  # dead, but still in the table of processes
-        assert Path(f"/proc/{process.pid}").exists()
-        assert me.is_free(0, record)
+        until(lambda: me.is_free(0, record))
+        assert Path(f"/proc/{process.pid}").exists()  # dead, but still in the table of processes
 
 
 def test_a_reused_process_number_does_not_hold_the_lease() -> None:

@@ -31,7 +31,7 @@ def test_without_a_terminal_each_trial_is_one_line_with_the_time_left(sweeps: Sw
 
 @pytest.mark.slow
 def test_on_a_terminal_a_table_shows_running_trials(sweeps: Sweeps) -> None:
-    sweeps.write_base(seconds=0.6)
+    sweeps.write_base(seconds=2.0)
     sweeps.write(budget={"trials": 1})
     master, terminal = pty.openpty()
     command = [sys.executable, str(DRIVER), "sweep", str(sweeps.file)]

@@ -280,7 +280,10 @@ def test_a_node_that_does_not_see_the_folder_is_named(tmp_path: Path) -> None:
     )
 
 
-def test_a_slot_is_bound_to_its_processors_and_keeps_the_log_of_earlier_attempts(tmp_path: Path) -> None:
+def test_a_slot_is_bound_to_its_processors_and_keeps_the_log_of_earlier_attempts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     code = "import os, sys; sys.exit(f'error: {len(os.sched_getaffinity(0))} processors')"
     slots = Slots("", 1, 0, ".", True, ["-c", code])
     messages = [run_slot(0, slots, str(tmp_path), 1, {}) for _ in range(2)]

@@ -85,7 +85,7 @@ def test_chosen_photos_are_answered_and_nothing_else_is_asked_for(browser: Any, 
         float(best.locator("td.n").inner_text().split("\u00a0")[0]), abs=0.6
     )
     assert "not an image" in opened.page.locator("article", has_text="no.png").locator(".sure").inner_text()
-    assert not opened.page.locator("article", has_text="no.png").locator("img").is_visible()
+    opened.page.locator("article", has_text="no.png").locator("img").wait_for(state="hidden")
     elsewhere = [url for url in opened.requests if not url.startswith((server.address, "blob:", "data:"))]
     assert elsewhere == []
     assert [line for line in opened.console if "422" not in line] == []
@@ -174,7 +174,8 @@ def test_a_file_that_cannot_be_read_is_not_blamed_on_the_server(
     opened = Opened(browser, server.address)
     held: list[Any] = []
     opened.page.route("**/model", lambda route: held.append(route))  # photos wait for it
-    opened.page.reload()
+    with opened.page.expect_request("**/model"):
+        opened.page.reload()
     (tmp_path / "red.png").write_bytes(image())
     opened.page.set_input_files("#files", tmp_path / "red.png")
     (tmp_path / "red.png").unlink()

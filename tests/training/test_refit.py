@@ -40,11 +40,9 @@ def tree(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _tiny() -> Iterator[None]:
     """Build the tiny network in every training."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("WHICHCAR_QUIET", "1")
-        patch.setenv("WHICHCAR_CACHE", str(tmp_path_factory.getbasetemp() / "whichcar_cache"))
         patch.setattr(start, "build_models", lambda experiment, _, names: tiny_network(Path(), len(names), experiment))
         yield
 

@@ -104,7 +104,7 @@ def test_on_jax_a_speed_is_measured_and_compiled_steps_are_neither_used_nor_kept
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
     command = [sys.executable, str(PROGRAM), str(tree.root)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "train_step in measuring: 0, after it: 1\n"
 

@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.error import URLError
@@ -166,12 +166,9 @@ def trained(path: Path, resume: bool = False) -> Trained:
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder for runs that several tests look at, with the same environment as in a test."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("WHICHCAR_QUIET", "1")
-        patch.setenv("WHICHCAR_CACHE", str(tmp_path_factory.getbasetemp() / "whichcar_cache"))
-        yield tmp_path_factory.mktemp("shared")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for runs that several tests look at."""
+    return tmp_path_factory.mktemp("shared")
 
 
 @pytest.fixture(scope="module")
@@ -1034,6 +1031,7 @@ def test_each_epoch_is_logged_in_one_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.delenv("WHICHCAR_QUIET")
+    monkeypatch.setattr("whichcar.progress.SECONDS_BETWEEN_LINES", 600.0)
     caplog.set_level("INFO")
     train(write(quick.parent, settings(tree)))
     lines = [line for line in (*caplog.messages, *capsys.readouterr().err.splitlines()) if line.startswith("epoch ")]

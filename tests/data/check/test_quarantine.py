@@ -1,6 +1,7 @@
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -100,7 +101,7 @@ def test_moving_to_another_disk_leaves_a_whole_file(
     other = Path("/dev/shm")
     if not other.is_dir() or other.stat().st_dev == data.stat().st_dev:
         pytest.skip("no second file system here")
-    target = other / f"whichcar-{tmp_path.name}"
+    target = Path(tempfile.mkdtemp(dir=other)) / "quarantine"
     content = (data / "class a" / "000001.jpg").read_bytes()
     try:
         assert quarantine(data, [finding("class a/000001.jpg", "dark", "")], target) == 1
@@ -108,7 +109,7 @@ def test_moving_to_another_disk_leaves_a_whole_file(
         assert not (data / "class a" / "000001.jpg").exists()
         assert put_back(target) == 1
     finally:
-        shutil.rmtree(target, ignore_errors=True)
+        shutil.rmtree(target.parent)
 
 
 @pytest.mark.parametrize("where", ["data/inside", "full", "q"])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,13 @@ from whichcar.errors import DataError
 from whichcar.files import TEST_USES, read_json, write_json
 from whichcar.training.run.test_uses import count_use, keep_uses, read_uses
 
+COUNT_SOME = """
+import pathlib, sys
+from whichcar.training.run.test_uses import count_use
 
-def count_some(home: Path) -> None:
-    for _ in range(20):
-        count_use(home, "abc", {"time": "now"})
+for _ in range(20):
+    count_use(pathlib.Path(sys.argv[1]), "abc", {"time": "now"})
+"""
 
 
 def test_uses_are_counted_by_images_with_what_is_known_of_each(tmp_path: Path) -> None:
@@ -26,11 +30,8 @@ def test_uses_are_counted_by_images_with_what_is_known_of_each(tmp_path: Path) -
 
 
 def test_evaluations_at_once_are_all_counted(tmp_path: Path) -> None:
-    workers = [multiprocessing.Process(target=count_some, args=(tmp_path,)) for _ in range(3)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
+    workers = [subprocess.Popen([sys.executable, "-c", COUNT_SOME, str(tmp_path)]) for _ in range(3)]
+    assert [worker.wait(60) for worker in workers] == [0] * 3
     assert read_uses(tmp_path)["abc"]["times"] == 60
 
 
