@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from whichcar import parallel
 from whichcar.parallel import THREAD_PREFIX, Done, ordered_map, usable_cores
 
 
@@ -132,6 +133,33 @@ def test_closing_waits_for_what_runs_and_starts_nothing_more() -> None:
     assert not running()
     assert sorted(ended) == sorted(begun)
     assert len(begun) < 400  # and not the 501 that were queued
+
+
+def interrupted() -> Iterator[int]:
+    """Two items, then Ctrl-C."""
+    yield from range(2)
+    raise KeyboardInterrupt
+
+
+def test_ctrl_c_ends_the_calls_that_wait_for_it() -> None:
+    stop, stopped = threading.Event(), []
+    with pytest.raises(KeyboardInterrupt):
+        list(ordered_map(lambda _: stopped.append(stop.wait(10)), interrupted(), workers=2, stop=stop))
+    assert stopped == [True, True]
+
+
+def test_a_long_wait_after_ctrl_c_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines, explained = [], threading.Event()
+
+    def say(line: str) -> None:
+        lines.append(line)
+        explained.set()
+
+    monkeypatch.setattr(parallel, "say_error", say)
+    monkeypatch.setattr(parallel, "_QUIET", 0.01)
+    with pytest.raises(KeyboardInterrupt):
+        list(ordered_map(lambda _: explained.wait(10), interrupted(), workers=2))
+    assert lines == ["waiting for the work in progress; a slow server can take two minutes"]
 
 
 def test_cores_are_those_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+from whichcar.progress import say_error
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -15,6 +18,8 @@ Known = TypeVar("Known")
 
 THREAD_PREFIX = "ordered_map"
 _AHEAD = 8  # items per thread
+_QUIET = 1.0  # seconds after Ctrl-C until the wait for running calls is explained
+_WAITS = "waiting for the work in progress; a slow server can take two minutes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +49,12 @@ def ordered_map(
     workers: int | None = None,
     ahead: int | None = None,
     eager: bool = False,
+    stop: threading.Event | None = None,
 ) -> Iterator[Result | Known]:
     """Yield `function(item)` for each item, in order, computed by threads.
 
     An error is raised in place of its item's result. After an error, or when the iterator is closed, no further call
-    is started, and running calls are waited for.
+    is started, and running calls are waited for; after Ctrl-C, a wait of more than a second is explained.
 
     Args:
         function: called in a thread.
@@ -56,11 +62,14 @@ def ordered_map(
         workers: threads (default: `usable_cores()`).
         ahead: items that are computed, or waiting for a thread, while the caller uses a result (default: 8 per thread).
         eager: yield each finished result before taking another item; for items that arrive slowly.
+        stop: set before running calls are waited for, so that those that wait for it end early.
     """
     workers = workers or usable_cores()
     ahead = _AHEAD * workers if ahead is None else ahead
     waiting: deque[Future[Result] | Done[Known]] = deque()
     pool = ThreadPoolExecutor(workers, THREAD_PREFIX)
+    remark = threading.Timer(_QUIET, say_error, [_WAITS])
+    remark.daemon = True
     try:
         for item in items:
             waiting.append(item if isinstance(item, Done) else pool.submit(function, item))
@@ -68,5 +77,11 @@ def ordered_map(
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+    except KeyboardInterrupt:
+        remark.start()
+        raise
     finally:
+        if stop is not None:
+            stop.set()
         pool.shutdown(wait=True, cancel_futures=True)
+        remark.cancel()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +105,30 @@ def test_a_token_that_no_header_can_hold_is_refused_and_not_shown(token: str) ->
 def test_an_answer_of_another_program_is_an_error_of_the_server(body: bytes) -> None:
     with other_program(body) as address, pytest.raises(ServerError, match=r"is not one of `whichcar serve`; see what"):
         whichcar.Client(f"{address}/größe x").predict(b"x")
+
+
+def test_ctrl_c_ends_the_pauses_between_the_retries() -> None:
+    asked: list[str] = []
+    answered = threading.Event()
+
+    class Busy(Silent):
+        def do_POST(self) -> None:
+            asked.append(self.path)
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(429)
+            self.send_header("Retry-After", "1")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            answered.set()
+
+    def images() -> Iterator[bytes]:
+        yield b"x"
+        answered.wait(60)
+        raise KeyboardInterrupt
+
+    with served(Busy) as address, pytest.raises(KeyboardInterrupt):
+        whichcar.Client(address).predict(images())
+    assert len(asked) == 1
 
 
 def other_program(body: bytes) -> contextlib.AbstractContextManager[str]:

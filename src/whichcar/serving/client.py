@@ -7,7 +7,7 @@ import http.client
 import json
 import os
 import re
-import time
+import threading
 import urllib.parse
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -74,7 +74,7 @@ class Client:
             ServerError: the server cannot be reached, or refuses the request.
         """
         with self._connections() as idle:
-            return self._answer(idle, "GET", "/model")
+            return self._answer(idle, threading.Event(), "GET", "/model")
 
     def predict(
         self,
@@ -111,11 +111,13 @@ class Client:
                 content = image if isinstance(image, bytes) else Path(image).read_bytes()
             except OSError as error:
                 return [Skipped(path, reason_of(error))]
-            return self._rows(idle, route, path, content)
+            return self._rows(idle, stop, route, path, content)
 
         listed: Any = images if several else [images]
+        stop = threading.Event()
         with self._connections() as idle:
-            return [row for found in ordered_map(rows, enumerate(listed, 1), _CONNECTIONS) for row in found]
+            answers = ordered_map(rows, enumerate(listed, 1), _CONNECTIONS, stop=stop)
+            return [row for found in answers for row in found]
 
     @contextlib.contextmanager
     def _connections(self) -> Iterator[_Idle]:
@@ -127,9 +129,11 @@ class Client:
             for connection in idle:
                 connection.close()
 
-    def _rows(self, idle: _Idle, route: str, path: Path | str, content: bytes) -> list[Prediction | Skipped]:
+    def _rows(
+        self, idle: _Idle, stop: threading.Event, route: str, path: Path | str, content: bytes
+    ) -> list[Prediction | Skipped]:
         try:
-            answer = self._answer(idle, "POST", route, content)
+            answer = self._answer(idle, stop, "POST", route, content)
         except ServerError as error:
             if error.reason not in _OF_THE_IMAGE:
                 raise
@@ -140,7 +144,9 @@ class Client:
         except (LookupError, TypeError, AttributeError) as error:
             raise self._error(_NOT_OURS) from error
 
-    def _answer(self, idle: _Idle, method: str, route: str, body: bytes | None = None) -> dict[str, Any]:
+    def _answer(
+        self, idle: _Idle, stop: threading.Event, method: str, route: str, body: bytes | None = None
+    ) -> dict[str, Any]:
         for attempt in range(self._retries + 1):
             try:
                 status, headers, content = self._ask(idle, method, route, body)
@@ -151,7 +157,8 @@ class Client:
             if status not in _AGAIN or attempt == self._retries:
                 break
             pause = headers.get("Retry-After", "")
-            time.sleep(min(_LONGEST_PAUSE, float(pause) if pause.isdecimal() else 1.0))
+            if stop.wait(min(_LONGEST_PAUSE, float(pause) if pause.isdecimal() else 1.0)):
+                break
         try:
             problem = json.loads(content)
             sentence, reason = str(problem["error"]), str(problem.get("reason", ""))
