@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import resource
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -168,6 +170,22 @@ def test_a_build_killed_midway_is_not_taken_for_a_cache(paths: list[Path], root:
     assert len(list_caches(root)) == 1
     assert clear_caches(root=root) == 2
     assert list(root.iterdir()) == []
+
+
+def test_a_build_removes_what_killed_ones_left_and_no_other_files(paths: list[Path], root: Path) -> None:
+    def leave(name: str, age: float) -> Path:
+        (root / name).mkdir(parents=True)
+        (root / name / "images.npy").write_bytes(b"rows")
+        os.utime(root / name / "images.npy", (time.time() - age,) * 2)
+        return root / name
+
+    key = "0123456789" * 2
+    leave(f".{key}-01234567", age=3600)
+    kept = [leave(f".{key}-76543210", age=1), leave(f".{key}-89abcdef", age=3600), leave(".mine", age=3600)]
+    with (kept[1] / "images.npy").open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        built = decode_all(paths, SIZE, root)
+    assert sorted(root.iterdir()) == sorted([*kept, root / built.key])
 
 
 def while_decoding(monkeypatch: pytest.MonkeyPatch, path: Path, happens: Callable[[], object]) -> None:

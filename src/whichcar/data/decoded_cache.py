@@ -40,6 +40,7 @@ INDEX = "index.json"
 _UNREADABLE = "unreadable: "  # prefix of what replaces the checksum
 _FILES = 16  # number of files a thread computes checksums for at a time
 _KEY = re.compile(r"[0-9a-f]{20}")
+_ABANDONED = 600.0  # seconds without a write
 _UNFINISHED = re.compile(rf"\.{_KEY.pattern}-[0-9a-f]{{8}}")
 
 
@@ -185,6 +186,15 @@ def _remove(folder: Path) -> None:
     shutil.rmtree(folder)
 
 
+def _remove_abandoned(root: Path) -> None:
+    """Delete what killed builds left. The age is for file systems without locks, and for a build about to lock."""
+    for images in root.glob(f".*/{IMAGES}"):
+        with contextlib.suppress(OSError):  # removed meanwhile
+            age = time.time() - images.stat().st_mtime
+            if age > _ABANDONED and _UNFINISHED.fullmatch(images.parent.name) and not _is_being_built(images.parent):
+                shutil.rmtree(images.parent)
+
+
 def _unfinished(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}-{uuid.uuid4().hex[:8]}")
 
@@ -210,6 +220,7 @@ def _key(paths: Sequence[Path], sums: Sequence[str], size: tuple[int, int]) -> s
 def _build(folder: Path, paths: Sequence[Path], size: tuple[int, int], images: Iterator[np.ndarray | str]) -> None:
     unfinished = _unfinished(folder)
     try:
+        _remove_abandoned(folder.parent)
         unfinished.mkdir(parents=True)
         skipped = _write_images(unfinished / IMAGES, images, (len(paths), *size, 3))
         if len(skipped) == len(paths):
