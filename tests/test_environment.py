@@ -22,7 +22,8 @@ ROOT = Path(whichcar.__file__).parent
 SETTINGS = Path(__file__).parents[1] / "docs" / "settings.md"
 # Set by whichcar for others, or read and set by others' packages only to keep them quiet.
 INNER = {
-    *("WHICHCAR_DATA", "ORT_DISABLE_TELEMETRY", "RAY_ENABLE_UV_RUN_RUNTIME_ENV", "RAY_AUTH_MODE"),
+    *("WHICHCAR_DATA", "ORT_DISABLE_TELEMETRY", "HF_HUB_DISABLE_TELEMETRY"),
+    *("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "RAY_AUTH_MODE"),
     *("TF_CPP_MIN_LOG_LEVEL", "ABSL_MIN_LOG_LEVEL", "TF_ENABLE_ONEDNN_OPTS", "JAX_COMPILATION_CACHE_DIR", "XLA_FLAGS"),
 }
 
@@ -104,6 +105,13 @@ def test_onnx_runtime_keeps_no_identifier_of_this_machine(tmp_path: Path) -> Non
     code = "import whichcar, onnxruntime; onnxruntime.SessionOptions()"
     subprocess.run([sys.executable, "-c", code], env=known | {"HOME": str(tmp_path)}, check=True)
     assert list(tmp_path.rglob("*")) == []
+
+
+def test_the_hugging_face_hub_is_told_nothing_but_the_request() -> None:
+    names = {"HF_HUB_DISABLE_TELEMETRY", "DISABLE_TELEMETRY", "DO_NOT_TRACK"}
+    known = {name: value for name, value in os.environ.items() if name not in names}
+    code = "import whichcar; from huggingface_hub.constants import HF_HUB_DISABLE_TELEMETRY as off; assert off"
+    subprocess.run([sys.executable, "-c", code], env=known, check=True)
 
 
 def test_a_tilde_is_expanded_in_one_place() -> None:

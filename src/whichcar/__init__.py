@@ -33,8 +33,9 @@ if TYPE_CHECKING:
     from whichcar.training.refit import refit
     from whichcar.training.train import train
 
-# Read when onnxruntime is imported, anywhere: no usage data is sent to its developers, no identifier kept in ~/.cache.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+# Read when the package is imported, anywhere: no usage data is sent to its developers, no identifier kept in ~/.cache.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # huggingface_hub
 
 __version__ = VERSION
 

@@ -393,6 +393,22 @@ def test_openvino_leaves_no_file_where_the_disk_is_full(tmp_path: Path, monkeypa
     assert not list(tmp_path.iterdir())
 
 
+def test_openvino_sends_no_usage_data(bundle: Path, tmp_path: Path) -> None:
+    program = """
+import pathlib, sys
+from whichcar.exporting.openvino import OpenVinoNetwork
+from whichcar.inference.bundle import read_bundle
+
+OpenVinoNetwork(read_bundle(pathlib.Path(sys.argv[1])))
+"""
+    switches = {"CI", "TF_BUILD", "JENKINS_URL", "XDG_CACHE_HOME"}  # no usage data is sent from a CI
+    known = {name: value for name, value in os.environ.items() if name not in switches}
+    home = tmp_path / "home"
+    home.mkdir()
+    subprocess.run([sys.executable, "-c", program, str(bundle)], env=known | {"HOME": str(home)}, check=True)
+    assert list(home.rglob("*")) == []
+
+
 def test_ctrl_c_after_another_thread_released_an_openvino_network_is_no_segmentation_fault(bundle: Path) -> None:
     program = """
 import os, pathlib, signal, sys, threading

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -15,6 +16,10 @@ from whichcar.inference.runtimes import Probabilities
 
 if TYPE_CHECKING:
     import openvino
+
+
+# OpenVINO then uses its own stub: it sends no usage data, and forks no process to do so.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 
 class OpenVinoNetwork:
