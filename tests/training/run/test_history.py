@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import math
 import re
+import resource
 import struct
 import warnings
 from dataclasses import replace
@@ -14,8 +15,6 @@ from PIL import Image
 
 from whichcar.errors import DataError
 from whichcar.training.run.history import Epoch, EventLog, draw_curves, read_history, write_history
-
-from ...waiting import until
 
 COLUMNS = ["epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "image_size"]
 COLUMNS += ["images_per_second", "seconds", "checkpoint"]
@@ -153,12 +152,32 @@ def test_tensorboard_reads_back_what_keras_would_have_written(tmp_path: Path, mo
     ]
 
 
-def test_events_are_there_soon_after_each_epoch(tmp_path: Path, model: object) -> None:
+def test_events_are_there_after_each_epoch(tmp_path: Path, model: object) -> None:
     log = EventLog(tmp_path / "logs", 0, 0)
     log.add(history(1)[0], model)  # type: ignore[arg-type]
-    written = until(lambda: [step for tag, step, _ in events(tmp_path / "logs" / "train") if tag == "epoch_loss"])
+    written = [step for tag, step, _ in events(tmp_path / "logs" / "train") if tag == "epoch_loss"]
     log.close()
     assert written == [0]
+
+
+def test_events_that_cannot_be_written_are_one_warning_and_end_no_training(
+    tmp_path: Path, model: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = EventLog(tmp_path / "logs", 0, 0)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))  # as a full disk, which then gets room
+    try:
+        log.add(history(1)[0], model)  # type: ignore[arg-type]
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{tmp_path / 'logs'}: cannot be written (File too large); TensorBoard gets no more epochs until the training "
+        "is resumed"
+    ]
+    for epoch in history(12):
+        log.add(epoch, model)  # type: ignore[arg-type]
+    log.close()
+    assert len(caplog.records) == 1
 
 
 def test_a_resumed_run_hides_events_after_its_state(tmp_path: Path, model: object) -> None:

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import importlib.util
+import logging
 import math
+import socket
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from whichcar.errors import DataError, MissingExtraError
 from whichcar.figures import lettering, save_figure
 from whichcar.files import write_csv
 from whichcar.progress import clock
-from whichcar.text import one_line
+from whichcar.text import one_line, reason_of
 
 if TYPE_CHECKING:
     import keras
+    from tensorboardX.record_writer import RecordWriter
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,32 +167,70 @@ def draw_curves(path: Path, history: Sequence[Epoch], title: str) -> None:
 
 
 class EventLog:
-    """TensorBoard events under `folder`: scalars under Keras' names, and histograms of weights."""
+    """TensorBoard events under `folder`: scalars under Keras' names, and histograms of weights.
+
+    tensorboardX's SummaryWriter is not used: after a failed write its thread ends, and the next calls wait forever.
+    """
 
     def __init__(self, folder: Path, histogram_freq: int, start: int) -> None:
-        from tensorboardX import SummaryWriter
+        """Open the files; TensorBoard hides what a killed run wrote to earlier ones from epoch `start` (from 0) on."""
+        from tensorboardX.proto.event_pb2 import SessionLog
 
-        self._every = histogram_freq
-        # purge_step hides what a killed run wrote after its last saved state. A background thread writes the events;
-        # flush() does not wait for it, so it flushes every two seconds.
-        self._train = SummaryWriter(str(folder / "train"), purge_step=start, flush_secs=2)
-        self._validation = SummaryWriter(str(folder / "validation"), purge_step=start, flush_secs=2)
+        self._every, self._folder, self._is_whole = histogram_freq, folder, True
+        self._train, self._validation = _open_events(folder / "train"), _open_events(folder / "validation")
+        for file in (self._train, self._validation):
+            _write_event(file, start, session_log=SessionLog(status=SessionLog.START))
 
     def add(self, epoch: Epoch, model: keras.Model) -> None:
-        """Write one epoch."""
+        """Write one epoch; if it cannot be written, such as on a full disk, warn, and write no more events."""
+        if not self._is_whole:
+            return
+        try:
+            self._add(epoch, model)
+        except OSError as error:
+            self._is_whole = False
+            log.warning(
+                "%s: cannot be written (%s); TensorBoard gets no more epochs until the training is resumed",
+                self._folder,
+                reason_of(error),
+            )
+
+    def _add(self, epoch: Epoch, model: keras.Model) -> None:
+        from tensorboardX.summary import histogram, scalar
+
         step = epoch.epoch - 1
         for key in ("loss", "accuracy", "learning_rate", "images_per_second", "val_loss", "val_accuracy"):
-            writer = self._validation if key.startswith("val_") else self._train
+            file = self._validation if key.startswith("val_") else self._train
             if math.isfinite(value := getattr(epoch, key)):
-                writer.add_scalar(f"epoch_{key.removeprefix('val_')}", value, step)
+                _write_event(file, step, summary=scalar(f"epoch_{key.removeprefix('val_')}", value))
         if self._every and epoch.epoch % self._every == 0:
+            edges = 1e-12 * 1.1 ** np.arange(774)  # up to 1e20: TensorBoard's own bins
+            bins = np.concatenate([-edges[::-1], [0], edges])
             for variable in model.weights:
-                self._train.add_histogram(variable.path, variable.numpy(), step)
+                _write_event(self._train, step, summary=histogram(variable.path, variable.numpy(), bins))
+        for file in (self._train, self._validation):
+            file.flush()
 
     def close(self) -> None:
         """Close the files."""
-        self._train.close()
-        self._validation.close()
+        for file in (self._train, self._validation):
+            with contextlib.suppress(OSError):  # the rest of an event that could not be written
+                file.close()
+
+
+def _open_events(folder: Path) -> RecordWriter:
+    from tensorboardX.record_writer import RecordWriter
+
+    folder.mkdir(parents=True, exist_ok=True)
+    file = RecordWriter(str(folder / f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}"))
+    _write_event(file, 0, file_version="brain.Event:2")
+    return file
+
+
+def _write_event(file: RecordWriter, step: int, **content: Any) -> None:  # noqa: ANN401
+    from tensorboardX.proto.event_pb2 import Event
+
+    file.write(Event(wall_time=time.time(), step=step, **content).SerializeToString())
 
 
 def _float(text: str) -> float:
