@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import optuna
 import pytest
@@ -116,6 +117,19 @@ def test_a_new_trial_carries_a_lease_at_once(sweeps: Sweeps) -> None:
     trial = new_trial(study, spec, lease)
     assert lease.holds(trial.user_attrs[LEASE])
     assert trial.number == 0
+
+
+def test_the_journal_of_a_driver_killed_while_it_wrote_is_taken_over(
+    sweeps: Sweeps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = read_spec(sweeps.file)
+    monkeypatch.chdir(tmp_path)
+    Path("shared").mkdir()
+    open_study(spec, "shared/study.journal")._storage._backend._lock.acquire()  # type: ignore[attr-defined]
+    seconds = iter(range(0, 1000, 10))
+    clock = SimpleNamespace(monotonic=seconds.__next__, sleep=lambda _: None)
+    monkeypatch.setattr("optuna.storages.journal._file.time", clock)
+    assert open_study(spec, "shared/study.journal").study_name == spec.name
 
 
 @pytest.mark.parametrize("name", ["a?b#c%20d", "a b'\"$x", "a\nb", "{x}"])

@@ -133,6 +133,8 @@ def _storage(where: str) -> BaseStorage:
     if "://" not in where and Path(where).suffix == ".journal":
         Path(where).parent.mkdir(parents=True, exist_ok=True)
         lock = JournalFileSymlinkLock(where)
+        # The link's target is looked up from its own folder; if it is not found, the lock of a killed process stays.
+        lock._lock_target_file = Path(where).name
         _truncate_journal(Path(where), lock)
         return JournalStorage(JournalFileBackend(where, lock))
     if "://" not in where:
