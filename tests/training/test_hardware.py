@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import subprocess
@@ -9,7 +10,14 @@ import pytest
 
 from whichcar.errors import MissingExtraError, TrainingError
 from whichcar.training import hardware
-from whichcar.training.hardware import Hardware, choose_backend, fused_batch_norm_is_faster, is_out_of_memory, prepare
+from whichcar.training.hardware import (
+    Hardware,
+    choose_backend,
+    fused_batch_norm_is_faster,
+    is_out_of_memory,
+    native_messages_hidden,
+    prepare,
+)
 
 
 @pytest.fixture
@@ -170,3 +178,21 @@ def test_other_errors_are_not_taken_for_it(error: Exception) -> None:
 def test_policies_follow_precision() -> None:
     assert Hardware("jax", "bfloat16", "a GPU", 8).policy == "mixed_bfloat16"
     assert Hardware("jax", "float32", "a GPU", 8).policy == "float32"
+
+
+def test_a_full_standard_error_ends_no_work_and_hides_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, full = os.dup(2), open("/dev/full", "w")  # noqa: PTH123, SIM115  (closed below)
+    monkeypatch.setattr(sys, "stderr", full)
+    os.dup2(full.fileno(), 2)
+    try:
+        full.write("left over from a line that could not be written")
+        with native_messages_hidden():
+            pass
+        with pytest.raises(ZeroDivisionError), native_messages_hidden():
+            os.write(2, b"native")
+            raise ZeroDivisionError
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+        with contextlib.suppress(OSError):
+            full.close()

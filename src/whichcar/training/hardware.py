@@ -132,7 +132,8 @@ def native_messages_hidden() -> Iterator[None]:
 
     If the block raises, the hidden output is shown.
     """
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):  # a full disk below a log ends no work
+        sys.stderr.flush()
     shown = os.dup(2)
     with tempfile.TemporaryFile() as hidden:
         os.dup2(hidden.fileno(), 2)
@@ -140,7 +141,8 @@ def native_messages_hidden() -> Iterator[None]:
             yield
         except BaseException:
             hidden.seek(0)
-            os.write(shown, hidden.read())
+            with contextlib.suppress(OSError):  # which would hide what was raised
+                os.write(shown, hidden.read())
             raise
         finally:
             os.dup2(shown, 2)
