@@ -87,7 +87,8 @@ def check(
             raise click.UsageError(f"--undo: only moves images back; leave {' and '.join(others)} out")
         from whichcar.data.check.quarantine import put_back
 
-        say(f"{undo}: moved back {plural(put_back(undo), 'image')}")
+        with resumable(f"{undo}: interrupted", "to move the rest back"):
+            say(f"{undo}: moved back {plural(put_back(undo), 'image')}")
         return 0
     if data is None:
         raise click.UsageError("name the folder to check: whichcar check DATA")
@@ -127,8 +128,9 @@ def check(
     if quarantine is not None:
         from whichcar.data.check.quarantine import quarantine as move_to
 
-        count = move_to(folder, matching(checked.findings, moved, "--move"), quarantine)
         back = shell_command(["whichcar", "check", "--undo", quarantine])
+        with resumable(f"{quarantine}: interrupted; undo with: {back}", "to move the rest"):
+            count = move_to(folder, matching(checked.findings, moved, "--move"), quarantine)
         say(f"moved  {plural(count, 'image')} to {quarantine}; undo with: {back}")
     failing = matching(checked.findings, names(fail_on or ""), "--fail-on")
     if failing:

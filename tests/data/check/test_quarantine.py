@@ -41,6 +41,34 @@ def test_images_are_moved_and_can_be_put_back(data: Path, tmp_path: Path, capsys
     assert not aside.exists()
 
 
+def test_ctrl_c_says_how_to_undo_what_was_moved(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(3):
+        (data / "class a" / f"broken{number}.jpg").write_text("no image")
+    before, aside, move = contents(data), tmp_path / "put aside", stage._move
+
+    def stops(source: Path, target: Path) -> None:
+        move(source, target)
+        raise KeyboardInterrupt
+
+    command = ["check", str(data), "--quarantine", str(aside), "--output", str(tmp_path / "report")]
+    undo = ["check", "--undo", str(aside)]
+    for words, message in (
+        (
+            command,
+            f"{aside}: interrupted; undo with: whichcar check --undo '{aside}'\nrun the same command again to move",
+        ),
+        (undo, f"{aside}: interrupted\nrun the same command again to move the rest back"),
+    ):
+        with monkeypatch.context() as interrupted:
+            interrupted.setattr(stage, "_move", stops)
+            assert main.run(words) == main.INTERRUPTED
+        assert message in capsys.readouterr().err
+        assert main.run(words) == 0
+    assert contents(data) == before
+
+
 def test_nothing_else_in_the_folder_is_touched_by_undo(data: Path, tmp_path: Path) -> None:
     quarantine(data, [finding("class a/000001.jpg", "dark", "")], tmp_path / "q")
     (tmp_path / "q" / "class a" / "mine.txt").write_text("mine")
