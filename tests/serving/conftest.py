@@ -109,10 +109,15 @@ def street(*vehicles: tuple[tuple[int, int], Sequence[int]], cell: int = CELL) -
 
 
 @contextlib.contextmanager
-def running(bundle: Path, *options: str, **environment: str) -> Iterator[Running]:
+def running(bundle: Path, *options: str, stdin: int | None = None, **environment: str) -> Iterator[Running]:
     command = [sys.executable, "-m", "whichcar", "serve", str(bundle), "--port", "0", *options]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | environment
+        command,
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | environment,
     )
     assert process.stdout is not None
     line = process.stdout.readline()

@@ -243,6 +243,26 @@ def test_a_server_that_stops_answers_what_it_has_accepted(busy: Running, threads
     assert "Traceback" not in busy.log and "Error" not in busy.log, busy.log
 
 
+def test_a_server_whose_terminal_is_closed_answers_what_it_has_accepted_and_ends(
+    calibrated: Path, threads: ThreadPoolExecutor
+) -> None:
+    screen, terminal = os.openpty()
+    with running(calibrated, "--timeout", "120", stdin=terminal) as server:
+        os.close(terminal)
+        server.process.send_signal(signal.SIGHUP)
+        until(lambda: f"{DONE} 1.0" in server.ask("GET", "/metrics").body.decode())
+        with stopped(server):
+            sent = occupy(server, threads)
+            os.close(screen)
+            server.process.send_signal(signal.SIGHUP)  # by the kernel
+            until(lambda: refused(server))
+            server.process.send_signal(signal.SIGHUP)  # by the shell
+            time.sleep(0.2)
+        assert [one.result().status for one in sent] == [200] * len(sent)
+        server.log = server.process.communicate(timeout=30)[1]
+        assert server.process.returncode == 0, server.log
+
+
 def test_a_second_signal_ends_a_server_at_once(calibrated: Path, threads: ThreadPoolExecutor) -> None:
     with running(calibrated, "--timeout", "120") as server, stopped(server):
         (sent, *_) = occupy(server, threads)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
@@ -68,10 +69,21 @@ class WorkerService(Service):
         return len(self.batcher) >= self.batcher.capacity
 
     def started(self) -> list[Coroutine[Any, Any, None]]:
-        """Return coroutines that reload the model at SIGHUP and, if requested, when its file changes."""
+        """Return coroutines that reload the model at SIGHUP and, if requested, when its file changes.
+
+        The SIGHUP of a closed terminal stops the server, unless SIGHUP was ignored, as under `nohup`.
+        """
         wanted = asyncio.Event()
+        has_terminal = os.isatty(0) and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN
+
+        def hung_up() -> None:
+            if not has_terminal or os.isatty(0):
+                wanted.set()
+            elif not self.draining:  # the kernel and the shell both send one, and a second SIGTERM ends at once
+                signal.raise_signal(signal.SIGTERM)
+
         with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # not possible in a thread of a test
-            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, wanted.set)
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hung_up)
         watching = [self._watch_model(wanted)] if self.settings.reload_model else []
         return [self._reload_when(wanted), *watching]
 
