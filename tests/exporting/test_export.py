@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib.util
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -407,6 +409,19 @@ OpenVinoNetwork(read_bundle(pathlib.Path(sys.argv[1])))
     home.mkdir()
     subprocess.run([sys.executable, "-c", program, str(bundle)], env=known | {"HOME": str(home)}, check=True)
     assert list(home.rglob("*")) == []
+
+
+def test_ctrl_c_that_openvino_swallows_ends_the_export(monkeypatch: pytest.MonkeyPatch) -> None:
+    import openvino
+
+    def swallows(_: Path) -> None:
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        raise RuntimeError("half-done")
+
+    monkeypatch.setattr(openvino, "convert_model", swallows)
+    with pytest.raises(KeyboardInterrupt):
+        OpenVinoNetwork(colour_bundle())
 
 
 def test_ctrl_c_after_another_thread_released_an_openvino_network_is_no_segmentation_fault(bundle: Path) -> None:

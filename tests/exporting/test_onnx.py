@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+import signal
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -123,3 +125,21 @@ def _erfinv() -> keras.Layer:
             return keras.ops.erfinv(x)
 
     return Erfinv(name="odd")
+
+
+def test_ctrl_c_that_a_converter_swallows_ends_the_export(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import tensorflow as tf
+    import tf2onnx
+
+    def swallows(*_: object, **__: object) -> None:
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        raise RuntimeError("half-done")
+
+    monkeypatch.setattr(tf2onnx.convert, "from_function", swallows)
+    monkeypatch.setattr(tf.lite.TFLiteConverter, "from_saved_model", swallows)
+    model = float32_copy(small)
+    with pytest.raises(KeyboardInterrupt):
+        to_onnx(model, SIZE, "cars")
+    with pytest.raises(KeyboardInterrupt):
+        LiteRtNetwork(model, SIZE, None, "cars")

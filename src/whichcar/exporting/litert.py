@@ -20,6 +20,7 @@ from whichcar.inference.runtimes import Probabilities
 from whichcar.parallel import usable_cores
 from whichcar.text import first_line, one_line
 from whichcar.training.hardware import native_messages_hidden
+from whichcar.training.run.signals import interrupts_kept
 
 if TYPE_CHECKING:
     import keras
@@ -80,6 +81,7 @@ class LiteRtNetwork:
         return (path,)
 
 
+@interrupts_kept()
 def _converted(model: keras.Model, image_size: tuple[int, int], calibrating: Pixels | None, name: str) -> bytes:
     """Return the content of a LiteRT file: constants for weights, batch normalization folded into convolutions."""
     import tensorflow as tf

@@ -16,6 +16,7 @@ from whichcar.errors import CheckpointError, MissingExtraError
 from whichcar.training.hardware import TENSORFLOW, prepare, quiet
 from whichcar.training.network.backbones import HEAD
 from whichcar.training.network.resnet50 import load_saved_model, training_copy
+from whichcar.training.run.signals import interrupts_kept
 
 if TYPE_CHECKING:
     import keras
@@ -80,6 +81,7 @@ def float32_copy(checkpoint: Path, temperature: float = 1.0) -> keras.Model:
     return model
 
 
+@interrupts_kept()
 def to_onnx(model: keras.Model, size: tuple[int, int], name: str) -> bytes:
     """Convert a model to ONNX.
 

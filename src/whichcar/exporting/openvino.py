@@ -13,6 +13,7 @@ from whichcar import files
 from whichcar.images.pixels import Pixels
 from whichcar.inference.bundle import KEY, Bundle
 from whichcar.inference.runtimes import Probabilities
+from whichcar.training.run.signals import interrupts_kept
 
 if TYPE_CHECKING:
     import openvino
@@ -28,6 +29,7 @@ class OpenVinoNetwork:
     batch_size, callers = 16, 0
     hardware: Mapping[str, str] = {}
 
+    @interrupts_kept()
     def __init__(self, bundle: Bundle) -> None:
         """Convert and compile the network."""
         import openvino

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import signal
@@ -10,7 +11,7 @@ import threading
 
 import pytest
 
-from whichcar.training.run.signals import graceful_shutdown
+from whichcar.training.run.signals import STOP_SIGNALS, graceful_shutdown, interrupts_kept
 
 
 def in_a_long_call_interrupted(rounds: int = 200_000) -> None:
@@ -32,3 +33,44 @@ def test_a_signal_is_announced_once_and_while_the_main_thread_is_in_a_long_call(
         with pytest.raises(KeyboardInterrupt):
             in_a_long_call_interrupted()
     assert written == [("stopping\n", False)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_only_ctrl_c_stops_at_once_after_another_signal(number: signal.Signals) -> None:
+    with graceful_shutdown() as stop:
+        signal.raise_signal(number)
+        assert stop.is_set()
+        signal.raise_signal(number)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("number", STOP_SIGNALS)
+def test_an_ignored_signal_stays_ignored(number: signal.Signals) -> None:
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        with graceful_shutdown() as stop:
+            signal.raise_signal(number)
+            assert not stop.is_set()
+        assert signal.getsignal(number) == signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
+
+
+def swallowing() -> None:
+    with contextlib.suppress(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_ctrl_c_that_a_library_swallows_ends_the_work_after_its_call() -> None:
+    done = []
+    with pytest.raises(KeyboardInterrupt), interrupts_kept():
+        swallowing()
+        done.append(1)
+    assert done
+    with pytest.raises(KeyboardInterrupt), interrupts_kept():
+        swallowing()
+        raise RuntimeError("half-done")
+    with pytest.raises(RuntimeError, match="its own"), interrupts_kept():
+        raise RuntimeError("its own")
+    assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
