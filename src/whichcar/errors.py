@@ -92,7 +92,8 @@ def extra(what: str, name: str) -> Iterator[None]:
 class Interrupted(WhichcarError):
     """The user interrupted a run.
 
-    `saved` is true if the progress was saved. The command exits with status 130 and says how to resume.
+    `saved` is true if the progress was saved. The command says how to resume and ends by SIGINT, which a shell reports
+    as status 130.
     """
 
     def __init__(self, message: str, saved: bool = True) -> None:

@@ -1,5 +1,7 @@
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 import tomllib
@@ -119,7 +121,66 @@ def test_an_interrupt_while_the_command_is_loaded_is_one_line() -> None:
         "command()"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (ended.returncode, ended.stderr) == (main.INTERRUPTED, "interrupted\n")
+    assert (ended.returncode, ended.stderr) == (-signal.SIGINT, "interrupted\n")
+
+
+def with_command(*body: str) -> list[str]:
+    """Return the command line of a process whose command has this body."""
+    code = (
+        "import multiprocessing, sys, time; from whichcar.__main__ import main; from whichcar.cli import main as cli\n"
+        "from whichcar.cli.streams import say\n"
+        "@cli.whichcar.command('try')\n"
+        f"def _():\n{''.join(f'    {line}' + chr(10) for line in body)}"
+        "sys.argv[1:] = ['try']\n"
+        "main()"
+    )
+    return [sys.executable, "-c", code]
+
+
+def start(*words: str, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
+    """Start the first process of a group, and wait for its first line."""
+    process = subprocess.Popen(
+        words, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "started\n"
+    return process
+
+
+def test_ctrl_c_ends_the_loop_of_a_shell() -> None:
+    waits = with_command("say('started')", "time.sleep(9)")
+    with start("bash", "-c", 'for number in 1 2; do "$@"; done; echo "the end"', "bash", *waits) as shell:
+        os.killpg(shell.pid, signal.SIGINT)  # as a terminal does
+        assert shell.communicate(timeout=60) == ("", "\ninterrupted\n")
+    assert shell.returncode == -signal.SIGINT
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_sigterm_and_a_closed_terminal_end_a_command_as_ctrl_c_does(number: signal.Signals) -> None:
+    cleans = ("try:", "    say('started')", "    time.sleep(60)", "finally:", "    say('cleaning')")
+    with start(*with_command(*cleans, "    time.sleep(0.3)", "    say('clean')")) as process:
+        process.send_signal(number)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "cleaning\n"
+        process.send_signal(number)  # as `timeout` and the shell of a closed terminal do
+        assert process.communicate(timeout=60) == ("clean\n", "\ninterrupted\n")
+    assert process.returncode == -signal.SIGINT
+
+
+def test_a_closed_terminal_does_not_end_a_command_under_nohup() -> None:
+    with start("nohup", *with_command("say('started')", "say(input())"), stdin=subprocess.PIPE) as process:
+        process.send_signal(signal.SIGHUP)
+        assert process.communicate("the end", timeout=60) == ("the end\n", "")
+    assert process.returncode == 0
+
+
+def test_a_process_that_a_library_forks_is_terminated_silently() -> None:
+    body = (
+        "forked = multiprocessing.get_context('fork').Process(target=time.sleep, args=(60,))",
+        "forked.start(); time.sleep(0.2); forked.terminate(); forked.join(); say(str(forked.exitcode))",
+    )
+    done = subprocess.run(with_command(*body), capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == (f"{-signal.SIGTERM}\n", "")
 
 
 def test_an_interrupted_training_says_how_to_resume(

@@ -1,6 +1,8 @@
 import gc
 import os
 import shutil
+import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -108,6 +110,19 @@ def test_a_fold_whose_training_fails_is_an_error(
     settings = {"seed": 1, "data": {"directory": str(tree), "validation_split": 0.25}, "fit": {"epochs": -1}}
     write_json(experiment / "resolved.json", {"finished": True, "settings": settings})
     with pytest.raises(TrainingError, match=r"1_of_2: its training failed \(exit status 2\); its messages are above"):
+        find_label_errors(tree, experiment, folds=2)
+
+
+def test_a_training_of_a_fold_that_ctrl_c_has_ended_ends_the_command(
+    wrong: tuple[Path, list[str]], tmp_path: Path, colour_model: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree, _ = wrong
+    experiment = make_experiment(tmp_path / "exp", tree, colour_model)
+    settings = {"seed": 1, "data": {"directory": str(tree), "validation_split": 0.25}}
+    write_json(experiment / "resolved.json", {"finished": True, "settings": settings})
+    stopped = [sys.executable, "-c", f"import os; os.kill(os.getpid(), {signal.SIGINT:d})"]
+    monkeypatch.setattr(label_errors, "train_command", lambda _: stopped)
+    with pytest.raises(KeyboardInterrupt):
         find_label_errors(tree, experiment, folds=2)
 
 

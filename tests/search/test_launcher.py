@@ -50,7 +50,7 @@ def test_a_command_whose_parent_has_died_does_not_start(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("status", "outside"),
-    [(-signal.SIGKILL, True), (-signal.SIGTERM, True), (130, True), (-signal.SIGSEGV, False), (2, False), (1, False)],
+    [(-signal.SIGKILL, True), (-signal.SIGINT, True), (130, True), (-signal.SIGSEGV, False), (2, False), (1, False)],
 )
 def test_a_kill_differs_from_a_crash(status: int, outside: bool) -> None:
     assert killed_from_outside(status) is outside

@@ -104,8 +104,8 @@ def test_when_one_host_is_stopped_or_killed_all_end_and_resume(folder: Path, sen
     until((folder / "exp" / "history.csv").exists, 240)
     second.send_signal(sent)
     stopped, other = ended(first, second)
-    assert stopped.status == (130 if sent == signal.SIGTERM else stopped.status) != 0, stopped.output
-    assert other.status == (130 if sent == signal.SIGTERM else -signal.SIGKILL), other.output
+    assert stopped.status == (-signal.SIGINT if sent == signal.SIGTERM else stopped.status) != 0, stopped.output
+    assert other.status == (-signal.SIGINT if sent == signal.SIGTERM else -signal.SIGKILL), other.output
     done = len(trained(folder))
     first, second = ended(*start_two(folder, "--resume", "--set", f"fit.epochs={done + 2}"))
     assert (first.status, second.status) == (0, 0), first.output + second.output

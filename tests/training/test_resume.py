@@ -102,7 +102,7 @@ def test_a_run_that_was_stopped_and_killed_gives_the_same_weights(content: dict,
     wait_for(stopped, broken, 1)
     stopped.send_signal(signal.SIGINT)
     _, stderr = stopped.communicate()
-    assert stopped.returncode == 130
+    assert stopped.returncode == -signal.SIGINT
     assert "--resume" in stderr
 
     killed = start(broken, content, "--resume")
@@ -147,7 +147,7 @@ def test_a_run_is_whole_again_when_the_one_that_overwrites_it_is_killed_or_stopp
     time.sleep(0.5)
     stopped.send_signal(signal.SIGINT)
     _, stderr = stopped.communicate()
-    assert stopped.returncode == 130, stderr
+    assert stopped.returncode == -signal.SIGINT, stderr
     assert f"start again with: whichcar train {folder / 'config.yml'} --overwrite" in stderr
     (folder / "config.yml").write_text(yaml.safe_dump(content))
     assert checksums(folder) == before

@@ -6,6 +6,7 @@ import importlib.util
 import itertools
 import logging
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -179,7 +180,7 @@ def _train(config: Path) -> None:
         finally:
             process.kill()
             status = process.wait()
-    if status == INTERRUPTED or stop.is_set():
+    if status in (-signal.SIGINT, INTERRUPTED) or stop.is_set():
         raise KeyboardInterrupt
     if status:
         raise TrainingError(f"{config.parent}: its training failed ({how_it_ended(status)}); its messages are above")

@@ -93,7 +93,7 @@ def sweep(
         ConfigError, CheckpointError: the sweep file, or a value it may try, is invalid.
         DataError: the trials would lie among the classes of the images.
         SweepError: the study cannot be used, the disk is full, or the first trials all fail with the same error.
-        Interrupted: Ctrl-C or SIGTERM; the next call resumes the running trials.
+        Interrupted: Ctrl-C, SIGTERM or SIGHUP; the next call resumes the running trials.
     """
     if importlib.util.find_spec("plotly") is None:
         raise MissingExtraError("plotly, which draws the charts,", "sweep")

@@ -36,8 +36,8 @@ log = logging.getLogger(__name__)
 class Trained:
     """The results of a training run.
 
-    `best` is the content of best.json: the checkpoint that evaluation uses. `asked_to_stop`: Ctrl-C or SIGTERM came
-    when only the end of the training was left, which was completed.
+    `best` is the content of best.json: the checkpoint that evaluation uses. `asked_to_stop`: Ctrl-C, SIGTERM or SIGHUP
+    came when only the end of the training was left, which was completed.
     """
 
     folder: Path
@@ -68,7 +68,7 @@ def train(
         ConfigError, DataError, CheckpointError: a setting, the images or the given weights are not usable.
         TrackingError: the tracking service refuses; one that is down is tried again later instead.
         TrainingError: the folder holds another run, the loss is not finite, or memory or disk space ran out.
-        Interrupted: Ctrl-C or SIGTERM; the state is saved.
+        Interrupted: Ctrl-C, SIGTERM or SIGHUP; the state is saved.
     """
     if resume and overwrite:
         raise TrainingError("resume and overwrite exclude each other: resume resumes a run, overwrite replaces it")
