@@ -3,6 +3,7 @@
 The detectors are real ONNX files that need no weights: one sees red cars and blue buses, one is a grid that sees blue.
 """
 
+import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,7 +29,9 @@ SIDE = 64  # of the red-car detector's input
 
 @pytest.fixture(scope="session", autouse=True)
 def _alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep bars off, and the caches away from the user's own."""
+    """Keep bars off, the caches away from the user's own, and signals as in a terminal, though `nohup` started this."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WHICHCAR_QUIET", "1")
         patch.setenv("WHICHCAR_CACHE", str(tmp_path_factory.getbasetemp() / "whichcar_cache"))
