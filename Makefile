@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/installed
-# Without the last option xdist waits for ever after a crash. A test that hangs is ended with the stacks of its threads.
+# Without the last option xdist waits for ever after a crash.
 PYTEST := $(BIN)/pytest -q -n auto --dist loadfile --max-worker-restart 0
 REFERENCE := .venv_reference
 
@@ -17,7 +17,7 @@ help: ## list the targets
 demo: $(STAMP) ## draw cars, split, crop, train on whole images and crops, evaluate both: a few minutes
 	@$(BIN)/whichcar demo $(if $(REAL),--real '$(REAL)' --into demo_real)
 
-test: $(STAMP) ## run the tests
+test: $(STAMP) ## run the tests; one that hangs ends the run and prints the stacks of its threads
 	@$(PYTEST) -o faulthandler_timeout=300 -o faulthandler_exit_on_timeout=true
 
 slow: $(STAMP) ## run the tests that take long: real trainings, kills, hostile images

@@ -159,7 +159,7 @@ def test_a_long_wait_after_ctrl_c_is_explained(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(parallel, "_QUIET", 0.01)
     with pytest.raises(KeyboardInterrupt):
         list(ordered_map(lambda _: explained.wait(10), interrupted(), workers=2))
-    assert lines == ["waiting for the work in progress; a slow server can take two minutes"]
+    assert lines == ["waiting for the work in progress; a web address can take two minutes"]
 
 
 def test_cores_are_those_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:

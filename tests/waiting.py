@@ -22,6 +22,12 @@ def until(condition: Callable[[], Result], seconds: float = 60.0) -> Result:
 
 def stop(pid: int) -> None:
     """Stop a process until it gets SIGCONT, and wait for its threads, which may work on for a while."""
+
+    def stands(thread: Path) -> bool:
+        try:
+            return (thread / "stat").read_text().rpartition(")")[2].split()[0] == "T"
+        except OSError:  # it has ended
+            return True
+
     os.kill(pid, signal.SIGSTOP)
-    threads = Path(f"/proc/{pid}/task")
-    until(lambda: all(stat.read_text().rpartition(")")[2].split()[0] == "T" for stat in threads.glob("*/stat")))
+    until(lambda: all(stands(thread) for thread in Path(f"/proc/{pid}/task").iterdir()))

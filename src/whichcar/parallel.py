@@ -19,7 +19,7 @@ Known = TypeVar("Known")
 THREAD_PREFIX = "ordered_map"
 _AHEAD = 8  # items per thread
 _QUIET = 1.0  # seconds after Ctrl-C until the wait for running calls is explained
-_WAITS = "waiting for the work in progress; a slow server can take two minutes"
+_WAITS = "waiting for the work in progress; a web address can take two minutes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def ordered_map(
     """Yield `function(item)` for each item, in order, computed by threads.
 
     An error is raised in place of its item's result. After an error, or when the iterator is closed, no further call
-    is started, and running calls are waited for; after Ctrl-C, a wait of more than a second is explained.
+    is started, and running calls are waited for; after Ctrl-C in a wait for a result, that is said after a second.
 
     Args:
         function: called in a thread.

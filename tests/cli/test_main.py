@@ -158,7 +158,7 @@ def test_ctrl_c_ends_the_loop_of_a_shell() -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_sigterm_and_a_closed_terminal_end_a_command_as_ctrl_c_does(number: signal.Signals) -> None:
     cleans = ("try:", "    say('started')", "    time.sleep(60)", "finally:", "    say('cleaning')")
-    with start(*with_command(*cleans, "    time.sleep(0.3)", "    say('clean')")) as process:
+    with start(*with_command(*cleans, "    time.sleep(2)", "    say('clean')")) as process:
         process.send_signal(number)
         assert process.stdout is not None
         assert process.stdout.readline() == "cleaning\n"
@@ -176,8 +176,10 @@ def test_a_closed_terminal_does_not_end_a_command_under_nohup() -> None:
 
 def test_a_process_that_a_library_forks_is_terminated_silently() -> None:
     body = (
-        "forked = multiprocessing.get_context('fork').Process(target=time.sleep, args=(60,))",
-        "forked.start(); time.sleep(0.2); forked.terminate(); forked.join(); say(str(forked.exitcode))",
+        "outside, inside = multiprocessing.Pipe()",
+        "wait = lambda: (inside.send('started'), time.sleep(60))",
+        "forked = multiprocessing.get_context('fork').Process(target=wait)",
+        "forked.start(); outside.recv(); forked.terminate(); forked.join(); say(str(forked.exitcode))",
     )
     done = subprocess.run(with_command(*body), capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == (f"{-signal.SIGTERM}\n", "")

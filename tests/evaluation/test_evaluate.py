@@ -366,8 +366,10 @@ def test_images_that_the_training_of_the_start_weights_used_are_reported_with_a_
     for one in (experiment, third):
         (warning,) = evaluate(one).warnings
         assert warning.startswith(f"training started from {start}: 1 of ")
+    moved = again.rename(tmp_path / "moved")
+    assert [warning.split(": ")[1][:5] for warning in evaluate(third, data=moved).warnings] == ["1 of "]
     start.unlink()
-    assert evaluate(third).warnings == ()
+    assert evaluate(third, data=moved).warnings == ()
 
 
 def test_images_named_as_training_images_are_reported_with_a_warning(

@@ -116,7 +116,7 @@ def test_ctrl_c_ends_the_pauses_between_the_retries() -> None:
             asked.append(self.path)
             self.rfile.read(int(self.headers["Content-Length"]))
             self.send_response(429)
-            self.send_header("Retry-After", "1")
+            self.send_header("Retry-After", "10")
             self.send_header("Content-Length", "0")
             self.end_headers()
             answered.set()

@@ -137,18 +137,16 @@ def test_ctrl_c_in_the_last_validation_stops_before_the_refit_which_resume_goes_
 def test_at_a_constant_rate_a_refit_ends_at_the_epoch_that_was_chosen_and_lowers_the_rate_where_the_run_did(
     tree: Path, tmp_path: Path
 ) -> None:
-    callbacks = {
-        "early_stopping": {"monitor": "val_loss", "patience": 2, "min_delta": 99},
-        "reduce_on_plateau": {"monitor": "val_loss", "patience": 1, "min_delta": 99, "factor": 0.3},
-    }
-    recipe = {"warmup_share": 1 / 3}
-    path = write(tmp_path / "exp", settings(tree, fit={"epochs": 9, "callbacks": callbacks}, recipe=recipe))
+    plateau = {"monitor": "val_loss", "patience": 1, "min_delta": 99, "factor": 0.7, "cooldown": 99}
+    fit = {"epochs": 6, "callbacks": {"reduce_on_plateau": plateau}}
+    path = write(tmp_path / "exp", settings(tree, fit=fit, recipe={"warmup_share": 0.5}))
     first = train(path)
-    (path.parent / "best.json").write_text(json.dumps(first.best | {"epoch": 3}))  # whichever it was
+    (path.parent / "best.json").write_text(json.dumps(first.best | {"epoch": 5}))  # whichever it was
     done = refit(path)
-    warm = slice(3, None)
-    assert [row.learning_rate for row in done.history[warm]] == [row.learning_rate for row in first.history[warm]]
-    assert done.history[-1].learning_rate < done.history[3].learning_rate
+    assert len(done.history) == 5
+    factors = yaml.safe_load((done.folder / "config.yml").read_text())["recipe"]["rate_factors"]
+    assert factors == [[3, 0.7]], "lowered during the warm-up, in which the rate rises all the same"
+    assert [row.learning_rate for row in done.history[3:]] == [row.learning_rate for row in first.history[3:5]]
 
 
 def test_a_refit_much_longer_than_the_epoch_that_was_chosen_says_so(

@@ -83,6 +83,8 @@ def collect(root: Path, labels: Path | None = None) -> Collection:
     place = structure.splits.get(TRAIN, structure.root)
     empty = [nfc(folder.name) for folder in files.folders(place) if not any(files.walk_images(folder))]
     if structure.splits:
+        names = _true_names(structure.root)
+        empty = [names.get(name, name) for name in empty]
         *first, last = structure.splits
         kind = f"{', '.join(first)} and {last}" if first else last
         return Collection(root, kind, _divided(root, structure, paths), others=others, empty=empty)
@@ -102,10 +104,16 @@ def _walk(root: Path, below: str = "") -> tuple[list[str], list[str]]:
     return paths, [path for path in others if path.rpartition("/")[0] in folders or files.is_unopened(path)]
 
 
+def _true_names(root: Path) -> dict[str, str]:
+    """Return the class names of the folders that split.json lists."""
+    record = read_record(root)
+    return {nfc(folder): name for folder, name in record["classes"].items()} if record else {}
+
+
 def _divided(root: Path, structure: Structure, paths: Sequence[str]) -> list[Entry]:
     """Return the entries of `train/CLASS/...` and the other splits; images elsewhere have no class."""
     record = read_record(structure.root)
-    names = {nfc(folder): name for folder, name in record["classes"].items()} if record else {}
+    names = _true_names(structure.root)
     held = {nfc(name) for name in record["validation"]} if record else set()
     starts = {folder.relative_to(root).parts: split for split, folder in structure.splits.items()}
     depth = len(next(iter(starts)))

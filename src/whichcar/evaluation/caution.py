@@ -40,7 +40,7 @@ def warnings_about(
             used = _used(eval_set, classifier.class_names, trained, network.metadata, network.checkpoint)
             yield from (f"{start}{warning}" for warning in used)
             for path, before in _starts(network.metadata):
-                used = _used(eval_set, classifier.class_names, trained_tree(None, before), before, path)
+                used = _used(eval_set, classifier.class_names, trained_tree(data, before), before, path)
                 yield from (f"{start}training started from {path}: {warning}" for warning in used)
         if framing := network.input_crop.disagreement(eval_set.samples[0].path):
             yield f"{name or Path(classifier.name).name}: {framing}"
@@ -49,7 +49,7 @@ def warnings_about(
 def _starts(metadata: Metadata) -> Iterator[tuple[Path, Metadata]]:
     """Yield the checkpoint that a training started from, the one before it, and so on; for a bundle none."""
     seen: set[object] = {None, "imagenet"}
-    with contextlib.suppress(CheckpointError):  # it is gone, or holds weights only
+    with contextlib.suppress(CheckpointError, DataError):  # it is gone, or holds weights only
         while metadata.data_root and (weights := metadata.settings.get("model", {}).get("weights")) not in seen:
             seen.add(weights)
             path = expanded(weights)

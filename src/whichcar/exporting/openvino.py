@@ -75,10 +75,10 @@ class OpenVinoNetwork:
 
 @cache
 def _core() -> openvino.Core:
-    """Return the process's only one, never released: its CPU device sets the thread's alternate signal stack.
+    """Return the only core of this process; it is never released.
 
-    Released by another thread (a garbage collection can be), it would leave that stack unmapped, and the next Ctrl-C
-    would be a segmentation fault.
+    Its CPU device sets the alternate signal stack of the thread that creates it. If another thread released it, as in a
+    garbage collection, that stack would be unmapped, and the next Ctrl-C would be a segmentation fault.
     """
     import openvino
 

@@ -16,7 +16,7 @@ from whichcar.search import die_with_parent
 LOG = "log.txt"
 # Signals from outside: from a user, a machine that shuts down, or the kernel when memory runs out.
 FROM_OUTSIDE = (signal.SIGHUP, signal.SIGINT, signal.SIGKILL, signal.SIGTERM)
-INTERRUPTED = 130  # exit status of `whichcar train` after it saved its state, if SIGINT is blocked, as Ray does
+INTERRUPTED = 130  # exit status of `whichcar train` after it saved its state, if SIGINT is blocked, as by Ray
 QUIET = {"WHICHCAR_QUIET": "1", "PYTHONUNBUFFERED": "1"}  # added to a trial's environment: no progress bars in its log
 
 Command = Callable[[Path], Sequence[str]]

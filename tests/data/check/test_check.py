@@ -178,6 +178,7 @@ def test_classes_that_are_missing_or_uneven_are_found(tree: Path) -> None:
         path.unlink()
     shutil.rmtree(tree / "test" / classes[2])
     (tree / "train" / "Sphynx").mkdir()
+    shutil.copytree(tree / "train" / classes[3], tree / "validation" / "Sphynx")
     (tree / "split.json").unlink()
     checked = check(tree)
     missing = {one.path: (one.severity, one.detail) for one in checked.findings if one.issue == "missing_class"}

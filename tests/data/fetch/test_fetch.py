@@ -326,12 +326,12 @@ def test_messages_about_an_unpacked_archive_name_the_archive(
     assert f"{archive}/test: images in no class folder; they have no class and are not used" in caplog.messages
 
 
-def test_an_image_beside_the_class_folders_of_an_archive_does_not_make_them_one_class(
+def test_an_image_next_to_the_class_folders_of_an_archive_does_not_make_them_one_class(
     by_class: Path, tmp_path: Path
 ) -> None:
     shutil.copy(next(by_class.rglob("*.jpg")), by_class / "cover.jpg")
     archive = packed(by_class, tmp_path / "cars.zip", "cars")
-    with pytest.raises(DataError, match=f"^{archive}/cars: images beside 4 folders of images, all of one class; if"):
+    with pytest.raises(DataError, match=f"^{archive}/cars: images next to 4 folders of images, all of one class; if"):
         fetch(archive, tmp_path / "data")
 
 

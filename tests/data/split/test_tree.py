@@ -69,6 +69,7 @@ def test_a_folder_among_those_of_the_classes_is_refused(tmp_path: Path) -> None:
         ("plain2", "plain"),
         ("plain/.exp", "plain"),
         ("split/exp", "split"),
+        ("outer2/split/exp", "outer2"),
         ("exp", "no"),
     ):
         check_outside(tmp_path / outside, tmp_path / data)

@@ -232,7 +232,7 @@ def test_weights_that_are_not_there_are_named(tmp_path: Path, name: str) -> None
         create_model(tmp_path / name, classes=3)
 
 
-def test_weights_that_are_a_folder_are_told_from_missing_ones(tmp_path: Path) -> None:
+def test_weights_that_are_a_folder_are_distinguished_from_missing_ones(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"is a folder; give a checkpoint in it, such as the one that"):
         create_model(tmp_path, classes=3)
 

@@ -19,6 +19,7 @@ from whichcar.data.check.issues import finding, ordered
 from whichcar.data.dataset import Collection, collect
 from whichcar.data.duplicates.find import Prints, find_duplicates
 from whichcar.data.duplicates.scan import Scan, ScanCache
+from whichcar.data.split_names import VALIDATION
 from whichcar.errors import ImageError, UnsupportedFormatError
 from whichcar.images.read import read_format
 from whichcar.progress import track
@@ -107,14 +108,15 @@ def _of_classes(collection: Collection) -> Iterator[Finding]:
             counts[entry.class_name]["test" if entry.split == "test" else "train"] += 1
     if not counts:
         return
-    for name in sorted(set(collection.empty) - set(counts)):
+    known = {entry.class_name for entry in collection.entries if entry.split != VALIDATION}
+    for name in sorted(set(collection.empty) - known):
         yield finding(name, "missing_class", "its folder has no image; add some, or remove it")
     splits = {split for count in counts.values() for split in count}
     median = statistics.median(count.total() for count in counts.values())
     for name, count in sorted(counts.items()):
         if "test" in splits and not count["train"]:
             yield finding(name, "missing_class", f"{plural(count['test'], 'test image')} and none in train")
-        elif "test" in splits and not count["test"]:
+        elif "test" in splits and not count["test"] and name not in collection.empty:
             found = f"{plural(count['train'], 'image')} in train and none in test"
             yield finding(name, "missing_class", found, severity="note")
         total = count.total()

@@ -87,8 +87,8 @@ def _recognised(root: Path, paths: list[str], called: str) -> ImageSet:
             only = inner / labels[0].img_name.partition("/")[0]
             if count := sum(any(files.walk_images(folder)) for folder in files.folders(only)):
                 raise DataError(
-                    f"{only}: images beside {plural(count, 'folder')} of images, all of one class; if these folders "
-                    "are the classes, take the images beside them out"
+                    f"{only}: images next to {plural(count, 'folder')} of images, all of one class; if the folders are "
+                    "the classes, move the images next to them elsewhere"
                 )
         return ImageSet("folder per class", inner, labels, names=tuple(label.img_name for label in labels))
     raise DataError(

@@ -151,10 +151,10 @@ def _drawn(used: Sequence[LabelledImage], links: _Links, share: float, seed: int
 def _unlabelled(data: Path, labels: Iterable[Label], found: Sequence[LabelledImage]) -> int:
     known = {base / PurePosixPath(label.img_name) for label in labels for base in bases_of(data)}
     known.update(item.source for item in found)
-    beside = (entry for folder in {data, *(item.source.parent for item in found)} for entry in folder.iterdir())
+    around = (entry for folder in {data, *(item.source.parent for item in found)} for entry in folder.iterdir())
     fetched = (data / "car_ims" / name for name in files.walk(data / "car_ims"))  # such as a class without any row
     return sum(
-        entry not in known and files.is_image(entry) and files.is_visible(entry.name) for entry in {*beside, *fetched}
+        entry not in known and files.is_image(entry) and files.is_visible(entry.name) for entry in {*around, *fetched}
     )
 
 

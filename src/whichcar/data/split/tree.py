@@ -155,7 +155,7 @@ def locate(directory: Path) -> Structure:
 
 
 def check_outside(folder: Path, directory: Path) -> None:
-    """Check that a folder to be written does not lie where its pictures would be taken for those of one more class.
+    """Check that a folder to be written does not lie where its images would be taken for those of one more class.
 
     Raises:
         DataError: it does, or the layout of the dataset is ambiguous.
@@ -164,9 +164,9 @@ def check_outside(folder: Path, directory: Path) -> None:
     if not place.is_relative_to(directory.resolve()):
         return
     structure = locate(directory)
-    splits = structure.splits.values()
-    # Beside a single split, and beside the only folder of a wrapper, each folder with pictures may be a class.
-    for classes in splits if len(splits) > 1 and structure.root == directory else [directory]:
+    splits = structure.splits.values() if place.is_relative_to(structure.root.resolve()) else ()
+    # Next to a single split, and next to the only folder of a wrapper, a folder with images changes the layout.
+    for classes in splits if len(splits) > 1 else [directory]:
         classes_at = classes.resolve()
         if place.is_relative_to(classes_at) and all(map(files.is_visible, place.relative_to(classes_at).parts)):
             raise DataError(

@@ -51,7 +51,7 @@ def rate_share(update: int, updates: int, recipe: Recipe) -> float:
     """Return the share of the full learning rate at an update: linear warm-up, then constant or half a cosine to zero.
 
     Args:
-        update: 0 … updates - 1, counted over the whole training.
+        update: 0 … updates, counted over the whole training; batches after the last update have `updates`.
     """
     warmup = warmup_updates(updates, recipe)
     if update < warmup:
