@@ -3,8 +3,8 @@
 Command:  python benchmarks/new.py DATA --weights PATH             (8 hours; DATA: Stanford Cars after `split`)
           python benchmarks/new.py DATA --weights PATH --case 5    (the smallest; several cases may be given)
 Expected: at most a point below the better of exp_003's recipe and a head on the frozen backbone, unless these take much
-          longer; in 85-115 % of the minutes, or in fewer where the most epochs that are planned take less. Not measured
-          with 200 minutes.
+          longer; in 85-115 % of the minutes of a quiet machine, or in fewer where the most epochs that are planned take
+          less. With 200 minutes, only the settings of `whichcar new` were trained.
 
 Each case is a part of DATA: some classes, or some training images of each. It is trained three times: with the settings
 of `whichcar new`, with those of experiments/exp_003 (its own number of passes), and with a head on cached features.
