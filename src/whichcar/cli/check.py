@@ -83,12 +83,7 @@ def check(
       whichcar check --ray auto /shared/images
     """
     if undo is not None:
-        if others := _given_with("undo"):
-            raise click.UsageError(f"--undo: only moves images back; leave {' and '.join(others)} out")
-        from whichcar.data.check.quarantine import put_back
-
-        with resumable(f"{undo}: interrupted", "to move the rest back"):
-            say(f"{undo}: moved back {plural(put_back(undo), 'image')}")
+        _put_back(undo)
         return 0
     if data is None:
         raise click.UsageError("name the folder to check: whichcar check DATA")
@@ -126,16 +121,31 @@ def check(
             checked = checked.with_findings(find_label_errors(folder, labels_with, folds))
     say_lines(render_checked(checked, write_report(checked, output or folder)))
     if quarantine is not None:
-        from whichcar.data.check.quarantine import quarantine as move_to
-
-        back = shell_command(["whichcar", "check", "--undo", quarantine])
-        with resumable(f"{quarantine}: interrupted; undo with: {back}", "to move the rest"):
-            count = move_to(folder, matching(checked.findings, moved, "--move"), quarantine)
-        say(f"moved  {plural(count, 'image')} to {quarantine}; undo with: {back}")
+        _move(folder, matching(checked.findings, moved, "--move"), quarantine)
     failing = matching(checked.findings, names(fail_on or ""), "--fail-on")
     if failing:
         say_error(f"issues of --fail-on: {render_counts(failing)}")
     return FAILED if failing else 0
+
+
+def _move(folder: Path, findings: Iterable[Finding], quarantine: Path) -> None:
+    """Move the images of these findings to another folder, and say how to undo it, also after Ctrl-C."""
+    from whichcar.data.check.quarantine import quarantine as move_to
+
+    back = shell_command(["whichcar", "check", "--undo", quarantine])
+    with resumable(f"{quarantine}: interrupted; undo with: {back}", "to move the rest"):
+        count = move_to(folder, findings, quarantine)
+    say(f"moved  {plural(count, 'image')} to {quarantine}; undo with: {back}")
+
+
+def _put_back(undo: Path) -> None:
+    """Move all images of a quarantine back; no other option makes sense with it."""
+    if others := _given_with("undo"):
+        raise click.UsageError(f"--undo: only moves images back; leave {' and '.join(others)} out")
+    from whichcar.data.check.quarantine import put_back
+
+    with resumable(f"{undo}: interrupted", "to move the rest back"):
+        say(f"{undo}: moved back {plural(put_back(undo), 'image')}")
 
 
 def _given_with(option: str) -> list[str]:
