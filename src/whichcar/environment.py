@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 VARIABLES = {
     "WHICHCAR_CACHE": "Folder for decoded images, scan results and detectors (default: ~/.cache/whichcar).",
     "WHICHCAR_SOURCE": "What `fetch` gets if no SOURCE is given; several are separated by spaces.",
-    "WHICHCAR_DETECTOR": "Detector if --detector is not given: a name or FILE.onnx.",
+    "WHICHCAR_DETECTOR": "Detector for cropping, if neither --detector nor the model names one: a name or FILE.onnx.",
     "WHICHCAR_ANONYMOUS": "Set to 1 to read public S3 buckets without credentials.",
     "WHICHCAR_QUIET": "Set to 1 to hide progress bars.",
     "XDG_CACHE_HOME": "Folder of all caches, instead of ~/.cache.",

@@ -21,7 +21,7 @@ crop_option = click.option(
 detector_option = click.option(
     "--detector",
     metavar="NAME|PATH.onnx",
-    help="Detector used by --crop.  [default: the detector used for the training images]",
+    help="Detector to crop images with.  [default: the detector used for the training images]",
 )
 model_option = click.option(
     "--model",

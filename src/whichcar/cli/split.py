@@ -58,8 +58,8 @@ def split(
     """Divide images into OUTPUT/{train,test}/CLASS/.
 
     DATA holds one folder per class, which may be divided into train/, validation/ and test/ already, or the images of
-    a label file: LABELS, or car_dataset_labels.csv in DATA. A label file has the columns img_name,class,subset and
-    optionally group; without a subset, test is drawn.
+    a label file: LABELS, or car_dataset_labels.csv in DATA. A label file has the columns img_name,class and
+    optionally subset and group; without a subset, test is drawn.
 
     Images are hard-linked, or copied to another disk. A second run does only what is missing. Copies of one image, also
     near copies, and images of one group end on one side of train, validation and test. OUTPUT/split.json lists the

@@ -45,7 +45,7 @@ def sweep(
     minutes: float | None,
     parallel: int | None,
 ) -> None:
-    """Search for the best hyperparameters in FILE: every trial is a training with an experiment folder next to FILE.
+    """Search the space that FILE describes for the best hyperparameters; trials are written to NAME/ for NAME.yml.
 
     Interrupted or killed at any moment, the search resumes when the command is run again; once the budget is spent, it
     does nothing until the budget is raised, in FILE or here. Several processes, also on other machines, share the

@@ -32,7 +32,7 @@ from whichcar.text import shell_command
 @click.option(
     "--refit",
     is_flag=True,
-    help="After the training, train again on training and validation images, for as many epochs as validation chose.",
+    help="After the training, train again on training and validation images, at the image size that validation chose.",
 )
 @click.option(
     "--hosts",
@@ -61,8 +61,9 @@ def train(
 
     Ctrl-C saves the state of the training first. A finished training is left as it is.
 
-    With --refit, a second training in EXPERIMENT/refit/ uses the validation images too, with the epochs and the image
-    size that the first one chose on them. `evaluate` and `predict` then use its checkpoint.
+    With --refit, a second training in EXPERIMENT/refit/ uses the validation images too, at the image size that the
+    first one chose on them; with a constant learning rate, it also ends at the epoch that was chosen. `evaluate` and
+    `predict` then use its checkpoint.
 
     \b
     Examples:
