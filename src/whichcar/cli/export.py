@@ -33,7 +33,11 @@ if TYPE_CHECKING:
     show_default=True,
     help="Numbers of the exported network; int8 is smaller and faster.",
 )
-@click.option("--plain", type=FOLDER, help="Folder for a second export: the network alone, for other runtimes, such as the file model.onnx.")
+@click.option(
+    "--plain",
+    type=FOLDER,
+    help="Folder for a second export: the network alone, for other runtimes, such as the file model.onnx.",
+)
 @click.option(
     "--format",
     "formats",

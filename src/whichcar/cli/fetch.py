@@ -28,8 +28,8 @@ def fetch(sources: tuple[str, ...], into: Path, sha256: str | None, redo: bool) 
 
     SOURCE is an address (s3://, https://, hf://datasets/OWNER/NAME), an archive, a table, a folder, or stanford-cars
     (third-party copies on the Hugging Face hub, for non-commercial research, untested); several archives and tables
-    make one dataset. Without SOURCE, the sources in WHICHCAR_SOURCE are used. Credentials come from the environment, for S3 as
-    usual with AWS (AWS_ENDPOINT_URL for other servers, WHICHCAR_ANONYMOUS=1 for public buckets).
+    make one dataset. Without SOURCE, the sources in WHICHCAR_SOURCE are used. Credentials come from the environment,
+    for S3 as usual with AWS (AWS_ENDPOINT_URL for other servers, WHICHCAR_ANONYMOUS=1 for public buckets).
 
     A label file, the Stanford devkit and one folder per class, also inside train/, valid/ and test/, are recognised. A
     given validation split is used; where neither validation nor test is given, `whichcar split` draws them. An

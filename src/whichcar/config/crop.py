@@ -43,7 +43,7 @@ class CropSettings:
     choice: Literal["largest", "central"] = field(
         default="largest",
         metadata={
-            "description": "which of several vehicles: the largest, or central, which prefers vehicles near the centre of the image"
+            "description": "which of several vehicles: the largest, or central, which prefers those near the centre"
         },
     )
     margin: float = field(
