@@ -19,7 +19,8 @@ from whichcar.evaluation.compare.experiments import compare
 from whichcar.evaluation.compare.paired import paired
 from whichcar.evaluation.eval_set import held_out, tree_of
 from whichcar.evaluation.evaluate import evaluate
-from whichcar.files import write_json
+from whichcar.files import checksum, write_json
+from whichcar.inference.classifier import Classifier
 from whichcar.text import shell_command
 from whichcar.training.run.checkpoint import read_metadata
 from whichcar.training.run.history import Epoch, write_history
@@ -335,6 +336,29 @@ def test_validation_images_are_reported_with_a_warning(
     assert warning in result_of(experiment)["warnings"][0]
     assert warning in (experiment / "report.html").read_text()
     assert warning in compare([experiment])
+
+
+@pytest.mark.parametrize("change", [Path.unlink, lambda path: path.write_bytes(b"rewritten")])
+def test_the_result_is_that_of_the_network_as_loaded_though_a_running_training_changes_its_file(
+    experiment: Path, tree: Path, colour_model: object, monkeypatch: pytest.MonkeyPatch, change: Callable[..., object]
+) -> None:
+    other = make_experiment(experiment.with_name("other"), tree, colour_model)
+    checkpoints = [folder / "model.02-0.1234.keras" for folder in (experiment, other)]
+    before = [checksum(checkpoint) for checkpoint in checkpoints]
+    scored = Classifier.scored
+
+    def scored_meanwhile(*arguments: Any) -> object:  # noqa: ANN401
+        for checkpoint in checkpoints:
+            if checkpoint.exists():
+                change(checkpoint)
+        return scored(*arguments)
+
+    monkeypatch.setattr(Classifier, "scored", scored_meanwhile)
+    evaluate(experiment, others=[other])
+    assert result_of(experiment)["checkpoint"]["blake2b"] == before[0]
+    assert json.loads((experiment / "calibration.json").read_text())["checkpoint"] == before[0]
+    (uses,) = json.loads((other / "test_uses.json").read_text()).values()
+    assert uses["uses"][0]["checkpoint"]["blake2b"] == before[1]
 
 
 def test_images_that_training_used_are_reported_with_a_warning(

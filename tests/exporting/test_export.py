@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -359,6 +360,20 @@ def test_a_calibration_that_cannot_be_kept_is_exported(
     (experiment / CALIBRATION).mkdir()
     assert read_bundle(export(experiment, tmp_path / "a.whichcar").bundle).thresholds is not None
     assert "exp: the calibration cannot be kept there" in caplog.text
+
+
+def test_the_network_as_loaded_is_exported_though_a_running_training_deletes_its_file(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = shutil.copytree(trained, tmp_path / "exp", ignore=shutil.ignore_patterns(CALIBRATION))
+    checkpoint, scored = find_checkpoint(experiment), Classifier.scored
+
+    def scored_meanwhile(*arguments: Any) -> object:  # noqa: ANN401
+        checkpoint.unlink()
+        return scored(*arguments)
+
+    monkeypatch.setattr(Classifier, "scored", scored_meanwhile)
+    assert read_bundle(export(experiment).bundle).thresholds is not None
 
 
 def test_a_damaged_result_is_said_before_the_work(

@@ -119,7 +119,6 @@ def predict(
         settings = {"top": top, "crop": crop, "detector": detector, "family": family}
         _on_cluster(ray, model, paths, output, **settings, confidence=confidence, vehicles=vehicles)
         return
-    from whichcar.files import checksum
     from whichcar.images.inputs import each
     from whichcar.inference.classifier import Classifier
     from whichcar.inference.image_folders import ImageFolders
@@ -143,7 +142,7 @@ def predict(
         return writer.written(lambda given: classifier.stream(given, top, batch_size, confidence, vehicles), images)
 
     if output is not None:
-        used = {"name": classifier.checkpoint.name, "blake2b": checksum(classifier.checkpoint)}
+        used = {"name": classifier.checkpoint.name, "blake2b": classifier.checksum}
         options = {"top": top, "confidence": confidence, **folders, "vehicles": vehicles}
         origin = {"model": used, "crop": classifier.input_crop.origin(vehicles), **options}
         file = OutputFile(Path(output), names, origin, "many" if vehicles == "all" else "one")

@@ -71,8 +71,9 @@ def calibrate(
     samples = _validation(file, data, read_metadata(file))
     if classifier is None or classifier.checkpoint != file:
         classifier = Classifier(file, crop=False)
+    digest = classifier.checksum  # before the images are classified: a running training may delete the file
     probabilities, labels = _scored(classifier, samples)
-    calibration = calibrated(probabilities, labels, taxonomy_of(classifier.class_names), files.checksum(file))
+    calibration = calibrated(probabilities, labels, taxonomy_of(classifier.class_names), digest)
     if (best := read_best(file.parent)) is None or best["checkpoint"] == file.name:
         try:
             files.write_json(file.parent / files.CALIBRATION, dataclasses.asdict(calibration))

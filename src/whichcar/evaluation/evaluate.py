@@ -95,6 +95,8 @@ def evaluate(
     classifier = Classifier(experiment, crop, detector, family)
     eval_set = choose_eval_set(data, classifier.metadata)
     members = {as_text(name_of(path)): Classifier(path, crop, detector, family) for path in paths}
+    for network in (classifier, *members.values()):
+        _ = network.checksum  # now, since a running training may delete or rewrite the file
     check_classes(classifier, members)
     warnings = tuple(warnings_about(classifier, members, eval_set, data))
     folder = folder_of(experiment, eval_set, classifier.metadata, crop, detector, family)
@@ -265,5 +267,5 @@ def _count(experiment: Path, fingerprint: str) -> tuple[Path, str]:
 
 def _use(classifier: Classifier, eval_set: EvalSet, now: str) -> dict[str, Any]:
     """Return an entry of test_uses.json."""
-    checkpoint = {"file": classifier.checkpoint.name, "blake2b": files.checksum(classifier.checkpoint)}
+    checkpoint = {"file": classifier.checkpoint.name, "blake2b": classifier.checksum}
     return {"time": now, "split": eval_set.split, "images": len(eval_set.samples), "checkpoint": checkpoint}

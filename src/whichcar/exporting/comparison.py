@@ -56,10 +56,14 @@ class Compared:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Compares the forms of a network, including those in other `formats`, with Keras' on the images of an export."""
+    """Compares the forms of a network, including those in other `formats`, with Keras' on the images of an export.
+
+    `size` is that of the checkpoint, in bytes.
+    """
 
     keras: KerasRuntime
     checkpoint: Path
+    size: int
     metadata: Metadata
     images: ExportImages
     formats: Collection[Format]
@@ -109,7 +113,7 @@ class Comparison:
 
     def _measured(self, forms: Forms) -> Verification:
         images, size = self.images, self.metadata.image_size
-        forms = {"Keras float32": (self.keras, self.checkpoint.stat().st_size)} | forms
+        forms = {"Keras float32": (self.keras, self.size)} | forms
         pixels = noise(size) if images.split == NOISE else batches(images.verifying, size)
         measured = measure(forms, pixels, len(images.verifying))
         if not measured:

@@ -20,7 +20,7 @@ from whichcar.evaluation.result_file import read_result
 from whichcar.exporting.comparison import TITLES, Comparison, Format
 from whichcar.exporting.images import NOISE, export_images
 from whichcar.exporting.model_card import with_card
-from whichcar.exporting.onnx import check_installed, float32_copy, to_onnx, use_tensorflow
+from whichcar.exporting.onnx import check_installed, divide_logits, float32_copy, to_onnx
 from whichcar.exporting.verify import Verification
 from whichcar.inference.answer import Calibration
 from whichcar.inference.bundle import PLAIN_SUFFIX, SUFFIX, Bundle, Precision, write_bundle
@@ -110,13 +110,15 @@ def export(
             f"{metadata.data_root}: the dataset is not there, and int8 is calibrated and verified on its images; "
             "name it with --data DIR, or export with --precision float32"
         )
-    use_tensorflow(checkpoint)  # first, since with a GPU the calibration would choose JAX
-    calibration = _calibration(checkpoint, data)
-    model = float32_copy(checkpoint, calibration.temperature if calibration else 1.0)
+    # Loaded before images are classified for the calibration: that would choose JAX with a GPU, and meanwhile a running
+    # training may delete the file.
+    model, size = float32_copy(checkpoint), checkpoint.stat().st_size
+    if calibration := _calibration(checkpoint, data):
+        divide_logits(model, calibration.temperature)
     network = to_onnx(model, metadata.image_size, one_line(checkpoint))
     bundle = _bundle(name, metadata, network, licence, calibration)
     keras = KerasRuntime(model, len(metadata.class_names), np.uint8)
-    comparison = Comparison(keras, checkpoint, metadata, images, formats)
+    comparison = Comparison(keras, checkpoint, size, metadata, images, formats)
     compared = (comparison.float32 if precision == "float32" else comparison.int8)(bundle)
     bundle = with_card(compared.bundle, compared.verification, result, notes)
     write_bundle(bundle, target)

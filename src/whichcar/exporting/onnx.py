@@ -55,12 +55,11 @@ def use_tensorflow(checkpoint: Path) -> None:
         )
 
 
-def float32_copy(checkpoint: Path, temperature: float = 1.0) -> keras.Model:
+def float32_copy(checkpoint: Path) -> keras.Model:
     """Load a checkpoint as the model to export: in float32, for images of its size, without a resizing layer.
 
     Args:
         checkpoint: a `.keras` or `.h5` file.
-        temperature: divisor of the logits, which becomes part of the head's weights.
 
     Returns:
         A model from (n, height, width, 3) RGB in 0..255 to (n, classes) float32 probabilities.
@@ -76,9 +75,13 @@ def float32_copy(checkpoint: Path, temperature: float = 1.0) -> keras.Model:
         if isinstance(layer, keras.layers.Normalization):
             # Tensors would become inputs of the graph.
             layer.mean, layer.variance = np.asarray(layer.mean), np.asarray(layer.variance)
+    return model
+
+
+def divide_logits(model: keras.Model, temperature: float) -> None:
+    """Divide the logits of a model of `float32_copy` by a temperature, which becomes part of its head's weights."""
     head = model.get_layer(HEAD)
     head.set_weights([values / temperature for values in head.get_weights()])
-    return model
 
 
 @interrupts_kept()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from whichcar.errors import ConfigError, ImageError
+from whichcar.files import checksum
 from whichcar.images.inputs import Given, Source, Sources, each, only
 from whichcar.images.pixels import Pixels
 from whichcar.inference.answer import Calibration, answers, find_calibration, tempered
@@ -82,6 +83,11 @@ class Classifier:
     def hardware(self) -> dict[str, str]:
         """The backend and hardware that run the network, for the record of a result."""
         return dict(self._runtime.hardware)
+
+    @cached_property
+    def checksum(self) -> str:
+        """BLAKE2b of the model's file, read at the first use: a running training may delete or rewrite a checkpoint."""
+        return checksum(self.checkpoint)
 
     @cached_property
     def calibration(self) -> Calibration | None:

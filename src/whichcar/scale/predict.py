@@ -6,7 +6,7 @@ import contextlib
 from pathlib import Path, PurePosixPath
 
 from whichcar.errors import DataError
-from whichcar.files import CROP_RECORD, NO_IMAGES, checksum
+from whichcar.files import CROP_RECORD, NO_IMAGES
 from whichcar.inference.classifier import Classifier
 from whichcar.inference.input_crop import Vehicles
 from whichcar.inference.predict import columns
@@ -53,7 +53,7 @@ def predict_on_cluster(
     classifier = Classifier(model, crop, detector, family)
     classifier.predicting(top, confidence)  # so that their errors show now
     top = min(top, len(classifier.class_names))
-    crops, blake2b = classifier.input_crop.crops, checksum(classifier.checkpoint)
+    crops, blake2b = classifier.input_crop.crops, classifier.checksum
     names = columns(top, crops, confidence is not None, vehicles is not None)
     storage, images = source_of(source)
     settings = {

@@ -22,7 +22,6 @@ from whichcar.data.duplicates.scan import scan_file, state_of, to_row
 from whichcar.detection.crop_images import CropImages, Cropped, skipped
 from whichcar.detection.cropper import Cropper
 from whichcar.errors import CheckpointError, ClusterError, WhichcarError
-from whichcar.files import checksum
 from whichcar.images.inputs import Given
 from whichcar.ray_cluster import own_cores
 from whichcar.records import NUMBER_COLUMN, NoVehicle, Prediction, Skipped
@@ -153,7 +152,7 @@ def predicting(job: Job) -> Work:
     settings = job.settings
     schema = schema_of({name: _type_of(name) for name in settings["columns"]})
     classifier = Classifier(settings["model"], settings["crop"], settings["detector"], settings["family"])
-    if checksum(classifier.checkpoint) != settings["blake2b"]:
+    if classifier.checksum != settings["blake2b"]:
         raise CheckpointError(f"{classifier.checkpoint}: is another file than on the machine that began the run")
 
     def work(part: Part, counts: Counts) -> None:
