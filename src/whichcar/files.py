@@ -44,6 +44,8 @@ STATE, LOCK = "state/state.npz", "state/lock"
 # and by evaluation.
 RESULT, PREDICTIONS, REPORT, PLOTS = "result.json", "predictions.csv", "report.html", "plots"
 EVALUATIONS, TEST_USES, CALIBRATION = "evaluations", "test_uses.json", "calibration.json"
+# The networks that `whichcar check --folds` trains, in the experiment's folder.
+LABEL_FOLDS = "label_folds"
 # Files of a search's folder that other modules read.
 TRIALS, SWEEP = "trials.csv", "sweep.json"
 # The record that `whichcar crop` writes to its output folder.

@@ -13,7 +13,7 @@ from whichcar.data.split.split import split
 from whichcar.errors import DataError, TrainingError
 from whichcar.evaluation import label_errors
 from whichcar.evaluation.label_errors import find_label_errors
-from whichcar.files import write_json
+from whichcar.files import LABEL_FOLDS, write_json
 from whichcar.inference.classifier import Classifier
 from whichcar.records import Label
 
@@ -86,7 +86,7 @@ def test_with_folds_every_image_is_judged_by_a_network_that_has_not_seen_it(
     assert held == [0, 0]  # networks in memory while a fold is trained
     tested: list[str] = []
     for number in (1, 2):
-        fold = experiment / label_errors.FOLDER / f"{number}_of_2"
+        fold = experiment / LABEL_FOLDS / f"{number}_of_2"
         learned = {path.name for path in (fold / "data" / "train").rglob("*.jpg")}
         judged = {path.name for path in (fold / "data" / "test").rglob("*.jpg")}
         assert not learned & judged
@@ -124,6 +124,37 @@ def test_a_training_of_a_fold_that_ctrl_c_has_ended_ends_the_command(
     monkeypatch.setattr(label_errors, "train_command", lambda _: stopped)
     with pytest.raises(KeyboardInterrupt):
         find_label_errors(tree, experiment, folds=2)
+
+
+def test_folds_of_other_labels_are_not_used_and_the_error_names_what_to_delete(
+    tmp_path: Path, colour_model: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = tmp_path / "photos"
+    for number, (name, colour) in enumerate(zip(FOLDERS, COLOURS.values(), strict=True)):
+        for copy in range(8):
+            draw(photos / name / f"{number}{copy}.jpg", colour, seed=10 * number + copy)
+    wrong = (photos / FOLDERS[0] / "00.jpg").rename(photos / FOLDERS[2] / "00.jpg")
+    experiment = make_experiment(tmp_path / "exp", photos, colour_model)
+    settings = {"seed": 1, "data": {"directory": str(photos), "validation_split": 0.25}}
+    write_json(experiment / "resolved.json", {"finished": True, "settings": settings})
+
+    def train(config: Path) -> None:
+        """Leave what the training of a fold leaves, unless it has finished before."""
+        if not (config.parent / "best.json").is_file():
+            made = make_experiment(config.parent / "made", config.parent / "data", colour_model)
+            shutil.copytree(made, config.parent, dirs_exist_ok=True)
+
+    monkeypatch.setattr(label_errors, "_train", train)
+    assert [Path(found.path) for found in find_label_errors(photos, experiment, folds=2)] == [wrong.relative_to(photos)]
+    wrong.rename(photos / FOLDERS[0] / "00.jpg")
+    folds = experiment / LABEL_FOLDS
+    message = f"{folds}/1_of_2: is of an earlier check, of other labels or images; delete {folds}, and run"
+    with pytest.raises(DataError, match=message):
+        find_label_errors(photos, experiment, folds=2)
+    for fold in folds.iterdir():
+        shutil.rmtree(fold / "data")
+    with pytest.raises(DataError, match=message):  # the networks were trained on the earlier folds
+        find_label_errors(photos, experiment, folds=2)
 
 
 def test_a_class_that_a_fold_could_not_learn_is_an_error_before_the_first_training(

@@ -20,12 +20,12 @@ from whichcar import files
 from whichcar.data.check.issues import finding
 from whichcar.data.duplicates.find import copies_among, joined
 from whichcar.data.labels import draw_folds, named
-from whichcar.data.split.split import split
+from whichcar.data.split.split import Split, split
 from whichcar.data.split.tree import Tree
 from whichcar.data.split_names import TEST, TRAIN
 from whichcar.data.split_record import RECORD, read_record
 from whichcar.errors import CheckpointError, DataError, MissingExtraError, TrainingError
-from whichcar.evaluation.eval_set import is_trained_tree, tree_of
+from whichcar.evaluation.eval_set import has_changed, is_trained_tree, tree_of
 from whichcar.inference.classifier import Classifier
 from whichcar.progress import track
 from whichcar.records import Finding, Label, Sample, Skipped
@@ -38,7 +38,6 @@ log = logging.getLogger(__name__)
 
 Predictions = Iterator[tuple[Sample, npt.NDArray[np.float32]]]
 
-FOLDER = "label_folds"
 CONFIDENT = 0.5  # probability of the predicted class above which a label error is a warning, else a note
 
 
@@ -57,8 +56,8 @@ def find_label_errors(data: Path, experiment: Path, folds: int | None = None) ->
         folds: number of cross-validation folds, at least 2; None: only the held-out splits.
 
     Raises:
-        DataError: `data` is another tree, `folds` is below 2, no image to predict can be read, or a fold leaves no
-            usable training image of a class.
+        DataError: `data` is another tree, `folds` is below 2, no image to predict can be read, a fold leaves no
+            usable training image of a class, or `label_folds/` is of other labels or images.
         CheckpointError: there is no usable checkpoint.
         MissingExtraError: cleanlab is not installed.
     """
@@ -139,7 +138,7 @@ def _predict_folds(experiment: Path, tree: Tree, folds: int) -> Predictions:
     places = {name: number for number, name in enumerate(names)}
     together = joined([*copies, *([places[name] for name in of if name in places] for of in groups.values())])
     drawn = draw_folds(classes, folds, settings["seed"], [[names[number] for number in group] for group in together])
-    folders = [experiment / FOLDER / f"{number + 1}_of_{folds}" for number in range(folds)]
+    folders = [experiment / files.LABEL_FOLDS / f"{number + 1}_of_{folds}" for number in range(folds)]
     for number, folder in enumerate(folders):
         rows = [
             Label(
@@ -150,9 +149,7 @@ def _predict_folds(experiment: Path, tree: Tree, folds: int) -> Predictions:
             )
             for name, sample in zip(names, known, strict=True)
         ]
-        done = split(
-            tree.root, rows, folder / "data", settings["data"]["validation_split"], settings["seed"], keep_copies=True
-        )
+        done = _split(tree.root, rows, folder, settings)
         if lost := sorted(set(tree.class_folders) - set(done.classes.values())):
             raise DataError(
                 f"{tree.root}: without fold {number + 1} of {folds}, no usable training image is left of {named(lost)}"
@@ -164,7 +161,31 @@ def _predict_folds(experiment: Path, tree: Tree, folds: int) -> Predictions:
         log.warning("fold %d of %d: training in %s", number + 1, folds, folder)
         _train(folder / files.CONFIG)
         fold = [sample for name, sample in zip(names, known, strict=True) if drawn[name] == number]
-        yield from _predict(Classifier(folder, crop=False), fold)
+        yield from _predict(_network(folder), fold)
+
+
+def _split(root: Path, rows: list[Label], folder: Path, settings: dict[str, Any]) -> Split:
+    """Build the tree of a fold; raise DataError if it is that of an earlier check, of other labels or images."""
+    data = folder / "data"
+    try:
+        return split(root, rows, data, settings["data"]["validation_split"], settings["seed"], keep_copies=True)
+    except DataError as error:
+        if isinstance(error.__cause__, OSError) or not (data / RECORD).is_file():
+            raise
+        raise _outdated(folder) from error
+
+
+def _network(folder: Path) -> Classifier:
+    """Return the network of a fold; raise DataError if it was trained on other images than are in its tree now."""
+    network = Classifier(folder, crop=False)
+    if has_changed(tree_of(folder / "data", network.metadata), network.metadata):
+        raise _outdated(folder)
+    return network
+
+
+def _outdated(folder: Path) -> DataError:
+    advice = f"delete {folder.parent}, and run the same command again"
+    return DataError(f"{folder}: is of an earlier check, of other labels or images; {advice}")
 
 
 def _train(config: Path) -> None:

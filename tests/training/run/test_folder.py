@@ -175,8 +175,9 @@ def test_overwriting_takes_away_the_run_and_nothing_else(config: Path) -> None:
     mine = [config.parent / name for name in names]
     for path in mine[:4]:
         path.write_text("{}")
-    (config.parent / "refit").mkdir()
-    (config.parent / "refit" / "best.json").write_text("{}")
+    for name in ("refit", "label_folds"):
+        (config.parent / name).mkdir()
+        (config.parent / name / "best.json").write_text("{}")
     folder = ExperimentFolder(config, read_experiment(config))
     assert folder.open(resume=False, overwrite=True) is False
     assert (config.parent / "history.csv").exists(), "nothing is touched before the new run is sure to begin"

@@ -186,7 +186,7 @@ class ExperimentFolder:
                 f"{self.config_path}: fit.callbacks.{key}: lies in {given.parent}, not in this experiment's folder "
                 f"{self.path}; give only the name: {given.name}"
             )
-        if given.name in ("", "..", "state", "label_folds", *LEFT):
+        if given.name in ("", "..", "state", *LEFT):
             raise ConfigError(f"{self.config_path}: fit.callbacks.{key}: {name!r} is taken; give another name")
         return given.name
 

@@ -20,6 +20,7 @@ from whichcar.files import (
     ENVIRONMENT,
     EVALUATIONS,
     HISTORY,
+    LABEL_FOLDS,
     LOCK,
     PLOTS,
     PREDICTIONS,
@@ -37,10 +38,10 @@ from whichcar.files import (
 log = logging.getLogger(__name__)
 
 SPARED = "best-"  # prefix of a best checkpoint after another epoch needed its name
-# Files in the experiment's folder that a run and its evaluation write, besides checkpoints and logs.
+# Files in the experiment's folder that a run and what is done with it write, besides checkpoints and logs.
 LEFT = (
     *(RESOLVED, BEST, HISTORY, CURVES, ENVIRONMENT, TRACKING),
-    *(RESULT, PREDICTIONS, REPORT, PLOTS, EVALUATIONS, REFIT),
+    *(RESULT, PREDICTIONS, REPORT, PLOTS, EVALUATIONS, REFIT, LABEL_FOLDS),
 )
 
 _WAITING = ".previous"  # holds the whole earlier run; files outside belong to the new one
