@@ -405,6 +405,36 @@ def test_images_named_as_training_images_are_reported_with_a_warning(
     assert warning.startswith("1 of 1 image: class and name are those of a training or validation image")
 
 
+def test_test_images_named_as_training_images_of_the_start_weights_or_of_a_member_are_reported(
+    tree: Path, tmp_path: Path, colour_model: object
+) -> None:
+    first = make_experiment(tmp_path / "first", tree, colour_model)
+    crops = shutil.copytree(tree, tmp_path / "crops")
+    (crops / "split.json").unlink()
+    whole = min((crops / "train" / "Red Sedan 2011").iterdir())
+    with Image.open(whole) as image:
+        image.crop((0, 0, 24, 24)).save(crops / "test" / "Red Sedan 2011" / whole.name)
+    whole.unlink()
+    start = first / "model.02-0.1234.keras"
+    second = make_experiment(tmp_path / "second", crops, colour_model, weights=str(start))
+    third = make_experiment(tmp_path / "third", crops, colour_model)
+    same = "1 of 7 images: class and name are those of a training or validation image"
+    (of_start,), (of_member,) = evaluate(second).warnings, evaluate(third, others=[first]).warnings
+    assert of_start.startswith(f"training started from {start}: {same}")
+    assert of_member.startswith(f"{first}: {same}")
+
+
+def test_a_name_that_occurs_in_training_and_test_split_says_nothing(
+    tree: Path, tmp_path: Path, colour_model: object, painter: Painter
+) -> None:
+    (numbered,) = (path for path in (tree / "test" / "Red Sedan 2011").iterdir() if path.name == "21.jpg")
+    painter(tree / "train" / "Red Sedan 2011" / numbered.name, RED, seed=99)
+    experiment = make_experiment(tmp_path / "exp", tree, colour_model)
+    assert evaluate(experiment).warnings == ()
+    painter(tmp_path / "mine" / "Red Sedan 2011" / numbered.name, RED, seed=98)
+    assert evaluate(experiment, data=tmp_path / "mine").warnings == ()
+
+
 def test_a_copy_hides_no_images_that_are_named_as_training_images(
     experiment: Path, tree: Path, tmp_path: Path, painter: Painter
 ) -> None:

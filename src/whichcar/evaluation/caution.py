@@ -87,16 +87,17 @@ def _used(
             f"{len(chosen)} of {plural(len(paths), 'image')} are validation images on which the checkpoint was chosen "
             "(the same file or an identical copy), so the accuracy is optimistic; leave them out"
         )
-    if not eval_set.own:
-        names = {_name(sample, metadata.class_names) for sample in (*tree.train, *tree.validation)}
-        copies = {*seen, *chosen}
-        others = [sample for sample in eval_set.samples if sample.path not in copies]
-        if same := sum(_name(sample, class_names) in names for sample in others):
-            warnings.append(
-                f"{same} of {plural(len(paths), 'image')}: class and name are those of a training or validation image "
-                "of this checkpoint; if it is the same photo in another form, such as not cropped, the accuracy is "
-                "too high"
-            )
+    names = {_name(sample, metadata.class_names) for sample in (*tree.train, *tree.validation)}
+    # A name that is in the test split too says nothing, as where the images of each split are numbered from 1.
+    names -= {_name(sample, metadata.class_names) for sample in tree.test}
+    copies = {*seen, *chosen}
+    others = [sample for sample in eval_set.samples if sample.path not in copies]
+    if same := sum(_name(sample, class_names) in names for sample in others):
+        warnings.append(
+            f"{same} of {plural(len(paths), 'image')}: class and name are those of a training or validation image "
+            "of this checkpoint; if it is the same photo in another form, such as not cropped, the accuracy is "
+            "too high"
+        )
     if has_changed(tree, metadata) and eval_set.fingerprint != metadata.fingerprints.get("test"):
         warnings += _unchecked(f"the training images of {tree.root} have changed since this training")
     return tuple(warnings)
