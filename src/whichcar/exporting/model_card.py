@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from whichcar.evaluation.levels import TOP
 from whichcar.exporting.images import NOISE
 from whichcar.exporting.verify import Verification
 from whichcar.inference.bundle import Bundle
@@ -120,7 +121,8 @@ def _metrics(result: Mapping[str, Any] | None) -> Iterator[Section]:
         return
     data = result["data"]
     rows = [("metric", "value", "95 % interval")]
-    for key, name in (("top_1", "top-1 accuracy"), ("top_5", "top-5 accuracy")):
+    shown = {"top_1": "top-1 accuracy"} | ({"top_5": "top-5 accuracy"} if len(result["classes"]) > TOP else {})
+    for key, name in shown.items():
         low, high = result[key]["interval_95"]
         rows.append((name, percent(result[key]["value"]), f"{100 * low:.1f}–{percent(high)}"))
     rows += [("mean recall of the classes", percent(result["mean_recall"]), "")]
