@@ -178,6 +178,23 @@ def test_few_settings_that_differ_are_columns(trained: Path) -> None:
     assert "`" not in experiments_table([folders[0], trained / "no"]).splitlines()[0]
 
 
+@pytest.mark.parametrize(
+    ("split", "groups"), [("test", ["run_0, run_1", "run_2, run_3"]), ("validation", ["run_0, run_1, run_2, run_3"])]
+)
+def test_a_mean_is_over_the_same_test_images_and_over_validation_images_that_the_seed_draws(
+    trained: Path, split: str, groups: list[str]
+) -> None:
+    evaluate(trained)
+    folders = copies(trained, *({"seed": seed} for seed in range(4)))
+    for folder, fingerprint in zip(folders, "aabb", strict=True):
+        result = json.loads((folder / "result.json").read_text())
+        data = result["data"] | {"split": split, "fingerprint": fingerprint}
+        write_json(folder / "result.json", result | {"data": data})
+    table = experiments_table(folders).splitlines()
+    where = next(number for number, line in enumerate(table) if line.startswith("| same settings |"))
+    assert [cells(line, 0)[0] for line in table[where + 2 : table.index("", where)]] == groups
+
+
 def test_many_settings_that_differ_are_listed_below_the_table(trained: Path) -> None:
     many = {f"s{number}": number for number in range(5)}
     folders = copies(trained, many, {**many, **dict.fromkeys(many, "x")}, {"s0": 7})

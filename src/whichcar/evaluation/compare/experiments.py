@@ -178,11 +178,16 @@ def _listed(rows: Sequence[Row], differing: dict[str, list[str]]) -> Iterator[st
 
 
 def _means(rows: Sequence[Row]) -> list[str]:
-    """Return a table of the groups of experiments that differ only in their seed, if there are any."""
+    """Return a table of the groups that differ only in their seed and have the same test images, if there are any.
+
+    Validation images are not compared, since the seed may draw them.
+    """
     groups: dict[str, list[Row]] = {}
     for row in rows:
         if row.result and row.settings:
-            same = {"settings": row.settings | {"seed": None}, "split": row.result["data"]["split"]}
+            data = row.result["data"]
+            images = data["fingerprint"] if data["split"] == "test" else data["split"]
+            same = {"settings": row.settings | {"seed": None}, "images": images}
             groups.setdefault(json.dumps(same, sort_keys=True), []).append(row)
     cells = []
     for group in groups.values():
