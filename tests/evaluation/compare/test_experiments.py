@@ -260,6 +260,21 @@ def test_results_for_other_images_are_tested_and_named_with_their_experiments(tm
         experiments_table([other], base)
 
 
+@pytest.mark.parametrize(
+    ("home", "file", "key"), [("exp", "m.keras", "f"), ("exp/refit", "m.keras", "f"), ("", "cars.whichcar", "f abc")]
+)
+def test_a_result_for_other_images_has_the_present_count_of_its_experiment_or_bundle(
+    tmp_path: Path, home: str, file: str, key: str
+) -> None:
+    folder = answered(tmp_path / home / "evaluations" / "photos-1", [True])
+    result = json.loads((folder / "result.json").read_text())
+    write_json(folder / "result.json", result | {"checkpoint": {"file": file, "blake2b": "abc"}})
+    for experiment in ("exp", "exp/refit"):
+        write_json(tmp_path / experiment / "best.json", {})
+    write_json(tmp_path / ("exp" if home else "evaluations") / "test_uses.json", {key: {"times": 3, "uses": []}})
+    assert "the test images were used 3 times" in experiments_table([folder])
+
+
 def test_where_nothing_can_be_tested_the_reason_is_an_error(tmp_path: Path, trained: Path) -> None:
     base = answered(tmp_path / "base", [True])
     with pytest.raises(DataError, match=r"other: measured on other images .* --data DIR`, and compare the folders"):

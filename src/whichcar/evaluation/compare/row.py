@@ -8,8 +8,9 @@ from typing import Any
 
 from whichcar import files
 from whichcar.evaluation.result_file import read_result
+from whichcar.evaluation.result_folder import is_bundle
 from whichcar.training.run.history import Epoch, read_history
-from whichcar.training.run.refits import experiment_name, refitted
+from whichcar.training.run.refits import evaluated_in, experiment_name, refitted
 from whichcar.training.run.test_uses import read_uses
 
 _FIX = "leave this experiment out, or train it again"
@@ -43,9 +44,12 @@ class Row:
 
     @property
     def uses(self) -> int:
-        """How often the images of the result have been used by this experiment."""
-        data = self.result["data"]
-        counted = read_uses(refitted(self.folder) or self.folder).get(data["fingerprint"], {"times": 0})
+        """How often the images of the result have been used by this experiment, or by this bundle."""
+        data, checkpoint = self.result["data"], self.result["checkpoint"]
+        home, key = evaluated_in(self.folder), data["fingerprint"]
+        if is_bundle(Path(checkpoint["file"])):
+            home, key = self.folder.parent, f"{key} {checkpoint.get('blake2b')}"
+        counted = read_uses(refitted(home) or home).get(key, {"times": 0})
         return int(max(counted["times"], data["evaluations"]))
 
 

@@ -58,10 +58,15 @@ def refitted(folder: Path) -> Path | None:
     return above if folder.absolute().name == REFIT and (above / BEST).is_file() else None
 
 
+def evaluated_in(folder: Path) -> Path:
+    """Return the experiment's folder if a folder is in its `evaluations/`, else the folder itself."""
+    above = folder.resolve().parent
+    return above.parent if above.name == EVALUATIONS and (above.parent / BEST).is_file() else folder
+
+
 def experiment_name(folder: Path) -> str:
     """Return the name of an experiment, or of a folder in its `evaluations/`: `exp_003/refit`, `exp_003/photos`."""
     folder = folder.resolve()
-    above = folder.parent.parent
-    if folder.parent.name == EVALUATIONS and (above / BEST).is_file():
-        return f"{experiment_name(above)}/{folder.name}"
+    if (evaluated := evaluated_in(folder)) != folder:
+        return f"{experiment_name(evaluated)}/{folder.name}"
     return f"{folder.parent.name}/{folder.name}" if refitted(folder) else folder.name
