@@ -220,6 +220,13 @@ def test_a_bundle_answers_with_the_probabilities_that_its_network_gives(tmp_path
     assert (row.answer.level, row.answer.name) == ("", "unknown")
 
 
+def test_a_checkpoint_that_is_not_the_best_is_advised_to_be_exported(experiment: Path, paths: list[Path]) -> None:
+    other = shutil.copy(experiment / "model.02-0.1234.keras", experiment / "model.03-0.2000.keras")
+    advice = "an experiment's best checkpoint .*, and `whichcar export` writes any checkpoint calibrated"
+    with pytest.raises(ConfigError, match=f"is not calibrated, .*`whichcar evaluate` calibrates {advice}"):
+        Classifier(other).predict(paths, confidence=0.9)
+
+
 def test_an_accuracy_that_cannot_be_promised_is_refused_or_said(
     experiment: Path, paths: list[Path], caplog: pytest.LogCaptureFixture
 ) -> None:

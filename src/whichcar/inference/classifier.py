@@ -169,7 +169,8 @@ class Classifier:
         if calibration is None:
             raise ConfigError(
                 f"{self.name}: is not calibrated, so no accuracy can be promised; `whichcar evaluate` calibrates "
-                "an experiment on its validation images, and `whichcar export` takes that over"
+                "an experiment's best checkpoint on its validation images, and `whichcar export` writes any checkpoint "
+                "calibrated"
             )
         thresholds, levels = calibration.thresholds_for(confidence), taxonomy_of(self.class_names).levels
         if not thresholds.least:
