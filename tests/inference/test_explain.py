@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,13 @@ from PIL import Image
 
 from whichcar.cli import main
 from whichcar.errors import CheckpointError, DataError, ImageError
+from whichcar.files import checksum, write_json
 from whichcar.images.read import read_image
 from whichcar.inference.classifier import Classifier
 from whichcar.inference.explain import Explainer, figure
 from whichcar.inference.feature_map import KerasFeatureMap, OnnxFeatureMap
+
+from ..bundles import calibrated_for
 
 NAMES = ("Blue", "Green", "Red")
 
@@ -214,6 +218,25 @@ def test_the_command_writes_a_figure_for_each_image(kind: str, tmp_path: Path, r
         "a.png", "explain.jsonl", "old/a.jpg",
     ]  # fmt: skip
     assert read_image(tmp_path / "why" / "a.png").shape == (360, 1440, 3)
+
+
+@pytest.mark.usefixtures("in_float32")
+def test_with_a_confidence_a_figure_has_the_calibrated_probability_of_its_row(
+    experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calibration = calibrated_for({"class": 0.5}, checksum(experiment / "model.02-0.1234.keras"), temperature=2.0)
+    write_json(experiment / "calibration.json", calibration)
+    Image.new("RGB", (32, 24), (210, 40, 30)).save(tmp_path / "red.png")
+    captions: list[str] = []
+    monkeypatch.setattr("whichcar.inference.explain.captioned", lambda image, text: captions.append(text) or image)
+    command = ["predict", str(experiment), str(tmp_path / "red.png"), "--explain", str(tmp_path / "why"), "--csv"]
+    shown = []
+    for options in ([], ["--confidence", "0.9"]):
+        assert main.run([*command, *options]) == 0
+        (row,) = csv.DictReader(capsys.readouterr().out.splitlines())
+        shown.append(f"{row['prediction']} {float(row['probability']):.0%}")
+    assert captions[1::3] == shown
+    assert shown == ["Red Sedan 2011 94%", "Red Sedan 2011 74%"]
 
 
 def test_a_bundle_that_cannot_be_explained_is_one_error(

@@ -133,7 +133,7 @@ def predict(
     if explain is not None:
         from whichcar.inference.explain import figures
 
-        explained = explain, figures(classifier)
+        explained = explain, figures(classifier, confidence is not None)
     writer = ImageFolders(annotate, save_crops, explained, paths, vehicles or "largest", margin)
     images = each(names_of(paths, None if sys.stdin is None else sys.stdin.buffer))
     names = columns(top, crops, confidence is not None, vehicles is not None)

@@ -8,7 +8,7 @@ Grad-CAM. For the rival, two such maps are subtracted, as in Finer-CAM (Zhang et
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +19,7 @@ from whichcar.errors import CheckpointError
 from whichcar.images.inputs import Source
 from whichcar.images.pixels import DecodedImage, Pixels
 from whichcar.inference.annotate import captioned
+from whichcar.inference.answer import tempered
 from whichcar.inference.feature_map import FeatureMap
 from whichcar.records import Box
 from whichcar.text import one_line
@@ -117,13 +118,19 @@ def figure(image: Pixels, explanation: Explanation, class_names: tuple[str, ...]
     return whole
 
 
-def figures(classifier: Classifier) -> Callable[[DecodedImage, Box | None], Image.Image]:
-    """Return a function that draws the figure of an image, or of a vehicle in it, as a classifier sees it."""
+def figures(classifier: Classifier, is_calibrated: bool = False) -> Callable[[DecodedImage, Box | None], Image.Image]:
+    """Return a function that draws the figure of an image, or of a vehicle in it, as a classifier sees it.
+
+    With `is_calibrated`, the probabilities shown are calibrated, as in the rows of `predict` with a confidence.
+    """
     explainer = classifier.explainer()
+    temperature = classifier.calibration.temperature if is_calibrated and classifier.calibration else 1.0
 
     def explained(image: DecodedImage, box: Box | None) -> Image.Image:
         seen = image.resized(classifier.image_size, box)
-        return figure(seen, explainer.explain(seen), classifier.class_names)
+        explanation = explainer.explain(seen)
+        shown = replace(explanation, probabilities=tempered(explanation.probabilities, temperature))
+        return figure(seen, shown, classifier.class_names)
 
     return explained
 
