@@ -224,7 +224,7 @@ def test_the_command_writes_a_figure_for_each_image(kind: str, tmp_path: Path, r
 def test_with_a_confidence_a_figure_has_the_calibrated_probability_of_its_row(
     experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    calibration = calibrated_for({"class": 0.5}, checksum(experiment / "model.02-0.1234.keras"), temperature=2.0)
+    calibration = calibrated_for({"class": 0.5}, checksum(experiment / "model.02-0.1234.keras"))
     write_json(experiment / "calibration.json", calibration)
     Image.new("RGB", (32, 24), (210, 40, 30)).save(tmp_path / "red.png")
     captions: list[str] = []

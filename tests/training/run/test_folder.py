@@ -18,6 +18,7 @@ from whichcar.training.hardware import Hardware
 from whichcar.training.run.checkpoint import find_checkpoint
 from whichcar.training.run.folder import ExperimentFolder, environment, folder_of, versions
 from whichcar.training.run.overwriting import recover
+from whichcar.training.run.test_uses import read_uses
 
 from .kills import Countdown, Killed
 
@@ -186,6 +187,17 @@ def test_overwriting_takes_away_the_run_and_nothing_else(config: Path) -> None:
     folder.close()
     kept = {path for path in config.parent.rglob("*") if path.is_file() and not path.name.endswith(".lock")}
     assert kept == {*mine, *new}
+
+
+def test_overwriting_a_refit_keeps_its_counts_with_those_of_its_experiment(config: Path) -> None:
+    ran(config, finished=True)
+    refit = write(config.parent / "refit" / "config.yml")
+    ran(refit, finished=True)
+    (refit.parent / "result.json").write_text('{"data": {"fingerprint": "abc", "evaluations": 5}}')
+    folder = opened(refit, overwrite=True)
+    first_checkpoint(folder)
+    folder.close()
+    assert read_uses(config.parent)["abc"]["times"] == 5
 
 
 @pytest.mark.parametrize("begun", [False, True])

@@ -41,6 +41,13 @@ def test_counts_of_earlier_results_are_taken_over(tmp_path: Path) -> None:
     assert count_use(tmp_path, "abc", {}) == 6
 
 
+@pytest.mark.parametrize("name", ["refit/result.json", "refit/evaluations/x/result.json"])
+def test_counts_of_earlier_results_of_a_refit_are_taken_over(tmp_path: Path, name: str) -> None:
+    write_json(tmp_path / "result.json", {"data": {"fingerprint": "abc", "evaluations": 1}})
+    write_json(tmp_path / name, {"data": {"fingerprint": "abc", "evaluations": 5}})
+    assert count_use(tmp_path, "abc", {}) == 6
+
+
 def test_counts_of_earlier_results_of_bundles_are_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name, times in (("a", 7), ("b", 2)):

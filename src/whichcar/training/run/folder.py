@@ -31,6 +31,7 @@ from whichcar.training.run.overwriting import (
     remove_previous,
     set_aside,
 )
+from whichcar.training.run.refits import refitted
 from whichcar.training.run.test_uses import keep_uses
 from whichcar.version import VERSION
 
@@ -118,7 +119,7 @@ class ExperimentFolder:
 
         The count of evaluations on the test set stays: it belongs to the images, not to the run.
         """
-        keep_uses(self.path)
+        keep_uses(refitted(self.path) or self.path)
         files = list(files_of_run(self.path, self.pattern, self.logs.name))
         if self._has_copy and (self.path / CONFIG).exists():
             files.append(self.path / CONFIG)

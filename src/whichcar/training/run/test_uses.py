@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from whichcar.errors import DataError
-from whichcar.files import EVALUATIONS, RESULT, TEST_USES, locked, read_json, write_json
+from whichcar.files import EVALUATIONS, REFIT, RESULT, TEST_USES, locked, read_json, write_json
 
 log = logging.getLogger(__name__)
 _FIX = "the count of evaluations is in it: restore it, or delete it to count again from the results that are there"
@@ -22,7 +22,7 @@ def count_use(home: Path, fingerprint: str, use: dict[str, Any]) -> int:
     """Count one more evaluation on these images and return how many there have been.
 
     Args:
-        home: the experiment's folder.
+        home: the experiment's folder, also for its refit.
         fingerprint: fingerprint of the images (`data.identity.fingerprint`); for a bundle, followed by its checksum.
         use: details of the evaluation to record, such as its date and checkpoint.
     """
@@ -71,8 +71,10 @@ def keep_uses(home: Path) -> None:
 def _earlier(home: Path) -> dict[str, Any]:
     counts: dict[str, Any] = {}
     of_bundles = home == Path(EVALUATIONS)  # in the current folder
-    inside = home.glob(f"*/{RESULT}" if of_bundles else f"{EVALUATIONS}/*/{RESULT}")
-    for path in (home / RESULT, *sorted(inside)):
+    inside = f"*/{RESULT}" if of_bundles else f"{EVALUATIONS}/*/{RESULT}"
+    # An experiment and its refit share one count.
+    paths = [path for place in (home, home / REFIT) for path in (place / RESULT, *sorted(place.glob(inside)))]
+    for path in paths:
         content = read_json(path) if path.is_file() else {}
         data, checkpoint = content.get("data"), content.get("checkpoint")
         if isinstance(data, dict) and isinstance(data.get("evaluations"), int) and "fingerprint" in data:
