@@ -54,9 +54,10 @@ def test_without_a_wish_the_processor_gets_tensorflow(installed: set[str]) -> No
     assert choose_backend() == "jax"
 
 
-def test_a_gpu_that_jax_sees_gets_jax(installed: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("file", ["/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg"])  # the last: WSL2
+def test_a_gpu_that_jax_sees_gets_jax(installed: set[str], monkeypatch: pytest.MonkeyPatch, file: str) -> None:
     installed |= {"jax", "tensorflow"}
-    monkeypatch.setattr(hardware.Path, "exists", lambda path: str(path) == "/dev/nvidiactl")
+    monkeypatch.setattr(hardware.Path, "exists", lambda path: str(path) == file)
     assert choose_backend() == "tensorflow"
     monkeypatch.setattr(hardware, "_jax_sees_a_gpu", lambda: True)
     assert choose_backend() == "jax"

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 TENSORFLOW = "tensorflow"
 BACKENDS = (TENSORFLOW, "jax")
+GPUS = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg")  # where JAX looks for a GPU; the last is that of WSL2
 _EXACT = "--xla_gpu_deterministic_ops=true"
 
 
@@ -64,7 +65,7 @@ def choose_backend() -> str:
         return named
     if not installed:
         raise MissingExtraError("a Keras backend (TensorFlow or JAX)", "cpu")
-    if "jax" in installed and Path("/dev/nvidiactl").exists() and _jax_sees_a_gpu():
+    if "jax" in installed and any(Path(gpu).exists() for gpu in GPUS) and _jax_sees_a_gpu():
         return "jax"
     return installed[0]
 
