@@ -65,6 +65,50 @@ def test_a_gpu_that_jax_sees_gets_jax(installed: set[str], monkeypatch: pytest.M
     assert choose_backend() == "tensorflow"
 
 
+def output(program: str, **environment: str) -> tuple[list[str], str]:
+    """The lines that a Python program writes to standard output, and what it writes to standard error."""
+    inherited = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=inherited | environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines(), done.stderr
+
+
+def test_a_gpu_that_jax_cannot_start_is_not_used_and_a_warning_says_why() -> None:
+    program = """
+from whichcar.training import hardware
+
+hardware.GPUS = ("/dev/null",)
+print(hardware.choose_backend())
+"""
+    # JAX starts the processor and fails at the second, as it does at a GPU whose driver fails.
+    lines, warning = output(program, JAX_PLATFORMS="cpu,rocm")
+    assert lines == ["tensorflow"]
+    assert "the GPU is not used: Unable to initialize backend 'rocm'" in warning and warning.count("\n") == 1
+
+
+def test_jax_that_cannot_start_is_one_line_whenever_it_is_asked_for() -> None:
+    program = """
+import jax
+
+from whichcar.errors import TrainingError
+from whichcar.training.hardware import prepare
+
+for platforms in ("cpu,rocm", "cpu,rocm", "cuda"):
+    jax.config.update("jax_platforms", platforms)
+    try:
+        prepare("float32")
+    except TrainingError as error:
+        print(error)
+"""
+    lines, _ = output(program, KERAS_BACKEND="jax", CUDA_VISIBLE_DEVICES="")
+    assert lines[0].startswith("JAX cannot start: Unable to initialize backend 'rocm'")
+    assert lines[1] == lines[0], "instead of the processor, which JAX has started the first time"
+    assert lines[2].startswith("JAX cannot start: ")
+    assert all(line.endswith("; to train on the processor, set JAX_PLATFORMS=cpu") for line in lines)
+    assert len(lines) == 3
+
+
 def test_nothing_installed_says_what_installs_it(installed: set[str]) -> None:
     with pytest.raises(MissingExtraError, match=r"pip install .*\[cpu\]"):
         choose_backend()

@@ -152,3 +152,19 @@ def test_the_first_address_has_a_port(tmp_path: Path) -> None:
 def test_addresses_and_place_belong_together(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["train", "exp", *words]) == 2
     assert "--hosts with addresses and --host belong together" in capsys.readouterr().err
+
+
+def test_a_host_whose_jax_cannot_start_says_so_in_one_line(tmp_path: Path) -> None:
+    write_settings(tmp_path, EPOCHS)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    command = [sys.executable, "-m", "whichcar", "train", "exp", "--hosts", address, "--host", "0"]
+    environment = os.environ | {"JAX_PLATFORMS": "cpu,rocm"}  # the second fails, as with a driver's fault
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    [error] = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert error.startswith(
+        f"error: --hosts {address}: this host cannot join the others: Unable to initialize backend 'rocm'"
+    )
+    assert "Traceback" not in done.stderr

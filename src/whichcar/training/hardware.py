@@ -18,6 +18,7 @@ from pathlib import Path
 from whichcar.environment import keep_compiled
 from whichcar.errors import MissingExtraError, TrainingError
 from whichcar.parallel import usable_cores
+from whichcar.text import first_line
 from whichcar.training.devices import Devices, use_devices
 
 log = logging.getLogger(__name__)
@@ -88,7 +89,7 @@ def prepare(
 
     Raises:
         MissingExtraError: Keras or a backend is not installed.
-        TrainingError: there are fewer devices, or they cannot be used.
+        TrainingError: there are fewer devices, or they cannot be used, or JAX cannot start.
     """
     if importlib.util.find_spec("keras") is None:
         raise MissingExtraError("Keras", "cpu")
@@ -206,14 +207,25 @@ def release_memory() -> None:
 def _jax_sees_a_gpu() -> bool:
     import jax
 
-    return any(device.platform == "gpu" for device in jax.devices())
+    try:
+        return any(device.platform == "gpu" for device in jax.devices())
+    except RuntimeError as error:  # its driver fails, or CUDA_VISIBLE_DEVICES hides it
+        log.warning("the GPU is not used: %s", first_line(error))
+        return False
 
 
 def _device(backend: str) -> tuple[str, bool]:
     if backend == "jax":
         import jax
+        from jax.extend.backend import clear_backends
 
-        devices = jax.devices()
+        try:
+            devices = jax.devices()
+        except (RuntimeError, AssertionError) as error:  # the latter for JAX_PLATFORMS=cuda without a GPU
+            clear_backends()  # otherwise the next call returns the processor, which JAX has started before
+            raise TrainingError(
+                f"JAX cannot start: {first_line(error)}; to train on the processor, set JAX_PLATFORMS=cpu"
+            ) from error
         return (devices[0].device_kind, True) if devices[0].platform == "gpu" else (processor_name(), False)
     import tensorflow as tf
 

@@ -38,7 +38,8 @@ def join(config: Path, hosts: str, number: int | None = None) -> Path:
     Raises:
         ConfigError: there is no such settings file.
         MissingExtraError: JAX is not installed.
-        TrainingError: an address or the number is wrong, or the hosts do not find each other within five minutes.
+        TrainingError: an address or the number is wrong, the hosts do not find each other within five minutes, or
+            JAX cannot start.
     """
     global _count
     file = config_in(config).absolute()
@@ -56,9 +57,9 @@ def join(config: Path, hosts: str, number: int | None = None) -> Path:
     place = (names[0], len(names), number) if names else ()
     try:
         jax.distributed.initialize(*place, heartbeat_timeout_seconds=_PATIENCE, shutdown_timeout_seconds=_PATIENCE)
-    except (RuntimeError, ValueError) as error:
-        raise TrainingError(f"--hosts {hosts}: the hosts did not find each other: {one_line(error)}") from error
-    _count = jax.process_count()
+        _count = jax.process_count()
+    except (RuntimeError, ValueError, AssertionError) as error:  # the last for JAX_PLATFORMS=cuda without a GPU
+        raise TrainingError(f"--hosts {hosts}: this host cannot join the others: {one_line(error)}") from error
     own = _copied(file, source) if jax.process_index() else config
     _of_all(0)  # the first host changes nothing before the others have their copies
     return own
