@@ -158,6 +158,26 @@ def test_too_few_minutes_are_refused(
     assert (main.run(command), capsys.readouterr().err) == (main.MISTAKE, f"error: {message}\n")
 
 
+@pytest.mark.parametrize("command", [["new", "mine", "--data", "cars"], ["train", "cars"]])
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to")])
+def test_out_of_memory_while_measuring_is_one_line(
+    images: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: list[str],
+    error: Exception,
+) -> None:
+    def exhausted(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(stage, "measure", exhausted)
+    assert main.run(command) == main.MISTAKE
+    last = capsys.readouterr().err.splitlines()[-1]
+    experiment = "mine" if command[0] == "new" else "experiments/cars"
+    assert last.startswith(f"error: {experiment}: out of memory in steps of 10 images on ")
+    assert "close other programs, or use a smaller network (`new --backbone NAME`" in last
+
+
 def test_weights_that_cannot_be_had_are_said_before_measuring(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(*_: object, **__: object) -> None:
         raise URLError("no network")

@@ -17,12 +17,12 @@ from whichcar.config.load import CONFIGS
 from whichcar.data.split.tree import Tree, check_outside, locate, read_tree
 from whichcar.data.split_record import read_record
 from whichcar.environment import expanded
-from whichcar.errors import ConfigError, DataError, ImageError
+from whichcar.errors import ConfigError, DataError, ImageError, TrainingError, WhichcarError
 from whichcar.images.read import read_size
 from whichcar.parallel import ordered_map
 from whichcar.text import one_line, plural, shell_command
 from whichcar.training.budget import Facts, Speed
-from whichcar.training.hardware import Hardware, prepare
+from whichcar.training.hardware import Hardware, is_out_of_memory, prepare
 from whichcar.training.network.backbones import has_classifier
 from whichcar.training.recipe import Choice, choose
 from whichcar.training.throughput import measure
@@ -68,6 +68,7 @@ def new(
         CheckpointError: the weights file does not exist or belongs to another network.
         DataError: the data folder is not usable, or the experiment would lie among its classes.
         MissingExtraError: Keras or a backend is not installed.
+        TrainingError: memory ran out.
     """
     folder = expanded(experiment)
     if not 0 < minutes < float("inf"):
@@ -83,13 +84,20 @@ def new(
     try:
         check_weights(weights)
         speed = measure(facts, weights, tree, hardware, imports)
+        facts = replace(facts, has_classifier=has_classifier(backbone, weights))
     except ConfigError as error:
         ways = (
             "(`new --weights PATH`, `train --set model.weights=PATH`), or train from random weights, which takes far "
             "more images (`--weights none`)"
         )
         raise ConfigError(f"{error} {ways}") from error
-    facts = replace(facts, has_classifier=has_classifier(backbone, weights))
+    except Exception as error:
+        if isinstance(error, WhichcarError) or not is_out_of_memory(error):
+            raise
+        raise TrainingError(
+            f"{folder}: out of memory in steps of {plural(facts.batch_size, 'image')} on {hardware.all_devices}; close "
+            "other programs, or use a smaller network (`new --backbone NAME`, `train --set model.backbone=NAME`)"
+        ) from error
     choice = choose(facts, speed, minutes, str(data), weights, share)
     config = folder / files.CONFIG
     folder.mkdir(parents=True, exist_ok=True)
