@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -93,6 +95,14 @@ def test_a_checkpoint_of_the_same_classes_is_measured_without_a_false_remark(
         measure(FACTS, str(tmp_path / "first.keras"), tree, HARDWARE, 1.0)
     assert f"backbone and head of {tmp_path / 'first.keras'} are used: the same classes" in caplog.text
     assert "is not" not in caplog.text
+
+
+def test_a_full_folder_for_temporary_files_is_named(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keras.applications, "ResNet50", tiny())
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        measure(FACTS, None, tree, HARDWARE, 1.0)
+    assert caught.value.filename == tempfile.gettempdir()
 
 
 def test_on_jax_a_speed_is_measured_and_compiled_steps_are_neither_used_nor_kept(tree: Tree, tmp_path: Path) -> None:

@@ -69,6 +69,7 @@ def new(
         DataError: the data folder is not usable, or the experiment would lie among its classes.
         MissingExtraError: Keras or a backend is not installed.
         TrainingError: memory ran out.
+        OSError: a checkpoint does not fit into the folder for temporary files.
     """
     folder = expanded(experiment)
     if not 0 < minutes < float("inf"):

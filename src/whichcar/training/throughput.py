@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from whichcar.config.experiment import Experiment
 from whichcar.data.split.tree import Tree
 from whichcar.errors import ImageError
+from whichcar.files import temporary_folder
 from whichcar.images.read import read_resized
 from whichcar.parallel import ordered_map, usable_cores
 from whichcar.progress import Bar
@@ -41,6 +41,7 @@ def measure(facts: Facts, weights: str | None, tree: Tree, hardware: Hardware, i
     Raises:
         ConfigError: the published weights cannot be downloaded.
         CheckpointError: the weights file belongs to another network.
+        OSError: a checkpoint does not fit into the folder for temporary files.
     """
     batch = facts.batch_size
     settings = _experiment(facts, weights)
@@ -132,7 +133,8 @@ def _read(path: Path, side: int) -> None:
 
 def _saving(models: TrainingModels) -> float:
     """Return the seconds that saving a checkpoint takes, on the disk of temporary files."""
-    with tempfile.TemporaryDirectory() as folder:
+    room = 5 * models.export_model.count_params()  # four bytes each, and what HDF5 adds
+    with temporary_folder(room) as folder:
         start = time.perf_counter()
-        models.export_model.save_weights(Path(folder) / "all.weights.h5")
+        models.export_model.save_weights(folder / "all.weights.h5")
         return time.perf_counter() - start
