@@ -78,7 +78,7 @@ def prepare(
     batch_size: int = 1,
     exact: bool = False,
 ) -> Hardware:
-    """Choose the backend before Keras is imported, and describe what training runs on.
+    """Choose the backend before Keras is imported, set its data formats, and describe what training runs on.
 
     Args:
         precision: `auto` selects bfloat16 on a GPU or a processor with bfloat16 instructions, else float32.
@@ -106,6 +106,10 @@ def prepare(
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     with native_messages_hidden():
         import keras
+    # What is saved must not depend on keras.json, or on what a notebook has set.
+    keras.config.set_image_data_format("channels_last")
+    keras.config.set_floatx("float32")
+    keras.config.set_dtype_policy("float32")
     # TensorFlow warns when steps are recompiled, which is intended when images grow.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
 

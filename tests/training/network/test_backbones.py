@@ -143,9 +143,32 @@ def test_weights_that_cannot_be_downloaded_are_one_line(monkeypatch: pytest.Monk
         create_model("imagenet", (32, 32, 3), classes=3, backbone=SMALL)
     message = str(caught.value)
     assert re.search(
-        r"of MobileNetV3Small could not be downloaded; fetch .* and give its path as model\.weights", message
+        r"of MobileNetV3Small could not be downloaded \(Name or service not known\); fetch .* and give its path as",
+        message,
     )
     assert "\n" not in message
+
+
+def test_out_of_memory_while_a_network_is_built_is_not_taken_for_a_failed_download(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def exhausted(*_: object, **__: object) -> None:
+        raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes")
+
+    monkeypatch.setattr(keras.applications, "MobileNetV3Small", exhausted)
+    with pytest.raises(RuntimeError, match=r"^RESOURCE_EXHAUSTED"):
+        create_model("imagenet", (32, 32, 3), classes=3, backbone=SMALL)
+
+
+def test_a_network_has_the_formats_of_whichcar_whatever_others_use_keras_for() -> None:
+    """As keras.json or a notebook may set them."""
+    keras.config.set_image_data_format("channels_first")
+    keras.config.set_floatx("float16")
+    keras.config.set_dtype_policy("mixed_float16")
+    prepare("float32")
+    model = create_model(None, (None, None, 3), classes=3, image_size=(32, 32), backbone=SMALL)
+    assert {variable.dtype for variable in model.weights} == {"float32"}
+    assert {layer.compute_dtype for layer in model.layers} == {"float32"}
 
 
 def test_an_unknown_backbone_is_one_line() -> None:

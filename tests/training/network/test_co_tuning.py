@@ -162,5 +162,6 @@ def test_a_classifier_that_cannot_be_downloaded_is_told_and_that_of_vgg_is_not_a
     assert not has_classifier("vgg16", "imagenet") and not caplog.messages
     assert not has_classifier("resnet50", "imagenet")
     assert [message.partition(";")[0] for message in caplog.messages] == [
-        "without co-tuning: model.weights: the ImageNet weights of ResNet50 could not be downloaded"
+        "without co-tuning: model.weights: the ImageNet weights of ResNet50 could not be downloaded "
+        "(URL fetch failure on https://example.org/imagenet.h5)"
     ]

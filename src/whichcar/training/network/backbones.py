@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from whichcar.config.backbones import KERAS, Backbone
 from whichcar.environment import expanded
 from whichcar.errors import CheckpointError, ConfigError
+from whichcar.text import first_line
+from whichcar.training.hardware import is_out_of_memory
 from whichcar.training.network.hub import preset_features, preset_stages
 
 if TYPE_CHECKING:
@@ -221,14 +223,15 @@ def _keras_model(
             warnings.simplefilter("ignore")  # MobileNetV3 warns that its weights were trained at 224 pixels
             return function(weights=weights, include_top=top, input_tensor=images, pooling=None if top else "avg")
     except Exception as error:
-        if weights is None:
+        if weights is None or is_out_of_memory(error):
             raise
         # Keras passes on any error of the download (URLError, socket and HTTP errors, a plain Exception).
         named = re.search(r"https?://\S+/(\S+\.h5)", str(error))
         file = named[1] if named else f"the 'notop' weights of Keras' {backbone.keras_name}"
         raise ConfigError(
-            f"model.weights: the ImageNet weights of {backbone.keras_name} could not be downloaded; fetch {file} where "
-            "there is a network and give its path as model.weights, or put it into Keras' cache (~/.keras/models)"
+            f"model.weights: the ImageNet weights of {backbone.keras_name} could not be downloaded "
+            f"({first_line(error)}); fetch {file} where there is a network and give its path as model.weights, or put "
+            "it into Keras' cache (~/.keras/models)"
         ) from error
 
 

@@ -12,6 +12,7 @@ from whichcar.config.backbones import KERAS
 from whichcar.environment import expanded
 from whichcar.errors import CheckpointError, ConfigError, MissingExtraError
 from whichcar.text import one_line
+from whichcar.training.hardware import is_out_of_memory
 
 if TYPE_CHECKING:
     import keras
@@ -100,6 +101,8 @@ def _backbone(preset: str, pretrained: bool, size: tuple[int, int]) -> keras.Mod
             str(folder) if folder.is_dir() else preset, load_weights=pretrained, image_shape=(*size, 3)
         )
     except Exception as error:  # any error of the download, or a limit of the network
+        if is_out_of_memory(error):
+            raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ConfigError(
             f"model.backbone: {preset} cannot be loaded for images of {size[0]} x {size[1]} ({one_line(reason)}); if "
