@@ -111,14 +111,15 @@ def test_best_json_describes_the_file_it_names_after_every_epoch(
         assert made.best["epoch"] == 1 + int(np.argmin(LOSSES[:number]))
 
 
+@pytest.mark.parametrize("name", [CONSTANT, "best-model.h5"])
 def test_one_name_holds_the_last_epoch_as_in_keras_and_the_best_is_spared(
-    tmp_path: Path, shared: TrainingModels
+    tmp_path: Path, shared: TrainingModels, name: str
 ) -> None:
-    train(checkpoints(tmp_path / "exp", shared, filepath=CONSTANT), LOSSES)
-    assert epoch_in(tmp_path / "exp" / "model.h5") == 7
-    assert find_checkpoint(tmp_path / "exp").name == "best-model.h5"
-    train(checkpoints(tmp_path / "other", shared, filepath=CONSTANT), LOSSES[:6])
-    assert [path.name for path in (tmp_path / "other").glob("*.h5")] == ["model.h5"], "it is the best itself"
+    train(checkpoints(tmp_path / "exp", shared, filepath=name), LOSSES)
+    assert epoch_in(tmp_path / "exp" / name) == 7
+    assert find_checkpoint(tmp_path / "exp").name == f"best-{name}"
+    train(checkpoints(tmp_path / "other", shared, filepath=name), LOSSES[:6])
+    assert [path.name for path in (tmp_path / "other").glob("*.h5")] == [name], "it is the best itself"
 
 
 @pytest.mark.parametrize("settings", [{"filepath": CONSTANT}, {"filepath": COLLIDING, "keep": 2}])
@@ -157,11 +158,13 @@ def test_a_run_resumed_from_an_older_state_knows_what_the_file_holds(tmp_path: P
 
 
 @pytest.mark.parametrize("only_best", [False, True])
-def test_the_best_are_kept_not_the_last(tmp_path: Path, shared: TrainingModels, only_best: bool) -> None:
-    made = checkpoints(tmp_path / "exp", shared, filepath="model.{epoch}.h5", keep=2, save_best_only=only_best)
+@pytest.mark.parametrize("prefix", ["model.", "best-"])
+def test_the_best_are_kept_not_the_last(tmp_path: Path, shared: TrainingModels, only_best: bool, prefix: str) -> None:
+    filepath = f"{prefix}{{epoch}}.h5"
+    made = checkpoints(tmp_path / "exp", shared, filepath=filepath, keep=2, save_best_only=only_best)
     done = train(made, LOSSES)
     left = {path.name for path in (tmp_path / "exp").glob("*.h5")}
-    assert left == {"model.6.h5", "model.2.h5"}
+    assert left == {f"{prefix}6.h5", f"{prefix}2.h5"}
     assert [done[number].checkpoint for number in (2, 4, 6)] == [""] * 3, "what goes at once is not written"
 
 

@@ -147,7 +147,8 @@ class CheckpointManager:
         before = self.best.get("checkpoint", "")
         self.best = {**best, "blake2b": checksum(self._folder.path / best["checkpoint"])}
         self._folder.write_best(self.best)
-        if before.startswith(SPARED) and before != best["checkpoint"]:
+        link = SPARED + self._folder.pattern.partition("{")[0]  # names of checkpoints themselves may begin with SPARED
+        if before.startswith(link) and before != best["checkpoint"]:
             self._delete(before)
 
     def _forget(self) -> None:
