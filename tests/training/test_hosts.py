@@ -7,19 +7,26 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 import yaml
 
 from whichcar.cli.main import run
+from whichcar.config.load import read_experiment
 from whichcar.data.split.split import split
 from whichcar.errors import TrainingError
+from whichcar.training import hosts
 from whichcar.training.hosts import join
+from whichcar.training.run.folder import ExperimentFolder
 from whichcar.training.run.history import Epoch, read_history
 
 from ..waiting import until
+from .run.limits import no_file_larger_than
 
 PROGRAM = str(Path(__file__).with_name("hosts_program.py"))
 ONE_DEVICE = {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
@@ -56,10 +63,10 @@ def ended(*processes: subprocess.Popen[str]) -> list[Ended]:
 def start_two(folder: Path, *words: str, second: tuple[str, ...] = ()) -> list[subprocess.Popen[str]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        hosts = f"127.0.0.1:{free.getsockname()[1]},127.0.0.1"
+        addresses = f"127.0.0.1:{free.getsockname()[1]},127.0.0.1"
     return [
-        start(folder, "--hosts", hosts, "--host", "0", *words),
-        start(folder, "--hosts", hosts, "--host", "1", *words, *second),
+        start(folder, "--hosts", addresses, "--host", "0", *words),
+        start(folder, "--hosts", addresses, "--host", "1", *words, *second),
     ]
 
 
@@ -168,3 +175,43 @@ def test_a_host_whose_jax_cannot_start_says_so_in_one_line(tmp_path: Path) -> No
         f"error: --hosts {address}: this host cannot join the others: Unable to initialize backend 'rocm'"
     )
     assert "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def _second_of_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To `join`, this process is host 1 of two; its temporary files are in `temporary`, next to `exp`."""
+    jax = SimpleNamespace(
+        distributed=SimpleNamespace(initialize=lambda *_, **__: None),
+        process_count=lambda: 2,
+        process_index=lambda: 1,
+    )
+    monkeypatch.setitem(sys.modules, "jax", jax)
+    monkeypatch.setattr(hosts, "_of_all", np.array)
+    monkeypatch.setattr(hosts, "_count", 1)  # what `join` changes is put back
+    monkeypatch.setattr(hosts, "_index", 0)
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("_second_of_two")
+def test_a_checkpoint_path_in_the_experiments_folder_is_accepted_on_every_host(tmp_path: Path) -> None:
+    write_settings(tmp_path, EPOCHS, model_checkpoint={"filepath": "exp/model.{epoch:02d}.h5"})
+    before = ExperimentFolder(Path("exp/config.yml"), read_experiment(Path("exp/config.yml")))
+    config = join(Path("exp"), "10.0.0.1:8476,10.0.0.2", 1)
+    assert config.is_relative_to(tmp_path / "temporary")
+    assert ExperimentFolder(config, read_experiment(config)).pattern == before.pattern == "model.{epoch:02d}.h5"
+
+
+@pytest.mark.usefixtures("_second_of_two")
+def test_an_experiment_that_cannot_be_copied_to_a_host_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_settings(tmp_path, EPOCHS)
+    (tmp_path / "exp" / "model.h5").write_bytes(bytes(200_000))
+    with no_file_larger_than(100_000):
+        assert run(["train", "exp", "--hosts", "10.0.0.1:8476,10.0.0.2", "--host", "1"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {tmp_path / 'temporary' / 'whichcar_host_'}") and error.count("\n") == 1
+    assert "File too large" in error and "; make room there, or set TMPDIR to another folder" in error

@@ -24,7 +24,7 @@ from whichcar.text import one_line
 AUTO = "auto"  # Slurm, Open MPI, Kubernetes and Cloud TPU tell each process its index
 STEPS = 10  # interval, in steps, at which the hosts check whether one of them is to stop
 _PATIENCE = 30  # seconds without a heartbeat after which a host, and with it the training, is given up
-_count = 1
+_count, _index = 1, 0
 
 
 def join(config: Path, hosts: str, number: int | None = None) -> Path:
@@ -38,10 +38,10 @@ def join(config: Path, hosts: str, number: int | None = None) -> Path:
     Raises:
         ConfigError: there is no such settings file.
         MissingExtraError: JAX is not installed.
-        TrainingError: an address or the number is wrong, the hosts do not find each other within five minutes, or
-            JAX cannot start.
+        TrainingError: an address or the number is wrong, the hosts do not find each other within five minutes,
+            JAX cannot start, or the experiment cannot be copied.
     """
-    global _count
+    global _count, _index
     file = config_in(config).absolute()
     source = folder_of(file)
     names = [] if hosts == AUTO else hosts.split(",")
@@ -57,10 +57,10 @@ def join(config: Path, hosts: str, number: int | None = None) -> Path:
     place = (names[0], len(names), number) if names else ()
     try:
         jax.distributed.initialize(*place, heartbeat_timeout_seconds=_PATIENCE, shutdown_timeout_seconds=_PATIENCE)
-        _count = jax.process_count()
+        _count, _index = jax.process_count(), jax.process_index()
     except (RuntimeError, ValueError, AssertionError) as error:  # the last for JAX_PLATFORMS=cuda without a GPU
         raise TrainingError(f"--hosts {hosts}: this host cannot join the others: {one_line(error)}") from error
-    own = _copied(file, source) if jax.process_index() else config
+    own = _copied(file, source) if _index else config
     _of_all(0)  # the first host changes nothing before the others have their copies
     return own
 
@@ -70,7 +70,13 @@ def _copied(config: Path, source: Path) -> Path:
     place = Path(tempfile.mkdtemp(prefix="whichcar_host_"))
     atexit.register(shutil.rmtree, place, ignore_errors=True)
     if source.exists():
-        shutil.copytree(source, place / source.name)
+        try:
+            shutil.copytree(source, place / source.name)
+        except shutil.Error as error:
+            raise TrainingError(
+                f"{place}: {source} cannot be copied there ({one_line(error.args[0][0][2])}); make room there, or set "
+                "TMPDIR to another folder"
+            ) from error
     if source == config.parent:
         return place / source.name / config.name
     return Path(shutil.copy(config, place))  # NAME.yml, with the folder NAME
@@ -79,6 +85,11 @@ def _copied(config: Path, source: Path) -> Path:
 def are_several() -> bool:
     """Return whether this process has joined others."""
     return _count > 1
+
+
+def trains_in_copy() -> bool:
+    """Return whether this process trains in a copy of the experiment's folder: all do but the first of several."""
+    return _index > 0
 
 
 def agree(content: str, what: str) -> None:

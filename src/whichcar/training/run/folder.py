@@ -22,6 +22,7 @@ from whichcar.errors import ConfigError, DataError, TrainingError
 from whichcar.files import BEST, CONFIG, ENVIRONMENT, LOCK, RESOLVED, STATE, locked, read_json, write_json
 from whichcar.text import command_line
 from whichcar.training.hardware import Hardware
+from whichcar.training.hosts import trains_in_copy
 from whichcar.training.run.overwriting import (
     LEFT,
     files_of_run,
@@ -182,7 +183,7 @@ class ExperimentFolder:
 
     def _own(self, name: str, key: str) -> str:
         given = expanded(name)
-        if len(given.parts) > 1 and given.parent.resolve() != self.path.resolve():
+        if len(given.parts) > 1 and not trains_in_copy() and given.parent.resolve() != self.path.resolve():
             raise ConfigError(
                 f"{self.config_path}: fit.callbacks.{key}: lies in {given.parent}, not in this experiment's folder "
                 f"{self.path}; give only the name: {given.name}"
