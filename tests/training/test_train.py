@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from urllib.error import URLError
 
@@ -489,6 +490,23 @@ def test_after_running_out_of_memory_the_printed_command_trains_with_the_same_up
 def test_a_batch_of_odd_size_is_divided_into_smaller_batches(tmp_path: Path, batch_size: int, command: str) -> None:
     path = write(tmp_path, settings(tmp_path, data={"batch_size": batch_size}))
     assert re.search(f"batch_size{command}", str(out_of_memory(path, read_experiment(path))))
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "devices", "advice"),
+    [
+        (12, 4, "=4 .*accumulation=3"),  # batches of 6 would be refused
+        (32, 4, "=16 .*accumulation=2"),
+        (8, 8, "; use smaller images"),  # 4 images would be on 4 devices, one on each as before
+    ],
+)
+def test_smaller_batches_put_fewer_images_on_each_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int, devices: int, advice: str
+) -> None:
+    mesh = SimpleNamespace(device_mesh=SimpleNamespace(devices=np.empty(devices)))
+    monkeypatch.setattr("keras.distribution.distribution", lambda: mesh)
+    path = write(tmp_path, settings(tmp_path, data={"batch_size": batch_size}))
+    assert re.search(f"batch_size(?: {batch_size})?{advice}", str(out_of_memory(path, read_experiment(path))))
 
 
 def test_a_batch_of_one_image_is_not_divided(tmp_path: Path) -> None:

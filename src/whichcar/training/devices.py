@@ -65,6 +65,14 @@ def _automatic(names: list[str], batch_size: int) -> int:
     return max(count for count in range(1, max(1, gpus) + 1) if batch_size % count == 0)
 
 
+def devices_in_use() -> int:
+    """Return how many devices share each batch."""
+    import keras
+
+    distribution = keras.distribution.distribution()
+    return 1 if distribution is None else int(distribution.device_mesh.devices.size)
+
+
 def divided(batch: np.ndarray) -> np.ndarray:
     """Return a batch divided among the devices, or unchanged if there is only one or it cannot be divided.
 
@@ -73,7 +81,7 @@ def divided(batch: np.ndarray) -> np.ndarray:
     import keras
 
     distribution = keras.distribution.distribution()
-    if distribution is None or len(batch) % distribution.device_mesh.devices.size:
+    if distribution is None or len(batch) % devices_in_use():
         return batch
     import jax
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from whichcar.config.experiment import Experiment
 from whichcar.errors import TrainingError
 from whichcar.text import shell_command
+from whichcar.training.devices import devices_in_use
 from whichcar.training.hosts import are_several
 
 BATCH, ACCUMULATION = "data.batch_size", "recipe.gradient_accumulation"
@@ -20,7 +21,7 @@ def out_of_memory(
     track: str | None = None,
     saved: bool = False,
 ) -> TrainingError:
-    """Return the error, with a command that starts the run again and needs less memory per batch.
+    """Return the error, with a command that starts the run again with fewer images per batch on each device, if any.
 
     That command cannot resume a saved state: its optimizer variables and step count refer to other batches.
 
@@ -32,7 +33,8 @@ def out_of_memory(
         saved: whether there is a state to resume from once other programs leave more memory.
     """
     whole, accumulated = experiment.data.batch_size, experiment.recipe.gradient_accumulation
-    parts = next((number for number in range(2, whole + 1) if whole % number == 0), None)
+    devices = devices_in_use()
+    parts = next((n for n in range(2, whole + 1) if whole % n == 0 and whole // n % devices == 0), None)
     what = f"{config_path}: out of memory with {BATCH} {whole}"
     if parts is None:
         return TrainingError(f"{what}; use smaller images: lower data.image_size, recipe.stages and recipe.test_sizes")
