@@ -10,9 +10,9 @@ SPEED = Speed(0.12, 0.0005, 5e-7, 10, 3, 12, 0, 0.5)
 
 
 def test_the_last_batch_of_a_validation_takes_as_long_as_a_full_one() -> None:
-    few, filled = (Facts(2, 40, validation, 224) for validation in (10, 16))
+    few, filled = (Facts(2, 40, validation, 224) for validation in (20, 32))
     assert seconds_of(few, SPEED, [(5, 128)]) == seconds_of(filled, SPEED, [(5, 128)])
-    features = 6 * SPEED.predict(128)  # of the images that are not there
+    features = 12 * SPEED.predict(128)  # of the images that are not there
     assert seconds_of_head(filled, SPEED, 128) - seconds_of_head(few, SPEED, 128) == pytest.approx(features)
 
 

@@ -46,6 +46,19 @@ def test_a_tie_is_a_miss_in_validation_as_in_evaluation(tmp_path: Any) -> None: 
     assert metrics.top_k_accuracy(constant, np.array([0, 1, 2, 3, 0])) == 0.0
 
 
+def test_fewer_validation_images_than_a_batch_are_not_padded(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ANN401
+    predicted, predict = [], TrainingModels.predict_on_batch
+
+    def counted(models: TrainingModels, images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        predicted.append(len(images))
+        return predict(models, images, size)
+
+    monkeypatch.setattr(TrainingModels, "predict_on_batch", counted)
+    for count in (1, 2, 3):
+        validated(tmp_path, np.full((3, 2), 0.5), [0] * count)
+    assert predicted == [1, 2, 2, 2]
+
+
 def test_predictions_that_are_no_numbers_end_the_training(tmp_path: Any) -> None:  # noqa: ANN401
     with pytest.raises(TrainingError, match="are not numbers; lower the learning rate"):
         validated(tmp_path, np.array([[0.5, 0.5], [np.nan, np.nan]]), [0, 1])

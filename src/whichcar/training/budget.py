@@ -58,7 +58,8 @@ class Facts:
     @property
     def scored(self) -> int:
         """Images predicted per validation, with the last batch padded."""
-        return -(-self.validation // self.batch_size) * self.batch_size
+        batch_size = min(self.batch_size, self.validation or 1)
+        return -(-self.validation // batch_size) * batch_size
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ def validate(models: TrainingModels, data: TrainingData, batch_size: int, size: 
     if not len(rows):
         _check_finite(models.predict_on_batch(data.images.take(data.train_rows[:batch_size]), size))
         return Score(math.nan, math.nan)
-    batches = plain_batches(images, rows, batch_size)
+    batches = plain_batches(images, rows, min(batch_size, len(rows)))
     scores = np.concatenate([models.predict_on_batch(batch, size) for batch in batches])[: len(rows)]
     _check_finite(scores)
     own = scores[np.arange(len(rows)), labels]
