@@ -154,6 +154,7 @@ def test_no_server_is_no_connection() -> None:
         ("http:///a.jpg", "names no host"),
         ("http://host:port/a.jpg", "not a usable address"),
         ("http://[::1/a.jpg", "not a usable address"),
+        ("http://host/caf\udce9.jpg", "not a usable address"),
         (f"http://{'x' * 70}.org/a.jpg", "not a usable address"),
         ("http://host:1/a\nb.jpg", "no connection"),
     ],

@@ -40,6 +40,7 @@ def read_url(url: str) -> bytes:
 def _request(url: str) -> urllib.request.Request:
     """Return a request that sends user and password in a header, which redirects do not receive, not in the URL."""
     try:
+        url.encode()  # raises at a byte that is not UTF-8
         parts = urllib.parse.urlsplit(url)
         host, port = (parts.hostname or "").encode("idna").decode(), parts.port
     except ValueError as error:
