@@ -21,6 +21,8 @@ from whichcar.training.network.batch_norm import FusedBatchNormalization  # noqa
 from whichcar.training.network.random_crop import RandomResizedCrop  # noqa: E402
 from whichcar.training.network.resnet50 import create_model, load_saved_model, training_copy  # noqa: E402
 
+from ...permissions import only  # noqa: E402
+
 FLIP = {"random_flip": {"mode": "horizontal"}}
 SIMPLE = "vgg16"  # built several times as fast, where any backbone does
 FUSED = keras.backend.backend() == "tensorflow"
@@ -235,6 +237,14 @@ def test_weights_that_are_not_there_are_named(tmp_path: Path, name: str) -> None
 def test_weights_that_are_a_folder_are_distinguished_from_missing_ones(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"is a folder; give a checkpoint in it, such as the one that"):
         create_model(tmp_path, classes=3)
+
+
+@pytest.mark.parametrize("name", ["secret.keras", "secret.h5"])
+def test_weights_that_may_not_be_read_are_not_called_damaged(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"secret")
+    with only(0, tmp_path / name), pytest.raises(PermissionError) as caught:
+        create_model(tmp_path / name, classes=3)
+    assert caught.value.filename == str(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["broken.keras", "broken.h5"])

@@ -188,6 +188,7 @@ def existing(path: Path) -> Path:
 
     Raises:
         CheckpointError: there is no such file.
+        OSError: it cannot be read.
     """
     path = expanded(path)
     if path.is_dir():
@@ -198,6 +199,7 @@ def existing(path: Path) -> Path:
         raise CheckpointError(
             f"model.weights: no file {path}; give imagenet, null, or the path of a .keras or .h5 file"
         )
+    path.open("rb").close()  # libraries take a file that may not be read for a damaged one
     return path
 
 
