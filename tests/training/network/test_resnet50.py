@@ -20,6 +20,7 @@ from whichcar.training.network.backbones import freeze  # noqa: E402
 from whichcar.training.network.batch_norm import FusedBatchNormalization  # noqa: E402
 from whichcar.training.network.random_crop import RandomResizedCrop  # noqa: E402
 from whichcar.training.network.resnet50 import create_model, load_saved_model, training_copy  # noqa: E402
+from whichcar.training.network.strided_convolution import StridedConv2D  # noqa: E402
 
 from ...permissions import only  # noqa: E402
 
@@ -156,6 +157,9 @@ def test_the_training_copy_gives_the_same_predictions(resnet: keras.Model, noise
     assert {(norm.momentum, type(norm)) for norm in norms} == {
         (0.7, FusedBatchNormalization if FUSED else keras.layers.BatchNormalization)
     }
+    strided = [layer for layer in form.layers if isinstance(layer, keras.layers.Conv2D) and layer.strides != (1, 1)]
+    kinds = [type(layer) for layer in strided if layer.kernel_size == (1, 1)]
+    assert kinds == 6 * [StridedConv2D if FUSED else keras.layers.Conv2D]
     assert form.get_layer("resize") is front
     assert [w.shape for w in form.weights] == [w.shape for w in resnet.weights]
     for weight, truth in zip(form.get_weights(), resnet.get_weights(), strict=True):

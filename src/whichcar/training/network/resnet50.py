@@ -116,7 +116,7 @@ def training_copy(
 
     Args:
         policy: Keras dtype policy of the backbone, `mixed_bfloat16` or `float32`; the head stays float32.
-        fused: use TensorFlow's fused op for batch norm.
+        fused: use TensorFlow's fused op for batch norm, and fast strided convolutions.
         front: layer that replaces the `resize` layer, such as random crop and augmentation.
         batch_norm_momentum: replaces the layers' own.
         seed: random seed of dropout, which otherwise depends on the number of layers created before; each dropout layer
@@ -138,13 +138,7 @@ def training_copy(
             config["dtype"] = policy
         if isinstance(layer, keras.layers.Dropout):
             config["seed"] = None if seed is None else next(seeds)
-        if not isinstance(layer, keras.layers.BatchNormalization):
-            return type(layer).from_config(config)
-        if not fused:
-            return type(layer).from_config(config)
-        from whichcar.training.network.batch_norm import FusedBatchNormalization
-
-        return FusedBatchNormalization.from_config(config)
+        return (_on_tensorflow(layer) if fused else type(layer)).from_config(config)
 
     clone = keras.models.clone_model(model, clone_function=copied)
     clone.set_weights(model.get_weights())
@@ -153,6 +147,21 @@ def training_copy(
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = batch_norm_momentum
     return clone
+
+
+def _on_tensorflow(layer: keras.Layer) -> type[keras.Layer]:
+    """Return the class of layers that are faster than this one on TensorFlow, or its own."""
+    import keras
+
+    if isinstance(layer, keras.layers.BatchNormalization):
+        from whichcar.training.network.batch_norm import FusedBatchNormalization
+
+        return FusedBatchNormalization
+    if type(layer) is keras.layers.Conv2D and layer.kernel_size == (1, 1) and layer.strides != (1, 1):
+        from whichcar.training.network.strided_convolution import StridedConv2D
+
+        return StridedConv2D
+    return type(layer)
 
 
 def load_saved_model(path: Path) -> keras.Model:
