@@ -57,7 +57,7 @@ class ClusterError(WhichcarError, RuntimeError):
 
 
 class CheckpointError(WhichcarError, ValueError):
-    """A checkpoint is missing, damaged, or unsuitable for what is requested."""
+    """A checkpoint is missing, damaged, or unsuitable for what is requested, such as too large for the memory."""
 
 
 class ServerError(WhichcarError, RuntimeError):

@@ -10,7 +10,7 @@ import pytest
 from whichcar.errors import CheckpointError
 from whichcar.inference.bundle import write_bundle
 from whichcar.inference.classifier import Classifier
-from whichcar.inference.runtimes import open_network
+from whichcar.inference.runtimes import KerasRuntime, open_network
 from whichcar.parallel import usable_cores
 from whichcar.records import Prediction, Skipped
 
@@ -45,6 +45,17 @@ def test_answers_are_in_order_for_any_batch_size(
         rows = Classifier(model).predict([*paths, tmp_path / "gone.jpg"], batch_size=size)
         assert [row.best.split()[0] for row in rows[:-1] if isinstance(row, Prediction)] == names
         assert isinstance(rows[-1], Skipped)
+
+
+def test_running_out_of_memory_says_with_how_many_images() -> None:
+    class TooLarge:
+        name = "resnet50"
+
+        def predict_on_batch(self, images: np.ndarray) -> np.ndarray:
+            raise RuntimeError(f"RESOURCE_EXHAUSTED: Out of memory allocating {images.nbytes} bytes")
+
+    with pytest.raises(CheckpointError, match=r"^model 'resnet50': out of memory with 16 images at a time; "):
+        KerasRuntime(TooLarge(), 3)(np.zeros((9, 8, 8, 3), np.uint8))
 
 
 def test_a_network_of_a_fixed_batch_size_is_filled_and_split(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from whichcar.inference.released import name_of
 from whichcar.onnx_session import open_session, reason_of
 from whichcar.parallel import usable_cores
 from whichcar.records import Metadata
+from whichcar.text import plural
 
 Probabilities = npt.NDArray[np.float32]
 BUNDLES = (SUFFIX, PLAIN_SUFFIX)
@@ -40,7 +41,7 @@ class Runtime(Protocol):
         """Return (n, classes) float32 probabilities for (n, height, width, 3) uint8 RGB.
 
         Raises:
-            CheckpointError: the network does not return one finite number per class.
+            CheckpointError: the network does not return one finite number per class, or memory ran out.
         """
 
 
@@ -65,7 +66,17 @@ class KerasRuntime:
         count = len(images)
         room = -8 * (-count // 8) if count > 8 else 1 << (count - 1).bit_length()
         fed = filled(images, room).astype(self._dtype, copy=False)
-        answer = np.asarray(self.model.predict_on_batch(fed), np.float32)
+        try:
+            answer = np.asarray(self.model.predict_on_batch(fed), np.float32)
+        except Exception as error:  # backends raise errors of many kinds
+            from whichcar.training.hardware import is_out_of_memory
+
+            if not is_out_of_memory(error):
+                raise
+            raise CheckpointError(
+                f"model {self.model.name!r}: out of memory with {plural(room, 'image')} at a time; close other "
+                "programs, or predict fewer at a time (`predict --batch-size N`)"
+            ) from error
         return checked(answer, (room, self._classes), f"model {self.model.name!r}")[:count]
 
 
