@@ -43,7 +43,6 @@ EVERYTHING: dict[str, Any] = {
         "rand_augment": {},
         "stages": [{"epochs": 2, "image_size": [32, 32]}],
         "test_sizes": [[32, 32]],
-        "rate_factors": [[2, 0.5]],
     },
 }
 # What stands for itself alone, or has decided another setting when the file was read.
