@@ -90,6 +90,11 @@ def test_no_name_of_a_model_has_a_slash_since_addresses_hold_it(
     assert handler(tmp_path / "a.whichcar").description()["name"] == "a"
 
 
+def test_a_model_that_is_certain_enough_for_no_accuracy_lists_none(tmp_path: Path) -> None:
+    write_bundle(colour_bundle(thresholds=calibrated_for({})), tmp_path / "a.whichcar")
+    assert handler(tmp_path / "a.whichcar").description()["confidences"] == []
+
+
 def test_classes_and_levels_of_a_calibrated_checkpoint_agree(colour_experiment: Path, tmp_path: Path) -> None:
     experiment = shutil.copytree(colour_experiment, tmp_path / "exp")
     (checkpoint,) = experiment.glob("*.keras")

@@ -15,6 +15,12 @@ def test_vehicles_are_refused_where_images_are_taken_as_they_are() -> None:
     assert options_of([("vehicles", "all")], description | {"vehicles": True}).vehicles == "all"
 
 
+def test_an_accuracy_is_refused_where_none_can_be_promised() -> None:
+    description = {"class_names": ["a", "b"], "confidences": [], "vehicles": False}
+    with pytest.raises(Refused, match=r"not calibrated, or too few .* were correct; leave `confidence` out"):
+        options_of([("confidence", "0.8")], description)
+
+
 def test_the_description_of_the_options_is_that_of_values_that_are_sent() -> None:
     assert {name: schema["type"] for name, schema in OPTIONS.items()} == {
         "top": "integer",

@@ -126,6 +126,26 @@ def test_the_page_speaks_of_vehicles_only_if_the_classes_have_makes(browser: Any
     assert "The best guess of the make has" in opened.page.locator(".sure").inner_text()
 
 
+@pytest.mark.parametrize(
+    ("listed", "chosen"), [([0.8, 0.9], "0.9"), ([0.8, 0.9, 0.95, 0.99], "0.95"), ([0.99], "0.99"), ([], "")]
+)
+def test_the_accuracy_is_the_highest_up_to_95_percent_that_the_model_lists(
+    browser: Any,  # noqa: ANN401
+    server: Running,
+    listed: list[float],
+    chosen: str,
+) -> None:
+    opened = Opened(browser, server.address)
+    model = server.ask("GET", "/model").json | {"confidences": listed}
+    opened.page.route("**/model", lambda route: route.fulfill(json=model))
+    opened.page.reload()
+    opened.page.get_by_text("one of 3 classes.").wait_for()
+    choice = opened.page.locator("#confidence")
+    values = choice.locator("option").evaluate_all("options => options.map((one) => one.value)")
+    assert values == ([*map(str, listed), ""] if listed else [])
+    assert (choice.input_value(), choice.is_visible()) == (chosen, bool(listed))
+
+
 def test_a_photo_can_be_dropped_and_pasted(browser: Any, server: Running) -> None:  # noqa: ANN401
     opened = Opened(browser, server.address)
     opened.give("zone.dispatchEvent(new DragEvent('drop', { dataTransfer: data, bubbles: true, cancelable: true }));")

@@ -65,7 +65,7 @@ class Handler:
             "class_names": list(self.classifier.class_names),
             "image_size": list(self.classifier.image_size),
             "levels": [level.name for level in self._levels],
-            "confidences": [one.wanted for one in calibration.thresholds] if calibration else [],
+            "confidences": [one.wanted for one in calibration.thresholds if one.least] if calibration else [],
             "crops": self.classifier.input_crop.crops,
             "vehicles": self._crop is not False,
             "platform": "onnxruntime_onnx" if bundle else f"keras_{file.suffix[1:]}",

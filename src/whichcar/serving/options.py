@@ -59,7 +59,10 @@ def options_of(given: Sequence[tuple[str, str]], description: Mapping[str, Any])
         raise _wrong(f"`{name}` {one_line(message)}{'' if message.endswith('?') else '.'}") from error
     known, wanted = description["confidences"], options.confidence
     if wanted is not None and not known:
-        raise _wrong("This model is not calibrated, so no accuracy can be promised; leave `confidence` out.")
+        raise _wrong(
+            "No accuracy can be promised with this model: it is not calibrated, or too few of its validation images "
+            "were correct; leave `confidence` out."
+        )
     if wanted is not None and wanted > max(known):
         raise _wrong(f"`confidence` may be up to {max(known):g} with this model; got {wanted:g}.")
     if options.vehicles is not None and not description["vehicles"]:

@@ -301,9 +301,11 @@ async function describe() {
   cropping = model.crops;
   find("card").hidden = !model.card;
   if (!model.confidences.length) return;
-  const options = [...model.confidences].sort().map((share) => {
+  const accuracies = [...model.confidences].sort();
+  const start = accuracies.filter((share) => share <= 0.95).at(-1);
+  const options = accuracies.map((share) => {
     const text = Number((100 * share).toFixed(2));
-    return new Option(`${text} of 100 times`, share, false, share === 0.95);
+    return new Option(`${text} of 100 times`, share, false, share === start);
   });
   find("confidence").replaceChildren(...options, new Option("at any probability", ""));
   find("accuracy").hidden = false;
