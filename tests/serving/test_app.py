@@ -181,6 +181,13 @@ def test_head_is_answered_as_get_without_a_body(server: Running) -> None:
     assert server.ask("HEAD", "/predict").status == 405
 
 
+def test_another_method_is_refused_with_the_one_to_use(server: Running) -> None:
+    for method, path, right in (("GET", "/predict", "POST"), ("POST", "/model", "GET")):
+        reply = server.ask(method, path)
+        assert (reply.status, reply.headers["allow"]) == (405, right)
+        assert reply.json["error"] == f"This route does not have this method; use {right}."
+
+
 def test_the_model_says_what_it_is(server: Running, calibrated: Path) -> None:
     model, bundle = server.ask("GET", "/model").json, read_bundle(calibrated)
     assert model["class_names"] == list(bundle.class_names)

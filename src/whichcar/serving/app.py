@@ -205,7 +205,10 @@ def _refused(service: Service) -> Any:  # noqa: ANN401  (FastAPI's type of a han
 
 async def _no_route(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
-    sentences = {404: "There is nothing here; /openapi.json lists the routes.", 405: "This route has other methods."}
-    headers = getattr(error, "headers", None)
+    headers = getattr(error, "headers", None) or {}
+    sentences = {
+        404: "There is nothing here; /openapi.json lists the routes.",
+        405: f"This route does not have this method; use {headers.get('Allow', 'another')}.",
+    }
     sentence = sentences.get(status, "The request cannot be answered.")
     return JSONResponse({"error": sentence, "reason": "route"}, status, headers)
