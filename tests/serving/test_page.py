@@ -84,7 +84,9 @@ def test_chosen_photos_are_answered_and_nothing_else_is_asked_for(browser: Any, 
     assert float(share.rstrip("%")) == pytest.approx(
         float(best.locator("td.n").inner_text().split("\u00a0")[0]), abs=0.6
     )
-    assert "not an image" in opened.page.locator("article", has_text="no.png").locator(".sure").inner_text()
+    refused = opened.page.locator("article", has_text="no.png")
+    assert refused.locator(".sure").inner_text().startswith("This photo: not an image")
+    assert refused.inner_text().count("no.png") == 1
     opened.page.locator("article", has_text="no.png").locator("img").wait_for(state="hidden")
     elsewhere = [url for url in opened.requests if not url.startswith((server.address, "blob:", "data:"))]
     assert elsewhere == []

@@ -76,7 +76,7 @@ async function asked(photo, options) {
   const query = new URLSearchParams(confidence ? { ...options, confidence } : options);
   for (let attempt = 1; ; attempt += 1) {
     const form = new FormData();
-    form.append("image", photo.file, photo.file.name || "photo");
+    form.append("image", photo.file, "This photo"); // what errors call it; the page shows the file's name below
     const headers = token ? { Authorization: `Bearer ${token}` } : {};
     const reply = await fetch(`/predict?${query}`, { method: "POST", body: form, headers });
     if (reply.ok) return (await reply.json()).images[0];
