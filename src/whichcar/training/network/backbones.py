@@ -226,12 +226,14 @@ def _keras_model(
         if weights is None or is_out_of_memory(error):
             raise
         # Keras passes on any error of the download (URLError, socket and HTTP errors, a plain Exception).
-        named = re.search(r"https?://\S+/(\S+\.h5)", str(error))
-        file = named[1] if named else f"the 'notop' weights of Keras' {backbone.keras_name}"
+        named = re.search(r"https?://\S+\.h5", str(error))
+        file = named[0] if named else f"those of Keras' {backbone.keras_name}"
+        if backbone.has_classifier:  # which co-tuning needs
+            file = re.sub("_no_?top", "", file)
         raise ConfigError(
             f"model.weights: the ImageNet weights of {backbone.keras_name} could not be downloaded "
-            f"({first_line(error)}); fetch {file} where there is a network and give its path as model.weights, or put "
-            "it into Keras' cache (~/.keras/models)"
+            f"({first_line(error).rpartition(' -- ')[2]}); fetch {file} where there is a network and give its path as "
+            "model.weights"
         ) from error
 
 
