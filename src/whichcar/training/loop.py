@@ -270,7 +270,14 @@ class Run:
         self.tracking.epochs(self.history)
 
     def _draw(self) -> None:
-        draw_curves(self.folder.path / CURVES, self.history, self.folder.path.name)
+        recipe = self.experiment.recipe
+        kinds = {
+            "mixed images": recipe.mixup or recipe.cutmix,
+            "smoothed labels": recipe.label_smoothing,
+            "co-tuning": recipe.co_tuning,
+        }
+        harder = [kind for kind, used in kinds.items() if used]
+        draw_curves(self.folder.path / CURVES, self.history, self.folder.path.name, harder)
         self._drawn = time.monotonic()
 
     def _monitor(self, epoch: Epoch) -> None:

@@ -92,6 +92,12 @@ def test_curves_are_drawn_in_two_colours_on_white(tmp_path: Path, count: int) ->
         assert near.sum() > 20, "a line for training and one for validation"
 
 
+def test_the_legend_of_the_losses_says_what_only_the_training_loss_has(tmp_path: Path) -> None:
+    for number, harder in enumerate(([], ["mixed images", "co-tuning"])):
+        draw_curves(tmp_path / f"{number}.png", history(3), "exp_003", harder)
+    assert (tmp_path / "0.png").read_bytes() != (tmp_path / "1.png").read_bytes()
+
+
 def test_curves_are_drawn_without_validation(tmp_path: Path) -> None:
     without = [replace(epoch, val_loss=math.nan, val_accuracy=math.nan) for epoch in history(3)]
     draw_curves(tmp_path / "curves.png", without, "no validation")

@@ -133,8 +133,15 @@ def check_packages() -> None:
             raise MissingExtraError(name, "cpu")
 
 
-def draw_curves(path: Path, history: Sequence[Epoch], title: str) -> None:
-    """Draw loss, accuracy and learning rate over the epochs as PNG; dotted lines show where the image size changes."""
+def draw_curves(path: Path, history: Sequence[Epoch], title: str, harder: Sequence[str] = ()) -> None:
+    """Draw loss, accuracy and learning rate over the epochs as PNG; dotted lines show where the image size changes.
+
+    Args:
+        path: the file to write.
+        history: the epochs done.
+        title: title of the figure.
+        harder: what makes the training loss larger than the validation loss, such as co-tuning, for the legend.
+    """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -162,7 +169,8 @@ def draw_curves(path: Path, history: Sequence[Epoch], title: str) -> None:
                 place = {"rotation": "vertical", "transform": axes.get_xaxis_transform()}
                 axes.text(before.epoch + 0.6, 0.03, after.image_size, color="grey", fontsize=7, **place)
         if len(keys) > 1:
-            axes.legend()
+            note = f"training with {', '.join(harder)}" if harder and name == "loss" else None
+            axes.legend(title=note, title_fontsize=7)
     save_figure(figure, path, dpi=110)
 
 
