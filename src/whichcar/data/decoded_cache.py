@@ -120,7 +120,7 @@ def decode_all(
     root = root or cache_root()
     groups = [paths[start : start + _FILES] for start in range(0, len(paths), _FILES)]
     sums = itertools.chain.from_iterable(ordered_map(_checksums, groups, workers))
-    known = list(track(sums, "checking the decoded cache", len(paths)))
+    known = list(track(sums, "checking for decoded images at {}x{}".format(*size), len(paths)))
     folder = root / _key(paths, known, size)
     if not _is_whole(folder):
         _build(folder, paths, size, _decoded(paths, known, size, workers))
@@ -298,4 +298,5 @@ def _decoded(
                 raise DataError(f"{path}: {reason}; run the same command again") from error
             return error.reason
 
-    return track(ordered_map(decode, zip(paths, sums, strict=True), workers), "decoding images", len(paths))
+    images = ordered_map(decode, zip(paths, sums, strict=True), workers)
+    return track(images, "decoding images at {}x{}".format(*size), len(paths))

@@ -76,7 +76,8 @@ def _recompute_moments(models: TrainingModels, data: TrainingData, experiment: E
     rows = np.random.default_rng(experiment.seed).permutation(data.train_rows)[: count // batch_size * batch_size]
     images = ordered_map(lambda row: read_resized(data.path_of(row), size), rows)
     batches = (np.stack(list(islice(images, batch_size))) for _ in range(len(rows) // batch_size))
-    bar = track(batches, "recomputing batch normalization", len(rows) // batch_size, "batches")
+    what = "recomputing batch normalization at {}x{}".format(*size)
+    bar = track(batches, what, len(rows) // batch_size, "batches")
     try:
         models.recompute_moments(bar, size)
     except ImageError as error:
