@@ -1,8 +1,9 @@
+import contextlib
 from pathlib import Path
 
 import pytest
 
-from whichcar.data.structure import structure_of
+from whichcar.data.structure import splits_in, structure_of
 from whichcar.errors import DataError
 
 
@@ -105,3 +106,17 @@ def test_two_folders_for_one_split_are_refused(tmp_path: Path) -> None:
     root = laid_out(tmp_path / "data", *DIVIDED, "val/A/1.jpg", "valid/A/1.jpg")
     with pytest.raises(DataError, match="val/ and valid/ are both the validation split; keep one"):
         structure_of(root)
+
+
+@pytest.mark.parametrize("place", ["", "out", "out/v1", "out/v1/train"])
+@pytest.mark.parametrize(("content", "refused"), [('{"finished": false}', True), ('{"finished": true}', False),
+                                                  ('{"photos": []}', False), ("[", False)])  # fmt: skip
+def test_images_of_an_interrupted_crop_are_refused_wherever_its_record_lies(
+    tmp_path: Path, place: str, content: str, refused: bool
+) -> None:
+    root = laid_out(tmp_path / "data", *(f"out/v1/{name}" for name in DIVIDED))
+    (root / "out" / "crop.json").write_text(content)
+    with pytest.raises(DataError, match="out: its crop was interrupted") if refused else contextlib.nullcontext():
+        structure_of(root / place)
+    with pytest.raises(DataError, match="out: its crop was interrupted") if refused else contextlib.nullcontext():
+        splits_in(root / "out" / "v1")

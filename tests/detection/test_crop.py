@@ -542,8 +542,30 @@ def test_a_tree_half_cropped_is_not_taken_for_a_whole_one(tree: Path, tmp_path: 
     rows = crop(tree, tmp_path / "out", detector=red_cars)
     next(rows)
     rows.close()
-    with pytest.raises(DataError, match="the crop stage is unfinished here"):
+    with pytest.raises(DataError, match="out: its crop was interrupted; run `whichcar crop` again"):
         read_record(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "command", ["check out", "split out v3", "new mine --data out --weights none", "train out --set model.weights=null"]
+)
+def test_a_tree_half_cropped_is_refused_by_every_command_until_the_crop_is_finished(
+    tree: Path,
+    tmp_path: Path,
+    red_cars: OnnxDetector,
+    command: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows = crop(tree, tmp_path / "out", detector=red_cars, workers=1)
+    next(rows)
+    rows.close()
+    monkeypatch.chdir(tmp_path)
+    assert main.run(command.split()) == main.MISTAKE
+    message = "error: out: its crop was interrupted; run `whichcar crop` again with the same arguments\n"
+    assert capsys.readouterr().err == message
+    list(crop(tree, tmp_path / "out", detector=red_cars))
+    assert len(read_tree("out", 0, 7).train) == 8
 
 
 # --- stopped at any moment -------------------------------------------------------------------------------------------
@@ -660,7 +682,7 @@ def test_stopped_while_old_crops_are_deleted_the_folder_is_not_complete(
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(Path, "unlink", stop)
         list(crop(tree, tmp_path / "out", detector=red_cars, margin=0.25, redo=True))
-    with pytest.raises(DataError, match="the crop stage is unfinished here"):
+    with pytest.raises(DataError, match="out: its crop was interrupted; run `whichcar crop` again"):
         read_record(tmp_path / "out")
 
 

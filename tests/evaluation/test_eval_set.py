@@ -115,3 +115,13 @@ def test_a_broken_link_in_place_of_a_class_is_named(tmp_path: Path) -> None:
     (tmp_path / "other" / CLASSES[0]).symlink_to(tmp_path / "gone")
     with pytest.raises(DataError, match=r"Audi S4 2012: a link to .*gone, which is not there"):
         labelled(tmp_path / "other", metadata)
+
+
+@pytest.mark.parametrize("splits", [(), ("train", "test")])
+def test_images_of_an_interrupted_crop_are_not_evaluated(tmp_path: Path, splits: tuple[str, ...]) -> None:
+    root = tree(tmp_path / "data", *splits)
+    metadata = trained_on(root)
+    (root / "crop.json").write_text('{"finished": false}')
+    for data in (None, root):
+        with pytest.raises(DataError, match="data: its crop was interrupted"):
+            choose_eval_set(data, metadata)

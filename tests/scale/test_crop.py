@@ -73,7 +73,7 @@ def test_a_stopped_run_is_unfinished_and_a_second_one_does_the_rest(
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
         crop_on_cluster("here", tree, tmp_path / "out", Here(stop=1), detector=red_car_file)
-    with pytest.raises(DataError, match="unfinished"):
+    with pytest.raises(DataError, match="its crop was interrupted"):
         read_record(tmp_path / "out")
     crop_on_cluster("here", tree, tmp_path / "out", here, detector=red_car_file)
     assert len(here.done) == 2

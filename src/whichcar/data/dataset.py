@@ -66,7 +66,8 @@ def collect(root: Path, labels: Path | None = None) -> Collection:
         labels: the label file (default: car_dataset_labels.csv in `root`, unless its splits contain class folders).
 
     Raises:
-        DataError: the folder is missing or has no images, or the label file cannot be read.
+        DataError: the folder is missing or has no images, its layout is refused by `structure_of`, or the label file
+            cannot be read.
     """
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; give a folder with images")

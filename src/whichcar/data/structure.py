@@ -7,6 +7,7 @@ contains images.
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,15 +52,36 @@ def structure_of(folder: Path) -> Structure:
     """Return the layout of a folder, or of a folder inside it if the outer one is only a wrapper.
 
     Raises:
-        DataError: two folders stand for the same split, a folder may be either a split or a class, or a folder cannot
-            be listed.
+        DataError: two folders stand for the same split, a folder may be either a split or a class, a folder cannot be
+            listed, or the images were not all cropped.
     """
     try:
-        return _structure(_unwrapped(folder))
+        root = _unwrapped(folder)
+        check_cropped(root)
+        return _structure(root)
     except OSError as error:
         raise DataError(
             f"{error.filename or folder}: cannot be listed ({error.strerror}); give a folder of images"
         ) from error
+
+
+def check_cropped(folder: Path) -> None:
+    """Check that no interrupted `whichcar crop` left this folder, or a parent of it, with only some of its images.
+
+    Raises:
+        DataError: one did.
+    """
+    places = (folder, *folder.absolute().parents)
+    # False for a folder without access, for which Path raises
+    above = next((place for place in places if os.path.isfile(place / files.CROP_RECORD)), None)  # noqa: PTH113
+    if above is None:
+        return
+    try:
+        finished = files.read_json(above / files.CROP_RECORD, {"finished": bool})["finished"]
+    except DataError:  # damaged, or of another program
+        return
+    if not finished:
+        raise DataError(f"{above}: its crop was interrupted; run `whichcar crop` again with the same arguments")
 
 
 def _structure(root: Path) -> Structure:
@@ -77,8 +99,9 @@ def splits_in(root: Path) -> Structure:
     """Return the layout of `root`, in which every folder with images and the name of a split is one.
 
     Raises:
-        DataError: two folders are the same split.
+        DataError: two folders are the same split, or the images were not all cropped.
     """
+    check_cropped(root)
     return _with_splits(root, _contents(root))
 
 

@@ -22,6 +22,7 @@ from whichcar.config.crop import CropSettings, crop_settings
 from whichcar.data import boxes
 from whichcar.data.boxes import BoxTable
 from whichcar.data.split_record import records_in
+from whichcar.data.structure import check_cropped
 from whichcar.detection import zoo
 from whichcar.detection.crop_images import CropImages
 from whichcar.detection.cropper import Cropper
@@ -122,16 +123,13 @@ def read_record(folder: Path) -> dict[str, Any] | None:
         `settings` (of `CropSettings`) and `detector` (`name` and `sha256` of its file, null if it has none).
 
     Raises:
-        DataError: the crop stage is unfinished there, or its record is damaged.
+        DataError: the crop stage was interrupted there, or its record is damaged.
     """
+    check_cropped(folder)
     path = folder.absolute()
     above = next((parent for parent in (path, *path.parents) if (parent / RECORD).is_file()), path)
     record = _content(above)
-    if record is None:
-        return None
-    if not record["finished"]:
-        raise DataError(f"{above}: the crop stage is unfinished here; run the same `whichcar crop` again")
-    return {"settings": record["settings"], "detector": record["detector"]}
+    return record and {"settings": record["settings"], "detector": record["detector"]}
 
 
 def _content(folder: Path) -> dict[str, Any] | None:

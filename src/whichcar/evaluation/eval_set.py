@@ -11,7 +11,7 @@ from whichcar.data.identity import fingerprint
 from whichcar.data.labels import folders_of, named, renamed
 from whichcar.data.split.tree import Tree, locate, read_tree
 from whichcar.data.split_names import SPLITS, TEST, TRAIN, VALIDATION, split_of
-from whichcar.data.structure import structure_of
+from whichcar.data.structure import check_cropped, structure_of
 from whichcar.errors import DataError
 from whichcar.files import images
 from whichcar.records import Metadata, Sample
@@ -163,10 +163,12 @@ def labelled(directory: Path, metadata: Metadata) -> EvalSet:
         metadata: metadata of the checkpoint.
 
     Raises:
-        DataError: the folder is missing, has no images, or has a class folder that is unknown to the checkpoint.
+        DataError: the folder is missing, has no images, has a class folder that is unknown to the checkpoint, or holds
+            the images of an interrupted crop.
     """
     if not directory.is_dir():
         raise DataError(f"{directory}: no such folder; give a tree with test/, or a folder with one folder per class")
+    check_cropped(directory)
     numbers = {nfc(name): number for number, name in enumerate(metadata.class_names)}
     numbers |= {nfc(folder): number for number, folder in enumerate(metadata.class_folders)}
     base = directory

@@ -83,7 +83,7 @@ def read_tree(
 
     Raises:
         DataError: there are fewer than two classes, an empty class, or a held-out class that train lacks, or the split
-            is unfinished or has another share.
+            or the crop is unfinished, or the split has another share.
     """
     check_share(validation, "data.validation_split")
     structure = locate(Path(directory))
@@ -135,7 +135,8 @@ def locate(directory: Path) -> Structure:
     """Return the layout of a data folder; for a training folder, that of the folder with its other splits too.
 
     Raises:
-        DataError: the folder is missing, its images have not been split yet, or its layout is ambiguous.
+        DataError: the folder is missing, its images have not been split yet or not all cropped, or its layout
+            is ambiguous.
     """
     if not directory.is_dir():
         where = "" if directory.is_absolute() else f" in {Path.cwd()}; run the command where it is, or link it there"
