@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from whichcar.cli import main
 from whichcar.data.structure import splits_in, structure_of
 from whichcar.errors import DataError
 
@@ -120,3 +121,64 @@ def test_images_of_an_interrupted_crop_are_refused_wherever_its_record_lies(
         structure_of(root / place)
     with pytest.raises(DataError, match="out: its crop was interrupted") if refused else contextlib.nullcontext():
         splits_in(root / "out" / "v1")
+
+
+TWO = tuple(
+    f"{dataset}/{split}/{name}/1.jpg" for dataset in ("v1", "v2") for split in ("train", "test") for name in "AB"
+)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        TWO,
+        (*TWO, "notes/read.txt", "issues.csv"),
+        (*(f"deep/{name}" for name in TWO), "README.txt"),
+        ("v1/A/1.jpg", "v1/B/1.jpg", "v1/crop.json", "v2/train/A/1.jpg", "v2/train/B/1.jpg", "v2/split.json"),
+        (
+            "v1/Train/A/1.jpg",
+            "v1/valid/A/1.jpg",
+            "test/train/A/1.jpg",
+            "test/test/A/1.jpg",
+            "v2/A/1.jpg",
+            "v2/crop.json",
+        ),
+    ],
+)
+def test_a_folder_of_datasets_is_refused_with_their_names(tmp_path: Path, names: tuple[str, ...]) -> None:
+    root = laid_out(tmp_path / "data", *names)
+    place = root / names[0].split("/")[0] if names[0].startswith("deep") else root
+    datasets = sorted({str(place / entry.name) for entry in place.iterdir() if any(entry.glob("**/*.jpg"))})
+    with pytest.raises(DataError) as raised:
+        structure_of(root)
+    assert str(raised.value) == f"{place}: its folders are datasets, not classes; name one: {', '.join(datasets)}"
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        (*TWO, "photos/1.jpg"),
+        (*TWO, "1.jpg"),  # its label file may be elsewhere
+        ("BMW/train/1.jpg", "BMW/test/1.jpg", "Audi/train/1.jpg", "Audi/test/1.jpg"),
+        ("BMW/1.jpg", "BMW/crop.json", "Audi/1.jpg", "Audi/crop.json"),
+        ("BMW/train/1.jpg", "BMW/test/1.jpg", "train/1.jpg"),
+        ("BMW/X3/1.jpg", "BMW/X5/1.jpg", "Audi/A4/1.jpg", "Audi/A6/1.jpg"),
+    ],
+)
+def test_class_folders_are_not_taken_for_datasets(tmp_path: Path, names: tuple[str, ...]) -> None:
+    assert structure_of(laid_out(tmp_path / "data", *names)).splits == {}
+
+
+def test_a_wrapper_of_one_dataset_is_read_as_that_one(tmp_path: Path) -> None:
+    root = laid_out(tmp_path / "data", *(name for name in TWO if name.startswith("v1")), "v2/", "v2/split.json")
+    assert structure_of(root).root == root / "v1"
+
+
+@pytest.mark.parametrize("command", ["check data", "split data out", "new mine --data data --weights none"])
+def test_every_command_that_takes_a_dataset_refuses_a_folder_of_several(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    laid_out(tmp_path / "data", *TWO)
+    monkeypatch.chdir(tmp_path)
+    assert main.run(command.split()) == main.MISTAKE
+    assert capsys.readouterr().err == "error: data: its folders are datasets, not classes; name one: data/v1, data/v2\n"

@@ -125,3 +125,10 @@ def test_images_of_an_interrupted_crop_are_not_evaluated(tmp_path: Path, splits:
     for data in (None, root):
         with pytest.raises(DataError, match="data: its crop was interrupted"):
             choose_eval_set(data, metadata)
+
+
+def test_a_folder_of_datasets_is_not_evaluated(tmp_path: Path) -> None:
+    metadata = trained_on(tree(tmp_path / "data" / "v1", "train", "test"))
+    tree(tmp_path / "data" / "v2", "train", "test")
+    with pytest.raises(DataError, match=r"its folders are datasets, not classes; name one: .*data/v1, .*data/v2"):
+        choose_eval_set(tmp_path / "data", metadata)

@@ -14,7 +14,9 @@ from pathlib import Path
 
 from whichcar import files
 from whichcar.data.split_names import SPLITS, split_of
+from whichcar.data.split_record import RECORD
 from whichcar.errors import DataError
+from whichcar.text import listed
 
 
 @dataclass(frozen=True)
@@ -52,13 +54,16 @@ def structure_of(folder: Path) -> Structure:
     """Return the layout of a folder, or of a folder inside it if the outer one is only a wrapper.
 
     Raises:
-        DataError: two folders stand for the same split, a folder may be either a split or a class, a folder cannot be
-            listed, or the images were not all cropped.
+        DataError: two folders stand for the same split, a folder may be either a split or a class, the folders are
+            several datasets, a folder cannot be listed, or the images were not all cropped.
     """
     try:
         root = _unwrapped(folder)
         check_cropped(root)
-        return _structure(root)
+        structure = _structure(root)
+        if not structure.splits:
+            _check_classes(root)
+        return structure
     except OSError as error:
         raise DataError(
             f"{error.filename or folder}: cannot be listed ({error.strerror}); give a folder of images"
@@ -82,6 +87,25 @@ def check_cropped(folder: Path) -> None:
         return
     if not finished:
         raise DataError(f"{above}: its crop was interrupted; run `whichcar crop` again with the same arguments")
+
+
+def _check_classes(root: Path) -> None:
+    """Check that the folders of `root` are not datasets of their own, which would be taken for classes.
+
+    Raises:
+        DataError: all of them are.
+    """
+    datasets = list(_filled(root))
+    if len(datasets) > 1 and all(map(_is_dataset, datasets)):
+        raise DataError(f"{root}: its folders are datasets, not classes; name one: {listed(list(map(str, datasets)))}")
+
+
+def _is_dataset(folder: Path) -> bool:
+    """Return whether `split` or `crop` wrote the class folders in a folder, or they are divided into splits."""
+    if _has_images(folder):  # as in a class folder
+        return False
+    splits = {split_of(entry.name) for entry, content in _contents(folder).items() if not content.direct} - {None}
+    return len(splits) > 1 or any((folder / name).is_file() for name in (RECORD, files.CROP_RECORD))
 
 
 def _structure(root: Path) -> Structure:
