@@ -133,6 +133,26 @@ def test_a_model_without_images_says_what_is_missing(bundle: Path, capsys: pytes
     assert "is a model; name the images to classify" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "words", [["photos", "mine"], ["photos", "mine.whichcar"], ["mine", "photos", "mine.whichcar"]]
+)
+def test_a_model_behind_the_images_is_not_searched_for_images(
+    released: Path,
+    car: Path,
+    tmp_path: Path,
+    words: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(released / "cars196.whichcar", "mine.whichcar")
+    (tmp_path / "mine" / "plots").mkdir(parents=True)
+    shutil.copy(car, "mine/plots/confusion.jpg")
+    (tmp_path / "mine" / "best.json").touch()
+    assert main.run(["predict", *words]) == main.MISTAKE
+    assert f"error: {words[-1]}: is a model; name it first, and only images after it\n" in capsys.readouterr().err
+
+
 def test_a_quoted_pattern_stands_for_its_files_in_order(
     released: Path, tmp_path: Path, painter: Painter, printed: Callable[..., str]
 ) -> None:

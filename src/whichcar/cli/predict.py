@@ -195,8 +195,14 @@ def _on_cluster(
 
 def _leading_model(paths: tuple[str, ...]) -> tuple[str | None, tuple[str, ...]]:
     """Return the model that is named before the images, if one is, and the images."""
+    from whichcar.files import BEST
+    from whichcar.inference.bundle import PLAIN_SUFFIX, SUFFIX
     from whichcar.inference.released import is_model
 
+    for path in paths[1:]:
+        is_bundle = path.lower().endswith((SUFFIX, PLAIN_SUFFIX)) and os.path.isfile(path)  # noqa: PTH113
+        if is_bundle or os.path.isfile(f"{path}/{BEST}"):  # noqa: PTH113  (False where Path raises)
+            raise click.UsageError(f"{path}: is a model; name it first, and only images after it")
     if not is_model(paths[0]) or (len(paths) == 1 and not Path(paths[0]).exists()):
         return None, paths
     if len(paths) == 1:
