@@ -68,6 +68,24 @@ def test_a_missing_column_is_named_with_what_was_found(tmp_path: Path) -> None:
     assert "found file, class, subset" in text
 
 
+@pytest.mark.parametrize(
+    ("header", "advice"),
+    [
+        ("image,class", "found image, class; the header must name img_name and class"),
+        ("image,class,split", "found image, class, split; the header must name img_name, class and subset"),
+        (
+            "image,label",
+            "found image, label; the header is missing or wrong: the first line must name img_name and class",
+        ),
+        ("1.jpg,Ka", "found 1.jpg, Ka; the header is missing or wrong: the first line must name img_name and class"),
+    ],
+)
+def test_a_wrong_or_missing_header_is_answered_with_the_columns_that_are_needed(
+    tmp_path: Path, header: str, advice: str
+) -> None:
+    assert refused(labels_file(tmp_path, f"{header}\na.jpg,BMW,train\n")).endswith(advice)
+
+
 def test_semicolons_are_recognised(tmp_path: Path) -> None:
     assert "commas, not ';'" in refused(labels_file(tmp_path, "img_name;class;subset\na.jpg;BMW;train\n"))
 

@@ -258,9 +258,12 @@ def _places(path: Path, header: list[str]) -> tuple[int, list[int]]:
     """Return the number of columns and the indices of img_name, class, subset and group, past the end if missing."""
     names = [name.strip() for name in header]
     meant = [name for name in names if name.casefold() in _LIKE_SUBSET] if "subset" not in names else []
-    if missing := [column for column in COLUMNS if column not in names and (column != "subset" or meant)]:
+    needed = [column for column in COLUMNS if column != "subset" or meant]
+    if missing := [column for column in needed if column not in names]:
         other = next((sign for sign in ";\t|" if any(sign in name for name in names)), None)
-        advice = f"separate columns by commas, not {other!r}" if other else f"the header must name {', '.join(COLUMNS)}"
+        where = "the header" if {*COLUMNS, GROUP} & {*names} else "the header is missing or wrong: the first line"
+        advice = f"{where} must name {', '.join(needed[:-1])} and {needed[-1]}"
+        advice = f"separate columns by commas, not {other!r}" if other else advice
         advice = f"call the column {meant[0]!r} subset" if missing == ["subset"] else advice
         raise DataError(f"{path}: no column {', '.join(missing)}; found {', '.join(names) or 'nothing'}; {advice}")
     known = (*COLUMNS, GROUP)

@@ -348,7 +348,7 @@ def test_a_table_that_names_images_and_no_class_is_no_label_file(
     ("source", "said"),
     [
         ("no-such-set", r"no-such-set: no such file or folder, nor a data set with a name \(stanford-cars\)"),
-        ("empty", "no set of images; it must hold img_name,class,subset"),
+        ("empty", "no set of images; it must hold a .csv with img_name and class"),
     ],
 )
 def test_what_cannot_be_fetched_is_reported(

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from whichcar import files
 from whichcar.data.fetch import devkit
-from whichcar.data.labels import COLUMNS, folders_of, labels_from_folders, read_labels, write_labels
+from whichcar.data.labels import folders_of, labels_from_folders, read_labels, write_labels
 from whichcar.data.structure import structure_of
 from whichcar.errors import DataError
 from whichcar.progress import track
@@ -92,7 +92,7 @@ def _recognised(root: Path, paths: list[str], called: str) -> ImageSet:
                 )
         return ImageSet("folder per class", inner, labels, names=tuple(label.img_name for label in labels))
     raise DataError(
-        f"{called}: no set of images; it must hold {','.join(COLUMNS)} as a .csv, the devkit's .mat files, or one "
+        f"{called}: no set of images; it must hold a .csv with img_name and class, the devkit's .mat files, or one "
         "folder per class"
     )
 
