@@ -9,6 +9,8 @@ from typing import Any
 from whichcar.errors import ImageError
 from whichcar.text import as_text
 
+TINY = 64  # pixels; an image with a shorter side below this is tiny
+
 
 @dataclass(frozen=True, slots=True)
 class Label:
@@ -118,6 +120,11 @@ class Box:
     def area(self) -> int:
         """Pixels inside."""
         return self.width * self.height
+
+    @property
+    def is_tiny(self) -> bool:
+        """Whether an image of this size is tiny."""
+        return min(self.width, self.height) < TINY
 
 
 @dataclass(frozen=True, slots=True)

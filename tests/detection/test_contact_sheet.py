@@ -111,6 +111,16 @@ def test_the_least_confident_come_first(cropped: Path, tmp_path: Path, monkeypat
     assert re.findall(r"<b>car (0\.\d\d)</b>", page) == ["0.60", "0.70", "0.80"]
 
 
+def test_tiny_crops_come_before_the_least_confident(cropped: Path, tmp_path: Path) -> None:
+    table = (cropped / "boxes.csv").read_text()
+    for number, cells in enumerate(("32,24,96,88,car,0.6000", "32,24,96,87,car,0.8000", "32,24,54,39,car,0.7000")):
+        table = table.replace(f"{number}.png,32,24,96,72,car,0.9000", f"{number}.png,{cells}")
+    (cropped / "boxes.csv").write_text(table)
+    page = sheet(tmp_path / "in", cropped)
+    assert re.findall(r"<b>car (0\.\d\d)</b>", page) == ["0.70", "0.80", "0.60"]
+    assert "shorter side below 64 pixels first, then least confident first" in page
+
+
 def test_an_image_gone_since_is_replaced_by_the_reason(cropped: Path, tmp_path: Path) -> None:
     (tmp_path / "in" / "A & B" / "0.png").unlink()
     assert "no such file" in sheet(tmp_path / "in", cropped)

@@ -177,6 +177,21 @@ def test_a_name_that_is_no_text_is_kept(tmp_path: Path, paint: Paint, red_car_fi
     assert main.run([*arguments, "--contact-sheet"]) == 0
 
 
+def test_the_summary_counts_the_crops_that_are_tiny(
+    tmp_path: Path, paint: Paint, red_car_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, height in enumerate((62, 64, 80)):
+        paint(tmp_path / "in" / f"{number}.png", car=(16, 16, 96, 16 + height), size=(128, 128))
+    command = ["crop", str(tmp_path / "in"), str(tmp_path / "out"), "--detector", str(red_car_file)]
+    assert main.run(command) == 0
+    advice = (
+        "1 of them with a shorter side below 64 pixels: look at the contact sheet (--contact-sheet), or use --min-size"
+    )
+    assert f"cropped (car 3; median score 0.90)\n{'':18}{advice}\n" in capsys.readouterr().out
+    assert main.run([*command, "--redo", "--min-size", "64"]) == 0
+    assert "below 64 pixels" not in capsys.readouterr().out
+
+
 def test_a_folder_whose_name_is_no_text_is_cropped(tmp_path: Path, paint: Paint, red_cars: OnnxDetector) -> None:
     source = tmp_path / os.fsdecode(b"Autos_\xfc")
     paint(source / "a.jpg", car=CAR)

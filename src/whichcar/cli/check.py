@@ -14,6 +14,7 @@ from whichcar.cli.interrupts import resumable
 from whichcar.cli.options import FILE, FOLDER, names
 from whichcar.cli.streams import say, say_lines
 from whichcar.progress import say_error
+from whichcar.records import TINY
 from whichcar.text import plural, shell_command
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ FAILED = 1  # exit status of --fail-on
 @click.option("--output", type=FOLDER, help="Folder for issues.csv and check.html.  [default: DATA]")
 @click.option(
     "--smallest",
-    default=64,
+    default=TINY,
     show_default=True,
     type=click.IntRange(1),
     metavar="N",

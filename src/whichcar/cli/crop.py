@@ -16,6 +16,7 @@ from whichcar.cli.options import CropCommand, ray_option
 from whichcar.cli.render import SHOWN, columns
 from whichcar.cli.streams import say, say_lines
 from whichcar.errors import Interrupted
+from whichcar.records import TINY
 from whichcar.text import one_line, plural
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ _WORST_SHOWN = 5
 @click.option(
     "--contact-sheet",
     is_flag=True,
-    help="Also write a page of the images with their boxes, least confident first.",
+    help="Also write a page of the images with their boxes, tiny and least confident ones first.",
 )
 @ray_option
 def crop(
@@ -127,6 +128,7 @@ class CropSummary:
         self.output = output
         self.outcomes: Counter[str] = Counter()
         self.labels: Counter[str] = Counter()
+        self.tiny = 0
         self.scores = array("f")  # a list would take eight times the memory
         self.folders: dict[str, Counter[str]] = {}
 
@@ -141,6 +143,7 @@ class CropSummary:
         if row.score is not None:
             self.labels[row.label] += 1
             self.scores.append(row.score)
+            self.tiny += row.box is not None and row.box.is_tiny
         self.folders.setdefault(PurePath(row.path).parent.name, Counter())[row.kind] += 1
 
     def lines(self) -> Iterator[str]:
@@ -153,6 +156,11 @@ class CropSummary:
             labels = ", ".join(f"{one_line(label)} {count}" for label, count in self.labels.most_common())
             median = statistics.median(self.scores)
             yield f"  {cropped:6d}  {cropped / self.count:6.1%}  cropped ({labels}; median score {median:.2f})"
+        if self.tiny:
+            yield (
+                f"{'':18}{self.tiny} of them with a shorter side below {TINY} pixels: look at the contact sheet "
+                "(--contact-sheet), or use --min-size"
+            )
         others = [(outcome, count) for outcome, count in self.outcomes.most_common() if outcome != "cropped"]
         for outcome, count in others[:SHOWN]:
             yield f"  {count:6d}  {count / self.count:6.1%}  {outcome}"

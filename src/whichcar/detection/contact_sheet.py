@@ -1,4 +1,4 @@
-"""The crop stage as an HTML page: images with their boxes drawn, least confident first, to be checked by eye."""
+"""The crop stage as an HTML page: images with their boxes drawn, the most doubtful first, to be checked by eye."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from whichcar.errors import DataError, ImageError
 from whichcar.images.read import decoded
 from whichcar.pages.render import write_page
 from whichcar.pages.thumbnails import SIDE, Figure, evenly, thumbnail
-from whichcar.records import Crop
+from whichcar.records import TINY, Crop
 
 PAGE = "contact_sheet.html"
 _NO_VEHICLE = re.compile(r"skipped: (no vehicle|[\d,]+ vehicles? smaller than \d+ pixels)")
@@ -40,13 +40,13 @@ def write_contact_sheet(source: str | Path, output: str | Path) -> Path:
     if not any(counts.values()):
         raise DataError(f"{output / FILE}: no row in it; run `whichcar crop` first")
     # heapq keeps only the rows that are shown.
-    doubtful = heapq.nsmallest(SHOWN, _of_kind(output, "cropped"), key=lambda row: (row.score or 0, row.path))
+    doubtful = heapq.nsmallest(SHOWN, _of_kind(output, "cropped"), key=_doubt)
     whole = evenly(_of_kind(output, "whole"), counts["whole"], SHOWN)
     skipped = list(_of_kind(output, "skipped"))
     empty = [row for row in skipped if _NO_VEHICLE.fullmatch(row.outcome)]
     galleries = (
         ("Left whole", _NOTE, whole, counts["whole"]),
-        ("Cropped", "least confident first", doubtful, counts["cropped"]),
+        ("Cropped", f"shorter side below {TINY} pixels first, then least confident first", doubtful, counts["cropped"]),
         ("Left out", _NOTE, evenly(empty, len(empty), SHOWN), len(empty)),
     )
     return write_page(
@@ -60,6 +60,11 @@ def write_contact_sheet(source: str | Path, output: str | Path) -> Path:
         listed=SHOWN,
         table=FILE,
     )
+
+
+def _doubt(row: Crop) -> tuple[bool, float, str]:
+    """Return what crops are sorted by: a tiny box is often that of a car in the background."""
+    return row.box is None or not row.box.is_tiny, row.score or 0, row.path
 
 
 def _of_kind(output: Path, kind: str) -> Iterator[Crop]:

@@ -6,12 +6,13 @@ import os
 import shutil
 from pathlib import Path
 
-from whichcar.data.check.check import SMALLEST, Checked, check_collection
+from whichcar.data.check.check import Checked, check_collection
 from whichcar.data.dataset import collect
 from whichcar.data.duplicates.scan import EDITION, ScanCache, from_row
 from whichcar.data.fetch.download import is_remote
 from whichcar.errors import DataError
 from whichcar.progress import track
+from whichcar.records import TINY
 from whichcar.scale.manifest import Manifest
 from whichcar.scale.parquet import rows_in
 from whichcar.scale.parts import SHARD, parts_of
@@ -27,7 +28,7 @@ def check_on_cluster(
     address: str,
     data: str | Path,
     labels: str | Path | None = None,
-    smallest: int = SMALLEST,
+    smallest: int = TINY,
     output: str | Path | None = None,
     runner: Runner = on_ray,
 ) -> Checked:

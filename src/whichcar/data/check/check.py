@@ -23,10 +23,9 @@ from whichcar.data.split_names import VALIDATION
 from whichcar.errors import ImageError, UnsupportedFormatError
 from whichcar.images.read import read_format
 from whichcar.progress import track
-from whichcar.records import Finding, ImageHeader
+from whichcar.records import TINY, Finding, ImageHeader
 from whichcar.text import plural
 
-SMALLEST = 64  # pixels; an image with a shorter side below this is tiny
 _UNEVEN = 4  # times fewer or more images than the median class
 _TOGETHER = 4096  # images judged at once
 _MODES = {"L": "grey", "LA": "grey with transparency", "1": "black and white", "P": "a palette", "RGBA": "transparency"}
@@ -49,7 +48,7 @@ class Checked:
         return Counter((one.issue, one.severity) for one in self.findings)
 
 
-def check(data: str | Path, labels: str | Path | None = None, smallest: int = SMALLEST) -> Checked:
+def check(data: str | Path, labels: str | Path | None = None, smallest: int = TINY) -> Checked:
     """Scan every image of a folder once and report what is wrong or odd; nothing is changed or written there.
 
     Args:
@@ -65,7 +64,7 @@ def check(data: str | Path, labels: str | Path | None = None, smallest: int = SM
         return check_collection(collect(Path(data), Path(labels) if labels else None), cache, smallest)
 
 
-def check_collection(collection: Collection, cache: ScanCache, smallest: int = SMALLEST) -> Checked:
+def check_collection(collection: Collection, cache: ScanCache, smallest: int = TINY) -> Checked:
     """Check images that have been listed, as `check` does; images whose scans are in the cache are not read again."""
     names = odd_names(Counter(entry.class_name for entry in collection.entries if entry.class_name))
     found = [*_of_rows(collection), *names, *_of_classes(collection), *of_groups(collection)]
