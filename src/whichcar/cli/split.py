@@ -100,7 +100,7 @@ def render_split(split: Split) -> Iterator[str]:
         command = shell_command(["whichcar", "check", split.output])
         yield f"  warning: {split.conflicts:,} images have a copy in another class; list them with: {command}"
     if split.problems:
-        yield f"  {plural(len(split.problems), 'row')} could not be used:"
+        yield f"  {plural(len(split.problems), 'image' if split.by_folder else 'row')} could not be used:"
         for problem in split.problems[:SHOWN]:
             name = "(no name)" if problem.path == Path() else one_line(problem.path)
             yield f"    {name}: {problem.reason}"

@@ -528,7 +528,7 @@ def test_unreadable_images_are_left_out_and_a_class_without_another_is_named(
     assert main.run(["split", *arguments]) == 0
     out = capsys.readouterr().out
     assert "1 class without a usable image, left out: Ford Ka" in out
-    assert "3 rows could not be used" in out
+    assert f"3 {'rows' if labelled else 'images'} could not be used" in out
     assert "Ford Ka/a.jpg: " in out
     kept = record(tmp_path / "v1")
     assert kept["unused_classes"] == ["Ford Ka"]

@@ -42,7 +42,7 @@ class Split:
     in the output if its own file name was taken. `unlabelled` counts images without a row, in car_ims/ or next to used
     ones. `groups` counts named groups. `test_share` is the share of the images that was drawn for test, or None if the
     labels or folders define the test split. `unused_classes` are the classes without a usable image, which are left
-    out. `conflicts` counts used images with a copy in another class.
+    out. `conflicts` counts used images with a copy in another class. `by_folder` is true without a label file.
     """
 
     output: Path
@@ -55,6 +55,7 @@ class Split:
     test_share: float | None
     unused_classes: list[str]
     conflicts: int
+    by_folder: bool
 
 
 def split(
@@ -130,6 +131,7 @@ def split(
         test_share=share,
         unused_classes=plan.unused_classes,
         conflicts=plan.conflicts,
+        by_folder=source == as_text(data),
     )
 
 
