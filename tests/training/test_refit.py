@@ -179,6 +179,36 @@ def test_a_finished_refit_is_left_as_it_is(refitted: Path, caplog: pytest.LogCap
     assert (refitted / "refit" / "best.json").read_bytes() == before
 
 
+def leave_unfinished(folder: Path) -> None:
+    """Let the training in a folder have stopped before its end."""
+    (folder / "resolved.json").write_text(json.dumps(content(folder / "resolved.json") | {"finished": False}))
+
+
+def test_an_unfinished_refit_is_resumed_or_started_over_without_the_first_training(
+    refitted: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    leave_unfinished(refitted / "refit")
+    first = (refitted / "best.json").read_bytes()
+    assert main.run(["train", str(refitted), "--set", "fit.epochs=2", "--refit"]) == main.MISTAKE
+    again, over = (
+        f"whichcar train {refitted} --set fit.epochs=2 --refit --resume",
+        f"whichcar train {refitted / 'refit'} --overwrite",
+    )
+    error = f"holds an unfinished refit; resume with: {again}, or start it over with: {over}"
+    assert f"error: {refitted / 'refit'}: {error}\n" in capsys.readouterr().err
+    assert caplog.messages == [f"{refitted}: already trained for 2 epochs"]
+    assert main.run(over.split()[1:]) == 0
+    assert find_checkpoint(refitted).parent == refitted / "refit"
+    assert (refitted / "best.json").read_bytes() == first
+
+
+def test_a_refit_that_cannot_be_resumed_is_started_over_without_the_first_training(refitted: Path) -> None:
+    leave_unfinished(refitted / "refit")
+    (refitted / "refit" / "state" / "state.npz").write_bytes(b"damaged")
+    with pytest.raises(TrainingError, match=r"; start over with --overwrite: whichcar train .*/refit --overwrite$"):
+        refit(refitted, resume=True)
+
+
 def make_stale(refitted: Path) -> None:
     """Let the refit be of an earlier checkpoint of the experiment."""
     record = content(refitted / "refit" / "resolved.json")
@@ -237,8 +267,7 @@ def without_validation(refitted: Path, tree: Path) -> Path:
 
 
 def unfinished(refitted: Path, tree: Path) -> Path:
-    record = content(refitted / "resolved.json")
-    (refitted / "resolved.json").write_text(json.dumps(record | {"finished": False}))
+    leave_unfinished(refitted)
     return refitted
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from whichcar.config.experiment import Experiment
 from whichcar.config.load import config_in, folder_of, lay_over, read_experiment, read_settings
 from whichcar.data.split.tree import Tree, read_tree
 from whichcar.environment import expanded
-from whichcar.errors import Interrupted, TrainingError
+from whichcar.errors import DataError, Interrupted, TrainingError
 from whichcar.files import CONFIG, REFIT, RESOLVED, checksum, read_json, write_text
 from whichcar.text import one_line, plural, shell_command
 from whichcar.training.run.checkpoint import read_metadata
@@ -51,17 +52,18 @@ def refit(
         The results of the refit.
 
     Raises:
-        TrainingError: there are no validation images, the images have changed since, or the experiment is a refit.
-            Also everything that `train` raises.
+        TrainingError: there are no validation images, the images have changed since, the experiment is a refit, or its
+            refit is unfinished and not resumed. Also everything that `train` raises.
         Interrupted: as in `train`; also between the two trainings.
     """
     config = config_in(Path(config_path))
     experiment = read_experiment(config, overrides)
     tree = _refittable(config, experiment)
-    before = train(config, overrides, resume, overwrite, track)
+    before = train(config, overrides, resume, overwrite, track, then_refit=True)
     if (done := current_refit(before.folder)) is not None:
         log.info("%s: already trained", done)
-        return trained_in(done)
+        with _with_refit_alone(done):
+            return trained_in(done)
     if before.asked_to_stop:
         raise Interrupted(f"{before.folder}: trained; stopped before its refit")
     if read_metadata(before.checkpoint).fingerprints.get("train") != tree.fingerprints["train"]:
@@ -74,6 +76,15 @@ def refit(
     for name, value in changes.items():
         settings = lay_over(settings, name.split("."), value)
     folder = before.folder / REFIT
+    recover(folder)  # a kill may have left a stale refit set aside by a run without a checkpoint
+    earlier = _earlier(folder)
+    is_stale = earlier is not None and earlier["settings"].get("refit_of") != changes["refit_of"]
+    if earlier is not None and not (earlier["finished"] or is_stale or resume):
+        sets = [word for override in overrides for word in ("--set", override)]
+        again = shell_command(["whichcar", "train", config_path, *sets, "--refit", "--resume"])
+        raise TrainingError(
+            f"{folder}: holds an unfinished refit; resume with: {again}, or start it over with: {_started_over(folder)}"
+        )
     text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
     head = f"# {one_line(config)}, trained on the validation images too; written by whichcar train --refit"
     write_text(folder / CONFIG, f"{head}\n{text}")
@@ -88,10 +99,9 @@ def refit(
             "fewer epochs (fit.epochs) or a lower learning rate fits better",
             *(chosen, epochs, epochs),
         )
-    recover(folder)  # a kill may have left a stale refit set aside by a run without a checkpoint
-    is_stale = _is_of_another(folder, changes["refit_of"])
     try:
-        return train(folder, (), resume and not is_stale, is_stale, track)
+        with _with_refit_alone(folder):
+            return train(folder, (), resume and not is_stale, is_stale, track)
     except Interrupted as error:  # the first training is kept in any case
         raise Interrupted(str(error)) from error
 
@@ -153,9 +163,25 @@ def _plateau_factors(experiment: Experiment, history: Sequence[Epoch]) -> list[l
     return factors
 
 
-def _is_of_another(folder: Path, refit_of: str) -> bool:
-    """Return whether a folder holds a refit, finished or not, of another checkpoint."""
-    if not (folder / RESOLVED).is_file():
-        return False
-    record = read_json(folder / RESOLVED, {"settings": dict}, f"delete {folder}, and run the same command again")
-    return bool(record["settings"].get("refit_of") != refit_of)
+@contextmanager
+def _with_refit_alone(folder: Path) -> Iterator[None]:
+    """Add a command to an error that advises --overwrite, which with --refit would start the first training over."""
+    try:
+        yield
+    except (DataError, TrainingError) as error:
+        if not str(error).endswith("with --overwrite"):
+            raise
+        raise type(error)(f"{error}: {_started_over(folder)}") from error
+
+
+def _started_over(folder: Path) -> str:
+    """Return the command that starts the refit over, and leaves the first training as it is."""
+    return shell_command(["whichcar", "train", folder, "--overwrite"])
+
+
+def _earlier(folder: Path) -> dict[str, Any] | None:
+    """Return the content of resolved.json in the folder of a refit, or None if there is none."""
+    path = folder / RESOLVED
+    if not path.is_file():
+        return None
+    return read_json(path, {"finished": bool, "settings": dict}, f"delete {folder}, and run the same command again")

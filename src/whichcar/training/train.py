@@ -53,6 +53,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     track: str | None = None,
+    then_refit: bool = False,
 ) -> Trained:
     """Train an experiment in its folder with the settings of its config; a finished run is left unchanged.
 
@@ -63,6 +64,7 @@ def train(
             stopping), a run is trained to that length, even if it was finished.
         overwrite: start over in a folder that holds a run, which is deleted once the new one has a checkpoint.
         track: the tracking service to log the run to as well, such as `mlflow`.
+        then_refit: a refit follows, so that there is something to do after a finished run.
 
     Raises:
         ConfigError, DataError, CheckpointError: a setting, the images or the given weights are not usable.
@@ -81,7 +83,7 @@ def train(
         tracking = tracking_of(track, folder.path, new_run=overwrite)
         if folder.finished:
             with tracking.training():
-                return _trained_before(folder, overrides, experiment)
+                return _trained_before(folder, overrides, experiment, then_refit)
         run = _prepare(experiment, folder, is_resumed, tracking)
         if overwrite:
             folder.set_aside()
@@ -152,10 +154,15 @@ def _prepare(experiment: Experiment, folder: ExperimentFolder, is_resumed: bool,
     return run
 
 
-def _trained_before(folder: ExperimentFolder, overrides: Sequence[str], experiment: Experiment) -> Trained:
-    """Return the results of a finished run, and log that there is nothing to do and what could be done instead."""
+def _trained_before(
+    folder: ExperimentFolder, overrides: Sequence[str], experiment: Experiment, then_refit: bool
+) -> Trained:
+    """Return the results of a finished run, and log that it is; unless a refit follows, also what could be done."""
     trained = trained_in(folder.path)
     done = len(trained.history)
+    if then_refit:
+        log.info("%s: already trained for %s", folder.path, plural(done, "epoch"))
+        return trained
     # With stages, another number of epochs would rescale those done; a run that ended sooner was ended by another
     # setting.
     is_extensible = folder.state.exists() and done == experiment.fit.epochs and not experiment.recipe.stages

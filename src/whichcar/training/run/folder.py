@@ -97,7 +97,7 @@ class ExperimentFolder:
             raise TrainingError(
                 f"{self.path}: holds a run with other settings ({difference}); "
                 f"{'train on with --resume, ' if same_but_length else ''}use a folder of its own for each experiment, "
-                "or --overwrite to start over"
+                "or start over with --overwrite"
             )
         self.finished = finished and not self.changed
         if not resume and not self.finished:
