@@ -178,6 +178,26 @@ def test_a_refit_is_evaluated_instead_and_shown_with_the_accuracy_before_it(
     assert evaluate(experiment / "model.02-0.1234.keras").before_refit is None
 
 
+def test_an_unfinished_training_is_evaluated_with_a_warning(
+    experiment: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_json(experiment / "resolved.json", {"finished": False, "settings": {}})
+    warning = f"{experiment}: its training is not finished; the best checkpoint so far is evaluated"
+    assert run(["evaluate", str(experiment)]) == 0
+    assert f"  warning: {warning}\n" in capsys.readouterr().out
+    assert result_of(experiment)["warnings"] == [warning]
+    assert evaluate(experiment / "model.02-0.1234.keras").warnings == ()
+
+
+def test_a_checkpoint_is_evaluated_with_a_warning_if_its_refit_is_unfinished(
+    experiment: Path, tree: Path, colour_model: object
+) -> None:
+    refit = add_refit(experiment, tree, colour_model)
+    write_json(refit / "resolved.json", {"finished": False, "settings": {}})
+    warning = f"{experiment}: its refit is not finished; the checkpoint before it is evaluated"
+    assert evaluate(experiment).warnings == (warning,)
+
+
 def test_the_accuracy_before_a_refit_may_be_measured_after_it(
     experiment: Path, tree: Path, colour_model: object
 ) -> None:

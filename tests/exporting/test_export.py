@@ -479,13 +479,18 @@ def test_a_target_that_cannot_be_written_is_said_before_the_work(colour_experime
         export(colour_experiment, tmp_path / "cars.whichcar")
 
 
-def test_an_unfinished_training_is_exported_with_a_warning(
+def test_an_unfinished_training_or_refit_is_exported_with_a_warning(
     colour_experiment: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     experiment = shutil.copytree(colour_experiment, tmp_path / "exp")
     write_json(experiment / "resolved.json", {"finished": False, "settings": {}})
     export(experiment)
     assert "its training is not finished; the best checkpoint so far is exported" in caplog.text
+    write_json(experiment / "resolved.json", {"finished": True, "settings": {}})
+    (experiment / "refit").mkdir()
+    write_json(experiment / "refit" / "resolved.json", {"finished": False, "settings": {}})
+    export(experiment)
+    assert "its refit is not finished; the checkpoint before it is exported" in caplog.text
 
 
 def test_an_experiment_without_a_checkpoint_is_an_error(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ from whichcar.inference.released import find_model, name_of
 from whichcar.records import Metadata
 from whichcar.taxonomy import taxonomy_of
 from whichcar.text import as_text, shell_command
-from whichcar.training.run.checkpoint import read_best
+from whichcar.training.run.checkpoint import read_best, unfinished
 from whichcar.training.run.folder import versions
 from whichcar.training.run.refits import experiment_name, in_use, refitted
 from whichcar.training.run.test_uses import count_use, read_uses
@@ -92,13 +92,14 @@ def evaluate(
     paths = [in_use(find_model(other)) for other in others]
     _check(experiment, paths, track, tta)
     tracking = tracking_of(track, home_of(experiment))
+    cautions = [warning for path in (experiment, *paths) if (warning := unfinished(path, "evaluated"))]
     classifier = Classifier(experiment, crop, detector, family)
     eval_set = choose_eval_set(data, classifier.metadata)
     members = {as_text(name_of(path)): Classifier(path, crop, detector, family) for path in paths}
     for network in (classifier, *members.values()):
         _ = network.checksum  # now, since a running training may delete or rewrite the file
     check_classes(classifier, members)
-    warnings = tuple(warnings_about(classifier, members, eval_set, data))
+    warnings = (*cautions, *warnings_about(classifier, members, eval_set, data))
     folder = folder_of(experiment, eval_set, classifier.metadata, crop, detector, family)
     if data is not None:
         check_outside(folder, data)

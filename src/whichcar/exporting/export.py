@@ -28,7 +28,7 @@ from whichcar.inference.runtimes import KerasRuntime
 from whichcar.records import Metadata
 from whichcar.taxonomy import taxonomy_of
 from whichcar.text import one_line
-from whichcar.training.run.checkpoint import find_checkpoint, read_metadata
+from whichcar.training.run.checkpoint import find_checkpoint, read_metadata, unfinished
 from whichcar.training.run.folder import versions
 from whichcar.training.run.refits import experiment_name, in_use
 from whichcar.version import VERSION
@@ -98,8 +98,8 @@ def export(
     experiment = in_use(Path(experiment))
     checkpoint = find_checkpoint(experiment)
     metadata = read_metadata(checkpoint)
-    if not _is_finished(experiment):
-        log.warning("%s: its training is not finished; the best checkpoint so far is exported", experiment)
+    if warning := unfinished(experiment, "exported"):
+        log.warning("%s", warning)
     # The name becomes part of a file's name, and of a server's addresses.
     name = experiment_name(experiment).replace("/", "-") if experiment.is_dir() else experiment.stem
     target, others = _targets(experiment, name, to, plain, formats)
@@ -130,13 +130,6 @@ def export(
         else:
             written += compared.others[word].write(bundle, path)
     return Exported(target, tuple(written), compared.verification)
-
-
-def _is_finished(experiment: Path) -> bool:
-    """Return False if an experiment's record says that its training has not ended."""
-    path = experiment / files.RESOLVED
-    known = {"finished": bool}
-    return not path.is_file() or bool(files.read_json(path, known, "train again with --overwrite")["finished"])
 
 
 def _targets(

@@ -6,6 +6,7 @@ The model is the plain float32 one without augmentation, so that Keras alone can
 
 from __future__ import annotations
 
+import contextlib
 import json
 import warnings
 import zipfile
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whichcar.errors import CheckpointError, DataError
-from whichcar.files import BEST, CONFIG, RESOLVED, atomic_write, checksum, read_json
+from whichcar.files import BEST, CONFIG, REFIT, RESOLVED, atomic_write, checksum, read_json
 from whichcar.records import Metadata
 from whichcar.text import as_text, listed, plural, reason_of, shell_command
 from whichcar.training.hardware import fused_batch_norm_is_faster, prepare, quiet
@@ -123,6 +124,24 @@ def read_best(folder: Path) -> dict[str, Any] | None:
         )
     except DataError as error:
         raise CheckpointError(str(error)) from error
+
+
+def unfinished(experiment: Path, used: str) -> str:
+    """Return a warning if the training of an experiment, or that of its refit, is not finished; else "".
+
+    Args:
+        experiment: the folder of an experiment, or of a refit that is in use (`refits.in_use`); for a file there is no
+            warning.
+        used: what is done with its checkpoint, such as `exported`.
+    """
+    for folder, text in (
+        (experiment, "its training is not finished; the best checkpoint so far is"),
+        (experiment / REFIT, "its refit is not finished; the checkpoint before it is"),
+    ):
+        with contextlib.suppress(DataError):  # no record, or a damaged one, which says nothing
+            if not read_json(folder / RESOLVED, {"finished": bool})["finished"]:
+                return f"{as_text(experiment)}: {text} {used}"
+    return ""
 
 
 def _mismatch(folder: Path, best: Mapping[str, Any]) -> str:
