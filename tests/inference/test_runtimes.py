@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from whichcar.errors import CheckpointError
+from whichcar.files import write_json
 from whichcar.inference.bundle import write_bundle
 from whichcar.inference.classifier import Classifier
 from whichcar.inference.runtimes import KerasRuntime, open_network
 from whichcar.parallel import usable_cores
 from whichcar.records import Prediction, Skipped
+from whichcar.training.run import checkpoint
 
 from ..bundles import SIZE, colour_bundle, colour_network
 
@@ -32,6 +34,22 @@ def test_a_bundle_answers_as_the_checkpoint_does(colour_experiment: Path, bundle
     assert onnx.class_names == keras.class_names
     np.testing.assert_allclose(onnx.probabilities(images), keras.probabilities(images), atol=1e-6)
     assert onnx.hardware["backend"].startswith("onnxruntime") and onnx.hardware["cores"] == str(usable_cores())
+
+
+@pytest.mark.parametrize("reading", ["read_metadata", "load_model"])
+def test_a_checkpoint_that_a_running_training_replaces_before_it_is_loaded_gives_way_to_the_new_one(
+    experiment: Path, monkeypatch: pytest.MonkeyPatch, reading: str
+) -> None:
+    read, new = getattr(checkpoint, reading), experiment / "model.03-0.1111.keras"
+
+    def read_later(path: Path) -> object:
+        if path != new:
+            path.rename(new)
+            write_json(experiment / "best.json", {"checkpoint": new.name})
+        return read(path)
+
+    monkeypatch.setattr(checkpoint, reading, read_later)
+    assert Classifier(experiment).checkpoint == new
 
 
 @pytest.mark.parametrize(("suffix", "batch"), [(".whichcar", "n"), (".onnx", "n"), (".whichcar", 4)])

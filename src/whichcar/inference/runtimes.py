@@ -172,8 +172,13 @@ def open_network(path: Path) -> tuple[Path, Metadata, Runtime]:
 
     checkpoint = find_checkpoint(path)
     hardware = {name: str(value) for name, value in dataclasses.asdict(prepare()).items()}
-    metadata = read_metadata(checkpoint)
-    model = load_model(checkpoint)
+    try:
+        metadata, model = read_metadata(checkpoint), load_model(checkpoint)
+    except CheckpointError:
+        if checkpoint.is_file():
+            raise
+        checkpoint = find_checkpoint(path)  # a running training has just replaced it
+        metadata, model = read_metadata(checkpoint), load_model(checkpoint)
     return checkpoint, metadata, KerasRuntime(model, len(metadata.class_names), np.uint8, hardware)
 
 
