@@ -124,6 +124,17 @@ def test_data_that_cannot_be_trained_on_are_refused_before_measuring(
     assert not Path("mine").exists()
 
 
+def test_a_folder_without_class_folders_is_said_to_need_them_by_train(
+    images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in (empty(), images / "class 0"):
+        assert main.run(["train", str(folder)]) == main.MISTAKE
+        assert capsys.readouterr().err == (
+            f"error: {folder}: holds neither a config.yml nor class folders with images; name an experiment's folder "
+            "or a YAML file, or a folder that holds one folder per class\n"
+        )
+
+
 def test_an_experiment_among_the_classes_of_its_images_is_refused_before_measuring(
     images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -147,7 +158,7 @@ def test_an_experiment_among_the_classes_of_its_images_is_refused_before_measuri
         ("inf", "minutes must be more than 0; got inf"),
         (
             "0.01",
-            f"0.01 minutes do not suffice: {EPOCH} takes 1 on this machine; use: whichcar new --minutes 1",
+            f"{EPOCH} takes 1 minute on this machine, more than 0.01; use: whichcar new --minutes 1",
         ),
     ],
 )
@@ -189,6 +200,15 @@ def test_weights_that_cannot_be_had_are_said_before_measuring(images: Path, monk
         new("mine", images)
     with pytest.raises(CheckpointError, match=r"no file gone\.h5"):
         new("mine", images, weights="gone.h5")
+    assert not Path("mine").exists()
+
+
+def test_a_weights_file_that_is_not_there_is_said_with_what_the_option_takes(
+    images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.run(["new", "mine", "--data", str(images), "--weights", "gone.h5"]) == main.MISTAKE
+    error = "--weights: no file gone.h5; give imagenet, none, or the path of a .keras or .h5 file"
+    assert capsys.readouterr().err == f"error: {error}\n"
     assert not Path("mine").exists()
 
 

@@ -16,6 +16,7 @@ from whichcar.errors import ConfigError
 from whichcar.text import file_name, shell_command
 
 MINUTES, BACKBONE = 60.0, "resnet50"
+NO_WEIGHTS = ("none", "null")
 
 
 @click.command()
@@ -52,6 +53,8 @@ def new(experiment: Path, data: Path, minutes: float, backbone: str, weights: st
       whichcar new experiments/mine --data data/car_ims_v2 --weights data/resnet50_top.h5
       whichcar new experiments/small --data data/car_ims_v2 --backbone efficientnet_v2_b0
     """
+    if weights.lower() not in ("imagenet", *NO_WEIGHTS) and not expanded(weights).exists():
+        raise ConfigError(f"--weights: no file {weights}; give imagenet, none, or the path of a .keras or .h5 file")
     _write(experiment, data, minutes, backbone, weights, overwrite)
     say_lines([f"next: {shell_command(['whichcar', 'train', experiment])}"])
 
@@ -61,7 +64,7 @@ def _write(experiment: Path, data: Path, minutes: float, backbone: str, weights:
     from whichcar.training.new import new as new_experiment
 
     logging.getLogger("whichcar").setLevel(logging.INFO)
-    start = None if weights.lower() in ("none", "null") else weights
+    start = None if weights.lower() in NO_WEIGHTS else weights
     written = new_experiment(experiment, data, minutes, start, overwrite, backbone)
     lines = [
         f"settings: {written.config}, for about {max(1, round(written.minutes))} of {minutes:g} minutes of training"
@@ -75,12 +78,18 @@ def experiment_of(path: Path, overrides: Sequence[str]) -> Path:
     Any other path is returned as it is.
 
     Raises:
-        ConfigError: the experiment that would be its own is another dataset's, or an override is wrong.
+        ConfigError: the experiment that would be its own is another dataset's, an override is wrong, or the folder is
+            neither an experiment nor one of images.
     """
-    if not _is_dataset(path):
+    if not path.is_dir() or _has_config(path):
         return path
     from whichcar.config.load import CONFIGS, checked_overrides, load_config
 
+    if not any(any(files.walk_images(folder)) for folder in files.folders(path)):
+        raise ConfigError(
+            f"{path}: holds neither a config.yml nor class folders with images; name an experiment's folder or a YAML "
+            "file, or a folder that holds one folder per class"
+        )
     experiment = Path("experiments") / file_name(path.resolve().name)
     if any((experiment / name).is_file() for name in CONFIGS):
         directory = Path(load_config(experiment)["data"]["directory"])
@@ -93,8 +102,6 @@ def experiment_of(path: Path, overrides: Sequence[str]) -> Path:
     return experiment
 
 
-def _is_dataset(path: Path) -> bool:
-    """True for a folder with images in folders of it, and no settings: neither an experiment nor several."""
-    if not path.is_dir() or any(path.glob("config.y*ml")) or any(path.glob("*/config.y*ml")):
-        return False
-    return any(any(files.walk_images(folder)) for folder in files.folders(path))
+def _has_config(path: Path) -> bool:
+    """Return whether a folder, or a folder in it, holds settings: it is an experiment, or holds several."""
+    return any(path.glob("config.y*ml")) or any(path.glob("*/config.y*ml"))

@@ -75,8 +75,10 @@ def choose(facts: Facts, speed: Speed, minutes: float, directory: str, weights: 
     needed = seconds_of_head(facts, speed, sizes[-1]) if weights else seconds_of(facts, speed, [(1, sizes[-1])])
     what = "a head on the frozen network" if weights else "one epoch of training"
     least = math.ceil(needed / 60 / AIM)
-    short = f"{minutes:g} minutes do not suffice"
-    raise ConfigError(f"{short}: {what} takes {least} on this machine; use: whichcar new --minutes {least}")
+    raise ConfigError(
+        f"{what} takes {plural(least, 'minute')} on this machine, more than {minutes:g}; use: whichcar new --minutes "
+        f"{least}"
+    )
 
 
 @dataclass(frozen=True, slots=True)
