@@ -381,6 +381,17 @@ def test_the_result_is_that_of_the_network_as_loaded_though_a_running_training_c
     assert uses["uses"][0]["checkpoint"]["blake2b"] == before[1]
 
 
+def test_a_checkpoint_that_a_running_training_deletes_once_it_is_loaded_is_still_calibrated(
+    experiment: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def deleted(classifier: Classifier, *_: object) -> tuple[str, ...]:
+        classifier.checkpoint.unlink()
+        return ()
+
+    monkeypatch.setattr("whichcar.evaluation.evaluate.warnings_about", deleted)
+    assert evaluate(experiment).calibration is not None
+
+
 def test_images_that_training_used_are_reported_with_a_warning(
     experiment: Path, tree: Path, tmp_path: Path, painter: Painter, capsys: pytest.CaptureFixture[str]
 ) -> None:

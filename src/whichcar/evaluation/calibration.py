@@ -61,14 +61,18 @@ def calibrate(
         CheckpointError: there is no usable checkpoint.
         DataError: there are no validation images, or they are missing or unreadable.
     """
-    file = find_checkpoint(checkpoint)
-    metadata = read_metadata(file)
-    with contextlib.suppress(DataError):  # damaged: measured again
+    if classifier is None:
+        file = find_checkpoint(checkpoint)
+        metadata = read_metadata(file)
+    else:  # a running training may have deleted the file
+        file, metadata = classifier.checkpoint, classifier.metadata
+    with contextlib.suppress(DataError, FileNotFoundError):  # damaged, or the file is gone: measured again
         if (calibration := find_calibration(file, metadata)) is not None:
             return calibration
     if refit_of := metadata.settings.get("refit_of"):
         file = _before_refit(file, refit_of)
-    samples = _validation(file, data, read_metadata(file))
+        metadata = read_metadata(file)
+    samples = _validation(file, data, metadata)
     if classifier is None or classifier.checkpoint != file:
         classifier = Classifier(file, crop=False)
     digest = classifier.checksum  # before the images are classified: a running training may delete the file
