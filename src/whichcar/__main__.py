@@ -5,12 +5,14 @@ Everything else is imported inside `main`, where Ctrl-C is already handled.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import math
 import os
 import signal
 import sys
+import threading
 import time
 from types import FrameType
 
@@ -35,8 +37,23 @@ def main() -> None:
         status = 130
     if status == 130:
         sys.excepthook = lambda *_: None
+        _leave_running_calls()
         raise KeyboardInterrupt  # Python exits with 130 where SIGINT ends nothing: as PID 1, or if it is blocked
     sys.exit(status)
+
+
+def _leave_running_calls() -> None:
+    """End by SIGINT now if threads are still at work, as after a second Ctrl-C.
+
+    Python would wait for them, or end while one of them is in a library's code, which can be a crash.
+    """
+    if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
+        atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or none
+                stream.flush()
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
 
 
 def _end_as_by_ctrl_c() -> None:

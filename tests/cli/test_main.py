@@ -147,6 +147,17 @@ def start(*words: str, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[str]
     return process
 
 
+def test_calls_that_are_running_after_an_interrupt_are_not_waited_for_and_exit_functions_run() -> None:
+    body = (
+        "import atexit, threading",
+        "atexit.register(say, 'cleaned')",
+        "threading.Thread(target=time.sleep, args=(120,)).start()",
+        "raise KeyboardInterrupt",
+    )
+    done = subprocess.run(with_command(*body), capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "cleaned\n", "\ninterrupted\n")
+
+
 def test_ctrl_c_ends_the_loop_of_a_shell() -> None:
     waits = with_command("say('started')", "time.sleep(9)")
     with start("bash", "-c", 'for number in 1 2; do "$@"; done; echo "the end"', "bash", *waits) as shell:
