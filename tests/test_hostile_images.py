@@ -185,7 +185,7 @@ def test_predict_has_a_row_for_every_file(
 def test_evaluate_has_a_row_for_every_file(hostile: Hostile, run: Callable[..., Ran], colour_experiment: Path) -> None:
     run("evaluate", colour_experiment, "--data", hostile.folder)
     (path,) = colour_experiment.rglob("predictions.csv")
-    assert_reported([(row["path"], row["problem"]) for row in table(path)], hostile.problems)
+    assert_reported([(row["path"], row["error"]) for row in table(path)], hostile.problems)
 
 
 def test_training_decodes_every_file_or_says_why_not(hostile: Hostile, run: Callable[..., Ran], tmp_path: Path) -> None:
