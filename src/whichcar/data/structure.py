@@ -70,15 +70,20 @@ def structure_of(folder: Path) -> Structure:
         ) from error
 
 
+def cropped_above(folder: Path) -> Path | None:
+    """Return the nearest of a folder and its parents that `whichcar crop` wrote to, or None."""
+    places = (folder, *folder.absolute().parents)
+    # False for a folder without access, for which Path raises
+    return next((place for place in places if os.path.isfile(place / files.CROP_RECORD)), None)  # noqa: PTH113
+
+
 def check_cropped(folder: Path) -> None:
     """Check that no interrupted `whichcar crop` left this folder, or a parent of it, with only some of its images.
 
     Raises:
         DataError: one did.
     """
-    places = (folder, *folder.absolute().parents)
-    # False for a folder without access, for which Path raises
-    above = next((place for place in places if os.path.isfile(place / files.CROP_RECORD)), None)  # noqa: PTH113
+    above = cropped_above(folder)
     if above is None:
         return
     try:

@@ -22,7 +22,7 @@ from whichcar.config.crop import CropSettings, crop_settings
 from whichcar.data import boxes
 from whichcar.data.boxes import BoxTable
 from whichcar.data.split_record import records_in
-from whichcar.data.structure import check_cropped
+from whichcar.data.structure import check_cropped, cropped_above
 from whichcar.detection import zoo
 from whichcar.detection.crop_images import CropImages
 from whichcar.detection.cropper import Cropper
@@ -126,9 +126,8 @@ def read_record(folder: Path) -> dict[str, Any] | None:
         DataError: the crop stage was interrupted there, or its record is damaged.
     """
     check_cropped(folder)
-    path = folder.absolute()
-    above = next((parent for parent in (path, *path.parents) if (parent / RECORD).is_file()), path)
-    record = _content(above)
+    above = cropped_above(folder)
+    record = None if above is None else _content(above)
     return record and {"settings": record["settings"], "detector": record["detector"]}
 
 

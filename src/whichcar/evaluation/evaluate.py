@@ -93,11 +93,9 @@ def evaluate(
     _check(experiment, paths, track, tta)
     tracking = tracking_of(track, home_of(experiment))
     cautions = [warning for path in (experiment, *paths) if (warning := unfinished(path, "evaluated"))]
-    classifier = Classifier(experiment, crop, detector, family)
+    classifier = _opened(experiment, crop, detector, family)
     eval_set = choose_eval_set(data, classifier.metadata)
-    members = {as_text(name_of(path)): Classifier(path, crop, detector, family) for path in paths}
-    for network in (classifier, *members.values()):
-        _ = network.checksum  # now, since a running training may delete or rewrite the file
+    members = {as_text(name_of(path)): _opened(path, crop, detector, family) for path in paths}
     check_classes(classifier, members)
     warnings = (*cautions, *warnings_about(classifier, members, eval_set, data))
     folder = folder_of(experiment, eval_set, classifier.metadata, crop, detector, family)
@@ -258,6 +256,12 @@ def _origin(classifier: Classifier, eval_set: EvalSet, experiment: Path, data: P
         crop=classifier.input_crop.record,
         crops=is_cropped(eval_set.root.absolute()),
     )
+
+
+def _opened(path: Path, crop: bool, detector: str | None, family: str | None) -> Classifier:
+    classifier = Classifier(path, crop, detector, family)
+    _ = classifier.checksum  # now, since a running training may delete or rewrite the file
+    return classifier
 
 
 def _count(experiment: Path, fingerprint: str) -> tuple[Path, str]:
